@@ -1,0 +1,1 @@
+"""Take WeChat mini-program payments through an aggregating acquirer, asynchronously and safely."""

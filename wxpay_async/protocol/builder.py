@@ -1,0 +1,129 @@
+"""An operation, its parameters and a moment become a draft; a signature makes it a request.
+
+Signing may be I/O (a key-management service), so it stands between the two steps and outside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final, Literal
+from urllib.parse import urlencode
+
+from attrs import field, frozen
+
+from wxpay_async.protocol.codec import biz_content
+from wxpay_async.protocol.requests import InstantTrade, MiniProgramPay, Refund, Request, TradeQuery
+from wxpay_async.protocol.signing import canonical_string
+from wxpay_async.protocol.wire import HttpRequest, checked_base_url
+
+Placement = Literal["body", "query"]
+
+_HEADERS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "Accept": "application/json",
+        # A compressed answer could be a bomb; an honest one is two kilobytes.
+        "Accept-Encoding": "identity",
+        "Content-Type": "application/x-www-form-urlencoded; charset=utf-8",
+        "User-Agent": "wxpay-async",
+    }
+)
+
+
+@frozen
+class Operation:
+    """One endpoint of the acquiring chapter.
+
+    Attributes:
+        name: how stores, events and errors call it.
+        path: where it is posted.
+        moves_money: whether an undocumented refusal leaves it in doubt.
+    """
+
+    name: str
+    path: str
+    moves_money: bool
+
+
+PAY: Final = Operation("pay", "/api/instant/pay/wxminiprogram", moves_money=False)
+TRADE: Final = Operation("trade", "/api/instant/trade", moves_money=True)
+REFUND: Final = Operation("refund", "/api/instant/refund", moves_money=True)
+QUERY: Final = Operation("query", "/api/instant/query", moves_money=False)
+MERCHANTS: Final = Operation("merchants", "/api/company/merchants", moves_money=False)
+
+OPERATIONS: Final[Mapping[type, Operation]] = MappingProxyType(
+    {MiniProgramPay: PAY, InstantTrade: TRADE, Refund: REFUND}
+)
+"""The operation of each request that carries a requestId."""
+
+
+@frozen
+class Draft:
+    """A request that lacks only its signature.
+
+    Attributes:
+        message: the bytes to sign.
+    """
+
+    message: bytes = field(repr=False)
+    _url: str
+    _params: Mapping[str, str] = field(repr=False)
+    _placement: Placement
+
+    def signed(self, signature: str) -> HttpRequest:
+        """Return the request with its signature."""
+        encoded = urlencode({**self._params, "sign": signature})
+        if self._placement == "query":
+            return HttpRequest(f"{self._url}?{encoded}", b"", _HEADERS)
+        return HttpRequest(self._url, encoded.encode("ascii"), _HEADERS)
+
+
+@frozen
+class RequestBuilder:
+    """Builds the calls of one appKey.
+
+    Attributes:
+        app_key: the merchant's developer id.
+        sign_type: what the signer announces, None for nothing.
+        base_url: the platform's origin.
+        placement: parameters in a form body, or in the query string.
+    """
+
+    app_key: str
+    sign_type: str | None
+    base_url: str = field(converter=checked_base_url)
+    placement: Placement = "body"
+
+    def draft(
+        self, operation: Operation, params: Mapping[str, str], *, now_ms: int, nonce: str
+    ) -> Draft:
+        """Lay out one attempt.
+
+        Args:
+            operation: which endpoint.
+            params: the business parameters; values are text.
+            now_ms: milliseconds since the epoch; the platform takes it for 5 minutes.
+            nonce: unpredictable, at most 32 characters, never used before.
+        """
+        full = {
+            **params,
+            "appKey": self.app_key,
+            "nonce": nonce,
+            "timestamp": str(now_ms),
+        }
+        if self.sign_type:
+            full["signType"] = self.sign_type
+        message = canonical_string(full).encode()
+        return Draft(message, self.base_url + operation.path, full, self.placement)
+
+
+def parameters(request: Request) -> dict[str, str]:
+    """Return the business parameters of a request that carries a requestId."""
+    return {"bizContent": biz_content(request).decode()}
+
+
+def query_parameters(query: TradeQuery) -> dict[str, str]:
+    """Return the plain parameters of a trade query."""
+    if query.out_trade_no is not None:
+        return {"outTradeNo": query.out_trade_no}
+    return {"tradeNo": query.trade_no or ""}

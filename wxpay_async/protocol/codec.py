@@ -1,0 +1,404 @@
+"""Values to wire and back: bizContent, strict JSON, the envelope, and what an error code means.
+
+A reply is read in one place and in one order: it is the envelope, or it proves nothing. Every
+limit here (size of numbers, depth, duplicate names) closes a way to make two readers of the same
+bytes see different things.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from email.utils import parsedate_to_datetime
+from types import MappingProxyType
+from typing import Any, Final, TypeVar, get_args, get_origin
+from urllib.parse import urlsplit
+
+import attrs
+from cattrs import Converter
+from cattrs.errors import BaseValidationError, StructureHandlerNotFoundError
+from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
+
+from wxpay_async.errors import (
+    AccessDeniedError,
+    ClockSkewError,
+    DuplicateRequestError,
+    FailedError,
+    InDoubtError,
+    MalformedResponseError,
+    RateLimitedError,
+    RefusedError,
+    SignatureRefusedError,
+    WxPayError,
+)
+from wxpay_async.protocol.fields import wire_name
+from wxpay_async.protocol.requests import Request
+from wxpay_async.protocol.results import (
+    Merchant,
+    MerchantPage,
+    PayResult,
+    RefundResult,
+    RoyaltyShare,
+    TradeRef,
+    TradeResult,
+    TradeStatus,
+)
+from wxpay_async.protocol.wire import SANDBOX_MARKER, HttpResponse, is_loopback
+
+T = TypeVar("T")
+
+MAX_DEPTH: Final = 32
+MAX_NUMBER: Final = 20
+_PREFIX: Final = "$"  # no name of the platform's begins like this
+
+CODES: Final[Mapping[str, tuple[type[WxPayError], str]]] = MappingProxyType(
+    {
+        "CO_MSG_000001": (RefusedError, "malformed parameters"),
+        "CO_MSG_000002": (InDoubtError, "the platform's data operation failed"),
+        "CO_MSG_000003": (InDoubtError, "the platform was interrupted"),
+        "CO_MSG_000004": (AccessDeniedError, "the appKey does not exist"),
+        "CO_MSG_000005": (ClockSkewError, "the request had expired on arrival"),
+        "CO_MSG_000006": (SignatureRefusedError, "the signature was refused"),
+        "CO_MSG_000007": (RateLimitedError, "more than 400 calls in 60 s for the appKey"),
+        "CO_MSG_000008": (AccessDeniedError, "the appKey is no longer valid"),
+        "CO_MSG_0000011": (AccessDeniedError, "the token is no longer valid"),
+        "CO_MSG_0000015": (RefusedError, "unsupported media type"),
+        "CO_MSG_0000016": (RefusedError, "unsupported request method"),
+        "CO_MSG_0000017": (AccessDeniedError, "the caller's address is not on the allow-list"),
+        "GM_API_BUS_000005": (RefusedError, "the requestId is empty"),
+        "GM_API_BUS_000007": (RefusedError, "the requestId has expired"),
+        "GM_API_BUS_0000015": (DuplicateRequestError, "the requestId was used before"),
+    }
+)
+"""errorCode -> (what is raised, what it means). See `protocol.md`, "Error codes"."""
+
+_BUSINESS: Final = re.compile(r"GM_API_BUS_[0-9]+", re.ASCII)
+
+
+def biz_content(request: Request) -> bytes:
+    """Serialise a request once; these very bytes are signed, sent, and sent again."""
+    return json.dumps(wire_fields(request), ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def wire_fields(request: Request) -> dict[str, Any]:
+    """Return the business fields under the platform's names, without local and absent ones."""
+    fields: dict[str, Any] = _converter().unstructure(request)
+    return fields
+
+
+def decode(
+    response: HttpResponse,
+    into: type[T],
+    *,
+    url: str,
+    moves_money: bool,
+    local: Mapping[str, Any] | None = None,
+) -> T:
+    """Read a reply.
+
+    Args:
+        response: what came back.
+        into: the result class.
+        url: where the request went, for the checks on redirects and sandboxes.
+        moves_money: whether an undocumented error code leaves the request in doubt.
+        local: fields of the result that the SDK knows and the platform does not.
+
+    Raises:
+        RefusedError: the platform refused.
+        InDoubtError: the reply does not say what became of the request.
+    """
+    if SANDBOX_MARKER in response.headers and not is_loopback(url):
+        raise MalformedResponseError(
+            "a sandbox answered from a host that is not loopback", retryable=False
+        )
+    data = _data_of(response, moves_money=moves_money)
+    fields = {**data, "$raw": MappingProxyType(data)}
+    fields.update({_PREFIX + name: value for name, value in (local or {}).items()})
+    try:
+        result = _converter().structure(fields, into)
+    except (BaseValidationError, StructureHandlerNotFoundError, KeyError, ValueError) as error:
+        if isinstance(error, WxPayError):
+            raise
+        raise MalformedResponseError(
+            f"the data does not hold a {into.__name__}: {_first_line(error)}", retryable=False
+        ) from error
+    _check_not_failed(result)
+    return result
+
+
+def _data_of(response: HttpResponse, *, moves_money: bool) -> dict[str, Any]:
+    status = response.status
+    if 300 <= status < 400:  # noqa: PLR2004 - the redirection class
+        raise _redirected(response)
+    try:
+        envelope = strict_json(response.body)
+    except ValueError as error:
+        raise _without_envelope(response, str(error)) from error
+    success = envelope.get("success") if isinstance(envelope, dict) else None
+    if not isinstance(success, bool):
+        raise _without_envelope(response, "no envelope")
+    if not success:
+        raise _refusal(response, envelope, moves_money=moves_money)
+    data = envelope.get("data")
+    if not 200 <= status < 300 or envelope.get("errorCode"):  # noqa: PLR2004 - the success class
+        raise MalformedResponseError(f"HTTP {status} contradicts the success in the envelope")
+    if not isinstance(data, dict):
+        raise MalformedResponseError("success without data")
+    return data
+
+
+def _redirected(response: HttpResponse) -> InDoubtError:
+    # The host only: a redirect's query may echo what was sent.
+    host = urlsplit(response.headers.get("location", "")).hostname or "nowhere"
+    return InDoubtError(
+        f"HTTP {response.status} to {host:.80}; redirects are never followed", retryable=False
+    )
+
+
+def _without_envelope(response: HttpResponse, why: str) -> WxPayError:
+    status = response.status
+    if status == 429:  # noqa: PLR2004 - Too Many Requests
+        return RateLimitedError("HTTP 429")
+    if 400 <= status < 500:  # noqa: PLR2004 - the client error class
+        return RefusedError(f"HTTP {status} without an envelope")
+    return MalformedResponseError(f"HTTP {status}: {why}")
+
+
+def _refusal(
+    response: HttpResponse, envelope: Mapping[str, Any], *, moves_money: bool
+) -> WxPayError:
+    code, message = (_text_of(envelope.get(name)) for name in ("errorCode", "errorMsg"))
+    known = CODES.get(code)
+    if known is None:
+        business = _BUSINESS.fullmatch(code)
+        doubtful = moves_money and not business
+        known = (
+            (InDoubtError, "an undocumented error code")
+            if doubtful
+            else (RefusedError, "the platform refused")
+        )
+    kind, meaning = known
+    error = kind(meaning, code=code, message=message)
+    if code not in CODES:
+        error.retryable = False
+    if isinstance(error, ClockSkewError):
+        error.server_time = server_time(response)
+    return error
+
+
+def _check_not_failed(result: object) -> None:
+    """Raise where a success envelope reports that all of it failed (status F)."""
+    if isinstance(result, RefundResult):
+        statuses = {result.status}
+    elif isinstance(result, PayResult | TradeResult):
+        statuses = {row.status for row in result.trade_res_list}
+    else:
+        return
+    if statuses == {"F"}:
+        raise FailedError("the platform reports failure (status F)")
+
+
+def server_time(response: HttpResponse) -> datetime | None:
+    """Return the platform's time from the `Date` header, None when there is none to trust."""
+    try:
+        date = parsedate_to_datetime(response.headers.get("date", ""))
+    except ValueError:
+        return None
+    return date.astimezone(UTC) if date.tzinfo else None
+
+
+def strict_json(body: bytes) -> Any:  # noqa: ANN401 - JSON is what it is
+    """Decode JSON that every reader understands alike.
+
+    Raises:
+        ValueError: not UTF-8, a name twice, NaN or Infinity, a number of over 20 characters, or
+            deeper than 32.
+    """
+    try:
+        value = json.loads(
+            body.decode("utf-8"),
+            object_pairs_hook=_unique,
+            parse_constant=_no_constant,
+            parse_float=_decimal,
+            parse_int=_integer,
+        )
+    except RecursionError:
+        raise ValueError(f"JSON deeper than {MAX_DEPTH}") from None
+    # Counting brackets is cheap and nearly always enough; only a candidate is walked.
+    if body.count(b"{") + body.count(b"[") > MAX_DEPTH:
+        _check_depth(value, MAX_DEPTH)
+    return value
+
+
+def _check_depth(value: object, left: int) -> None:
+    if not isinstance(value, dict | list):
+        return
+    if not left:
+        raise ValueError(f"JSON deeper than {MAX_DEPTH}")
+    for item in value.values() if isinstance(value, dict) else value:
+        _check_depth(item, left - 1)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a name stands twice in one JSON object")
+    return members
+
+
+def _no_constant(name: str) -> Any:  # noqa: ANN401 - json's own signature
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _decimal(digits: str) -> Decimal:
+    _check_length(digits)
+    return Decimal(digits)
+
+
+def _integer(digits: str) -> int:
+    _check_length(digits)
+    return int(digits)
+
+
+def _check_length(digits: str) -> None:
+    if len(digits) > MAX_NUMBER:
+        raise ValueError(f"a number of {len(digits)} characters")
+
+
+def _text_of(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _first_line(error: BaseException) -> str:
+    """Name the innermost cause; its text holds names and types, never values."""
+    while isinstance(error, BaseExceptionGroup) and error.exceptions:
+        error = error.exceptions[0]
+    if isinstance(error, KeyError):
+        return f"{error.args[0]} is missing"
+    return type(error).__name__
+
+
+# The converter
+
+
+def _structure_text(value: object, _: type[str]) -> str:
+    """Accept text, and the integers that a lenient platform might send for digits."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    raise ValueError("no text")
+
+
+def _structure_amount(value: object, _: type[Decimal]) -> Decimal:
+    """Accept an amount as text or as a JSON number, which `strict_json` read exactly."""
+    if isinstance(value, Decimal):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return Decimal(value)
+    if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,15}(\.[0-9]{1,4})?", value, re.ASCII):
+        return Decimal(value)
+    raise ValueError("no amount")
+
+
+def _structure_int(value: object, _: type[int]) -> int:
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= MAX_NUMBER:
+        return int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise ValueError("no integer")
+
+
+def _optional(structure: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Read null and the empty text as absent, as the platform does."""
+    return lambda value, kind: None if value is None or value == "" else structure(value, kind)
+
+
+def _rows(converter: Converter, row: type) -> Callable[[Any, Any], tuple[Any, ...]]:
+    """Accept a list, or its JSON text: the page says the one and shows the other."""
+
+    def structure(value: object, _: object) -> tuple[Any, ...]:
+        if value is None or value == "":
+            return ()
+        if isinstance(value, str):
+            value = strict_json(value.encode())
+        if not isinstance(value, list):
+            raise ValueError("no list")  # noqa: TRY004 - the data is bad, not the call
+        return tuple(converter.structure(item, row) for item in value)
+
+    return structure
+
+
+def _is(kind: object) -> Callable[[Any], bool]:
+    return lambda other: bool(other == kind)
+
+
+def _is_rows_of(row: type) -> Callable[[Any], bool]:
+    return lambda kind: get_origin(kind) is tuple and get_args(kind) == (row, ...)
+
+
+def _structure_by_wire_name(converter: Converter, cls: type) -> Callable[[Any, Any], Any]:
+    overrides: dict[str, Any] = {
+        attribute.name: override(
+            rename=_PREFIX + attribute.name
+            if attribute.metadata.get("local")
+            else wire_name(attribute)
+        )
+        for attribute in attrs.fields(cls)
+    }
+    structure: Callable[[Any, Any], Any] = make_dict_structure_fn(cls, converter, **overrides)
+    return structure
+
+
+def _unstructure_request(converter: Converter, cls: type) -> Callable[[Any], dict[str, Any]]:
+    overrides: dict[str, Any] = {
+        attribute.name: override(
+            rename=wire_name(attribute),
+            omit=attribute.name == "extra" or bool(attribute.metadata.get("local")),
+            omit_if_default=attribute.default is None or attribute.default == (),
+        )
+        for attribute in attrs.fields(cls)
+    }
+    unstructure: Callable[[Any], dict[str, Any]] = make_dict_unstructure_fn(
+        cls, converter, **overrides
+    )
+
+    def with_extra(request: Any) -> dict[str, Any]:  # noqa: ANN401 - any of the request classes
+        return {**unstructure(request), **request.extra}
+
+    return with_extra
+
+
+@functools.cache
+def _converter() -> Converter:
+    """Make the converter on first use: it compiles a function for each class."""
+    converter = Converter(detailed_validation=False)
+    converter.register_unstructure_hook(Decimal, lambda amount: f"{amount:.2f}")
+    converter.register_unstructure_hook(int, str)
+    converter.register_unstructure_hook_factory(
+        lambda cls: attrs.has(cls) and "extra" in attrs.fields_dict(cls),
+        lambda cls: _unstructure_request(converter, cls),
+    )
+    for kind, structure in (
+        (str, _structure_text),
+        (Decimal, _structure_amount),
+        (int, _structure_int),
+    ):
+        converter.register_structure_hook(kind, structure)
+        converter.register_structure_hook(
+            kind | None, lambda value, _, k=kind, s=structure: _optional(s)(value, k)
+        )
+    for local in (bool, datetime | None, Mapping[str, Any]):
+        converter.register_structure_hook_func(_is(local), lambda value, _: value)
+    rows: tuple[type, ...] = (RoyaltyShare, TradeRef, Merchant)
+    for row in rows:
+        converter.register_structure_hook(row, _structure_by_wire_name(converter, row))
+        converter.register_structure_hook_func(_is_rows_of(row), _rows(converter, row))
+    results: tuple[type, ...] = (PayResult, TradeResult, TradeStatus, RefundResult, MerchantPage)
+    for result in results:
+        converter.register_structure_hook(result, _structure_by_wire_name(converter, result))
+    return converter

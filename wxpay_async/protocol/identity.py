@@ -1,0 +1,73 @@
+"""Who a request is: its fingerprint, and requestIds that survive the loss of a store."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Final
+
+import attrs
+
+from wxpay_async.errors import InvalidRequestError
+
+_FIELD_DIGITS: Final = 16
+
+
+@attrs.frozen
+class Fingerprint:
+    """A digest of what a request means, and one for each field so that a conflict can be named.
+
+    Only digests are kept: comparing them tells which field differs, never what it held.
+    """
+
+    digest: str
+    fields: Mapping[str, str] = attrs.field(factory=dict[str, str], eq=False, repr=False)
+
+    def differences(self, other: Fingerprint) -> tuple[str, ...]:
+        """Return the names of the fields that differ, sorted."""
+        names = {*self.fields, *other.fields}
+        return tuple(sorted(n for n in names if self.fields.get(n) != other.fields.get(n)))
+
+
+def fingerprint(operation: str, content: Mapping[str, object]) -> Fingerprint:
+    """Digest an operation and its business fields (SHA-256 over a canonical JSON encoding)."""
+    fields = {name: _digest(_canonical(content[name]))[:_FIELD_DIGITS] for name in content}
+    return Fingerprint(_digest(_canonical([operation, sorted(fields.items())])), fields)
+
+
+def derive_request_id(app_key: str, operation: str, business_key: str, generation: int = 0) -> str:
+    """Derive the requestId of a purchase: the same purchase always gives the same id.
+
+    Use one id per purchase, never one per HTTP request. Even when the idempotency store is lost,
+    the platform then recognises the repetition.
+
+    Args:
+        app_key: the merchant's appKey.
+        operation: `trade`, `pay` or `refund`.
+        business_key: what names the purchase on the merchant's side, e.g. its outTradeNo.
+        generation: raise it by one only after the previous id is proven not executed, refused,
+            or its prepay has expired.
+
+    Returns:
+        32 hexadecimal digits of a SHA-256 over a length-prefixed encoding.
+
+    Raises:
+        InvalidRequestError: a part is empty, or the generation is negative.
+    """
+    for name, part in (("app_key", app_key), ("operation", operation), ("key", business_key)):
+        if not part:
+            raise InvalidRequestError("empty", field=name, allowed="a non-empty text")
+    if generation < 0:
+        raise InvalidRequestError("negative", field="generation", allowed="0 or above")
+    parts = [part.encode() for part in (app_key, operation, business_key, str(generation))]
+    # Lengths first: without them ("ab", "c") and ("a", "bc") would share an id.
+    return _digest(b"".join(b"%d:%b" % (len(part), part) for part in parts))[:32]
+
+
+def _canonical(value: object) -> bytes:
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,300 @@
+"""What the merchant asks: the requests, which check themselves when they are made.
+
+Fields are the platform's names in snake case; money is `Decimal` yuan (`str` and `int` are
+converted exactly, a `float` is a `TypeError`). Every limit of the platform's tables is an
+`InvalidRequestError` here, before anything is sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from types import MappingProxyType
+from typing import Final
+
+from attrs import field, frozen
+from attrs.validators import deep_iterable, instance_of, optional
+
+from wxpay_async.errors import InvalidRequestError
+from wxpay_async.protocol import fields
+from wxpay_async.protocol.fields import Json, as_amount, as_quantity, frozen_json
+
+_NOTHING: Final[Mapping[str, Json]] = MappingProxyType({})
+_LOCAL: Final = {"local": True}
+_JSAPI_PRODUCTS: Final = ("66", "67")
+
+
+def _amount(value: Decimal | str | int) -> Decimal:
+    return as_amount(value, "amount")
+
+
+def _price(value: Decimal | str | int) -> Decimal:
+    return as_amount(value, "price")
+
+
+def _total_amount(value: Decimal | str | int) -> Decimal:
+    return as_amount(value, "totalAmount")
+
+
+def _refund_amount(value: Decimal | str | int) -> Decimal:
+    return as_amount(value, "refundAmount")
+
+
+def _items(value: Iterable[TradeItem]) -> tuple[TradeItem, ...]:
+    return tuple(value)
+
+
+def _royalties(value: Iterable[Royalty]) -> tuple[Royalty, ...]:
+    return tuple(value)
+
+
+def _check_royalties(royalties: Iterable[Royalty], total: Decimal) -> None:
+    shared = sum((royalty.amount for royalty in royalties), Decimal(0))
+    if shared > total:
+        raise InvalidRequestError(
+            f"the royalties sum to {shared}", field="royaltyInfo", allowed=f"at most {total}"
+        )
+
+
+@frozen(kw_only=True)
+class Royalty:
+    """A share of the payment for another member (`royaltyInfo`).
+
+    Attributes:
+        payee_member_id: the member who gets it.
+        amount: yuan.
+        payee_identity_type: shown by the page's sample, not by its table.
+        extra: fields that the page does not know.
+    """
+
+    payee_member_id: str = field(validator=fields.text)
+    amount: Decimal = field(converter=_amount)
+    payee_identity_type: str | None = field(default=None, validator=optional(fields.text))
+    extra: Mapping[str, Json] = field(
+        default=_NOTHING, converter=frozen_json, validator=fields.extra
+    )
+
+
+@frozen(kw_only=True)
+class TradeItem:
+    """One order of an instant trade (`tradeInfo`).
+
+    Attributes:
+        out_trade_no: the merchant's order number.
+        subject: what is sold, as the payer sees it.
+        price: yuan for one piece.
+        quantity: pieces, above 0.
+        total_amount: yuan; must be price × quantity.
+        payee_identity: the seller's member id.
+        currency: CNY when absent or empty.
+        royalty_info: at most 10, summing to no more than the total.
+        extra: fields that the page does not know.
+    """
+
+    out_trade_no: str = field(validator=fields.plain)
+    subject: str = field(validator=fields.text)
+    price: Decimal = field(converter=_price)
+    quantity: int = field(converter=as_quantity)
+    total_amount: Decimal = field(converter=_total_amount)
+    payee_identity: str = field(validator=fields.text)
+    currency: str | None = field(default=None, validator=optional(fields.text_or_empty))
+    royalty_info: tuple[Royalty, ...] = field(
+        default=(),
+        converter=_royalties,
+        validator=[deep_iterable(instance_of(Royalty)), fields.at_most_ten],
+    )
+    extra: Mapping[str, Json] = field(
+        default=_NOTHING, converter=frozen_json, validator=fields.extra
+    )
+
+    def __attrs_post_init__(self) -> None:
+        expected = self.price * self.quantity
+        if self.total_amount != expected:
+            raise InvalidRequestError(
+                f"{self.total_amount} is not price × quantity",
+                field="totalAmount",
+                allowed=f"{expected}",
+            )
+        _check_royalties(self.royalty_info, self.total_amount)
+
+
+@frozen(kw_only=True)
+class PayMethod:
+    """How the payer pays (`payMethod`).
+
+    Attributes:
+        pay_product_code: 64 and 65: the payer scans; 66 and 67: official account or mini program;
+            the even ones take debit cards only.
+        amount: yuan. The page's sample shows that it may differ from the items' total.
+        target_organization: WECHAT, ALIPAY or UPOP.
+        app_id: the mini program's appid.
+        open_id: the payer's openid. Required for WECHAT with the products 66 and 67; before a
+            code is scanned (64, 65) nobody knows it yet.
+        buyer_id: the payer's id at Alipay; required for ALIPAY.
+        extra: fields that the page does not know.
+    """
+
+    pay_product_code: str = field(validator=fields.code(2, "64, 65, 66, 67"))
+    amount: Decimal = field(converter=_amount)
+    target_organization: str = field(
+        default="WECHAT", validator=fields.one_of("WECHAT", "ALIPAY", "UPOP")
+    )
+    app_id: str | None = field(default=None, validator=optional(fields.text))
+    open_id: str | None = field(default=None, validator=optional(fields.text), repr=fields.masked)
+    buyer_id: str | None = field(default=None, validator=optional(fields.text), repr=fields.masked)
+    extra: Mapping[str, Json] = field(
+        default=_NOTHING, converter=frozen_json, validator=fields.extra
+    )
+
+    def __attrs_post_init__(self) -> None:
+        jsapi = self.pay_product_code in _JSAPI_PRODUCTS
+        if self.target_organization == "WECHAT" and jsapi and not self.open_id:
+            raise InvalidRequestError(
+                "required for WECHAT in a mini program",
+                field="openId",
+                allowed="the payer's openid",
+            )
+        if self.target_organization == "ALIPAY" and not self.buyer_id:
+            raise InvalidRequestError(
+                "required for ALIPAY", field="buyerId", allowed="the payer's id at Alipay"
+            )
+
+
+@frozen(kw_only=True)
+class TerminalInfo:
+    """The payer's device (`terminalInfo`).
+
+    Attributes:
+        terminal_type: 00 computer, 01 phone, 02 tablet, 03 wearable, 04 television, 99 other.
+        extra: fields that the page does not know.
+    """
+
+    terminal_type: str = field(
+        default="01",
+        validator=fields.code(2, "00, 01, 02, 03, 04, 99"),
+        metadata={"wire": "terminal_type"},
+    )
+    extra: Mapping[str, Json] = field(
+        default=_NOTHING, converter=frozen_json, validator=fields.extra
+    )
+
+
+@frozen(kw_only=True)
+class InstantTrade:
+    """Create payable orders: `POST /api/instant/trade`.
+
+    Attributes:
+        request_id: one id per purchase, 1 to 32 characters of A-Z a-z 0-9 _ -.
+        trade_info: the orders, at least one.
+        payer_ip: the payer's address.
+        pay_method: how the payer pays.
+        biz_product_code: 20701 is an instant trade, royalties split before settlement.
+        cashier_type: API or SDK.
+        timeout_express: `0`, or 10m to 7d with unit m, h or d.
+        terminal_info: the payer's device.
+        extra: fields that the page does not know.
+    """
+
+    request_id: str = field(validator=fields.request_id)
+    trade_info: tuple[TradeItem, ...] = field(
+        converter=_items, validator=deep_iterable(instance_of(TradeItem))
+    )
+    payer_ip: str = field(validator=fields.ip_address)
+    pay_method: PayMethod = field(validator=instance_of(PayMethod))
+    biz_product_code: str = field(default="20701", validator=fields.code(5, "20701"))
+    cashier_type: str = field(default="API", validator=fields.one_of("API", "SDK"))
+    timeout_express: str | None = field(default=None, validator=optional(fields.timeout_express))
+    terminal_info: TerminalInfo = field(factory=TerminalInfo, validator=instance_of(TerminalInfo))
+    extra: Mapping[str, Json] = field(
+        default=_NOTHING, converter=frozen_json, validator=fields.extra
+    )
+
+    def __attrs_post_init__(self) -> None:
+        numbers = [item.out_trade_no for item in self.trade_info]
+        if not numbers:
+            raise InvalidRequestError("empty", field="tradeInfo", allowed="at least one item")
+        if len(set(numbers)) < len(numbers):
+            raise InvalidRequestError(
+                "an outTradeNo stands twice", field="tradeInfo", allowed="one item for each order"
+            )
+
+
+@frozen(kw_only=True)
+class MiniProgramPay:
+    """Turn a payToken into the parameters of `wx.requestPayment` (the user's page).
+
+    `POST /api/instant/pay/wxminiprogram`.
+
+    Attributes:
+        request_id: one id per purchase, 1 to 32 characters of A-Z a-z 0-9 _ -.
+        pay_token: from `TradeResult`.
+        terminal_payer_id: the payer's openid in the mini program. The page's table calls it
+            optional, its note required; no JSAPI prepay exists without one, so it is required.
+        app_id: the mini program's appid; the platform's own when absent.
+        target_organization: WECHAT, the only one that the page knows.
+        out_trade_no: the order that is paid. Never sent; kept beside the requestId, because an
+            answer that got lost can only be found out by a query for it.
+        extra: fields that the page does not know.
+    """
+
+    request_id: str = field(validator=fields.request_id)
+    pay_token: str = field(validator=fields.text, repr=fields.hidden)
+    terminal_payer_id: str = field(validator=fields.text, repr=fields.masked)
+    app_id: str | None = field(default=None, validator=optional(fields.text))
+    target_organization: str = field(default="WECHAT", validator=fields.one_of("WECHAT"))
+    out_trade_no: str | None = field(
+        default=None, validator=optional(fields.plain), metadata=_LOCAL
+    )
+    extra: Mapping[str, Json] = field(
+        default=_NOTHING, converter=frozen_json, validator=fields.extra
+    )
+
+
+@frozen(kw_only=True)
+class Refund:
+    """Give money back: `POST /api/instant/refund`.
+
+    Attributes:
+        request_id: one id per refund, 1 to 32 characters of A-Z a-z 0-9 _ -.
+        out_trade_no: the refund's own number.
+        orig_out_trade_no: the number of the order that was paid.
+        refund_amount: yuan; partial is allowed, more than the order's amount is not.
+        currency: CNY when absent.
+        royalty_info: at most 10, summing to no more than the refund.
+        extra: fields that the page does not know.
+    """
+
+    request_id: str = field(validator=fields.request_id)
+    out_trade_no: str = field(validator=fields.plain)
+    orig_out_trade_no: str = field(validator=fields.plain)
+    refund_amount: Decimal = field(converter=_refund_amount)
+    currency: str | None = field(default=None, validator=optional(fields.text))
+    royalty_info: tuple[Royalty, ...] = field(
+        default=(),
+        converter=_royalties,
+        validator=[deep_iterable(instance_of(Royalty)), fields.at_most_ten],
+    )
+    extra: Mapping[str, Json] = field(
+        default=_NOTHING, converter=frozen_json, validator=fields.extra
+    )
+
+    def __attrs_post_init__(self) -> None:
+        _check_royalties(self.royalty_info, self.refund_amount)
+
+
+Request = MiniProgramPay | InstantTrade | Refund
+"""The requests that carry a requestId."""
+
+
+@frozen(kw_only=True)
+class TradeQuery:
+    """Ask for one trade: `POST /api/instant/query`; exactly one of the two numbers."""
+
+    out_trade_no: str | None = field(default=None, validator=optional(fields.plain))
+    trade_no: str | None = field(default=None, validator=optional(fields.plain))
+
+    def __attrs_post_init__(self) -> None:
+        if (self.out_trade_no is None) == (self.trade_no is None):
+            raise InvalidRequestError(
+                "both or neither given", field="outTradeNo", allowed="outTradeNo or tradeNo, one"
+            )

@@ -1,0 +1,275 @@
+"""What the platform answers.
+
+Every result carries, beside its own fields:
+
+- `attempts`: the HTTP attempts that this answer took;
+- `replayed`: it came from the idempotency store or from another caller's flight;
+- `raw`: the decoded `data` as the platform sent it, unknown fields included.
+
+What a credential is (payToken, paySign, the prepay) is kept out of every `repr`.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from decimal import Decimal
+from types import MappingProxyType
+from typing import Any, Final
+
+from attrs import field, frozen
+
+from wxpay_async.errors import MalformedResponseError
+from wxpay_async.protocol import fields
+from wxpay_async.protocol.keys import KeyData
+from wxpay_async.protocol.signing import RsaVerifier, Verifier
+
+PREPAY_LIFE: Final = timedelta(minutes=20)
+"""How long WeChat accepts a prepayId (the user's page)."""
+
+_LOCAL: Final = {"local": True}
+
+
+@frozen(kw_only=True)
+class TradeRef:
+    """A row of `tradeResList`.
+
+    Attributes:
+        out_trade_no: the merchant's order number.
+        trade_no: the platform's.
+        status: S succeeded, P in progress, F failed.
+    """
+
+    out_trade_no: str
+    trade_no: str
+    status: str
+
+
+@frozen(kw_only=True)
+class PayResult:
+    """The JSAPI parameters of one payment (the user's page).
+
+    Attributes:
+        app_id: the mini program's appid.
+        time_stamp: seconds since the epoch, as text.
+        nonce_str: random text.
+        prepay_id: WeChat's prepay session; lives 20 minutes.
+        ext_package: `prepay_id=` and the prepay_id.
+        sign_type: RSA.
+        pay_sign: WeChat's signature over the above.
+        request_id: the echo of the requestId, where the platform gives one.
+        inst_amount: yuan.
+        trade_res_list: the orders that are paid by it.
+        signed_at: when our request was signed, by the platform's clock as far as it is known.
+    """
+
+    app_id: str
+    time_stamp: str
+    nonce_str: str
+    prepay_id: str = field(repr=fields.masked)
+    ext_package: str = field(repr=False)
+    sign_type: str
+    pay_sign: str = field(repr=fields.hidden)
+    request_id: str | None = None
+    inst_amount: Decimal | None = None
+    trade_res_list: tuple[TradeRef, ...] = ()
+    signed_at: datetime | None = field(default=None, metadata=_LOCAL)
+    attempts: int = field(default=1, metadata=_LOCAL)
+    replayed: bool = field(default=False, metadata=_LOCAL)
+    raw: Mapping[str, Any] = field(factory=dict[str, Any], repr=False, metadata=_LOCAL)
+
+    def __attrs_post_init__(self) -> None:
+        if self.ext_package != f"prepay_id={self.prepay_id}" or not self.prepay_id:
+            raise MalformedResponseError(
+                "extPackage is not prepay_id= and the prepayId", retryable=False
+            )
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """When the prepay dies: 20 minutes after signing, which is before the platform's answer."""
+        return self.signed_at + PREPAY_LIFE if self.signed_at else None
+
+    def jsapi_params(self) -> dict[str, str]:
+        """Return exactly the object that `wx.requestPayment` takes."""
+        return {
+            "timeStamp": self.time_stamp,
+            "nonceStr": self.nonce_str,
+            "package": self.ext_package,
+            "signType": self.sign_type,
+            "paySign": self.pay_sign,
+        }
+
+    def verify_pay_sign(self, public_key: Verifier | KeyData) -> None:
+        """Verify WeChat's RSA signature over appId, timeStamp, nonceStr and package, a line each.
+
+        Args:
+            public_key: a verifier, or the public key that belongs to the signing merchant key.
+
+        Raises:
+            NotificationError: the signature does not fit.
+            InvalidKeyError: the key cannot be used.
+        """
+        if isinstance(public_key, str | bytes):
+            public_key = RsaVerifier.from_pem(public_key)
+        lines = (self.app_id, self.time_stamp, self.nonce_str, self.ext_package)
+        public_key.verify("".join(f"{line}\n" for line in lines).encode(), self.pay_sign)
+
+
+@frozen(kw_only=True)
+class TradeResult:
+    """A created instant trade.
+
+    Attributes:
+        request_id: the echo of the requestId, where the platform gives one.
+        pay_token: what `MiniProgramPay` takes (the user's page says that this call returns it).
+        return_url: address of a QR code, for the products that are scanned.
+        trade_res_list: the orders that were created.
+        inst_amount: yuan.
+        app_id: this and `time_stamp` to `pay_sign`: the JSAPI fields, where the platform adds them.
+    """
+
+    request_id: str | None = None
+    pay_token: str | None = field(default=None, repr=fields.hidden)
+    return_url: str | None = field(default=None, repr=fields.hidden)
+    trade_res_list: tuple[TradeRef, ...] = ()
+    inst_amount: Decimal | None = None
+    app_id: str | None = None
+    time_stamp: str | None = None
+    nonce_str: str | None = None
+    prepay_id: str | None = field(default=None, repr=fields.masked)
+    ext_package: str | None = field(default=None, repr=False)
+    sign_type: str | None = None
+    pay_sign: str | None = field(default=None, repr=fields.hidden)
+    attempts: int = field(default=1, metadata=_LOCAL)
+    replayed: bool = field(default=False, metadata=_LOCAL)
+    raw: Mapping[str, Any] = field(factory=dict[str, Any], repr=False, metadata=_LOCAL)
+
+
+class TradeState(enum.StrEnum):
+    """What the text of a trade's status means."""
+
+    AWAITING = "awaiting"
+    PAID = "paid"
+    FAILED = "failed"
+    CLOSED = "closed"
+    UNKNOWN = "unknown"
+
+
+TRADE_STATES: Final[Mapping[str, TradeState]] = MappingProxyType(
+    {
+        "待付款": TradeState.AWAITING,  # the only documented value
+        # The rest is read by its literal meaning. A text that is not here stays UNKNOWN: it is
+        # never taken for a payment.
+        "待支付": TradeState.AWAITING,
+        "支付中": TradeState.AWAITING,
+        "处理中": TradeState.AWAITING,
+        "已付款": TradeState.PAID,
+        "已支付": TradeState.PAID,
+        "付款成功": TradeState.PAID,
+        "支付成功": TradeState.PAID,
+        "交易成功": TradeState.PAID,
+        "TRADE_SUCCESS": TradeState.PAID,
+        "付款失败": TradeState.FAILED,
+        "支付失败": TradeState.FAILED,
+        "交易失败": TradeState.FAILED,
+        "TRANSFER_FAIL": TradeState.FAILED,
+        "已关闭": TradeState.CLOSED,
+        "交易关闭": TradeState.CLOSED,
+        "TRADE_CLOSED": TradeState.CLOSED,
+    }
+)
+
+
+@frozen(kw_only=True)
+class RoyaltyShare:
+    """A royalty as a query reports it; the amount is in yuan."""
+
+    payee_member_id: str | None = None
+    payee_name: str | None = None
+    amount: Decimal | None = None
+
+
+@frozen(kw_only=True)
+class TradeStatus:
+    """What the platform knows of one trade (`/api/instant/query`).
+
+    Attributes:
+        out_trade_no: the merchant's order number.
+        trade_no: the platform's.
+        status: the platform's Chinese text; 待付款 (awaiting payment) is the documented one.
+        subject: what is sold.
+        price: yuan for one piece.
+        quantity: pieces.
+        total_amount: yuan.
+        payee_identity: the seller's member id.
+        payee_name: the seller.
+        partner_fee: yuan that the merchant platform bears.
+        payee_fee: yuan that the seller bears.
+        payer_fee: yuan that the payer bears.
+        royalty_info: who gets a share.
+    """
+
+    out_trade_no: str
+    status: str
+    trade_no: str | None = None
+    subject: str | None = None
+    price: Decimal | None = None
+    quantity: str | None = None
+    total_amount: Decimal | None = None
+    payee_identity: str | None = None
+    payee_name: str | None = None
+    partner_fee: Decimal | None = None
+    payee_fee: Decimal | None = None
+    payer_fee: Decimal | None = None
+    royalty_info: tuple[RoyaltyShare, ...] = ()
+    attempts: int = field(default=1, metadata=_LOCAL)
+    replayed: bool = field(default=False, metadata=_LOCAL)
+    raw: Mapping[str, Any] = field(factory=dict[str, Any], repr=False, metadata=_LOCAL)
+
+    @property
+    def state(self) -> TradeState:
+        """What the text means; UNKNOWN for a text that `TRADE_STATES` does not list."""
+        return TRADE_STATES.get(self.status, TradeState.UNKNOWN)
+
+
+@frozen(kw_only=True)
+class RefundResult:
+    """An accepted refund.
+
+    Attributes:
+        out_trade_no: the refund's own number.
+        status: S accepted, P in progress. F is raised as `FailedError`.
+        trade_no: the platform's number of the refund.
+        request_id: the echo of the requestId, where the platform gives one.
+    """
+
+    out_trade_no: str
+    status: str
+    trade_no: str | None = None
+    request_id: str | None = None
+    attempts: int = field(default=1, metadata=_LOCAL)
+    replayed: bool = field(default=False, metadata=_LOCAL)
+    raw: Mapping[str, Any] = field(factory=dict[str, Any], repr=False, metadata=_LOCAL)
+
+
+@frozen(kw_only=True)
+class Merchant:
+    """A sub-merchant of the appKey."""
+
+    merchant_id: str
+    merchant_name: str | None = None
+
+
+@frozen(kw_only=True)
+class MerchantPage:
+    """One page of sub-merchants (`/api/company/merchants`); pages count from 1."""
+
+    merchants: tuple[Merchant, ...]
+    total: int | None = None
+    total_page: int | None = None
+    page_size: int | None = None
+    current_page: int | None = None
+    attempts: int = field(default=1, metadata=_LOCAL)
+    replayed: bool = field(default=False, metadata=_LOCAL)
+    raw: Mapping[str, Any] = field(factory=dict[str, Any], repr=False, metadata=_LOCAL)

@@ -1,0 +1,319 @@
+"""The two signing schemes of the platform.
+
+Both sign the canonical string: all parameters but `sign`, without those whose value is the empty
+string, sorted by name in ASCII order, joined as `name=value` with `&`, raw values.
+
+- MD5 (published): append `&appSecret=<secret>`, MD5 over the UTF-8 bytes, hexadecimal, upper case.
+- RSA: the canonical string includes `signType=RSA`; RSASSA-PKCS1-v1_5 with SHA-256, Base64.
+
+The canonical string quotes nothing, so a value with `&` or `=` in it could stand for another set
+of parameters. Only `bizContent` may hold them: it is one complete JSON object, and no prefix of a
+JSON object is one, so the string stays unambiguous. All others are refused.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import importlib.util
+import inspect
+import json
+import os
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final, Literal, NoReturn, Protocol, Self
+
+from Crypto.Hash import SHA256
+from Crypto.PublicKey import RSA
+from Crypto.Signature import pkcs1_15
+
+from wxpay_async.errors import InvalidRequestError, NotificationError
+from wxpay_async.protocol.keys import (
+    KeyData,
+    load_private_key,
+    load_public_key,
+    read_key_file,
+)
+
+Backend = Literal["openssl", "pycryptodome"]
+
+_JSON_PARAMETER: Final = "bizContent"
+_NAME: Final = re.compile(r"[A-Za-z0-9_.\-]+", re.ASCII)
+
+
+class Signer(Protocol):
+    """Signs canonical strings.
+
+    The `sign_type` is announced as the parameter `signType`, which is itself signed.
+    """
+
+    @property
+    def sign_type(self) -> str | None:
+        """`RSA`, or None for the published MD5 scheme, which announces nothing."""
+        ...
+
+    def sign(self, message: bytes) -> str | Awaitable[str]:
+        """Sign; may be a coroutine, since a key-management service is I/O."""
+        ...
+
+
+class Verifier(Protocol):
+    """Verifies what the other side signed."""
+
+    def verify(self, message: bytes, signature: str) -> None:
+        """Return if the signature fits.
+
+        Raises:
+            NotificationError: it does not.
+        """
+        ...
+
+
+def canonical_string(params: Mapping[str, str]) -> str:
+    """Return the string that both schemes sign (the platform's page on signing).
+
+    Comparing it with the other side's is how a signature mismatch is found.
+
+    Args:
+        params: every parameter of the call; `sign` and empty values are left out by the rule.
+
+    Raises:
+        InvalidRequestError: a name or a value would make the string ambiguous.
+    """
+    pairs: list[str] = []
+    for name in sorted(params):
+        value = params[name]
+        if name == "sign" or value == "":
+            continue
+        _check_unambiguous(name, value)
+        pairs.append(f"{name}={value}")
+    return "&".join(pairs)
+
+
+def _check_unambiguous(name: str, value: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise InvalidRequestError(
+            "not a parameter's name", field=name[:32], allowed="letters, digits, _ . -"
+        )
+    if name == _JSON_PARAMETER:
+        if not _is_object(value):
+            raise InvalidRequestError("no JSON object", field=name, allowed="one JSON object")
+    elif "&" in value or "=" in value:
+        raise InvalidRequestError(
+            "holds & or =, which makes the signed string ambiguous",
+            field=name,
+            allowed=f"text without & and = (only {_JSON_PARAMETER} may hold them)",
+        )
+
+
+def _is_object(value: str) -> bool:
+    try:
+        return value.startswith("{") and isinstance(json.loads(value), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+class Md5Signer:
+    """Sign by the platform's published MD5 scheme.
+
+    Anybody who learns the secret can sign, and the scheme cannot tell `a=1&b=2` in one value from
+    two parameters: prefer RSA where the contract allows it.
+
+    Args:
+        app_secret: the secret of the appKey. It is never shown by `repr`.
+    """
+
+    sign_type = None
+
+    def __init__(self, app_secret: str) -> None:
+        if not app_secret:
+            raise InvalidRequestError("empty", field="appSecret", allowed="a non-empty text")
+        suffix = f"&appSecret={app_secret}".encode()
+        # In a closure, not in an attribute: vars(), repr() and debuggers' dumps do not show it.
+        self._digest: Callable[[bytes], str] = lambda message: (
+            hashlib.md5(message + suffix, usedforsecurity=False).hexdigest().upper()
+        )
+
+    def sign(self, message: bytes) -> str:
+        """Return 32 upper-case hexadecimal digits."""
+        return self._digest(message)
+
+    def __repr__(self) -> str:
+        return "Md5Signer(app_secret='***')"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a signer holds a secret and cannot be pickled")
+
+
+class Md5Verifier:
+    """Verify by the MD5 scheme. Whoever can verify can also forge: both sides share the secret."""
+
+    def __init__(self, app_secret: str) -> None:
+        self._signer = Md5Signer(app_secret)
+
+    def verify(self, message: bytes, signature: str) -> None:
+        """Return if the signature fits, in constant time; raise `NotificationError` otherwise."""
+        expected = self._signer.sign(message).encode()
+        if not hmac.compare_digest(expected, signature.encode("utf-8", "surrogatepass")):
+            raise NotificationError("the MD5 signature does not fit")
+
+    def __repr__(self) -> str:
+        return "Md5Verifier(app_secret='***')"
+
+
+class RsaSigner:
+    """Sign with RSASSA-PKCS1-v1_5 and SHA-256.
+
+    pycryptodome is always there; OpenSSL (extra `speedups`) makes the same bytes in less time and
+    is used when it is installed. Which one it is was chosen once and stands in the `repr`.
+
+    Args:
+        key: the merchant's private key.
+        backend: take this one instead of choosing.
+    """
+
+    sign_type = "RSA"
+
+    def __init__(self, key: RSA.RsaKey, *, backend: Backend | None = None) -> None:
+        self.backend: Backend = backend or _best_backend()
+        self.bits = key.size_in_bits()
+        make = _openssl_signer if self.backend == "openssl" else _pycryptodome_signer
+        self._sign = make(key)
+
+    @classmethod
+    def from_file(
+        cls,
+        path: str | os.PathLike[str],
+        passphrase: KeyData | None = None,
+        *,
+        backend: Backend | None = None,
+    ) -> Self:
+        """Load the key from a file: at most 64 KB, not writable by others.
+
+        Raises:
+            InvalidKeyError: the file or the key cannot be used, and why.
+        """
+        data = read_key_file(path, private=True)
+        return cls(load_private_key(data, passphrase), backend=backend)
+
+    @classmethod
+    def from_pem(
+        cls, data: KeyData, passphrase: KeyData | None = None, *, backend: Backend | None = None
+    ) -> Self:
+        """Load the key from PKCS#1 or PKCS#8, as PEM, DER or bare Base64, encrypted or not.
+
+        Raises:
+            InvalidKeyError: the key cannot be used, and why.
+        """
+        return cls(load_private_key(data, passphrase), backend=backend)
+
+    def sign(self, message: bytes) -> str:
+        """Return the signature in Base64."""
+        return base64.b64encode(self._sign(message)).decode("ascii")
+
+    def __repr__(self) -> str:
+        return f"RsaSigner(bits={self.bits}, backend={self.backend!r})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a signer holds a secret and cannot be pickled")
+
+
+class RsaVerifier:
+    """Verify RSASSA-PKCS1-v1_5 with SHA-256 by the other side's public key."""
+
+    def __init__(self, key: RSA.RsaKey, *, backend: Backend | None = None) -> None:
+        self.backend: Backend = backend or _best_backend()
+        self.bits = key.size_in_bits()
+        make = _openssl_verifier if self.backend == "openssl" else _pycryptodome_verifier
+        self._fits = make(key)
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str], *, backend: Backend | None = None) -> Self:
+        """Load the public key from a file: at most 64 KB, not writable by others.
+
+        Raises:
+            InvalidKeyError: the file or the key cannot be used, and why.
+        """
+        return cls(load_public_key(read_key_file(path, private=False)), backend=backend)
+
+    @classmethod
+    def from_pem(cls, data: KeyData, *, backend: Backend | None = None) -> Self:
+        """Load a public key or a certificate, as PEM, DER or bare Base64.
+
+        Raises:
+            InvalidKeyError: the key cannot be used, and why.
+        """
+        return cls(load_public_key(data), backend=backend)
+
+    def verify(self, message: bytes, signature: str) -> None:
+        """Return if the signature fits; raise `NotificationError` otherwise."""
+        try:
+            raw = base64.b64decode(signature, validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise NotificationError("the RSA signature is not Base64") from error
+        if not self._fits(message, raw):
+            raise NotificationError("the RSA signature does not fit")
+
+    def __repr__(self) -> str:
+        return f"RsaVerifier(bits={self.bits}, backend={self.backend!r})"
+
+
+async def signature_of(signer: Signer, message: bytes) -> str:
+    """Sign with either kind of signer, the immediate and the asynchronous."""
+    signature = signer.sign(message)
+    return await signature if inspect.isawaitable(signature) else signature
+
+
+def _best_backend() -> Backend:
+    return "openssl" if importlib.util.find_spec("cryptography") else "pycryptodome"
+
+
+def _pycryptodome_signer(key: RSA.RsaKey) -> Callable[[bytes], bytes]:
+    scheme = pkcs1_15.new(key)
+    return lambda message: scheme.sign(SHA256.new(message))
+
+
+def _pycryptodome_verifier(key: RSA.RsaKey) -> Callable[[bytes, bytes], bool]:
+    scheme = pkcs1_15.new(key)
+
+    def fits(message: bytes, signature: bytes) -> bool:
+        try:
+            scheme.verify(SHA256.new(message), signature)
+        except ValueError:
+            return False
+        return True
+
+    return fits
+
+
+def _openssl_signer(key: RSA.RsaKey) -> Callable[[bytes], bytes]:
+    from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415 - an extra
+    from cryptography.hazmat.primitives.asymmetric import padding, rsa  # noqa: PLC0415
+
+    loaded = serialization.load_der_private_key(key.export_key("DER"), password=None)
+    if not isinstance(loaded, rsa.RSAPrivateKey):  # pragma: no cover - pycryptodome made it
+        raise TypeError("not an RSA key")
+    scheme, digest = padding.PKCS1v15(), hashes.SHA256()
+    return lambda message: loaded.sign(message, scheme, digest)
+
+
+def _openssl_verifier(key: RSA.RsaKey) -> Callable[[bytes, bytes], bool]:
+    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - an extra
+    from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric import padding, rsa  # noqa: PLC0415
+
+    loaded = serialization.load_der_public_key(key.export_key("DER"))
+    if not isinstance(loaded, rsa.RSAPublicKey):  # pragma: no cover - pycryptodome made it
+        raise TypeError("not an RSA key")
+    scheme, digest = padding.PKCS1v15(), hashes.SHA256()
+
+    def fits(message: bytes, signature: bytes) -> bool:
+        try:
+            loaded.verify(signature, message, scheme, digest)
+        except InvalidSignature:
+            return False
+        return True
+
+    return fits
