@@ -65,10 +65,14 @@ class WxPayError(Exception):
     def __str__(self) -> str:
         parts = [self.reason]
         if self.code:
-            parts.append(f"[{self.code}{': ' + self.message if self.message else ''}]")
+            said = f"{self.code:.64}: {self.message:.200}" if self.message else f"{self.code:.64}"
+            parts.append(f"[{said}]")
         if self.request_id:
             parts.append(f"(requestId {self.request_id}, {self.fate})")
-        return " ".join(parts)
+        # One line: what the other side wrote must not look like lines of a log.
+        return "".join(
+            c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(parts)
+        )
 
 
 class InvalidRequestError(WxPayError, ValueError):

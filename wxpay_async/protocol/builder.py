@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 
 from attrs import field, frozen
 
+from wxpay_async.protocol import fields
 from wxpay_async.protocol.codec import biz_content
 from wxpay_async.protocol.requests import InstantTrade, MiniProgramPay, Refund, Request, TradeQuery
 from wxpay_async.protocol.signing import canonical_string
@@ -89,10 +90,10 @@ class RequestBuilder:
         placement: parameters in a form body, or in the query string.
     """
 
-    app_key: str
+    app_key: str = field(validator=fields.plain)
     sign_type: str | None
     base_url: str = field(converter=checked_base_url)
-    placement: Placement = "body"
+    placement: Placement = field(default="body", validator=fields.one_of("body", "query"))
 
     def draft(
         self, operation: Operation, params: Mapping[str, str], *, now_ms: int, nonce: str

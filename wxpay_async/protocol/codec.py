@@ -15,12 +15,11 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from types import MappingProxyType
-from typing import Any, Final, TypeVar, get_args, get_origin
+from typing import Any, Final, TypeVar, cast, get_args, get_origin
 from urllib.parse import urlsplit
 
 import attrs
 from cattrs import Converter
-from cattrs.errors import BaseValidationError, StructureHandlerNotFoundError
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
 from wxpay_async.errors import (
@@ -77,6 +76,8 @@ CODES: Final[Mapping[str, tuple[type[WxPayError], str]]] = MappingProxyType(
 """errorCode -> (what is raised, what it means). See `protocol.md`, "Error codes"."""
 
 _BUSINESS: Final = re.compile(r"GM_API_BUS_[0-9]+", re.ASCII)
+_AMOUNT: Final = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,4})?", re.ASCII)
+_ESCAPED_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def biz_content(request: Request) -> bytes:
@@ -117,43 +118,65 @@ def decode(
         )
     data = _data_of(response, moves_money=moves_money)
     fields = {**data, "$raw": MappingProxyType(data)}
-    fields.update({_PREFIX + name: value for name, value in (local or {}).items()})
-    try:
-        result = _converter().structure(fields, into)
-    except (BaseValidationError, StructureHandlerNotFoundError, KeyError, ValueError) as error:
-        if isinstance(error, WxPayError):
-            raise
-        raise MalformedResponseError(
-            f"the data does not hold a {into.__name__}: {_first_line(error)}", retryable=False
-        ) from error
+    if _PREFIX in "".join(data):
+        # The platform must not be able to set what only we know, e.g. when the prepay was signed.
+        fields = {
+            name: value for name, value in fields.items() if name == "$raw" or _PREFIX not in name
+        }
+    for name, value in (local or {}).items():
+        fields[_PREFIX + name] = value
+    result = _structured(fields, into)
     _check_not_failed(result)
     return result
+
+
+def _structured(fields: Mapping[str, Any], into: type[T]) -> T:
+    try:
+        return _converter().structure(fields, into)
+    except KeyError as error:
+        problem = f"{error.args[0]} is missing"
+    except ValueError as error:
+        problem = str(error)
+    # Raised out here: a cause would carry what was decoded, credentials included, into tracebacks.
+    raise MalformedResponseError(
+        f"the data does not hold a {into.__name__}: {problem}", retryable=False
+    )
 
 
 def _data_of(response: HttpResponse, *, moves_money: bool) -> dict[str, Any]:
     status = response.status
     if 300 <= status < 400:  # noqa: PLR2004 - the redirection class
         raise _redirected(response)
-    try:
-        envelope = strict_json(response.body)
-    except ValueError as error:
-        raise _without_envelope(response, str(error)) from error
-    success = envelope.get("success") if isinstance(envelope, dict) else None
-    if not isinstance(success, bool):
-        raise _without_envelope(response, "no envelope")
-    if not success:
+    envelope = _envelope_of(response)
+    if not envelope["success"]:
         raise _refusal(response, envelope, moves_money=moves_money)
-    data = envelope.get("data")
     if not 200 <= status < 300 or envelope.get("errorCode"):  # noqa: PLR2004 - the success class
         raise MalformedResponseError(f"HTTP {status} contradicts the success in the envelope")
+    data = envelope.get("data")
     if not isinstance(data, dict):
         raise MalformedResponseError("success without data")
-    return data
+    return cast("dict[str, Any]", data)
+
+
+def _envelope_of(response: HttpResponse) -> dict[str, Any]:
+    problem = "no envelope"
+    try:
+        value = strict_json(response.body)
+    except ValueError as error:
+        problem = str(error)  # and not the error itself: it carries the whole body
+    else:
+        envelope = cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+        if isinstance(envelope.get("success"), bool):
+            return envelope
+    raise _without_envelope(response, problem)
 
 
 def _redirected(response: HttpResponse) -> InDoubtError:
     # The host only: a redirect's query may echo what was sent.
-    host = urlsplit(response.headers.get("location", "")).hostname or "nowhere"
+    try:
+        host = urlsplit(response.headers.get("location", "")).hostname or "nowhere"
+    except ValueError:
+        host = "nowhere"
     return InDoubtError(
         f"HTTP {response.status} to {host:.80}; redirects are never followed", retryable=False
     )
@@ -172,22 +195,20 @@ def _refusal(
     response: HttpResponse, envelope: Mapping[str, Any], *, moves_money: bool
 ) -> WxPayError:
     code, message = (_text_of(envelope.get(name)) for name in ("errorCode", "errorMsg"))
-    known = CODES.get(code)
-    if known is None:
-        business = _BUSINESS.fullmatch(code)
-        doubtful = moves_money and not business
-        known = (
-            (InDoubtError, "an undocumented error code")
-            if doubtful
-            else (RefusedError, "the platform refused")
-        )
-    kind, meaning = known
-    error = kind(meaning, code=code, message=message)
+    doubtful = moves_money or response.status >= 500  # noqa: PLR2004 - the server error class
+    kind, meaning = CODES.get(code) or _undocumented(code, doubtful=doubtful)
+    error = kind(meaning, code=code or None, message=message or None)
     if code not in CODES:
         error.retryable = False
     if isinstance(error, ClockSkewError):
         error.server_time = server_time(response)
     return error
+
+
+def _undocumented(code: str, *, doubtful: bool) -> tuple[type[WxPayError], str]:
+    if doubtful and not _BUSINESS.fullmatch(code):
+        return InDoubtError, "a refusal without a documented error code"
+    return RefusedError, "the platform refused"
 
 
 def _check_not_failed(result: object) -> None:
@@ -206,17 +227,17 @@ def server_time(response: HttpResponse) -> datetime | None:
     """Return the platform's time from the `Date` header, None when there is none to trust."""
     try:
         date = parsedate_to_datetime(response.headers.get("date", ""))
-    except ValueError:
+        return date.astimezone(UTC) if date.tzinfo else None
+    except (ValueError, OverflowError):
         return None
-    return date.astimezone(UTC) if date.tzinfo else None
 
 
 def strict_json(body: bytes) -> Any:  # noqa: ANN401 - JSON is what it is
     """Decode JSON that every reader understands alike.
 
     Raises:
-        ValueError: not UTF-8, a name twice, NaN or Infinity, a number of over 20 characters, or
-            deeper than 32.
+        ValueError: not UTF-8, a name twice, NaN or Infinity, a number of over 20 characters, a
+            lone surrogate, or deeper than 32.
     """
     try:
         value = json.loads(
@@ -231,15 +252,22 @@ def strict_json(body: bytes) -> Any:  # noqa: ANN401 - JSON is what it is
     # Counting brackets is cheap and nearly always enough; only a candidate is walked.
     if body.count(b"{") + body.count(b"[") > MAX_DEPTH:
         _check_depth(value, MAX_DEPTH)
+    if b"\\" in body and _ESCAPED_SURROGATE.search(body):
+        # Halves of a pair were joined by now; what is left cannot be encoded, stored or printed.
+        json.dumps(value, ensure_ascii=False, default=str).encode("utf-8")
     return value
 
 
 def _check_depth(value: object, left: int) -> None:
-    if not isinstance(value, dict | list):
+    if isinstance(value, dict):
+        items = list(cast("dict[str, object]", value).values())
+    elif isinstance(value, list):
+        items = cast("list[object]", value)
+    else:
         return
     if not left:
         raise ValueError(f"JSON deeper than {MAX_DEPTH}")
-    for item in value.values() if isinstance(value, dict) else value:
+    for item in items:
         _check_depth(item, left - 1)
 
 
@@ -270,22 +298,15 @@ def _check_length(digits: str) -> None:
 
 
 def _text_of(value: object) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
     return value if isinstance(value, str) else ""
-
-
-def _first_line(error: BaseException) -> str:
-    """Name the innermost cause; its text holds names and types, never values."""
-    while isinstance(error, BaseExceptionGroup) and error.exceptions:
-        error = error.exceptions[0]
-    if isinstance(error, KeyError):
-        return f"{error.args[0]} is missing"
-    return type(error).__name__
 
 
 # The converter
 
 
-def _structure_text(value: object, _: type[str]) -> str:
+def _structure_text(value: object, _: object) -> str:
     """Accept text, and the integers that a lenient platform might send for digits."""
     if isinstance(value, str):
         return value
@@ -294,18 +315,16 @@ def _structure_text(value: object, _: type[str]) -> str:
     raise ValueError("no text")
 
 
-def _structure_amount(value: object, _: type[Decimal]) -> Decimal:
+def _structure_amount(value: object, _: object) -> Decimal:
     """Accept an amount as text or as a JSON number, which `strict_json` read exactly."""
-    if isinstance(value, Decimal):
-        return value
-    if isinstance(value, int) and not isinstance(value, bool):
-        return Decimal(value)
-    if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,15}(\.[0-9]{1,4})?", value, re.ASCII):
-        return Decimal(value)
+    # The digits decide, whatever they came as: 1E+999999999 is a Decimal too.
+    digits = str(value) if isinstance(value, Decimal | int) else value
+    if isinstance(digits, str) and _AMOUNT.fullmatch(digits):
+        return Decimal(digits)
     raise ValueError("no amount")
 
 
-def _structure_int(value: object, _: type[int]) -> int:
+def _structure_int(value: object, _: object) -> int:
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= MAX_NUMBER:
         return int(value)
     if isinstance(value, int) and not isinstance(value, bool):
@@ -318,19 +337,27 @@ def _optional(structure: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]
     return lambda value, kind: None if value is None or value == "" else structure(value, kind)
 
 
-def _rows(converter: Converter, row: type) -> Callable[[Any, Any], tuple[Any, ...]]:
+def _rows(converter: Converter, row: type[T]) -> Callable[[Any, Any], tuple[T, ...]]:
     """Accept a list, or its JSON text: the page says the one and shows the other."""
+    structure_row = converter.get_structure_hook(row)
 
-    def structure(value: object, _: object) -> tuple[Any, ...]:
+    def structure(value: object, _: object) -> tuple[T, ...]:
         if value is None or value == "":
             return ()
         if isinstance(value, str):
             value = strict_json(value.encode())
         if not isinstance(value, list):
             raise ValueError("no list")  # noqa: TRY004 - the data is bad, not the call
-        return tuple(converter.structure(item, row) for item in value)
+        items = cast("list[object]", value)
+        if not all(isinstance(item, dict) for item in items):
+            raise ValueError("a row that is no object")
+        return tuple(structure_row(item, row) for item in items)
 
     return structure
+
+
+def _has_extra(cls: type) -> bool:
+    return attrs.has(cls) and "extra" in attrs.fields_dict(cls)
 
 
 def _is(kind: object) -> Callable[[Any], bool]:
@@ -341,17 +368,16 @@ def _is_rows_of(row: type) -> Callable[[Any], bool]:
     return lambda kind: get_origin(kind) is tuple and get_args(kind) == (row, ...)
 
 
-def _structure_by_wire_name(converter: Converter, cls: type) -> Callable[[Any, Any], Any]:
+def _structure_by_wire_name(converter: Converter, cls: type[T]) -> Callable[[Any, Any], T]:
     overrides: dict[str, Any] = {
         attribute.name: override(
             rename=_PREFIX + attribute.name
             if attribute.metadata.get("local")
             else wire_name(attribute)
         )
-        for attribute in attrs.fields(cls)
+        for attribute in attrs.fields(cast("type[attrs.AttrsInstance]", cls))
     }
-    structure: Callable[[Any, Any], Any] = make_dict_structure_fn(cls, converter, **overrides)
-    return structure
+    return make_dict_structure_fn(cls, converter, **overrides)
 
 
 def _unstructure_request(converter: Converter, cls: type) -> Callable[[Any], dict[str, Any]]:
@@ -380,8 +406,7 @@ def _converter() -> Converter:
     converter.register_unstructure_hook(Decimal, lambda amount: f"{amount:.2f}")
     converter.register_unstructure_hook(int, str)
     converter.register_unstructure_hook_factory(
-        lambda cls: attrs.has(cls) and "extra" in attrs.fields_dict(cls),
-        lambda cls: _unstructure_request(converter, cls),
+        _has_extra, functools.partial(_unstructure_request, converter)
     )
     for kind, structure in (
         (str, _structure_text),
@@ -389,9 +414,7 @@ def _converter() -> Converter:
         (int, _structure_int),
     ):
         converter.register_structure_hook(kind, structure)
-        converter.register_structure_hook(
-            kind | None, lambda value, _, k=kind, s=structure: _optional(s)(value, k)
-        )
+        converter.register_structure_hook(kind | None, _optional(structure))
     for local in (bool, datetime | None, Mapping[str, Any]):
         converter.register_structure_hook_func(_is(local), lambda value, _: value)
     rows: tuple[type, ...] = (RoyaltyShare, TradeRef, Merchant)

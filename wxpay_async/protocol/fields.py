@@ -10,9 +10,9 @@ import ipaddress
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from decimal import Decimal
+from decimal import Context, Decimal
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import attrs
 
@@ -24,15 +24,22 @@ Json = bool | int | str | Sequence["Json"] | Mapping[str, "Json"] | None
 MIN_AMOUNT: Final = Decimal("0.01")
 MAX_AMOUNT: Final = Decimal("100000000000.00")
 AMOUNTS: Final = "yuan from 0.01 to 100000000000.00 with at most two decimal places"
+EXACT: Final = Context(prec=40, traps=[])
+"""Arithmetic on money. The thread's own context may round to any precision, or trap."""
+NOTHING: Final[Mapping[str, Json]] = MappingProxyType({})
 
 _AMOUNT: Final = re.compile(r"(?:0|[1-9][0-9]{0,11})(?:\.[0-9]{1,2})?", re.ASCII)
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,32}", re.ASCII)
-_QUANTITY: Final = re.compile(r"[1-9][0-9]*", re.ASCII)
+_QUANTITY: Final = re.compile(r"[1-9][0-9]{0,13}", re.ASCII)
 _TIMEOUT: Final = re.compile(r"([1-9][0-9]{0,5})([mhd])", re.ASCII)
+_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _UNITS: Final = {"m": "minutes", "h": "hours", "d": "days"}
 _DASHED_UUID: Final = 36
+_MAX_QUANTITY: Final = 10**14 - 1  # more pieces at 0.01 yuan exceed any amount
 _MAX_ROYALTIES: Final = 10
+_MAX_INTEGER: Final = 2**53 - 1  # beyond it some JSON readers round
+_MAX_NESTING: Final = 16
 
 
 def wire_name(attribute: attrs.Attribute[Any]) -> str:
@@ -45,50 +52,94 @@ def _camel(name: str) -> str:
     return head + "".join(word.capitalize() for word in rest)
 
 
-def as_amount(value: Decimal | str | int, name: str) -> Decimal:
+def as_amount(value: object, name: str) -> Decimal:
     """Convert to an exact amount of yuan; a float is a `TypeError`."""
     if isinstance(value, str) and not _AMOUNT.fullmatch(value):
         raise InvalidRequestError(f"{value[:24]!r} is no amount", field=name, allowed=AMOUNTS)
     amount = exact(value, name)
     if not amount.is_finite() or not MIN_AMOUNT <= amount <= MAX_AMOUNT:
         raise InvalidRequestError(f"{amount:.24} is out of range", field=name, allowed=AMOUNTS)
-    cents = amount.quantize(MIN_AMOUNT)
+    cents = amount.quantize(MIN_AMOUNT, context=EXACT)
     if cents != amount:
-        raise InvalidRequestError(f"{amount} has too many places", field=name, allowed=AMOUNTS)
+        shown = str(amount)[:24]
+        raise InvalidRequestError(f"{shown} has too many places", field=name, allowed=AMOUNTS)
     return cents
 
 
-def exact(value: Decimal | str | int, name: str) -> Decimal:
+def exact(value: object, name: str) -> Decimal:
     """Convert to `Decimal` without going through a float, which would lose or invent cents."""
     if isinstance(value, bool) or not isinstance(value, Decimal | str | int):
         raise TypeError(f"{name}: an amount is Decimal, str or int, not {type(value).__name__}")
     return value if isinstance(value, Decimal) else Decimal(value)
 
 
-def as_quantity(value: str | int) -> int:
+def as_quantity(value: object) -> int:
     """Convert a quantity: an integer above 0, or its text."""
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise TypeError(f"quantity: an int or its text, not {type(value).__name__}")
-    if not _QUANTITY.fullmatch(str(value)):
-        raise InvalidRequestError("not a quantity", field="quantity", allowed="an integer above 0")
+    fits = _QUANTITY.fullmatch(value) if isinstance(value, str) else 0 < value <= _MAX_QUANTITY
+    if not fits:
+        raise InvalidRequestError(
+            "not a quantity",
+            field="quantity",
+            allowed="an integer above 0, at most 14 digits, none of them a leading 0",
+        )
     return int(value)
 
 
 def frozen_json(extra: Mapping[str, Json]) -> Mapping[str, Json]:
     """Copy the fields that the page does not know, so that a later change cannot reach the wire."""
-    return MappingProxyType(dict(extra))
+    if not extra:
+        return NOTHING
+    return MappingProxyType(
+        {_member(name, "extra"): _copied(item, name, _MAX_NESTING) for name, item in extra.items()}
+    )
+
+
+def _copied(value: object, name: str, left: int) -> Json:
+    """Copy a JSON value that every reader understands alike."""
+    if isinstance(value, str):
+        return _encodable(value, name)
+    if isinstance(value, int) and abs(value) > _MAX_INTEGER:
+        raise InvalidRequestError(
+            "an integer that JSON readers may round",
+            field=name,
+            allowed="integers below 2**53; longer ones as text",
+        )
+    if value is None or isinstance(value, int):
+        return value
+    if not left:
+        raise InvalidRequestError("nested too deep", field=name, allowed=f"{_MAX_NESTING} levels")
+    if isinstance(value, Mapping):
+        members = cast("Mapping[object, object]", value).items()
+        return {_member(key, name): _copied(item, name, left - 1) for key, item in members}
+    if isinstance(value, list | tuple):
+        return [_copied(item, name, left - 1) for item in cast("Sequence[object]", value)]
+    raise TypeError(f"{name}: {type(value).__name__} is not exact JSON; write amounts as str")
+
+
+def _member(key: object, name: str) -> str:
+    # json.dumps would write the keys 1 and "1" as one name that stands twice.
+    if not isinstance(key, str):
+        raise TypeError(f"{name}: the keys of a JSON object are str, not {type(key).__name__}")
+    return _encodable(key, name)
+
+
+def _encodable(value: str, name: str) -> str:
+    if _SURROGATE.search(value):
+        raise InvalidRequestError("holds a lone surrogate", field=name, allowed="Unicode text")
+    return value
 
 
 def text(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
     """Accept a non-empty text without control characters."""
     del instance
-    name = wire_name(attribute)
     if not isinstance(value, str):
-        raise TypeError(f"{name}: a str, not {type(value).__name__}")
+        raise TypeError(f"{wire_name(attribute)}: a str, not {type(value).__name__}")
     if not value or _CONTROL.search(value):
         raise InvalidRequestError(
             "empty, or holds control characters or lone surrogates",
-            field=name,
+            field=wire_name(attribute),
             allowed="a non-empty text",
         )
 
@@ -99,10 +150,10 @@ def text_or_empty(instance: object, attribute: attrs.Attribute[Any], value: obje
         text(instance, attribute, value)
 
 
-def plain(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+def plain(instance: object, attribute: attrs.Attribute[Any], value: str) -> None:
     """Accept a text that may stand in a signed parameter by itself: no `&` and no `=`."""
     text(instance, attribute, value)
-    if "&" in str(value) or "=" in str(value):
+    if "&" in value or "=" in value:
         raise InvalidRequestError(
             "holds & or =, which makes the signed string ambiguous",
             field=wire_name(attribute),
@@ -159,11 +210,14 @@ def ip_address(instance: object, attribute: attrs.Attribute[Any], value: str) ->
     """Accept an IPv4 or IPv6 address."""
     text(instance, attribute, value)
     try:
-        ipaddress.ip_address(value)
-    except ValueError as error:
+        # A zone (`%eth0`) may be any text, and means nothing on another machine.
+        fits = "%" not in value and bool(ipaddress.ip_address(value))
+    except ValueError:
+        fits = False  # the cause would repeat a person's address
+    if not fits:
         raise InvalidRequestError(
             "not an IP address", field=wire_name(attribute), allowed="an IPv4 or IPv6 address"
-        ) from error
+        )
 
 
 def timeout_express(instance: object, attribute: attrs.Attribute[Any], value: str) -> None:
@@ -188,30 +242,46 @@ def at_most_ten(instance: object, attribute: attrs.Attribute[Any], value: Sequen
         )
 
 
-def extra(instance: Any, attribute: attrs.Attribute[Any], value: Mapping[str, Json]) -> None:  # noqa: ANN401 - any attrs value
-    """Accept JSON values under names that the model itself does not use."""
-    del attribute
-    known = {wire_name(other) for other in attrs.fields(type(instance)) if other.name != "extra"}
-    for name, item in value.items():
-        if name in known:
-            raise InvalidRequestError("is a known field; set it by its own name", field=name)
-        _check_json(name, item)
+def model(kind: type) -> Validator:
+    """Accept one value of a model; unlike attrs' own, the error does not show another's content."""
+
+    def check(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+        del instance
+        if not isinstance(value, kind):
+            wrong = type(value).__name__
+            raise TypeError(f"{wire_name(attribute)}: a {kind.__name__}, not {wrong}")
+
+    return check
 
 
-def _check_json(name: str, value: object) -> None:
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            if not isinstance(key, str):
-                raise TypeError(f"{name}: the keys of a JSON object are str")
-            _check_json(name, item)
-    elif isinstance(value, list | tuple):
+def models(kind: type) -> Validator:
+    """Accept a tuple of a model's values."""
+    check_one = model(kind)
+
+    def check(instance: object, attribute: attrs.Attribute[Any], value: Sequence[object]) -> None:
         for item in value:
-            _check_json(name, item)
-    elif isinstance(value, str):
-        if any("\ud800" <= character <= "\udfff" for character in value):
-            raise InvalidRequestError("holds a lone surrogate", field=name)
-    elif value is not None and not isinstance(value, int):
-        raise TypeError(f"{name}: {type(value).__name__} is not exact JSON; write amounts as str")
+            check_one(instance, attribute, item)
+
+    return check
+
+
+def extra(instance: object, attribute: attrs.Attribute[Any], value: Mapping[str, Json]) -> None:
+    """Accept names that the model itself does not use."""
+    del attribute
+    if not value:
+        return
+    others = attrs.fields(cast("type[attrs.AttrsInstance]", type(instance)))
+    known = {wire_name(other) for other in others if other.name != "extra"}
+    for name in value:
+        if name in known:
+            raise InvalidRequestError(
+                "is a known field", field=name, allowed="names that the model does not have"
+            )
+
+
+def names(value: Mapping[str, Json]) -> str:
+    """Show which unknown fields are there; what they hold may be anything."""
+    return f"{{{', '.join(map(repr, value))}}}"
 
 
 def masked(value: str | None) -> str:

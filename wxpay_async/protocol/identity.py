@@ -18,7 +18,8 @@ _FIELD_DIGITS: Final = 16
 class Fingerprint:
     """A digest of what a request means, and one for each field so that a conflict can be named.
 
-    Only digests are kept: comparing them tells which field differs, never what it held.
+    Only digests are kept: comparing them tells which field differs. They are no secrecy for a
+    field with few possible values (an amount, a code), so a store deserves its access control.
     """
 
     digest: str
@@ -33,7 +34,7 @@ class Fingerprint:
 def fingerprint(operation: str, content: Mapping[str, object]) -> Fingerprint:
     """Digest an operation and its business fields (SHA-256 over a canonical JSON encoding)."""
     fields = {name: _digest(_canonical(content[name]))[:_FIELD_DIGITS] for name in content}
-    return Fingerprint(_digest(_canonical([operation, sorted(fields.items())])), fields)
+    return Fingerprint(_digest(_canonical([operation, dict(content)])), fields)
 
 
 def derive_request_id(app_key: str, operation: str, business_key: str, generation: int = 0) -> str:
@@ -60,7 +61,8 @@ def derive_request_id(app_key: str, operation: str, business_key: str, generatio
             raise InvalidRequestError("empty", field=name, allowed="a non-empty text")
     if generation < 0:
         raise InvalidRequestError("negative", field="generation", allowed="0 or above")
-    parts = [part.encode() for part in (app_key, operation, business_key, str(generation))]
+    texts = (app_key, operation, business_key, str(generation))
+    parts = [part.encode("utf-8", "surrogatepass") for part in texts]
     # Lengths first: without them ("ab", "c") and ("a", "bc") would share an id.
     return _digest(b"".join(b"%d:%b" % (len(part), part) for part in parts))[:32]
 

@@ -1,4 +1,8 @@
-"""RSA keys from files, PEM, DER or bare Base64, with the reason named when one does not load."""
+"""RSA keys from files, PEM, DER or bare Base64, with the reason named when one does not load.
+
+A key may come from somebody else: its size, its exponent and the work that its encryption asks for
+are bounded. No message repeats what was handed over, since that may be a secret.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +12,45 @@ import os
 import re
 import stat
 import warnings
-from pathlib import Path
 from typing import Final
 
+from Crypto import IncorrectPassphraseError, KdfLimitError, PassphraseRequiredError
 from Crypto.PublicKey import RSA
 
 from wxpay_async.errors import InvalidKeyError
 
 MIN_BITS: Final = 2048
+MAX_BITS: Final = 8192  # here a signature already holds the event loop for 36 ms
+MAX_EXPONENT: Final = 1 << 64  # OpenSSL's bound too; a longer one only makes verifying slow
 MAX_FILE: Final = 64 * 1024
-_BARE_BASE64: Final = re.compile(rb"[A-Za-z0-9+/\s]+=*\s*")
-_ENCRYPTED: Final = (b"ENCRYPTED PRIVATE KEY", b"Proc-Type: 4,ENCRYPTED")
+MAX_KDF_ROUNDS: Final = 5_000_000  # about a second; tools write 2,048 to 1,400,000
+_LONGEST_PATH: Final = 1024
+_SHORTEST_KEY: Final = 256
+
+_BOM: Final = b"\xef\xbb\xbf"
+_DER: Final = b"\x30"  # a SEQUENCE; in Base64 it begins with M
+_BASE64: Final = re.compile(rb"M[A-Za-z0-9+/\s]*=*")
+_BEGIN: Final = b"-----BEGIN "
+_PEM: Final = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----\s(.*?)-----END \1-----", re.DOTALL)
+
+_ELLIPTIC: Final = "this is an elliptic-curve key; the platform's scheme needs RSA"
+_MARKS: Final[tuple[tuple[bytes, str], ...]] = (
+    (b"-----\\n", "a backslash and an n stand where line breaks belong"),
+    (b"-----BEGIN EC ", _ELLIPTIC),
+    (bytes.fromhex("2a8648ce3d"), _ELLIPTIC),  # keys and curves of ANSI X9.62
+    (bytes.fromhex("2b810400"), _ELLIPTIC),  # curves of SECG
+    (bytes.fromhex("06032b6570"), "this is an Ed25519 key; the platform's scheme needs RSA"),
+    (b"openssh-key-v1\0", "this is an OpenSSH key; convert it with `ssh-keygen -p -m PEM`"),
+    (
+        bytes.fromhex("2a864886f70d010701"),
+        "this is a PKCS#12 file; take the key out with `openssl pkcs12 -nocerts -noenc`",
+    ),
+    (
+        bytes.fromhex("2a864886f70d010c01"),
+        "the key's encryption is outdated; renew it with `openssl pkcs8 -topk8 -v2 aes256`",
+    ),
+)
+"""What betrays the usual mistakes (words of PEM, object identifiers of DER), and what to say."""
 
 KeyData = str | bytes
 
@@ -27,36 +59,45 @@ class InsecureKeyFileWarning(UserWarning):
     """Other users of the machine can read a private key file."""
 
 
-def read_key_file(path: str | os.PathLike[str], *, private: bool) -> bytes:
+def read_key_file(path: str | os.PathLike[str], *, private: bool, stacklevel: int = 2) -> bytes:
     """Read one key file.
+
+    Args:
+        path: of a regular file, or of a link to one.
+        private: warn if other users can read it.
+        stacklevel: whom the warning points at; 2 is the caller.
 
     Raises:
         InvalidKeyError: no regular file, over 64 KB, or others can write it.
     """
-    path = Path(path)
+    name = os.fsdecode(path)
+    if "-----BEGIN" in name or "\0" in name or len(name) > _LONGEST_PATH:
+        raise InvalidKeyError("this is a key, not the path of one; from_pem() takes keys")
     try:
-        # O_NONBLOCK: a FIFO in the file's place must be refused, not waited for.
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        with open(name, "rb", opener=_without_waiting) as file:
+            status = os.fstat(file.fileno())
+            _check_status(name, status)
+            data = file.read(MAX_FILE)
     except OSError as error:
-        raise InvalidKeyError(f"{path}: cannot be read ({error.strerror})") from error
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        _check_status(path, status, private=private)
-        return file.read(MAX_FILE)
+        raise InvalidKeyError(f"{name}: cannot be read ({error.strerror})") from error
+    if private and os.name == "posix" and status.st_mode & (stat.S_IRGRP | stat.S_IROTH):
+        message = f"{name}: other users can read this private key; run chmod 600 on it"
+        warnings.warn(message, InsecureKeyFileWarning, stacklevel=stacklevel)
+    return data
 
 
-def _check_status(path: Path, status: os.stat_result, *, private: bool) -> None:
+def _without_waiting(path: str, flags: int) -> int:
+    # A FIFO in the file's place must be refused, not waited for.
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _check_status(name: str, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
-        raise InvalidKeyError(f"{path}: not a regular file")
+        raise InvalidKeyError(f"{name}: not a regular file")
     if status.st_size > MAX_FILE:
-        raise InvalidKeyError(f"{path}: {status.st_size} bytes; a key file has at most {MAX_FILE}")
-    if os.name != "posix":
-        return
-    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise InvalidKeyError(f"{path}: other users can write it; run chmod 600 on it")
-    if private and status.st_mode & (stat.S_IRGRP | stat.S_IROTH):
-        message = f"{path}: other users can read this private key; run chmod 600 on it"
-        warnings.warn(message, InsecureKeyFileWarning, stacklevel=5)
+        raise InvalidKeyError(f"{name}: {status.st_size} bytes; a key file has at most {MAX_FILE}")
+    if os.name == "posix" and status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise InvalidKeyError(f"{name}: other users can write it; run chmod 600 on it")
 
 
 def load_private_key(data: KeyData, passphrase: KeyData | None = None) -> RSA.RsaKey:
@@ -64,65 +105,127 @@ def load_private_key(data: KeyData, passphrase: KeyData | None = None) -> RSA.Rs
 
     Args:
         data: PKCS#1 or PKCS#8, as PEM, DER or bare Base64, encrypted or not.
-        passphrase: of an encrypted key.
+        passphrase: of an encrypted key, text as UTF-8; a key in the clear needs none and takes any.
 
     Raises:
         InvalidKeyError: it is no such key; the text says what it is instead.
     """
-    key = _load(data, passphrase)
-    if not key.has_private():
-        raise InvalidKeyError(
-            "this is a public key; signing needs the merchant's own private key "
-            "(the platform's public key belongs into RsaVerifier)"
-        )
-    return key
+    return checked_private(_load(data, passphrase))
 
 
 def load_public_key(data: KeyData) -> RSA.RsaKey:
     """Load a public key: SubjectPublicKeyInfo, PKCS#1 or a certificate; PEM, DER or bare Base64.
 
+    A certificate only lends its key: its dates, its issuer and its signature are not looked at.
+
     Raises:
         InvalidKeyError: it is no such key; the text says what it is instead.
     """
-    key = _load(data, None)
+    return checked_public(_load(data, None))
+
+
+def checked_private(key: RSA.RsaKey) -> RSA.RsaKey:
+    """Return the key if it may sign.
+
+    Raises:
+        InvalidKeyError: a public key, or one with unfit numbers.
+    """
+    if not key.has_private():
+        raise InvalidKeyError(
+            "this is a public key; signing needs the merchant's own private key "
+            "(the platform's public key belongs into RsaVerifier)"
+        )
+    return _with_fit_numbers(key)
+
+
+def checked_public(key: RSA.RsaKey) -> RSA.RsaKey:
+    """Return the key if it may verify.
+
+    Raises:
+        InvalidKeyError: a private key, or one with unfit numbers.
+    """
     if key.has_private():
         raise InvalidKeyError(
             "this is a private key; verifying needs the other side's public key, "
             "and a private key must not leave the machine that signs with it"
         )
+    return _with_fit_numbers(key)
+
+
+def _with_fit_numbers(key: RSA.RsaKey) -> RSA.RsaKey:
+    bits = key.size_in_bits()
+    if not MIN_BITS <= bits <= MAX_BITS:
+        raise InvalidKeyError(f"{bits} bits; RSA needs at least {MIN_BITS}, at most {MAX_BITS}")
+    # pycryptodome takes a public key with an even exponent, to which no private key can belong.
+    if key.e % 2 == 0 or not 1 < key.e < MAX_EXPONENT:
+        raise InvalidKeyError("the public exponent is even, below 3 or above 64 bits")
     return key
 
 
 def _load(data: KeyData, passphrase: KeyData | None) -> RSA.RsaKey:
-    raw = data.encode() if isinstance(data, str) else bytes(data)
-    encrypted = any(mark in raw for mark in _ENCRYPTED)
-    if encrypted and not passphrase:
-        raise InvalidKeyError("the key is encrypted; its passphrase is needed")
-    secret = passphrase.decode() if isinstance(passphrase, bytes) else passphrase
+    raw = _octets(data)
+    if len(raw) > MAX_FILE:
+        raise InvalidKeyError(f"{len(raw)} bytes; a key has at most {MAX_FILE}")
+    raw = _unwrapped(raw)
+    # An environment variable that is set to nothing means: no passphrase.
+    secret = _octets(passphrase) if passphrase else None
+    if not raw.startswith((_DER, _BEGIN)):
+        raise InvalidKeyError(_reason(raw))
     try:
-        key = RSA.import_key(_without_base64(raw), passphrase=secret)
-    except (ValueError, IndexError, TypeError) as error:
-        raise InvalidKeyError(_reason(raw, secret)) from error
-    if key.size_in_bits() < MIN_BITS:
-        raise InvalidKeyError(f"{key.size_in_bits()} bits; RSA needs at least {MIN_BITS}")
-    return key
+        return RSA.import_key(raw, secret, max_iteration_count=MAX_KDF_ROUNDS)
+    except PassphraseRequiredError as error:
+        raise InvalidKeyError("the key is encrypted; its passphrase is needed") from error
+    except IncorrectPassphraseError as error:
+        raise InvalidKeyError("the passphrase does not open the key") from error
+    except KdfLimitError as error:
+        raise InvalidKeyError("the key's encryption asks for an absurd amount of work") from error
+    except (ValueError, IndexError, TypeError, ZeroDivisionError) as error:
+        raise InvalidKeyError(_reason(raw)) from error
 
 
-def _without_base64(raw: bytes) -> bytes:
-    """Undo bare Base64, the form in which platforms' consoles hand out keys."""
-    if not _BARE_BASE64.fullmatch(raw):
-        return raw
+def _octets(data: KeyData) -> bytes:
+    if isinstance(data, os.PathLike):
+        raise InvalidKeyError("this is a path, not a key; from_file() takes paths")
+    if isinstance(data, str):
+        # An encoding error would carry the whole key into a log; a damaged key is refused anyway.
+        return data.encode("utf-8", "surrogatepass")
+    return bytes(memoryview(data))  # bytes(5) alone would be five zeros
+
+
+def _unwrapped(raw: bytes) -> bytes:
+    """Undo PEM, and bare Base64: the form in which platforms' consoles hand out keys."""
+    text = raw.removeprefix(_BOM).strip()
+    if _BEGIN in text:
+        return _block(text)
+    return _decoded(text) if _BASE64.fullmatch(text) else raw
+
+
+def _block(text: bytes) -> bytes:
+    if text.count(_BEGIN) > 1:
+        raise InvalidKeyError(_hint(text) or "several PEM blocks; keep the one with the key")
+    block = _PEM.search(text)
+    if block is None:
+        raise InvalidKeyError(_hint(text) or "the PEM block is cut short: its END line is missing")
+    # The old way of encrypting is part of PEM itself; pycryptodome undoes both at once.
+    return block[0] if b"Proc-Type:" in block[2] else _decoded(block[2])
+
+
+def _decoded(text: bytes) -> bytes:
     try:
-        return base64.b64decode(b"".join(raw.split()), validate=True)
+        return base64.b64decode(b"".join(text.split()), validate=True)
     except binascii.Error as error:
         raise InvalidKeyError("the Base64 of the key is cut short or damaged") from error
 
 
-def _reason(raw: bytes, passphrase: str | None) -> str:
+def _hint(raw: bytes) -> str | None:
+    return next((text for mark, text in _MARKS if mark in raw), None)
+
+
+def _reason(raw: bytes) -> str:
     if not raw.strip():
         return "the key is empty"
-    if b"EC PRIVATE KEY" in raw:
-        return "this is an elliptic-curve key; the platform's scheme needs RSA"
-    if passphrase:
-        return "not an RSA key, or the passphrase is wrong"
-    return "not an RSA key in PEM, DER or Base64 (or an encrypted one without its passphrase)"
+    if len(raw) < _SHORTEST_KEY and raw.isascii():
+        return "this is too short for a key; if it is a path, from_file() takes paths"
+    if raw.startswith(b"\x30\x82") and int.from_bytes(raw[2:4]) > len(raw) - 4:
+        return "the key is cut short"
+    return _hint(raw) or "not an RSA key in PEM, DER or Base64, or a damaged one"

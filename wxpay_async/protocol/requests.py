@@ -9,17 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
-from types import MappingProxyType
+from functools import reduce
 from typing import Final
 
 from attrs import field, frozen
-from attrs.validators import deep_iterable, instance_of, optional
+from attrs.validators import optional
 
 from wxpay_async.errors import InvalidRequestError
 from wxpay_async.protocol import fields
-from wxpay_async.protocol.fields import Json, as_amount, as_quantity, frozen_json
+from wxpay_async.protocol.fields import EXACT, NOTHING, Json, as_amount, as_quantity, frozen_json
 
-_NOTHING: Final[Mapping[str, Json]] = MappingProxyType({})
 _LOCAL: Final = {"local": True}
 _JSAPI_PRODUCTS: Final = ("66", "67")
 
@@ -49,7 +48,7 @@ def _royalties(value: Iterable[Royalty]) -> tuple[Royalty, ...]:
 
 
 def _check_royalties(royalties: Iterable[Royalty], total: Decimal) -> None:
-    shared = sum((royalty.amount for royalty in royalties), Decimal(0))
+    shared = reduce(EXACT.add, (royalty.amount for royalty in royalties), Decimal(0))
     if shared > total:
         raise InvalidRequestError(
             f"the royalties sum to {shared}", field="royaltyInfo", allowed=f"at most {total}"
@@ -71,7 +70,11 @@ class Royalty:
     amount: Decimal = field(converter=_amount)
     payee_identity_type: str | None = field(default=None, validator=optional(fields.text))
     extra: Mapping[str, Json] = field(
-        default=_NOTHING, converter=frozen_json, validator=fields.extra
+        default=NOTHING,
+        converter=frozen_json,
+        validator=fields.extra,
+        repr=fields.names,
+        hash=False,
     )
 
 
@@ -101,14 +104,18 @@ class TradeItem:
     royalty_info: tuple[Royalty, ...] = field(
         default=(),
         converter=_royalties,
-        validator=[deep_iterable(instance_of(Royalty)), fields.at_most_ten],
+        validator=[fields.models(Royalty), fields.at_most_ten],
     )
     extra: Mapping[str, Json] = field(
-        default=_NOTHING, converter=frozen_json, validator=fields.extra
+        default=NOTHING,
+        converter=frozen_json,
+        validator=fields.extra,
+        repr=fields.names,
+        hash=False,
     )
 
     def __attrs_post_init__(self) -> None:
-        expected = self.price * self.quantity
+        expected = EXACT.multiply(self.price, self.quantity)
         if self.total_amount != expected:
             raise InvalidRequestError(
                 f"{self.total_amount} is not price × quantity",
@@ -143,7 +150,11 @@ class PayMethod:
     open_id: str | None = field(default=None, validator=optional(fields.text), repr=fields.masked)
     buyer_id: str | None = field(default=None, validator=optional(fields.text), repr=fields.masked)
     extra: Mapping[str, Json] = field(
-        default=_NOTHING, converter=frozen_json, validator=fields.extra
+        default=NOTHING,
+        converter=frozen_json,
+        validator=fields.extra,
+        repr=fields.names,
+        hash=False,
     )
 
     def __attrs_post_init__(self) -> None:
@@ -175,7 +186,11 @@ class TerminalInfo:
         metadata={"wire": "terminal_type"},
     )
     extra: Mapping[str, Json] = field(
-        default=_NOTHING, converter=frozen_json, validator=fields.extra
+        default=NOTHING,
+        converter=frozen_json,
+        validator=fields.extra,
+        repr=fields.names,
+        hash=False,
     )
 
 
@@ -196,17 +211,19 @@ class InstantTrade:
     """
 
     request_id: str = field(validator=fields.request_id)
-    trade_info: tuple[TradeItem, ...] = field(
-        converter=_items, validator=deep_iterable(instance_of(TradeItem))
-    )
+    trade_info: tuple[TradeItem, ...] = field(converter=_items, validator=fields.models(TradeItem))
     payer_ip: str = field(validator=fields.ip_address)
-    pay_method: PayMethod = field(validator=instance_of(PayMethod))
+    pay_method: PayMethod = field(validator=fields.model(PayMethod))
     biz_product_code: str = field(default="20701", validator=fields.code(5, "20701"))
     cashier_type: str = field(default="API", validator=fields.one_of("API", "SDK"))
     timeout_express: str | None = field(default=None, validator=optional(fields.timeout_express))
-    terminal_info: TerminalInfo = field(factory=TerminalInfo, validator=instance_of(TerminalInfo))
+    terminal_info: TerminalInfo = field(factory=TerminalInfo, validator=fields.model(TerminalInfo))
     extra: Mapping[str, Json] = field(
-        default=_NOTHING, converter=frozen_json, validator=fields.extra
+        default=NOTHING,
+        converter=frozen_json,
+        validator=fields.extra,
+        repr=fields.names,
+        hash=False,
     )
 
     def __attrs_post_init__(self) -> None:
@@ -246,7 +263,11 @@ class MiniProgramPay:
         default=None, validator=optional(fields.plain), metadata=_LOCAL
     )
     extra: Mapping[str, Json] = field(
-        default=_NOTHING, converter=frozen_json, validator=fields.extra
+        default=NOTHING,
+        converter=frozen_json,
+        validator=fields.extra,
+        repr=fields.names,
+        hash=False,
     )
 
 
@@ -272,10 +293,14 @@ class Refund:
     royalty_info: tuple[Royalty, ...] = field(
         default=(),
         converter=_royalties,
-        validator=[deep_iterable(instance_of(Royalty)), fields.at_most_ten],
+        validator=[fields.models(Royalty), fields.at_most_ten],
     )
     extra: Mapping[str, Json] = field(
-        default=_NOTHING, converter=frozen_json, validator=fields.extra
+        default=NOTHING,
+        converter=frozen_json,
+        validator=fields.extra,
+        repr=fields.names,
+        hash=False,
     )
 
     def __attrs_post_init__(self) -> None:

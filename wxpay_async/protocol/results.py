@@ -19,6 +19,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from attrs import field, frozen
+from attrs.validators import min_len
 
 from wxpay_async.errors import MalformedResponseError
 from wxpay_async.protocol import fields
@@ -77,10 +78,14 @@ class PayResult:
     signed_at: datetime | None = field(default=None, metadata=_LOCAL)
     attempts: int = field(default=1, metadata=_LOCAL)
     replayed: bool = field(default=False, metadata=_LOCAL)
-    raw: Mapping[str, Any] = field(factory=dict[str, Any], repr=False, metadata=_LOCAL)
+    raw: Mapping[str, Any] = field(factory=dict[str, Any], repr=False, hash=False, metadata=_LOCAL)
 
     def __attrs_post_init__(self) -> None:
-        if self.ext_package != f"prepay_id={self.prepay_id}" or not self.prepay_id:
+        if not (self.app_id and self.time_stamp and self.nonce_str and self.prepay_id):
+            raise MalformedResponseError("a JSAPI parameter is empty", retryable=False)
+        if not (self.sign_type and self.pay_sign):
+            raise MalformedResponseError("a JSAPI parameter is empty", retryable=False)
+        if self.ext_package != f"prepay_id={self.prepay_id}":
             raise MalformedResponseError(
                 "extPackage is not prepay_id= and the prepayId", retryable=False
             )
@@ -143,7 +148,7 @@ class TradeResult:
     pay_sign: str | None = field(default=None, repr=fields.hidden)
     attempts: int = field(default=1, metadata=_LOCAL)
     replayed: bool = field(default=False, metadata=_LOCAL)
-    raw: Mapping[str, Any] = field(factory=dict[str, Any], repr=False, metadata=_LOCAL)
+    raw: Mapping[str, Any] = field(factory=dict[str, Any], repr=False, hash=False, metadata=_LOCAL)
 
 
 class TradeState(enum.StrEnum):
@@ -225,7 +230,7 @@ class TradeStatus:
     royalty_info: tuple[RoyaltyShare, ...] = ()
     attempts: int = field(default=1, metadata=_LOCAL)
     replayed: bool = field(default=False, metadata=_LOCAL)
-    raw: Mapping[str, Any] = field(factory=dict[str, Any], repr=False, metadata=_LOCAL)
+    raw: Mapping[str, Any] = field(factory=dict[str, Any], repr=False, hash=False, metadata=_LOCAL)
 
     @property
     def state(self) -> TradeState:
@@ -244,13 +249,13 @@ class RefundResult:
         request_id: the echo of the requestId, where the platform gives one.
     """
 
-    out_trade_no: str
-    status: str
+    out_trade_no: str = field(validator=min_len(1))
+    status: str = field(validator=min_len(1))
     trade_no: str | None = None
     request_id: str | None = None
     attempts: int = field(default=1, metadata=_LOCAL)
     replayed: bool = field(default=False, metadata=_LOCAL)
-    raw: Mapping[str, Any] = field(factory=dict[str, Any], repr=False, metadata=_LOCAL)
+    raw: Mapping[str, Any] = field(factory=dict[str, Any], repr=False, hash=False, metadata=_LOCAL)
 
 
 @frozen(kw_only=True)
@@ -272,4 +277,4 @@ class MerchantPage:
     current_page: int | None = None
     attempts: int = field(default=1, metadata=_LOCAL)
     replayed: bool = field(default=False, metadata=_LOCAL)
-    raw: Mapping[str, Any] = field(factory=dict[str, Any], repr=False, metadata=_LOCAL)
+    raw: Mapping[str, Any] = field(factory=dict[str, Any], repr=False, hash=False, metadata=_LOCAL)

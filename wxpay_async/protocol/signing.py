@@ -14,10 +14,9 @@ JSON object is one, so the string stays unambiguous. All others are refused.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
-import importlib.util
+import importlib
 import inspect
 import json
 import os
@@ -32,6 +31,8 @@ from Crypto.Signature import pkcs1_15
 from wxpay_async.errors import InvalidRequestError, NotificationError
 from wxpay_async.protocol.keys import (
     KeyData,
+    checked_private,
+    checked_public,
     load_private_key,
     load_public_key,
     read_key_file,
@@ -40,7 +41,10 @@ from wxpay_async.protocol.keys import (
 Backend = Literal["openssl", "pycryptodome"]
 
 _JSON_PARAMETER: Final = "bizContent"
+_JSON: Final = json.JSONDecoder()
 _NAME: Final = re.compile(r"[A-Za-z0-9_.\-]+", re.ASCII)
+# The DigestInfo of SHA-256 up to the digest (RFC 8017, section 9.2, note 1).
+_SHA256_INFO: Final = bytes.fromhex("3031300d060960864801650304020105000420")
 
 
 class Signer(Protocol):
@@ -80,7 +84,7 @@ def canonical_string(params: Mapping[str, str]) -> str:
         params: every parameter of the call; `sign` and empty values are left out by the rule.
 
     Raises:
-        InvalidRequestError: a name or a value would make the string ambiguous.
+        InvalidRequestError: a name or a value would make the string ambiguous, or has no UTF-8.
     """
     pairs: list[str] = []
     for name in sorted(params):
@@ -89,13 +93,16 @@ def canonical_string(params: Mapping[str, str]) -> str:
             continue
         _check_unambiguous(name, value)
         pairs.append(f"{name}={value}")
-    return "&".join(pairs)
+    text = "&".join(pairs)
+    _check_encodable(text)
+    return text
 
 
 def _check_unambiguous(name: str, value: str) -> None:
     if not _NAME.fullmatch(name):
+        shown = ascii(name[:32])[1:-1]  # it may come from a stranger and end in a log
         raise InvalidRequestError(
-            "not a parameter's name", field=name[:32], allowed="letters, digits, _ . -"
+            "not a parameter's name", field=shown, allowed="letters, digits, _ . -"
         )
     if name == _JSON_PARAMETER:
         if not _is_object(value):
@@ -109,10 +116,22 @@ def _check_unambiguous(name: str, value: str) -> None:
 
 
 def _is_object(value: str) -> bool:
+    # What begins with a brace and parses is an object; the parser runs in C and stops at its end.
+    if not value.startswith("{"):
+        return False
     try:
-        return value.startswith("{") and isinstance(json.loads(value), dict)
+        end = _JSON.raw_decode(value)[1]
     except (ValueError, RecursionError):
         return False
+    return end == len(value) or not value[end:].strip(" \t\r\n")
+
+
+def _check_encodable(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        # Without its cause, which would carry the text along.
+        raise InvalidRequestError("half of a surrogate pair has no UTF-8", field="value") from None
 
 
 class Md5Signer:
@@ -123,14 +142,22 @@ class Md5Signer:
 
     Args:
         app_secret: the secret of the appKey. It is never shown by `repr`.
+
+    Raises:
+        InvalidRequestError: empty, blanks around it, or characters beyond ASCII.
     """
 
     sign_type = None
 
     def __init__(self, app_secret: str) -> None:
-        if not app_secret:
-            raise InvalidRequestError("empty", field="appSecret", allowed="a non-empty text")
-        suffix = f"&appSecret={app_secret}".encode()
+        # A line break at the end of a secret's file would cost a day of refused signatures.
+        if not app_secret or app_secret != app_secret.strip() or not app_secret.isascii():
+            raise InvalidRequestError(
+                "empty, or with characters that no secret has",
+                field="appSecret",
+                allowed="ASCII text without blanks around it",
+            )
+        suffix = b"&appSecret=" + app_secret.encode("ascii")
         # In a closure, not in an attribute: vars(), repr() and debuggers' dumps do not show it.
         self._digest: Callable[[bytes], str] = lambda message: (
             hashlib.md5(message + suffix, usedforsecurity=False).hexdigest().upper()
@@ -172,13 +199,17 @@ class RsaSigner:
     Args:
         key: the merchant's private key.
         backend: take this one instead of choosing.
+
+    Raises:
+        InvalidKeyError: a public key, or one with unfit numbers.
+        ImportError: OpenSSL was asked for, and the extra is not installed.
     """
 
     sign_type = "RSA"
 
     def __init__(self, key: RSA.RsaKey, *, backend: Backend | None = None) -> None:
-        self.backend: Backend = backend or _best_backend()
-        self.bits = key.size_in_bits()
+        self.bits = checked_private(key).size_in_bits()
+        self.backend: Backend = _chosen(backend)
         make = _openssl_signer if self.backend == "openssl" else _pycryptodome_signer
         self._sign = make(key)
 
@@ -194,8 +225,11 @@ class RsaSigner:
 
         Raises:
             InvalidKeyError: the file or the key cannot be used, and why.
+
+        Warns:
+            InsecureKeyFileWarning: other users can read the file.
         """
-        data = read_key_file(path, private=True)
+        data = read_key_file(path, private=True, stacklevel=3)
         return cls(load_private_key(data, passphrase), backend=backend)
 
     @classmethod
@@ -221,11 +255,20 @@ class RsaSigner:
 
 
 class RsaVerifier:
-    """Verify RSASSA-PKCS1-v1_5 with SHA-256 by the other side's public key."""
+    """Verify RSASSA-PKCS1-v1_5 with SHA-256 by the other side's public key.
+
+    Args:
+        key: the other side's public key.
+        backend: take this one instead of choosing.
+
+    Raises:
+        InvalidKeyError: a private key, or one with unfit numbers.
+        ImportError: OpenSSL was asked for, and the extra is not installed.
+    """
 
     def __init__(self, key: RSA.RsaKey, *, backend: Backend | None = None) -> None:
-        self.backend: Backend = backend or _best_backend()
-        self.bits = key.size_in_bits()
+        self.bits = checked_public(key).size_in_bits()
+        self.backend: Backend = _chosen(backend)
         make = _openssl_verifier if self.backend == "openssl" else _pycryptodome_verifier
         self._fits = make(key)
 
@@ -249,10 +292,7 @@ class RsaVerifier:
 
     def verify(self, message: bytes, signature: str) -> None:
         """Return if the signature fits; raise `NotificationError` otherwise."""
-        try:
-            raw = base64.b64decode(signature, validate=True)
-        except (binascii.Error, ValueError) as error:
-            raise NotificationError("the RSA signature is not Base64") from error
+        raw = _from_base64(signature)
         if not self._fits(message, raw):
             raise NotificationError("the RSA signature does not fit")
 
@@ -266,8 +306,36 @@ async def signature_of(signer: Signer, message: bytes) -> str:
     return await signature if inspect.isawaitable(signature) else signature
 
 
-def _best_backend() -> Backend:
-    return "openssl" if importlib.util.find_spec("cryptography") else "pycryptodome"
+def _from_base64(signature: str) -> bytes:
+    try:
+        raw = base64.b64decode(signature, validate=True)
+    except ValueError as error:
+        raise NotificationError("the RSA signature is not Base64") from error
+    # The last characters have spare bits: without this, one signature had sixteen spellings.
+    if base64.b64encode(raw).decode("ascii") != signature:
+        raise NotificationError("the RSA signature is not canonical Base64")
+    return raw
+
+
+def _chosen(backend: Backend | None) -> Backend:
+    if backend not in (None, "openssl", "pycryptodome"):
+        raise ValueError(f"no backend {backend!r}; there are openssl and pycryptodome")
+    if backend == "pycryptodome":
+        return backend
+    if _has_openssl():
+        return "openssl"
+    if backend == "openssl":
+        raise ImportError("signing with OpenSSL needs the extra: wxpay-async[speedups]")
+    return "pycryptodome"
+
+
+def _has_openssl() -> bool:
+    try:
+        # The very module that is needed: a broken installation has the package, but not this.
+        importlib.import_module("cryptography.hazmat.primitives.asymmetric.rsa")
+    except ImportError:
+        return False
+    return True
 
 
 def _pycryptodome_signer(key: RSA.RsaKey) -> Callable[[bytes], bytes]:
@@ -276,14 +344,18 @@ def _pycryptodome_signer(key: RSA.RsaKey) -> Callable[[bytes], bytes]:
 
 
 def _pycryptodome_verifier(key: RSA.RsaKey) -> Callable[[bytes, bytes], bool]:
-    scheme = pkcs1_15.new(key)
+    scheme, size = pkcs1_15.new(key), key.size_in_bytes()
 
     def fits(message: bytes, signature: bytes) -> bool:
+        digest = SHA256.new(message)
         try:
-            scheme.verify(SHA256.new(message), signature)
+            scheme.verify(digest, signature)
         except ValueError:
             return False
-        return True
+        # pycryptodome also takes a DigestInfo without its NULL, which RFC 8017 lets nobody write
+        # and OpenSSL refuses. What is genuine must not depend on the backend.
+        opened = pow(int.from_bytes(signature), key.e, key.n).to_bytes(size)
+        return opened.endswith(_SHA256_INFO + digest.digest())
 
     return fits
 

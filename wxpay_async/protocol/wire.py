@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import math
+import re
 from collections.abc import Mapping
 from typing import Final, Protocol
 from urllib.parse import urlsplit
@@ -20,12 +22,29 @@ MAX_BODY: Final = 1 << 20
 SANDBOX_MARKER: Final = "x-wxpay-sandbox"
 """The response header by which a sandbox says that no money moves."""
 
+KEPT_HEADERS: Final = ("date", "location", SANDBOX_MARKER)
+"""The response headers that mean something here; a transport hands on no others."""
+
+_ADDRESSES: Final = "https://host[:port], or http:// on loopback"
+# Whatever follows an origin would swallow the path that is appended to it, or hold a password.
+_ORIGIN: Final = re.compile(
+    r"(?P<scheme>https?)://(?:[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?|\[(?P<v6>[0-9a-f:.]+)\])"
+    r"(?::(?P<port>[0-9]{1,5}))?",
+    re.ASCII | re.IGNORECASE,
+)
+_MAX_PORT: Final = 65535
+_FINITE: Final = (attrs.validators.gt(0.0), attrs.validators.lt(math.inf))
+
+
+def _without_query(url: str) -> str:
+    return repr(url.partition("?")[0])
+
 
 @attrs.frozen
 class HttpRequest:
-    """A signed POST. The body holds credentials, so it is not part of the `repr`."""
+    """A signed POST. Body and query hold credentials, so they are not part of the `repr`."""
 
-    url: str
+    url: str = attrs.field(repr=_without_query)
     body: bytes = attrs.field(repr=False)
     headers: Mapping[str, str] = attrs.field(factory=dict[str, str], repr=False)
 
@@ -37,7 +56,7 @@ class HttpResponse:
     Attributes:
         status: the HTTP status.
         body: the raw bytes, at most `MAX_BODY` of them, never decompressed.
-        headers: the headers that matter, under lower-case names.
+        headers: those of `KEPT_HEADERS`, under lower-case names.
     """
 
     status: int
@@ -56,10 +75,10 @@ class Timeouts:
         call: one operation of the gateway as a whole: quota, retries, sleeps and attempts.
     """
 
-    connect: float = attrs.field(default=5.0, validator=attrs.validators.gt(0))
-    read: float = attrs.field(default=10.0, validator=attrs.validators.gt(0))
-    attempt: float = attrs.field(default=15.0, validator=attrs.validators.gt(0))
-    call: float = attrs.field(default=30.0, validator=attrs.validators.gt(0))
+    connect: float = attrs.field(default=5.0, validator=[*_FINITE])
+    read: float = attrs.field(default=10.0, validator=[*_FINITE])
+    attempt: float = attrs.field(default=15.0, validator=[*_FINITE])
+    call: float = attrs.field(default=30.0, validator=[*_FINITE])
 
 
 class Transport(Protocol):
@@ -99,18 +118,26 @@ def checked_base_url(url: str) -> str:
     Raises:
         InvalidRequestError: not HTTPS (plain HTTP is for loopback only), or more than an origin.
     """
-    allowed = "https://host[:port], or http:// on loopback"
-    try:
-        parts = urlsplit(url)
-        port_is_valid = parts.port is None or parts.port > 0
-    except ValueError as error:
-        raise InvalidRequestError(str(error), field="base_url", allowed=allowed) from error
-    if not parts.hostname or not port_is_valid or parts.scheme not in {"https", "http"}:
-        raise InvalidRequestError("not an address", field="base_url", allowed=allowed)
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise InvalidRequestError("more than an origin", field="base_url", allowed=allowed)
-    if parts.scheme == "http" and not is_loopback(url):
+    origin = url.rstrip("/")
+    match = _ORIGIN.fullmatch(origin)
+    # The address is not repeated: it may hold somebody's password.
+    if not match or not _is_port(match["port"]) or not _is_host(match["v6"]):
         raise InvalidRequestError(
-            "plain HTTP would show the payment to everybody", field="base_url", allowed=allowed
+            "not the address of a platform", field="base_url", allowed=_ADDRESSES
         )
-    return url.rstrip("/")
+    if match["scheme"].lower() == "http" and not is_loopback(origin):
+        raise InvalidRequestError(
+            "plain HTTP would show the payment to everybody", field="base_url", allowed=_ADDRESSES
+        )
+    return origin
+
+
+def _is_port(port: str | None) -> bool:
+    return port is None or 0 < int(port) <= _MAX_PORT
+
+
+def _is_host(v6: str | None) -> bool:
+    try:
+        return v6 is None or bool(ipaddress.IPv6Address(v6))
+    except ValueError:
+        return False

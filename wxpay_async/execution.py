@@ -1,0 +1,269 @@
+"""One operation on its way: reserve, wait for quota, claim, sign, send, record.
+
+The order is `money-safety.md` §3, and every arrow in it is a commit: a row exists before a byte
+is sent, no lease is held while waiting for quota, the attempt is recorded before it is on the
+wire, and what it led to is recorded under the epoch of its claim.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final, Generic, TypeVar
+
+import attrs
+from attrs import define, field
+
+from wxpay_async.clock import Clock, PlatformTime, to_the_end
+from wxpay_async.errors import (
+    ClockSkewError,
+    Fate,
+    InProgressError,
+    NotSentError,
+    PrepayExpiredError,
+    RateLimitedError,
+    WxPayError,
+)
+from wxpay_async.idempotency.store import Entry, IdempotencyStore
+from wxpay_async.limits.limiter import Lane, Limiter, Slot
+from wxpay_async.policy.states import Event as Step, State, meaning, next_state
+from wxpay_async.protocol.builder import Operation, RequestBuilder
+from wxpay_async.protocol.codec import decode
+from wxpay_async.protocol.results import PREPAY_LIFE, PayResult, RefundResult
+from wxpay_async.protocol.signing import Signer, signature_of
+from wxpay_async.protocol.wire import HttpRequest, HttpResponse
+from wxpay_async.telemetry import Event, EventKind, Hook
+
+T = TypeVar("T")
+
+STALE_AFTER: Final = 2.0
+"""Seconds from claim to sending; a process that was paused for longer must not send any more."""
+
+PREPAY_MARGIN: Final = timedelta(seconds=60)
+"""A prepay that dies while the person reads the dialogue is no use."""
+
+
+def _moment(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+def _nonce() -> str:
+    return secrets.token_hex(16)
+
+
+@define(eq=False, kw_only=True)
+class Wiring:
+    """What every operation of a gateway shares."""
+
+    builder: RequestBuilder
+    signer: Signer
+    store: IdempotencyStore
+    limiter: Limiter
+    clock: Clock
+    time: PlatformTime
+    hooks: Sequence[Hook] = ()
+    nonce: Callable[[], str] = _nonce
+    connections: asyncio.Semaphore = field(factory=lambda: asyncio.Semaphore(64))
+
+    def tell(self, event: Event) -> None:
+        """Tell every hook."""
+        for hook in self.hooks:
+            hook(event)
+
+
+@define(eq=False, kw_only=True)
+class Execution(Generic[T]):
+    """The attempts of one operation, as `RetryingTransport.deliver` drives them.
+
+    Attributes:
+        wiring: what is shared.
+        operation: which endpoint.
+        params: the business parameters; the same bytes go out with every attempt.
+        result_type: what a success is read into.
+        check: raises when a success does not echo what was asked.
+        lane: whose turn it is when the quota is short.
+        deadline: by the clock's `monotonic`.
+        entry: the operation's row; None for what only reads.
+    """
+
+    wiring: Wiring
+    operation: Operation
+    params: Mapping[str, str]
+    result_type: type[T]
+    deadline: float
+    lane: Lane = Lane.PEOPLE
+    check: Callable[[T], None] = lambda _: None
+    entry: Entry | None = None
+    _slot: Slot | None = field(default=None, init=False)
+    _response: HttpResponse | None = field(default=None, init=False)
+    _number: int = field(default=0, init=False)
+    _signed_at: int = field(default=0, init=False)
+    _started: float = field(default=0.0, init=False)
+    _pending: bool = field(default=False, init=False)
+
+    async def prepare(self, number: int) -> HttpRequest:
+        """Make attempt n: wait for quota and a connection, claim, sign.
+
+        Raises:
+            NotSentError: no quota before the deadline, or this process was paused.
+            InProgressError: somebody else is sending the requestId.
+        """
+        self._number, self._response = number, None
+        await self._wait_for_turn()
+        claimed: Entry | None = None
+        try:
+            claimed = await self._claim()
+            request = await self._signed()
+        except BaseException:
+            await to_the_end(self._abandon(claimed))
+            raise
+        self._started = self.wiring.clock.monotonic()
+        self._tell(EventKind.ATTEMPT_STARTED)
+        return request
+
+    async def _wait_for_turn(self) -> None:
+        clock, wiring = self.wiring.clock, self.wiring
+        began = clock.monotonic()
+        self._slot = await wiring.limiter.acquire(self.lane, timeout=self.deadline - began)
+        waited = clock.monotonic() - began
+        if waited > 0:
+            self._tell(EventKind.WAITED_FOR_QUOTA, seconds=waited)
+        try:
+            await wiring.connections.acquire()
+        except BaseException:
+            await to_the_end(self._slot.unsent())
+            raise
+
+    async def _claim(self) -> Entry | None:
+        self._signed_at = self.wiring.time.milliseconds()
+        self._started = self.wiring.clock.monotonic()
+        if self.entry is None:
+            return None
+        now = self.wiring.clock.time()
+        claimed = await self.wiring.store.claim(self.entry.key, now=now, signed_at=self._signed_at)
+        if claimed is None:
+            raise InProgressError("somebody else is sending this requestId")
+        self.entry = claimed
+        return claimed
+
+    async def _signed(self) -> HttpRequest:
+        wiring = self.wiring
+        draft = wiring.builder.draft(
+            self.operation, self.params, now_ms=self._signed_at, nonce=wiring.nonce()
+        )
+        request = draft.signed(await signature_of(wiring.signer, draft.message))
+        if wiring.clock.monotonic() - self._started > STALE_AFTER:
+            raise NotSentError("the process was paused between claiming and sending")
+        return request
+
+    async def _abandon(self, claimed: Entry | None) -> None:
+        """Undo a claim under which nothing was sent."""
+        self.wiring.connections.release()
+        if self._slot is not None:
+            await self._slot.unsent()
+        if claimed is not None:
+            await self._record(claimed, Step.UNSENT)
+
+    def read(self, response: HttpResponse) -> T:
+        """Return the result that the response holds, or raise what it means."""
+        self._response = response
+        result = decode(
+            response,
+            self.result_type,
+            url=self.wiring.builder.base_url,
+            moves_money=self.operation.moves_money,
+            local={"attempts": self._number, "signed_at": _moment(self._signed_at)},
+        )
+        self.check(result)
+        self._pending = isinstance(result, RefundResult) and result.status == "P"
+        return result
+
+    async def settle(self, error: WxPayError | None) -> None:
+        """Record what the attempt led to, and free what it held."""
+        self.wiring.connections.release()
+        self._learn(error)
+        seconds = self.wiring.clock.monotonic() - self._started
+        self._tell(EventKind.ATTEMPT_ENDED, error=error, seconds=seconds)
+        try:
+            await self._free_slot(error)
+        finally:
+            if self.entry is not None:
+                await self._record(self.entry, self._step(error))
+
+    def _learn(self, error: WxPayError | None) -> None:
+        if isinstance(error, ClockSkewError) and error.server_time is not None:
+            self.wiring.time.learn(error.server_time)
+        if isinstance(error, RateLimitedError):
+            self.wiring.limiter.throttled()
+
+    def _step(self, error: WxPayError | None) -> Step:
+        if error is not None:
+            return meaning(error)
+        return Step.ACCEPTED if self._pending else Step.SUCCESS
+
+    async def _free_slot(self, error: WxPayError | None) -> None:
+        slot, self._slot = self._slot, None
+        if slot is None:
+            return
+        if error is None or self._response is not None:
+            await slot.answered()
+        elif error.fate is Fate.NOT_SENT:
+            await slot.unsent()
+        else:
+            await slot.doubtful()
+
+    async def _record(self, entry: Entry, step: Step) -> None:
+        state = next_state(State.SENDING, step, in_doubt=entry.in_doubt)
+        settled = self._response if state not in {State.RESERVED, State.UNKNOWN} else None
+        self.entry = attrs.evolve(
+            entry,
+            state=state,
+            in_doubt=entry.in_doubt or step is Step.DOUBT,
+            lease_until=0.0,
+            status=settled.status if settled else None,
+            reply=settled.body if settled else None,
+            updated_at=self.wiring.clock.time(),
+        )
+        # False: our lease ran out and somebody claimed since. The later claim decides.
+        await self.wiring.store.record(self.entry)
+
+    def replayed(self, entry: Entry) -> T:
+        """Return what the stored reply holds, or raise what it means, once more."""
+        self._number, self._signed_at = entry.attempts, entry.signed_at or 0
+        try:
+            result = self.read(HttpResponse(entry.status or 0, entry.reply or b""))
+        except WxPayError as error:
+            error.attempts, error.replayed = entry.attempts, True
+            raise
+        if isinstance(result, PayResult):
+            self._check_alive(result)
+        return result
+
+    def _check_alive(self, result: PayResult) -> None:
+        dead_at = _moment(self._signed_at) + PREPAY_LIFE - PREPAY_MARGIN
+        if _moment(self.wiring.time.milliseconds()) >= dead_at:
+            error = PrepayExpiredError(
+                f"the prepay of {result.request_id or 'this request'} is older than WeChat accepts"
+            )
+            error.replayed = True
+            raise error
+
+    def _tell(
+        self, kind: EventKind, *, error: WxPayError | None = None, seconds: float = 0.0
+    ) -> None:
+        if not self.wiring.hooks:
+            return
+        ended = kind is EventKind.ATTEMPT_ENDED
+        self.wiring.tell(
+            Event(
+                kind=kind,
+                operation=self.operation.name,
+                request_id=self.entry.request_id if self.entry else None,
+                attempt=self._number,
+                fate=(error.fate if error else "ok") if ended else "",
+                code=error.code if error else None,
+                seconds=seconds,
+            )
+        )

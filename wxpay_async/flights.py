@@ -1,0 +1,104 @@
+"""Single flight: concurrent calls with one requestId share one operation (`money-safety.md` §2)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from attrs import define, field
+
+from wxpay_async.errors import IdempotencyConflictError, InDoubtError
+from wxpay_async.protocol.identity import Fingerprint
+
+
+@define(eq=False)
+class _Flight:
+    """One operation under way, and how many callers wait for it."""
+
+    task: asyncio.Task[Any]
+    fingerprint: Fingerprint
+    waiters: int = 0
+
+    async def landed(self, timeout: float | None) -> Any:  # noqa: ANN401 - whatever the task gives
+        """Wait for the outcome; the last waiter that is cancelled takes the flight down with it."""
+        self.waiters += 1
+        try:
+            await asyncio.wait([self.task], timeout=timeout)
+        except asyncio.CancelledError:
+            if self.waiters == 1:
+                await self.brought_down()
+            raise
+        finally:
+            self.waiters -= 1
+        if not self.task.done():
+            raise InDoubtError("the call that sends this requestId is still under way")
+        if self.task.cancelled():
+            raise InDoubtError("the gateway was closed while this requestId was on its way")
+        return self.task.result()
+
+    async def brought_down(self) -> None:
+        """Cancel the operation and wait until it has recorded where it stands."""
+        self.task.cancel()
+        while not self.task.done():
+            await asyncio.wait([self.task])
+        if not self.task.cancelled():
+            self.task.exception()  # seen: whoever could have been told is gone
+
+
+@define(eq=False)
+class Flights:
+    """The operations under way in one event loop."""
+
+    _open: dict[str, _Flight] = field(factory=dict, init=False)
+
+    async def join(
+        self,
+        request_id: str,
+        fingerprint: Fingerprint,
+        start: Callable[[], Coroutine[Any, Any, Any]],
+        *,
+        timeout: float,
+    ) -> tuple[Any, bool]:
+        """Return the operation's result, and whether somebody else's flight brought it.
+
+        Args:
+            request_id: what makes two calls one.
+            fingerprint: what the request means.
+            start: begins the operation, if nobody has.
+            timeout: seconds that a caller waits for somebody else's flight. The own one has its
+                deadline inside.
+
+        Raises:
+            IdempotencyConflictError: the flight under way has the same requestId and means
+                something else.
+        """
+        flight = self._open.get(request_id)
+        if flight is None:
+            flight = self._take_off(request_id, fingerprint, start())
+            return await flight.landed(None), False
+        if flight.fingerprint != fingerprint:
+            raise conflict(flight.fingerprint.differences(fingerprint))
+        return await flight.landed(timeout), True
+
+    def _take_off(
+        self, request_id: str, fingerprint: Fingerprint, work: Coroutine[Any, Any, Any]
+    ) -> _Flight:
+        task = asyncio.get_running_loop().create_task(work, name=f"wxpay {request_id}")
+        task.add_done_callback(lambda _: self._open.pop(request_id, None))
+        flight = self._open[request_id] = _Flight(task, fingerprint)
+        return flight
+
+    async def aclose(self) -> None:
+        """Bring down whatever is under way."""
+        for flight in list(self._open.values()):
+            await flight.brought_down()
+
+
+def conflict(fields: tuple[str, ...]) -> IdempotencyConflictError:
+    """Return the error for a requestId that is reused with other content."""
+    return IdempotencyConflictError(
+        f"this requestId already stands for a request with other {', '.join(fields)}; "
+        "use one requestId per purchase",
+        fields=fields,
+    )

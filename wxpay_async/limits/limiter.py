@@ -1,0 +1,104 @@
+"""What a gateway asks before each call: a slot of the quota, and whose turn it is.
+
+Usage, once for each attempt; the first report counts, so the last line only catches what no other
+line reported:
+
+    slot = await limiter.acquire(Lane.PEOPLE, timeout=remaining)
+    try:
+        response = await transport.send(request, timeout=timeouts)
+        await slot.answered()
+    except NotSentError:
+        await slot.unsent()
+        raise
+    finally:
+        await slot.doubtful()
+"""
+
+from __future__ import annotations
+
+from typing import Final, Protocol
+
+import attrs
+
+from wxpay_async.policy.quota import Lane, Quota, Slowed
+
+__all__ = ["Lane", "Limiter", "Quota", "Slot", "Slowed", "Unlimited"]
+
+
+class Slot(Protocol):
+    """One call's permission to go. It ends once; a report after the first changes nothing.
+
+    None of the reports raises: a payment must not fail because its slot could not be given back.
+    A slot that is never reported stays taken until its lease is over.
+    """
+
+    async def answered(self) -> None:
+        """Report that the platform answered, whatever it said: taken for 60.25 s from now."""
+        ...
+
+    async def doubtful(self) -> None:
+        """Report that the call was given up and may still arrive: taken for 75.25 s from now."""
+        ...
+
+    async def unsent(self) -> None:
+        """Report proof that no byte of the call arrived: free at once."""
+        ...
+
+
+class Limiter(Protocol):
+    """Keeps the calls of one appKey within the platform's quota. Wrap one to add behaviour.
+
+    Slots are given first come, first served within a lane. A free slot goes to people before
+    doubts before batches, but each eighth to doubts first, and a batch holds at most 380 of the
+    400, so that neither a rush nor a batch keeps the others out.
+    """
+
+    async def acquire(self, lane: Lane, *, timeout: float) -> Slot:
+        """Wait for a slot. A caller that is cancelled takes none.
+
+        Args:
+            lane: who waits for the call.
+            timeout: the longest wait in seconds; 0 means now or not at all.
+
+        Raises:
+            NotSentError: no slot came free in time, or the quota's store cannot be reached.
+        """
+        ...
+
+    async def throttled(self) -> None:
+        """Learn that the platform refused a call for too many calls (CO_MSG_000007, HTTP 429).
+
+        Report the call's slot as answered too. All lanes pause until enough of the window is free.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Release connections. May be called twice; `acquire` opens them anew."""
+        ...
+
+
+@attrs.frozen
+class _NoSlot:
+    async def answered(self) -> None: ...
+
+    async def doubtful(self) -> None: ...
+
+    async def unsent(self) -> None: ...
+
+
+_NO_SLOT: Final = _NoSlot()
+
+
+@attrs.frozen
+class Unlimited:
+    """Let every call go at once: for a sandbox, or where something else keeps the quota."""
+
+    async def acquire(self, lane: Lane, *, timeout: float) -> Slot:  # noqa: ARG002 - the protocol's
+        """Return the slot that all calls share."""
+        return _NO_SLOT
+
+    async def throttled(self) -> None:
+        """Change nothing; the retry policy waits."""
+
+    async def aclose(self) -> None:
+        """Release nothing."""

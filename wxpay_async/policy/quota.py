@@ -1,0 +1,262 @@
+"""The interval log: may this call go now, and if not, when.
+
+The platform takes 400 calls in any 60 s as it counts them. A call arrives there at some moment
+between being allowed and its answer being read; nobody on this side knows which. So:
+
+1. A call takes a slot from the moment it is allowed until its answer is read, plus 60.25 s.
+2. A call in doubt may still be on its way: its slot is taken for 15 s more.
+3. A call that was proven not to be sent gives its slot back at once.
+4. A call whose end nobody reports counts as in doubt when its lease is over.
+5. At most 400 slots are taken, at most 380 of them by batches.
+
+Why that is enough: look at any 60 s. A call that arrived in them was allowed before they ended, and
+its slot is taken for 60.25 s after it arrived. So all of them hold a slot at the moment the 60 s
+end, and there are only 400. No latency and no clock of the platform's enters the argument; the
+quarter of a second is for clocks that run at slightly different speeds. What it rests on: a call
+that was given up arrives within 15 s or never, and no attempt outlasts its lease.
+
+A refusal for too many calls (CO_MSG_000007) while less than 400 slots are taken means that somebody
+else uses the appKey. Then nobody goes until the calls that are out have shrunk to 70 %, and the
+pace recovers by 5 % of the quota a minute. The calls that are out, not the quota, are what shrinks:
+whoever is refused at 100 of 400 gains nothing by slowing to 280.
+
+Everything here is pure: `now` is an argument, in seconds of any clock that never goes back.
+"""
+
+from __future__ import annotations
+
+import enum
+import heapq
+from typing import Final
+
+import attrs
+
+_FREE: Final = float("-inf")
+_RECOVERY_PERIOD: Final = 60.0
+_RESOLVING_TURN: Final = 8
+
+
+class Lane(enum.StrEnum):
+    """Who waits for the call."""
+
+    PEOPLE = "people"
+    RESOLVING = "resolving"
+    BATCH = "batch"
+
+
+class Ending(enum.Enum):
+    """How a call ended, as far as its slot is concerned."""
+
+    ANSWERED = "answered"
+    DOUBTFUL = "doubtful"
+    UNSENT = "unsent"
+
+
+def precedence(turn: int) -> tuple[Lane, Lane, Lane]:
+    """Order the lanes for the next free slot.
+
+    People come first: somebody holds a phone, and the call is worthless after half a minute.
+    Resolving a doubt can wait, but not for as long as a rush lasts, so each eighth slot is offered
+    to it first. A batch has a day.
+
+    Args:
+        turn: how many slots were given to waiters so far.
+    """
+    if turn % _RESOLVING_TURN == _RESOLVING_TURN - 1:
+        return (Lane.RESOLVING, Lane.PEOPLE, Lane.BATCH)
+    return (Lane.PEOPLE, Lane.RESOLVING, Lane.BATCH)
+
+
+def _most_of_the_limit(quota: Quota) -> int:
+    return max(1, quota.limit * 95 // 100)
+
+
+def _within_limit(quota: Quota, _: object, batch: int) -> None:
+    if not 1 <= batch <= quota.limit:
+        raise ValueError(f"batch must be 1 to {quota.limit}, not {batch}")
+
+
+@attrs.frozen(kw_only=True)
+class Quota:
+    """The numbers of the platform's quota and of our distance to it. Times are seconds.
+
+    Attributes:
+        limit: calls in any period.
+        batch: how many of them a batch may use; the rest is for people and for resolving doubts.
+        period: the window in which the platform counts.
+        margin: held longer than the period, for clocks of different speed.
+        doubt: how long a call that was given up may still take to arrive.
+        lease: after this a call whose end nobody reported counts as given up. It must be longer
+            than the longest attempt, or the quota does not hold.
+    """
+
+    limit: int = attrs.field(default=400, validator=attrs.validators.ge(1))
+    batch: int = attrs.field(
+        default=attrs.Factory(_most_of_the_limit, takes_self=True), validator=_within_limit
+    )
+    period: float = attrs.field(default=60.0, validator=attrs.validators.gt(0))
+    margin: float = attrs.field(default=0.25, validator=attrs.validators.ge(0))
+    doubt: float = attrs.field(default=15.0, validator=attrs.validators.ge(0))
+    lease: float = attrs.field(default=20.0, validator=attrs.validators.gt(0))
+
+    @property
+    def answered_for(self) -> float:
+        """Seconds for which a slot stays taken after the answer."""
+        return self.period + self.margin
+
+    @property
+    def doubtful_for(self) -> float:
+        """Seconds for which a slot stays taken after the call was given up."""
+        return self.answered_for + self.doubt
+
+    @property
+    def leased_for(self) -> float:
+        """Seconds for which a slot is taken from the start, unless its end is reported."""
+        return self.doubtful_for + self.lease
+
+    @property
+    def recovery(self) -> int:
+        """Calls by which the pace grows each minute after it was slowed."""
+        return max(1, self.limit * 5 // 100)
+
+    def batch_share(self, capacity: int) -> int:
+        """Return how many of the slots that can be taken now a batch may hold."""
+        return max(1, capacity * self.batch // self.limit)
+
+
+@attrs.frozen(kw_only=True)
+class Slowed:
+    """Somebody else uses the appKey: the platform refused a call that our count allowed.
+
+    Attributes:
+        taken: the slots that were taken when the refusal came.
+        pace: how many may be taken from now on, growing by 5 % of the limit a minute.
+        limit: the quota that we believed to have alone.
+    """
+
+    taken: int
+    pace: int
+    limit: int
+
+
+@attrs.define(eq=False)
+class Hold:
+    """One call's hold on a slot."""
+
+    lane: Lane
+    frees_at: float = _FREE
+
+
+@attrs.frozen
+class _Pace:
+    calls: int
+    since: float
+
+
+@attrs.define(eq=False)
+class IntervalLog:
+    """Remember which slots are taken, and until when."""
+
+    quota: Quota = attrs.field(factory=Quota)
+    taken: int = attrs.field(default=0, init=False)
+    _batch: int = attrs.field(default=0, init=False)
+    # Ordered by time. An entry counts only while its hold still says the same time.
+    _expiries: list[tuple[float, int, Hold]] = attrs.field(
+        factory=list[tuple[float, int, Hold]], init=False
+    )
+    _pushed: int = attrs.field(default=0, init=False)
+    _pace: _Pace | None = attrs.field(default=None, init=False)
+
+    def assume_predecessor(self, now: float) -> None:
+        """Count half of the slots as taken just now by a process that left no record.
+
+        It may have used none or all of them. Half keeps the quota when it used up to half and left
+        no call on its way. When it used more, the platform refuses calls that it did not execute,
+        and `throttled` does the rest: that costs time, never money.
+        """
+        for _ in range(self.quota.limit // 2):
+            self._keep(Hold(Lane.PEOPLE), now + self.quota.answered_for)
+
+    def take(self, lane: Lane, now: float) -> Hold | None:
+        """Take a slot, if a call in this lane may go now."""
+        self._sweep(now)
+        capacity = self.capacity(now)
+        if self.taken >= capacity:
+            return None
+        if lane is Lane.BATCH and self._batch >= self.quota.batch_share(capacity):
+            return None
+        hold = Hold(lane)
+        self._keep(hold, now + self.quota.leased_for)
+        return hold
+
+    def end(self, hold: Hold, ending: Ending, now: float) -> None:
+        """Record how the call ended, which decides when its slot is free.
+
+        A report that comes after the lease takes the slot again: the call was really out.
+        """
+        if ending is Ending.ANSWERED:
+            self._keep(hold, now + self.quota.answered_for)
+        elif ending is Ending.DOUBTFUL:
+            self._keep(hold, now + self.quota.doubtful_for)
+        elif hold.frees_at != _FREE:
+            self._free(hold)
+
+    def throttled(self, now: float) -> Slowed | None:
+        """Slow down after a refusal for too many calls.
+
+        Returns:
+            What was done, or None: all our own slots are taken, which explains the refusal, or
+            the calls are still shrinking, so that this one left before the last slowing.
+        """
+        self._sweep(now)
+        if self.taken >= self.quota.limit or self.taken > self.capacity(now):
+            return None
+        self._pace = _Pace(calls=max(1, self.taken * 7 // 10), since=now)
+        return Slowed(taken=self.taken, pace=self._pace.calls, limit=self.quota.limit)
+
+    def capacity(self, now: float) -> int:
+        """Return how many slots may be taken now: the limit, or less after a refusal."""
+        if self._pace is None:
+            return self.quota.limit
+        minutes = int((now - self._pace.since) / _RECOVERY_PERIOD)
+        calls = self._pace.calls + minutes * self.quota.recovery
+        if calls < self.quota.limit:
+            return calls
+        self._pace = None
+        return self.quota.limit
+
+    def next_change(self, now: float) -> float:
+        """Return the earliest time at which a call refused now may go, if no call ends unsent."""
+        while self._expiries and self._expiries[0][0] != self._expiries[0][2].frees_at:
+            heapq.heappop(self._expiries)
+        slot_free = self._expiries[0][0] if self._expiries else float("inf")
+        if self._pace is None:
+            return slot_free
+        minutes = int((now - self._pace.since) / _RECOVERY_PERIOD)
+        return min(slot_free, self._pace.since + (minutes + 1) * _RECOVERY_PERIOD)
+
+    def _keep(self, hold: Hold, frees_at: float) -> None:
+        if hold.frees_at == _FREE:
+            self.taken += 1
+            self._batch += hold.lane is Lane.BATCH
+        hold.frees_at = frees_at
+        self._pushed += 1
+        heapq.heappush(self._expiries, (frees_at, self._pushed, hold))
+        if len(self._expiries) > 4 * self.quota.limit + 16:
+            self._compact()
+
+    def _free(self, hold: Hold) -> None:
+        hold.frees_at = _FREE
+        self.taken -= 1
+        self._batch -= hold.lane is Lane.BATCH
+
+    def _sweep(self, now: float) -> None:
+        while self._expiries and self._expiries[0][0] <= now:
+            frees_at, _, hold = heapq.heappop(self._expiries)
+            if hold.frees_at == frees_at:
+                self._free(hold)
+
+    def _compact(self) -> None:
+        # Thousands of calls a second can end unsent in an outage; their leases would pile up here.
+        self._expiries = [entry for entry in self._expiries if entry[0] == entry[2].frees_at]
+        heapq.heapify(self._expiries)

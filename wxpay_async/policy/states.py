@@ -1,0 +1,127 @@
+"""The life of an operation, as data (`money-safety.md` §3).
+
+The rules:
+
+- a row exists before a byte is sent, and an attempt is committed before it is on the wire;
+- only proof leads to a final state; an answer that got lost leads to UNKNOWN;
+- once one attempt is in doubt, no later refusal of another attempt settles the operation: what
+  would be REJECTED or RESERVED stays UNKNOWN;
+- "the query finds nothing" is proof only after the quarantine, seen twice;
+- what a machine cannot find out in 24 h goes to a person, and is never sent again by itself.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from wxpay_async.errors import (
+    DuplicateRequestError,
+    FailedError,
+    Fate,
+    WxPayError,
+)
+
+
+class State(enum.StrEnum):
+    """Where an operation stands."""
+
+    RESERVED = "reserved"
+    SENDING = "sending"
+    UNKNOWN = "unknown"
+    PENDING = "pending"
+    SUCCEEDED = "succeeded"
+    REJECTED = "rejected"
+    FAILED = "failed"
+    NOT_EXECUTED = "not_executed"
+    CONFLICT = "conflict"
+    NEEDS_REVIEW = "needs_review"
+
+
+class Event(enum.StrEnum):
+    """What can happen to an operation."""
+
+    CLAIM = "claim"
+    UNSENT = "unsent"
+    REFUSED = "refused"
+    DOUBT = "doubt"
+    ACCEPTED = "accepted"
+    SUCCESS = "success"
+    FAILURE = "failure"
+    ABSENT = "absent"
+    MISMATCH = "mismatch"
+    TOO_OLD = "too_old"
+
+
+TRANSITIONS: Final[Mapping[tuple[State, Event], State]] = MappingProxyType(
+    {
+        (State.RESERVED, Event.CLAIM): State.SENDING,
+        (State.UNKNOWN, Event.CLAIM): State.SENDING,
+        (State.SENDING, Event.UNSENT): State.RESERVED,
+        (State.SENDING, Event.REFUSED): State.REJECTED,
+        (State.SENDING, Event.DOUBT): State.UNKNOWN,
+        (State.SENDING, Event.ACCEPTED): State.PENDING,
+        (State.SENDING, Event.SUCCESS): State.SUCCEEDED,
+        (State.SENDING, Event.FAILURE): State.FAILED,
+        (State.SENDING, Event.MISMATCH): State.CONFLICT,
+        (State.UNKNOWN, Event.DOUBT): State.UNKNOWN,
+        (State.UNKNOWN, Event.ACCEPTED): State.PENDING,
+        (State.UNKNOWN, Event.SUCCESS): State.SUCCEEDED,
+        (State.UNKNOWN, Event.FAILURE): State.FAILED,
+        (State.UNKNOWN, Event.ABSENT): State.NOT_EXECUTED,
+        (State.UNKNOWN, Event.MISMATCH): State.CONFLICT,
+        (State.UNKNOWN, Event.TOO_OLD): State.NEEDS_REVIEW,
+        (State.PENDING, Event.SUCCESS): State.SUCCEEDED,
+        (State.PENDING, Event.FAILURE): State.FAILED,
+        (State.PENDING, Event.TOO_OLD): State.NEEDS_REVIEW,
+    }
+)
+"""Every legal step; what is not listed cannot happen."""
+
+CLAIMABLE: Final = frozenset(s for s, event in TRANSITIONS if event is Event.CLAIM)
+FINAL: Final = frozenset(
+    {
+        State.SUCCEEDED,
+        State.REJECTED,
+        State.FAILED,
+        State.NOT_EXECUTED,
+        State.CONFLICT,
+        State.NEEDS_REVIEW,
+    }
+)
+FINISHED: Final = FINAL - {State.CONFLICT, State.NEEDS_REVIEW}
+"""Final without a person's help; only these may ever be evicted from a store."""
+
+_CLEARED: Final = frozenset({Event.UNSENT, Event.REFUSED})
+"""What clears the attempt at hand and says nothing about earlier ones."""
+
+
+def next_state(state: State, event: Event, *, in_doubt: bool = False) -> State:
+    """Return where the event leads.
+
+    Args:
+        state: where the operation stands.
+        event: what happened to it.
+        in_doubt: whether an earlier attempt may have been executed.
+
+    Raises:
+        ValueError: the step is not in the table.
+    """
+    if (state, event) not in TRANSITIONS:
+        raise ValueError(f"an operation that is {state} cannot meet {event}")
+    if in_doubt and event in _CLEARED:
+        return State.UNKNOWN
+    return TRANSITIONS[state, event]
+
+
+def meaning(error: WxPayError) -> Event:
+    """Return what an attempt's error means for the operation (`money-safety.md` §4)."""
+    if isinstance(error, FailedError):
+        return Event.FAILURE
+    if isinstance(error, DuplicateRequestError) or error.fate is Fate.IN_DOUBT:
+        return Event.DOUBT
+    if error.fate is Fate.NOT_SENT or error.retryable:
+        return Event.UNSENT  # refused, but not for good: the quota, the clock
+    return Event.REFUSED

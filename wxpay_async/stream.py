@@ -1,0 +1,149 @@
+"""Many requests through one gateway: an `Outcome` for each as it ends, memory for none."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+)
+from typing import Generic, Literal, TypeVar
+
+from attrs import define, field, frozen
+
+from wxpay_async.errors import Fate, InvalidRequestError, WxPayError
+
+Q = TypeVar("Q")
+R = TypeVar("R")
+
+OutcomeKind = Literal["ok", "refused", "not_sent", "in_doubt"]
+
+
+@frozen(kw_only=True)
+class Outcome(Generic[Q, R]):
+    """What became of one request of many.
+
+    Attributes:
+        kind: `ok`, or the fate of the error.
+        request: what was asked.
+        result: the answer, when `kind` is `ok`.
+        error: the error, when it is not.
+    """
+
+    kind: OutcomeKind
+    request: Q = field(repr=False)
+    result: R | None = None
+    error: WxPayError | None = None
+
+    @classmethod
+    def ok(cls, request: Q, result: R) -> Outcome[Q, R]:
+        """Make the outcome of a success."""
+        return cls(kind="ok", request=request, result=result)
+
+    @classmethod
+    def failed(cls, request: Q, error: WxPayError) -> Outcome[Q, R]:
+        """Make the outcome of an error; its fate is the kind."""
+        kinds: dict[Fate, OutcomeKind] = {
+            Fate.REFUSED: "refused",
+            Fate.NOT_SENT: "not_sent",
+            Fate.IN_DOUBT: "in_doubt",
+        }
+        return cls(kind=kinds[error.fate], request=request, error=error)
+
+    def unwrap(self) -> R:
+        """Return the result, or raise the error."""
+        if self.error is not None:
+            raise self.error
+        if self.result is None:
+            raise ValueError("an outcome holds a result or an error")
+        return self.result
+
+
+@define(eq=False)
+class _Pipeline(Generic[Q, R]):
+    """Workers that each pull one request, await its call and hand over the outcome.
+
+    The queue is bounded and a worker pulls only when its previous outcome was taken, so nothing
+    is pulled faster than it is sent, and nothing is sent faster than it is consumed.
+    """
+
+    source: AsyncGenerator[Q]
+    call: Callable[[Q], Awaitable[R]]
+    outcomes: asyncio.Queue[Outcome[Q, R] | None]
+    turn: asyncio.Lock = field(factory=asyncio.Lock)
+    exhausted: bool = False
+
+    async def work(self) -> None:
+        while not self.exhausted:
+            async with self.turn:
+                if self.exhausted:
+                    return
+                try:
+                    request = await anext(self.source)
+                except StopAsyncIteration:
+                    self.exhausted = True
+                    return
+                except BaseException:
+                    self.exhausted = True  # the others finish what they hold, then the caller hears
+                    raise
+            await self.outcomes.put(await self._outcome(request))
+
+    async def _outcome(self, request: Q) -> Outcome[Q, R]:
+        try:
+            return Outcome[Q, R].ok(request, await self.call(request))
+        except WxPayError as error:
+            return Outcome[Q, R].failed(request, error)
+
+
+async def stream(
+    requests: Iterable[Q] | AsyncIterable[Q],
+    call: Callable[[Q], Awaitable[R]],
+    *,
+    concurrency: int,
+) -> AsyncIterator[Outcome[Q, R]]:
+    """Call for every request, at most `concurrency` at once, and yield outcomes as they end.
+
+    An exception of the iterable itself is raised after the outcomes of what was already pulled.
+    Leaving the loop early cancels what is under way.
+
+    Raises:
+        InvalidRequestError: `concurrency` is below 1.
+    """
+    if concurrency < 1:
+        raise InvalidRequestError(f"{concurrency}", field="concurrency", allowed="1 or above")
+    outcomes: asyncio.Queue[Outcome[Q, R] | None] = asyncio.Queue(maxsize=concurrency)
+    pipeline = _Pipeline(_pulled(requests), call, outcomes)
+    workers = [asyncio.ensure_future(pipeline.work()) for _ in range(concurrency)]
+    ended = asyncio.gather(*workers, return_exceptions=True)
+    closing = asyncio.ensure_future(_close_after(ended, outcomes))
+    try:
+        while (outcome := await outcomes.get()) is not None:
+            yield outcome
+        for worker in workers:
+            worker.result()
+    finally:
+        for task in (*workers, closing):
+            task.cancel()
+        await asyncio.gather(*workers, closing, return_exceptions=True)
+        await pipeline.source.aclose()
+
+
+async def _close_after(
+    ended: asyncio.Future[list[None | BaseException]],
+    outcomes: asyncio.Queue[Outcome[Q, R] | None],
+) -> None:
+    await ended
+    await outcomes.put(None)
+
+
+async def _pulled(requests: Iterable[Q] | AsyncIterable[Q]) -> AsyncGenerator[Q]:
+    if isinstance(requests, AsyncIterable):
+        async for request in requests:
+            yield request
+    else:
+        for request in requests:
+            yield request

@@ -1,0 +1,132 @@
+"""The one layer that retries: every attempt is made, and so signed, afresh."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final, TypeVar
+
+import attrs
+from attrs import define, field
+
+from wxpay_async.clock import Clock, to_the_end
+from wxpay_async.errors import Fate, InDoubtError, NotSentError, RefusedError, WxPayError
+from wxpay_async.policy.retry import RetryBudget, RetryPolicy
+from wxpay_async.protocol.wire import HttpRequest, HttpResponse, Timeouts, Transport
+
+T = TypeVar("T")
+
+Prepare = Callable[[int], Awaitable[HttpRequest]]
+Settle = Callable[[WxPayError | None], Coroutine[Any, Any, None]]
+
+_INTERRUPTED: Final = "interrupted after the request may have left"
+
+
+async def _forget(error: WxPayError | None) -> None:
+    """Settle nothing: for calls whose outcome nobody keeps."""
+    del error
+
+
+@define(eq=False)
+class RetryingTransport:
+    """Delivers a request over another transport, as often as the policy allows.
+
+    Args:
+        transport: what carries a single attempt.
+        policy: how often and how fast.
+        budget: shared by all calls of an appKey.
+        timeouts: of the single attempt.
+        clock: for the deadline and the pauses.
+        roll: random numbers from 0 to 1, for the jitter.
+    """
+
+    transport: Transport
+    policy: RetryPolicy = field(factory=RetryPolicy, kw_only=True)
+    budget: RetryBudget = field(factory=RetryBudget, kw_only=True)
+    timeouts: Timeouts = field(factory=Timeouts, kw_only=True)
+    clock: Clock = field(factory=Clock, kw_only=True, repr=False)
+    roll: Callable[[], float] = field(default=random.random, kw_only=True, repr=False)
+
+    async def deliver(
+        self,
+        prepare: Prepare,
+        *,
+        read: Callable[[HttpResponse], T],
+        settle: Settle = _forget,
+        deadline: float | None = None,
+        in_doubt: bool = False,
+    ) -> T:
+        """Make attempts until one is answered or no other may follow.
+
+        Args:
+            prepare: makes the request of attempt n (from 1). It is a function because each
+                attempt needs its own nonce, timestamp and signature. When it raises, nothing
+                was sent and nothing is settled.
+            read: turns a response into the result, or raises what the reply means.
+            settle: gets the error of every prepared attempt (None for a success), exactly once,
+                and finishes even when the caller is cancelled meanwhile.
+            deadline: by the clock's `monotonic`; `timeouts.call` from now when absent.
+            in_doubt: an earlier call may have executed the request already.
+
+        Raises:
+            WxPayError: of the last attempt. Once any attempt is in doubt, it is an
+                `InDoubtError`, whatever became of the later ones.
+        """
+        if deadline is None:
+            deadline = self.clock.monotonic() + self.timeouts.call
+        errors: list[WxPayError] = []
+        begun = 0
+        while True:
+            try:
+                request = await prepare(begun + 1)
+                begun += 1
+                result = await self._attempt(request, read, settle, deadline)
+            except WxPayError as error:
+                error.attempts = begun
+                doubt = in_doubt or any(e.fate is Fate.IN_DOUBT for e in errors)
+                errors.append(error)
+                left = deadline - self.clock.monotonic()
+                pause = self.policy.pause(errors, left=left, roll=self.roll())
+                if pause is None or not self.budget.take():
+                    if doubt and isinstance(error, RefusedError | NotSentError):
+                        raise _still_in_doubt(error) from error
+                    raise
+            else:
+                if not errors:
+                    self.budget.reward()
+                return result
+            await self.clock.sleep(pause)
+
+    async def _attempt(
+        self,
+        request: HttpRequest,
+        read: Callable[[HttpResponse], T],
+        settle: Settle,
+        deadline: float,
+    ) -> T:
+        timeouts = self.timeouts
+        left = deadline - self.clock.monotonic()
+        if left < timeouts.attempt:
+            timeouts = attrs.evolve(timeouts, attempt=max(left, 0.001))
+        failure: WxPayError | None = InDoubtError(_INTERRUPTED)
+        try:
+            result = read(await self.transport.send(request, timeout=timeouts))
+            failure = None
+        except WxPayError as error:
+            failure = error
+            raise
+        finally:
+            await to_the_end(settle(failure))
+        return result
+
+
+def _still_in_doubt(error: WxPayError) -> InDoubtError:
+    """Return what the caller hears: a refusal does not undo the doubt of an earlier attempt."""
+    verdict = InDoubtError(
+        f"an earlier attempt may have been executed; the last one ended with: {error.reason}",
+        retryable=False,
+        code=error.code,
+        message=error.message,
+    )
+    verdict.attempts = error.attempts
+    return verdict
