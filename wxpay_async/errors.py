@@ -13,9 +13,11 @@ Each error has a `fate`: what is known about the request that it speaks of.
     │   └── MalformedResponseError          an answer that proves nothing
     └── RefusedError              refused   the platform said no
         ├── AccessDeniedError               appKey, token or caller's address not allowed
+        ├── AlreadyPaidError                the order is paid; only its credential got lost
         ├── ClockSkewError                  the request had expired on arrival
         ├── DuplicateRequestError in_doubt  an earlier request with this requestId arrived
         ├── FailedError                     executed, and reported as failed
+        ├── NotExecutedError                proven never executed; the next generation may go
         ├── PrepayExpiredError              the credential of an earlier success is too old
         ├── RateLimitedError                the platform's quota is used up
         ├── SignatureRefusedError           the platform could not verify our signature
@@ -25,8 +27,10 @@ Each error has a `fate`: what is known about the request that it speaks of.
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
+
+Resolver = Callable[[], Awaitable[object]]
 
 
 class Fate(enum.StrEnum):
@@ -135,6 +139,10 @@ class InDoubtError(WxPayError):
     Args:
         reason: what happened.
         retryable: False where sending the same requestId again cannot bring clarity.
+
+    Attributes:
+        outcome: what the platform answered (a result or an error), when all that failed was
+            writing it down.
     """
 
     fate = Fate.IN_DOUBT
@@ -149,6 +157,25 @@ class InDoubtError(WxPayError):
     ) -> None:
         super().__init__(reason, code=code, message=message)
         self.retryable = retryable
+        self.resolver: Resolver | None = None
+        self.outcome: object = None
+
+    async def resolve(self) -> object:
+        """Find out what became of the request; see `PayGateway.resolve`.
+
+        Returns:
+            The `Outcome`, which may still be in doubt.
+
+        Raises:
+            InDoubtError: this error itself, where no gateway is there to ask.
+        """
+        if self.resolver is None:
+            raise self
+        return await self.resolver()
+
+    def __reduce__(self) -> tuple[type[InDoubtError], tuple[object, ...], dict[str, object]]:
+        """Leave the gateway behind when the error travels to another process."""
+        return type(self), self.args, {**self.__dict__, "resolver": None}
 
 
 class MalformedResponseError(InDoubtError):
@@ -163,6 +190,10 @@ class RefusedError(WxPayError):
 
 class AccessDeniedError(RefusedError):
     """The appKey, the token or the caller's address is not accepted."""
+
+
+class AlreadyPaidError(RefusedError):
+    """The order is paid. The answer with the credential got lost; nobody needs it any more."""
 
 
 class ClockSkewError(RefusedError):
@@ -196,6 +227,10 @@ class DuplicateRequestError(RefusedError, InDoubtError):
 
 class FailedError(RefusedError):
     """The platform executed the request and reports failure (status F)."""
+
+
+class NotExecutedError(RefusedError):
+    """A query proved that it was never executed; the next generation of the requestId may go."""
 
 
 class PrepayExpiredError(RefusedError):

@@ -18,18 +18,24 @@ from attrs import define, field
 
 from wxpay_async.clock import Clock, PlatformTime, to_the_end
 from wxpay_async.errors import (
+    AlreadyPaidError,
     ClockSkewError,
+    FailedError,
     Fate,
+    IdempotencyConflictError,
+    InDoubtError,
     InProgressError,
+    NotExecutedError,
     NotSentError,
     PrepayExpiredError,
     RateLimitedError,
     WxPayError,
 )
-from wxpay_async.idempotency.store import Entry, IdempotencyStore
+from wxpay_async.idempotency.store import OPEN, Entry, IdempotencyStore
 from wxpay_async.limits.limiter import Lane, Limiter, Slot
-from wxpay_async.policy.states import Event as Step, State, meaning, next_state
-from wxpay_async.protocol.builder import Operation, RequestBuilder
+from wxpay_async.policy.resolving import SCHEDULE
+from wxpay_async.policy.states import SENDABLE, Event as Step, State, meaning, next_state
+from wxpay_async.protocol.builder import PAY, Operation, RequestBuilder
 from wxpay_async.protocol.codec import decode
 from wxpay_async.protocol.results import PREPAY_LIFE, PayResult, RefundResult
 from wxpay_async.protocol.signing import Signer, signature_of
@@ -101,7 +107,7 @@ class Execution(Generic[T]):
     _number: int = field(default=0, init=False)
     _signed_at: int = field(default=0, init=False)
     _started: float = field(default=0.0, init=False)
-    _pending: bool = field(default=False, init=False)
+    _result: T | None = field(default=None, init=False)
 
     async def prepare(self, number: int) -> HttpRequest:
         """Make attempt n: wait for quota and a connection, claim, sign.
@@ -166,7 +172,7 @@ class Execution(Generic[T]):
         if claimed is not None:
             await self._record(claimed, Step.UNSENT)
 
-    def read(self, response: HttpResponse) -> T:
+    def read(self, response: HttpResponse, *, replayed: bool = False) -> T:
         """Return the result that the response holds, or raise what it means."""
         self._response = response
         result = decode(
@@ -174,34 +180,47 @@ class Execution(Generic[T]):
             self.result_type,
             url=self.wiring.builder.base_url,
             moves_money=self.operation.moves_money,
-            local={"attempts": self._number, "signed_at": _moment(self._signed_at)},
+            local={
+                "attempts": self._number,
+                "signed_at": _moment(self._signed_at),
+                "replayed": replayed,
+            },
         )
         self.check(result)
-        self._pending = isinstance(result, RefundResult) and result.status == "P"
+        self._result = result
         return result
 
     async def settle(self, error: WxPayError | None) -> None:
-        """Record what the attempt led to, and free what it held."""
+        """Record what the attempt led to, and free what it held.
+
+        Raises:
+            InDoubtError: the outcome is known but could not be written down; it is in `outcome`.
+        """
         self.wiring.connections.release()
-        self._learn(error)
+        await self._learn(error)
         seconds = self.wiring.clock.monotonic() - self._started
         self._tell(EventKind.ATTEMPT_ENDED, error=error, seconds=seconds)
+        await self._free_slot(error)
+        if self.entry is None:
+            return
         try:
-            await self._free_slot(error)
-        finally:
-            if self.entry is not None:
-                await self._record(self.entry, self._step(error))
+            await self._record(self.entry, self._step(error))
+        except InDoubtError as unwritten:
+            unwritten.retryable = False
+            unwritten.outcome = self._result if error is None else error
+            raise
 
-    def _learn(self, error: WxPayError | None) -> None:
+    async def _learn(self, error: WxPayError | None) -> None:
         if isinstance(error, ClockSkewError) and error.server_time is not None:
             self.wiring.time.learn(error.server_time)
         if isinstance(error, RateLimitedError):
-            self.wiring.limiter.throttled()
+            await self.wiring.limiter.throttled()
 
     def _step(self, error: WxPayError | None) -> Step:
         if error is not None:
             return meaning(error)
-        return Step.ACCEPTED if self._pending else Step.SUCCESS
+        pending = isinstance(self._result, RefundResult) and self._result.status == "P"
+        return Step.ACCEPTED if pending else Step.SUCCESS
 
     async def _free_slot(self, error: WxPayError | None) -> None:
         slot, self._slot = self._slot, None
@@ -217,38 +236,41 @@ class Execution(Generic[T]):
     async def _record(self, entry: Entry, step: Step) -> None:
         state = next_state(State.SENDING, step, in_doubt=entry.in_doubt)
         settled = self._response if state not in {State.RESERVED, State.UNKNOWN} else None
+        now = self.wiring.clock.time()
+        since = entry.doubt_since or (now if state in OPEN else None)
         self.entry = attrs.evolve(
             entry,
             state=state,
             in_doubt=entry.in_doubt or step is Step.DOUBT,
             lease_until=0.0,
+            content=entry.content if state in SENDABLE else None,
             status=settled.status if settled else None,
             reply=settled.body if settled else None,
-            updated_at=self.wiring.clock.time(),
+            doubt_since=since,
+            next_check_at=now + SCHEDULE[0] if state in OPEN else None,
+            updated_at=now,
         )
         # False: our lease ran out and somebody claimed since. The later claim decides.
         await self.wiring.store.record(self.entry)
 
     def replayed(self, entry: Entry) -> T:
-        """Return what the stored reply holds, or raise what it means, once more."""
-        self._number, self._signed_at = entry.attempts, entry.signed_at or 0
+        """Return what a settled operation's reply holds, or raise what it means, once more."""
+        self.entry, self._number, self._signed_at = entry, entry.attempts, entry.signed_at or 0
         try:
-            result = self.read(HttpResponse(entry.status or 0, entry.reply or b""))
+            if entry.reply is None:
+                raise _without_reply(entry)
+            result = self.read(HttpResponse(entry.status or 0, entry.reply), replayed=True)
+            if isinstance(result, PayResult):
+                self._check_alive()
         except WxPayError as error:
             error.attempts, error.replayed = entry.attempts, True
             raise
-        if isinstance(result, PayResult):
-            self._check_alive(result)
         return result
 
-    def _check_alive(self, result: PayResult) -> None:
+    def _check_alive(self) -> None:
         dead_at = _moment(self._signed_at) + PREPAY_LIFE - PREPAY_MARGIN
         if _moment(self.wiring.time.milliseconds()) >= dead_at:
-            error = PrepayExpiredError(
-                f"the prepay of {result.request_id or 'this request'} is older than WeChat accepts"
-            )
-            error.replayed = True
-            raise error
+            raise PrepayExpiredError("the prepay is older than WeChat accepts")
 
     def _tell(
         self, kind: EventKind, *, error: WxPayError | None = None, seconds: float = 0.0
@@ -267,3 +289,16 @@ class Execution(Generic[T]):
                 seconds=seconds,
             )
         )
+
+
+def _without_reply(entry: Entry) -> WxPayError:
+    """Return what a settled operation means whose reply nobody has."""
+    if entry.state is State.CONFLICT:
+        return IdempotencyConflictError("the platform holds this requestId with other content")
+    if entry.state is State.NOT_EXECUTED:
+        return NotExecutedError("proven never executed; use the next generation of the requestId")
+    if entry.state is State.FAILED:
+        return FailedError("the platform reports failure")
+    if entry.state is State.SUCCEEDED and entry.operation == PAY.name:
+        return AlreadyPaidError("the order is paid; the answer with its credential got lost")
+    return InDoubtError(f"{entry.state}, without a reply to show for it", retryable=False)

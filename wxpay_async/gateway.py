@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, Final, Self, TypeVar
 
-import attrs
-
+from wxpay_async import settings
 from wxpay_async.clock import Clock, PlatformTime
+from wxpay_async.dispatch import Dispatcher
 from wxpay_async.errors import (
-    IdempotencyConflictError,
     InDoubtError,
     InvalidRequestError,
     MalformedResponseError,
@@ -19,23 +17,14 @@ from wxpay_async.errors import (
     RefusedError,
     WxPayError,
 )
-from wxpay_async.execution import Execution, Wiring
-from wxpay_async.flights import Flights, conflict
-from wxpay_async.idempotency.store import Entry, IdempotencyStore, MemoryStore
-from wxpay_async.limits.limiter import Lane, Limiter, Unlimited
-from wxpay_async.policy.retry import RetryBudget, RetryPolicy
-from wxpay_async.policy.states import FINISHED, State
-from wxpay_async.protocol.builder import (
-    MERCHANTS,
-    OPERATIONS,
-    QUERY,
-    Operation,
-    RequestBuilder,
-    parameters,
-    query_parameters,
-)
-from wxpay_async.protocol.codec import wire_fields
-from wxpay_async.protocol.identity import Fingerprint, derive_request_id, fingerprint
+from wxpay_async.execution import Wiring
+from wxpay_async.idempotency.sealed import SEAL_KEY_BYTES, STORE_CONTEXT, SealedStore
+from wxpay_async.idempotency.store import IdempotencyStore, MemoryStore
+from wxpay_async.limits.limiter import Limiter
+from wxpay_async.limits.local import LocalLimiter
+from wxpay_async.policy.retry import RetryPolicy
+from wxpay_async.protocol.builder import MERCHANTS, QUERY, RequestBuilder, query_parameters
+from wxpay_async.protocol.identity import derive_request_id
 from wxpay_async.protocol.requests import InstantTrade, MiniProgramPay, Refund, Request, TradeQuery
 from wxpay_async.protocol.results import (
     Merchant,
@@ -46,13 +35,11 @@ from wxpay_async.protocol.results import (
     TradeState,
     TradeStatus,
 )
-from wxpay_async.protocol.signing import Md5Signer, RsaSigner, Signer
+from wxpay_async.protocol.signing import KeySource, Signer
 from wxpay_async.protocol.wire import PRODUCTION, Timeouts, Transport
 from wxpay_async.stream import Outcome, stream
-from wxpay_async.telemetry import Event, EventKind, Hook
-from wxpay_async.transports.retrying import RetryingTransport
+from wxpay_async.telemetry import Hook
 
-T = TypeVar("T")
 R = TypeVar("R", bound=Request)
 
 POLL_EVERY: Final = 2.0
@@ -62,8 +49,8 @@ POLL_EVERY: Final = 2.0
 class PayGateway:
     """Awaits the platform for one appKey; many calls at once, each safe to repeat.
 
-    Making one is pure: no I/O, no event loop. It works in one loop after another. Leave the
-    `async with` block, or call `aclose`, to release its connections.
+    Making one is pure: no I/O, no event loop. It works in one loop after another. Inside
+    `async with` it also looks every 30 s after operations that a crash or a lost answer left open.
 
     Args:
         app_key: the merchant's developer id.
@@ -71,18 +58,23 @@ class PayGateway:
         base_url: the platform's origin; HTTPS, except on loopback.
         transport: how requests travel; aiohttp by default.
         store: where requestIds are remembered; in memory by default.
-        limiter: the quota; `Unlimited()` switches it off.
+        limiter: the quota; 400 calls per 60 s by default, `Unlimited()` switches it off.
         retry: how often and how fast to try again.
         timeouts: how long each phase may take.
         hooks: called with every `Event`.
         max_in_flight: HTTP requests at once; further callers wait.
+        seal_key: 32 bytes that encrypt what a durable store keeps; derived from the signer's
+            secret when absent, needed for a signer of your own.
+        refunds_queryable: set it once you have seen, on the platform's test host, that a query by
+            a refund's own number finds it. Only then is a refund that is not found taken for not
+            executed; otherwise a person must look.
         clock: the machine's, unless a test moves it.
 
     Raises:
         InvalidRequestError: a setting cannot be used; nothing was sent.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one keyword for each part that can be replaced
         self,
         app_key: str,
         signer: Signer,
@@ -95,6 +87,8 @@ class PayGateway:
         timeouts: Timeouts | None = None,
         hooks: Sequence[Hook] = (),
         max_in_flight: int = 64,
+        seal_key: bytes | None = None,
+        refunds_queryable: bool = False,
         clock: Clock | None = None,
     ) -> None:
         if not app_key:
@@ -103,53 +97,49 @@ class PayGateway:
             raise InvalidRequestError("too few", field="max_in_flight", allowed="1 or above")
         self.app_key = app_key
         self._clock = clock or Clock()
-        self._retry = retry or RetryPolicy()
-        self._timeouts = timeouts or Timeouts()
-        self._transport = transport
-        self._max_in_flight = max_in_flight
-        self._budget = RetryBudget()
-        self._wiring = Wiring(
-            builder=RequestBuilder(app_key, signer.sign_type, base_url),
-            signer=signer,
-            store=store or MemoryStore(),
-            limiter=limiter or Unlimited(),
-            clock=self._clock,
-            time=PlatformTime(self._clock),
-            hooks=tuple(hooks),
+        self._dispatcher = Dispatcher(
+            app_key=app_key,
+            wiring=Wiring(
+                builder=RequestBuilder(app_key, signer.sign_type, base_url),
+                signer=signer,
+                store=_sealed(store or MemoryStore(), signer, seal_key),
+                limiter=limiter or LocalLimiter(),
+                clock=self._clock,
+                time=PlatformTime(self._clock),
+                hooks=tuple(hooks),
+            ),
+            make_transport=lambda: (
+                transport or settings.default_transport(max_connections=max_in_flight)
+            ),
+            retry=retry or RetryPolicy(),
+            timeouts=timeouts or Timeouts(),
+            max_in_flight=max_in_flight,
+            refunds_queryable=refunds_queryable,
         )
-        self._flights = Flights()
-        self._loop: asyncio.AbstractEventLoop | None = None
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str] | None = None, **settings: Any) -> Self:  # noqa: ANN401 - the constructor's
+    def from_env(cls, environ: Mapping[str, str] | None = None, **given: Any) -> Self:  # noqa: ANN401 - the constructor's
         """Make a gateway from the environment.
 
         Reads `WXPAY_APP_KEY`; `WXPAY_APP_SECRET` (MD5) or `WXPAY_PRIVATE_KEY_FILE` (RSA, with
-        `WXPAY_PRIVATE_KEY_PASSPHRASE`); `WXPAY_BASE_URL`; `WXPAY_PROXY`.
+        `WXPAY_PRIVATE_KEY_PASSPHRASE`); `WXPAY_BASE_URL`; `WXPAY_PROXY`; `WXPAY_STORE_URL`;
+        `WXPAY_QUOTA_URL`.
 
         Args:
             environ: read this mapping instead of `os.environ`.
-            **settings: the constructor's keyword arguments, which win over the environment.
+            **given: the constructor's keyword arguments, which win over the environment.
 
         Raises:
-            InvalidRequestError: a variable is missing; both schemes are set.
+            InvalidRequestError: a variable is missing or cannot be used; both schemes are set.
             InvalidKeyError: the key file cannot be used.
         """
         env = os.environ if environ is None else environ
-        app_key = env.get("WXPAY_APP_KEY", "")
-        if not app_key:
-            raise InvalidRequestError("not set", field="WXPAY_APP_KEY", allowed="the appKey")
-        settings.setdefault("base_url", env.get("WXPAY_BASE_URL") or PRODUCTION)
-        if env.get("WXPAY_PROXY") and settings.get("transport") is None:
-            from wxpay_async.transports.aiohttp import (  # noqa: PLC0415 - not by import wxpay_async
-                AiohttpTransport,
-            )
-
-            settings["transport"] = AiohttpTransport(proxy=env["WXPAY_PROXY"])
-        return cls(app_key, _signer_from(env), **settings)
+        app_key, signer = settings.app_key_from(env), settings.signer_from(env)
+        return cls(app_key, signer, **settings.parts_from(env, given))
 
     async def __aenter__(self) -> Self:
-        """Return the gateway; connections open with the first request."""
+        """Start to look after open operations; connections open with the first request."""
+        self._dispatcher.open()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -158,11 +148,7 @@ class PayGateway:
 
     async def aclose(self) -> None:
         """Cancel what is under way, record where it stands, and release every connection."""
-        await self._flights.aclose()
-        if self._transport is not None:
-            await self._transport.aclose()
-        await self._wiring.limiter.aclose()
-        await self._wiring.store.aclose()
+        await self._dispatcher.aclose()
 
     # The operations
 
@@ -179,33 +165,19 @@ class PayGateway:
             InDoubtError: it may have been executed; call again with the same request.
             RefusedError: the platform refused, see its subclasses.
         """
-
-        def check(result: PayResult) -> None:
-            _check_echo("requestId", request.request_id, result.request_id)
-            _check_echo("appId", request.app_id, result.app_id)
-
-        return await self._once(_typed(request, MiniProgramPay), PayResult, check, timeout)
+        return await self._dispatcher.once(
+            _typed(request, MiniProgramPay), PayResult, timeout=timeout
+        )
 
     async def trade(self, request: InstantTrade, *, timeout: float | None = None) -> TradeResult:
         """Create payable orders. Takes and raises what `pay` does."""
-        numbers = {item.out_trade_no for item in _typed(request, InstantTrade).trade_info}
-
-        def check(result: TradeResult) -> None:
-            _check_echo("requestId", request.request_id, result.request_id)
-            for row in result.trade_res_list:
-                if row.out_trade_no not in numbers:
-                    raise _differs("outTradeNo")
-
-        return await self._once(request, TradeResult, check, timeout)
+        return await self._dispatcher.once(
+            _typed(request, InstantTrade), TradeResult, timeout=timeout
+        )
 
     async def refund(self, request: Refund, *, timeout: float | None = None) -> RefundResult:
         """Give money back. Takes and raises what `pay` does; status F is a `FailedError`."""
-
-        def check(result: RefundResult) -> None:
-            _check_echo("requestId", request.request_id, result.request_id)
-            _check_echo("outTradeNo", request.out_trade_no, result.out_trade_no)
-
-        return await self._once(_typed(request, Refund), RefundResult, check, timeout)
+        return await self._dispatcher.once(_typed(request, Refund), RefundResult, timeout=timeout)
 
     async def query(
         self,
@@ -226,7 +198,9 @@ class PayGateway:
             NotSentError, InDoubtError: no answer; ask again.
         """
         query = TradeQuery(out_trade_no=out_trade_no, trade_no=trade_no)
-        return await self._ask(QUERY, query_parameters(query), TradeStatus, timeout)
+        return await self._dispatcher.ask(
+            QUERY, query_parameters(query), TradeStatus, timeout=timeout
+        )
 
     async def merchants(
         self, *, page_size: int = 10, timeout: float | None = None
@@ -242,7 +216,7 @@ class PayGateway:
         number = 1
         while True:
             params = {"pageSize": str(page_size), "currentPage": str(number)}
-            page = await self._ask(MERCHANTS, params, MerchantPage, timeout)
+            page = await self._dispatcher.ask(MERCHANTS, params, MerchantPage, timeout=timeout)
             for merchant in page.merchants:
                 yield merchant
             if not page.merchants or number >= (page.total_page or 0):
@@ -356,174 +330,35 @@ class PayGateway:
             concurrency=concurrency,
         )
 
-    # How they are carried out
+    # Doubt
 
-    async def _once(
-        self,
-        request: Request,
-        result_type: type[T],
-        check: Callable[[T], None],
-        timeout: float | None,
-        lane: Lane = Lane.PEOPLE,
-    ) -> T:
-        """Execute what carries a requestId, together with whoever asks for the same."""
-        self._enter_loop()
-        operation = OPERATIONS[type(request)]
-        meaning = fingerprint(
-            operation.name, {**wire_fields(request), "outTradeNo": _order(request)}
-        )
-        wait = self._call_time(timeout)
-        execution = Execution(
-            wiring=self._wiring,
-            operation=operation,
-            params=parameters(request),
-            result_type=result_type,
-            check=check,
-            lane=lane,
-            deadline=self._clock.monotonic() + wait,
-        )
-        began = self._clock.monotonic()
-        try:
-            result, shared = await self._flights.join(
-                request.request_id,
-                meaning,
-                lambda: self._fly(execution, request, meaning),
-                timeout=wait,
-            )
-        except WxPayError as error:
-            error.request_id = request.request_id
-            self._tell(operation, request.request_id, began, error=error)
-            raise
-        if shared:
-            result = attrs.evolve(result, replayed=True)
-        self._tell(operation, request.request_id, began, replayed=result.replayed)
-        return result
+    async def resolve(self, request_id: str, *, reissue: bool = False) -> Outcome[str, Any]:
+        """Find out what became of an operation, by its stored state and one query.
 
-    async def _fly(self, execution: Execution[T], request: Request, meaning: Fingerprint) -> T:
-        now = self._clock.time()
-        fresh = Entry(
-            app_key=self.app_key,
-            request_id=request.request_id,
-            operation=execution.operation.name,
-            fingerprint=meaning,
-            out_trade_no=_order(request),
-            created_at=now,
-            updated_at=now,
-        )
-        entry = await self._wiring.store.reserve(fresh)
-        if entry.fingerprint != meaning:
-            raise conflict(entry.fingerprint.differences(meaning))
-        if entry.state in FINISHED or entry.state is State.PENDING:
-            return execution.replayed(entry)
-        _check_sendable(entry)
-        execution.entry = entry
-        return await self._delivering().deliver(
-            execution.prepare,
-            read=execution.read,
-            settle=execution.settle,
-            deadline=execution.deadline,
-            in_doubt=entry.in_doubt,
-        )
+        Args:
+            request_id: what it was sent under.
+            reissue: for a `pay` whose answer got lost and whose order is not paid: issue a new
+                prepay under the next generation of the requestId. Nothing is charged by a prepay.
 
-    async def _ask(
-        self,
-        operation: Operation,
-        params: Mapping[str, str],
-        result_type: type[T],
-        timeout: float | None,
-    ) -> T:
-        """Execute what only reads: no requestId, no store."""
-        self._enter_loop()
-        began = self._clock.monotonic()
-        execution = Execution(
-            wiring=self._wiring,
-            operation=operation,
-            params=params,
-            result_type=result_type,
-            deadline=began + self._call_time(timeout),
-        )
-        try:
-            result = await self._delivering().deliver(
-                execution.prepare,
-                read=execution.read,
-                settle=execution.settle,
-                deadline=execution.deadline,
-            )
-        except WxPayError as error:
-            self._tell(operation, None, began, error=error)
-            raise
-        self._tell(operation, None, began)
-        return result
+        Returns:
+            `ok` with the result, `refused` with what the platform said, or `in_doubt`.
 
-    def _enter_loop(self) -> None:
-        """Start afresh in a new event loop: what waited in the old one is gone with it."""
-        loop = asyncio.get_running_loop()
-        if loop is not self._loop:
-            self._loop = loop
-            self._flights = Flights()
-            self._wiring.connections = asyncio.Semaphore(self._max_in_flight)
+        Raises:
+            InvalidRequestError: the store does not know the requestId.
+            NotSentError: the store cannot be reached.
+        """
+        return await self._dispatcher.resolve(request_id, reissue=reissue)
 
-    def _delivering(self) -> RetryingTransport:
-        if self._transport is None:
-            from wxpay_async.transports.aiohttp import (  # noqa: PLC0415 - not by import wxpay_async
-                AiohttpTransport,
-            )
+    async def recover(self) -> int:
+        """Look after everything that is open and due, once; for batch jobs.
 
-            self._transport = AiohttpTransport(max_connections=self._max_in_flight)
-        return RetryingTransport(
-            self._transport,
-            policy=self._retry,
-            budget=self._budget,
-            timeouts=self._timeouts,
-            clock=self._clock,
-        )
+        Returns:
+            How many operations reached an end.
 
-    def _call_time(self, timeout: float | None) -> float:
-        if timeout is None:
-            return self._timeouts.call
-        if timeout < self._retry.min_left:
-            raise InvalidRequestError(
-                f"{timeout} s",
-                field="timeout",
-                allowed=f"at least {self._retry.min_left} s, which one attempt may need",
-            )
-        return timeout
-
-    def _tell(
-        self,
-        operation: Operation,
-        request_id: str | None,
-        began: float,
-        *,
-        error: WxPayError | None = None,
-        replayed: bool = False,
-    ) -> None:
-        if self._wiring.hooks:
-            self._wiring.tell(
-                Event(
-                    kind=EventKind.OUTCOME,
-                    operation=operation.name,
-                    request_id=request_id,
-                    attempt=error.attempts if error else 0,
-                    fate=error.fate if error else "ok",
-                    code=error.code if error else None,
-                    seconds=self._clock.monotonic() - began,
-                    replayed=error.replayed if error else replayed,
-                )
-            )
-
-
-def _signer_from(env: Mapping[str, str]) -> Signer:
-    secret, key_file = env.get("WXPAY_APP_SECRET"), env.get("WXPAY_PRIVATE_KEY_FILE")
-    if bool(secret) == bool(key_file):
-        raise InvalidRequestError(
-            "both set" if secret else "not set",
-            field="WXPAY_APP_SECRET",
-            allowed="WXPAY_APP_SECRET (MD5) or WXPAY_PRIVATE_KEY_FILE (RSA), one of the two",
-        )
-    if key_file:
-        return RsaSigner.from_file(key_file, env.get("WXPAY_PRIVATE_KEY_PASSPHRASE") or None)
-    return Md5Signer(secret or "")
+        Raises:
+            NotSentError: the store cannot be reached.
+        """
+        return await self._dispatcher.recover()
 
 
 def _typed(request: object, kind: type[R]) -> R:
@@ -534,26 +369,16 @@ def _typed(request: object, kind: type[R]) -> R:
     return request
 
 
-def _order(request: Request) -> str | None:
-    """Return the order number that a query can ask for when the answer gets lost."""
-    if isinstance(request, InstantTrade):
-        return request.trade_info[0].out_trade_no
-    return request.out_trade_no
-
-
-def _check_echo(field: str, sent: str | None, echoed: str | None) -> None:
-    if sent is not None and echoed is not None and sent != echoed:
-        raise _differs(field)
-
-
-def _differs(field: str) -> MalformedResponseError:
-    return MalformedResponseError(
-        f"the answer's {field} is not the request's: the credential is withheld", retryable=False
-    )
-
-
-def _check_sendable(entry: Entry) -> None:
-    if entry.state is State.CONFLICT:
-        raise IdempotencyConflictError("the platform holds this requestId with other content")
-    if entry.state is State.NEEDS_REVIEW:
-        raise InDoubtError("24 h without proof: a person must look at it", retryable=False)
+def _sealed(store: IdempotencyStore, signer: Signer, seal_key: bytes | None) -> IdempotencyStore:
+    """Seal what leaves the process; memory does not."""
+    if isinstance(store, MemoryStore | SealedStore):
+        return store
+    if seal_key is None and isinstance(signer, KeySource):
+        seal_key = signer.derive_key(STORE_CONTEXT)
+    if seal_key is None or len(seal_key) != SEAL_KEY_BYTES:
+        raise InvalidRequestError(
+            "missing, or of the wrong length",
+            field="seal_key",
+            allowed=f"{SEAL_KEY_BYTES} bytes that stay the same for the life of the store",
+        )
+    return SealedStore(store, seal_key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -11,7 +12,7 @@ from collections.abc import (
     Callable,
     Iterable,
 )
-from typing import Generic, Literal, TypeVar
+from typing import Final, Generic, Literal, TypeVar
 
 from attrs import define, field, frozen
 
@@ -19,6 +20,13 @@ from wxpay_async.errors import Fate, InvalidRequestError, WxPayError
 
 Q = TypeVar("Q")
 R = TypeVar("R")
+
+
+class _End(enum.Enum):
+    END = enum.auto()
+
+
+_END: Final = _End.END
 
 OutcomeKind = Literal["ok", "refused", "not_sent", "in_doubt"]
 
@@ -78,19 +86,20 @@ class _Pipeline(Generic[Q, R]):
     exhausted: bool = False
 
     async def work(self) -> None:
-        while not self.exhausted:
-            async with self.turn:
-                if self.exhausted:
-                    return
-                try:
-                    request = await anext(self.source)
-                except StopAsyncIteration:
-                    self.exhausted = True
-                    return
-                except BaseException:
-                    self.exhausted = True  # the others finish what they hold, then the caller hears
-                    raise
+        while (request := await self._pull()) is not _END:
             await self.outcomes.put(await self._outcome(request))
+
+    async def _pull(self) -> Q | _End:
+        async with self.turn:
+            if self.exhausted:
+                return _END
+            self.exhausted = True  # unless the pull goes well; an iterable that raised is over
+            try:
+                request = await anext(self.source)
+            except StopAsyncIteration:
+                return _END
+            self.exhausted = False
+            return request
 
     async def _outcome(self, request: Q) -> Outcome[Q, R]:
         try:
@@ -133,7 +142,7 @@ async def stream(
 
 
 async def _close_after(
-    ended: asyncio.Future[list[None | BaseException]],
+    ended: asyncio.Future[list[BaseException | None]],
     outcomes: asyncio.Queue[Outcome[Q, R] | None],
 ) -> None:
     await ended

@@ -58,7 +58,7 @@ class Limiter(Protocol):
 
         Args:
             lane: who waits for the call.
-            timeout: the longest wait in seconds; 0 means now or not at all.
+            timeout: the longest wait in seconds.
 
         Raises:
             NotSentError: no slot came free in time, or the quota's store cannot be reached.

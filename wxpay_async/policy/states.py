@@ -94,6 +94,9 @@ FINAL: Final = frozenset(
 FINISHED: Final = FINAL - {State.CONFLICT, State.NEEDS_REVIEW}
 """Final without a person's help; only these may ever be evicted from a store."""
 
+SENDABLE: Final = frozenset(State) - {State.SUCCEEDED, State.REJECTED, State.FAILED}
+"""Whose bytes may be needed again, by a resend or by the next generation."""
+
 _CLEARED: Final = frozenset({Event.UNSENT, Event.REFUSED})
 """What clears the attempt at hand and says nothing about earlier ones."""
 

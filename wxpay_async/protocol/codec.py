@@ -34,7 +34,7 @@ from wxpay_async.errors import (
     SignatureRefusedError,
     WxPayError,
 )
-from wxpay_async.protocol.fields import wire_name
+from wxpay_async.protocol.fields import ReadOnly, wire_name
 from wxpay_async.protocol.requests import Request
 from wxpay_async.protocol.results import (
     Merchant,
@@ -117,7 +117,7 @@ def decode(
             "a sandbox answered from a host that is not loopback", retryable=False
         )
     data = _data_of(response, moves_money=moves_money)
-    fields = {**data, "$raw": MappingProxyType(data)}
+    fields = {**data, "$raw": ReadOnly(data)}
     if _PREFIX in "".join(data):
         # The platform must not be able to set what only we know, e.g. when the prepay was signed.
         fields = {
@@ -360,24 +360,22 @@ def _has_extra(cls: type) -> bool:
     return attrs.has(cls) and "extra" in attrs.fields_dict(cls)
 
 
-def _is(kind: object) -> Callable[[Any], bool]:
-    return lambda other: bool(other == kind)
-
-
 def _is_rows_of(row: type) -> Callable[[Any], bool]:
     return lambda kind: get_origin(kind) is tuple and get_args(kind) == (row, ...)
 
 
 def _structure_by_wire_name(converter: Converter, cls: type[T]) -> Callable[[Any, Any], T]:
     overrides: dict[str, Any] = {
-        attribute.name: override(
-            rename=_PREFIX + attribute.name
-            if attribute.metadata.get("local")
-            else wire_name(attribute)
-        )
+        attribute.name: override(rename=_PREFIX + attribute.name, struct_hook=_as_it_is)
+        if attribute.metadata.get("local")
+        else override(rename=wire_name(attribute))
         for attribute in attrs.fields(cast("type[attrs.AttrsInstance]", cls))
     }
     return make_dict_structure_fn(cls, converter, **overrides)
+
+
+def _as_it_is(value: object, _: object) -> object:
+    return value
 
 
 def _unstructure_request(converter: Converter, cls: type) -> Callable[[Any], dict[str, Any]]:
@@ -394,7 +392,10 @@ def _unstructure_request(converter: Converter, cls: type) -> Callable[[Any], dic
     )
 
     def with_extra(request: Any) -> dict[str, Any]:  # noqa: ANN401 - any of the request classes
-        return {**unstructure(request), **request.extra}
+        fields = unstructure(request)
+        if request.extra:
+            fields.update(request.extra)
+        return fields
 
     return with_extra
 
@@ -415,8 +416,6 @@ def _converter() -> Converter:
     ):
         converter.register_structure_hook(kind, structure)
         converter.register_structure_hook(kind | None, _optional(structure))
-    for local in (bool, datetime | None, Mapping[str, Any]):
-        converter.register_structure_hook_func(_is(local), lambda value, _: value)
     rows: tuple[type, ...] = (RoyaltyShare, TradeRef, Merchant)
     for row in rows:
         converter.register_structure_hook(row, _structure_by_wire_name(converter, row))

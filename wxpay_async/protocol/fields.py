@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from decimal import Context, Decimal
-from types import MappingProxyType
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast, final
 
 import attrs
 
 from wxpay_async.errors import InvalidRequestError
 
+V = TypeVar("V")
 Validator = Callable[[Any, "attrs.Attribute[Any]", Any], None]
 Json = bool | int | str | Sequence["Json"] | Mapping[str, "Json"] | None
 
@@ -26,7 +26,6 @@ MAX_AMOUNT: Final = Decimal("100000000000.00")
 AMOUNTS: Final = "yuan from 0.01 to 100000000000.00 with at most two decimal places"
 EXACT: Final = Context(prec=40, traps=[])
 """Arithmetic on money. The thread's own context may round to any precision, or trap."""
-NOTHING: Final[Mapping[str, Json]] = MappingProxyType({})
 
 _AMOUNT: Final = re.compile(r"(?:0|[1-9][0-9]{0,11})(?:\.[0-9]{1,2})?", re.ASCII)
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,32}", re.ASCII)
@@ -40,6 +39,31 @@ _MAX_QUANTITY: Final = 10**14 - 1  # more pieces at 0.01 yuan exceed any amount
 _MAX_ROYALTIES: Final = 10
 _MAX_INTEGER: Final = 2**53 - 1  # beyond it some JSON readers round
 _MAX_NESTING: Final = 16
+
+
+@final
+class ReadOnly(Mapping[str, V]):
+    """A view that cannot be assigned to; unlike `MappingProxyType` it can be copied and pickled."""
+
+    __slots__ = ("_content",)
+
+    def __init__(self, content: Mapping[str, V]) -> None:
+        self._content = content
+
+    def __getitem__(self, name: str) -> V:
+        return self._content[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._content)
+
+    def __len__(self) -> int:
+        return len(self._content)
+
+    def __repr__(self) -> str:
+        return f"ReadOnly({self._content!r})"
+
+
+NOTHING: Final[Mapping[str, Json]] = ReadOnly({})
 
 
 def wire_name(attribute: attrs.Attribute[Any]) -> str:
@@ -91,7 +115,7 @@ def frozen_json(extra: Mapping[str, Json]) -> Mapping[str, Json]:
     """Copy the fields that the page does not know, so that a later change cannot reach the wire."""
     if not extra:
         return NOTHING
-    return MappingProxyType(
+    return ReadOnly(
         {_member(name, "extra"): _copied(item, name, _MAX_NESTING) for name, item in extra.items()}
     )
 

@@ -224,8 +224,11 @@ def _hint(raw: bytes) -> str | None:
 def _reason(raw: bytes) -> str:
     if not raw.strip():
         return "the key is empty"
+    hint = _hint(raw)
+    if hint:
+        return hint
     if len(raw) < _SHORTEST_KEY and raw.isascii():
         return "this is too short for a key; if it is a path, from_file() takes paths"
     if raw.startswith(b"\x30\x82") and int.from_bytes(raw[2:4]) > len(raw) - 4:
         return "the key is cut short"
-    return _hint(raw) or "not an RSA key in PEM, DER or Base64, or a damaged one"
+    return "not an RSA key in PEM, DER or Base64, or a damaged one"

@@ -76,8 +76,8 @@ class PayResult:
     inst_amount: Decimal | None = None
     trade_res_list: tuple[TradeRef, ...] = ()
     signed_at: datetime | None = field(default=None, metadata=_LOCAL)
-    attempts: int = field(default=1, metadata=_LOCAL)
-    replayed: bool = field(default=False, metadata=_LOCAL)
+    attempts: int = field(default=1, eq=False, metadata=_LOCAL)
+    replayed: bool = field(default=False, eq=False, metadata=_LOCAL)
     raw: Mapping[str, Any] = field(factory=dict[str, Any], repr=False, hash=False, metadata=_LOCAL)
 
     def __attrs_post_init__(self) -> None:
@@ -146,8 +146,8 @@ class TradeResult:
     ext_package: str | None = field(default=None, repr=False)
     sign_type: str | None = None
     pay_sign: str | None = field(default=None, repr=fields.hidden)
-    attempts: int = field(default=1, metadata=_LOCAL)
-    replayed: bool = field(default=False, metadata=_LOCAL)
+    attempts: int = field(default=1, eq=False, metadata=_LOCAL)
+    replayed: bool = field(default=False, eq=False, metadata=_LOCAL)
     raw: Mapping[str, Any] = field(factory=dict[str, Any], repr=False, hash=False, metadata=_LOCAL)
 
 
@@ -158,6 +158,9 @@ class TradeState(enum.StrEnum):
     PAID = "paid"
     FAILED = "failed"
     CLOSED = "closed"
+    REFUNDING = "refunding"
+    REFUNDED = "refunded"
+    REFUND_FAILED = "refund_failed"
     UNKNOWN = "unknown"
 
 
@@ -182,6 +185,13 @@ TRADE_STATES: Final[Mapping[str, TradeState]] = MappingProxyType(
         "已关闭": TradeState.CLOSED,
         "交易关闭": TradeState.CLOSED,
         "TRADE_CLOSED": TradeState.CLOSED,
+        "退款中": TradeState.REFUNDING,
+        "退款处理中": TradeState.REFUNDING,
+        "退款成功": TradeState.REFUNDED,
+        "已退款": TradeState.REFUNDED,
+        "REFUND_SUCCESS": TradeState.REFUNDED,
+        "退款失败": TradeState.REFUND_FAILED,
+        "REFUND_FAIL": TradeState.REFUND_FAILED,
     }
 )
 
@@ -228,8 +238,8 @@ class TradeStatus:
     payee_fee: Decimal | None = None
     payer_fee: Decimal | None = None
     royalty_info: tuple[RoyaltyShare, ...] = ()
-    attempts: int = field(default=1, metadata=_LOCAL)
-    replayed: bool = field(default=False, metadata=_LOCAL)
+    attempts: int = field(default=1, eq=False, metadata=_LOCAL)
+    replayed: bool = field(default=False, eq=False, metadata=_LOCAL)
     raw: Mapping[str, Any] = field(factory=dict[str, Any], repr=False, hash=False, metadata=_LOCAL)
 
     @property
@@ -253,8 +263,8 @@ class RefundResult:
     status: str = field(validator=min_len(1))
     trade_no: str | None = None
     request_id: str | None = None
-    attempts: int = field(default=1, metadata=_LOCAL)
-    replayed: bool = field(default=False, metadata=_LOCAL)
+    attempts: int = field(default=1, eq=False, metadata=_LOCAL)
+    replayed: bool = field(default=False, eq=False, metadata=_LOCAL)
     raw: Mapping[str, Any] = field(factory=dict[str, Any], repr=False, hash=False, metadata=_LOCAL)
 
 
@@ -275,6 +285,6 @@ class MerchantPage:
     total_page: int | None = None
     page_size: int | None = None
     current_page: int | None = None
-    attempts: int = field(default=1, metadata=_LOCAL)
-    replayed: bool = field(default=False, metadata=_LOCAL)
+    attempts: int = field(default=1, eq=False, metadata=_LOCAL)
+    replayed: bool = field(default=False, eq=False, metadata=_LOCAL)
     raw: Mapping[str, Any] = field(factory=dict[str, Any], repr=False, hash=False, metadata=_LOCAL)

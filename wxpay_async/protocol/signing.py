@@ -22,7 +22,7 @@ import json
 import os
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final, Literal, NoReturn, Protocol, Self
+from typing import Final, Literal, NoReturn, Protocol, Self, runtime_checkable
 
 from Crypto.Hash import SHA256
 from Crypto.PublicKey import RSA
@@ -60,6 +60,19 @@ class Signer(Protocol):
 
     def sign(self, message: bytes) -> str | Awaitable[str]:
         """Sign; may be a coroutine, since a key-management service is I/O."""
+        ...
+
+
+@runtime_checkable
+class KeySource(Protocol):
+    """A signer that holds its secret itself, so that other keys can be derived from it."""
+
+    def derive_key(self, context: bytes) -> bytes:
+        """Return 32 bytes that only the holder of the secret knows, always the same ones.
+
+        Args:
+            context: what the key is for; another context gives an unrelated key.
+        """
         ...
 
 
@@ -157,10 +170,13 @@ class Md5Signer:
                 field="appSecret",
                 allowed="ASCII text without blanks around it",
             )
-        suffix = b"&appSecret=" + app_secret.encode("ascii")
+        suffix = ("&appSecret=" + app_secret).encode("ascii")
         # In a closure, not in an attribute: vars(), repr() and debuggers' dumps do not show it.
         self._digest: Callable[[bytes], str] = lambda message: (
             hashlib.md5(message + suffix, usedforsecurity=False).hexdigest().upper()
+        )
+        self.derive_key: Callable[[bytes], bytes] = lambda context: (
+            hmac.digest(suffix, context, "sha256")
         )
 
     def sign(self, message: bytes) -> str:
@@ -246,6 +262,12 @@ class RsaSigner:
     def sign(self, message: bytes) -> str:
         """Return the signature in Base64."""
         return base64.b64encode(self._sign(message)).decode("ascii")
+
+    def derive_key(self, context: bytes) -> bytes:
+        """Return 32 bytes that only the holder of the private key knows, always the same ones."""
+        # The scheme is deterministic, and no canonical string begins with a zero byte: nobody ever
+        # sees this signature.
+        return hashlib.sha256(self._sign(b"\x00" + context)).digest()
 
     def __repr__(self) -> str:
         return f"RsaSigner(bits={self.bits}, backend={self.backend!r})"

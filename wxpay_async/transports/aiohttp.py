@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import ssl
 from collections.abc import AsyncGenerator
-from typing import Any, Final
+from types import SimpleNamespace
+from typing import Final
 from urllib.parse import urlsplit
 
 import aiohttp
-from attrs import define, field
+from attrs import define, field, validators
+from yarl import URL
 
 from wxpay_async.errors import (
     InDoubtError,
@@ -22,32 +25,65 @@ from wxpay_async.protocol.wire import KEPT_HEADERS, MAX_BODY, HttpRequest, HttpR
 KEEP_ALIVE: Final = 15.0
 """Seconds; below any server's, so that a connection is rarely found dead when it is used again."""
 
-_HOPELESS: Final = (aiohttp.ClientSSLError, aiohttp.ServerFingerprintMismatch, aiohttp.InvalidURL)
-_UNSENT: Final = (
+# Besides its own errors aiohttp lets ValueError (an address or a header that cannot be written) and
+# RuntimeError (a session of another loop) through.
+_FAILURES: Final = (aiohttp.ClientError, OSError, ValueError, RuntimeError)
+_BEFORE_SENDING: Final = (
     aiohttp.ClientConnectorError,
     aiohttp.ClientHttpProxyError,
     aiohttp.ConnectionTimeoutError,
+    aiohttp.InvalidURL,
+    aiohttp.NonHttpUrlClientError,
+    aiohttp.ServerFingerprintMismatch,
+)
+_HOPELESS: Final = (
+    aiohttp.ClientSSLError,
+    aiohttp.NonHttpUrlClientError,
+    aiohttp.ServerFingerprintMismatch,
+    RuntimeError,
+    ValueError,
 )
 
 
 @define(eq=False)
 class _Phase:
-    """How far one request got. The headers not being out is the proof that nothing is."""
+    """How far one request got; None until aiohttp reports anything.
 
-    headers_sent: bool = False
+    aiohttp reports the headers just before it writes them, and does not report those of its own
+    CONNECT to a proxy: "not sent" is proof that nothing of the request is out.
+    """
+
+    headers_sent: bool | None = None
 
 
 def _tracer() -> aiohttp.TraceConfig:
-    async def note(_: Any, context: Any, __: Any) -> None:  # noqa: ANN401 - aiohttp's signature
+    async def started(
+        _: aiohttp.ClientSession, context: SimpleNamespace, __: aiohttp.TraceRequestStartParams
+    ) -> None:
+        context.trace_request_ctx.headers_sent = False
+
+    async def sent(
+        _: aiohttp.ClientSession,
+        context: SimpleNamespace,
+        __: aiohttp.TraceRequestHeadersSentParams,
+    ) -> None:
         context.trace_request_ctx.headers_sent = True
 
     trace = aiohttp.TraceConfig()
-    trace.on_request_headers_sent.append(note)
+    trace.on_request_start.append(started)
+    trace.on_request_headers_sent.append(sent)
     return trace
 
 
 def _checked_proxy(proxy: str | None) -> str | None:
-    if proxy is not None and urlsplit(proxy).scheme not in {"http", "https"}:
+    if proxy is None:
+        return None
+    try:
+        parts = urlsplit(proxy)
+        valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid:  # the address is not repeated: it may hold a password
         raise InvalidRequestError("no HTTP proxy", field="proxy", allowed="http://host:port")
     return proxy
 
@@ -67,56 +103,70 @@ class AiohttpTransport:
         proxy: `http://host:port` of a proxy with a fixed address; the environment is not read.
         ca_file: PEM certificates to trust beside the system's.
         max_connections: connections at once.
+
+    Raises:
+        InvalidRequestError: the proxy is none, or `session`, `connector` and `ca_file` exclude
+            each other.
     """
 
     session: aiohttp.ClientSession | None = None
     connector: aiohttp.BaseConnector | None = None
     proxy: str | None = field(default=None, converter=_checked_proxy, repr=False)
     ca_file: str | None = None
-    max_connections: int = 64
+    max_connections: int = field(default=64, validator=validators.ge(1))
     _loop: asyncio.AbstractEventLoop | None = field(default=None, init=False, repr=False)
     _pool: AsyncGenerator[aiohttp.ClientSession] | None = field(
         default=None, init=False, repr=False
     )
     _own: aiohttp.ClientSession | None = field(default=None, init=False, repr=False)
 
+    def __attrs_post_init__(self) -> None:
+        given = [
+            name for name in ("session", "connector", "ca_file") if getattr(self, name) is not None
+        ]
+        if len(given) > 1:
+            raise InvalidRequestError(
+                f"{' and '.join(given)} exclude each other", field=given[-1], allowed="one of them"
+            )
+
     async def send(self, request: HttpRequest, *, timeout: Timeouts) -> HttpResponse:
         """Post the request once; see `Transport.send` for the contract."""
-        session = await self._session()
-        phase = _Phase(headers_sent=session is self.session)
+        phase = _Phase()
         try:
-            return await self._post(session, request, timeout, phase)
-        except _HOPELESS as error:
-            raise NotSentError(_said(error), retryable=False) from error
-        except _UNSENT as error:
-            raise NotSentError(_said(error)) from error
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            if not phase.headers_sent:
-                raise NotSentError(_said(error)) from error
-            raise InDoubtError(_said(error)) from error
+            return await self._post(await self._session(), request, timeout, phase)
+        except _FAILURES as error:
+            # Without its cause: aiohttp's texts repeat the address, whose query may be signed.
+            raise _meaning(error, sent=phase.headers_sent) from None
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Nobody cancelled this task: a pool that closes cancels those who wait for it.
+            raise _meaning(error, sent=phase.headers_sent) from None
 
     async def _post(
         self,
         session: aiohttp.ClientSession,
         request: HttpRequest,
-        timeout: Timeouts,  # noqa: ASYNC109 - handed on to aiohttp
+        timeout: Timeouts,
         phase: _Phase,
     ) -> HttpResponse:
         async with session.post(
-            request.url,
+            URL(request.url, encoded=True),
             data=request.body,
-            headers=request.headers,
+            headers={"Accept-Encoding": "identity", **request.headers},
             allow_redirects=False,
             auto_decompress=False,
             raise_for_status=False,
+            middlewares=(),  # a session's own may send again, which only one layer may
             proxy=self.proxy,
             timeout=aiohttp.ClientTimeout(
                 total=timeout.attempt, sock_connect=timeout.connect, sock_read=timeout.read
             ),
             trace_request_ctx=phase,
         ) as response:
-            headers = response.headers
-            kept = {name: headers[name] for name in KEPT_HEADERS if name in headers}
+            found = ((name, response.headers.get(name, "")) for name in KEPT_HEADERS)
+            kept = {name: value for name, value in found if value and value.isascii()}
             return HttpResponse(response.status, await _read(response), kept)
 
     async def _session(self) -> aiohttp.ClientSession:
@@ -181,6 +231,24 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
     raise MalformedResponseError(f"HTTP {response.status} with a body of over {MAX_BODY} bytes")
 
 
-def _said(error: BaseException) -> str:
-    """Name the failure. The driver's text is left out: it may repeat the address with its query."""
-    return f"aiohttp: {type(error).__name__}"
+def _meaning(error: BaseException, *, sent: bool | None) -> NotSentError | InDoubtError:
+    """Say what a failure means: by the phase, or by the error's class where no phase is known."""
+    if sent is None:
+        sent = not isinstance(error, _BEFORE_SENDING) or isinstance(
+            error, aiohttp.RedirectClientError
+        )
+    reason = f"aiohttp: {type(error).__name__}{_detail(error)}"
+    if sent:
+        return InDoubtError(reason)
+    return NotSentError(reason, retryable=not isinstance(error, _HOPELESS))
+
+
+def _detail(error: BaseException) -> str:
+    """Return what the system or OpenSSL says, never the driver's text, which holds the address."""
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return f" ({cause.verify_message})"
+    if isinstance(cause, ssl.SSLError):
+        return f" ({cause.reason})" if cause.reason else ""
+    name = errno.errorcode.get(cause.errno or 0) if isinstance(cause, OSError) else None
+    return f" ({name})" if name else ""

@@ -17,6 +17,7 @@ from wxpay_async.protocol.wire import HttpRequest, HttpResponse, Timeouts, Trans
 T = TypeVar("T")
 
 Prepare = Callable[[int], Awaitable[HttpRequest]]
+Inquire = Callable[[], Awaitable[T | None]]
 Settle = Callable[[WxPayError | None], Coroutine[Any, Any, None]]
 
 _INTERRUPTED: Final = "interrupted after the request may have left"
@@ -53,6 +54,7 @@ class RetryingTransport:
         *,
         read: Callable[[HttpResponse], T],
         settle: Settle = _forget,
+        inquire: Inquire[T] | None = None,
         deadline: float | None = None,
         in_doubt: bool = False,
     ) -> T:
@@ -65,6 +67,8 @@ class RetryingTransport:
             read: turns a response into the result, or raises what the reply means.
             settle: gets the error of every prepared attempt (None for a success), exactly once,
                 and finishes even when the caller is cancelled meanwhile.
+            inquire: asked after an attempt in doubt, before another one may follow. It returns
+                the result if it finds one, None if it learns nothing, and raises what it proves.
             deadline: by the clock's `monotonic`; `timeouts.call` from now when absent.
             in_doubt: an earlier call may have executed the request already.
 
@@ -83,19 +87,39 @@ class RetryingTransport:
                 result = await self._attempt(request, read, settle, deadline)
             except WxPayError as error:
                 error.attempts = begun
-                doubt = in_doubt or any(e.fate is Fate.IN_DOUBT for e in errors)
                 errors.append(error)
-                left = deadline - self.clock.monotonic()
-                pause = self.policy.pause(errors, left=left, roll=self.roll())
-                if pause is None or not self.budget.take():
-                    if doubt and isinstance(error, RefusedError | NotSentError):
-                        raise _still_in_doubt(error) from error
-                    raise
+                found = await self._weigh(errors, inquire, deadline, in_doubt=in_doubt)
+                if found is not None:
+                    return found
             else:
                 if not errors:
                     self.budget.reward()
                 return result
+
+    async def _weigh(
+        self,
+        errors: list[WxPayError],
+        inquire: Inquire[T] | None,
+        deadline: float,
+        *,
+        in_doubt: bool,
+    ) -> T | None:
+        """Pause before the next attempt, ask what became of the last, or have the last word."""
+        last = errors[-1]
+        left = deadline - self.clock.monotonic()
+        pause = self.policy.pause(errors, left=left, roll=self.roll())
+        again = pause is not None and self.budget.take()
+        if again and pause:
             await self.clock.sleep(pause)
+        # A question costs what a retry costs: in an outage it is just another call.
+        if last.fate is Fate.IN_DOUBT and inquire is not None and self.budget.take():
+            found = await inquire()
+            if found is not None:
+                return found
+        if again:
+            return None
+        verdict = _verdict(errors, in_doubt=in_doubt)
+        raise verdict from (last.__cause__ if verdict is last else last)
 
     async def _attempt(
         self,
@@ -120,13 +144,17 @@ class RetryingTransport:
         return result
 
 
-def _still_in_doubt(error: WxPayError) -> InDoubtError:
-    """Return what the caller hears: a refusal does not undo the doubt of an earlier attempt."""
+def _verdict(errors: list[WxPayError], *, in_doubt: bool) -> WxPayError:
+    """Return what the caller hears: a later refusal does not undo an earlier attempt's doubt."""
+    last = errors[-1]
+    in_doubt = in_doubt or any(error.fate is Fate.IN_DOUBT for error in errors[:-1])
+    if not in_doubt or not isinstance(last, RefusedError | NotSentError):
+        return last
     verdict = InDoubtError(
-        f"an earlier attempt may have been executed; the last one ended with: {error.reason}",
+        f"an earlier attempt may have been executed; the last one ended with: {last.reason}",
         retryable=False,
-        code=error.code,
-        message=error.message,
+        code=last.code,
+        message=last.message,
     )
-    verdict.attempts = error.attempts
+    verdict.attempts = last.attempts
     return verdict

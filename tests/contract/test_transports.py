@@ -1,0 +1,303 @@
+"""What every transport must do, over a real server: answers, and what each failure means."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from wxpay_async.errors import InDoubtError, MalformedResponseError, NotSentError
+from wxpay_async.protocol.wire import MAX_BODY, HttpRequest, HttpResponse
+from wxpay_async.transports.memory import MemoryTransport
+
+IN_DOUBT = [
+    "hang",
+    "hang-after-headers",
+    "disconnect",
+    "reset",
+    "reset-in-body",
+    "cut",
+    "cut-chunked",
+    "cut-headers",
+    "bad-chunk",
+    "bad-length",
+    "garbage",
+    "drip",
+    "endless-hints",
+    "long-header",
+    "many-headers",
+]
+
+
+# Answers
+
+
+@pytest.mark.parametrize("status", [200, 201, 301, 400, 404, 407, 429, 500, 502, 599])
+async def test_any_status_is_a_response(transport, server, ask, calm, status):
+    """A transport judges no status; that is the codec's business."""
+    response = await transport.send(ask(f"{server.url}/status/{status}"), timeout=calm)
+
+    assert status == response.status
+    assert b'{"success":true,"data":{}}' == response.body
+
+
+async def test_what_is_sent_is_what_was_asked(transport, server, ask, calm):
+    """The target, the headers and the body arrive as they were given, byte for byte."""
+    query = "bizContent=%7B%22a%22%3A+%22%27~%2F%2B%3D%22%7D&sign=a%2Bb%2F%3D%3d&x=%e4%BD%a0"
+    request = ask(f"{server.url}/api/x?{query}", content_type="text/odd", x_own="1")
+
+    await transport.send(request, timeout=calm)
+
+    (seen,) = server.requests
+    assert b"POST" == seen.head.split(b" ")[0]
+    assert f"/api/x?{query}" == seen.target
+    assert request.body == seen.body
+    assert ["text/odd"] == seen.header("content-type")
+    assert ["1"] == seen.header("x-own")
+
+
+async def test_an_empty_body_is_sent_as_such(transport, server, calm):
+    """Parameters in the query leave the body empty, and the length says so."""
+    await transport.send(HttpRequest(f"{server.url}/?a=1", b""), timeout=calm)
+
+    assert ["0"] == server.requests[0].header("content-length")
+
+
+async def test_only_the_headers_that_mean_something_come_back(transport, server, ask, calm):
+    """Date, Location and the sandbox's marker are handed on, under lower-case names."""
+    response = await transport.send(ask(f"{server.url}/headers"), timeout=calm)
+
+    expected = {"date": "Sun, 22 Nov 2026 00:00:00 GMT", "x-wxpay-sandbox": "1"}
+    assert expected == response.headers
+
+
+async def test_a_header_that_is_not_ascii_is_dropped(transport, server, ask, calm):
+    """No broken text gets into errors and stores by way of a header."""
+    response = await transport.send(ask(f"{server.url}/odd-headers"), timeout=calm)
+
+    assert {} == response.headers
+
+
+@pytest.mark.parametrize("path", ["until-close", "early-hints"])
+async def test_unusual_but_whole_answers_are_read(transport, server, ask, calm, path):
+    """An HTTP/1.0 answer ends with the connection; a 1xx is not the answer."""
+    response = await transport.send(ask(f"{server.url}/{path}"), timeout=calm)
+
+    assert HttpResponse(200, b'{"success":true,"data":{}}') == response
+
+
+@pytest.mark.parametrize("form", ["body", "chunked"])
+async def test_a_body_of_the_cap_is_read(transport, server, ask, calm, form):
+    """MAX_BODY bytes are not too many."""
+    response = await transport.send(ask(f"{server.url}/{form}/{MAX_BODY}"), timeout=calm)
+
+    assert MAX_BODY == len(response.body)
+
+
+@pytest.mark.parametrize("path", [f"body/{MAX_BODY + 1}", f"chunked/{MAX_BODY + 1}", "endless"])
+async def test_a_body_over_the_cap_is_malformed(transport, server, ask, calm, path):
+    """One byte more is, however it is framed, and a body without end as well."""
+    with pytest.raises(MalformedResponseError, match="HTTP 200 with a body of over 1048576 bytes"):
+        await transport.send(ask(f"{server.url}/{path}"), timeout=calm)
+
+
+async def test_an_announced_giant_is_not_waited_for(transport, server, ask, calm):
+    """A Content-Length of 10 GB is refused by its header; none of its bytes ever comes here."""
+    with pytest.raises(MalformedResponseError):
+        await transport.send(ask(f"{server.url}/ten-gigabytes"), timeout=calm)
+
+
+async def test_nothing_is_unpacked(transport, server, ask, calm):
+    """306 KB of gzip stay 306 KB, and compression is not asked for."""
+    response = await transport.send(ask(f"{server.url}/gzip"), timeout=calm)
+
+    assert b"\x1f\x8b" == response.body[:2]
+    assert len(response.body) < MAX_BODY
+    assert ["identity"] == server.requests[0].header("accept-encoding")
+
+
+# In doubt
+
+
+@pytest.mark.parametrize("path", IN_DOUBT)
+async def test_a_failure_after_sending_is_in_doubt(transport, server, ask, quick, path, said):
+    """Once the request arrived, no failure says that it was not executed."""
+    with pytest.raises(InDoubtError) as caught:
+        await transport.send(ask(f"{server.url}/{path}?sign=CANARY"), timeout=quick)
+
+    assert caught.value.retryable
+    assert 1 == len(server.requests)
+    assert "CANARY" not in said(caught.value)
+
+
+async def test_a_dead_kept_alive_connection_is_in_doubt(transport, server, ask, calm):
+    """A server that ends an idle connection as we write may have read the request."""
+    await transport.send(ask(f"{server.url}/second-time-dead"), timeout=calm)
+
+    with pytest.raises(InDoubtError):
+        await transport.send(ask(f"{server.url}/second-time-dead", x_second="1"), timeout=calm)
+
+    assert 1 == server.connections
+
+
+async def test_a_transport_survives_a_failure(transport, server, ask, quick):
+    """The next request takes a new connection."""
+    for path in IN_DOUBT:
+        with pytest.raises(InDoubtError):
+            await transport.send(ask(f"{server.url}/{path}"), timeout=quick)
+
+    assert 200 == (await transport.send(ask(server.url), timeout=quick)).status
+
+
+# Not sent
+
+
+async def test_a_refused_connection_is_not_sent(transport, closed_port, ask, calm, said):
+    """Nobody listens: nothing arrived, and it may be tried again."""
+    with pytest.raises(NotSentError) as caught:
+        await transport.send(ask(f"http://127.0.0.1:{closed_port}/?sign=CANARY"), timeout=calm)
+
+    assert caught.value.retryable
+    assert "CANARY" not in said(caught.value)
+    assert "ECONNREFUSED" in str(caught.value)
+
+
+async def test_a_connection_that_takes_too_long_is_not_sent(transport, full_port, ask, quick):
+    """The SYN is dropped: the connect timeout ends it."""
+    with pytest.raises(NotSentError) as caught:
+        await transport.send(ask(f"http://127.0.0.1:{full_port}/"), timeout=quick)
+
+    assert caught.value.retryable
+
+
+async def test_a_host_without_an_address_is_not_sent(transport, ask, calm, monkeypatch, said):
+    """The resolver knows no such name."""
+
+    def unknown(*_: object, **__: object) -> object:
+        raise socket.gaierror(socket.EAI_NONAME, "no such name")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+
+    with pytest.raises(NotSentError) as caught:
+        await transport.send(ask("http://platform.invalid/?sign=CANARY"), timeout=calm)
+
+    assert caught.value.retryable
+    assert "CANARY" not in said(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "no-scheme",
+        "ftp://127.0.0.1/?sign=CANARY",
+        "http:///?sign=CANARY",
+        "http://[::1/?sign=CANARY",
+        "http://127.0.0.1:port/?sign=CANARY",
+        "http://127.0.0.1:99999/?sign=CANARY",
+        f"http://{'a' * 70}.invalid/?sign=CANARY",
+    ],
+)
+async def test_a_malformed_address_is_not_sent_and_not_retried(transport, ask, calm, url, said):
+    """No repetition makes an address right."""
+    with pytest.raises(NotSentError) as caught:
+        await transport.send(ask(url), timeout=calm)
+
+    assert not caught.value.retryable
+    assert "CANARY" not in said(caught.value)
+
+
+# TLS
+
+
+async def test_a_certificate_of_the_own_authority_is_accepted(
+    make, listen, certificates, ask, calm
+):
+    """`ca_file` adds an authority."""
+
+    async def act(peer, _):
+        return await peer.answer()
+
+    server = await listen(act, tls=certificates.good)
+    transport = make(ca_file=certificates.ca_file)
+
+    assert 200 == (await transport.send(ask(server.url), timeout=calm)).status
+
+    await transport.aclose()
+
+
+@pytest.mark.parametrize(
+    "flaw", ["good", "expired", "wrong_host", "unknown_authority", "self_signed"]
+)
+async def test_a_bad_certificate_is_not_sent_and_not_retried(
+    make, listen, certificates, ask, calm, flaw, said
+):
+    """Nothing is said to a server that cannot prove who it is."""
+
+    async def act(peer, _, said):
+        return await peer.answer()
+
+    server = await listen(act, tls=getattr(certificates, flaw))
+    # A good certificate is a bad one to those who do not know its authority.
+    transport = make() if flaw == "good" else make(ca_file=certificates.ca_file)
+
+    with pytest.raises(NotSentError) as caught:
+        await transport.send(ask(f"{server.url}/?sign=CANARY"), timeout=calm)
+
+    assert not caught.value.retryable
+    assert [] == server.requests
+    assert "CANARY" not in said(caught.value)
+    await transport.aclose()
+
+
+async def test_tls_to_a_plain_server_is_not_sent_and_not_retried(transport, listen, ask, calm):
+    """What answers is no TLS."""
+
+    async def act(peer, _):
+        return await peer.answer()
+
+    server = await listen(act)
+    server.scheme = "https"
+
+    with pytest.raises(NotSentError) as caught:
+        await transport.send(ask(server.url), timeout=calm)
+
+    assert not caught.value.retryable
+
+
+@pytest.mark.parametrize("deed", ["hang", "disconnect", "reset"])
+async def test_a_handshake_that_breaks_off_is_not_sent(transport, ask, quick, deed, broken_tls):
+    """The connection stood, but nothing of the request can be out; it may be tried again."""
+    port = await broken_tls(deed)
+
+    with pytest.raises(NotSentError) as caught:
+        await transport.send(ask(f"https://127.0.0.1:{port}/"), timeout=quick)
+
+    assert caught.value.retryable
+
+
+@pytest.mark.parametrize("content", [None, "no certificate"])
+async def test_a_ca_file_that_holds_none_is_not_sent(make, tmp_path, ask, calm, content):
+    """It is told at the first request, since making a transport does no I/O."""
+    path = tmp_path / "ca.pem"
+    if content is not None:
+        path.write_text(content)
+    transport = make(ca_file=str(path))
+
+    with pytest.raises(NotSentError, match=r"ca\.pem") as caught:
+        await transport.send(ask("https://127.0.0.1:1/"), timeout=calm)
+
+    assert not caught.value.retryable
+    await transport.aclose()
+
+
+# The same words from memory
+
+
+@pytest.mark.parametrize("error", [NotSentError("x"), InDoubtError("y")])
+async def test_memory_raises_what_a_network_would(error, ask, calm):
+    """A scripted failure is the same object that a real one would be."""
+    with pytest.raises(type(error)) as caught:
+        await MemoryTransport([error]).send(ask("https://x"), timeout=calm)
+
+    assert error is caught.value

@@ -1,0 +1,71 @@
+"""Virtual time for the local limiter; a real Redis, with a clock that tests move, for the other."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from pathlib import Path
+
+import pytest
+
+QUOTA_HARNESS = Path(__file__).parents[1] / "chaos" / "quota.py"
+REDIS_URL = os.environ.get("WXPAY_TEST_REDIS_URL", "redis://127.0.0.1:6379/0")
+
+RunVirtual = Callable[[Coroutine[object, object, None]], None]
+SetClock = Callable[[float], Awaitable[None]]
+
+
+@pytest.fixture(scope="session")
+def run_virtual() -> RunVirtual:
+    """Return a function that runs a coroutine on a loop whose clock jumps from timer to timer."""
+    spec = importlib.util.spec_from_file_location("wxpay_chaos_quota", QUOTA_HARNESS)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module.run_virtual
+
+
+@pytest.fixture
+async def app_key() -> AsyncIterator[str]:
+    """Give an appKey of the test's own on a Redis that answers; clean up after it."""
+    redis = pytest.importorskip("redis.asyncio", reason="redis-py is not installed")
+    key = f"test-{uuid.uuid4().hex}"
+    async with redis.Redis.from_url(REDIS_URL, socket_connect_timeout=1) as client:
+        try:
+            await client.ping()
+        except redis.ConnectionError:
+            pytest.skip("no Redis answers at WXPAY_TEST_REDIS_URL (or 127.0.0.1:6379)")
+        yield key
+        async for name in client.scan_iter(f"*{key}*", count=1000):
+            await client.delete(name)
+
+
+@pytest.fixture
+def redis_url() -> str:
+    """Name the Redis of the tests."""
+    return REDIS_URL
+
+
+@pytest.fixture
+async def set_clock(app_key: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[SetClock]:
+    """Replace Redis's clock in the scripts, and only that; give the function that moves it."""
+    from redis.asyncio import Redis  # noqa: PLC0415 - redis-py is optional
+
+    from wxpay_async.limits import redis as limits  # noqa: PLC0415 - the same
+
+    key = f"{app_key}:clock"
+    for name in ("_TAKE", "_END", "_SLOW"):
+        script = getattr(limits, name)
+        assert limits._CLOCK in script
+        moved = script.replace(limits._CLOCK, f"{{0, redis.call('GET', '{key}')}}")
+        monkeypatch.setattr(limits, name, moved)
+    async with Redis.from_url(REDIS_URL) as client:
+
+        async def set_clock(seconds: float) -> None:
+            await client.set(key, round((1_000_000 + seconds) * 1_000_000))
+
+        await set_clock(0.0)
+        yield set_clock

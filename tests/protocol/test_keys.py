@@ -1,0 +1,518 @@
+"""Keys load in every common form, and what is no such key is told in plain words."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from Crypto.PublicKey import RSA
+from Crypto.Util.asn1 import DerSequence
+from hypothesis import HealthCheck, example, given, settings, strategies as st
+
+from wxpay_async.errors import InvalidKeyError
+from wxpay_async.protocol.keys import (
+    MAX_FILE,
+    InsecureKeyFileWarning,
+    checked_private,
+    checked_public,
+    load_private_key,
+    load_public_key,
+    read_key_file,
+)
+
+KEYS = Path(__file__).parents[1] / "vectors" / "keys"
+PASSPHRASE = "test 密码 pässword"
+MODULUS = int((KEYS / "modulus.txt").read_text("ascii").removeprefix("Modulus="), 16)
+
+CLEAR = ["pkcs1.pem", "pkcs1.der", "pkcs1.b64", "pkcs8.pem", "pkcs8.der", "pkcs8.b64"]
+ENCRYPTED = [
+    "encrypted-pbes2.pem",
+    "encrypted-pbes2.der",
+    "encrypted-pbes2.b64",
+    "encrypted-scrypt.pem",
+    "encrypted-traditional.pem",
+]
+PUBLIC = [
+    "public.pem",
+    "public.der",
+    "public.b64",
+    "public-pkcs1.pem",
+    "certificate.pem",
+    "certificate.der",
+    "certificate-with-text.pem",
+]
+
+DRESSES: dict[str, Callable[[bytes], bytes]] = {
+    "crlf": lambda data: data.replace(b"\n", b"\r\n"),
+    "blanks": lambda data: b" \n\t" + data + b"\r\n \n",
+    "bom": lambda data: b"\xef\xbb\xbf" + data,
+    "bom and blanks": lambda data: b"\xef\xbb\xbf\n" + data + b"\n\n",
+}
+
+
+def vector(name: str) -> bytes:
+    """Return a key that OpenSSL made."""
+    return (KEYS / name).read_bytes()
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> Path:
+    """Return a private key file that only its owner can read; git does not keep modes."""
+    path = tmp_path / "merchant.pem"
+    shutil.copyfile(KEYS / "pkcs8.pem", path)
+    path.chmod(0o600)
+    return path
+
+
+# What loads
+
+
+@pytest.mark.parametrize("name", CLEAR)
+def test_every_private_form_is_the_key_that_openssl_made(name: str) -> None:
+    """PKCS#1 and PKCS#8 load as PEM, DER and bare Base64, on one line or wrapped."""
+    key = load_private_key(vector(name))
+
+    assert (key.n, key.has_private()) == (MODULUS, True)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_form_is_the_key_that_openssl_made(name: str) -> None:
+    """SubjectPublicKeyInfo, PKCS#1 and a certificate load, with or without text around them."""
+    key = load_public_key(vector(name))
+
+    assert (key.n, key.has_private()) == (MODULUS, False)
+
+
+@pytest.mark.parametrize("passphrase", [PASSPHRASE, PASSPHRASE.encode()], ids=["str", "bytes"])
+@pytest.mark.parametrize("name", ENCRYPTED)
+def test_encrypted_key_opens_with_text_and_with_bytes(name: str, passphrase: str | bytes) -> None:
+    """A passphrase beyond Latin-1 means its UTF-8 bytes, as OpenSSL took it."""
+    assert load_private_key(vector(name), passphrase).n == MODULUS
+
+
+@pytest.mark.parametrize("dress", DRESSES.values(), ids=DRESSES.keys())
+@pytest.mark.parametrize("name", ["pkcs1.pem", "pkcs8.b64", "encrypted-traditional.pem"])
+def test_what_editors_and_consoles_add_does_not_matter(
+    name: str, dress: Callable[[bytes], bytes]
+) -> None:
+    """Windows line ends, blanks around the key and a byte order mark are no part of it."""
+    data = dress(vector(name))
+
+    assert load_private_key(data, PASSPHRASE).n == MODULUS
+    assert load_private_key(data.decode(), PASSPHRASE).n == MODULUS
+
+
+def test_passphrase_of_a_clear_key_is_ignored() -> None:
+    """A setting that is left over from an encrypted key does no harm."""
+    assert load_private_key(vector("pkcs8.pem"), "left over").n == MODULUS
+
+
+def test_other_bytes_like_objects_load() -> None:
+    """A bytearray, which a caller can overwrite afterwards, is read like bytes."""
+    assert load_private_key(bytearray(vector("pkcs8.der"))).n == MODULUS  # type: ignore[arg-type]
+
+
+# What is refused, and in which words
+
+
+@pytest.mark.parametrize("passphrase", [None, "", b""], ids=["none", "empty str", "empty bytes"])
+@pytest.mark.parametrize("name", ENCRYPTED)
+def test_encrypted_key_without_passphrase_asks_for_one(
+    name: str, passphrase: str | bytes | None
+) -> None:
+    """No passphrase and an empty one are told as the same thing."""
+    with pytest.raises(InvalidKeyError, match="encrypted; its passphrase is needed"):
+        load_private_key(vector(name), passphrase)
+
+
+@pytest.mark.parametrize("passphrase", ["tr0ub4dor", b"\xff\xfe", "half \ud800"])
+@pytest.mark.parametrize("name", ENCRYPTED)
+def test_wrong_passphrase_is_named_and_not_repeated(name: str, passphrase: str | bytes) -> None:
+    """The message says what is wrong; neither it nor its causes hold the passphrase."""
+    with pytest.raises(InvalidKeyError, match="passphrase does not open the key") as caught:
+        load_private_key(vector(name), passphrase)
+
+    assert not any("tr0ub4dor" in repr(error.args) for error in causes(caught.value))
+
+
+@pytest.mark.parametrize("name", [*PUBLIC, "rsa3072-public.pem"])
+def test_public_key_where_a_private_one_belongs(name: str) -> None:
+    """The mistake is named, and where the key would belong."""
+    with pytest.raises(InvalidKeyError, match="this is a public key; signing needs"):
+        load_private_key(vector(name))
+
+
+@pytest.mark.parametrize("name", CLEAR)
+def test_private_key_where_a_public_one_belongs(name: str) -> None:
+    """The mistake is named before the key is spread any further."""
+    with pytest.raises(InvalidKeyError, match="this is a private key; verifying needs"):
+        load_public_key(vector(name))
+
+
+@pytest.mark.parametrize("load", [load_private_key, load_public_key])
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("ec.pem", "elliptic-curve"),
+        ("ec-pkcs8.pem", "elliptic-curve"),
+        ("ec-pkcs8.der", "elliptic-curve"),
+        ("ec-p384.der", "elliptic-curve"),
+        ("ed25519.pem", "Ed25519"),
+        ("bundle.p12", "PKCS#12"),
+    ],
+)
+def test_other_kinds_of_key_are_called_by_their_name(
+    load: Callable[[bytes], RSA.RsaKey], name: str, words: str
+) -> None:
+    """What is a key, but not RSA in a form that is read, is told what it is."""
+    with pytest.raises(InvalidKeyError, match=words):
+        load(vector(name))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("ec-encrypted.pem", "elliptic-curve"), ("encrypted-outdated.pem", "outdated")],
+)
+def test_other_kinds_of_encrypted_key_are_called_by_their_name(name: str, words: str) -> None:
+    """An encrypted elliptic-curve key and the encryption of PKCS#12 are named too."""
+    with pytest.raises(InvalidKeyError, match=words):
+        load_private_key(vector(name), PASSPHRASE)
+
+
+def test_openssh_key_is_called_by_its_name() -> None:
+    """The form that ssh-keygen writes is told how to convert."""
+    body = "b3BlbnNzaC1rZXktdjEAAAAABG5vbmU="
+    text = f"-----BEGIN OPENSSH PRIVATE KEY-----\n{body}\n-----END OPENSSH PRIVATE KEY-----\n"
+
+    with pytest.raises(InvalidKeyError, match="OpenSSH key; convert it"):
+        load_private_key(text)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "empty"),
+        ("", "empty"),
+        (" \r\n\t", "empty"),
+        (b"\xef\xbb\xbf", "empty|not an RSA key"),
+        ("merchant.pem", "if it is a path, from_file"),
+        ("/etc/keys/merchant", "if it is a path, from_file"),
+        (b"./keys/merchant.der", "if it is a path, from_file"),
+        (Path("merchant.pem"), "this is a path, not a key; from_file"),
+        ("garbage " * 100, "not an RSA key"),
+        (bytes(range(256)) * 4, "not an RSA key"),
+        (b"\x30\x82\x01\x00" + bytes(256), "not an RSA key"),
+        (b"x" * (MAX_FILE + 1), "a key has at most 65536"),
+        ("half a pair \ud800" * 30, "not an RSA key"),
+    ],
+    ids=lambda value: repr(value)[:24],
+)
+def test_what_is_no_key_is_told_apart(data: bytes, words: str) -> None:
+    """Nothing, a path and rubbish each have words of their own."""
+    with pytest.raises(InvalidKeyError, match=words):
+        load_private_key(data)
+
+
+def test_numbers_are_no_keys() -> None:
+    """A number is a programming mistake, not the length of a key made of zeros."""
+    with pytest.raises(TypeError):
+        load_private_key(2048)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda pem: pem[:800], "END line is missing"),
+        (lambda pem: pem[:800] + pem[805:], "Base64 of the key is cut short or damaged"),
+        (lambda pem: pem[:800] + b"!" + pem[801:], "Base64 of the key is cut short or damaged"),
+        (lambda pem: b"\n".join([*pem.split(b"\n")[:9], pem.split(b"\n")[-2]]), "is cut short"),
+        (lambda pem: pem.replace(b"\n", b"\\n"), "a backslash and an n"),
+        (lambda pem: pem + pem, "several PEM blocks"),
+        (lambda pem: pem + vector("certificate.pem"), "several PEM blocks"),
+    ],
+    ids=["no end", "lost", "stray", "lost lines", "escaped", "twice", "with certificate"],
+)
+def test_damaged_pem_is_told_how(damage: Callable[[bytes], bytes], words: str) -> None:
+    """Each way in which a PEM text gets hurt on its way has words of its own."""
+    with pytest.raises(InvalidKeyError, match=words):
+        load_private_key(damage(vector("pkcs8.pem")))
+
+
+@pytest.mark.parametrize("length", [397, 400])
+def test_bare_base64_that_was_cut(length: int) -> None:
+    """Whether or not the cut falls between groups of four, it is told."""
+    with pytest.raises(InvalidKeyError, match="cut short"):
+        load_private_key(vector("pkcs1.b64")[:length])
+
+
+def test_der_that_was_cut() -> None:
+    """DER that lost its end is told by the length that it announces."""
+    with pytest.raises(InvalidKeyError, match="the key is cut short"):
+        load_private_key(vector("pkcs8.der")[:-1])
+
+
+def test_trailing_bytes_are_refused() -> None:
+    """DER with something behind it is not taken for the key alone."""
+    with pytest.raises(InvalidKeyError, match="damaged"):
+        load_private_key(vector("pkcs8.der") + b"\0")
+
+
+@pytest.mark.parametrize("prime", [0, 1, 3])
+def test_numbers_that_do_not_belong_together_are_refused(prime: int) -> None:
+    """A private key with a wrong prime would sign wrongly, or give itself away; zero divides."""
+    numbers = list(DerSequence().decode(vector("pkcs1.der")))
+    numbers[5] = prime
+
+    with pytest.raises(InvalidKeyError, match="damaged"):
+        load_private_key(DerSequence(numbers).encode())
+
+
+@pytest.mark.parametrize("load", [load_private_key, load_public_key])
+def test_short_keys_are_refused(load: Callable[[bytes], RSA.RsaKey]) -> None:
+    """1024 bits are refused, and the message says how many are needed."""
+    name = "rsa1024.pem" if load is load_private_key else "rsa1024-public.pem"
+
+    with pytest.raises(InvalidKeyError, match="1024 bits; RSA needs at least 2048"):
+        load(vector(name))
+
+
+def public_der(modulus: int, exponent: int) -> bytes:
+    """Return a public key of any numbers, sound or not."""
+    key = RSA.construct((modulus, exponent), consistency_check=False)
+    return bytes(key.export_key("DER"))
+
+
+@pytest.mark.parametrize("exponent", [2, 4, 65536, (1 << 64) + 1, (1 << 1024) + 1])
+def test_unfit_exponents_are_refused(exponent: int) -> None:
+    """An even exponent has no private key, and a very long one makes verifying slow."""
+    with pytest.raises(InvalidKeyError, match="the public exponent is even, below 3 or above"):
+        load_public_key(public_der(MODULUS, exponent))
+
+
+def test_exponent_one_is_refused() -> None:
+    """With an exponent of 1 everybody could forge."""
+    key = RSA.construct((MODULUS, 1), consistency_check=False)
+
+    with pytest.raises(InvalidKeyError):
+        load_public_key(public_der(MODULUS, 1))
+    with pytest.raises(InvalidKeyError, match="public exponent"):
+        checked_public(key)
+
+
+@pytest.mark.parametrize("exponent", [3, 17, 65537, (1 << 64) - 1])
+def test_fit_exponents_are_taken(exponent: int) -> None:
+    """3 is unusual but sound with this padding; the bound is at 64 bits."""
+    assert load_public_key(public_der(MODULUS, exponent)).e == exponent
+
+
+def test_huge_keys_are_refused() -> None:
+    """A key of 8200 bits only holds up the event loop."""
+    with pytest.raises(InvalidKeyError, match="8200 bits; RSA needs at least 2048, at most 8192"):
+        load_public_key(public_der((1 << 8199) + 1, 65537))
+
+
+def test_keys_that_were_not_loaded_here_are_checked_too() -> None:
+    """The checks stand apart from loading, for keys that come from elsewhere."""
+    private, public = load_private_key(vector("pkcs8.pem")), load_public_key(vector("public.pem"))
+
+    assert checked_private(private) is private
+    assert checked_public(public) is public
+    with pytest.raises(InvalidKeyError, match="this is a public key"):
+        checked_private(public)
+    with pytest.raises(InvalidKeyError, match="this is a private key"):
+        checked_public(private)
+
+
+def test_absurd_work_of_decryption_is_refused() -> None:
+    """8,388,607 rounds are not begun, although the passphrase is right."""
+    rounds, absurd = bytes.fromhex("0203 0186a0"), bytes.fromhex("0203 7fffff")
+    data = vector("encrypted-pbes2.der")
+    assert data.count(rounds) == 1
+
+    with pytest.raises(InvalidKeyError, match="absurd amount of work"):
+        load_private_key(data.replace(rounds, absurd), PASSPHRASE)
+
+
+def causes(error: BaseException) -> list[BaseException]:
+    """Return an error and what led to it."""
+    behind = error.__cause__ or error.__context__
+    return [error, *(causes(behind) if behind else [])]
+
+
+@pytest.mark.parametrize("damage", ["\ud800", "!", "M"])
+def test_errors_never_hold_the_key(damage: str) -> None:
+    """Neither the message nor an argument of any error in the chain repeats the key."""
+    text = vector("pkcs8.pem").decode()
+    secret = text.splitlines()[5]
+
+    with pytest.raises(InvalidKeyError) as caught:
+        load_private_key(text.replace(secret, secret + damage))
+
+    for error in causes(caught.value):
+        assert secret not in repr(error.args)
+
+
+FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@FUZZ
+@given(st.sampled_from(["pkcs1.der", "pkcs8.der", "public.der", "certificate.der"]), st.data())
+def test_damaged_der_never_raises_anything_else(name: str, data: st.DataObject) -> None:
+    """Whatever is overwritten in a key's DER, it loads or is an InvalidKeyError."""
+    raw = bytearray(vector(name))
+    start = data.draw(st.integers(0, len(raw) - 1))
+    patch = data.draw(st.binary(min_size=1, max_size=8))
+    raw[start : start + len(patch)] = patch
+
+    for load in (load_private_key, load_public_key):
+        try:
+            load(bytes(raw))
+        except InvalidKeyError as error:
+            assert str(error)  # noqa: PT017 - either end is right
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.one_of(st.binary(), st.text(), st.binary().map(lambda tail: b"\x30\x82" + tail)))
+@example("-----BEGIN ")
+@example("-----BEGIN A-----\n-----END A-----")
+@example("-----BEGIN A-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: X\nMAAA\n-----END A-----")
+@example("-----BEGIN A-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\nAA\n-----END A-----")
+@example("M")
+@example("MAAA")
+def test_rubbish_is_always_an_invalid_key(data: bytes | str) -> None:
+    """No input gets past the loader, or out of it by another kind of error."""
+    with pytest.raises(InvalidKeyError):
+        load_private_key(data, "passphrase")
+
+
+def test_long_blanks_are_read_in_linear_time() -> None:
+    """64 KB of blanks and a stray character end at once; a careless pattern takes minutes."""
+    with pytest.raises(InvalidKeyError):
+        load_private_key(b"M" + b" " * (MAX_FILE - 2) + b"!")
+
+
+# Files
+
+
+def test_private_file_is_read(key_file: Path) -> None:
+    """A file that only its owner can read is taken without a word."""
+    assert vector("pkcs8.pem") == read_key_file(key_file, private=True)
+    assert vector("pkcs8.pem") == read_key_file(str(key_file), private=True)
+
+
+@pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
+@pytest.mark.parametrize("private", [True, False])
+def test_file_that_others_can_write_is_refused(key_file: Path, mode: int, *, private: bool) -> None:
+    """Who can write a key file can put a key of their own there, public ones included."""
+    key_file.chmod(mode)
+
+    with pytest.raises(InvalidKeyError, match="other users can write it; run chmod 600"):
+        read_key_file(key_file, private=private)
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o444])
+def test_private_file_that_others_can_read_warns_the_caller(key_file: Path, mode: int) -> None:
+    """The warning names the file and points at the line that asked for it."""
+    key_file.chmod(mode)
+
+    with pytest.warns(InsecureKeyFileWarning, match="can read this private key") as record:
+        read_key_file(key_file, private=True)
+
+    assert [__file__] == [warning.filename for warning in record]
+    assert str(key_file) in str(record[0].message)
+
+
+def test_public_file_may_be_read_by_all(key_file: Path) -> None:
+    """A public key is public: no warning."""
+    key_file.chmod(0o644)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read_key_file(key_file, private=False)
+
+
+def test_modes_mean_nothing_elsewhere(key_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system has no such modes, every file looks open to all and is taken."""
+    key_file.chmod(0o666)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "name", "nt")
+        data = read_key_file(str(key_file), private=True)
+
+    assert vector("pkcs8.pem") == data
+
+
+def test_link_to_a_file_is_followed(key_file: Path, tmp_path: Path) -> None:
+    """Container platforms mount secrets as links; the mode of the target counts."""
+    link = tmp_path / "link.pem"
+    link.symlink_to(key_file)
+
+    assert vector("pkcs8.pem") == read_key_file(link, private=True)
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    """The message holds the path and the system's reason."""
+    path = tmp_path / "nowhere.pem"
+
+    with pytest.raises(InvalidKeyError, match=re.escape(f"{path}: cannot be read (No such file")):
+        read_key_file(path, private=True)
+
+
+def test_directory_is_refused(tmp_path: Path) -> None:
+    """A directory is told in the same words as every file that cannot be read."""
+    with pytest.raises(InvalidKeyError, match="cannot be read \\(Is a directory\\)"):
+        read_key_file(tmp_path, private=True)
+
+
+def test_fifo_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    """A FIFO without a writer would hold the process for ever."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo, 0o600)
+
+    with pytest.raises(InvalidKeyError, match="not a regular file"):
+        read_key_file(fifo, private=True)
+
+
+def test_device_is_refused() -> None:
+    """A device in the file's place is not read."""
+    with pytest.raises(InvalidKeyError, match="not a regular file"):
+        read_key_file(os.devnull, private=False)
+
+
+def test_size_of_a_file_is_bounded(key_file: Path) -> None:
+    """64 KB are read, one byte more is refused with the size."""
+    key_file.write_bytes(b"x" * MAX_FILE)
+    assert len(read_key_file(key_file, private=True)) == MAX_FILE
+
+    key_file.write_bytes(b"x" * (MAX_FILE + 1))
+    with pytest.raises(InvalidKeyError, match="65537 bytes; a key file has at most 65536"):
+        read_key_file(key_file, private=True)
+
+
+@pytest.mark.parametrize("name", ["pkcs8.pem", "pkcs8.der", "pkcs1.b64"])
+def test_key_in_the_place_of_a_path_is_not_repeated(name: str) -> None:
+    """Who hands a key to from_file must not find it in the error's message."""
+    key = os.fsdecode(vector(name))
+
+    with pytest.raises(InvalidKeyError) as caught:
+        read_key_file(key, private=True)
+
+    assert str(caught.value) == "this is a key, not the path of one; from_pem() takes keys"
+
+
+def test_refused_files_are_closed(tmp_path: Path) -> None:
+    """No descriptor is left behind by a refusal."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo, 0o600)
+    before = len(list(Path("/dev/fd").iterdir()))
+
+    for path in (tmp_path, fifo):
+        with pytest.raises(InvalidKeyError):
+            read_key_file(path, private=True)
+
+    assert before == len(list(Path("/dev/fd").iterdir()))

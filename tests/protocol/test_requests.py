@@ -1,0 +1,451 @@
+"""The requests refuse, before anything is sent, what the platform's tables do not allow."""
+
+# ruff: noqa: SIM300 - the expected value stands first
+
+import copy
+import json
+import pickle
+from collections.abc import Callable
+from decimal import Decimal, localcontext
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from wxpay_async.errors import Fate, InvalidRequestError
+from wxpay_async.protocol.codec import biz_content, wire_fields
+from wxpay_async.protocol.requests import (
+    InstantTrade,
+    MiniProgramPay,
+    PayMethod,
+    Refund,
+    Royalty,
+    TerminalInfo,
+    TradeItem,
+    TradeQuery,
+)
+
+VECTORS = Path(__file__).parents[1] / "vectors"
+OPENID = "oUpF8uMuAJO_M2pxb1Q9zNjWeS6o"
+TOKEN = "pay-token-0123456789"
+
+
+def royalty(**changes: object) -> Royalty:
+    """Make a share within the sample's total, with changes."""
+    return Royalty(**{"payee_member_id": "1000", "amount": "12.45", **changes})
+
+
+def item(**changes: object) -> TradeItem:
+    """Make the sample's item, with changes."""
+    content = {
+        "out_trade_no": "201910170001",
+        "subject": "商品的标题",
+        "price": "11.23",
+        "quantity": "3",
+        "total_amount": "33.69",
+        "payee_identity": "100",
+    }
+    return TradeItem(**{**content, **changes})
+
+
+def pay_method(**changes: object) -> PayMethod:
+    """Make the sample's way to pay, with changes."""
+    return PayMethod(**{"pay_product_code": "65", "amount": "122.89", **changes})
+
+
+def trade(**changes: object) -> InstantTrade:
+    """Make an instant trade, with changes."""
+    content = {
+        "request_id": "r-1",
+        "trade_info": [item()],
+        "payer_ip": "11.22.33.44",
+        "pay_method": pay_method(),
+    }
+    return InstantTrade(**{**content, **changes})
+
+
+def pay(**changes: object) -> MiniProgramPay:
+    """Make a mini-program pay, with changes."""
+    content = {"request_id": "r-1", "pay_token": TOKEN, "terminal_payer_id": OPENID}
+    return MiniProgramPay(**{**content, **changes})
+
+
+def refund(**changes: object) -> Refund:
+    """Make a partial refund, with changes."""
+    content = {
+        "request_id": "r-1",
+        "out_trade_no": "refund-1",
+        "orig_out_trade_no": "201910170001",
+        "refund_amount": "20.00",
+    }
+    return Refund(**{**content, **changes})
+
+
+def terminal(**changes: object) -> TerminalInfo:
+    """Make a phone, with changes."""
+    return TerminalInfo(**changes)
+
+
+Make = Callable[..., object]
+ALPHABET = "1 to 32 characters of A-Z a-z 0-9 _ -"
+TEXT = "a non-empty text"
+PLAIN = "without & and ="
+AMOUNT = "yuan from 0.01 to 100000000000.00"
+TEXTS: list[tuple[Make, str, str]] = [
+    (royalty, "payee_member_id", "payeeMemberId"),
+    (royalty, "payee_identity_type", "payeeIdentityType"),
+    (item, "out_trade_no", "outTradeNo"),
+    (item, "subject", "subject"),
+    (item, "payee_identity", "payeeIdentity"),
+    (pay_method, "app_id", "appId"),
+    (pay_method, "open_id", "openId"),
+    (pay_method, "buyer_id", "buyerId"),
+    (pay, "request_id", "requestId"),
+    (pay, "pay_token", "payToken"),
+    (pay, "terminal_payer_id", "terminalPayerId"),
+    (pay, "app_id", "appId"),
+    (pay, "out_trade_no", "outTradeNo"),
+    (trade, "request_id", "requestId"),
+    (trade, "payer_ip", "payerIp"),
+    (trade, "timeout_express", "timeoutExpress"),
+    (refund, "request_id", "requestId"),
+    (refund, "out_trade_no", "outTradeNo"),
+    (refund, "orig_out_trade_no", "origOutTradeNo"),
+    (refund, "currency", "currency"),
+    (TradeQuery, "out_trade_no", "outTradeNo"),
+    (TradeQuery, "trade_no", "tradeNo"),
+]
+
+
+def test_the_page_s_sample_is_an_instant_trade() -> None:
+    """Models give exactly the sample's JSON, plus the two fields that it lacks."""
+    built = InstantTrade(
+        request_id="20191017",
+        biz_product_code="20701",
+        pay_method=PayMethod(amount="122.89", pay_product_code="65", target_organization="WECHAT"),
+        payer_ip="11.22.33.44",
+        terminal_info=TerminalInfo(terminal_type="01"),
+        timeout_express="30m",
+        trade_info=[item(currency="", royalty_info=[royalty(payee_identity_type="1")])],
+    )
+    sample = json.loads((VECTORS / "seed_request.json").read_text(encoding="utf-8"))
+
+    expected = {**sample, "requestId": "20191017", "cashierType": "API"}
+    assert expected == json.loads(biz_content(built))
+
+
+def test_the_page_s_table_is_a_mini_program_pay() -> None:
+    """Exactly the fields of the table go out; the order's number stays here."""
+    expected = {
+        "requestId": "r-1",
+        "appId": "wx9236b1e84ffbf10a",
+        "terminalPayerId": OPENID,
+        "targetOrganization": "WECHAT",
+        "payToken": TOKEN,
+    }
+
+    assert expected == wire_fields(pay(app_id="wx9236b1e84ffbf10a", out_trade_no="201910170001"))
+
+
+def test_absent_fields_are_not_sent() -> None:
+    """What is None or an empty list is left out, an empty currency is not."""
+    assert {"requestId", "outTradeNo", "origOutTradeNo", "refundAmount"} == set(
+        wire_fields(refund())
+    )
+    assert "royaltyInfo" not in wire_fields(item())
+    assert "" == wire_fields(item(currency=""))["currency"]
+
+
+@pytest.mark.parametrize(("make", "name", "wire"), TEXTS)
+@pytest.mark.parametrize("value", ["", "a\x00", "a\nb", "a\x7f", "a\ud800", "\udfff"])
+def test_texts_are_not_empty_and_hold_no_control_characters(
+    make: Make, name: str, wire: str, value: str
+) -> None:
+    """Every text of every request, lone surrogates included; the value is not repeated."""
+    with pytest.raises(InvalidRequestError) as caught:
+        make(**{name: value})
+
+    assert wire == caught.value.field
+    assert caught.value.allowed
+    assert Fate.NOT_SENT == caught.value.fate
+    if value:
+        assert value not in str(caught.value)
+
+
+@pytest.mark.parametrize(("make", "name", "wire"), TEXTS)
+def test_texts_of_another_type_are_a_type_error(make: Make, name: str, wire: str) -> None:
+    """A number is not silently written as text."""
+    with pytest.raises(TypeError, match=f"{wire}: a str, not int"):
+        make(**{name: 7})
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "value", "wire", "allowed"),
+    [
+        (pay, "request_id", "a" * 33, "requestId", ALPHABET),
+        (trade, "request_id", "a b", "requestId", ALPHABET),
+        (refund, "request_id", "订单", "requestId", ALPHABET),
+        (refund, "request_id", "a" * 36, "requestId", ALPHABET),
+        (item, "out_trade_no", "a&b", "outTradeNo", PLAIN),
+        (item, "out_trade_no", "a=b", "outTradeNo", PLAIN),
+        (pay, "out_trade_no", "a=b", "outTradeNo", PLAIN),
+        (refund, "out_trade_no", "a&b", "outTradeNo", PLAIN),
+        (refund, "orig_out_trade_no", "a&b", "origOutTradeNo", PLAIN),
+        (TradeQuery, "out_trade_no", "a&b", "outTradeNo", PLAIN),
+        (TradeQuery, "trade_no", "a=b", "tradeNo", PLAIN),
+        (item, "currency", "C\nY", "currency", TEXT),
+        (item, "price", "0", "price", AMOUNT),
+        (item, "price", "1e+06", "price", AMOUNT),
+        (item, "total_amount", "33.691", "totalAmount", AMOUNT),
+        (item, "total_amount", "33.68", "totalAmount", "33.69"),
+        (item, "quantity", 4, "totalAmount", "44.92"),
+        (item, "quantity", "03", "quantity", "an integer above 0"),
+        (item, "quantity", 0, "quantity", "an integer above 0"),
+        (royalty, "amount", "0.009", "amount", AMOUNT),
+        (pay_method, "amount", "100000000000.01", "amount", AMOUNT),
+        (refund, "refund_amount", "-1", "refundAmount", AMOUNT),
+        (item, "royalty_info", [royalty(amount="33.70")], "royaltyInfo", "at most 33.69"),
+        (item, "royalty_info", [royalty(amount="0.01")] * 11, "royaltyInfo", "at most 10"),
+        (refund, "royalty_info", [royalty()] * 2, "royaltyInfo", "at most 20.00"),
+        (refund, "royalty_info", [royalty(amount="0.01")] * 11, "royaltyInfo", "at most 10"),
+        (pay_method, "pay_product_code", "6", "payProductCode", "2 digits"),
+        (pay_method, "pay_product_code", "６５", "payProductCode", "documented: 64, 65, 66, 67"),
+        (pay_method, "pay_product_code", 65, "payProductCode", "2 digits"),
+        (terminal, "terminal_type", "1", "terminal_type", "00, 01, 02, 03, 04, 99"),
+        (trade, "biz_product_code", "2070", "bizProductCode", "5 digits; documented: 20701"),
+        (trade, "cashier_type", "api", "cashierType", "API, SDK"),
+        (pay_method, "target_organization", "wechat", "targetOrganization", "WECHAT, ALIPAY, UPOP"),
+        (pay, "target_organization", "ALIPAY", "targetOrganization", "WECHAT"),
+        (trade, "payer_ip", "11.22.33", "payerIp", "an IPv4 or IPv6 address"),
+        (trade, "payer_ip", "11.22.33.256", "payerIp", "an IPv4 or IPv6 address"),
+        (trade, "payer_ip", "fe80::1%eth0", "payerIp", "an IPv4 or IPv6 address"),
+        (trade, "payer_ip", "localhost", "payerIp", "an IPv4 or IPv6 address"),
+        (trade, "trade_info", [], "tradeInfo", "at least one item"),
+        (trade, "trade_info", [item(), item()], "tradeInfo", "one item for each order"),
+    ],
+)
+def test_a_limit_is_refused_with_the_field_and_what_is_allowed(
+    make: Make, name: str, value: object, wire: str, allowed: str
+) -> None:
+    """The error names the platform's field and the values that it may hold."""
+    with pytest.raises(InvalidRequestError) as caught:
+        make(**{name: value})
+
+    assert wire == caught.value.field
+    assert allowed in caught.value.allowed
+    assert str(caught.value).startswith(f"{wire}: ")
+
+
+@pytest.mark.parametrize(
+    "value", ["9m", "0m", "8d", "169h", "10081m", "1w", "0h", "030m", "m", "1"]
+)
+def test_a_timeout_outside_ten_minutes_to_seven_days_is_refused(value: str) -> None:
+    """The unit is m, h or d, and the limits hold in each."""
+    with pytest.raises(InvalidRequestError, match="10m to 7d with unit m, h or d") as caught:
+        trade(timeout_express=value)
+
+    assert "timeoutExpress" == caught.value.field
+
+
+@pytest.mark.parametrize("value", ["0", "10m", "10080m", "1h", "168h", "1d", "7d", None])
+def test_a_timeout_within_the_limits_passes(value: str | None) -> None:
+    """Both ends of the range belong to it."""
+    assert value == trade(timeout_express=value).timeout_express
+
+
+@pytest.mark.parametrize("value", ["a", "A_b-9", "0" * 32])
+def test_a_request_id_of_the_alphabet_passes(value: str) -> None:
+    """One to 32 characters."""
+    assert value == pay(request_id=value).request_id
+
+
+def test_a_dashed_uuid_gets_a_hint() -> None:
+    """36 characters are nearly always a UUID in its usual form."""
+    with pytest.raises(InvalidRequestError, match=r"uuid4\(\).hex does"):
+        pay(request_id="123e4567-e89b-12d3-a456-426614174000")
+    with pytest.raises(InvalidRequestError) as caught:
+        pay(request_id="a" * 35)
+
+    assert "uuid" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["11.22.33.44", "::1", "2001:db8::1"])
+def test_both_kinds_of_ip_address_pass(value: str) -> None:
+    """IPv4 and IPv6."""
+    assert value == trade(payer_ip=value).payer_ip
+
+
+def test_the_ip_address_is_not_repeated_in_a_traceback() -> None:
+    """It is a person's; neither the error nor its cause shows it."""
+    with pytest.raises(InvalidRequestError) as caught:
+        trade(payer_ip="11.22.33.444")
+
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
+
+
+def test_codes_newer_than_the_documentation_pass() -> None:
+    """Only the shape of a code is checked."""
+    assert "68" == pay_method(pay_product_code="68").pay_product_code
+    assert "20702" == trade(biz_product_code="20702").biz_product_code
+    assert "05" == terminal(terminal_type="05").terminal_type
+
+
+@pytest.mark.parametrize("code", ["66", "67"])
+def test_wechat_in_a_mini_program_needs_an_openid(code: str) -> None:
+    """No JSAPI order exists without a payer; before a scan nobody knows one."""
+    with pytest.raises(InvalidRequestError, match="required for WECHAT") as caught:
+        pay_method(pay_product_code=code)
+
+    assert "openId" == caught.value.field
+    assert OPENID == pay_method(pay_product_code=code, open_id=OPENID).open_id
+    assert pay_method(pay_product_code=code, target_organization="UPOP").open_id is None
+
+
+def test_alipay_needs_a_buyer() -> None:
+    """A buyerId is required for ALIPAY."""
+    with pytest.raises(InvalidRequestError, match="required for ALIPAY") as caught:
+        pay_method(target_organization="ALIPAY")
+
+    assert "buyerId" == caught.value.field
+    assert "2088" == pay_method(target_organization="ALIPAY", buyer_id="2088").buyer_id
+
+
+def test_a_mini_program_pay_needs_an_openid() -> None:
+    """The note of the page wins over the "optional" of its table."""
+    with pytest.raises(TypeError, match="terminal_payer_id"):
+        MiniProgramPay(request_id="r-1", pay_token=TOKEN)
+
+
+def test_ten_royalties_that_sum_to_the_total_pass() -> None:
+    """Both limits belong to the allowed range."""
+    shares = [royalty(amount="3.36")] * 9 + [royalty(amount="3.45")]
+
+    assert 10 == len(item(royalty_info=shares).royalty_info)
+
+
+@pytest.mark.parametrize("precision", [3, 28])
+def test_sums_do_not_depend_on_the_decimal_context(precision: int) -> None:
+    """With three digits, 33.69 and 33.70 would be one amount."""
+    with localcontext() as context:
+        context.prec = precision
+        with pytest.raises(InvalidRequestError) as total:
+            item(total_amount="33.70")
+        with pytest.raises(InvalidRequestError) as shares:
+            item(royalty_info=[royalty(amount="33.00"), royalty(amount="0.70")])
+
+    assert "33.69" == total.value.allowed
+    assert "the royalties sum to 33.70" in str(shares.value)
+
+
+def test_the_largest_product_is_exact() -> None:
+    """1 fen a piece, ten million million pieces less one."""
+    most = item(price="0.01", quantity=9_999_999_999_999, total_amount="99999999999.99")
+
+    assert Decimal("99999999999.99") == most.total_amount
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "value", "wire"),
+    [
+        (trade, "pay_method", {"openId": OPENID}, "payMethod"),
+        (trade, "terminal_info", None, "terminalInfo"),
+        (trade, "trade_info", [{"openId": OPENID}], "tradeInfo"),
+        (item, "royalty_info", [OPENID], "royaltyInfo"),
+        (refund, "royalty_info", [OPENID], "royaltyInfo"),
+    ],
+)
+def test_a_dict_in_a_model_s_place_is_a_type_error(
+    make: Make, name: str, value: object, wire: str
+) -> None:
+    """The error names the field and what belongs there, and repeats nothing of the value."""
+    with pytest.raises(TypeError, match=f"^{wire}: a [A-Z][A-Za-z]+, not ") as caught:
+        make(**{name: value})
+
+    assert OPENID not in str(caught.value)
+
+
+@pytest.mark.parametrize("numbers", [{}, {"out_trade_no": "1", "trade_no": "2"}])
+def test_a_query_takes_exactly_one_number(numbers: dict[str, str]) -> None:
+    """Both or neither is refused."""
+    with pytest.raises(InvalidRequestError, match="both or neither") as caught:
+        TradeQuery(**numbers)
+
+    assert "outTradeNo" == caught.value.field
+
+
+@pytest.mark.parametrize("make", [royalty, item, pay_method, terminal, trade, pay, refund])
+def test_unknown_fields_reach_the_wire_as_they_were(make: Make) -> None:
+    """Beside the known ones, untouched by later changes of the caller's mapping."""
+    inner = {"level": [1, "2", None, True]}
+    given: dict[str, Any] = {"brandNew": inner}
+    request: Any = make(extra=given)
+    inner["level"] = []
+    given["later"] = "x"
+
+    expected = {**wire_fields(make()), "brandNew": {"level": [1, "2", None, True]}}
+    assert expected == wire_fields(request)
+    assert json.loads(json.dumps(expected)) == json.loads(biz_content(request))
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (royalty, "payeeMemberId"),
+        (item, "outTradeNo"),
+        (pay_method, "openId"),
+        (terminal, "terminal_type"),
+        (trade, "requestId"),
+        (pay, "payToken"),
+        (pay, "outTradeNo"),
+        (refund, "refundAmount"),
+    ],
+)
+def test_known_names_are_refused_as_unknown_fields(make: Make, name: str) -> None:
+    """A known field cannot be sent around its checks, nor the local one at all."""
+    with pytest.raises(InvalidRequestError, match="known field") as caught:
+        make(extra={name: "1"})
+
+    assert name == caught.value.field
+
+
+def test_a_float_among_unknown_fields_is_a_type_error() -> None:
+    """Amounts are never sent as floats, not even by the back door."""
+    with pytest.raises(TypeError, match="fee: float is not exact JSON; write amounts as str"):
+        pay(extra={"fee": 0.1})
+
+
+def test_the_repr_shows_no_credentials() -> None:
+    """Credentials are hidden, identifiers masked, unknown fields shown by name only."""
+    requests = (
+        pay(extra={"brandNew": "canary-1"}),
+        trade(
+            pay_method=pay_method(
+                open_id=OPENID, buyer_id="2088123412341234", extra={"other": "canary-2"}
+            )
+        ),
+    )
+    shown = repr(requests)
+
+    for secret in (TOKEN, OPENID, "2088123412341234", "canary-1", "canary-2"):
+        assert secret not in shown
+    for visible in ("pay_token='***'", "'oUp…6o'", "'208…34'", "{'brandNew'}", "{'other'}"):
+        assert visible in shown
+
+
+@pytest.mark.parametrize("make", [royalty, item, pay_method, terminal, trade, pay, refund])
+def test_requests_are_values(make: Make) -> None:
+    """Equal content is equal and hashes alike; nothing can be assigned; evolving checks again."""
+    one, two, other = make(), make(), make(extra={"brandNew": 1})
+
+    assert one == two
+    assert hash(one) == hash(two)
+    assert one != other
+    assert 2 == len({one, two, other})
+    assert one == copy.deepcopy(one) == pickle.loads(pickle.dumps(one))
+    assert other == copy.deepcopy(other) == pickle.loads(pickle.dumps(other))
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        one.extra = {}
+    with pytest.raises(TypeError):
+        attrs.evolve(one, extra={"a": 1.5})

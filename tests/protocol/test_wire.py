@@ -1,0 +1,147 @@
+"""Addresses, timeouts, and what a request shows of itself."""
+
+# ruff: noqa: SIM300 - the expected value stands first
+
+import math
+
+import attrs
+import pytest
+
+from wxpay_async.errors import Fate, InvalidRequestError
+from wxpay_async.protocol.wire import (
+    PRODUCTION,
+    TEST,
+    HttpRequest,
+    HttpResponse,
+    Timeouts,
+    checked_base_url,
+    is_loopback,
+)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        (PRODUCTION, "https://openapi.gongmall.com"),
+        (TEST, "https://openapi-qa.gongmall.com"),
+        ("https://pay.example/", "https://pay.example"),
+        ("https://pay.example:8443//", "https://pay.example:8443"),
+        ("HTTPS://Pay.Example", "HTTPS://Pay.Example"),
+        ("https://10.0.0.7", "https://10.0.0.7"),
+        ("https://[2001:db8::1]:65535", "https://[2001:db8::1]:65535"),
+        ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+        ("http://127.8.8.8", "http://127.8.8.8"),
+        ("http://localhost:1/", "http://localhost:1"),
+        ("http://[::1]", "http://[::1]"),
+    ],
+)
+def test_an_origin_is_taken(url: str, expected: str) -> None:
+    """HTTPS anywhere, HTTP on loopback, without a slash at the end."""
+    assert expected == checked_base_url(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("", "pay.example", "//pay.example", "https://", "https:///", "https://:443", "https:x"),
+        *("ftp://pay.example", "file:///etc/passwd", "ws://127.0.0.1", "unix:///run/x"),
+        *("https://u@pay.example", "https://u:p@pay.example", "https://@pay.example"),
+        *("https://:@pay.example", "https://pay.example?", "https://pay.example?a", "https://a#"),
+        *(
+            "https://pay.example#a",
+            "https://pay.example/api",
+            "https://pay.example/?",
+            "https://a/;",
+        ),
+        *("https://pay.example:0", "https://pay.example:65536", "https://pay.example:-1"),
+        *(
+            "https://pay.example:",
+            "https://pay.example:x",
+            "https://pay.example:８",
+            "https://a:1:2",
+        ),
+        *("https://[::1", "https://::1", "https://[::1]x", "https://[::g]", "https://[1.2.3.4]"),
+        *(
+            "https://[fe80::1%25eth0]",
+            "https://[:::]",
+            " https://pay.example",
+            "https://pay.example ",
+        ),
+        *(
+            "https://pay\n.example",
+            "https://pay.example\n",
+            "https://pay\\.example",
+            "https://pay .a",
+        ),
+        *("https://-pay.example", "https://pay.example.", "https://пример.example", "https://a%2e"),
+    ],
+)
+def test_what_is_more_or_less_than_an_origin_is_refused(url: str) -> None:
+    """Whatever follows an origin would swallow the path, or hold a password."""
+    with pytest.raises(InvalidRequestError, match="not the address of a platform") as caught:
+        checked_base_url(url)
+
+    assert "base_url" == caught.value.field
+    assert "https://host[:port], or http:// on loopback" == caught.value.allowed
+    assert Fate.NOT_SENT == caught.value.fate
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("http://pay.example", "HTTP://pay.example", "http://10.0.0.7", "http://0.0.0.0"),
+        *("http://localhost.example", "http://127.0.0.1.example", "http://[::2]", "http://127.1"),
+    ],
+)
+def test_plain_http_beyond_loopback_is_refused(url: str) -> None:
+    """It would show the payment to everybody on the way."""
+    with pytest.raises(InvalidRequestError, match="plain HTTP"):
+        checked_base_url(url)
+
+
+@pytest.mark.parametrize("password", ["canary", "ca/nary", "ca#nary", "canary:x"])
+def test_a_password_in_an_address_is_not_repeated(password: str) -> None:
+    """Addresses come from the environment, errors go to logs."""
+    with pytest.raises(InvalidRequestError) as caught:
+        checked_base_url(f"https://user:{password}@pay.example")
+
+    assert "nary" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("http://127.0.0.1:8080/api", True),
+        ("http://LOCALHOST/", True),
+        ("http://[::1]:1", True),
+        ("https://openapi.gongmall.com", False),
+        ("http://localhost.example", False),
+        ("http://localhost@evil.example", False),
+        ("http://10.0.0.7", False),
+        ("", False),
+    ],
+)
+def test_loopback_is_told_by_the_host_alone(url: str, *, expected: bool) -> None:
+    """A name that merely begins like it is somebody else's."""
+    assert expected == is_loopback(url)
+
+
+def test_a_request_shows_its_address_only() -> None:
+    """Neither the body nor a query string, which may hold a payToken and the signature."""
+    request = HttpRequest("https://a.example/api?x=canary", b"canary", {"X": "canary"})
+
+    assert "HttpRequest(url='https://a.example/api')" == repr(request)
+
+
+def test_a_response_shows_its_status_only() -> None:
+    """The body may hold a paySign."""
+    assert "HttpResponse(status=200)" == repr(HttpResponse(200, b"canary", {"date": "canary"}))
+
+
+def test_no_timeout_is_endless() -> None:
+    """Above zero and finite, in every phase."""
+    assert (5.0, 10.0, 15.0, 30.0) == attrs.astuple(Timeouts())
+    for name in ("connect", "read", "attempt", "call"):
+        for value in (0, -1, math.inf, math.nan):
+            with pytest.raises(ValueError, match=name):
+                Timeouts(**{name: value})

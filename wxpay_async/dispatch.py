@@ -1,0 +1,417 @@
+"""How a gateway carries operations out: together, over the retrying transport, to a known end."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar
+
+import attrs
+from attrs import define, field
+
+from wxpay_async.errors import (
+    Fate,
+    InDoubtError,
+    InvalidRequestError,
+    MalformedResponseError,
+    WxPayError,
+)
+from wxpay_async.execution import Execution, Wiring
+from wxpay_async.flights import Flights, conflict
+from wxpay_async.idempotency.store import Entry
+from wxpay_async.limits.limiter import Lane
+from wxpay_async.policy.resolving import Finding
+from wxpay_async.policy.retry import RetryBudget, RetryPolicy
+from wxpay_async.policy.states import FINAL, State
+from wxpay_async.protocol.builder import OPERATIONS, PAY, QUERY, Operation, query_parameters
+from wxpay_async.protocol.codec import biz_content, strict_json, wire_fields
+from wxpay_async.protocol.identity import Fingerprint, derive_request_id, fingerprint
+from wxpay_async.protocol.requests import InstantTrade, MiniProgramPay, Refund, Request, TradeQuery
+from wxpay_async.protocol.results import PayResult, RefundResult, TradeResult, TradeStatus
+from wxpay_async.protocol.wire import Timeouts, Transport
+from wxpay_async.resolution import Resolver
+from wxpay_async.stream import Outcome
+from wxpay_async.telemetry import Event, EventKind
+from wxpay_async.transports.retrying import RetryingTransport
+
+T = TypeVar("T")
+
+RECOVER_EVERY: Final = 30.0
+"""Seconds between two looks for operations that a crash or a lost answer left open."""
+
+_LOG: Final = logging.getLogger("wxpay_async")
+_ONE_ATTEMPT: Final = RetryPolicy(attempts=1)
+_SWEPT_AT_ONCE: Final = 100
+_RESULTS: Final[Mapping[str, type]] = {
+    "pay": PayResult,
+    "trade": TradeResult,
+    "refund": RefundResult,
+}
+
+
+@define(eq=False, kw_only=True)
+class Dispatcher:
+    """Carries out the operations of one appKey, in whatever event loop is running.
+
+    Attributes:
+        app_key: whose operations.
+        wiring: what they share.
+        make_transport: makes the transport when the first request needs it.
+        retry: how often to try again.
+        timeouts: how long each phase may take.
+        max_in_flight: HTTP requests at once.
+        refunds_queryable: see `Resolver`.
+    """
+
+    app_key: str
+    wiring: Wiring
+    make_transport: Callable[[], Transport]
+    retry: RetryPolicy
+    timeouts: Timeouts
+    max_in_flight: int
+    refunds_queryable: bool
+    _transport: Transport | None = field(default=None, init=False)
+    _budget: RetryBudget = field(factory=RetryBudget, init=False)
+    _flights: Flights = field(factory=Flights, init=False)
+    _loop: asyncio.AbstractEventLoop | None = field(default=None, init=False)
+    _recovery: asyncio.Task[None] | None = field(default=None, init=False)
+
+    # What carries a requestId
+
+    async def once(
+        self,
+        request: Request,
+        result_type: type[T],
+        *,
+        timeout: float | None,
+        lane: Lane = Lane.PEOPLE,
+    ) -> T:
+        """Execute the request, together with whoever asks for the same."""
+        self._enter_loop()
+        operation = OPERATIONS[type(request)]
+        fields = {**wire_fields(request), "outTradeNo": _order(request)}
+        meaning = fingerprint(operation.name, fields)
+        began = self.wiring.clock.monotonic()
+        wait = self._call_time(timeout)
+        try:
+            result, shared = await self._flights.join(
+                request.request_id,
+                meaning,
+                lambda: self._fly(request, meaning, result_type, deadline=began + wait, lane=lane),
+                timeout=wait,
+            )
+        except WxPayError as error:
+            self._explain(error, request.request_id)
+            self._tell(operation, request.request_id, began, error=error)
+            raise
+        if shared:
+            result = attrs.evolve(result, replayed=True)
+        self._tell(operation, request.request_id, began, result=result)
+        return result  # type: ignore[no-any-return] # flights carry results of every type
+
+    async def _fly(
+        self,
+        request: Request,
+        meaning: Fingerprint,
+        result_type: type[T],
+        *,
+        deadline: float,
+        lane: Lane,
+    ) -> T:
+        content = biz_content(request)
+        execution = Execution(
+            wiring=self.wiring,
+            operation=OPERATIONS[type(request)],
+            params={"bizContent": content.decode()},
+            result_type=result_type,
+            check=functools.partial(_check_echo, request),
+            lane=lane,
+            deadline=deadline,
+        )
+        entry = await self._reserved(request, meaning, content)
+        if entry.state in FINAL or entry.state is State.PENDING:
+            return execution.replayed(entry)
+        execution.entry = entry
+        return await self._delivering(self.retry).deliver(
+            execution.prepare,
+            read=execution.read,
+            settle=execution.settle,
+            inquire=lambda: self._inquire(execution),
+            deadline=deadline,
+            in_doubt=entry.in_doubt,
+        )
+
+    async def _reserved(self, request: Request, meaning: Fingerprint, content: bytes) -> Entry:
+        now = self.wiring.clock.time()
+        fresh = Entry(
+            app_key=self.app_key,
+            request_id=request.request_id,
+            operation=OPERATIONS[type(request)].name,
+            fingerprint=meaning,
+            out_trade_no=_order(request),
+            content=content,
+            created_at=now,
+            updated_at=now,
+        )
+        entry = await self.wiring.store.reserve(fresh)
+        if entry.fingerprint != meaning:
+            raise conflict(entry.fingerprint.differences(meaning))
+        return entry
+
+    async def _inquire(self, execution: Execution[T]) -> T | None:
+        """Ask what became of an attempt in doubt, before it is sent again or given up."""
+        left = execution.deadline - self.wiring.clock.monotonic()
+        entry = execution.entry
+        if entry is None or entry.out_trade_no is None or left < self.retry.min_left:
+            return None
+        entry, _ = await self._resolver().look(entry, left)
+        execution.entry = entry
+        settled = entry.state in FINAL or entry.state is State.PENDING
+        return execution.replayed(entry) if settled else None
+
+    # What only reads
+
+    async def ask(
+        self,
+        operation: Operation,
+        params: Mapping[str, str],
+        result_type: type[T],
+        *,
+        timeout: float | None = None,
+        lane: Lane = Lane.PEOPLE,
+        retry: RetryPolicy | None = None,
+    ) -> T:
+        """Execute what needs no requestId and no store."""
+        self._enter_loop()
+        began = self.wiring.clock.monotonic()
+        execution = Execution(
+            wiring=self.wiring,
+            operation=operation,
+            params=params,
+            result_type=result_type,
+            lane=lane,
+            deadline=began + self._call_time(timeout),
+        )
+        try:
+            result = await self._delivering(retry or self.retry).deliver(
+                execution.prepare,
+                read=execution.read,
+                settle=execution.settle,
+                deadline=execution.deadline,
+            )
+        except WxPayError as error:
+            self._tell(operation, None, began, error=error)
+            raise
+        self._tell(operation, None, began, result=result)
+        return result
+
+    async def _ask_for_order(self, out_trade_no: str, timeout: float) -> TradeStatus:
+        query = query_parameters(TradeQuery(out_trade_no=out_trade_no))
+        return await self.ask(
+            QUERY, query, TradeStatus, timeout=timeout, lane=Lane.RESOLVING, retry=_ONE_ATTEMPT
+        )
+
+    # Doubt
+
+    async def resolve(self, request_id: str, *, reissue: bool = False) -> Outcome[str, Any]:
+        """Find out what became of an operation; see `PayGateway.resolve`."""
+        self._enter_loop()
+        entry = await self.wiring.store.load((self.app_key, request_id))
+        if entry is None:
+            raise InvalidRequestError(
+                "unknown to the store", field="requestId", allowed="one that was sent through it"
+            )
+        entry, finding = await self._resolver().look(entry, self.timeouts.call)
+        unpaid = finding is Finding.UNPAID or entry.state is State.NOT_EXECUTED
+        if reissue and unpaid and entry.operation == PAY.name and entry.content:
+            return await self._reissued(entry, entry.content)
+        return self._outcome(entry)
+
+    async def _reissued(self, entry: Entry, content: bytes) -> Outcome[str, Any]:
+        """Issue a new prepay for an order that nobody has paid: nothing is charged by it."""
+        request = _next_generation(self.app_key, entry, content)
+        try:
+            result = await self.once(request, PayResult, timeout=None)
+        except WxPayError as error:
+            return Outcome[str, Any].failed(entry.request_id, error)
+        return Outcome[str, Any].ok(entry.request_id, result)
+
+    def _outcome(self, entry: Entry) -> Outcome[str, Any]:
+        try:
+            if entry.state not in FINAL and entry.state is not State.PENDING:
+                raise InDoubtError(f"the operation is {entry.state}: not known yet")
+            return Outcome[str, Any].ok(entry.request_id, self._replayed(entry))
+        except WxPayError as error:
+            self._explain(error, entry.request_id)
+            return Outcome[str, Any].failed(entry.request_id, error)
+
+    def _replayed(self, entry: Entry) -> object:
+        operations = {operation.name: operation for operation in OPERATIONS.values()}
+        execution: Execution[object] = Execution(
+            wiring=self.wiring,
+            operation=operations[entry.operation],
+            params={},
+            result_type=_RESULTS[entry.operation],
+            deadline=0.0,
+        )
+        return execution.replayed(entry)
+
+    async def recover(self) -> int:
+        """Look after everything that is open and due; return how many operations were settled."""
+        self._enter_loop()
+        settled = 0
+        while True:
+            due = await self.wiring.store.sweep(
+                self.app_key, self.wiring.clock.time(), limit=_SWEPT_AT_ONCE
+            )
+            looks = (self._resolver().look(entry, self.timeouts.call) for entry in due)
+            for entry, _ in await asyncio.gather(*looks):
+                settled += entry.state in FINAL
+            if len(due) < _SWEPT_AT_ONCE:
+                return settled
+
+    async def _recover_for_ever(self) -> None:
+        while True:
+            try:
+                await self.recover()
+            except WxPayError as error:  # the store is down; the next look may find it up
+                _LOG.warning("recovery could not look: %s", error.reason)
+            await asyncio.sleep(RECOVER_EVERY)
+
+    # Life
+
+    def open(self) -> None:
+        """Start to recover in the background."""
+        self._enter_loop()
+        if self._recovery is None or self._recovery.done():
+            self._recovery = asyncio.ensure_future(self._recover_for_ever())
+
+    async def aclose(self) -> None:
+        """Cancel what is under way, record where it stands, and release every connection."""
+        self._enter_loop()
+        recovery, self._recovery = self._recovery, None
+        if recovery is not None:
+            recovery.cancel()
+            await asyncio.wait([recovery])
+        await self._flights.aclose()
+        if self._transport is not None:
+            await self._transport.aclose()
+        await self.wiring.limiter.aclose()
+        await self.wiring.store.aclose()
+
+    def _enter_loop(self) -> None:
+        """Start afresh in a new event loop: what waited in the old one is gone with it."""
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._loop = loop
+            self._flights = Flights()
+            self._recovery = None
+            self.wiring.connections = asyncio.Semaphore(self.max_in_flight)
+
+    def _delivering(self, retry: RetryPolicy) -> RetryingTransport:
+        if self._transport is None:
+            self._transport = self.make_transport()
+        return RetryingTransport(
+            self._transport,
+            policy=retry,
+            budget=self._budget,
+            timeouts=self.timeouts,
+            clock=self.wiring.clock,
+        )
+
+    def _resolver(self) -> Resolver:
+        return Resolver(
+            store=self.wiring.store,
+            clock=self.wiring.clock,
+            ask=self._ask_for_order,
+            refunds_queryable=self.refunds_queryable,
+        )
+
+    def _call_time(self, timeout: float | None) -> float:
+        if timeout is None:
+            return self.timeouts.call
+        if timeout < self.retry.min_left:
+            raise InvalidRequestError(
+                f"{timeout} s",
+                field="timeout",
+                allowed=f"at least {self.retry.min_left} s, which one attempt may need",
+            )
+        return timeout
+
+    def _explain(self, error: WxPayError, request_id: str) -> None:
+        error.request_id = request_id
+        if isinstance(error, InDoubtError) and error.fate is Fate.IN_DOUBT:
+            error.resolver = functools.partial(self.resolve, request_id)
+
+    def _tell(
+        self,
+        operation: Operation,
+        request_id: str | None,
+        began: float,
+        *,
+        error: WxPayError | None = None,
+        result: Any = None,  # noqa: ANN401 - any of the results
+    ) -> None:
+        if not self.wiring.hooks:
+            return
+        told = error or result
+        self.wiring.tell(
+            Event(
+                kind=EventKind.OUTCOME,
+                operation=operation.name,
+                request_id=request_id,
+                attempt=told.attempts,
+                fate=error.fate if error else "ok",
+                code=error.code if error else None,
+                seconds=self.wiring.clock.monotonic() - began,
+                replayed=told.replayed,
+            )
+        )
+
+
+def _order(request: Request) -> str | None:
+    """Return the order number that a query can ask for when the answer gets lost."""
+    if isinstance(request, InstantTrade):
+        return request.trade_info[0].out_trade_no
+    return request.out_trade_no
+
+
+def _next_generation(app_key: str, entry: Entry, content: bytes) -> MiniProgramPay:
+    known = dict(strict_json(content))
+    known.pop("requestId")
+    return MiniProgramPay(
+        request_id=derive_request_id(app_key, PAY.name, entry.request_id, generation=1),
+        pay_token=known.pop("payToken"),
+        terminal_payer_id=known.pop("terminalPayerId"),
+        app_id=known.pop("appId", None),
+        target_organization=known.pop("targetOrganization"),
+        out_trade_no=entry.out_trade_no,
+        extra=known,
+    )
+
+
+def _check_echo(request: Request, result: Any) -> None:  # noqa: ANN401 - the request's result
+    """Withhold an answer that belongs to another request."""
+    _same("requestId", request.request_id, result.request_id)
+    if isinstance(request, MiniProgramPay):
+        _same("appId", request.app_id, result.app_id)
+    elif isinstance(request, Refund):
+        _same("outTradeNo", request.out_trade_no, result.out_trade_no)
+    else:
+        numbers = {item.out_trade_no for item in request.trade_info}
+        for row in result.trade_res_list:
+            if row.out_trade_no not in numbers:
+                raise _withheld("outTradeNo")
+
+
+def _same(name: str, sent: str | None, echoed: str | None) -> None:
+    if sent is not None and echoed is not None and sent != echoed:
+        raise _withheld(name)
+
+
+def _withheld(name: str) -> MalformedResponseError:
+    return MalformedResponseError(
+        f"the answer's {name} is not the request's: it is withheld", retryable=False
+    )

@@ -1,0 +1,62 @@
+"""What `PayGateway.from_env` reads, and how each address picks its part."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from wxpay_async.errors import InvalidRequestError
+from wxpay_async.protocol.signing import Md5Signer, RsaSigner, Signer
+from wxpay_async.protocol.wire import PRODUCTION, Transport
+
+
+def app_key_from(env: Mapping[str, str]) -> str:
+    """Return `WXPAY_APP_KEY`."""
+    app_key = env.get("WXPAY_APP_KEY", "")
+    if not app_key:
+        raise InvalidRequestError("not set", field="WXPAY_APP_KEY", allowed="the appKey")
+    return app_key
+
+
+def signer_from(env: Mapping[str, str]) -> Signer:
+    """Return the signer of the one scheme that is set.
+
+    Raises:
+        InvalidRequestError: neither scheme is set, or both.
+        InvalidKeyError: the key file cannot be used.
+    """
+    secret, key_file = env.get("WXPAY_APP_SECRET"), env.get("WXPAY_PRIVATE_KEY_FILE")
+    if bool(secret) == bool(key_file):
+        raise InvalidRequestError(
+            "both set" if secret else "not set",
+            field="WXPAY_APP_SECRET",
+            allowed="WXPAY_APP_SECRET (MD5) or WXPAY_PRIVATE_KEY_FILE (RSA), one of the two",
+        )
+    if key_file:
+        return RsaSigner.from_file(key_file, env.get("WXPAY_PRIVATE_KEY_PASSPHRASE") or None)
+    return Md5Signer(secret or "")
+
+
+def parts_from(env: Mapping[str, str], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the constructor's keyword arguments; what is given wins over the environment."""
+    parts: dict[str, Any] = {"base_url": env.get("WXPAY_BASE_URL") or PRODUCTION}
+    if env.get("WXPAY_PROXY") and given.get("transport") is None:
+        parts["transport"] = default_transport(proxy=env["WXPAY_PROXY"])
+    if env.get("WXPAY_STORE_URL") and given.get("store") is None:
+        from wxpay_async.idempotency.connect import (  # noqa: PLC0415 - only who sets it needs it
+            store_from_url,
+        )
+
+        parts["store"] = store_from_url(env["WXPAY_STORE_URL"])
+    if env.get("WXPAY_QUOTA_URL") and given.get("limiter") is None:
+        from wxpay_async.limits.redis import RedisLimiter  # noqa: PLC0415 - an extra
+
+        parts["limiter"] = RedisLimiter(env["WXPAY_QUOTA_URL"], app_key_from(env))
+    return {**parts, **given}
+
+
+def default_transport(*, proxy: str | None = None, max_connections: int = 64) -> Transport:
+    """Make the aiohttp transport; aiohttp is imported here and not by `import wxpay_async`."""
+    from wxpay_async.transports.aiohttp import AiohttpTransport  # noqa: PLC0415
+
+    return AiohttpTransport(proxy=proxy, max_connections=max_connections)

@@ -1,0 +1,277 @@
+"""A transport over httpx2, or over httpx where only that is installed: the extra `httpx`."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import importlib
+import ssl
+import sys
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from types import ModuleType
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from attrs import define, field, frozen, validators
+
+from wxpay_async.errors import (
+    InDoubtError,
+    InvalidRequestError,
+    MalformedResponseError,
+    NotSentError,
+)
+from wxpay_async.protocol.wire import KEPT_HEADERS, MAX_BODY, HttpRequest, HttpResponse, Timeouts
+
+_LIBRARIES: Final = ("httpx2", "httpx")
+
+
+def _installed() -> ModuleType:
+    for name in _LIBRARIES:
+        try:
+            return importlib.import_module(name)
+        except ImportError:
+            continue
+    raise ImportError("this transport needs httpx2 or httpx: pip install 'wxpay-async[httpx]'")
+
+
+if TYPE_CHECKING:
+    import httpx
+    import httpx2
+
+    Client = httpx.AsyncClient | httpx2.AsyncClient
+    Response = httpx.Response | httpx2.Response
+else:
+    httpx = _installed()
+
+KEEP_ALIVE: Final = 15.0
+"""Seconds; below any server's, so that a connection is rarely found dead when it is used again."""
+
+
+@frozen
+class _Dialect:
+    """The error classes of httpx2 or of httpx: the same names, but not the same classes."""
+
+    failures: tuple[type[Exception], ...]
+    before_sending: tuple[type[Exception], ...]
+    hopeless: tuple[type[Exception], ...]
+
+    @classmethod
+    def of(cls, library: ModuleType) -> _Dialect:
+        hopeless = (library.InvalidURL, library.UnsupportedProtocol)
+        connecting = (
+            library.ConnectError,
+            library.ConnectTimeout,
+            library.PoolTimeout,
+            library.ProxyError,
+        )
+        # ValueError: a header or host name that cannot be written; RuntimeError: a closed client.
+        return cls(
+            failures=(library.HTTPError, library.InvalidURL, OSError, RuntimeError, ValueError),
+            before_sending=(*connecting, *hopeless),
+            hopeless=(*hopeless, library.LocalProtocolError, RuntimeError, ValueError),
+        )
+
+
+def _library_of(client: Client | None) -> ModuleType:
+    """Return whose client it is: a user may hold one of httpx while httpx2 is installed too."""
+    if client is None:
+        return httpx
+    for kind in type(client).__mro__:
+        name = kind.__module__.partition(".")[0]
+        if name in _LIBRARIES:
+            return sys.modules[name]
+    raise InvalidRequestError("no client of httpx", field="client", allowed="an AsyncClient")
+
+
+@define(eq=False)
+class _Phase:
+    """How far one request got; None until the client reports anything."""
+
+    headers_sent: bool | None
+
+    async def note(self, event: str, info: Mapping[str, object]) -> None:
+        """Take note of what httpcore reports, just before it does it."""
+        if event.endswith(".send_request_headers.started"):
+            # Through a tunnel, the CONNECT to the proxy is reported like a request.
+            self.headers_sent = getattr(info["request"], "method", b"") != b"CONNECT"
+        elif self.headers_sent is None:
+            self.headers_sent = False
+
+
+def _checked_proxy(proxy: str | None) -> str | None:
+    if proxy is None:
+        return None
+    try:
+        parts = urlsplit(proxy)
+        valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid:  # the address is not repeated: it may hold a password
+        raise InvalidRequestError("no HTTP proxy", field="proxy", allowed="http://host:port")
+    return proxy
+
+
+@define(eq=False, kw_only=True)
+class HttpxTransport:
+    """Sends over one pool of connections, which belongs to the running event loop.
+
+    Making one is pure: the pool opens with the first request, closes with the loop or by
+    `aclose`, and opens anew in the next loop.
+
+    Args:
+        client: use this `AsyncClient`, of httpx2 or httpx, and never close it. Its own settings
+            apply for cookies, proxies and certificates.
+        proxy: `http://host:port` of a proxy with a fixed address; the environment is not read.
+        ca_file: PEM certificates to trust beside the system's.
+        max_connections: connections at once.
+
+    Raises:
+        InvalidRequestError: the proxy is none, or `client` comes with `proxy` or `ca_file`.
+    """
+
+    client: Client | None = None
+    proxy: str | None = field(default=None, converter=_checked_proxy, repr=False)
+    ca_file: str | None = None
+    max_connections: int = field(default=64, validator=validators.ge(1))
+    _dialect: _Dialect = field(init=False, repr=False)
+    _loop: asyncio.AbstractEventLoop | None = field(default=None, init=False, repr=False)
+    _pool: AsyncGenerator[Client] | None = field(default=None, init=False, repr=False)
+    _own: Client | None = field(default=None, init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        if self.client is not None and (self.proxy or self.ca_file):
+            raise InvalidRequestError(
+                "the client that was handed in brings its own", field="proxy, ca_file"
+            )
+        self._dialect = _Dialect.of(_library_of(self.client))
+
+    async def send(self, request: HttpRequest, *, timeout: Timeouts) -> HttpResponse:
+        """Post the request once; see `Transport.send` for the contract."""
+        phase = _Phase(headers_sent=False if self.client is None else None)
+        try:
+            client = await self._client()
+            async with asyncio.timeout(timeout.attempt):
+                return await self._post(client, request, timeout, phase)
+        except self._dialect.failures as error:
+            # Without its cause: the texts below may repeat the address, whose query may be signed.
+            raise _meaning(error, self._dialect, sent=phase.headers_sent) from None
+
+    async def _post(
+        self,
+        client: Client,
+        request: HttpRequest,
+        timeout: Timeouts,
+        phase: _Phase,
+    ) -> HttpResponse:
+        async with client.stream(
+            "POST",
+            request.url,
+            content=request.body,
+            headers={"Accept-Encoding": "identity", **request.headers},
+            timeout=(timeout.connect, timeout.read, timeout.read, timeout.attempt),
+            follow_redirects=False,
+            extensions={"trace": phase.note},
+        ) as response:
+            found = ((name, response.headers.get(name, "")) for name in KEPT_HEADERS)
+            kept = {name: value for name, value in found if value and value.isascii()}
+            return HttpResponse(response.status_code, await _read(response), kept)
+
+    async def _client(self) -> Client:
+        if self.client is not None:
+            if self.client.is_closed:
+                raise NotSentError("the client that was handed in is closed", retryable=False)
+            return self.client
+        loop = asyncio.get_running_loop()
+        if self._own is None or self._loop is not loop or self._own.is_closed:
+            self._loop = loop
+            # A generator, because the loop closes those that are open when it shuts down: a
+            # gateway that nobody closes then still leaves no connection behind.
+            self._pool = self._lifetime()
+            self._own = await anext(self._pool)
+        return self._own
+
+    async def _lifetime(self) -> AsyncGenerator[Client]:
+        context = self._ssl_context()
+        client = httpx.AsyncClient(
+            verify=context,
+            proxy=self._proxy(context),
+            limits=httpx.Limits(max_connections=self.max_connections, keepalive_expiry=KEEP_ALIVE),
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+            trust_env=False,
+        )
+        try:
+            yield client
+        finally:
+            await client.aclose()
+
+    def _proxy(self, context: ssl.SSLContext) -> httpx.Proxy | None:
+        if self.proxy is None:
+            return None
+        secure = urlsplit(self.proxy).scheme == "https"
+        return httpx.Proxy(self.proxy, ssl_context=context if secure else None)
+
+    def _ssl_context(self) -> ssl.SSLContext:
+        context = ssl.create_default_context()
+        if self.ca_file is not None:
+            try:
+                context.load_verify_locations(cafile=self.ca_file)
+            except OSError as error:  # ssl.SSLError is one
+                raise NotSentError(
+                    f"ca_file: {self.ca_file!r}: {error}", retryable=False
+                ) from error
+        return context
+
+    async def aclose(self) -> None:
+        """Close the own pool of this loop; a client that was handed in stays open."""
+        pool, self._pool, self._own = self._pool, None, None
+        if pool is not None and self._loop is asyncio.get_running_loop():
+            await pool.aclose()
+
+
+async def _read(response: Response) -> bytes:
+    """Read at most `MAX_BODY` bytes; what is left unread closes with the connection."""
+    body = bytearray()
+    if int(response.headers.get("content-length", 0)) <= MAX_BODY:
+        async for chunk in response.aiter_raw():
+            body += chunk
+            if len(body) > MAX_BODY:
+                break
+        else:
+            return bytes(body)
+    raise MalformedResponseError(
+        f"HTTP {response.status_code} with a body of over {MAX_BODY} bytes"
+    )
+
+
+def _meaning(
+    error: Exception, dialect: _Dialect, *, sent: bool | None
+) -> NotSentError | InDoubtError:
+    """Say what a failure means: by the phase, or by the error's class where no phase is known."""
+    if sent is None:
+        sent = not isinstance(error, dialect.before_sending)
+    causes = list(_causes(error))
+    reason = f"httpx: {type(error).__name__}{_detail(causes)}"
+    if sent:
+        return InDoubtError(reason)
+    hopeless = any(isinstance(cause, ssl.SSLError) for cause in causes)
+    return NotSentError(reason, retryable=not (hopeless or isinstance(error, dialect.hopeless)))
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def _detail(causes: list[BaseException]) -> str:
+    """Return what the system or OpenSSL says, never the driver's text, which holds the address."""
+    for cause in causes:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f" ({cause.verify_message})"
+        if isinstance(cause, ssl.SSLError):
+            return f" ({cause.reason})" if cause.reason else ""
+        name = errno.errorcode.get(cause.errno or 0) if isinstance(cause, OSError) else None
+        if name:
+            return f" ({name})"
+    return ""
