@@ -7,6 +7,7 @@ known about the money, see `EXIT_CODES`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import inspect
 import io
@@ -15,7 +16,7 @@ import os
 import shlex
 import sys
 import warnings
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from importlib.metadata import version
@@ -124,6 +125,18 @@ def _tell(label: str, text: str, *, colour: str) -> None:
     typer.echo(f"{typer.style(label, fg=colour, bold=True)} {text}", err=True)
 
 
+@contextlib.contextmanager
+def _warnings_on_one_line() -> Generator[None]:
+    """Tell warnings without the line of code that Python adds."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            yield
+        finally:
+            for warning in caught:
+                _tell("warning:", _flat(str(warning.message)), colour="yellow")
+
+
 def _flat(text: str) -> str:
     return " ".join(text.split())
 
@@ -177,15 +190,14 @@ class Setup:
         """Make the gateway that the options and the environment describe.
 
         Raises:
-            InvalidRequestError: a setting is missing or cannot be used.
+            InvalidRequestError: a setting is missing, cannot be used or needs an extra.
             InvalidKeyError: a file cannot be used.
         """
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            gateway = PayGateway.from_env(self._environ())
-        for warning in caught:
-            _tell("warning:", _flat(str(warning.message)), colour="yellow")
-        return gateway
+        with _warnings_on_one_line():
+            try:
+                return PayGateway.from_env(self._environ())
+            except ImportError as error:  # a setting that needs an extra; the text names it
+                raise InvalidRequestError(str(error)) from error
 
     def _environ(self) -> dict[str, str]:
         environ = dict(os.environ)
@@ -241,7 +253,7 @@ def _client(command: Callable[..., None]) -> Callable[..., None]:
     run.__name__, run.__doc__ = command.__name__, command.__doc__
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *shared)}
     run.__dict__["__signature__"] = inspect.Signature([*own, *shared])
-    app.command()(run)
+    app.command(epilog=EXIT_CODES)(run)
     return command
 
 
@@ -446,7 +458,8 @@ def sandbox(
             )
         _tell("warning:", "other machines can reach this sandbox", colour="yellow")
     rsa = scheme is Scheme.RSA
-    public_key = merchant_key(key_file, os.environ.get(_PASSPHRASE)) if rsa else None
+    with _warnings_on_one_line():
+        public_key = merchant_key(key_file, os.environ.get(_PASSPHRASE)) if rsa else None
     platform = Sandbox(host=host, port=port, merchant_public_key=public_key, quota=quota or None)
 
     def announce() -> None:

@@ -20,7 +20,7 @@ from wxpay_async.errors import (
 from wxpay_async.execution import Wiring
 from wxpay_async.idempotency.sealed import SEAL_KEY_BYTES, STORE_CONTEXT, SealedStore
 from wxpay_async.idempotency.store import IdempotencyStore, MemoryStore
-from wxpay_async.limits.limiter import Limiter
+from wxpay_async.limits.limiter import Limiter, Slowed
 from wxpay_async.limits.local import LocalLimiter
 from wxpay_async.policy.retry import RetryPolicy
 from wxpay_async.protocol.builder import MERCHANTS, QUERY, RequestBuilder, query_parameters
@@ -38,7 +38,7 @@ from wxpay_async.protocol.results import (
 from wxpay_async.protocol.signing import KeySource, Signer
 from wxpay_async.protocol.wire import PRODUCTION, Timeouts, Transport
 from wxpay_async.stream import Outcome, stream
-from wxpay_async.telemetry import Hook
+from wxpay_async.telemetry import Event, EventKind, Hook
 
 R = TypeVar("R", bound=Request)
 
@@ -103,7 +103,7 @@ class PayGateway:
                 builder=RequestBuilder(app_key, signer.sign_type, base_url),
                 signer=signer,
                 store=_sealed(store or MemoryStore(), signer, seal_key),
-                limiter=limiter or LocalLimiter(),
+                limiter=limiter or LocalLimiter(on_slowed=self._slowed_down),
                 clock=self._clock,
                 time=PlatformTime(self._clock),
                 hooks=tuple(hooks),
@@ -136,6 +136,10 @@ class PayGateway:
         env = os.environ if environ is None else environ
         app_key, signer = settings.app_key_from(env), settings.signer_from(env)
         return cls(app_key, signer, **settings.parts_from(env, given))
+
+    def _slowed_down(self, slowed: Slowed) -> None:
+        del slowed
+        self._dispatcher.wiring.tell(Event(kind=EventKind.SLOWED_DOWN, operation=""))
 
     async def __aenter__(self) -> Self:
         """Start to look after open operations; connections open with the first request."""

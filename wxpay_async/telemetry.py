@@ -9,11 +9,12 @@ from attrs import frozen
 
 
 class EventKind(enum.StrEnum):
-    """The four things that a hook hears of."""
+    """What a hook hears of."""
 
     ATTEMPT_STARTED = "attempt_started"
     ATTEMPT_ENDED = "attempt_ended"
     WAITED_FOR_QUOTA = "waited_for_quota"
+    SLOWED_DOWN = "slowed_down"
     OUTCOME = "outcome"
 
 
@@ -23,7 +24,8 @@ class Event:
 
     Attributes:
         kind: what happened.
-        operation: pay, trade, query, refund or merchants.
+        operation: pay, trade, query, refund or merchants; empty where no single one is meant
+            (`SLOWED_DOWN`: somebody else uses the appKey's quota).
         request_id: the idempotency key, where there is one.
         attempt: the number of the attempt, from 1.
         fate: `ok`, or the `Fate` of the error; empty while it is open.

@@ -82,7 +82,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 def run_virtual(main: Coroutine[object, object, T]) -> T:
     """Run a coroutine on a virtual clock that starts at 0."""
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+    with asyncio.Runner(debug=False, loop_factory=VirtualLoop) as runner:
         return runner.run(main)
 
 
@@ -402,13 +402,10 @@ async def run_real(options: argparse.Namespace) -> Figures:
             worker.kill()
             worker.join()
     await _clean_up(options.redis, app_key)
-    return _real_figures(server.arrivals, options.seconds)
-
-
-def _real_figures(arrivals: list[float], seconds: float) -> Figures:
-    counted = [moment for moment in arrivals if moment < arrivals[0] + seconds]
+    end = server.arrivals[0] + options.seconds
+    counted = [moment for moment in server.arrivals if moment < end]
     most = peak([(moment, moment) for moment in counted])
-    use = len(counted) / (LIMIT * seconds / 60.0)
+    use = len(counted) / (LIMIT * options.seconds / 60.0)
     return Figures(peak=most, random_peak=most, use=use, calls=len(counted))
 
 

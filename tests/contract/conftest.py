@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import gzip
 import importlib.util
 import os
@@ -326,7 +327,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 @pytest.fixture
 async def broken_tls() -> AsyncIterator[Callable[[str], Awaitable[int]]]:
-    """Open ports that take a TLS hello and then hang, disconnect or reset."""
+    """Open ports that take a TLS hello and then hang, disconnect, reset or answer in plain."""
     async with contextlib.AsyncExitStack() as stack:
 
         async def start(deed: str) -> int:
@@ -334,6 +335,8 @@ async def broken_tls() -> AsyncIterator[Callable[[str], Awaitable[int]]]:
                 peer = Peer(reader, writer)
                 with contextlib.suppress(ConnectionError):
                     await reader.read(1)
+                    if deed == "plain":
+                        await peer.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
                     if deed == "hang":
                         await peer.gone()
                     if deed == "reset":
@@ -462,6 +465,7 @@ async def transport(make: Make, listen: Listen) -> AsyncIterator[Transport]:
     async with asyncio.timeout(PATIENCE):  # the server's tasks end with their connections
         while asyncio.all_tasks() - before - {asyncio.current_task()}:
             await asyncio.sleep(0.001)
+    gc.collect()  # what was left open complains now, in the test that left it
 
 
 @pytest.fixture

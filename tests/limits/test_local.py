@@ -206,6 +206,29 @@ class TestOrder:
 
         run_virtual(main())
 
+    def test_newcomer_does_not_pass_those_whose_timer_is_late(
+        self, run_virtual: RunVirtual
+    ) -> None:
+        """A slot that came free a moment ago belongs to the first waiter, woken or not."""
+        now = 0.0
+
+        async def main() -> None:
+            nonlocal now
+            limiter = make(1, clock=lambda: now)
+            await answer(await take(limiter, 1))
+            queue = Queue(limiter)
+            await queue.join("first")
+            now = 61.0
+            newcomer = await queue.join("newcomer")
+            await queue.tasks[0]
+
+            assert ["first"] == queue.order
+            assert not newcomer.done()
+            now = 200.0
+            await asyncio.gather(*queue.tasks)
+
+        run_virtual(main())
+
     def test_people_then_doubts_then_batches(self, run_virtual: RunVirtual) -> None:
         """A slot goes to the most urgent lane, in whatever order they came."""
 
@@ -289,6 +312,7 @@ class TestCancellation:
             await second
 
             assert ["second"] == queue.order
+            assert [0.0] == queue.times, "not when the lease of a lost slot is over"
             assert first.cancelled()
 
         run_virtual(main())

@@ -187,6 +187,18 @@ class TestWaiting:
         await set_clock(61.25)
         assert 1 == len(await take(batch, 1, Lane.BATCH))
 
+    @pytest.mark.usefixtures("set_clock")
+    async def test_note_of_who_was_served_is_void(self, make: Make) -> None:
+        """A batch goes as soon as nobody waits any more."""
+        web, batch = make(2), make(2)
+        first, second = await take(web, 2)
+        assert [] == await take(web, 1)
+        await first.unsent()
+        assert 1 == len(await take(web, 1))
+        await second.unsent()
+
+        assert 1 == len(await take(batch, 1, Lane.BATCH))
+
     async def test_note_of_who_gave_up_is_void(self, make: Make, set_clock: SetClock) -> None:
         """A batch waits no longer than 50 ms for somebody who may have gone."""
         web, batch = make(1), make(1)

@@ -205,11 +205,10 @@ def test_biz_content_is_one_complete_object(value: str) -> None:
 
 def test_half_of_a_pair_is_refused_without_repeating_the_text() -> None:
     """JSON can smuggle a lone surrogate in; it has no bytes to sign."""
-    with pytest.raises(InvalidRequestError, match="has no UTF-8") as caught:
-        canonical_string({"secret": "tr0ub4dor", "subject": "\ud83d"})
+    with pytest.raises(InvalidRequestError, match="half of a surrogate pair") as caught:
+        canonical_string({"payToken": "tr0ub4dor", "subject": "\ud83d"})
 
-    assert caught.value.__cause__ is None
-    assert caught.value.__suppress_context__
+    assert caught.value.__context__ is None
 
 
 @pytest.mark.parametrize("value", [0, 1.5, None, True, b"a"])

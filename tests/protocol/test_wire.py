@@ -43,7 +43,16 @@ def test_an_origin_is_taken(url: str, expected: str) -> None:
 @pytest.mark.parametrize(
     "url",
     [
-        *("", "pay.example", "//pay.example", "https://", "https:///", "https://:443", "https:x"),
+        *(
+            "",
+            "pay.example",
+            "//pay.example",
+            "//https://pay.example",
+            "https://",
+            "https:///",
+            "https://:443",
+            "https:x",
+        ),
         *("ftp://pay.example", "file:///etc/passwd", "ws://127.0.0.1", "unix:///run/x"),
         *("https://u@pay.example", "https://u:p@pay.example", "https://@pay.example"),
         *("https://:@pay.example", "https://pay.example?", "https://pay.example?a", "https://a#"),

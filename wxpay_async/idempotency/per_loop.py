@@ -52,12 +52,16 @@ class Errands:
 
     _running: set[asyncio.Task[Any]] = field(factory=set[asyncio.Task[Any]], init=False)
 
-    async def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Await the work; a cancellation ends only the waiting."""
+    def start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Begin work that nobody has to wait for."""
         task = asyncio.create_task(work)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
-        return await asyncio.shield(task)
+        return task
+
+    async def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Await the work; a cancellation ends only the waiting."""
+        return await asyncio.shield(self.start(work))
 
     async def finished(self) -> None:
         """Wait until nothing runs any more."""

@@ -4,193 +4,219 @@ Every method is one short transaction of its own, which runs to its end even whe
 cancelled meanwhile. What is rolled back because of others (a deadlock, an insertion at the same
 time, a pooled connection that had died) is tried again a few times; every step may be repeated.
 
-SQLite writes through to the disk on every commit, and a process has one connection that writes. So
-the changes that many tasks want while one commit is under way are put into the next one together:
-nobody is told of a change before its commit, and a commit is paid for once.
+With SQLite a process has one connection, and the commits of concurrent tasks are grouped.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib.util
 from collections.abc import AsyncGenerator, Callable, Iterator
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from attrs import define, field
 
-from wxpay_async.errors import InDoubtError, InvalidRequestError, NotSentError
+from wxpay_async.errors import InDoubtError, NotSentError
+from wxpay_async.idempotency import sql_engines  # first: it says what to install
 from wxpay_async.idempotency.per_loop import Errands, PerLoop
 from wxpay_async.idempotency.store import DAY, LEASE, Entry, Receipt
 
-try:
-    from sqlalchemy import Connection, event
-    from sqlalchemy.engine import URL, make_url
-    from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
-    from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-    from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
-except ImportError as error:  # pragma: no cover - seen by a test in a process of its own
-    raise ImportError(
-        "SqlStore needs SQLAlchemy; install it with: pip install 'wxpay-async[sql]'"
-    ) from error
+# isort: split
+from sqlalchemy import Connection
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError
 
 from wxpay_async.idempotency import sql_tables
-from wxpay_async.idempotency.sql_tables import Change, NewerSchemaError, Settled
+from wxpay_async.idempotency.sql_groups import FAILURES, GroupCommit
+from wxpay_async.idempotency.sql_tables import Change, Key, NewerSchemaError, Settled
 
 T = TypeVar("T")
 
-_DRIVERS: Final = {
-    "sqlite": ("aiosqlite",),
-    "postgresql": ("asyncpg",),
-    "mysql": ("asyncmy", "aiomysql"),
-}
-_EXTRAS: Final = {"sqlite": "sql", "postgresql": "postgres", "mysql": "mysql"}
-_SAME: Final = {"postgres": "postgresql", "mariadb": "mysql"}
-
-# Besides its own errors SQLAlchemy lets through what a driver raises while it connects (OSError)
-# or writes a value that the database has no place for (ValueError, OverflowError).
-_FAILURES: Final = (SQLAlchemyError, NewerSchemaError, OSError, ValueError, OverflowError)
-
 _TRIES: Final = 6
-_PASSING: Final = frozenset({"40001", "40P01", "42P07", 1050, 1061, 1205, 1213})
-"""Serialization, deadlock, lock wait; a table or an index that somebody has just created."""
-
-_GROUP: Final = 256
-"""Changes in one commit of SQLite; bounds how long one holds the lock."""
-
-_MYSQL_SESSION: Final = "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')"
-"""Without it MySQL may cut a value that is too long, and keep the rest."""
-
-
-def _checked_url(address: str) -> URL:
-    try:
-        url = make_url(address)
-    except (ArgumentError, ValueError):
-        raise _no_store_address() from None
-    backend, _, driver = url.drivername.partition("+")
-    backend = _SAME.get(backend, backend)
-    known = _DRIVERS.get(backend, ())
-    if not known or (driver and driver not in known):
-        raise _no_store_address()
-    return url.set(drivername=f"{backend}+{driver or known[0]}")
-
-
-def _no_store_address() -> InvalidRequestError:
-    # The address is not repeated: it may hold a password.
-    drivers = [f"{backend}+{name}" for backend, names in _DRIVERS.items() for name in names]
-    return InvalidRequestError(
-        "no address of a store", field="url", allowed=f"{', '.join(drivers)}, then ://..."
-    )
-
-
-def _shown(url: URL) -> str:
-    bare = URL.create(url.drivername, host=url.host, port=url.port, database=url.database)
-    return repr(str(bare))
-
-
-def _engine(url: URL, *, timeout: float, connections: int) -> AsyncEngine:
-    options: dict[str, Any] = {"hide_parameters": True, "poolclass": AsyncAdaptedQueuePool}
-    match url.get_backend_name():
-        case "sqlite":
-            connections = 1
-            options["connect_args"] = {"timeout": timeout / 2, "isolation_level": None}
-        case "postgresql":
-            options["connect_args"] = {"timeout": timeout}
-        case _:
-            options["isolation_level"] = "READ COMMITTED"  # a key that is absent locks no gap
-            options["connect_args"] = {
-                "connect_timeout": timeout,
-                "charset": "utf8mb4",
-                "init_command": _MYSQL_SESSION,
-            }
-    engine = create_async_engine(url, pool_size=connections, max_overflow=0, **options)
-    if url.get_backend_name() == "sqlite":
-        event.listen(engine.sync_engine, "connect", _write_through)
-        event.listen(engine.sync_engine, "begin", _take_the_lock)
-    return engine
-
-
-def _write_through(connection: Any, _: ConnectionPoolEntry) -> None:  # noqa: ANN401 - a driver's
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode = WAL")
-    cursor.execute("PRAGMA synchronous = FULL")
-    cursor.close()
-
-
-def _take_the_lock(connection: Connection) -> None:
-    # At once: a transaction that reads first cannot become a writer once another one has written.
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
-def _passing(error: DBAPIError) -> bool:
-    """Tell whether the same transaction may well succeed when it is repeated."""
-    if isinstance(error, IntegrityError) or error.connection_invalidated:
-        return True
-    cause = error.orig
-    codes = (getattr(cause, "sqlstate", None), *(cause.args[:1] if cause else ()))
-    return any(code in _PASSING for code in codes)
 
 
 @define(eq=False)
 class _Session:
     """What belongs to one event loop: connections, and the changes that wait for a commit."""
 
-    engine: AsyncEngine
-    timeout: float
-    durable: bool
-    _errands: Errands = field(factory=Errands, init=False)
+    database: sql_engines.Database
+    grouped: bool
+    errands: Errands = field(factory=Errands, init=False)
     _opening: asyncio.Lock = field(factory=asyncio.Lock, init=False)
-    _opened: bool = field(default=False, init=False)
-    _waiting: list[tuple[Change, asyncio.Future[Settled]]] = field(factory=list, init=False)
-    _committing: bool = field(default=False, init=False)
+    _durable: bool | None = field(default=None, init=False)
+    _commits: GroupCommit = field(init=False)
 
-    async def open(self) -> None:
-        """Create the tables, once."""
-        if self._opened:
-            return
-        async with self._opening:
-            if not self._opened:
-                kept = await self.transact(sql_tables.prepare)
-                self.durable, self._opened = self.durable and kept, True
+    def __attrs_post_init__(self) -> None:
+        self._commits = GroupCommit(self.transact, self.errands)
+
+    async def open(self) -> bool:
+        """Create the tables, once; tell whether the server keeps its commits."""
+        if self._durable is None:
+            async with self._opening:
+                if self._durable is None:
+                    self._durable = await self.transact(sql_tables.prepare)
+        return self._durable
+
+    async def settle(self, change: Change) -> Settled:
+        """Apply the change; with SQLite together with those of other tasks."""
+        if self.grouped:
+            return await self._commits.settle(change)
+        [settled] = await self.transact(partial(sql_tables.settle, changes=[change]))
+        return settled
 
     async def transact(self, work: Callable[[Connection], T]) -> T:
         """Do the work in a transaction of its own."""
-        return await self._errands.run(self._persistently(work))
+        return await self.errands.run(self._persistently(work))
 
     async def _persistently(self, work: Callable[[Connection], T]) -> T:
         for _ in range(_TRIES - 1):
             try:
-                return await self._once(work)
+                return await self.database.transact(work)
             except DBAPIError as error:
-                if not _passing(error):
+                if not sql_engines.is_passing(error):
                     raise
-        return await self._once(work)
-
-    async def _once(self, work: Callable[[Connection], T]) -> T:
-        async with self.engine.connect() as connection:
-            try:
-                async with asyncio.timeout(self.timeout):
-                    result = await connection.run_sync(work)
-                    await connection.commit()
-            except TimeoutError:  # what the server does not answer, it would not roll back either
-                await connection.invalidate()
-                raise
-            return result
-
-    async def settle(self, change: Change) -> Settled:
-        """Apply the change; with SQLite together with those of other tasks."""
-        if self.engine.dialect.name != "sqlite":
-            [settled] = await self.transact(partial(sql_tables.settle, changes=[change]))
-            return settled
-        settling = asyncio.get_running_loop().create_future()
-        self._waiting.append((change, settling))
-        if not self._committing:
-            self._committing = True
-            await self._errands.start(self._commit_all())
-        return await settling
+        return await self.database.transact(work)
 
     async def close(self) -> None:
         """Wait for what is under way, then close the connections."""
-        await self._errands.finished()
-        await self.engine.dispose()
+        await self.errands.finished()
+        await self.database.close()
+
+
+@define(eq=False)
+class SqlStore:
+    """Keeps operations in a database that several processes may share.
+
+    Making one does no I/O: the tables (`wxpay_operations`, `wxpay_inbox`, `wxpay_schema`) are
+    created with the first call. It works in one event loop after another.
+
+    Args:
+        url: `sqlite:///file.db`, `postgresql://user:password@host/database` or `mysql://...`; the
+            driver (asyncpg, asyncmy or aiomysql) may be named as well. Its password is never
+            shown.
+        retention: seconds for which a finished operation is remembered; 30 days by default.
+        timeout: seconds for one transaction.
+        connections: to the server at once; SQLite always uses one.
+
+    Raises:
+        InvalidRequestError: the address is none of these.
+        ImportError: the driver is not installed; it names the extra.
+    """
+
+    url: URL = field(converter=sql_engines.checked_url, repr=sql_engines.shown_url)
+    retention: float = field(default=30 * DAY, kw_only=True)
+    timeout: float = field(default=10.0, kw_only=True)
+    connections: int = field(default=10, kw_only=True)
+    _durable: bool = field(default=True, init=False, repr=False)
+    _sessions: PerLoop[_Session] = field(init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._sessions = PerLoop(self._lifetime)
+
+    @property
+    def durable(self) -> bool:
+        """Whether a commit survives a crash.
+
+        True, unless SQLite keeps its data in memory, or the server said at the first call that it
+        does not write its commits through.
+        """
+        return self._durable and not sql_engines.in_memory(self.url)
+
+    async def reserve(self, entry: Entry) -> Entry:
+        """Insert the entry unless its key is taken; return what is there now."""
+        with _mapped(NotSentError, "reserve an operation"):
+            settled = await self._settle(entry.key, lambda found: None if found else entry)
+        return settled.written or settled.found or entry
+
+    async def claim(
+        self, key: tuple[str, str], *, now: float, signed_at: int, lease: float = LEASE
+    ) -> Entry | None:
+        """Take the operation over for one attempt."""
+
+        def decide(found: Entry | None) -> Entry | None:
+            if found is None or not found.claimable(now):
+                return None
+            return found.claimed(now=now, signed_at=signed_at, lease=lease)
+
+        with _mapped(NotSentError, "claim an operation"):
+            return (await self._settle(key, decide)).written
+
+    async def record(self, entry: Entry) -> bool:
+        """Write the entry if its epoch is still the stored one."""
+
+        def decide(found: Entry | None) -> Entry | None:
+            return entry if found is not None and found.epoch == entry.epoch else None
+
+        with _mapped(InDoubtError, "record an outcome"):
+            return (await self._settle(entry.key, decide)).written is not None
+
+    async def load(self, key: tuple[str, str]) -> Entry | None:
+        """Return the entry, None if there is none."""
+        with _mapped(NotSentError, "load an operation"):
+            fetch = partial(sql_tables.fetch, keys=[key], lock=False)
+            return next(iter(await self._transact(fetch)), None)
+
+    async def sweep(self, app_key: str, now: float, *, limit: int = 100) -> list[Entry]:
+        """Tend an appKey's operations; drops at most 1,000 old ones each time."""
+        with _mapped(NotSentError, "sweep"):
+            return await self._transact(
+                lambda connection: sql_tables.sweep(
+                    connection, app_key, now, retention=self.retention, limit=limit
+                )
+            )
+
+    async def receive(self, message: str, *, now: float, lease: float = LEASE) -> Receipt:
+        """Take a callback for handling, unless it is handled already or right now."""
+        with _mapped(NotSentError, "receive a callback"):
+            return await self._transact(
+                partial(sql_tables.receive, message=message, now=now, lease=lease)
+            )
+
+    async def handled(self, message: str, *, now: float) -> None:
+        """Note that the callback's effect has happened."""
+        with _mapped(InDoubtError, "note that a callback is handled"):
+            await self._transact(partial(sql_tables.handled, message=message, now=now))
+
+    async def unhandled(self, message: str) -> None:
+        """Give the callback back."""
+        with _mapped(InDoubtError, "give a callback back"):
+            await self._transact(partial(sql_tables.unhandled, message=message))
+
+    async def aclose(self) -> None:
+        """Close the connections; the next call opens them anew."""
+        await self._sessions.aclose()
+
+    async def _session(self) -> _Session:
+        session = await self._sessions.get()
+        self._durable = await session.open()
+        return session
+
+    async def _settle(self, key: Key, decide: Callable[[Entry | None], Entry | None]) -> Settled:
+        session = await self._session()
+        return await session.settle(Change(key=key, decide=decide))
+
+    async def _transact(self, work: Callable[[Connection], T]) -> T:
+        session = await self._session()
+        return await session.transact(work)
+
+    async def _lifetime(self) -> AsyncGenerator[_Session]:
+        database = sql_engines.database_at(
+            self.url, timeout=self.timeout, connections=self.connections
+        )
+        session = _Session(database, grouped=self.url.get_backend_name() == "sqlite")
+        try:
+            yield session
+        finally:
+            await session.close()
+
+
+@contextlib.contextmanager
+def _mapped(meaning: type[NotSentError | InDoubtError], task: str) -> Iterator[None]:
+    try:
+        yield
+    except NewerSchemaError as error:
+        raise meaning(str(error), retryable=False) from error
+    except FAILURES as error:  # its text stays in the cause: it may name hosts and tables
+        raise meaning(f"the store cannot {task} ({type(error).__name__})") from error
+

@@ -184,13 +184,12 @@ class LocalLimiter:
                 continue
             hold = self._log.take(lane, now)
             if hold is not None:
-                self._forget(queue, waiter)
                 waiter.set_result(hold)
                 return True
         return False
 
     def _first(self, queue: _Queue) -> _Waiter | None:
-        # A caller that was cancelled leaves its queue only when its task runs next.
+        # A caller that was served or cancelled leaves its queue when its task runs: too late here.
         while queue:
             waiter = next(iter(queue))
             if not waiter.done():

@@ -131,9 +131,9 @@ class AiohttpTransport:
 
     async def send(self, request: HttpRequest, *, timeout: Timeouts) -> HttpResponse:
         """Post the request once; see `Transport.send` for the contract."""
-        phase = _Phase()
+        session, phase = await self._session(), _Phase()
         try:
-            return await self._post(await self._session(), request, timeout, phase)
+            return await self._post(session, request, timeout, phase)
         except _FAILURES as error:
             # Without its cause: aiohttp's texts repeat the address, whose query may be signed.
             raise _meaning(error, sent=phase.headers_sent) from None
@@ -152,7 +152,7 @@ class AiohttpTransport:
         phase: _Phase,
     ) -> HttpResponse:
         async with session.post(
-            URL(request.url, encoded=True),
+            _address(request.url),
             data=request.body,
             headers={"Accept-Encoding": "identity", **request.headers},
             allow_redirects=False,
@@ -184,13 +184,18 @@ class AiohttpTransport:
         return self._own
 
     async def _lifetime(self) -> AsyncGenerator[aiohttp.ClientSession]:
-        session = aiohttp.ClientSession(
-            connector=self.connector or self._make_connector(),
-            connector_owner=self.connector is None,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            trace_configs=[_tracer()],
-            trust_env=False,
-        )
+        try:
+            session = aiohttp.ClientSession(
+                connector=self.connector or self._make_connector(),
+                connector_owner=self.connector is None,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trace_configs=[_tracer()],
+                trust_env=False,
+            )
+        except RuntimeError as error:
+            raise NotSentError(
+                f"the connector that was handed in: {error}", retryable=False
+            ) from error
         try:
             yield session
         finally:
@@ -215,6 +220,14 @@ class AiohttpTransport:
         pool, self._pool, self._own = self._pool, None, None
         if pool is not None and self._loop is asyncio.get_running_loop():
             await pool.aclose()
+
+
+def _address(url: str) -> URL:
+    """Return the address as it is: what was signed must not be quoted anew."""
+    try:
+        return URL(url, encoded=True)
+    except ValueError:
+        raise NotSentError("a malformed address", retryable=False) from None
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

@@ -7,10 +7,10 @@ import errno
 import importlib
 import ssl
 import sys
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import ModuleType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import urlsplit
 
 from attrs import define, field, frozen, validators
@@ -84,19 +84,44 @@ def _library_of(client: Client | None) -> ModuleType:
     raise InvalidRequestError("no client of httpx", field="client", allowed="an AsyncClient")
 
 
+class _Stream(Protocol):
+    async def aclose(self) -> None: ...
+
+
 @define(eq=False)
 class _Phase:
-    """How far one request got; None until the client reports anything."""
+    """How far one request got; `headers_sent` is None until the client reports anything.
+
+    httpcore reports each step just before it takes it.
+    """
 
     headers_sent: bool | None
+    tunnel_broke: bool = False
+    _stream: _Stream | None = None
 
-    async def note(self, event: str, info: Mapping[str, object]) -> None:
-        """Take note of what httpcore reports, just before it does it."""
+    async def note(self, event: str, info: Mapping[str, Any]) -> None:
+        """Take note of a step."""
         if event.endswith(".send_request_headers.started"):
             # Through a tunnel, the CONNECT to the proxy is reported like a request.
-            self.headers_sent = getattr(info["request"], "method", b"") != b"CONNECT"
+            self.headers_sent = info["request"].method != b"CONNECT"
         elif self.headers_sent is None:
             self.headers_sent = False
+        if event.endswith(".connect_tcp.complete"):
+            self._stream = info["return_value"]
+        elif event.endswith(".start_tls.failed"):
+            self.tunnel_broke = not event.startswith("connection.")
+            if self._stream is not None:  # httpcore leaves it open when cancelled
+                await self._stream.aclose()
+
+
+@define(eq=False)
+class _Pool:
+    """A client of our own, and the generator that closes it."""
+
+    client: Client
+    lifetime: AsyncGenerator[Client]
+    users: int = 0
+    retired: bool = False
 
 
 def _checked_proxy(proxy: str | None) -> str | None:
@@ -136,8 +161,7 @@ class HttpxTransport:
     max_connections: int = field(default=64, validator=validators.ge(1))
     _dialect: _Dialect = field(init=False, repr=False)
     _loop: asyncio.AbstractEventLoop | None = field(default=None, init=False, repr=False)
-    _pool: AsyncGenerator[Client] | None = field(default=None, init=False, repr=False)
-    _own: Client | None = field(default=None, init=False, repr=False)
+    _pool: _Pool | None = field(default=None, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         if self.client is not None and (self.proxy or self.ca_file):
@@ -148,48 +172,58 @@ class HttpxTransport:
 
     async def send(self, request: HttpRequest, *, timeout: Timeouts) -> HttpResponse:
         """Post the request once; see `Transport.send` for the contract."""
-        phase = _Phase(headers_sent=False if self.client is None else None)
+        _check_address(request.url)
+        if self.client is None:
+            return await self._send_over_own(request, timeout)
+        if self.client.is_closed:
+            raise NotSentError("the client that was handed in is closed", retryable=False)
+        return await self._post(self.client, request, timeout, _Phase(None))
+
+    async def _send_over_own(self, request: HttpRequest, timeout: Timeouts) -> HttpResponse:
+        pool, phase = await self._pool_of_this_loop(), _Phase(headers_sent=False)
+        pool.users += 1
         try:
-            client = await self._client()
-            async with asyncio.timeout(timeout.attempt):
-                return await self._post(client, request, timeout, phase)
+            return await self._post(pool.client, request, timeout, phase)
+        finally:
+            pool.users -= 1
+            if phase.tunnel_broke:
+                # httpcore never gives such a connection's place in its pool back.
+                pool.retired = True
+            if pool.retired and not pool.users:
+                await pool.lifetime.aclose()
+
+    async def _post(
+        self, client: Client, request: HttpRequest, timeout: Timeouts, phase: _Phase
+    ) -> HttpResponse:
+        try:
+            async with (
+                asyncio.timeout(timeout.attempt),
+                client.stream(
+                    "POST",
+                    request.url,
+                    content=request.body,
+                    headers={"Accept-Encoding": "identity", **request.headers},
+                    timeout=(timeout.connect, timeout.read, timeout.read, timeout.attempt),
+                    follow_redirects=False,
+                    extensions={"trace": phase.note},
+                ) as response,
+            ):
+                found = ((name, response.headers.get(name, "")) for name in KEPT_HEADERS)
+                kept = {name: value for name, value in found if value and value.isascii()}
+                return HttpResponse(response.status_code, await _read(response), kept)
         except self._dialect.failures as error:
             # Without its cause: the texts below may repeat the address, whose query may be signed.
             raise _meaning(error, self._dialect, sent=phase.headers_sent) from None
 
-    async def _post(
-        self,
-        client: Client,
-        request: HttpRequest,
-        timeout: Timeouts,
-        phase: _Phase,
-    ) -> HttpResponse:
-        async with client.stream(
-            "POST",
-            request.url,
-            content=request.body,
-            headers={"Accept-Encoding": "identity", **request.headers},
-            timeout=(timeout.connect, timeout.read, timeout.read, timeout.attempt),
-            follow_redirects=False,
-            extensions={"trace": phase.note},
-        ) as response:
-            found = ((name, response.headers.get(name, "")) for name in KEPT_HEADERS)
-            kept = {name: value for name, value in found if value and value.isascii()}
-            return HttpResponse(response.status_code, await _read(response), kept)
-
-    async def _client(self) -> Client:
-        if self.client is not None:
-            if self.client.is_closed:
-                raise NotSentError("the client that was handed in is closed", retryable=False)
-            return self.client
+    async def _pool_of_this_loop(self) -> _Pool:
         loop = asyncio.get_running_loop()
-        if self._own is None or self._loop is not loop or self._own.is_closed:
+        if self._pool is None or self._loop is not loop or self._pool.retired:
             self._loop = loop
             # A generator, because the loop closes those that are open when it shuts down: a
             # gateway that nobody closes then still leaves no connection behind.
-            self._pool = self._lifetime()
-            self._own = await anext(self._pool)
-        return self._own
+            lifetime = self._lifetime()
+            self._pool = _Pool(await anext(lifetime), lifetime)
+        return self._pool
 
     async def _lifetime(self) -> AsyncGenerator[Client]:
         context = self._ssl_context()
@@ -224,9 +258,17 @@ class HttpxTransport:
 
     async def aclose(self) -> None:
         """Close the own pool of this loop; a client that was handed in stays open."""
-        pool, self._pool, self._own = self._pool, None, None
+        pool, self._pool = self._pool, None
         if pool is not None and self._loop is asyncio.get_running_loop():
-            await pool.aclose()
+            await pool.lifetime.aclose()
+
+
+def _check_address(url: str) -> None:
+    """Refuse what httpx would take: a port out of range ends in an exception group below it."""
+    try:
+        urlsplit(url).port  # noqa: B018 - reading it checks it
+    except ValueError:
+        raise NotSentError("a malformed address", retryable=False) from None
 
 
 async def _read(response: Response) -> bytes:
@@ -250,28 +292,28 @@ def _meaning(
     """Say what a failure means: by the phase, or by the error's class where no phase is known."""
     if sent is None:
         sent = not isinstance(error, dialect.before_sending)
-    causes = list(_causes(error))
-    reason = f"httpx: {type(error).__name__}{_detail(causes)}"
+    root = _root(error)
+    reason = f"httpx: {type(error).__name__}{_detail(root)}"
     if sent:
         return InDoubtError(reason)
-    hopeless = any(isinstance(cause, ssl.SSLError) for cause in causes)
-    return NotSentError(reason, retryable=not (hopeless or isinstance(error, dialect.hopeless)))
+    broke_off = isinstance(root, ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError)
+    untrusted = isinstance(root, ssl.SSLError) and not broke_off
+    return NotSentError(reason, retryable=not (untrusted or isinstance(error, dialect.hopeless)))
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__
+def _root(error: BaseException) -> BaseException | None:
+    """Return what the system or OpenSSL raised, some levels below."""
+    below: BaseException | None = error
+    while below is not None and not isinstance(below, OSError):
+        below = below.__cause__ or below.__context__
+    return below and (below.__cause__ or below)
 
 
-def _detail(causes: list[BaseException]) -> str:
+def _detail(root: BaseException | None) -> str:
     """Return what the system or OpenSSL says, never the driver's text, which holds the address."""
-    for cause in causes:
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return f" ({cause.verify_message})"
-        if isinstance(cause, ssl.SSLError):
-            return f" ({cause.reason})" if cause.reason else ""
-        name = errno.errorcode.get(cause.errno or 0) if isinstance(cause, OSError) else None
-        if name:
-            return f" ({name})"
-    return ""
+    if isinstance(root, ssl.SSLCertVerificationError):
+        return f" ({root.verify_message})"
+    if isinstance(root, ssl.SSLError):
+        return f" ({root.reason})" if root.reason else ""
+    name = errno.errorcode.get(root.errno or 0) if isinstance(root, OSError) else None
+    return f" ({name})" if name else ""
