@@ -31,8 +31,9 @@ from wxpay_async.errors import (
     RateLimitedError,
     WxPayError,
 )
-from wxpay_async.idempotency.store import OPEN, Entry, IdempotencyStore
-from wxpay_async.limits.limiter import Lane, Limiter, Slot
+from wxpay_async.idempotency.store import OPEN, Entry, IdempotencyStore, MemoryStore
+from wxpay_async.limits.limiter import Lane, Limiter, Slot, Unlimited
+from wxpay_async.limits.local import LocalLimiter
 from wxpay_async.policy.resolving import SCHEDULE
 from wxpay_async.policy.states import SENDABLE, Event as Step, State, meaning, next_state
 from wxpay_async.protocol.builder import PAY, Operation, RequestBuilder
@@ -71,7 +72,12 @@ class Wiring:
     time: PlatformTime
     hooks: Sequence[Hook] = ()
     nonce: Callable[[], str] = _nonce
+    in_process: bool = field(init=False)
     connections: asyncio.Semaphore = field(factory=lambda: asyncio.Semaphore(64))
+
+    def __attrs_post_init__(self) -> None:
+        local_store = isinstance(self.store, MemoryStore)
+        self.in_process = local_store and isinstance(self.limiter, LocalLimiter | Unlimited)
 
     def tell(self, event: Event) -> None:
         """Tell every hook."""
@@ -191,11 +197,17 @@ class Execution(Generic[T]):
         return result
 
     async def settle(self, error: WxPayError | None) -> None:
-        """Record what the attempt led to, and free what it held.
+        """Record what the attempt led to, and free what it held; a cancellation has to wait.
 
         Raises:
             InDoubtError: the outcome is known but could not be written down; it is in `outcome`.
         """
+        if self.wiring.in_process:  # nothing to wait for, so nothing can be cut short
+            await self._settle(error)
+        else:
+            await to_the_end(self._settle(error))
+
+    async def _settle(self, error: WxPayError | None) -> None:
         self.wiring.connections.release()
         await self._learn(error)
         seconds = self.wiring.clock.monotonic() - self._started

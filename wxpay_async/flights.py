@@ -24,18 +24,22 @@ class _Flight:
         """Wait for the outcome; the last waiter that is cancelled takes the flight down with it."""
         self.waiters += 1
         try:
-            await asyncio.wait([self.task], timeout=timeout)
+            async with asyncio.timeout(timeout):
+                return await asyncio.shield(self.task)
+        except TimeoutError as error:
+            await self._left_alone()
+            raise InDoubtError("the call that sends this requestId is still under way") from error
         except asyncio.CancelledError:
-            if self.waiters == 1:
-                await self.brought_down()
+            if self.task.cancelled():
+                raise InDoubtError("the gateway was closed while it was on its way") from None
+            await self._left_alone()
             raise
         finally:
             self.waiters -= 1
-        if not self.task.done():
-            raise InDoubtError("the call that sends this requestId is still under way")
-        if self.task.cancelled():
-            raise InDoubtError("the gateway was closed while this requestId was on its way")
-        return self.task.result()
+
+    async def _left_alone(self) -> None:
+        if self.waiters == 1:
+            await self.brought_down()
 
     async def brought_down(self) -> None:
         """Cancel the operation and wait until it has recorded where it stands."""

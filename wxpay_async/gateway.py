@@ -141,6 +141,11 @@ class PayGateway:
         del slowed
         self._dispatcher.wiring.tell(Event(kind=EventKind.SLOWED_DOWN, operation=""))
 
+    @property
+    def store(self) -> IdempotencyStore:
+        """Where requestIds and callbacks are remembered."""
+        return self._dispatcher.wiring.store
+
     async def __aenter__(self) -> Self:
         """Start to look after open operations; connections open with the first request."""
         self._dispatcher.open()

@@ -1,4 +1,3 @@
-# ruff: noqa: SIM300 - the house writes what is expected first
 """The short form of the quota harness: an hour of virtual time, and the limiters it must catch."""
 
 from __future__ import annotations

@@ -136,12 +136,19 @@ class Listener:
         async with asyncio.timeout(PATIENCE), self.changed:
             await self.changed.wait_for(lambda: self.open == 0)
 
+    async def accepted(self, count: int) -> None:
+        """Wait until that many connections were ever accepted."""
+        async with asyncio.timeout(PATIENCE), self.changed:
+            await self.changed.wait_for(lambda: self.connections >= count)
+
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one connection until either side ends it."""
         self.connections += 1
         self.open += 1
         self.peak = max(self.peak, self.open)
         peer = Peer(reader, writer)
+        async with self.changed:
+            self.changed.notify_all()
         try:
             while (seen := await peer.request()) is not None:
                 self.requests.append(seen)
@@ -164,7 +171,7 @@ Listen = Callable[..., Awaitable[Listener]]
 
 @pytest.fixture
 async def listen() -> AsyncIterator[Listen]:
-    """Open scripted ports: `await listen(act, tls=context, host="127.0.0.2")`."""
+    """Open scripted ports, plain or with TLS."""
     async with contextlib.AsyncExitStack() as stack:
 
         async def start(
@@ -184,87 +191,75 @@ def _chunk(data: bytes) -> bytes:
     return f"{len(data):x}\r\n".encode() + data + b"\r\n"
 
 
-async def behave(peer: Peer, seen: Seen) -> bool:  # noqa: C901, PLR0911, PLR0912 - a plain table
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+TEN = HEAD + b"Content-Length: 10\r\n\r\n"
+HINTS = b"HTTP/1.1 103 Early Hints\r\n\r\n"
+
+WHOLE: dict[str, tuple[bytes, tuple[str, ...]]] = {
+    "headers": (OK, ("Date: Sun, 22 Nov 2026 00:00:00 GMT", "X-Wxpay-Sandbox: 1", "X-Other: 2")),
+    "odd-headers": (OK, ("Location: https://h\u00f6st/", "Date: ")),
+    "cookies": (OK, ("Set-Cookie: a=1; Path=/", "Set-Cookie: b=2")),
+    "gzip": (GZIP_BOMB, ("Content-Encoding: gzip",)),
+}
+"""path -> body and headers of a whole answer"""
+
+BROKEN: dict[str, tuple[bytes, str]] = {
+    "until-close": (b"HTTP/1.0 200 OK\r\n\r\n" + OK, "close"),
+    "early-hints": (HINTS + HEAD + f"Content-Length: {len(OK)}\r\n\r\n".encode() + OK, "close"),
+    "hang": (b"", "hang"),
+    "hang-after-headers": (TEN, "hang"),
+    "disconnect": (b"", "close"),
+    "reset": (b"", "reset"),
+    "reset-in-body": (TEN + b"123", "reset"),
+    "cut": (TEN + b"123", "close"),
+    "cut-chunked": (CHUNKED + _chunk(b"123"), "close"),
+    "cut-headers": (HEAD, "close"),
+    "bad-chunk": (CHUNKED + b"zz\r\n123\r\n", "hang"),
+    "bad-length": (HEAD + b"Content-Length: ten\r\n\r\n", "hang"),
+    "garbage": (b"\x15\x03\x01\x00\x02\x02\x16 sign=CANARY\r\n\r\n", "close"),
+    "ten-gigabytes": (HEAD + b"Content-Length: 10000000000\r\n\r\n", "hang"),
+    "long-header": (HEAD + b"X-Long: " + b"x" * 300_000 + b"\r\n\r\n", "hang"),
+    "many-headers": (HEAD + b"X-Many: 0123456789\r\n" * 20_000 + b"\r\n", "hang"),
+}
+"""path -> raw bytes, and what follows them"""
+
+ENDLESS: dict[str, tuple[bytes, bytes, float]] = {
+    "drip": (HEAD + b"Content-Length: 100000\r\n\r\n", b"x", 0.05),
+    "endless": (CHUNKED, _chunk(b"x" * 65536), 0.0),
+    "endless-hints": (HINTS, HINTS, 0.05),
+}
+"""path -> raw bytes, then what comes again and again, and the pause between in seconds"""
+
+
+async def behave(peer: Peer, seen: Seen) -> bool:
     """Do what the path says."""
-    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
-    match seen.target.partition("?")[0].split("/")[1:]:
-        case ["status", status]:
-            return await peer.answer(status=f"{status} Whatever")
-        case ["body", size]:
-            return await peer.answer(b"x" * int(size))
-        case ["chunked", size]:
-            whole = _chunk(b"x" * int(size)) + b"0\r\n\r\n"
-            await peer.send(head + b"Transfer-Encoding: chunked\r\n\r\n" + whole)
-            return True
-        case ["headers"]:
-            pairs = ("Date: Sun, 22 Nov 2026 00:00:00 GMT", "X-Wxpay-Sandbox: 1", "X-Other: 2")
-            return await peer.answer(headers=pairs)
-        case ["odd-headers"]:
-            return await peer.answer(headers=("Location: https://h\u00f6st/", "Date: "))
-        case ["cookies"]:
-            return await peer.answer(headers=("Set-Cookie: a=1; Path=/", "Set-Cookie: b=2"))
-        case ["gzip"]:
-            return await peer.answer(GZIP_BOMB, headers=("Content-Encoding: gzip",))
-        case ["until-close"]:
-            await peer.send(b"HTTP/1.0 200 OK\r\n\r\n" + OK)
-            return False
-        case ["early-hints"]:
-            await peer.send(b"HTTP/1.1 103 Early Hints\r\n\r\n")
-            return await peer.answer()
-        case ["slow"]:
-            await asyncio.sleep(0.01)
-            return await peer.answer()
-        case ["hang"]:
-            return await peer.gone()
-        case ["hang-after-headers"]:
-            await peer.send(head + b"Content-Length: 10\r\n\r\n")
-            return await peer.gone()
-        case ["disconnect"]:
-            return False
-        case ["reset"]:
-            return peer.reset()
-        case ["reset-in-body"]:
-            await peer.send(head + b"Content-Length: 10\r\n\r\n123")
-            return peer.reset()
-        case ["cut"]:
-            await peer.send(head + b"Content-Length: 10\r\n\r\n123")
-            return False
-        case ["cut-chunked"]:
-            await peer.send(head + b"Transfer-Encoding: chunked\r\n\r\n" + _chunk(b"123"))
-            return False
-        case ["cut-headers"]:
-            await peer.send(head)
-            return False
-        case ["bad-chunk"]:
-            await peer.send(head + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n123\r\n")
-            return await peer.gone()
-        case ["bad-length"]:
-            await peer.send(head + b"Content-Length: ten\r\n\r\n")
-            return await peer.gone()
-        case ["garbage"]:
-            await peer.send(b"\x15\x03\x01\x00\x02\x02\x16 sign=CANARY\r\n\r\n")
-            return False
-        case ["drip"]:
-            await peer.send(head + b"Content-Length: 100000\r\n\r\n")
-            return await peer.forever(b"x", pause=0.05)
-        case ["endless-hints"]:
-            return await peer.forever(b"HTTP/1.1 103 Early Hints\r\n\r\n", pause=0.05)
-        case ["ten-gigabytes"]:
-            await peer.send(head + b"Content-Length: 10000000000\r\n\r\n")
-            return await peer.gone()
-        case ["endless"]:
-            await peer.send(head + b"Transfer-Encoding: chunked\r\n\r\n")
-            return await peer.forever(_chunk(b"x" * 65536))
-        case ["long-header"]:
-            await peer.send(head + b"X-Long: " + b"x" * 300_000 + b"\r\n\r\n")
-            return await peer.gone()
-        case ["many-headers"]:
-            await peer.send(head + b"X-Many: 0123456789\r\n" * 20_000 + b"\r\n")
-            return await peer.gone()
-        case ["second-time-dead"]:
-            head_line = seen.header("x-second")
-            return False if head_line else await peer.answer()
-    return await peer.answer()
+    name, _, argument = seen.target.partition("?")[0][1:].partition("/")
+    if name in BROKEN:
+        return await _break(peer, *BROKEN[name])
+    if name in ENDLESS:
+        await peer.send(ENDLESS[name][0])
+        return await peer.forever(ENDLESS[name][1], pause=ENDLESS[name][2])
+    if name in WHOLE:
+        return await peer.answer(WHOLE[name][0], headers=WHOLE[name][1])
+    if name == "chunked":
+        await peer.send(CHUNKED + _chunk(b"x" * int(argument)) + b"0\r\n\r\n")
+        return True
+    if name == "slow":
+        await asyncio.sleep(0.01)
+    if name == "second-time-dead" and seen.header("x-second"):
+        return False
+    body = b"x" * int(argument) if name == "body" else OK
+    return await peer.answer(body, status=f"{argument if name == 'status' else 200} Whatever")
+
+
+async def _break(peer: Peer, data: bytes, then: str) -> bool:
+    await peer.send(data)
+    if then == "hang":
+        await peer.gone()
+    if then == "reset":
+        peer.reset()
+    return False
 
 
 @pytest.fixture
@@ -325,92 +320,6 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     )
 
 
-@pytest.fixture
-async def broken_tls() -> AsyncIterator[Callable[[str], Awaitable[int]]]:
-    """Open ports that take a TLS hello and then hang, disconnect, reset or answer in plain."""
-    async with contextlib.AsyncExitStack() as stack:
-
-        async def start(deed: str) -> int:
-            async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-                peer = Peer(reader, writer)
-                with contextlib.suppress(ConnectionError):
-                    await reader.read(1)
-                    if deed == "plain":
-                        await peer.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-                    if deed == "hang":
-                        await peer.gone()
-                    if deed == "reset":
-                        peer.reset()
-                writer.close()
-
-            server = await asyncio.start_server(serve, "127.0.0.1", 0)
-            await stack.enter_async_context(server)
-            port: int = server.sockets[0].getsockname()[1]
-            return port
-
-        yield start
-
-
-# A proxy
-
-
-@define(eq=False)
-class Proxy:
-    """A forward proxy: absolute targets and CONNECT.
-
-    Attributes:
-        refusal: a status line to answer instead of forwarding; "hang" or "disconnect" to do that.
-        heads: the heads of all requests to the proxy itself.
-    """
-
-    refusal: str = ""
-    heads: list[Seen] = field(factory=list)
-    listener: Listener | None = None
-
-    @property
-    def address(self) -> str:
-        """host:port."""
-        assert self.listener is not None
-        return f"{self.listener.host}:{self.listener.port}"
-
-    async def act(self, peer: Peer, seen: Seen) -> bool:
-        """Forward one request, or open one tunnel."""
-        self.heads.append(seen)
-        if self.refusal == "hang":
-            return await peer.gone()
-        if self.refusal == "disconnect":
-            return False
-        if self.refusal:
-            return await peer.answer(b"", status=self.refusal)
-        tunnel = seen.head.startswith(b"CONNECT ")
-        host, _, port = seen.target.removeprefix("http://").partition("/")[0].rpartition(":")
-        reader, writer = await asyncio.open_connection(host, int(port))
-        if tunnel:
-            await peer.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        else:
-            writer.write(seen.head + seen.body)
-        await asyncio.gather(_pump(reader, peer.writer), _pump(peer.reader, writer))
-        return False
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(ConnectionError):
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-    writer.close()
-    with contextlib.suppress(OSError):
-        await writer.wait_closed()
-
-
-@pytest.fixture
-async def proxy(listen: Listen) -> Proxy:
-    """Run a forward proxy."""
-    proxy = Proxy()
-    proxy.listener = await listen(proxy.act)
-    return proxy
-
-
 # The transports
 
 
@@ -449,9 +358,13 @@ def driver(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def make(driver: str) -> Make:
+def make(driver: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
     """Make a transport of any driver: `make(proxy=..., ca_file=..., max_connections=...)`."""
-    return OVER_NETWORK[driver]
+    for name in list(os.environ):  # the machine's own proxies
+        if name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+    yield OVER_NETWORK[driver]
+    gc.collect()  # what was left open complains now, in the test that left it
 
 
 @pytest.fixture
@@ -463,15 +376,14 @@ async def transport(make: Make, listen: Listen) -> AsyncIterator[Transport]:
     yield made
     await made.aclose()
     async with asyncio.timeout(PATIENCE):  # the server's tasks end with their connections
-        while asyncio.all_tasks() - before - {asyncio.current_task()}:
+        while asyncio.all_tasks() - before - {asyncio.current_task()}:  # noqa: ASYNC110 - no event
             await asyncio.sleep(0.001)
-    gc.collect()  # what was left open complains now, in the test that left it
 
 
 @pytest.fixture
 def quick() -> Timeouts:
     """Short times: long enough for loopback, short enough for a test that waits for them."""
-    return Timeouts(connect=0.3, read=0.3, attempt=1.0)
+    return Timeouts(connect=0.2, read=0.2, attempt=0.6)
 
 
 @pytest.fixture
@@ -487,29 +399,6 @@ def closed_port() -> int:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]
     return port
-
-
-@pytest.fixture
-def full_port() -> Iterator[int]:
-    """Find a port that neither accepts nor refuses: its backlog is full."""
-    with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(socket.socket())
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        for _ in range(4):
-            filler = stack.enter_context(socket.socket())
-            filler.setblocking(False)  # noqa: FBT003 - the name of the parameter says it
-            with contextlib.suppress(BlockingIOError):
-                filler.connect(listener.getsockname())
-        yield listener.getsockname()[1]
-
-
-@pytest.fixture(autouse=True)
-def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the machine's own proxies out of the way, so that tests mean the same everywhere."""
-    for name in list(os.environ):
-        if name.lower().endswith("_proxy"):
-            monkeypatch.delenv(name)
 
 
 Ask = Callable[..., HttpRequest]

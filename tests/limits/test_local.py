@@ -1,4 +1,3 @@
-# ruff: noqa: SIM300 - the house writes what is expected first
 """The quota of one process, on virtual time: an hour takes no longer than a test should."""
 
 from __future__ import annotations

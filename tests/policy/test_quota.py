@@ -1,4 +1,3 @@
-# ruff: noqa: SIM300 - the house writes what is expected first
 """The interval log, at every edge of its rules."""
 
 from __future__ import annotations

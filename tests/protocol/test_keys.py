@@ -193,6 +193,18 @@ def test_openssh_key_is_called_by_its_name() -> None:
         load_private_key(text)
 
 
+def test_forms_that_are_not_promised_are_refused() -> None:
+    """The library could read more; what nobody asked for only widens what can be attacked."""
+    line = RSA.import_key(vector("public.pem")).export_key("OpenSSH")
+    assert line.startswith(b"ssh-rsa ")
+    block = vector("encrypted-traditional.pem").replace(b" RSA PRIVATE", b" OPENSSH PRIVATE")
+
+    with pytest.raises(InvalidKeyError, match="not an RSA key in PEM, DER or Base64"):
+        load_public_key(line)
+    with pytest.raises(InvalidKeyError, match="not an RSA key in PEM, DER or Base64"):
+        load_private_key(block)
+
+
 @pytest.mark.parametrize(
     ("data", "words"),
     [
@@ -494,7 +506,9 @@ def test_size_of_a_file_is_bounded(key_file: Path) -> None:
         read_key_file(key_file, private=True)
 
 
-@pytest.mark.parametrize("name", ["pkcs8.pem", "pkcs8.der", "pkcs1.b64"])
+@pytest.mark.parametrize(
+    "name", ["pkcs8.pem", "pkcs8.der", "pkcs1.b64", "public.pem", "public.der", "ed25519.pem"]
+)
 def test_key_in_the_place_of_a_path_is_not_repeated(name: str) -> None:
     """Who hands a key to from_file must not find it in the error's message."""
     key = os.fsdecode(vector(name))

@@ -668,6 +668,39 @@ def test_import_does_not_load_cryptography() -> None:
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+# Derived keys
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_keys_derived_from_rsa_are_what_openssl_makes(backend: Backend) -> None:
+    """A store that was sealed under one backend opens under the other, and for ever."""
+    expected = (VECTORS / "signatures" / "derived.rsa2048").read_text("ascii").strip()
+    signer = signer_of(backend=backend)
+
+    assert signer.derive_key(b"store").hex() == expected
+    assert signer.derive_key(b"other").hex() != expected
+
+
+def test_keys_derived_from_a_secret_are_what_openssl_makes() -> None:
+    """The MD5 scheme's secret keys an HMAC with SHA-256, which MD5 signatures tell nothing of."""
+    expected = (VECTORS / "signatures" / "derived.md5").read_text("ascii").strip()
+
+    assert Md5Signer(SECRET).derive_key(b"store").hex() == expected
+    assert Md5Signer(SECRET).derive_key(b"other").hex() != expected
+    assert Md5Signer(SECRET + "0").derive_key(b"store").hex() != expected
+
+
+@given(st.dictionaries(st.text(max_size=2), st.text(max_size=2), max_size=2))
+def test_no_canonical_string_is_a_context(params: dict[str, str]) -> None:
+    """What is sent never begins with the zero byte that keeps derived keys apart."""
+    try:
+        text = canonical_string(params)
+    except InvalidRequestError:
+        return
+
+    assert not text.startswith("\0")
+
+
 # Both kinds of signer
 
 

@@ -64,3 +64,10 @@ for name in empty ascii unicode; do
     { cat "$name.txt"; printf '&appSecret=192006250b4c09247ec02edce69f6a2d'; } |
         openssl dgst -md5 -r | cut -c1-32 | tr a-f A-F | tr -d '\n' >"$name.md5"
 done
+
+# Keys that are derived for the context "store": see `derive_key`.
+printf '\0store' | openssl dgst -sha256 -sign ../keys/pkcs1.pem |
+    openssl dgst -sha256 -r | cut -c1-64 >derived.rsa2048
+printf 'store' |
+    openssl dgst -sha256 -mac HMAC -macopt 'key:&appSecret=192006250b4c09247ec02edce69f6a2d' -r |
+    cut -c1-64 >derived.md5

@@ -1,31 +1,31 @@
 """A store in Redis: one Lua script for each method, since only a script is atomic there.
 
-An operation is a hash. Three sorted sets beside it say when a sweep must look at which operation: at
-a lease's end, at a query's time, or since when it could be forgotten. All keys of an appKey carry
-it in braces, which keeps them on one node of a cluster.
-
-A finished operation has a time to live as well, for a store that nobody sweeps. An open one has
-none, and must not be evicted either: `durable` says whether this Redis keeps what it was told.
+It keeps what Redis keeps: an entry that Redis evicts, or loses in a crash, could be sent as if it
+were new; `durable` says whether this Redis does neither.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
-import json
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Generator, Mapping, Sequence
 from typing import Any, Final, Protocol, cast
 from urllib.parse import urlsplit
 
-import attrs
 from attrs import define, field
 
 from wxpay_async.errors import InDoubtError, InvalidRequestError, NotSentError
 from wxpay_async.idempotency.per_loop import Errands, PerLoop
-from wxpay_async.idempotency.store import DAY, INBOX_RETENTION, LEASE, OPEN, Entry, Receipt
-from wxpay_async.policy.states import State
-from wxpay_async.protocol.identity import Fingerprint
+from wxpay_async.idempotency.redis_layout import (
+    SCRIPTS,
+    Argument,
+    entry_of,
+    inbox_key,
+    keys_of,
+    milliseconds,
+    written,
+)
+from wxpay_async.idempotency.store import DAY, INBOX_RETENTION, LEASE, Entry, Receipt
 
 try:
     from redis.asyncio import BlockingConnectionPool, Redis
@@ -37,137 +37,14 @@ except ImportError as error:  # pragma: no cover - seen by a test in a process o
         "RedisStore needs redis-py; install it with: pip install 'wxpay-async[redis]'"
     ) from error
 
-_FAILURES: Final = (RedisError, OSError, ValueError, OverflowError)
 _DROPPED_AT_ONCE: Final = 1000
-
-# The sets, by their place in KEYS: 1 leases, 2 checks, 3 old; then 4 the operation.
-_PLACE: Final = """
-local function place(id, set, score)
-    for i = 1, 3 do
-        if i ~= set then redis.call('ZREM', KEYS[i], id) end
-    end
-    if set > 0 then redis.call('ZADD', KEYS[set], score, id) end
-end
-"""
-
-# ARGV: id, set, score, time to live (0: for ever), then names and values of all fields.
-_WRITE: Final = f"""{_PLACE}
-local function write()
-    redis.call('DEL', KEYS[4])
-    redis.call('HSET', KEYS[4], unpack(ARGV, 5))
-    place(ARGV[1], tonumber(ARGV[2]), ARGV[3])
-    if ARGV[4] ~= '0' then redis.call('PEXPIRE', KEYS[4], ARGV[4]) end
-end
-"""
-
-_RESERVE: Final = f"""{_WRITE}
-if redis.call('EXISTS', KEYS[4]) == 0 then write() end
-return redis.call('HGETALL', KEYS[4])
-"""
-
-# The epoch is the last field.
-_RECORD: Final = f"""{_WRITE}
-if redis.call('HGET', KEYS[4], 'epoch') ~= ARGV[#ARGV] then return 0 end
-write()
-return 1
-"""
-
-# What `Entry.claimable` and `Entry.claimed` say. ARGV: id, now, signed_at, lease_until.
-_CLAIM: Final = f"""{_PLACE}
-local op = KEYS[4]
-local found = redis.call('HMGET', op, 'state', 'lease_until')
-local state, now = found[1], ARGV[2]
-if not state then return {{}} end
-local lapsed = state == 'sending' and tonumber(found[2]) <= tonumber(now)
-if not (lapsed or state == 'reserved' or state == 'unknown') then return {{}} end
-if lapsed or state == 'unknown' then
-    redis.call('HSET', op, 'in_doubt', 1)
-    redis.call('HSETNX', op, 'doubt_since', now)
-end
-redis.call('HINCRBY', op, 'epoch', 1)
-redis.call('HINCRBY', op, 'attempts', 1)
-redis.call('HDEL', op, 'absent_at')
-redis.call('HSET', op, 'state', 'sending', 'signed_at', ARGV[3], 'lease_until', ARGV[4],
-    'updated_at', now)
-redis.call('PERSIST', op)
-place(ARGV[1], 1, ARGV[4])
-return redis.call('HGETALL', op)
-"""
-
-# KEYS: the three sets. ARGV: how the operations' keys begin, now, the oldest to keep, when to look
-# again, how many, how many old ones. A hash that is gone has ended by its time to live.
-_SWEEP: Final = f"""{_PLACE}
-local now = ARGV[2]
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now)) do
-    local op = ARGV[1] .. id
-    if redis.call('EXISTS', op) == 1 then
-        redis.call('HINCRBY', op, 'epoch', 1)
-        redis.call('HSETNX', op, 'doubt_since', now)
-        redis.call('HSET', op, 'state', 'unknown', 'in_doubt', 1, 'next_check_at', now,
-            'lease_until', '0.0', 'updated_at', now)
-        place(id, 2, now)
-    else
-        place(id, 0)
-    end
-end
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', ARGV[3], 'LIMIT', 0, ARGV[6])) do
-    redis.call('DEL', ARGV[1] .. id)
-    place(id, 0)
-end
-local due = {{}}
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, ARGV[5])) do
-    local op = ARGV[1] .. id
-    local fields = redis.call('HGETALL', op)
-    if #fields > 0 then
-        due[#due + 1] = fields
-        redis.call('HSET', op, 'next_check_at', ARGV[4])
-        place(id, 2, ARGV[4])
-    else
-        place(id, 0)
-    end
-end
-return due
-"""
-
-_LOAD: Final = "return redis.call('HGETALL', KEYS[1])"
-
-# ARGV: now, the end of the lease, milliseconds to keep it.
-_RECEIVE: Final = """
-local found = redis.call('HMGET', KEYS[1], 'receipt', 'until')
-if found[2] and tonumber(found[2]) > tonumber(ARGV[1]) then return found[1] end
-redis.call('HSET', KEYS[1], 'receipt', 'busy', 'until', ARGV[2])
-redis.call('PEXPIRE', KEYS[1], ARGV[3])
-return 'yours'
-"""
-
-# ARGV: until when it is remembered, the same in milliseconds from now.
-_HANDLED: Final = """
-redis.call('HSET', KEYS[1], 'receipt', 'handled', 'until', ARGV[1])
-redis.call('PEXPIRE', KEYS[1], ARGV[2])
-return 1
-"""
-
-_UNHANDLED: Final = """
-if redis.call('HGET', KEYS[1], 'receipt') == 'busy' then redis.call('DEL', KEYS[1]) end
-return 1
-"""
-
-_SCRIPTS: Final[Mapping[str, str]] = {
-    "reserve": _RESERVE,
-    "claim": _CLAIM,
-    "record": _RECORD,
-    "load": _LOAD,
-    "sweep": _SWEEP,
-    "receive": _RECEIVE,
-    "handled": _HANDLED,
-    "unhandled": _UNHANDLED,
-}
+_FAILURES: Final = (RedisError, OSError, ValueError, OverflowError)
 
 
 class _Script(Protocol):
-    async def __call__(
-        self, keys: Sequence[str], args: Sequence[str | bytes | int]
-    ) -> object: ...
+    def __call__(
+        self, keys: Sequence[str], args: Sequence[Argument]
+    ) -> Coroutine[Any, Any, Any]: ...
 
 
 @define(eq=False)
@@ -189,7 +66,7 @@ class _Session:
 
     async def _ask(self) -> bool:
         try:
-            found = await self.client.config_get(
+            found = await self.client.config_get(  # pyright: ignore[reportUnknownMemberType]
                 "appendonly", "appendfsync", "maxmemory", "maxmemory-policy"
             )
         except ResponseError:  # a hosted Redis may keep its settings to itself
@@ -201,14 +78,170 @@ class _Session:
         written = (settings.get("appendonly"), settings.get("appendfsync"))
         return written == ("yes", "always") and not evicts
 
-    async def run(self, name: str, keys: Sequence[str], args: Sequence[str | bytes | int]) -> Any:
+    async def run(self, name: str, keys: Sequence[str], args: Sequence[Argument]) -> Any:  # noqa: ANN401 - each script answers in its own way
         """Run a script to its end, even when the caller is cancelled."""
-        return await self.errands.run(self._run(name, keys, args))
-
-    async def _run(self, name: str, keys: Sequence[str], args: Sequence[str | bytes | int]) -> Any:
-        return await self.scripts[name](keys, args)
+        return await self.errands.run(self.scripts[name](keys, args))
 
     async def close(self) -> None:
         """Wait for what is under way, then close the connections."""
         await self.errands.finished()
         await self.client.aclose()
+
+
+def _open_session(url: str, *, timeout: float, connections: int) -> _Session:
+    pool = BlockingConnectionPool.from_url(  # pyright: ignore[reportUnknownMemberType] - untyped
+        url,
+        max_connections=connections,
+        timeout=timeout,
+        socket_timeout=timeout,
+        socket_connect_timeout=timeout,
+        retry=Retry(NoBackoff(), 1),  # a pooled connection may have died; every script repeats
+    )
+    client = Redis.from_pool(pool)
+    scripts = {name: cast("_Script", client.register_script(lua)) for name, lua in SCRIPTS.items()}
+    return _Session(client, scripts)
+
+
+def _checked_url(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in {"redis", "rediss"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid:  # the address is not repeated: it may hold a password
+        raise InvalidRequestError(
+            "no address of a Redis", field="url", allowed="redis://host:port/0 or rediss://..."
+        )
+    return url
+
+
+def _shown_url(url: str) -> str:
+    parts = urlsplit(url)
+    return repr(f"{parts.scheme}://{parts.hostname}:{parts.port or 6379}{parts.path}")
+
+
+@define(eq=False)
+class RedisStore:
+    """Keeps operations in a Redis that several processes may share.
+
+    Making one does no I/O. It works in one event loop after another.
+
+    Args:
+        url: `redis://host:6379/0` or `rediss://...`; user and password are never shown.
+        retention: seconds for which a finished operation is remembered; 30 days by default.
+        timeout: seconds for connecting, and for one answer.
+        connections: at once.
+
+    Raises:
+        InvalidRequestError: the address is none of these.
+    """
+
+    url: str = field(converter=_checked_url, repr=_shown_url)
+    retention: float = field(default=30 * DAY, kw_only=True)
+    timeout: float = field(default=5.0, kw_only=True)
+    connections: int = field(default=20, kw_only=True)
+    _durable: bool = field(default=False, init=False, repr=False)
+    _sessions: PerLoop[_Session] = field(init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._sessions = PerLoop(self._lifetime)
+
+    @property
+    def durable(self) -> bool:
+        """Whether a commit survives a crash of Redis.
+
+        False until the first call has asked Redis: only `appendonly yes` with `appendfsync always`
+        and no eviction of open entries keeps everything. A failover to a replica may still lose
+        the last writes.
+        """
+        return self._durable
+
+    async def reserve(self, entry: Entry) -> Entry:
+        """Insert the entry unless its key is taken; return what is there now."""
+        with _mapped(NotSentError, "reserve an operation"):
+            session = await self._session()
+            stored = await session.run(
+                "reserve", keys_of(entry.key), written(entry, retention=self.retention)
+            )
+            return entry_of(stored)
+
+    async def claim(
+        self, key: tuple[str, str], *, now: float, signed_at: int, lease: float = LEASE
+    ) -> Entry | None:
+        """Take the operation over for one attempt."""
+        with _mapped(NotSentError, "claim an operation"):
+            session = await self._session()
+            args: list[Argument] = [key[1], repr(now), str(signed_at), repr(now + lease)]
+            stored = await session.run("claim", keys_of(key), args)
+            return entry_of(stored) if stored else None
+
+    async def record(self, entry: Entry) -> bool:
+        """Write the entry if its epoch is still the stored one."""
+        with _mapped(InDoubtError, "record an outcome"):
+            session = await self._session()
+            return bool(
+                await session.run(
+                    "record", keys_of(entry.key), written(entry, retention=self.retention)
+                )
+            )
+
+    async def load(self, key: tuple[str, str]) -> Entry | None:
+        """Return the entry, None if there is none."""
+        with _mapped(NotSentError, "load an operation"):
+            session = await self._session()
+            stored = await session.run("load", keys_of(key)[3:], ())
+            return entry_of(stored) if stored else None
+
+    async def sweep(self, app_key: str, now: float, *, limit: int = 100) -> list[Entry]:
+        """Tend an appKey's operations; drops at most 1,000 old ones each time."""
+        times = [repr(now), repr(now - self.retention), repr(now + LEASE)]
+        with _mapped(NotSentError, "sweep"):
+            session = await self._session()
+            *sets, operation = keys_of((app_key, ""))
+            args: list[Argument] = [operation, *times, limit, _DROPPED_AT_ONCE]
+            return [entry_of(stored) for stored in await session.run("sweep", sets, args)]
+
+    async def receive(self, message: str, *, now: float, lease: float = LEASE) -> Receipt:
+        """Take a callback for handling, unless it is handled already or right now."""
+        with _mapped(NotSentError, "receive a callback"):
+            session = await self._session()
+            args: list[Argument] = [repr(now), repr(now + lease), milliseconds(INBOX_RETENTION)]
+            receipt = await session.run("receive", [inbox_key(message)], args)
+            return Receipt(receipt.decode())
+
+    async def handled(self, message: str, *, now: float) -> None:
+        """Note that the callback's effect has happened."""
+        with _mapped(InDoubtError, "note that a callback is handled"):
+            session = await self._session()
+            args: list[Argument] = [repr(now + INBOX_RETENTION), milliseconds(INBOX_RETENTION)]
+            await session.run("handled", [inbox_key(message)], args)
+
+    async def unhandled(self, message: str) -> None:
+        """Give the callback back."""
+        with _mapped(InDoubtError, "give a callback back"):
+            session = await self._session()
+            await session.run("unhandled", [inbox_key(message)], ())
+
+    async def aclose(self) -> None:
+        """Close the connections; the next call opens them anew."""
+        await self._sessions.aclose()
+
+    async def _session(self) -> _Session:
+        session = await self._sessions.get()
+        self._durable = await session.durable()
+        return session
+
+    async def _lifetime(self) -> AsyncGenerator[_Session]:
+        session = _open_session(self.url, timeout=self.timeout, connections=self.connections)
+        try:
+            yield session
+        finally:
+            await session.close()
+
+
+@contextlib.contextmanager
+def _mapped(meaning: type[NotSentError | InDoubtError], task: str) -> Generator[None]:
+    try:
+        yield
+    except _FAILURES as error:  # its text stays in the cause: it may name hosts
+        raise meaning(f"the store cannot {task} ({type(error).__name__})") from error

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator
 from functools import partial
 from typing import Final, TypeVar
 
@@ -212,11 +212,10 @@ class SqlStore:
 
 
 @contextlib.contextmanager
-def _mapped(meaning: type[NotSentError | InDoubtError], task: str) -> Iterator[None]:
+def _mapped(meaning: type[NotSentError | InDoubtError], task: str) -> Generator[None]:
     try:
         yield
     except NewerSchemaError as error:
         raise meaning(str(error), retryable=False) from error
     except FAILURES as error:  # its text stays in the cause: it may name hosts and tables
         raise meaning(f"the store cannot {task} ({type(error).__name__})") from error
-

@@ -37,8 +37,8 @@ _DRIVERS: Final = {
 _SAME: Final = {"postgres": "postgresql", "mariadb": "mysql"}
 _ALLOWED: Final = "sqlite:///file, postgresql+asyncpg://, mysql+asyncmy:// or mysql+aiomysql://"
 
-_PASSING: Final = frozenset({"40001", "40P01", "42P07", 1050, 1061, 1205, 1213})
-"""Serialization, deadlock, lock wait; a table or an index that somebody has just created."""
+_PASSING: Final = frozenset({"40001", "40P01", "42P07", 1205, 1213})
+"""Serialization, deadlock, lock wait; a table that somebody has just created."""
 
 _MYSQL_SESSION: Final = "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')"
 """Without it MySQL may cut a value that is too long, and keep the rest."""

@@ -12,10 +12,11 @@ The rules:
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Final
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
+from typing import Any, Final
 
 import attrs
 from sqlalchemy import (
@@ -59,7 +60,7 @@ _EVICTABLE: Final = FINISHED | {State.RESERVED}
 
 # A binary collation, because requestIds that differ in case are two ids. A plain BLOB of MySQL ends
 # one byte before 64 KB.
-_OPTIONS: Final = {
+_OPTIONS: Final[dict[str, Any]] = {
     "mysql_engine": "InnoDB",
     "mysql_charset": "utf8mb4",
     "mysql_collate": "utf8mb4_bin",
@@ -161,6 +162,27 @@ def prepare(connection: Connection) -> bool:
     Raises:
         NewerSchemaError: the tables are of a later version.
     """
+    with _alone(connection):
+        _create(connection)
+    question = _DURABLE.get(connection.dialect.name)
+    return question is None or bool(connection.scalar(text(question)))
+
+
+@contextlib.contextmanager
+def _alone(connection: Connection) -> Generator[None]:
+    # MySQL commits each CREATE by itself, and shows others what is half made.
+    if connection.dialect.name != "mysql":
+        yield
+        return
+    name = "CONCAT('wxpay_', MD5(DATABASE()))"
+    connection.execute(text(f"SELECT GET_LOCK({name}, 10)"))
+    try:
+        yield
+    finally:
+        connection.execute(text(f"SELECT RELEASE_LOCK({name})"))
+
+
+def _create(connection: Connection) -> None:
     found = inspect(connection).has_table(schema.name)
     version = connection.scalar(select(schema.c.version)) if found else None
     if version is not None and version > VERSION:
@@ -171,8 +193,6 @@ def prepare(connection: Connection) -> bool:
     if version is None:
         metadata.create_all(connection)
         connection.execute(insert(schema).values(version=VERSION))
-    question = _DURABLE.get(connection.dialect.name)
-    return question is None or bool(connection.scalar(text(question)))
 
 
 def settle(connection: Connection, changes: Sequence[Change]) -> list[Settled]:
@@ -213,31 +233,35 @@ def sweep(
     connection: Connection, app_key: str, now: float, *, retention: float, limit: int
 ) -> list[Entry]:
     """Do what `IdempotencyStore.sweep` says. Rows that somebody else holds are left to them."""
-    lapsed = _tended(app_key, {State.SENDING}, now)
-    _save(connection, [_entry(row).lapsed(now) for row in connection.execute(lapsed)])
+    lapsed = _tended(connection, _tendable(app_key, {State.SENDING}, now))
+    _save(connection, [entry.lapsed(now) for entry in lapsed])
     _drop_old(connection, app_key, now, retention)
-    due = [_entry(row) for row in connection.execute(_tended(app_key, OPEN, now).limit(limit))]
+    due = _tended(connection, _tendable(app_key, OPEN, now), limit)
     _save(connection, [attrs.evolve(entry, next_check_at=now + LEASE) for entry in due])
     return due
 
 
-def _tended(app_key: str, states: Iterable[State], until: float):  # noqa: ANN202 - Select[...]
-    return (
-        select(operations)
-        .where(
-            operations.c.app_key == app_key,
-            operations.c.state.in_([state.value for state in states]),
-            operations.c.tend_at <= until,
-        )
-        .order_by(operations.c.tend_at)
-        .with_for_update(skip_locked=True)
+def _tendable(app_key: str, states: Iterable[State], until: float) -> ColumnElement[bool]:
+    return and_(
+        operations.c.app_key == app_key,
+        operations.c.state.in_([state.value for state in states]),
+        operations.c.tend_at <= until,
     )
 
 
+def _tended(
+    connection: Connection, which: ColumnElement[bool], limit: int | None = None
+) -> list[Entry]:
+    rows = select(operations).where(which).order_by(operations.c.tend_at).limit(limit)
+    return [_entry(row) for row in connection.execute(rows.with_for_update(skip_locked=True))]
+
+
 def _drop_old(connection: Connection, app_key: str, now: float, retention: float) -> None:
-    old = _tended(app_key, _EVICTABLE, now - retention).limit(_DROPPED_AT_ONCE)
-    keys = old.with_only_columns(operations.c.app_key, operations.c.request_id)
-    rows = [_of(*row) for row in connection.execute(keys).all()]
+    old = select(operations.c.app_key, operations.c.request_id).where(
+        _tendable(app_key, _EVICTABLE, now - retention)
+    )
+    keys = connection.execute(old.limit(_DROPPED_AT_ONCE).with_for_update(skip_locked=True))
+    rows = [_of(*key) for key in keys]
     if rows:
         connection.execute(_DELETE, rows)
     over = select(inbox.c.message).where(inbox.c.until <= now).limit(_DROPPED_AT_ONCE)
@@ -274,11 +298,12 @@ def _tend_at(entry: Entry) -> float | None:
     return entry.updated_at if entry.evictable() else None
 
 
-def _entry(row: Row[tuple[object, ...]]) -> Entry:
-    values = dict(row._mapping)  # noqa: SLF001 - its public name, underscored against column names
+def _entry(row: Row[*tuple[Any, ...]]) -> Entry:
+    values: dict[str, Any] = dict(zip(operations.c.keys(), row, strict=True))
     del values["tend_at"]
+    values["state"] = State(values["state"])
     fingerprint = Fingerprint(values.pop("digest"), json.loads(values.pop("fields")))
-    return Entry(fingerprint=fingerprint, **(values | {"state": State(values["state"])}))
+    return Entry(fingerprint=fingerprint, **values)
 
 
 def receive(connection: Connection, message: str, *, now: float, lease: float) -> Receipt:

@@ -130,7 +130,7 @@ class IdempotencyStore(Protocol):
 
     One contract suite runs over all implementations. Driver exceptions are mapped: a store that
     cannot do what it was asked raises `NotSentError` from `reserve`, `claim` and `load`, and
-    `InDoubtError` from `record`.
+    `InDoubtError` from `record`. A call that is cancelled may still be committed.
     """
 
     @property
@@ -189,12 +189,20 @@ class IdempotencyStore(Protocol):
         ...
 
     async def unhandled(self, message: str) -> None:
-        """Give the callback back: its handler failed, and the platform will send it again."""
+        """Give the callback back: its handler failed, and the platform will send it again.
+
+        One that is handled stays handled: the handler that failed may be a late one, whose lease
+        ran out and whose callback another one has handled since.
+        """
         ...
 
     async def aclose(self) -> None:
         """Release what is held. May be called twice; the next call opens it anew."""
         ...
+
+
+Ages = OrderedDict[tuple[str, str], float]
+"""When each was last written, the oldest first."""
 
 
 @define(eq=False)
@@ -212,14 +220,19 @@ class MemoryStore:
     max_finished: int = 10_000
     retention: float = DAY
     durable: bool = field(default=False, init=False)
-    _entries: dict[tuple[str, str], Entry] = field(factory=dict, init=False)
-    _finished: OrderedDict[tuple[str, str], float] = field(factory=OrderedDict, init=False)
-    _inbox: OrderedDict[str, tuple[Receipt, float]] = field(factory=OrderedDict, init=False)
+    _entries: dict[tuple[str, str], Entry] = field(factory=dict[tuple[str, str], Entry], init=False)
+    _finished: Ages = field(factory=Ages, init=False)
+    _reserved: Ages = field(factory=Ages, init=False)
+    _inbox: OrderedDict[str, tuple[Receipt, float]] = field(
+        factory=OrderedDict[str, tuple[Receipt, float]], init=False
+    )
 
     async def reserve(self, entry: Entry) -> Entry:
         """Insert the entry unless its key is taken; return what is there now."""
         self._evict(entry.created_at)
-        return self._entries.setdefault(entry.key, entry)
+        if entry.key not in self._entries:
+            self._put(entry)
+        return self._entries[entry.key]
 
     async def claim(
         self, key: tuple[str, str], *, now: float, signed_at: int, lease: float = LEASE
@@ -229,8 +242,7 @@ class MemoryStore:
         if entry is None or not entry.claimable(now):
             return None
         claimed = entry.claimed(now=now, signed_at=signed_at, lease=lease)
-        self._entries[key] = claimed
-        self._finished.pop(key, None)
+        self._put(claimed)
         return claimed
 
     async def record(self, entry: Entry) -> bool:
@@ -238,10 +250,8 @@ class MemoryStore:
         stored = self._entries.get(entry.key)
         if stored is None or stored.epoch != entry.epoch:
             return False
-        self._entries[entry.key] = entry
-        if entry.evictable():
-            self._finished[entry.key] = entry.updated_at
-            self._evict(entry.updated_at)
+        self._put(entry)
+        self._evict(entry.updated_at)
         return True
 
     async def load(self, key: tuple[str, str]) -> Entry | None:
@@ -254,13 +264,14 @@ class MemoryStore:
         mine = [entry for entry in self._entries.values() if entry.app_key == app_key]
         for entry in mine:
             if entry.state is State.SENDING and entry.lease_until <= now:
-                self._entries[entry.key] = entry.lapsed(now)
-        due = [self._entries[entry.key] for entry in mine]
-        due = [e for e in due if e.state in OPEN and (e.next_check_at or now + 1) <= now]
-        due = sorted(due, key=lambda e: e.next_check_at or now)[:limit]
-        for entry in due:
-            self._entries[entry.key] = attrs.evolve(entry, next_check_at=now + LEASE)
-        return due
+                self._put(entry.lapsed(now))
+        current = (self._entries[entry.key] for entry in mine)
+        waiting = [(e.next_check_at, e) for e in current if e.state in OPEN]
+        due = [(at, entry) for at, entry in waiting if at is not None and at <= now]
+        longest = [entry for _, entry in sorted(due, key=lambda pair: pair[0])[:limit]]
+        for entry in longest:
+            self._put(attrs.evolve(entry, next_check_at=now + LEASE))
+        return longest
 
     async def receive(self, message: str, *, now: float, lease: float = LEASE) -> Receipt:
         """Take a callback for handling, unless it is handled already or right now."""
@@ -279,14 +290,24 @@ class MemoryStore:
 
     async def unhandled(self, message: str) -> None:
         """Give the callback back."""
-        self._inbox.pop(message, None)
+        if self._inbox.get(message, (Receipt.YOURS, 0.0))[0] is Receipt.BUSY:
+            del self._inbox[message]
 
     async def aclose(self) -> None:
         """Keep everything: a gateway that is opened again finds its operations."""
 
+    def _put(self, entry: Entry) -> None:
+        self._entries[entry.key] = entry
+        self._finished.pop(entry.key, None)
+        self._reserved.pop(entry.key, None)
+        if entry.evictable():
+            ages = self._finished if entry.state in FINISHED else self._reserved
+            ages[entry.key] = entry.updated_at
+
     def _evict(self, now: float) -> None:
-        while self._finished:
-            key, finished_at = next(iter(self._finished.items()))
-            if len(self._finished) <= self.max_finished and finished_at > now - self.retention:
-                return
-            del self._finished[key], self._entries[key]
+        # By number only what is finished: what is reserved may be waiting for its turn.
+        while len(self._finished) > self.max_finished:
+            del self._entries[self._finished.popitem(last=False)[0]]
+        for ages in (self._finished, self._reserved):
+            while ages and next(iter(ages.values())) <= now - self.retention:
+                del self._entries[ages.popitem(last=False)[0]]

@@ -23,18 +23,25 @@ class Fingerprint:
     """
 
     digest: str
-    fields: Mapping[str, str] = attrs.field(factory=dict[str, str], eq=False, repr=False)
+    _fields: Mapping[str, str] = attrs.field(factory=dict[str, str], eq=False, repr=False)
+    _content: Mapping[str, object] = attrs.field(factory=dict[str, object], eq=False, repr=False)
+
+    @property
+    def fields(self) -> Mapping[str, str]:
+        """The digest of each field by the platform's name; made when it is asked for."""
+        if self._fields:
+            return self._fields
+        return {n: _digest(_canonical(v))[:_FIELD_DIGITS] for n, v in self._content.items()}
 
     def differences(self, other: Fingerprint) -> tuple[str, ...]:
         """Return the names of the fields that differ, sorted."""
-        names = {*self.fields, *other.fields}
-        return tuple(sorted(n for n in names if self.fields.get(n) != other.fields.get(n)))
+        mine, others = self.fields, other.fields
+        return tuple(sorted(n for n in {*mine, *others} if mine.get(n) != others.get(n)))
 
 
 def fingerprint(operation: str, content: Mapping[str, object]) -> Fingerprint:
     """Digest an operation and its business fields (SHA-256 over a canonical JSON encoding)."""
-    fields = {name: _digest(_canonical(content[name]))[:_FIELD_DIGITS] for name in content}
-    return Fingerprint(_digest(_canonical([operation, dict(content)])), fields)
+    return Fingerprint(_digest(_canonical([operation, dict(content)])), content=content)
 
 
 def derive_request_id(app_key: str, operation: str, business_key: str, generation: int = 0) -> str:

@@ -31,6 +31,7 @@ _BOM: Final = b"\xef\xbb\xbf"
 _DER: Final = b"\x30"  # a SEQUENCE; in Base64 it begins with M
 _BASE64: Final = re.compile(rb"M[A-Za-z0-9+/\s]*=*")
 _BEGIN: Final = b"-----BEGIN "
+_ENCRYPTED_PEM: Final = b"-----BEGIN RSA PRIVATE KEY-----"
 _PEM: Final = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----\s(.*?)-----END \1-----", re.DOTALL)
 
 _ELLIPTIC: Final = "this is an elliptic-curve key; the platform's scheme needs RSA"
@@ -169,7 +170,7 @@ def _load(data: KeyData, passphrase: KeyData | None) -> RSA.RsaKey:
     raw = _unwrapped(raw)
     # An environment variable that is set to nothing means: no passphrase.
     secret = _octets(passphrase) if passphrase else None
-    if not raw.startswith((_DER, _BEGIN)):
+    if not raw.startswith((_DER, _ENCRYPTED_PEM)):  # no other parser is exposed to what comes
         raise InvalidKeyError(_reason(raw))
     try:
         return RSA.import_key(raw, secret, max_iteration_count=MAX_KDF_ROUNDS)
@@ -180,6 +181,7 @@ def _load(data: KeyData, passphrase: KeyData | None) -> RSA.RsaKey:
     except KdfLimitError as error:
         raise InvalidKeyError("the key's encryption asks for an absurd amount of work") from error
     except (ValueError, IndexError, TypeError, ZeroDivisionError) as error:
+        # The first three as documented; the last one is what a prime of 0 does.
         raise InvalidKeyError(_reason(raw)) from error
 
 

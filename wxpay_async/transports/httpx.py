@@ -89,32 +89,6 @@ class _Stream(Protocol):
 
 
 @define(eq=False)
-class _Phase:
-    """How far one request got; `headers_sent` is None until the client reports anything.
-
-    httpcore reports each step just before it takes it.
-    """
-
-    headers_sent: bool | None
-    tunnel_broke: bool = False
-    _stream: _Stream | None = None
-
-    async def note(self, event: str, info: Mapping[str, Any]) -> None:
-        """Take note of a step."""
-        if event.endswith(".send_request_headers.started"):
-            # Through a tunnel, the CONNECT to the proxy is reported like a request.
-            self.headers_sent = info["request"].method != b"CONNECT"
-        elif self.headers_sent is None:
-            self.headers_sent = False
-        if event.endswith(".connect_tcp.complete"):
-            self._stream = info["return_value"]
-        elif event.endswith(".start_tls.failed"):
-            self.tunnel_broke = not event.startswith("connection.")
-            if self._stream is not None:  # httpcore leaves it open when cancelled
-                await self._stream.aclose()
-
-
-@define(eq=False)
 class _Pool:
     """A client of our own, and the generator that closes it."""
 
@@ -122,6 +96,42 @@ class _Pool:
     lifetime: AsyncGenerator[Client]
     users: int = 0
     retired: bool = False
+    closed: bool = False
+
+    async def close(self) -> None:
+        if not self.closed:
+            self.closed = True
+            await self.lifetime.aclose()
+
+
+@define(eq=False)
+class _Phase:
+    """How far one request got; `headers_sent` is None until a client reports anything.
+
+    httpcore reports each step just before it takes it.
+    """
+
+    pool: _Pool | None = None
+    headers_sent: bool | None = None
+    tunnel_broke: bool = False
+    _stream: _Stream | None = None
+
+    async def note(self, event: str, info: Mapping[str, Any]) -> None:
+        """Take note of a step, and tidy up what httpcore leaves behind."""
+        if event.endswith(".send_request_headers.started"):
+            # Through a tunnel, the CONNECT to the proxy is reported like a request.
+            self.headers_sent = info["request"].method != b"CONNECT"
+        elif self.headers_sent is None:
+            self.headers_sent = False
+        if event.endswith(".connect_tcp.started") and self.pool and self.pool.closed:
+            # httpcore connects those that wait in a pool even after it was closed.
+            raise NotSentError("the transport was closed")
+        if event.endswith(".connect_tcp.complete"):
+            self._stream = info["return_value"]
+        elif event.endswith(".start_tls.failed"):
+            self.tunnel_broke = not event.startswith("connection.")
+            if self._stream is not None:  # httpcore leaves it open when cancelled
+                await self._stream.aclose()
 
 
 def _checked_proxy(proxy: str | None) -> str | None:
@@ -177,10 +187,11 @@ class HttpxTransport:
             return await self._send_over_own(request, timeout)
         if self.client.is_closed:
             raise NotSentError("the client that was handed in is closed", retryable=False)
-        return await self._post(self.client, request, timeout, _Phase(None))
+        return await self._post(self.client, request, timeout, _Phase())
 
     async def _send_over_own(self, request: HttpRequest, timeout: Timeouts) -> HttpResponse:
-        pool, phase = await self._pool_of_this_loop(), _Phase(headers_sent=False)
+        pool = await self._pool_of_this_loop()
+        phase = _Phase(pool, headers_sent=False)
         pool.users += 1
         try:
             return await self._post(pool.client, request, timeout, phase)
@@ -190,7 +201,7 @@ class HttpxTransport:
                 # httpcore never gives such a connection's place in its pool back.
                 pool.retired = True
             if pool.retired and not pool.users:
-                await pool.lifetime.aclose()
+                await pool.close()
 
     async def _post(
         self, client: Client, request: HttpRequest, timeout: Timeouts, phase: _Phase
@@ -260,7 +271,7 @@ class HttpxTransport:
         """Close the own pool of this loop; a client that was handed in stays open."""
         pool, self._pool = self._pool, None
         if pool is not None and self._loop is asyncio.get_running_loop():
-            await pool.lifetime.aclose()
+            await pool.close()
 
 
 def _check_address(url: str) -> None:

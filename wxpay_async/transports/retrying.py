@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 import attrs
 from attrs import define, field
 
-from wxpay_async.clock import Clock, to_the_end
+from wxpay_async.clock import Clock
 from wxpay_async.errors import Fate, InDoubtError, NotSentError, RefusedError, WxPayError
 from wxpay_async.policy.retry import RetryBudget, RetryPolicy
 from wxpay_async.protocol.wire import HttpRequest, HttpResponse, Timeouts, Transport
@@ -66,7 +66,7 @@ class RetryingTransport:
                 was sent and nothing is settled.
             read: turns a response into the result, or raises what the reply means.
             settle: gets the error of every prepared attempt (None for a success), exactly once,
-                and finishes even when the caller is cancelled meanwhile.
+                also when the caller is cancelled meanwhile.
             inquire: asked after an attempt in doubt, before another one may follow. It returns
                 the result if it finds one, None if it learns nothing, and raises what it proves.
             deadline: by the clock's `monotonic`; `timeouts.call` from now when absent.
@@ -140,7 +140,7 @@ class RetryingTransport:
             failure = error
             raise
         finally:
-            await to_the_end(settle(failure))
+            await settle(failure)
         return result
 
 

@@ -1,0 +1,96 @@
+"""Mistakes to make on purpose, in the merchant's process: each must turn a check red.
+
+Nothing of the package is changed on disk; a mistake replaces what it is about while it runs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import attrs
+from attrs import define
+
+from wxpay_async.errors import DuplicateRequestError
+from wxpay_async.execution import Execution
+from wxpay_async.idempotency.store import LEASE, Entry, IdempotencyStore
+from wxpay_async.policy import resolving
+from wxpay_async.policy.retry import RetryBudget
+from wxpay_async.policy.states import State
+from wxpay_async.protocol.wire import HttpResponse
+
+NEW_REQUEST_ID: Final = "new-request-id"
+NO_FENCING: Final = "no-fencing"
+
+
+@define(eq=False)
+class UnfencedStore:
+    """A store whose claims hold nobody off, and whose writes win by coming last."""
+
+    store: IdempotencyStore
+
+    async def claim(
+        self, key: tuple[str, str], *, now: float, signed_at: int, lease: float = LEASE
+    ) -> Entry | None:
+        """Take the operation over, whoever is sending it."""
+        entry = await self.store.load(key)
+        if entry is not None and entry.state is State.SENDING:
+            back = State.UNKNOWN if entry.in_doubt else State.RESERVED
+            await self.store.record(attrs.evolve(entry, state=back))
+        return await self.store.claim(key, now=now, signed_at=signed_at, lease=lease)
+
+    async def record(self, entry: Entry) -> bool:
+        """Write the entry, whatever happened since it was read."""
+        stored = await self.store.load(entry.key)
+        return await self.store.record(
+            attrs.evolve(entry, epoch=stored.epoch if stored else entry.epoch)
+        )
+
+    def __getattr__(self, name: str) -> object:
+        """Do everything else as the store does."""
+        return getattr(self.store, name)
+
+
+def fenced_or_not(store: IdempotencyStore, broken: str | None) -> IdempotencyStore:
+    """Return the store, without its fences if that is the mistake to make."""
+    return UnfencedStore(store) if broken == NO_FENCING else store
+
+
+def _absence_is_final() -> None:
+    resolving.QUARANTINE = resolving.SEEN_APART = 0.0
+
+
+def _budget_is_endless() -> None:
+    RetryBudget.take = lambda _: True
+
+
+def _duplicate_is_success() -> None:
+    read = Execution.read
+
+    def careless(self: Execution, response: HttpResponse, **more: bool) -> object:
+        try:
+            return read(self, response, **more)
+        except DuplicateRequestError:
+            if self.operation.name == "pay":
+                raise  # even the careless find no credential in it
+            return read(self, _made_up(self.params), **more)
+
+    Execution.read = careless
+
+
+def _made_up(params: Mapping[str, str]) -> HttpResponse:
+    content = json.loads(params["bizContent"])
+    row = {"outTradeNo": content.get("outTradeNo"), "tradeNo": "0", "status": "S"}
+    data = {"requestId": content["requestId"], **row}
+    return HttpResponse(200, json.dumps({"success": True, "data": data}).encode())
+
+
+BREAKS: Final[Mapping[str, Callable[[], None]]] = {
+    NO_FENCING: lambda: None,  # the merchant wraps its store
+    "not-found-final": _absence_is_final,
+    NEW_REQUEST_ID: lambda: None,  # the merchant sends another one
+    "duplicate-is-success": _duplicate_is_success,
+    "no-budget": _budget_is_endless,
+}
+"""name -> what makes the mistake."""

@@ -1,0 +1,127 @@
+"""What merchants heard against what the platform did, while everything goes wrong at once.
+
+    python tests/chaos/history.py --payments 2000 --events 60
+
+Two processes make the same purchases over one store. One after the other, at random: a merchant is
+killed; it is paused by SIGSTOP; the network is cut; its clock is ten minutes off, either way, and
+back; a minute passes for everybody while requests that were given up are still on their way.
+
+The history that the merchants wrote is then checked against the ledger: nothing that was called
+refused was executed, and nothing that was called ok was not. Exit status 1 means that it is not so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final
+
+from stage import Stage, Weather, parsed, parser, staged
+
+WORKERS: Final = 2
+SHIFT: Final = 600.0
+_MINUTE: Final = 61.0
+_WEATHER: Final = Weather(before=0.03, after=0.08, twice=0.02, late=0.06, refuse=0.02, decline=0.02)
+
+
+async def _kill(stage: Stage, worker: int, _: float) -> None:
+    await stage.kill(worker)
+
+
+async def _pause(stage: Stage, worker: int, pause: float) -> None:
+    process = stage.processes[worker]
+    process.send_signal(signal.SIGSTOP)
+    await asyncio.sleep(pause)
+    process.send_signal(signal.SIGCONT)
+
+
+async def _partition(stage: Stage, _: int, pause: float) -> None:
+    stage.proxy.partitioned = True
+    await asyncio.sleep(pause / 5)
+    stage.proxy.partitioned = False
+
+
+async def _ahead(stage: Stage, worker: int, _: float) -> None:
+    await _shifted(stage, worker, SHIFT)
+
+
+async def _behind(stage: Stage, worker: int, _: float) -> None:
+    await _shifted(stage, worker, -SHIFT)
+
+
+async def _shifted(stage: Stage, worker: int, seconds: float) -> None:
+    """Shift a clock, for long enough to see a doubt twice, a minute apart."""
+    stage.proxy.holding = True
+    await asyncio.sleep(0.5)
+    stage.timepiece.shift(worker, seconds)
+    await asyncio.sleep(1.5)
+    stage.timepiece.advance(_MINUTE)
+    await asyncio.sleep(1.5)
+    await stage.proxy.release()
+    stage.timepiece.shift(worker, 0.0)
+
+
+async def _minute(stage: Stage, _: int, __: float) -> None:
+    stage.proxy.holding = True
+    await asyncio.sleep(0.5)
+    stage.timepiece.advance(_MINUTE)
+    await asyncio.sleep(0.5)
+    await stage.proxy.release()
+
+
+EVENTS: Final[Mapping[str, Callable[[Stage, int, float], Awaitable[None]]]] = {
+    "kill": _kill,
+    "pause": _pause,
+    "partition": _partition,
+    "ahead": _ahead,
+    "behind": _behind,
+    "minute": _minute,
+}
+
+
+async def _go_wrong(stage: Stage, options: argparse.Namespace) -> Counter[str]:
+    """Let everything go wrong, each kind as often, in random order."""
+    names = [list(EVENTS)[i % len(EVENTS)] for i in range(options.events)]
+    stage.dice.shuffle(names)
+    happened: Counter[str] = Counter()
+    for name in names:
+        running = await stage.at_work()
+        if not running:
+            break
+        await EVENTS[name](stage, stage.dice.choice(running), options.pause)
+        happened[name] += 1
+        await asyncio.sleep(stage.dice.uniform(0.05, 0.3))
+    while await stage.at_work():
+        await asyncio.sleep(0.02)
+    return happened
+
+
+async def run(options: argparse.Namespace) -> bool:
+    """Let the merchants work amid the trouble, close the run, and compare."""
+    more = {"workers": WORKERS, "shared": 1, "concurrency": 8, "tend": 0.4, "pace": options.pace}
+    async with staged(options, _WEATHER, **more) as stage:
+        began = time.monotonic()
+        for worker in range(WORKERS):
+            await stage.spawn(worker, "work")
+        happened = await _go_wrong(stage, options)
+        await stage.act(0, "settle", "replay")
+        print(f"{time.monotonic() - began:.1f} s  events {dict(sorted(happened.items()))}")
+        return await stage.verdict()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what the arguments ask for; the status is the verdict."""
+    made = parser("Check what merchants heard against the ledger.", payments=2000)
+    made.add_argument("--events", type=int, default=60)
+    made.add_argument("--pause", type=float, default=5.0, help="seconds of a SIGSTOP")
+    made.add_argument("--pace", type=float, default=0.5, help="seconds before each purchase")
+    return int(not asyncio.run(run(parsed(made, arguments))))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,250 @@
+"""A network between merchant and platform that fails in every way that a network can.
+
+What it does to a request, drawn for each one:
+
+- before: the connection ends (or hangs) and the platform never sees the request;
+- after: the platform has answered; the answer is lost, reset or cut off in the middle;
+- twice: the same bytes arrive twice;
+- late: the connection ends, and the request arrives afterwards all the same;
+- refuse: a door in front of the platform does not know the caller's address for a moment;
+- decline: the platform declines, and from then on knows the requestId. Half of these answers get
+  lost.
+
+The same signed request twice is as far as a network can go: it cannot make a second request of the
+same business, since it cannot sign. The sandbox refuses the copy for its nonce.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+import json
+import random
+import re
+from collections import Counter, deque
+from typing import Final
+from urllib.parse import unquote_plus
+
+from attrs import asdict, define, field, frozen
+
+_REQUEST_ID: Final = re.compile(r'"requestId":"([^"]+)"')
+_LENGTH: Final = re.compile(rb"\r\ncontent-length: *([0-9]+)", re.IGNORECASE)
+_HANG: Final = 3.0  # seconds; longer than the merchants wait
+_REPEATED: Final = "GM_API_BUS_0000015"
+_DECLINED: Final = "GM_API_BUS_0000099"
+_NOT_ALLOWED: Final = "CO_MSG_0000017"
+
+Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+class Fault(enum.StrEnum):
+    """What happens to a request."""
+
+    BEFORE = "before"
+    AFTER = "after"
+    TWICE = "twice"
+    LATE = "late"
+    REFUSE = "refuse"
+    DECLINE = "decline"
+    NONE = "none"
+
+
+@frozen(kw_only=True)
+class Weather:
+    """How likely each fault is, from 0 to 1.
+
+    Attributes:
+        second_answers: of two copies the second's answer goes back, as with a load balancer that
+            sends again what it got no answer for.
+    """
+
+    before: float = 0.05
+    after: float = 0.20
+    twice: float = 0.02
+    late: float = 0.01
+    refuse: float = 0.01
+    decline: float = 0.01
+    second_answers: bool = False
+
+    def draw(self, dice: random.Random) -> Fault:
+        """Draw what happens to one request."""
+        roll = dice.random()
+        for name, chance in asdict(self).items():
+            roll -= 0.0 if name == "second_answers" else chance
+            if roll < 0:
+                return Fault(name)
+        return Fault.NONE
+
+
+CALM: Final = Weather(before=0, after=0, twice=0, late=0, refuse=0, decline=0)
+
+
+@define(eq=False)
+class _Upstream:
+    """Connections to the platform, used again and again."""
+
+    port: int
+    _idle: deque[Connection] = field(factory=deque, init=False)
+
+    async def exchange(self, request: bytes) -> bytes:
+        connection = self._idle.pop() if self._idle else await self._connect()
+        reader, writer = connection
+        writer.write(request)
+        answer = await _message(reader)
+        self._idle.append(connection)
+        return answer
+
+    async def _connect(self) -> Connection:
+        return await asyncio.open_connection("127.0.0.1", self.port)
+
+    def close(self) -> None:
+        for _, writer in self._idle:
+            writer.close()
+
+
+@define(eq=False, kw_only=True)
+class Proxy:
+    """Stands between the merchants and a sandbox on this machine.
+
+    Attributes:
+        port: of the sandbox.
+        weather: what may happen.
+        dice: decides what happens.
+        partitioned: nothing gets through, either way.
+        holding: what is late waits for `release`.
+        seen: how often each fault struck.
+    """
+
+    port: int
+    weather: Weather
+    dice: random.Random
+    partitioned: bool = False
+    holding: bool = False
+    seen: Counter[str] = field(factory=Counter, init=False)
+    _server: asyncio.Server = field(init=False)
+    _upstream: _Upstream = field(init=False)
+    _serving: set[asyncio.Task[None]] = field(factory=set, init=False)
+    _late: set[asyncio.Task[None]] = field(factory=set, init=False)
+    _gate: asyncio.Event = field(factory=asyncio.Event, init=False)
+    _sent: set[str] = field(factory=set, init=False)
+    _declined: set[str] = field(factory=set, init=False)
+
+    async def start(self) -> str:
+        """Listen on loopback; return the address."""
+        self._upstream = _Upstream(self.port)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    async def aclose(self) -> None:
+        """Deliver what is late, then end every connection."""
+        await self.release()
+        self._server.close()
+        for task in self._serving:
+            task.cancel()
+        await asyncio.gather(*self._serving, return_exceptions=True)
+        await self._server.wait_closed()
+        self._upstream.close()
+
+    async def release(self) -> None:
+        """Let everything that is late arrive now, and hold nothing any more."""
+        self.holding = False
+        self._gate.set()
+        if self._late:
+            await asyncio.gather(*self._late)
+        self._gate.clear()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        self._serving.add(task)
+        try:
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                while not self.partitioned and await self._pass(await _message(reader), writer):
+                    pass
+        except asyncio.CancelledError:
+            pass  # it is over; asyncio's own callback would complain about a cancelled handler
+        finally:
+            self._serving.discard(task)
+            writer.transport.abort()
+
+    async def _pass(self, request: bytes, writer: asyncio.StreamWriter) -> bool:
+        """Treat one request; tell whether the connection lives on."""
+        fault = Fault.BEFORE if self.partitioned else self._fault(_request_id(request))
+        self.seen[fault] += 1
+        match fault:
+            case Fault.BEFORE:
+                if self.dice.random() < 0.02:
+                    await asyncio.sleep(_HANG)
+                return False
+            case Fault.LATE:
+                task = asyncio.create_task(self._arrive_late(request))
+                self._late.add(task)
+                task.add_done_callback(self._late.discard)
+                return False
+            case Fault.REFUSE:
+                return await self._answer(_refusal(_NOT_ALLOWED), writer)
+            case Fault.DECLINE:
+                self._declined.add(_request_id(request) or "")
+                lost = self.dice.random() < 0.5
+                return not lost and await self._answer(_refusal(_DECLINED), writer)
+        answer = await self._forward(request)
+        if fault is Fault.TWICE:
+            again = await self._forward(request)
+            answer = again if self.weather.second_answers else answer
+        if fault is Fault.AFTER or self.partitioned:
+            return await self._lose(answer, writer)
+        return await self._answer(answer, writer)
+
+    def _fault(self, request_id: str | None) -> Fault:
+        fault = self.weather.draw(self.dice)
+        if fault is Fault.DECLINE and (request_id is None or request_id in self._sent):
+            return Fault.NONE  # a platform that has executed a request does not decline it
+        return fault
+
+    async def _forward(self, request: bytes) -> bytes:
+        request_id = _request_id(request)
+        if request_id in self._declined:
+            return _refusal(_REPEATED)
+        if request_id is not None:
+            self._sent.add(request_id)
+        return await self._upstream.exchange(request)
+
+    async def _arrive_late(self, request: bytes) -> None:
+        if self.holding:
+            await self._gate.wait()
+        else:
+            await asyncio.sleep(self.dice.uniform(0.1, 1.0))
+        await self._forward(request)
+
+    async def _answer(self, answer: bytes, writer: asyncio.StreamWriter) -> bool:
+        writer.write(answer)
+        await writer.drain()
+        return True
+
+    async def _lose(self, answer: bytes, writer: asyncio.StreamWriter) -> bool:
+        way = self.dice.randrange(3)
+        if way == 0:
+            writer.close()  # an end without an answer
+        elif way == 1:
+            writer.write(answer[: self.dice.randrange(1, len(answer))])
+            writer.write_eof()
+            await writer.drain()
+        return False  # else a reset, which is how `_serve` ends a connection
+
+
+async def _message(reader: asyncio.StreamReader) -> bytes:
+    """Read one HTTP message whose length is given."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    found = _LENGTH.search(head)
+    return head + await reader.readexactly(int(found[1]) if found else 0)
+
+
+def _request_id(request: bytes) -> str | None:
+    found = _REQUEST_ID.search(unquote_plus(request.partition(b"\r\n\r\n")[2].decode()))
+    return found[1] if found else None
+
+
+def _refusal(code: str) -> bytes:
+    envelope = {"success": False, "errorCode": code, "errorMsg": "chaos", "data": None}
+    body = json.dumps(envelope).encode()
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)

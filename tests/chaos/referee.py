@@ -1,0 +1,141 @@
+"""Compares what the merchants heard and kept with what the platform did.
+
+What must hold, for every requestId of a trade or a refund:
+
+- double: a purchase is ordered once and given back once;
+- lost: what was executed is SUCCEEDED in the store;
+- phantom: what is SUCCEEDED was executed;
+- open: nothing is left in doubt after recovery, and nothing needs a person;
+- refused: what was ever called refused was not executed, and what was last called unsent neither;
+- ok: what was ever called ok was executed.
+
+A `pay` gives a credential and moves nothing, so its truth is the charge: an order is charged once
+at most, and exactly when the merchant believes it paid.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Final
+
+from attrs import define, field
+from jobs import Job
+
+from wxpay_async.sandbox.state import Entry
+
+_SETTLED: Final = frozenset({None, "reserved", "succeeded", "rejected", "failed", "not_executed"})
+_SHOWN: Final = 8
+Line = Mapping[str, object]
+
+
+@define(eq=False, kw_only=True)
+class Accounts:
+    """Both sides' books of one run.
+
+    Attributes:
+        purchases: what was to be bought.
+        history: what the merchants heard.
+        states: where each operation stands in the store, by requestId.
+        ledger: what the platform executed.
+    """
+
+    purchases: Sequence[Job]
+    history: Sequence[Line]
+    states: Mapping[str, str | None]
+    ledger: Sequence[Entry]
+    figures: dict[str, int] = field(factory=dict, init=False)
+    problems: dict[str, list[str]] = field(factory=dict, init=False)
+
+    def compare(self) -> None:
+        """Fill in the figures and the problems."""
+        executed = Counter(e.request_id for e in self.ledger if e.kind in {"trade", "refund"})
+        moving = [
+            name
+            for job in self.purchases
+            for operation, name in job.request_ids.items()
+            if operation != "pay"
+        ]
+        self._count(moving, executed)
+        self._check_states(moving, executed)
+        self._check_words(executed)
+        self._check_doubles()
+        self._check_charges()
+
+    def _count(self, moving: Iterable[str], executed: Counter[str]) -> None:
+        invoked = {line["id"] for line in self.history if line["what"] == "invoke"}
+        self.figures |= {
+            "payments": len(self.purchases),
+            "operations": len(invoked),
+            "calls": sum(line["what"] == "invoke" for line in self.history),
+            "in_doubt_meanwhile": sum(line["what"] == "doubt" for line in self.history),
+            "executed": sum(executed.values()),
+            "succeeded": sum(self.states.get(name) == "succeeded" for name in moving),
+            "not_executed": sum(self.states.get(name) == "not_executed" for name in moving),
+            "rejected": sum(self.states.get(name) == "rejected" for name in moving),
+            "charged": sum(entry.kind == "charge" for entry in self.ledger),
+        }
+
+    def _check_states(self, moving: Iterable[str], executed: Counter[str]) -> None:
+        succeeded = {name for name in moving if self.states.get(name) == "succeeded"}
+        self._found("lost", (name for name in executed if name not in succeeded))
+        self._found("phantom", (name for name in succeeded if not executed[name]))
+        still = (f"{name} {state}" for name, state in self.states.items() if state not in _SETTLED)
+        self._found("open", still)
+
+    def _check_words(self, executed: Counter[str]) -> None:
+        said = [line for line in self.history if line["op"] in {"trade", "refund"}]
+        last = {line["id"]: line["what"] for line in said}
+        oks = {line["id"] for line in said if line["what"] == "ok"}
+        noes = {line["id"]: line.get("why", "") for line in said if line["what"] == "refused"}
+        self._found("ok_but_not_executed", (name for name in oks if not executed[name]))
+        wrong = (f"{name}: {why}" for name, why in noes.items() if executed[name])
+        self._found("refused_but_executed", wrong)
+        unsent = (name for name, what in last.items() if what == "unsent" and executed[name])
+        self._found("unsent_but_executed", unsent)
+
+    def _check_doubles(self) -> None:
+        kinds = ("trade", "refund", "charge")
+        # A merchant that invents a new requestId invents a new number, too: number.1, number.2.
+        times = Counter(
+            (entry.kind, number.partition(".")[0])
+            for entry in self.ledger
+            if entry.kind in kinds
+            for number in entry.out_trade_nos
+        )
+        doubles = (f"{kind} {number} × {n}" for (kind, number), n in times.items() if n > 1)
+        self._found("double", doubles)
+
+    def _check_charges(self) -> None:
+        charged = {e.out_trade_nos[0]: e.amount for e in self.ledger if e.kind == "charge"}
+        orders = [line for line in self.history if line["op"] == "order"]
+        believed = {line["id"]: line["what"] for line in orders if line["what"] != "confirm"}
+        wrong = [n for n, what in believed.items() if (what == "paid") != (n in charged)]
+        wrong += [number for number in charged if number not in believed]
+        self._found("misbelieved", wrong)
+        amounts = {job.number: job.amount for job in self.purchases}
+        off = (n for n, amount in charged.items() if amounts.get(n) != amount)
+        self._found("wrong_amount", [*off, *self._wrong_refunds()])
+
+    def _wrong_refunds(self) -> Iterable[str]:
+        wanted = {job.refund_number: job.refunded for job in self.purchases}
+        sums: dict[str, Decimal] = {}
+        for entry in self.ledger:
+            if entry.kind == "refund":
+                number = entry.out_trade_nos[0].partition(".")[0]
+                sums[number] = sums.get(number, Decimal(0)) + entry.amount
+        return (number for number, total in sums.items() if wanted.get(number) != total)
+
+    def _found(self, name: str, cases: Iterable[str]) -> None:
+        found = list(cases)
+        self.figures[name] = len(found)
+        if found:
+            self.problems[name] = found
+
+    def show(self) -> str:
+        """Return the figures on one line, and up to eight cases of each problem."""
+        lines = ["  ".join(f"{name} {number}" for name, number in self.figures.items())]
+        for name, cases in self.problems.items():
+            lines += [f"  {name}: {case}" for case in cases[:_SHOWN]]
+        return "\n".join(lines)

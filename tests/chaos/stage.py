@@ -1,0 +1,197 @@
+"""The set-up of a run: platform, network, clock and merchants' processes, and the verdict."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import random
+import sys
+import tempfile
+import time
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import attrs
+from attrs import define, field
+from breaks import BREAKS
+from jobs import jobs
+from merchant import Orders
+from notebook import read_finished, read_history
+from proxy import CALM, Proxy, Weather
+from referee import Accounts
+from timepiece import Timepiece
+
+from wxpay_async.sandbox import Sandbox
+
+_MERCHANT: Final = Path(__file__).with_name("merchant.py")
+_PATIENCE: Final = 900.0  # seconds for one merchant's last run
+
+
+@define(eq=False, kw_only=True)
+class Stage:
+    """What the scripts act on.
+
+    Attributes:
+        orders: what every merchant is told; worker, life and tasks change.
+        folder: notebooks, the timepiece, what merchants print.
+        sandbox: the platform.
+        proxy: the network.
+        timepiece: everybody's clock.
+        dice: for what the script does.
+        keep: whether the network stays as bad for the closing.
+    """
+
+    orders: Orders
+    folder: Path
+    sandbox: Sandbox
+    proxy: Proxy
+    timepiece: Timepiece
+    dice: random.Random
+    processes: dict[int, asyncio.subprocess.Process] = field(factory=dict, init=False)
+    lives: Counter[int] = field(factory=Counter, init=False)
+    spawned: dict[tuple[int, int], float] = field(factory=dict, init=False)
+    crashes: list[str] = field(factory=list, init=False)
+
+    async def spawn(self, worker: int, *tasks: str) -> asyncio.subprocess.Process:
+        """Start a merchant; the first time, or again after its death."""
+        life = self.lives[worker]
+        self.lives[worker] += 1
+        told = attrs.asdict(attrs.evolve(self.orders, worker=worker, life=life, tasks=tasks))
+        with (self.folder / f"printed-{worker}").open("ab") as printed:
+            self.spawned[worker, life] = time.time()
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, str(_MERCHANT), json.dumps(told), stdout=printed, stderr=printed
+            )
+        self.processes[worker] = process
+        return process
+
+    async def at_work(self) -> list[int]:
+        """Return the merchants that still run; note those that crashed by themselves."""
+        await asyncio.sleep(0)
+        for worker, process in list(self.processes.items()):
+            if process.returncode is not None:
+                del self.processes[worker]
+                self._note_end(worker, process.returncode)
+        return list(self.processes)
+
+    def _note_end(self, worker: int, status: int) -> None:
+        if status != 0:
+            printed = (self.folder / f"printed-{worker}").read_text()
+            self.crashes.append(f"merchant {worker}, status {status}: {printed[-1500:]}")
+
+    async def kill(self, worker: int) -> None:
+        """End a merchant with SIGKILL and start it again."""
+        process = self.processes.pop(worker)
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        status = await process.wait()
+        if status == 0:  # it had finished by itself
+            return
+        if status > 0:
+            self._note_end(worker, status)
+        await self.spawn(worker, "work")
+
+    async def act(self, worker: int, *tasks: str) -> None:
+        """Let one merchant do tasks to their end."""
+        process = await self.spawn(worker, *tasks)
+        async with asyncio.timeout(_PATIENCE):
+            await process.wait()
+        await self.at_work()
+
+    async def verdict(self) -> bool:
+        """Compare both sides' books, print the figures; tell whether all is well."""
+        await self.proxy.release()
+        purchases = jobs(self.orders.app_key, self.orders.seed, self.orders.payments)
+        states, replay = (self._report(name) for name in ("states", "replay"))
+        accounts = Accounts(
+            purchases=purchases,
+            history=read_history(self.folder),
+            states=states,
+            ledger=self.sandbox.platform.ledger,
+        )
+        accounts.compare()
+        print(accounts.show())
+        print(f"network: { {str(k): n for k, n in sorted(self.proxy.seen.items())} }")
+        print(f"replayed: {replay.get('finished', 0)} purchases, executed anew {replay.get('anew')}")
+        for crash in self.crashes:
+            print(f"CRASHED {crash}")
+        well = not accounts.problems and not self.crashes and replay.get("anew") == 0 and states
+        print("verdict: ok" if well else "verdict: RED")
+        return bool(well)
+
+    def _report(self, name: str) -> dict[str, object]:
+        path = self.folder / f"{name}.json"
+        return json.loads(path.read_text()) if path.exists() else {}
+
+    def finished(self) -> int:
+        """Return how many purchases are finished."""
+        return len(read_finished(self.folder))
+
+
+@contextlib.asynccontextmanager
+async def staged(
+    options: argparse.Namespace, weather: Weather, **orders: object
+) -> AsyncIterator[Stage]:
+    """Set up a run, and take it down afterwards."""
+    app_key = f"chaos-{uuid.uuid4().hex[:12]}"
+    with tempfile.TemporaryDirectory() as folder:
+        timepiece = Timepiece(Path(folder) / "time")
+        async with Sandbox(quota=None, app_key=app_key, clock=timepiece.time) as sandbox:
+            dice = random.Random(f"network {options.seed}")
+            proxy = Proxy(port=urlsplit(sandbox.url).port, weather=weather, dice=dice)
+            told = Orders(
+                base_url=await proxy.start(),
+                sandbox_url=sandbox.url,
+                app_key=app_key,
+                secret=sandbox.app_secret,
+                store_url=options.store or f"sqlite:///{folder}/store.db",
+                folder=folder,
+                seed=options.seed,
+                payments=options.payments,
+                worker=0,
+                broken=options.broken,
+                **orders,
+            )
+            stage = Stage(
+                orders=told,
+                folder=Path(folder),
+                sandbox=sandbox,
+                proxy=proxy,
+                timepiece=timepiece,
+                dice=random.Random(f"script {options.seed}"),
+            )
+            try:
+                yield stage
+            finally:
+                for process in stage.processes.values():
+                    with contextlib.suppress(ProcessLookupError):
+                        process.kill()
+                    await process.wait()
+                await proxy.aclose()
+
+
+def parser(what: str, payments: int) -> argparse.ArgumentParser:
+    """Return the options that all checks have."""
+    made = argparse.ArgumentParser(description=what)
+    made.add_argument("--payments", type=int, default=payments)
+    made.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    made.add_argument("--store", help="its address; a SQLite file of its own by default")
+    made.add_argument("--break", dest="broken", choices=BREAKS, help="a mistake to make")
+    return made
+
+
+def parsed(made: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line and print what is needed to do it again."""
+    options = made.parse_args(arguments)
+    store = urlsplit(options.store or "sqlite:").scheme
+    print(f"seed {options.seed}  store {store}  broken {options.broken or 'nothing'}", flush=True)
+    return options
+
+
+__all__ = ["CALM", "Stage", "Weather", "parsed", "parser", "staged"]

@@ -1,0 +1,238 @@
+"""A fresh place for each test and each kind of store, where several store objects can meet."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import attrs
+from attrs import define, field
+from redis.asyncio import Redis
+from sqlalchemy import text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from tests.services import MYSQL, POSTGRES, REDIS, Service, require
+from wxpay_async.idempotency.redis import RedisStore
+from wxpay_async.idempotency.redis_layout import inbox_key, keys_of
+from wxpay_async.idempotency.sql import SqlStore
+from wxpay_async.idempotency.store import Entry, IdempotencyStore, MemoryStore
+from wxpay_async.policy.states import State
+from wxpay_async.protocol.identity import fingerprint
+
+NOW = 1_763_870_400.123456
+RETENTION = 1000.0
+
+MEMORY = "memory"
+SQLITE = "sqlite"
+SERVERS = ("postgres", "mariadb", "redis")
+DURABLE = (SQLITE, *SERVERS)
+ALL = (MEMORY, *DURABLE)
+
+
+@define(eq=False)
+class Place:
+    """Where the stores of one test keep their operations; nobody else does.
+
+    Attributes:
+        kind: one of `ALL`.
+        url: its address; empty for memory.
+        app_key: an appKey of this test alone, since Redis is told apart by nothing else.
+    """
+
+    kind: str
+    url: str
+    make: Callable[[str, float], IdempotencyStore]
+    app_key: str = field(factory=lambda: f"应用-{uuid.uuid4().hex}")
+    messages: set[str] = field(factory=set[str])
+    _made: list[IdempotencyStore] = field(factory=list[IdempotencyStore])
+
+    def store(self, *, url: str | None = None, timeout: float = 10.0) -> IdempotencyStore:
+        """Make another store object, e.g. at the address of a proxy; it is closed by the place."""
+        store = self.make(self.url if url is None else url, timeout)
+        self._made.append(store)
+        return store
+
+    def entry(self, request_id: str = "r1", **changes: object) -> Entry:
+        """Make an entry of this place's appKey."""
+        entry = Entry(
+            app_key=self.app_key,
+            request_id=request_id,
+            operation="pay",
+            fingerprint=fingerprint("pay", {"requestId": request_id}),
+            created_at=NOW,
+            updated_at=NOW,
+        )
+        return attrs.evolve(entry, **changes)
+
+    def message(self, name: str) -> str:
+        """Make a callback of this place."""
+        message = f"{self.app_key}:{name}"
+        self.messages.add(message)
+        return message
+
+    def at(self, port: int) -> str:
+        """Return the address with another port, and a password that must not show."""
+        parts = urlsplit(self.url)
+        user = f"{parts.username or ''}:s3cr3t@" if self.kind != "redis" else ""
+        return urlunsplit(parts._replace(netloc=f"{user}127.0.0.1:{port}"))
+
+    async def close(self) -> None:
+        """Close every store that was made here."""
+        for store in self._made:
+            await store.aclose()
+
+
+@contextlib.asynccontextmanager
+async def place_of(kind: str, folder: Path) -> AsyncIterator[Place]:
+    """Open a fresh place and clear it away afterwards."""
+    openers: dict[str, Callable[[Path], contextlib.AbstractAsyncContextManager[Place]]] = {
+        MEMORY: _memory,
+        SQLITE: _sqlite,
+        "postgres": lambda _: _database(POSTGRES),
+        "mariadb": lambda _: _database(MYSQL),
+        "redis": lambda _: _redis(),
+    }
+    async with openers[kind](folder) as place:
+        try:
+            yield place
+        finally:
+            await place.close()
+
+
+def _sql_store(url: str, timeout: float) -> IdempotencyStore:
+    return SqlStore(url, retention=RETENTION, timeout=timeout)
+
+
+@contextlib.asynccontextmanager
+async def _memory(_: Path) -> AsyncGenerator[Place]:
+    store = MemoryStore(retention=RETENTION)
+    yield Place(MEMORY, "", lambda _url, _timeout: store)
+
+
+@contextlib.asynccontextmanager
+async def _sqlite(folder: Path) -> AsyncGenerator[Place]:
+    yield Place(SQLITE, f"sqlite:///{folder / 'store.db'}", _sql_store)
+
+
+@contextlib.asynccontextmanager
+async def _database(service: Service) -> AsyncGenerator[Place]:
+    name = f"wxpay_test_{uuid.uuid4().hex}"
+    url = SqlStore(require(service)).url  # names the driver
+    postgres = url.get_backend_name() == "postgresql"
+    await execute(url, f"CREATE DATABASE {name}")
+    shown = url.set(database=name).render_as_string(hide_password=False)
+    place = Place("postgres" if postgres else "mariadb", shown, _sql_store)
+    try:
+        yield place
+    finally:
+        await place.close()
+        await execute(url, f"DROP DATABASE {name}{' WITH (FORCE)' if postgres else ''}")
+
+
+async def execute(url: str | URL, *statements: str) -> None:
+    """Execute statements past the store."""
+    engine = create_async_engine(make_url(url), isolation_level="AUTOCOMMIT")
+    async with engine.connect() as connection:
+        for statement in statements:
+            await connection.execute(text(statement))
+    await engine.dispose()
+
+
+@contextlib.asynccontextmanager
+async def _redis() -> AsyncGenerator[Place]:
+    place = Place(
+        "redis",
+        require(REDIS),
+        lambda url, timeout: RedisStore(url, retention=RETENTION, timeout=timeout),
+    )
+    try:
+        yield place
+    finally:
+        await place.close()
+        async with Redis.from_url(place.url) as client:
+            mine = [key async for key in client.scan_iter(f"*{{{place.app_key}}}*", count=1000)]
+            await client.delete(
+                *keys_of((place.app_key, "")), *mine, *map(inbox_key, place.messages)
+            )
+
+
+@define(eq=False)
+class Wire:
+    """A proxy in front of a server, whose connections can be cut or frozen."""
+
+    target: tuple[str, int]
+    port: int = 0
+    _frozen: bool = False
+    _server: asyncio.Server | None = None
+    _open: set[asyncio.StreamWriter] = field(factory=set[asyncio.StreamWriter])
+    _pumps: set[asyncio.Task[None]] = field(factory=set[asyncio.Task[None]])
+
+    async def __aenter__(self) -> Wire:
+        await self.mend()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.cut()
+
+    async def mend(self) -> None:
+        """Listen, at the same port as before."""
+        self._frozen = False
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def cut(self) -> None:
+        """Refuse new connections and drop those that are open."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        await self.drop()
+
+    async def drop(self) -> None:
+        """Drop the open connections; new ones are served."""
+        for writer in self._open:
+            writer.close()
+        for pump in self._pumps:
+            pump.cancel()
+        await asyncio.gather(*self._pumps, return_exceptions=True)
+
+    def freeze(self) -> None:
+        """Keep the connections and pass nothing on any more."""
+        self._frozen = True
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, out = await asyncio.open_connection(*self.target)
+        self._open |= {writer, out}
+        for source, sink in ((reader, out), (there, writer)):
+            pump = asyncio.create_task(self._pump(source, sink))
+            self._pumps.add(pump)
+            pump.add_done_callback(self._pumps.discard)
+
+    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await source.read(65536):
+                if not self._frozen:
+                    sink.write(data)
+                    await sink.drain()
+        sink.close()
+        self._open.discard(sink)
+
+
+async def cancelled_after(turns: int, call: Awaitable[object]) -> None:
+    """Begin a call and cancel it after so many turns of the event loop."""
+    task = asyncio.ensure_future(call)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+def in_state(entry: Entry, state: State) -> Entry:
+    """Return the entry as it would be in that state."""
+    sending = state is State.SENDING
+    return attrs.evolve(entry, state=state, lease_until=NOW + 45 if sending else 0.0)

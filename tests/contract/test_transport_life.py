@@ -1,0 +1,231 @@
+"""The life of a transport: pools, cancellation, closing, event loops."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from wxpay_async.errors import InDoubtError, NotSentError
+from wxpay_async.protocol.wire import Timeouts, Transport
+
+if TYPE_CHECKING:
+    from tests.contract.conftest import (
+        Ask,
+        Certificates,
+        Listen,
+        Listener,
+        Make,
+        Peer,
+        Seen,
+    )
+
+TWO_LOOPS = """
+import asyncio, sys
+from wxpay_async.protocol.wire import HttpRequest, Timeouts
+{load}
+transport = T(ca_file=sys.argv[2] or None)
+
+async def main():
+    asyncio.get_running_loop().slow_callback_duration = 60  # a slow machine is no fault
+    requests = [HttpRequest(sys.argv[1], b"a=1") for _ in range(3)]
+    answers = await asyncio.gather(*(transport.send(r, timeout=Timeouts()) for r in requests))
+    assert [200] * 3 == [answer.status for answer in answers]
+
+asyncio.run(main())
+asyncio.run(main())
+print("done")
+"""
+
+LOAD = {
+    "aiohttp": "from wxpay_async.transports.aiohttp import AiohttpTransport as T",
+    "httpx2": "from wxpay_async.transports.httpx import HttpxTransport as T",
+    "httpx": "sys.modules['httpx2'] = None\n"
+    "from wxpay_async.transports.httpx import HttpxTransport as T",
+}
+
+
+async def serve(peer: Peer, _: Seen) -> bool:
+    """Answer anything."""
+    return await peer.answer()
+
+
+# Pools
+
+
+async def test_a_hundred_requests_take_one_connection(
+    transport: Transport, server: Listener, ask: Ask, calm: Timeouts
+) -> None:
+    """There is one pool, and it keeps connections alive."""
+    for _ in range(100):
+        await transport.send(ask(server.url), timeout=calm)
+
+    assert (1, 100) == (server.connections, len(server.requests))
+
+
+async def test_max_connections_is_a_bound(
+    make: Make, server: Listener, ask: Ask, calm: Timeouts
+) -> None:
+    """Fifty at once share four connections, and all are answered."""
+    transport = make(max_connections=4)
+
+    answers = await asyncio.gather(
+        *(transport.send(ask(f"{server.url}/slow"), timeout=calm) for _ in range(50))
+    )
+    await transport.aclose()
+
+    assert [200] * 50 == [answer.status for answer in answers]
+    assert 4 == server.peak
+
+
+async def test_waiting_for_a_connection_too_long_is_not_sent(
+    make: Make, server: Listener, ask: Ask, quick: Timeouts
+) -> None:
+    """The attempt's time ends in the queue: nothing was sent, and it may be tried again."""
+    transport = make(max_connections=1)
+    first = asyncio.create_task(transport.send(ask(f"{server.url}/drip"), timeout=Timeouts()))
+    await server.arrived.wait()
+
+    with pytest.raises(NotSentError) as caught:
+        await transport.send(ask(server.url), timeout=quick)
+
+    assert caught.value.retryable
+    assert 1 == len(server.requests)
+    first.cancel()
+    await asyncio.wait([first])
+    await transport.aclose()
+
+
+def test_a_pool_without_connections_is_refused(make: Make) -> None:
+    """Zero would mean "no bound" to one driver and "none" to another."""
+    with pytest.raises(ValueError, match="max_connections"):
+        make(max_connections=0)
+
+
+# Cancellation
+
+
+@pytest.mark.parametrize("path", ["hang", "hang-after-headers", "drip", "endless"])
+async def test_cancelling_ends_the_connection(
+    transport: Transport, server: Listener, ask: Ask, calm: Timeouts, path: str
+) -> None:
+    """It passes through, the server sees the connection end, and the transport goes on."""
+    task = asyncio.create_task(transport.send(ask(f"{server.url}/{path}"), timeout=calm))
+    await server.arrived.wait()
+    if path != "hang":
+        await asyncio.sleep(0.01)  # into the body
+    task.cancel()
+    await asyncio.wait([task])
+
+    assert path == "endless" or task.cancelled()
+    await server.closed()
+    assert 200 == (await transport.send(ask(server.url), timeout=calm)).status
+
+
+async def test_cancelling_a_handshake_leaves_nothing(
+    make: Make, listen: Listen, ask: Ask, calm: Timeouts
+) -> None:
+    """A server that accepts and says nothing: no socket stays open, no place is lost."""
+
+    async def hello(peer: Peer, _: Seen) -> bool:
+        return await peer.gone()
+
+    silent = await listen(hello)
+    transport = make(max_connections=1)
+
+    for count in (1, 2, 3):
+        url = f"https://127.0.0.1:{silent.port}/"
+        task = asyncio.create_task(transport.send(ask(url), timeout=calm))
+        await silent.accepted(count)
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+        await silent.closed()
+    await transport.aclose()
+
+
+async def test_cancelling_in_the_queue_keeps_the_place_of_others(
+    make: Make, server: Listener, ask: Ask, calm: Timeouts
+) -> None:
+    """Who waits for a connection can leave; the next one gets it."""
+    transport = make(max_connections=1)
+    first = asyncio.create_task(transport.send(ask(f"{server.url}/hang"), timeout=calm))
+    await server.arrived.wait()
+    second = asyncio.create_task(transport.send(ask(server.url), timeout=calm))
+    third = asyncio.create_task(transport.send(ask(f"{server.url}/third"), timeout=calm))
+    await asyncio.sleep(0.01)
+
+    second.cancel()
+    first.cancel()
+
+    assert 200 == (await third).status
+    assert ["/hang", "/third"] == [seen.target for seen in server.requests]
+    await transport.aclose()
+
+
+# Closing
+
+
+async def test_closing_twice_and_before_use_is_fine(
+    transport: Transport, server: Listener, ask: Ask, calm: Timeouts
+) -> None:
+    """`aclose` releases; the next request opens anew."""
+    await transport.aclose()
+    await transport.send(ask(server.url), timeout=calm)
+    await transport.aclose()
+    await transport.aclose()
+    await transport.send(ask(server.url), timeout=calm)
+
+    assert 2 == server.connections
+
+
+async def test_closing_under_way_is_in_doubt_for_what_was_sent(
+    make: Make, server: Listener, ask: Ask, quick: Timeouts
+) -> None:
+    """And not sent for what was still waiting; nobody sees a cancellation that nobody asked for."""
+    transport = make(max_connections=1)
+    sent = asyncio.create_task(transport.send(ask(f"{server.url}/hang"), timeout=Timeouts()))
+    await server.arrived.wait()
+    waiting = asyncio.create_task(transport.send(ask(f"{server.url}/never"), timeout=quick))
+    await asyncio.sleep(0.01)
+
+    await transport.aclose()
+
+    with pytest.raises(InDoubtError):
+        await sent
+    with pytest.raises(NotSentError):
+        await waiting
+    assert ["/hang"] == [seen.target for seen in server.requests]
+
+
+# Event loops
+
+
+def test_making_one_needs_no_loop_and_does_no_work(make: Make) -> None:
+    """Not even the file of certificates is read."""
+    transport = make(ca_file="/nowhere", max_connections=3)
+
+    assert "/nowhere" == transport.ca_file
+
+
+@pytest.mark.parametrize("tls", [False, True])
+async def test_two_loops_in_a_row_leave_no_warning(
+    listen: Listen, certificates: Certificates, driver: str, *, tls: bool
+) -> None:
+    """One transport serves two `asyncio.run`, unclosed, and neither loop nor exit complains."""
+    server = await listen(serve, tls=certificates.good if tls else None)
+    script = TWO_LOOPS.format(load=LOAD[driver])
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-X", "dev", "-W", "error", "-c", script),
+        *(server.url, certificates.ca_file if tls else ""),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+    output, complaints = await process.communicate()
+
+    assert (b"done\n", b"", 0) == (output, complaints, process.returncode)
+    assert 6 == len(server.requests)

@@ -1,0 +1,337 @@
+"""Where a transport must not go and what it must not tell: redirects, proxies, secrets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from attrs import define, field
+
+from wxpay_async.errors import InvalidRequestError, NotSentError
+from wxpay_async.protocol.wire import Timeouts, Transport
+
+if TYPE_CHECKING:
+    from tests.contract.conftest import (
+        Ask,
+        Certificates,
+        Listen,
+        Listener,
+        Make,
+        Peer,
+        Said,
+        Seen,
+    )
+
+SECRET = "pa55word"  # of the proxy
+
+
+async def serve(peer: Peer, _: Seen) -> bool:
+    """Answer anything."""
+    return await peer.answer()
+
+
+# A proxy
+
+
+@define(eq=False)
+class Proxy:
+    """A forward proxy: absolute targets and CONNECT.
+
+    Attributes:
+        refusal: a status line to answer instead of forwarding; "hang" or "disconnect" to do that.
+        heads: the heads of all requests to the proxy itself.
+    """
+
+    refusal: str = ""
+    heads: list[Seen] = field(factory=list)
+    listener: Listener | None = None
+
+    @property
+    def address(self) -> str:
+        """host:port."""
+        assert self.listener is not None
+        return f"{self.listener.host}:{self.listener.port}"
+
+    async def act(self, peer: Peer, seen: Seen) -> bool:
+        """Forward one request, or open one tunnel."""
+        self.heads.append(seen)
+        if self.refusal == "hang":
+            return await peer.gone()
+        if self.refusal == "disconnect":
+            return False
+        if self.refusal:
+            return await peer.answer(b"", status=self.refusal)
+        tunnel = seen.head.startswith(b"CONNECT ")
+        host, _, port = seen.target.removeprefix("http://").partition("/")[0].rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        if tunnel:
+            await peer.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        else:
+            writer.write(seen.head + seen.body)
+        await asyncio.gather(_pump(reader, peer.writer), _pump(peer.reader, writer))
+        return False
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(ConnectionError):
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+
+
+@pytest.fixture
+async def proxy(listen: Listen) -> Proxy:
+    """Run a forward proxy."""
+    proxy = Proxy()
+    proxy.listener = await listen(proxy.act)
+    return proxy
+
+
+# Redirects
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("target", ["same host", "other host", "other scheme", "userinfo"])
+async def test_a_redirect_is_never_followed(
+    transport: Transport,
+    listen: Listen,
+    certificates: Certificates,
+    ask: Ask,
+    calm: Timeouts,
+    status: int,
+    target: str,
+) -> None:
+    """The answer is the redirect itself; nothing at all arrives where it points."""
+    plain = await listen(serve, host="127.0.0.2")
+    secure = await listen(serve, tls=certificates.good)
+    location = {
+        "same host": "/target",
+        "other host": f"{plain.url}/target",
+        "other scheme": f"{secure.url}/target",
+        "userinfo": f"http://user:pass@127.0.0.2:{plain.port}/target",
+    }[target]
+
+    async def act(peer: Peer, _: Seen) -> bool:
+        headers = (f"Location: {location}", "Set-Cookie: a=1")
+        return await peer.answer(b"", status=f"{status} Moved", headers=headers)
+
+    server = await listen(act)
+
+    response = await transport.send(ask(f"{server.url}/start"), timeout=calm)
+
+    assert (status, location) == (response.status, response.headers["location"])
+    assert ["/start"] == [seen.target for seen in server.requests]
+    assert (0, 0) == (plain.connections, secure.connections)
+
+
+# Cookies, environment
+
+
+async def test_no_cookie_is_kept(
+    transport: Transport, server: Listener, ask: Ask, calm: Timeouts
+) -> None:
+    """What a server sets is not sent back."""
+    await transport.send(ask(f"{server.url}/cookies"), timeout=calm)
+    await transport.send(ask(f"{server.url}/cookies"), timeout=calm)
+
+    assert [[], []] == [seen.header("cookie") for seen in server.requests]
+
+
+@pytest.mark.parametrize("upper", [True, False])
+async def test_the_environment_sets_no_proxy_and_no_password(
+    make: Make,
+    listen: Listen,
+    server: Listener,
+    ask: Ask,
+    calm: Timeouts,
+    *,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    upper: bool,
+) -> None:
+    """Neither proxy variables nor a netrc file have any effect."""
+    spy = await listen(serve, host="127.0.0.2")
+    for name in ("http_proxy", "https_proxy", "all_proxy", "ws_proxy"):
+        monkeypatch.setenv(name.upper() if upper else name, spy.url)
+    netrc = tmp_path / "netrc"
+    netrc.write_text(f"machine 127.0.0.1 login user password {SECRET}\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".netrc").write_bytes(netrc.read_bytes())
+    transport = make()
+
+    await transport.send(ask(server.url), timeout=calm)
+    await transport.aclose()
+
+    assert 0 == spy.connections
+    assert [] == server.requests[0].header("authorization")
+
+
+# Proxies that were asked for
+
+
+async def test_plain_http_goes_through_the_proxy(
+    make: Make, server: Listener, proxy: Proxy, ask: Ask, calm: Timeouts
+) -> None:
+    """A proxy gets the whole address, and the answer comes back through it."""
+    transport = make(proxy=f"http://{proxy.address}")
+
+    response = await transport.send(ask(f"{server.url}/x?a=1"), timeout=calm)
+    await transport.aclose()
+
+    assert 200 == response.status
+    assert [f"{server.url}/x?a=1"] == [seen.target for seen in proxy.heads]
+
+
+async def test_https_goes_through_a_tunnel(
+    make: Make,
+    listen: Listen,
+    certificates: Certificates,
+    proxy: Proxy,
+    ask: Ask,
+    *,
+    calm: Timeouts,
+) -> None:
+    """A proxy sees the host and the port, and nothing of the request."""
+    server = await listen(serve, tls=certificates.good)
+    transport = make(proxy=f"http://{proxy.address}", ca_file=certificates.ca_file)
+
+    response = await transport.send(ask(f"{server.url}/x"), timeout=calm)
+    await transport.aclose()
+
+    assert 200 == response.status
+    assert [f"127.0.0.1:{server.port}"] == [seen.target for seen in proxy.heads]
+    assert ["/x"] == [seen.target for seen in server.requests]
+
+
+@pytest.mark.parametrize("tls", [False, True])
+async def test_a_password_reaches_the_proxy_and_nobody_else(
+    make: Make,
+    listen: Listen,
+    certificates: Certificates,
+    proxy: Proxy,
+    ask: Ask,
+    *,
+    calm: Timeouts,
+    tls: bool,
+) -> None:
+    """It is sent as Proxy-Authorization to the proxy; the platform and the repr never see it."""
+    server = await listen(serve, tls=certificates.good if tls else None)
+    address = f"http://user:{SECRET}@{proxy.address}"
+    transport = make(proxy=address, ca_file=certificates.ca_file)
+
+    await transport.send(ask(server.url), timeout=calm)
+    await transport.aclose()
+
+    assert proxy.heads[0].header("proxy-authorization")[0].startswith("Basic ")
+    assert not tls or [] == server.requests[0].header("proxy-authorization")
+    assert [] == server.requests[0].header("authorization")
+    assert SECRET not in repr(transport)
+
+
+@pytest.mark.parametrize("tls", [False, True])
+async def test_a_proxy_that_is_not_there_means_not_sent(
+    make: Make, closed_port: int, ask: Ask, calm: Timeouts, said: Said, *, tls: bool
+) -> None:
+    """The proxy refuses the connection: it may be tried again, and no password is told."""
+    transport = make(proxy=f"http://user:{SECRET}@127.0.0.1:{closed_port}")
+
+    with pytest.raises(NotSentError) as caught:
+        await transport.send(
+            ask(f"http{'s' if tls else ''}://127.0.0.1:1/?sign=CANARY"), timeout=calm
+        )
+    await transport.aclose()
+
+    assert caught.value.retryable
+    assert SECRET not in said(caught.value)
+    assert "CANARY" not in said(caught.value)
+
+
+@pytest.mark.parametrize("refusal", ["407 Who are you", "502 Bad Gateway", "disconnect", "hang"])
+async def test_a_proxy_that_opens_no_tunnel_means_not_sent(
+    make: Make, proxy: Proxy, ask: Ask, quick: Timeouts, said: Said, *, refusal: str
+) -> None:
+    """The CONNECT was sent, but nothing of the request."""
+    proxy.refusal = refusal
+    transport = make(proxy=f"http://user:{SECRET}@{proxy.address}")
+
+    with pytest.raises(NotSentError) as caught:
+        await transport.send(ask("https://127.0.0.1:1/?sign=CANARY"), timeout=quick)
+    await transport.aclose()
+
+    assert caught.value.retryable
+    assert SECRET not in said(caught.value)
+    assert "CANARY" not in said(caught.value)
+
+
+async def test_a_bad_certificate_behind_a_tunnel_is_not_sent(
+    make: Make,
+    listen: Listen,
+    certificates: Certificates,
+    proxy: Proxy,
+    ask: Ask,
+    *,
+    calm: Timeouts,
+) -> None:
+    """A proxy may not stand in for the platform, and failing so uses up no connection."""
+    server = await listen(serve, tls=certificates.unknown_authority)
+    transport = make(proxy=f"http://{proxy.address}", max_connections=1)
+
+    for _ in range(3):
+        with pytest.raises(NotSentError, match="local issuer") as caught:
+            await transport.send(ask(server.url), timeout=calm)
+        assert not caught.value.retryable
+    await transport.aclose()
+
+    assert 3 == len(proxy.heads)
+    assert [] == server.requests
+
+
+async def test_cancelling_a_handshake_in_a_tunnel_leaves_nothing(
+    make: Make, listen: Listen, proxy: Proxy, ask: Ask, calm: Timeouts
+) -> None:
+    """The same behind a proxy."""
+
+    async def hello(peer: Peer, _: Seen) -> bool:
+        return await peer.gone()
+
+    silent = await listen(hello)
+    transport = make(max_connections=1, proxy=f"http://{proxy.address}")
+
+    for count in (1, 2, 3):
+        url = f"https://127.0.0.1:{silent.port}/"
+        task = asyncio.create_task(transport.send(ask(url), timeout=calm))
+        await silent.accepted(count)
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+        await silent.closed()
+    await transport.aclose()
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        f"socks5://user:{SECRET}@127.0.0.1:1",
+        f"user:{SECRET}@127.0.0.1:1",
+        f"http://user:{SECRET}/@127.0.0.1:1",
+        f"http://user:{SECRET}@",
+        f"http://user:{SECRET}@127.0.0.1:99999",
+        "http://[::1",
+        "",
+    ],
+)
+def test_what_is_no_proxy_is_refused_at_once(make: Make, address: str, said: Said) -> None:
+    """And the refusal does not repeat it."""
+    with pytest.raises(InvalidRequestError) as caught:
+        make(proxy=address)
+
+    assert "proxy" == caught.value.field
+    assert SECRET not in said(caught.value)

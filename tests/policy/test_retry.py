@@ -1,0 +1,159 @@
+"""Whether and when to try again: bounds of the jitter, the deadline, the budget, the clock."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given, strategies as st
+
+from wxpay_async.errors import (
+    AccessDeniedError,
+    ClockSkewError,
+    DuplicateRequestError,
+    FailedError,
+    InDoubtError,
+    InProgressError,
+    MalformedResponseError,
+    NotSentError,
+    RateLimitedError,
+    RefusedError,
+    SignatureRefusedError,
+    WxPayError,
+)
+from wxpay_async.policy.retry import QUOTA_WINDOW, RetryBudget, RetryPolicy
+
+LOST = InDoubtError("read timeout")
+UNSENT = NotSentError("connection refused")
+ROLLS = st.floats(0, 1, exclude_max=True)
+
+
+def _skew(server_time: datetime | None = datetime(2026, 11, 22, tzinfo=UTC)) -> ClockSkewError:
+    error = ClockSkewError("expired")
+    error.server_time = server_time
+    return error
+
+
+@given(tries=st.integers(1, 12), roll=ROLLS)
+def test_the_pause_is_drawn_from_a_doubling_span_with_a_cap(tries: int, roll: float) -> None:
+    """Full jitter: roll · min(8 s, 0.5 s · 2^i), on the first retry too."""
+    pause = RetryPolicy(attempts=20).pause([LOST] * tries, left=1e6, roll=roll)
+
+    assert pause is not None
+    assert roll * min(8.0, 0.5 * 2 ** (tries - 1)) == pytest.approx(pause)
+
+
+def test_the_first_retry_has_jitter() -> None:
+    """Callers that failed together do not come back together (lesson 10)."""
+    rolls = [random.Random(7 + n).random() for n in range(50)]
+    pauses = {RetryPolicy().pause([UNSENT], left=30, roll=roll) for roll in rolls}
+
+    assert 50 == len(pauses)
+    assert all(pause is not None and 0 <= pause <= 0.5 for pause in pauses)
+
+
+@given(left=st.floats(-10, 40), roll=ROLLS, tries=st.integers(1, 2))
+def test_no_attempt_starts_with_less_than_three_seconds_left(
+    left: float, roll: float, tries: int
+) -> None:
+    """Whatever the roll, a pause leaves at least `min_left` of the call."""
+    pause = RetryPolicy().pause([LOST] * tries, left=left, roll=roll)
+
+    assert pause is None or left - pause >= 3.0
+
+
+def test_three_attempts_and_no_more() -> None:
+    """The third failure is the last word."""
+    policy = RetryPolicy()
+
+    assert [True, True, False] == [
+        policy.pause([UNSENT] * n, left=30, roll=0.5) is not None for n in (1, 2, 3)
+    ]
+
+
+def test_one_attempt_switches_retrying_off() -> None:
+    """`attempts=1` never pauses."""
+    assert RetryPolicy(attempts=1).pause([UNSENT], left=30, roll=0.5) is None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RefusedError("no"),
+        AccessDeniedError("no"),
+        SignatureRefusedError("no"),
+        FailedError("F"),
+        DuplicateRequestError("repeated"),
+        InProgressError("another process"),
+        NotSentError("certificate", retryable=False),
+        InDoubtError("redirect", retryable=False),
+        MalformedResponseError("echo differs", retryable=False),
+    ],
+    ids=lambda error: f"{type(error).__name__}-{error.reason}",
+)
+def test_what_another_try_cannot_help_is_not_tried_again(error: WxPayError) -> None:
+    """Refusals, duplicates, certificates and contradicting answers end the call."""
+    assert RetryPolicy().pause([error], left=30, roll=0.0) is None
+
+
+def test_the_quota_is_waited_for() -> None:
+    """A refusal for too many calls waits until the window has freed, not a jittered moment."""
+    assert QUOTA_WINDOW == RetryPolicy().pause([RateLimitedError("429")], left=120, roll=0.1)
+
+
+def test_the_quota_is_not_waited_for_beyond_the_deadline() -> None:
+    """A call of 30 s does not begin a wait of a minute."""
+    assert RetryPolicy().pause([RateLimitedError("429")], left=30, roll=0.1) is None
+
+
+def test_a_skewed_clock_is_corrected_once_and_at_once() -> None:
+    """The first refusal as expired is tried again without a pause, the second is the end."""
+    policy = RetryPolicy(attempts=6)
+
+    assert 0.0 == policy.pause([_skew()], left=30, roll=0.9)
+    assert policy.pause([_skew(), _skew()], left=30, roll=0.9) is None
+    assert policy.pause([_skew(), LOST, _skew()], left=30, roll=0.9) is None
+
+
+def test_a_skewed_clock_without_a_date_is_the_end() -> None:
+    """Without the platform's time a second attempt would expire like the first."""
+    assert RetryPolicy().pause([_skew(None)], left=30, roll=0.0) is None
+
+
+@pytest.mark.parametrize(
+    "setting", [{"attempts": 0}, {"base": 0}, {"cap": 0}, {"min_left": -1}], ids=str
+)
+def test_settings_that_make_no_sense(setting: dict[str, float]) -> None:
+    """A policy that cannot work cannot be made."""
+    with pytest.raises(ValueError, match="must be"):
+        RetryPolicy(**setting)  # type: ignore[arg-type]
+
+
+def test_a_total_outage_costs_ten_retries() -> None:
+    """100 tokens at 10 a retry: 1,000 failing calls retry 10 times and no more."""
+    budget = RetryBudget()
+
+    assert 10 == sum(budget.take() for _ in range(1_000))
+
+
+def test_ten_successes_pay_for_one_retry() -> None:
+    """A clean success gives one token back, up to the capacity."""
+    budget = RetryBudget()
+    while budget.take():
+        pass
+    for _ in range(9):
+        budget.reward()
+    assert not budget.take()
+    budget.reward()
+
+    assert budget.take()
+
+
+def test_the_budget_does_not_grow_beyond_its_capacity() -> None:
+    """A million successes do not save up a retry storm."""
+    budget = RetryBudget()
+    for _ in range(1_000):
+        budget.reward()
+
+    assert 100 == budget.tokens
