@@ -143,7 +143,11 @@ class Execution(Generic[T]):
         if waited > 0:
             self._tell(EventKind.WAITED_FOR_QUOTA, seconds=waited)
         try:
-            await wiring.connections.acquire()
+            async with asyncio.timeout(self.deadline - clock.monotonic()):
+                await wiring.connections.acquire()
+        except TimeoutError as error:
+            await to_the_end(self._slot.unsent())
+            raise NotSentError("no connection came free in time") from error
         except BaseException:
             await to_the_end(self._slot.unsent())
             raise

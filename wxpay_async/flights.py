@@ -19,6 +19,7 @@ class _Flight:
     task: asyncio.Task[Any]
     fingerprint: Fingerprint
     waiters: int = 0
+    falling: bool = False
 
     async def landed(self, timeout: float | None) -> Any:  # noqa: ANN401 - whatever the task gives
         """Wait for the outcome; the last waiter that is cancelled takes the flight down with it."""
@@ -43,6 +44,7 @@ class _Flight:
 
     async def brought_down(self) -> None:
         """Cancel the operation and wait until it has recorded where it stands."""
+        self.falling = True
         self.task.cancel()
         while not self.task.done():
             await asyncio.wait([self.task])
@@ -77,7 +79,9 @@ class Flights:
             IdempotencyConflictError: the flight under way has the same requestId and means
                 something else.
         """
-        flight = self._open.get(request_id)
+        while (flight := self._open.get(request_id)) is not None and flight.falling:
+            await asyncio.wait([flight.task])  # it still writes down where it stands
+            self._landed(request_id, flight)
         if flight is None:
             flight = self._take_off(request_id, fingerprint, start())
             return await flight.landed(None), False
@@ -89,9 +93,13 @@ class Flights:
         self, request_id: str, fingerprint: Fingerprint, work: Coroutine[Any, Any, Any]
     ) -> _Flight:
         task = asyncio.get_running_loop().create_task(work, name=f"wxpay {request_id}")
-        task.add_done_callback(lambda _: self._open.pop(request_id, None))
         flight = self._open[request_id] = _Flight(task, fingerprint)
+        task.add_done_callback(lambda _: self._landed(request_id, flight))
         return flight
+
+    def _landed(self, request_id: str, flight: _Flight) -> None:
+        if self._open.get(request_id) is flight:
+            del self._open[request_id]
 
     async def aclose(self) -> None:
         """Bring down whatever is under way."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Self, TypeVar
 
 from wxpay_async import settings
@@ -20,7 +20,7 @@ from wxpay_async.errors import (
 from wxpay_async.execution import Wiring
 from wxpay_async.idempotency.sealed import SEAL_KEY_BYTES, STORE_CONTEXT, SealedStore
 from wxpay_async.idempotency.store import IdempotencyStore, MemoryStore
-from wxpay_async.limits.limiter import Limiter, Slowed
+from wxpay_async.limits.limiter import Lane, Limiter, Quota, Slowed
 from wxpay_async.limits.local import LocalLimiter
 from wxpay_async.policy.retry import RetryPolicy
 from wxpay_async.protocol.builder import MERCHANTS, QUERY, RequestBuilder, query_parameters
@@ -97,13 +97,14 @@ class PayGateway:
             raise InvalidRequestError("too few", field="max_in_flight", allowed="1 or above")
         self.app_key = app_key
         self._clock = clock or Clock()
+        timeouts = timeouts or Timeouts()
         self._dispatcher = Dispatcher(
             app_key=app_key,
             wiring=Wiring(
                 builder=RequestBuilder(app_key, signer.sign_type, base_url),
                 signer=signer,
                 store=_sealed(store or MemoryStore(), signer, seal_key),
-                limiter=limiter or LocalLimiter(on_slowed=self._slowed_down),
+                limiter=limiter or _own_limiter(timeouts, self._slowed_down),
                 clock=self._clock,
                 time=PlatformTime(self._clock),
                 hooks=tuple(hooks),
@@ -112,7 +113,7 @@ class PayGateway:
                 transport or settings.default_transport(max_connections=max_in_flight)
             ),
             retry=retry or RetryPolicy(),
-            timeouts=timeouts or Timeouts(),
+            timeouts=timeouts,
             max_in_flight=max_in_flight,
             refunds_queryable=refunds_queryable,
         )
@@ -313,7 +314,13 @@ class PayGateway:
             concurrency: calls at once.
             timeout: seconds for each call.
         """
-        return stream(requests, lambda r: self.pay(r, timeout=timeout), concurrency=concurrency)
+
+        async def pay(request: MiniProgramPay) -> PayResult:
+            return await self._dispatcher.once(
+                _typed(request, MiniProgramPay), PayResult, timeout=timeout, lane=Lane.BATCH
+            )
+
+        return stream(requests, pay, concurrency=concurrency)
 
     def refund_many(
         self,
@@ -323,7 +330,13 @@ class PayGateway:
         timeout: float | None = None,
     ) -> AsyncIterator[Outcome[Refund, RefundResult]]:
         """Refund for every request; works like `pay_many`."""
-        return stream(requests, lambda r: self.refund(r, timeout=timeout), concurrency=concurrency)
+
+        async def refund(request: Refund) -> RefundResult:
+            return await self._dispatcher.once(
+                _typed(request, Refund), RefundResult, timeout=timeout, lane=Lane.BATCH
+            )
+
+        return stream(requests, refund, concurrency=concurrency)
 
     def query_many(
         self,
@@ -333,11 +346,14 @@ class PayGateway:
         timeout: float | None = None,
     ) -> AsyncIterator[Outcome[str, TradeStatus]]:
         """Query every order by its outTradeNo; works like `pay_many`."""
-        return stream(
-            out_trade_nos,
-            lambda number: self.query(out_trade_no=number, timeout=timeout),
-            concurrency=concurrency,
-        )
+
+        async def query(out_trade_no: str) -> TradeStatus:
+            params = query_parameters(TradeQuery(out_trade_no=out_trade_no))
+            return await self._dispatcher.ask(
+                QUERY, params, TradeStatus, timeout=timeout, lane=Lane.BATCH
+            )
+
+        return stream(out_trade_nos, query, concurrency=concurrency)
 
     # Doubt
 
@@ -368,6 +384,11 @@ class PayGateway:
             NotSentError: the store cannot be reached.
         """
         return await self._dispatcher.recover()
+
+
+def _own_limiter(timeouts: Timeouts, on_slowed: Callable[[Slowed], None]) -> Limiter:
+    # A slot's lease must outlast the call that holds it, or it would free while the call is out.
+    return LocalLimiter(Quota(lease=timeouts.call + 5), on_slowed=on_slowed)
 
 
 def _typed(request: object, kind: type[R]) -> R:

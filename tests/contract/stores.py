@@ -7,6 +7,7 @@ import contextlib
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Self
 from urllib.parse import urlsplit, urlunsplit
 
 import attrs
@@ -76,10 +77,15 @@ class Place:
         return message
 
     def at(self, port: int) -> str:
-        """Return the address with another port, and a password that must not show."""
+        """Return the address with another port of loopback, e.g. a proxy's."""
         parts = urlsplit(self.url)
-        user = f"{parts.username or ''}:s3cr3t@" if self.kind != "redis" else ""
-        return urlunsplit(parts._replace(netloc=f"{user}127.0.0.1:{port}"))
+        login, at, _ = parts.netloc.rpartition("@")
+        return urlunsplit(parts._replace(netloc=f"{login}{at}127.0.0.1:{port}"))
+
+    def nowhere(self) -> str:
+        """Return an address where nobody listens, with a password that must not show."""
+        path = urlsplit(self.url)._replace(netloc="someone:s3cr3t@127.0.0.1:1")
+        return urlunsplit(path)
 
     async def close(self) -> None:
         """Close every store that was made here."""
@@ -172,7 +178,7 @@ class Wire:
     _open: set[asyncio.StreamWriter] = field(factory=set[asyncio.StreamWriter])
     _pumps: set[asyncio.Task[None]] = field(factory=set[asyncio.Task[None]])
 
-    async def __aenter__(self) -> Wire:
+    async def __aenter__(self) -> Self:
         await self.mend()
         return self
 

@@ -502,7 +502,7 @@ async def test_making_a_store_touches_nothing(place: Place) -> None:
     """Outside an event loop, and where nobody listens, a store can still be made."""
     if place.kind == MEMORY:
         pytest.skip("memory has no address")
-    url = place.url if place.kind == "sqlite" else place.at(1)
+    url = place.url if place.kind == "sqlite" else place.nowhere()
 
     assert "s3cr3t" not in repr(await asyncio.to_thread(place.store, url=url))
 
@@ -577,7 +577,7 @@ _SERVICES = {"postgres": POSTGRES, "mariadb": MYSQL, "redis": REDIS}
 @servers_only
 async def test_an_unreachable_server_is_told_as_what_it_means(place: Place) -> None:
     """Before sending nothing was sent; afterwards it is in doubt. No secret is in the text."""
-    store = place.store(url=place.at(1))
+    store = place.store(url=place.nowhere())
     entry = place.entry()
 
     for call in (

@@ -32,6 +32,9 @@ _INFO = aiohttp.RequestInfo(URL(ENDPOINT), "POST", CIMultiDictProxy(CIMultiDict(
 _REFUSED = ConnectionRefusedError(111, "CANARY")
 _UNTRUSTED = ssl.SSLCertVerificationError(1, "CANARY")
 
+# Younger than the oldest aiohttp that is supported.
+UploadAborted = getattr(client_exceptions, "UploadAbortedError", aiohttp.ClientError)
+
 NOT_SENT, NEVER, DOUBT = "not sent", "not sent, hopeless", "in doubt"
 
 # What each class of aiohttp means where no phase is known, and one error of it.
@@ -63,7 +66,7 @@ CLASSES: dict[str, tuple[str, Exception]] = {
     "WSServerHandshakeError": (DOUBT, aiohttp.WSServerHandshakeError(_INFO, ())),
     "ContentTypeError": (DOUBT, aiohttp.ContentTypeError(_INFO, ())),
     "ClientPayloadError": (DOUBT, aiohttp.ClientPayloadError("CANARY")),
-    "UploadAbortedError": (DOUBT, client_exceptions.ClientError("CANARY")),
+    "UploadAbortedError": (DOUBT, UploadAborted("CANARY")),
     "InvalidURL": (NEVER, aiohttp.InvalidURL(ENDPOINT)),
     "InvalidUrlClientError": (NEVER, aiohttp.InvalidUrlClientError(ENDPOINT)),
     "RedirectClientError": (DOUBT, aiohttp.RedirectClientError("CANARY")),
@@ -89,7 +92,7 @@ class Response(aiohttp.ClientResponse):
     """What aioresponses builds, with the `stream_writer` that aiohttp asks for since 3.14."""
 
     def __init__(self, method: str, url: URL, **kwargs: object) -> None:
-        kwargs.setdefault("stream_writer", None)
+        kwargs.setdefault("stream_writer", SimpleNamespace(output_size=0))
         super().__init__(method, url, **kwargs)  # type: ignore[arg-type]
 
 
@@ -129,15 +132,15 @@ async def failure(transport: AiohttpTransport, timeouts: Timeouts) -> WxPayError
 
 def test_every_class_of_aiohttp_is_classified() -> None:
     """A new aiohttp with a new error fails here until somebody has thought about it."""
-    assert set(client_exceptions.__all__) == set(CLASSES) | NOT_OF_HTTP
+    assert set() == set(client_exceptions.__all__) - set(CLASSES) - NOT_OF_HTTP
 
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_every_example_is_of_its_class(name: str) -> None:
-    """The table holds what it says (where this aiohttp has the class at all)."""
-    example = CLASSES[name][1]
+    """The table holds what it says, as far as this aiohttp has the class."""
+    expected = getattr(client_exceptions, name, aiohttp.ClientError)
 
-    assert name == type(example).__name__ or name == "UploadAbortedError"
+    assert expected is type(CLASSES[name][1])
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -181,8 +184,8 @@ async def test_with_a_phase_the_phase_decides(
     raised = await failure(transport, calm)
 
     assert (Fate.IN_DOUBT if headers_sent else Fate.NOT_SENT) == raised.fate
-    hopeless = ALL[name][0] == NEVER or isinstance(error, RuntimeError | ValueError)
-    hopeless = hopeless or isinstance(error, aiohttp.NonHttpUrlClientError)
+    kinds = (RuntimeError, ValueError, aiohttp.NonHttpUrlClientError)
+    hopeless = ALL[name][0] == NEVER or isinstance(error, kinds)
     assert headers_sent or hopeless is not raised.retryable
 
 

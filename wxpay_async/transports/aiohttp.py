@@ -170,11 +170,15 @@ class AiohttpTransport:
             return HttpResponse(response.status, await _read(response), kept)
 
     async def _session(self) -> aiohttp.ClientSession:
-        if self.session is not None:
-            if self.session.closed:
-                raise NotSentError("the session that was handed in is closed", retryable=False)
-            return self.session
         loop = asyncio.get_running_loop()
+        given = self.session or self.connector
+        if given is not None and (given.closed or getattr(given, "_loop", loop) is not loop):
+            raise NotSentError(
+                f"the {type(given).__name__} that was handed in is closed or of another event loop",
+                retryable=False,
+            )
+        if self.session is not None:
+            return self.session
         if self._own is None or self._loop is not loop or self._own.closed:
             self._loop = loop
             # A generator, because the loop closes those that are open when it shuts down: a
@@ -184,18 +188,13 @@ class AiohttpTransport:
         return self._own
 
     async def _lifetime(self) -> AsyncGenerator[aiohttp.ClientSession]:
-        try:
-            session = aiohttp.ClientSession(
-                connector=self.connector or self._make_connector(),
-                connector_owner=self.connector is None,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                trace_configs=[_tracer()],
-                trust_env=False,
-            )
-        except RuntimeError as error:
-            raise NotSentError(
-                f"the connector that was handed in: {error}", retryable=False
-            ) from error
+        session = aiohttp.ClientSession(
+            connector=self.connector or self._make_connector(),
+            connector_owner=self.connector is None,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trace_configs=[_tracer()],
+            trust_env=False,
+        )
         try:
             yield session
         finally:
@@ -259,9 +258,8 @@ def _meaning(error: BaseException, *, sent: bool | None) -> NotSentError | InDou
 def _detail(error: BaseException) -> str:
     """Return what the system or OpenSSL says, never the driver's text, which holds the address."""
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        return f" ({cause.verify_message})"
     if isinstance(cause, ssl.SSLError):
-        return f" ({cause.reason})" if cause.reason else ""
-    name = errno.errorcode.get(cause.errno or 0) if isinstance(cause, OSError) else None
-    return f" ({name})" if name else ""
+        said = getattr(cause, "verify_message", None) or getattr(cause, "reason", None)
+    else:
+        said = errno.errorcode.get(cause.errno or 0) if isinstance(cause, OSError) else None
+    return f" ({said})" if said else ""

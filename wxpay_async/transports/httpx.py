@@ -322,9 +322,8 @@ def _root(error: BaseException) -> BaseException | None:
 
 def _detail(root: BaseException | None) -> str:
     """Return what the system or OpenSSL says, never the driver's text, which holds the address."""
-    if isinstance(root, ssl.SSLCertVerificationError):
-        return f" ({root.verify_message})"
     if isinstance(root, ssl.SSLError):
-        return f" ({root.reason})" if root.reason else ""
-    name = errno.errorcode.get(root.errno or 0) if isinstance(root, OSError) else None
-    return f" ({name})" if name else ""
+        said = getattr(root, "verify_message", None) or getattr(root, "reason", None)
+    else:
+        said = errno.errorcode.get(root.errno or 0) if isinstance(root, OSError) else None
+    return f" ({said})" if said else ""
