@@ -112,6 +112,7 @@ class Proxy:
         weather: what may happen.
         dice: decides what happens.
         partitioned: nothing gets through, either way.
+        stalling: whatever has a requestId is late; queries pass.
         holding: what is late waits for `release`.
         seen: how often each fault struck.
     """
@@ -120,6 +121,7 @@ class Proxy:
     weather: Weather
     dice: random.Random
     partitioned: bool = False
+    stalling: bool = False
     holding: bool = False
     seen: Counter[str] = field(factory=Counter, init=False)
     _server: asyncio.Server = field(init=False)
@@ -148,7 +150,7 @@ class Proxy:
 
     async def release(self) -> None:
         """Let everything that is late arrive now, and hold nothing any more."""
-        self.holding = False
+        self.holding = self.stalling = False
         self._gate.set()
         if self._late:
             await asyncio.gather(*self._late)
@@ -196,6 +198,8 @@ class Proxy:
         return await self._answer(answer, writer)
 
     def _fault(self, request_id: str | None) -> Fault:
+        if self.stalling and request_id is not None:
+            return Fault.LATE
         fault = self.weather.draw(self.dice)
         if fault is Fault.DECLINE and (request_id is None or request_id in self._sent):
             return Fault.NONE  # a platform that has executed a request does not decline it

@@ -94,6 +94,16 @@ def full_port() -> Iterator[int]:
 # Answers
 
 
+async def test_each_driver_is_the_one_it_is_called(
+    transport: Transport, driver: str, server: Listener, ask: Ask, calm: Timeouts
+) -> None:
+    """Without it the fallback to httpx could go untested, unseen."""
+    await transport.send(ask(server.url), timeout=calm)
+
+    (agent,) = server.requests[0].header("user-agent")
+    assert f"{driver}/" in agent.replace("python-", "")
+
+
 @pytest.mark.parametrize("status", [200, 201, 301, 400, 404, 407, 429, 500, 502, 599])
 async def test_any_status_is_a_response(
     transport: Transport, server: Listener, ask: Ask, calm: Timeouts, status: int

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import subprocess
 import sys
-from collections.abc import Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -205,20 +203,3 @@ def test_without_a_library_the_extra_is_named() -> None:
 
     assert "ImportError" in result.stderr.splitlines()[-1]
     assert "pip install 'wxpay-async[httpx]'" in result.stderr.splitlines()[-1]
-
-
-@pytest.fixture
-def without_httpx2(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Hide httpx2 and what was loaded with it."""
-    name = "wxpay_async.transports.httpx"
-    monkeypatch.setitem(sys.modules, "httpx2", None)
-    monkeypatch.delitem(sys.modules, name)
-    return
-    yield
-
-
-def test_httpx2_comes_first_and_httpx_will_do(
-    till: Till, request_to: HttpRequest, calm: Timeouts
-) -> None:
-    """Which one it is can be seen by its User-Agent."""
-    del till, request_to, calm

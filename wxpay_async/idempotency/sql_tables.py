@@ -312,26 +312,25 @@ def receive(connection: Connection, message: str, *, now: float, lease: float) -
     row = connection.execute(select(inbox).where(at).with_for_update()).first()
     if row is not None and row.until > now:
         return Receipt.HANDLED if row.handled else Receipt.BUSY
-    _note(connection, message, handled=False, until=now + lease)
+    # One of two first comers inserts; for the other one it is a duplicate key, and begun again.
+    noted = update(inbox).where(at) if row is not None else insert(inbox)
+    values = {"message": _digest(message), "handled": False, "until": now + lease}
+    connection.execute(noted.values(values))
     return Receipt.YOURS
 
 
 def handled(connection: Connection, message: str, *, now: float) -> None:
     """Do what `IdempotencyStore.handled` says."""
-    _note(connection, message, handled=True, until=now + INBOX_RETENTION)
+    values = {"message": _digest(message), "handled": True, "until": now + INBOX_RETENTION}
+    mine = update(inbox).where(inbox.c.message == values["message"])
+    if not connection.execute(mine.values(values)).rowcount:
+        connection.execute(insert(inbox).values(values))
 
 
 def unhandled(connection: Connection, message: str) -> None:
     """Do what `IdempotencyStore.unhandled` says."""
     mine = and_(inbox.c.message == _digest(message), inbox.c.handled.is_(False))
     connection.execute(delete(inbox).where(mine))
-
-
-def _note(connection: Connection, message: str, **values: object) -> None:
-    at = _digest(message)
-    changed = connection.execute(update(inbox).where(inbox.c.message == at).values(**values))
-    if not changed.rowcount:
-        connection.execute(insert(inbox).values(message=at, **values))
 
 
 def _digest(message: str) -> str:

@@ -22,6 +22,8 @@ class UnexpectedRequestError(AssertionError):
 
 
 def _as_answers(answers: Handler | Iterable[Answer]) -> Handler | deque[Answer]:
+    if isinstance(answers, Mapping | str):  # would be taken apart into its keys or letters
+        raise TypeError("answers must be a handler or a list of answers")
     return answers if callable(answers) else deque(answers)
 
 
@@ -34,6 +36,10 @@ class MemoryTransport:
             first in, first out. An answer is an `HttpResponse`, an error to raise, or the JSON
             of a reply with status 200.
         keep: how many of the last requests are remembered.
+
+    Attributes:
+        requests: the last requests, oldest first.
+        calls: how many there were in all.
     """
 
     _answers: Handler | deque[Answer] = field(default=(), converter=_as_answers, repr=False)
