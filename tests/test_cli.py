@@ -17,7 +17,7 @@ import pytest
 import typer
 from Crypto.PublicKey import RSA
 
-from wxpay_async import Fate, TradeStatus, cli, demo
+from wxpay_async import Fate, TradeStatus, cli, demo, derive_request_id
 from wxpay_async.sandbox import Sandbox
 
 KEYS = Path(__file__).parent / "vectors" / "keys"
@@ -52,6 +52,7 @@ class Ended(NamedTuple):
 
 
 Run = Callable[..., Ended]
+Start = Callable[..., subprocess.Popen[str]]
 
 
 @pytest.fixture
@@ -99,16 +100,28 @@ def key_file(tmp_path: Path) -> Path:
     return path
 
 
-def process(*arguments: str, **environ: str) -> subprocess.Popen[str]:
-    """Start a command as a process of its own."""
+@pytest.fixture
+def process() -> Iterator[Start]:
+    """Start commands as processes of their own; none outlives its test."""
+    started: list[subprocess.Popen[str]] = []
     clean = {name: value for name, value in os.environ.items() if not name.startswith("WXPAY_")}
-    return subprocess.Popen(
-        [sys.executable, "-m", "wxpay_async.cli", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**clean, **environ},
-    )
+
+    def start(*arguments: str, **environ: str) -> subprocess.Popen[str]:
+        started.append(
+            subprocess.Popen(
+                [sys.executable, "-m", "wxpay_async.cli", *arguments],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                env={**clean, **environ},
+            )
+        )
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.kill()
+        each.communicate()
 
 
 def ended(started: subprocess.Popen[str]) -> Ended:
@@ -217,12 +230,24 @@ def test_the_amount_is_what_the_payer_pays(run: Run, sandbox: Sandbox) -> None:
     assert ("3.33", "3", "9.99") == (str(item.price), item.quantity, str(item.total_amount))
 
 
+def test_request_ids_are_derived(run: Run, sandbox: Sandbox) -> None:
+    """Without --request-id the same purchase has the same requestId in every process."""
+    order = ("--out-trade-no", "1")
+    token = run(*TRADE, *order, "--amount", "1", "--json").fields()["payToken"]
+    run(*PAY, *order, "--pay-token", token)
+    sandbox.confirm("1")
+    run("refund", "--out-trade-no", "R", "--orig-out-trade-no", "1", "--amount", "1")
+    purchases = (("trade", "1"), ("pay", "1"), ("refund", "R"))
+    sent = [entry.request_id for entry in sandbox.platform.ledger if entry.request_id]
+    assert [derive_request_id(sandbox.app_key, *purchase) for purchase in purchases] == sent
+
+
 def test_repeating_a_trade_makes_no_second_order(run: Run, sandbox: Sandbox) -> None:
-    """Without --request-id the same order has the same requestId in every process."""
+    """The platform knows the purchase again, even from another process."""
     command = (*TRADE, "--out-trade-no", "1", "--amount", "1.00", "--json")
-    first = run(*command).fields()
-    run(*command)
-    assert [first["requestId"]] == [entry.request_id for entry in sandbox.platform.ledger]
+    run(*command).fields()
+    assert run(*command).code in {0, 4}
+    assert 1 == len(sandbox.platform.ledger)
 
 
 def test_a_request_id_of_ones_own(run: Run, sandbox: Sandbox) -> None:
@@ -461,6 +486,24 @@ def test_an_answer_that_leaves_doubt(run: Run, sandbox: Sandbox) -> None:
     assert "mine-1" in found.err
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_an_answer_that_cannot_be_written(sandbox: Sandbox, options: Sequence[str]) -> None:
+    """The order was made, so the exit code must not say that it was refused."""
+    command = (sys.executable, "-m", "wxpay_async.cli", *TRADE, "--out-trade-no", "1")
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*command, "--amount", "1", *options],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert 1 == len(sandbox.platform.ledger)
+    assert 4 == done.returncode
+    assert "could not be written" in Ended(4, "", done.stderr).error()
+
+
 def test_every_fate_has_an_exit_code() -> None:
     """No error can fall through, and no two fates share a code."""
     assert set(Fate) == set(cli._FATES)
@@ -519,7 +562,9 @@ def hang(server: socket.socket) -> socket.socket:
         (["query", "--out-trade-no", "1"], 130, "error: interrupted"),
     ],
 )
-def test_ctrl_c_while_the_answer_is_awaited(command: Sequence[str], code: int, said: str) -> None:
+def test_ctrl_c_while_the_answer_is_awaited(
+    process: Start, command: Sequence[str], code: int, said: str
+) -> None:
     """An interrupted trade may have been executed, an interrupted query cannot hurt."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(30)
@@ -533,7 +578,7 @@ def test_ctrl_c_while_the_answer_is_awaited(command: Sequence[str], code: int, s
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_sandbox_ends_cleanly(number: signal.Signals) -> None:
+def test_a_sandbox_ends_cleanly(process: Start, number: signal.Signals) -> None:
     """Ctrl-C and SIGTERM end the sandbox with exit code 0, after one line of JSON."""
     started = process("sandbox", "--port", "0", "--json")
     assert started.stdout is not None
@@ -545,7 +590,9 @@ def test_a_sandbox_ends_cleanly(number: signal.Signals) -> None:
     assert {"WXPAY_BASE_URL", "WXPAY_APP_KEY", "WXPAY_APP_SECRET"} == set(settings)
 
 
-def test_a_sandbox_with_a_key(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sandbox_with_a_key(
+    run: Run, process: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The printed lines can be pasted: a client with them is let in by its new key."""
     key = tmp_path / "a key.pem"
     started = process("sandbox", "--port", "0", "--scheme", "rsa", "--key-file", str(key))
@@ -564,7 +611,7 @@ def test_a_sandbox_with_a_key(run: Run, tmp_path: Path, monkeypatch: pytest.Monk
     assert 0 == ended(started).code
 
 
-def test_a_sandbox_for_other_machines_is_warned_about() -> None:
+def test_a_sandbox_for_other_machines_is_warned_about(process: Start) -> None:
     """--allow-remote lets the host pass, with a warning on stderr."""
     started = process("sandbox", "--port", "0", "--host", "0.0.0.0", "--allow-remote", "--json")
     assert started.stdout is not None
@@ -584,7 +631,7 @@ def test_a_port_that_is_taken(run: Run) -> None:
 # The demo
 
 
-def test_the_demo_as_a_process() -> None:
+def test_the_demo_as_a_process(process: Start) -> None:
     """Twenty payments by both schemes: exit 0, one object on stdout, nothing on stderr."""
     found = ended(process("demo", "--payments", "20", "--json"))
     report = found.fields()

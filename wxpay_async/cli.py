@@ -50,8 +50,9 @@ from wxpay_async.sandbox import Sandbox
 try:
     import typer
     from rich import box
-    from rich.console import Console
+    from rich.console import Console, RenderableType
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.rule import Rule
     from rich.table import Table
     from typer import Option
 except ImportError as missing:  # pragma: no cover - a test runs it in a process of its own
@@ -65,7 +66,8 @@ T = TypeVar("T")
 EXIT_CODES: Final = (
     "Exit codes: 0 done; 1 refused by the platform, or the demo went wrong; 2 bad input or "
     "configuration, nothing was sent; 3 not sent, try again; 4 in doubt, the request may have "
-    "been executed: query before anything else; 130 interrupted."
+    "been executed, or its answer could not be shown: query before anything else; "
+    "130 interrupted."
 )
 
 _BAD_INPUT: Final = 2
@@ -286,9 +288,34 @@ def _fields(value: object) -> object:
     return {**raw, **known}
 
 
-def _print_json(value: object) -> None:
+def _print_json(value: object, *, indent: int | None = None) -> None:
     # ASCII: a reader of JSON decodes it, and no text of the platform can steer a terminal.
-    typer.echo(json.dumps(value))
+    _write(f"{json.dumps(value, indent=indent)}\n")
+
+
+def _print(shown: RenderableType, *, style: str = "") -> None:
+    console = _console()
+    with _writing():
+        # Captured first: on a broken pipe rich would end the process with its own exit code.
+        with console.capture() as captured:
+            console.print(shown, style=style)
+        typer.echo(captured.get(), nl=False)
+
+
+def _write(text: str) -> None:
+    with _writing():
+        typer.echo(text, nl=False)
+
+
+@contextlib.contextmanager
+def _writing() -> Generator[None]:
+    """Tell an answer that cannot be shown from one that was refused."""
+    try:
+        yield
+    except OSError as error:
+        # Python flushes once more when it ends, and would then change the exit code.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise InDoubtError(f"the answer could not be written ({error.strerror})") from error
 
 
 def _print_fields(fields: Mapping[str, object]) -> None:
@@ -298,7 +325,7 @@ def _print_fields(fields: Mapping[str, object]) -> None:
     for name, value in fields.items():
         if value not in (None, "", []) and value is not False:
             grid.add_row(name, _text(value))
-    _console().print(grid)
+    _print(grid)
 
 
 def _text(value: object) -> str:
@@ -327,11 +354,9 @@ def _show(result: object, *, as_json: bool, only: Sequence[str] = (), **more: ob
 
 
 def _show_request_payment(params: Mapping[str, str], title: str) -> None:
-    console = _console()
-    console.print()
-    console.rule(title, style="dim", align="left")
-    # Wrapped by the terminal only, so that what is copied is one piece.
-    typer.echo(json.dumps(params, indent=2))
+    _print("")
+    _print(Rule(title, style="dim", align="left"))
+    _print_json(params, indent=2)  # wrapped by the terminal only: what is copied is one piece
 
 
 # The commands
@@ -414,21 +439,15 @@ def _show_report(report: Report) -> None:
         table.add_row(
             run.scheme.upper(), *map(str, counts), f"{run.seconds:.2f}", f"{run.rate:.0f}"
         )
-    console = _console()
-    console.print(table)
-    _show_verdict(report, console)
+    _print(table)
+    if not report.problems:
+        _print("Every order was charged once, every paySign verified.", style="green")
+    for problem in report.problems[:_MOST_PROBLEMS]:
+        _write(f"{_text(problem)}\n")
+    if (left := len(report.problems) - _MOST_PROBLEMS) > 0:
+        _write(f"and {left} more\n")
     if report.request_payment:
         _show_request_payment(report.request_payment, "one wx.requestPayment, ready to use")
-
-
-def _show_verdict(report: Report, console: Console) -> None:
-    if not report.problems:
-        console.print("Every order was charged once, every paySign verified.", style="green")
-        return
-    for problem in report.problems[:_MOST_PROBLEMS]:
-        console.print(problem, style="red", soft_wrap=True)
-    if (left := len(report.problems) - _MOST_PROBLEMS) > 0:
-        console.print(f"and {left} more", style="red")
 
 
 @app.command(epilog=EXIT_CODES)
@@ -478,7 +497,7 @@ def _print_settings(settings: Mapping[str, str], *, as_json: bool) -> None:
         _print_json(settings)
         return
     for name, value in settings.items():
-        typer.echo(f"export {name}={shlex.quote(value)}")
+        _write(f"export {name}={shlex.quote(value)}\n")
 
 
 OutTradeNo = Annotated[str, Option(help="The merchant's order number.", metavar="NO")]
@@ -666,7 +685,7 @@ def merchants(
 
     setup.run(collect, reads=True)
     if not setup.as_json:
-        _console().print(table)
+        _print(table)
 
 
 if __name__ == "__main__":

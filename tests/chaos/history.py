@@ -26,7 +26,6 @@ from stage import Stage, Weather, parsed, parser, staged
 WORKERS: Final = 2
 SHIFT: Final = 600.0
 _PASSING: Final = (31.0, 61.0)
-_WEATHER: Final = Weather(before=0.03, after=0.08, twice=0.02, late=0.06, refuse=0.02, decline=0.02)
 
 
 async def _kill(stage: Stage, worker: int, _: float) -> None:
@@ -70,7 +69,6 @@ async def _late(stage: Stage, worker: int = 0, shift: float = 0.0) -> None:
     """
     stage.proxy.stalling = stage.proxy.holding = True
     await asyncio.sleep(1.5)
-    stage.proxy.stalling = False
     stage.timepiece.shift(worker, shift)
     for seconds in _PASSING:
         await asyncio.sleep(1.0)
@@ -92,9 +90,11 @@ EVENTS: Final[Mapping[str, Callable[[Stage, int, float], Awaitable[None]]]] = {
 
 async def _go_wrong(stage: Stage, options: argparse.Namespace) -> Counter[str]:
     """Let everything go wrong, each kind as often, in random order."""
-    names = [list(EVENTS)[i % len(EVENTS)] for i in range(options.events)]
+    names = [options.kinds[i % len(options.kinds)] for i in range(options.events)]
     stage.dice.shuffle(names)
     happened: Counter[str] = Counter()
+    while not stage.sandbox.platform.ledger and await stage.at_work():
+        await asyncio.sleep(0.02)
     for name in names:
         running = await stage.at_work()
         if not running:
@@ -107,10 +107,16 @@ async def _go_wrong(stage: Stage, options: argparse.Namespace) -> Counter[str]:
     return happened
 
 
+def _weather(options: argparse.Namespace) -> Weather:
+    return Weather(
+        before=0.03, after=options.after, twice=0.02, late=0.06, refuse=options.refuse, decline=0.02
+    )
+
+
 async def run(options: argparse.Namespace) -> bool:
     """Let the merchants work amid the trouble, close the run, and compare."""
     more = {"workers": WORKERS, "shared": 1, "concurrency": 8, "tend": 0.4, "pace": options.pace}
-    async with staged(options, _WEATHER, **more) as stage:
+    async with staged(options, _weather(options), **more) as stage:
         began = time.monotonic()
         for worker in range(WORKERS):
             await stage.spawn(worker, "work")
@@ -124,6 +130,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the arguments ask for; the status is the verdict."""
     made = parser("Check what merchants heard against the ledger.", payments=2000)
     made.add_argument("--events", type=int, default=60)
+    made.add_argument("--kinds", nargs="+", choices=EVENTS, default=list(EVENTS))
+    made.add_argument("--after", type=float, default=0.08)
+    made.add_argument("--refuse", type=float, default=0.02)
     made.add_argument("--pause", type=float, default=5.0, help="seconds of a SIGSTOP")
     made.add_argument("--pace", type=float, default=0.5, help="seconds before each purchase")
     return int(not asyncio.run(run(parsed(made, arguments))))

@@ -59,13 +59,15 @@ class Peer:
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
+    early: bytes = b""
 
     async def request(self) -> Seen | None:
         """Read one request, None at the end of the connection."""
         try:
-            head = await self.reader.readuntil(b"\r\n\r\n")
+            head = self.early + await self.reader.readuntil(b"\r\n\r\n")
         except asyncio.IncompleteReadError:
             return None
+        self.early = b""
         length = Seen(head, b"").header("content-length")
         return Seen(head, await self.reader.readexactly(int(length[0]) if length else 0))
 
@@ -111,6 +113,7 @@ class Listener:
     Attributes:
         act: answers one request; returns whether the connection is kept.
         connections: how many were ever accepted.
+        talked: how many of them ever said something.
         open: how many are open now.
         peak: the most that were open at once.
     """
@@ -120,6 +123,7 @@ class Listener:
     port: int = 0
     scheme: str = "http"
     connections: int = 0
+    talked: int = 0
     open: int = 0
     peak: int = 0
     requests: list[Seen] = field(factory=list)
@@ -136,20 +140,21 @@ class Listener:
         async with asyncio.timeout(PATIENCE), self.changed:
             await self.changed.wait_for(lambda: self.open == 0)
 
-    async def accepted(self, count: int) -> None:
-        """Wait until that many connections were ever accepted."""
+    async def heard(self, count: int) -> None:
+        """Wait until that many connections have said something, be it only a TLS hello."""
         async with asyncio.timeout(PATIENCE), self.changed:
-            await self.changed.wait_for(lambda: self.connections >= count)
+            await self.changed.wait_for(lambda: self.talked >= count)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one connection until either side ends it."""
         self.connections += 1
         self.open += 1
         self.peak = max(self.peak, self.open)
-        peer = Peer(reader, writer)
-        async with self.changed:
-            self.changed.notify_all()
         try:
+            peer = Peer(reader, writer, early=await reader.read(1))
+            self.talked += bool(peer.early)
+            async with self.changed:
+                self.changed.notify_all()
             while (seen := await peer.request()) is not None:
                 self.requests.append(seen)
                 self.arrived.set()

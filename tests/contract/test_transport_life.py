@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING
 
 import pytest
@@ -46,6 +48,19 @@ LOAD = {
     "httpx": "sys.modules['httpx2'] = None\n"
     "from wxpay_async.transports.httpx import HttpxTransport as T",
 }
+
+
+class Shop(BaseHTTPRequestHandler):
+    """A server in a thread, for tests that have several loops."""
+
+    def do_POST(self) -> None:
+        """Answer anything, and close."""
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
 
 
 async def serve(peer: Peer, _: Seen) -> bool:
@@ -139,7 +154,7 @@ async def test_cancelling_a_handshake_leaves_nothing(
     for count in (1, 2, 3):
         url = f"https://127.0.0.1:{silent.port}/"
         task = asyncio.create_task(transport.send(ask(url), timeout=calm))
-        await silent.accepted(count)
+        await silent.heard(count)
         task.cancel()
         await asyncio.wait([task])
         assert task.cancelled()
@@ -209,6 +224,28 @@ def test_making_one_needs_no_loop_and_does_no_work(make: Make) -> None:
     transport = make(ca_file="/nowhere", max_connections=3)
 
     assert "/nowhere" == transport.ca_file
+
+
+def test_two_living_loops_by_turns(make: Make, ask: Ask, calm: Timeouts) -> None:
+    """A pool belongs to its loop, also when the earlier loop was never closed."""
+    transport = make()
+    shop = HTTPServer(("127.0.0.1", 0), Shop)
+    thread = threading.Thread(target=shop.serve_forever, args=(0.01,))
+    thread.start()
+    loops = [asyncio.new_event_loop(), asyncio.new_event_loop()]
+
+    try:
+        for loop in (*loops, *loops):
+            request = ask(f"http://127.0.0.1:{shop.server_port}/")
+            answer = loop.run_until_complete(transport.send(request, timeout=calm))
+            assert 200 == answer.status
+    finally:
+        for loop in loops:
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.close()
+        shop.shutdown()
+        thread.join()
+        shop.server_close()
 
 
 @pytest.mark.parametrize("tls", [False, True])

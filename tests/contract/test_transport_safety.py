@@ -308,7 +308,7 @@ async def test_cancelling_a_handshake_in_a_tunnel_leaves_nothing(
     for count in (1, 2, 3):
         url = f"https://127.0.0.1:{silent.port}/"
         task = asyncio.create_task(transport.send(ask(url), timeout=calm))
-        await silent.accepted(count)
+        await silent.heard(count)
         task.cancel()
         await asyncio.wait([task])
         assert task.cancelled()

@@ -223,6 +223,17 @@ async def test_a_failure_after_sending_is_in_doubt(
     assert "CANARY" not in said(caught.value)
 
 
+@pytest.mark.parametrize("path", ["hang", "hang-after-headers"])
+async def test_the_read_timeout_works_alone(
+    transport: Transport, server: Listener, ask: Ask, path: str
+) -> None:
+    """The attempt's time is the backstop, not the only limit."""
+    timeouts = Timeouts(connect=20, read=0.1, attempt=20)
+
+    with pytest.raises(InDoubtError, match=r"SocketTimeoutError|ReadTimeout"):
+        await transport.send(ask(f"{server.url}/{path}"), timeout=timeouts)
+
+
 async def test_a_dead_kept_alive_connection_is_in_doubt(
     transport: Transport, server: Listener, ask: Ask, calm: Timeouts
 ) -> None:
@@ -262,11 +273,13 @@ async def test_a_refused_connection_is_not_sent(
 
 
 async def test_a_connection_that_takes_too_long_is_not_sent(
-    transport: Transport, full_port: int, ask: Ask, quick: Timeouts
+    transport: Transport, full_port: int, ask: Ask
 ) -> None:
-    """The SYN is dropped: the connect timeout ends it."""
-    with pytest.raises(NotSentError) as caught:
-        await transport.send(ask(f"http://127.0.0.1:{full_port}/"), timeout=quick)
+    """The SYN is dropped: the connect timeout ends it, long before the attempt's."""
+    timeouts = Timeouts(connect=0.1, read=20, attempt=20)
+
+    with pytest.raises(NotSentError, match=r"ConnectionTimeoutError|ConnectTimeout") as caught:
+        await transport.send(ask(f"http://127.0.0.1:{full_port}/"), timeout=timeouts)
 
     assert caught.value.retryable
 

@@ -45,12 +45,6 @@ async def _later() -> dict[str, object]:
     return {"success": True, "data": PREPAY}
 
 
-async def _state(request_id: str) -> State:
-    entry = await STORE.load(("k", request_id))
-    assert entry is not None
-    return entry.state
-
-
 def test_two_loops_in_a_row(asking: Fixture) -> None:
     """A gateway made at import time works in one `asyncio.run` after another (lessons 6, 7)."""
     for number in range(3):
@@ -65,32 +59,39 @@ def test_a_result_of_the_first_loop_is_replayed_in_the_second(asking: Fixture) -
     assert asyncio.run(GATEWAY.pay(asking.pay("replay"))).replayed
 
 
-def test_a_second_loop_while_callers_were_waiting_in_the_first(asking: Fixture) -> None:
-    """Who waited when the first loop ended is cancelled, the doubt is kept, the second loop works."""
-
-    async def leave_early() -> None:
-        for _ in range(5):
-            asyncio.create_task(GATEWAY.pay(asking.pay("left")))  # noqa: RUF006 - abandoned on purpose
-        for _ in range(3):
-            await asyncio.sleep(0)
-
-    asyncio.run(leave_early())
-    assert State.UNKNOWN is asyncio.run(_state("left"))
-
-    assert "p" == asyncio.run(GATEWAY.pay(asking.pay("left"))).prepay_id
-
-
-def test_a_loop_with_a_full_gateway_does_not_block_the_next(asking: Fixture) -> None:
-    """Permits that were held when the first loop ended are not missing in the second."""
-
+def _gateway(**settings: Any) -> tuple[PayGateway, MemoryTransport]:  # noqa: ANN401
     async def never(_: object) -> object:
         await asyncio.Event().wait()
         return {}
 
     transport = MemoryTransport(never)
-    gateway = PayGateway(
-        "k", Md5Signer("secret"), transport=transport, limiter=Unlimited(), max_in_flight=1
-    )
+    parts = {"transport": transport, "limiter": Unlimited(), **settings}
+    return PayGateway("k", Md5Signer("secret"), **parts), transport
+
+
+def test_a_second_loop_while_callers_were_waiting_in_the_first(asking: Fixture) -> None:
+    """Who waited when the first loop ended is cancelled; the doubt is kept; the next loop works."""
+    store = MemoryStore()
+    gateway, transport = _gateway(store=store)
+
+    async def leave_early() -> None:
+        tasks = [asyncio.create_task(gateway.pay(asking.pay())) for _ in range(5)]
+        await asyncio.wait(tasks, timeout=0.01)
+
+    async def state() -> State | None:
+        entry = await store.load(("k", "pay-1"))
+        return entry.state if entry else None
+
+    asyncio.run(leave_early())
+    assert (1, State.UNKNOWN) == (transport.calls, asyncio.run(state()))
+    transport._answers = lambda _: _later()
+
+    assert "p" == asyncio.run(gateway.pay(asking.pay())).prepay_id
+
+
+def test_a_loop_with_a_full_gateway_does_not_block_the_next(asking: Fixture) -> None:
+    """Permits that were held when the first loop ended are not missing in the second."""
+    gateway, transport = _gateway(max_in_flight=1)
 
     async def hold() -> None:
         tasks = [asyncio.create_task(gateway.pay(asking.pay(f"full-{n}"))) for n in range(4)]
@@ -188,8 +189,9 @@ def test_importing_loads_no_http_client_and_configures_no_logging() -> None:
 import json, logging, sys
 import wxpay_async
 root, ours = logging.getLogger(), logging.getLogger("wxpay_async")
-drivers = [m for m in ("aiohttp", "httpx", "sqlalchemy", "redis", "cryptography") if m in sys.modules]
-print(json.dumps([drivers, len(root.handlers), [type(h).__name__ for h in ours.handlers], ours.level]))
+drivers = {"aiohttp", "httpx", "sqlalchemy", "redis", "cryptography"} & set(sys.modules)
+handlers = [type(handler).__name__ for handler in ours.handlers]
+print(json.dumps([list(drivers), len(root.handlers), handlers, ours.level]))
 """
     assert [[], 0, ["NullHandler"], 0] == _in_a_fresh_python(code)
 

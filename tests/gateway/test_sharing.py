@@ -229,8 +229,8 @@ async def test_a_late_finding_does_not_undo_a_settled_row(
         await shop.gateway.pay(asking.pay(out_trade_no="O-1"))
     entry = await shop.entry("pay-1")
     await shop.store.record(attrs.evolve(entry, state=State.UNKNOWN))
-    queries = [lambda: slow(None), lambda: replies.order("已付款")]
-    answers.query = lambda: queries.pop(0)()
+    queries = [slow(None), replies.order("已付款")]
+    answers.query = lambda: queries.pop(0)
     late = asyncio.create_task(shop.gateway.resolve("pay-1"))
     await _turns()
     await shop.gateway.resolve("pay-1")

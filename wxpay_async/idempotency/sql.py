@@ -34,6 +34,8 @@ from wxpay_async.idempotency.sql_tables import Change, Key, NewerSchemaError, Se
 T = TypeVar("T")
 
 _TRIES: Final = 6
+_PATIENCE: Final = 30.0
+"""Seconds of waiting for a free connection, beside the time that a transaction itself may take."""
 
 
 @define(eq=False)
@@ -42,6 +44,7 @@ class _Session:
 
     database: sql_engines.Database
     grouped: bool
+    turns: asyncio.Semaphore
     errands: Errands = field(factory=Errands, init=False)
     _opening: asyncio.Lock = field(factory=asyncio.Lock, init=False)
     _durable: bool | None = field(default=None, init=False)
@@ -67,7 +70,12 @@ class _Session:
 
     async def transact(self, work: Callable[[Connection], T]) -> T:
         """Do the work in a transaction of its own."""
-        return await self.errands.run(self._persistently(work))
+        async with asyncio.timeout(_PATIENCE):
+            await self.turns.acquire()
+        try:
+            return await self.errands.run(self._persistently(work))
+        finally:
+            self.turns.release()
 
     async def _persistently(self, work: Callable[[Connection], T]) -> T:
         for _ in range(_TRIES - 1):
@@ -201,10 +209,10 @@ class SqlStore:
         return await session.transact(work)
 
     async def _lifetime(self) -> AsyncGenerator[_Session]:
-        database = sql_engines.database_at(
-            self.url, timeout=self.timeout, connections=self.connections
-        )
-        session = _Session(database, grouped=self.url.get_backend_name() == "sqlite")
+        grouped = self.url.get_backend_name() == "sqlite"
+        connections = 1 if grouped else self.connections
+        database = sql_engines.database_at(self.url, timeout=self.timeout, connections=connections)
+        session = _Session(database, grouped, asyncio.Semaphore(connections))
         try:
             yield session
         finally:

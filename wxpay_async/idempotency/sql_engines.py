@@ -185,15 +185,18 @@ class _Server:
     timeout: float
 
     async def transact(self, work: Callable[[Connection], T]) -> T:
-        async with self.engine.connect() as connection:
-            try:
-                async with asyncio.timeout(self.timeout):
-                    result = await connection.run_sync(work)
-                    await connection.commit()
-            except TimeoutError:  # what the server does not answer it would not roll back either
-                await connection.invalidate()
-                raise
-            return result
+        async with asyncio.timeout(self.timeout):
+            connection = await self.engine.connect()
+        try:
+            async with asyncio.timeout(self.timeout):
+                result = await connection.run_sync(work)
+                await connection.commit()
+        except TimeoutError:  # what the server does not answer it would not roll back either
+            await connection.invalidate()
+            raise
+        finally:
+            await connection.close()
+        return result
 
     async def close(self) -> None:
         await self.engine.dispose()

@@ -17,14 +17,18 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Mapping
-from typing import Final
-from urllib.parse import parse_qsl
+from typing import Any, Final, Literal
+from urllib.parse import parse_qsl, urlsplit
 
-from attrs import define, field, frozen
+from attrs import Attribute, define, field, frozen
 
-from wxpay_async.errors import NotificationError
+from wxpay_async.errors import InvalidRequestError, NotificationError
 from wxpay_async.protocol.signing import Md5Verifier, RsaVerifier, Verifier
+from wxpay_async.protocol.wire import is_loopback
 from wxpay_async.sandbox.refusals import Code, RefusalError, malformed
+
+Scheme = Literal["md5", "rsa"]
+"""How a message is signed."""
 
 LIFE_MS: Final = 300_000
 """Milliseconds that a request lives after its timestamp."""
@@ -58,6 +62,22 @@ class Call:
     address: str = "127.0.0.1"
 
 
+def _check_notify_url(app: App, attribute: Attribute[Any], url: str | None) -> None:
+    del attribute
+    if url is None:
+        return
+    allowed = "an http(s) address" if app.notify_remote else "an http(s) address on loopback"
+    try:
+        parts = urlsplit(url)
+        fits = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        fits = False
+    if not fits or not (app.notify_remote or is_loopback(url)):
+        raise InvalidRequestError(
+            "no address for callbacks of a sandbox", field="notify_url", allowed=allowed
+        )
+
+
 @define(kw_only=True, eq=False)
 class App:
     """One merchant's appKey.
@@ -70,6 +90,13 @@ class App:
         quota_window: seconds.
         valid: set it to False to see CO_MSG_000008.
         addresses: the allow-list, None for any address; an empty one shows CO_MSG_0000017.
+        callback_scheme: how its callbacks are signed; None for RSA where it has registered a
+            public key, MD5 otherwise.
+        notify_remote: whether its callbacks may go to another machine.
+        notify_url: where its callbacks go, None for nowhere.
+
+    Raises:
+        InvalidRequestError: the address is none, or another machine's; by setting it too.
     """
 
     app_key: str
@@ -79,6 +106,9 @@ class App:
     quota_window: float = 60.0
     valid: bool = True
     addresses: Collection[str] | None = None
+    callback_scheme: Scheme | None = None
+    notify_remote: bool = False
+    notify_url: str | None = field(default=None, validator=_check_notify_url)
     _md5: Md5Verifier = field(init=False, repr=False)
     _nonces: set[str] = field(init=False, factory=set[str], repr=False)
     _nonce_log: deque[tuple[int, str]] = field(
@@ -88,6 +118,11 @@ class App:
 
     def __attrs_post_init__(self) -> None:
         self._md5 = Md5Verifier(self.app_secret)
+
+    @property
+    def notify_scheme(self) -> Scheme:
+        """How its callbacks are signed."""
+        return self.callback_scheme or ("md5" if self.rsa is None else "rsa")
 
     def admit(self, params: Mapping[str, str], *, address: str, now: float) -> None:
         """Let a call in, or refuse it.

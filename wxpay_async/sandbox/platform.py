@@ -17,13 +17,14 @@ from attrs import define, field, frozen
 from wxpay_async.errors import InvalidRequestError, PrepayExpiredError
 from wxpay_async.protocol.keys import KeyData
 from wxpay_async.protocol.signing import RsaVerifier
-from wxpay_async.sandbox.accounts import App, Call, read_params
+from wxpay_async.sandbox.accounts import App, Call, Scheme, read_params
 from wxpay_async.sandbox.content import (
     TradeOrder,
     read_pay,
     read_refund,
     read_trade,
 )
+from wxpay_async.sandbox.notices import Notice, refund_notice, trade_notice
 from wxpay_async.sandbox.refusals import Code, RefusalError, malformed
 from wxpay_async.sandbox.replies import (
     Reply,
@@ -53,6 +54,10 @@ def sample_merchants(count: int = 37) -> list[tuple[str, str]]:
     return [(str(number), f"商户 {number}") for number in range(1000, 1000 + count)]
 
 
+def _keep_quiet(notice: Notice) -> None:
+    """Tell nobody."""
+
+
 @frozen
 class _Fault:
     code: str
@@ -71,6 +76,7 @@ class Platform:
         quota_window: seconds.
         url: where it is reached; the returnUrl of a trade begins with it.
         merchants: the sub-merchants, (id, name) each.
+        tell: takes what a merchant shall be told: each trade's end, and each refund.
         apps: the appKeys. Set `valid` or `addresses` of one to see it refused.
         trades: orders by outTradeNo; of several appKeys with one number, the first appKey's.
         refunds: refunds by their own outTradeNo, likewise.
@@ -89,6 +95,7 @@ class Platform:
     quota_window: float = 60.0
     url: str = ""
     merchants: Sequence[tuple[str, str]] = field(factory=sample_merchants, repr=False)
+    tell: Callable[[Notice], None] = field(default=_keep_quiet, repr=False)
     apps: dict[str, App] = field(init=False, factory=dict[str, App])
     trades: ChainMap[str, Trade] = field(init=False, factory=ChainMap[str, Trade], repr=False)
     refunds: ChainMap[str, Refund] = field(init=False, factory=ChainMap[str, Refund], repr=False)
@@ -114,12 +121,20 @@ class Platform:
     # Set-up, and what a test may ask
 
     def add_app(
-        self, app_key: str, *, app_secret: str, merchant_public_key: KeyData | None = None
+        self,
+        app_key: str,
+        *,
+        app_secret: str,
+        merchant_public_key: KeyData | None = None,
+        notify_url: str | None = None,
+        notify_remote: bool = False,
+        callback_scheme: Scheme | None = None,
     ) -> App:
-        """Register an appKey.
+        """Register an appKey; the last three arguments are explained by `App`.
 
         Raises:
-            InvalidRequestError: it is registered already, or the key or the secret is empty.
+            InvalidRequestError: it is registered already, the key or the secret is empty, or the
+                address for callbacks does not fit.
             InvalidKeyError: the public key cannot be used.
         """
         if not app_key or app_key in self.apps:
@@ -130,6 +145,9 @@ class Platform:
             rsa=RsaVerifier.from_pem(merchant_public_key) if merchant_public_key else None,
             quota=self.quota,
             quota_window=self.quota_window,
+            notify_url=notify_url,
+            notify_remote=notify_remote,
+            callback_scheme=callback_scheme,
         )
         self.apps[app_key] = app
         books = self._books[app_key] = Books()
@@ -258,6 +276,7 @@ class Platform:
             closes_at=None if order.timeout is None else self.clock() + order.timeout,
             scannable=not order.jsapi,
             clock=self.clock,
+            changed=self._tell_end,
         )
         purchase.trades.extend(
             Trade(item=item, trade_no=self._number(), purchase=purchase) for item in order.items
@@ -319,12 +338,13 @@ class Platform:
         books.check_new(order.request_id, order.out_trade_no)
         trade = books.trade(order.orig_out_trade_no)
         item = trade.refund(order.out_trade_no, order.amount)
-        refund = Refund(item=item, trade_no=self._number(), trade=trade)
+        refund = Refund(item=item, trade_no=self._number(), trade=trade, at=self.clock())
         books.refunds[refund.out_trade_no] = books.numbers[refund.trade_no] = refund
         number = [refund.out_trade_no]
         self._enter(
             "refund", app_key, amount=order.amount, numbers=number, request_id=order.request_id
         )
+        self.tell(refund_notice(refund))
         return {
             "requestId": order.request_id,
             "outTradeNo": refund.out_trade_no,
@@ -336,6 +356,10 @@ class Platform:
         del app_key  # every appKey of the sandbox has the same sub-merchants
         size = _positive(params, "pageSize", default=10)
         return merchant_page(self.merchants, size, _positive(params, "currentPage", default=1))
+
+    def _tell_end(self, purchase: Purchase) -> None:
+        for trade in purchase.trades:
+            self.tell(trade_notice(trade))
 
     def _number(self) -> str:
         self._numbered += 1

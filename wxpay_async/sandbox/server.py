@@ -3,7 +3,8 @@
 Beside the platform's endpoints it serves the payer: `GET /sandbox` is a page with buttons,
 `POST /sandbox/confirm`, `/sandbox/cancel` and `/sandbox/expire` take `outTradeNo=`, and
 `GET /sandbox/ledger` tells what was executed. These are for whoever can reach the port, which is
-this machine unless told otherwise.
+this machine unless told otherwise. Merchants with a `notify_url` are told what became of their
+orders; what shall go wrong with that, or with replies, is asked of `Sandbox.faults`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import asyncio
 import functools
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from email.utils import formatdate
 from types import MappingProxyType, TracebackType
 from typing import Final, Self
@@ -24,17 +25,22 @@ from wxpay_async.errors import InvalidRequestError, PrepayExpiredError
 from wxpay_async.protocol.keys import KeyData
 from wxpay_async.protocol.signing import RsaSigner
 from wxpay_async.protocol.wire import SANDBOX_MARKER
-from wxpay_async.sandbox.accounts import App, Call, read_pairs
+from wxpay_async.sandbox.accounts import App, Call, Scheme, read_pairs
+from wxpay_async.sandbox.callbacks import SCHEDULE, Callbacks, Delivery
 from wxpay_async.sandbox.cashier import render
+from wxpay_async.sandbox.faults import Faults, Forgery, Mishap
+from wxpay_async.sandbox.notices import refund_notice, trade_notice
 from wxpay_async.sandbox.platform import Platform
-from wxpay_async.sandbox.refusals import RefusalError
-from wxpay_async.sandbox.replies import encode
+from wxpay_async.sandbox.refusals import Code, RefusalError
+from wxpay_async.sandbox.replies import encode, failure
+from wxpay_async.sandbox.spoiling import spoil
 from wxpay_async.sandbox.state import Entry, Status
 
 _JSON: Final = "application/json;charset=UTF-8"
 _HTML: Final = "text/html;charset=UTF-8"
 _KEY_BITS: Final = 2048
 _KEEP_ALIVE: Final = 75.0
+_GRACE: Final = 0.25  # only a reply that is late on request is still under way when it closes
 _PAGE: Final = "/sandbox"
 _ANY_ADDRESS: Final[Mapping[str, str]] = MappingProxyType(
     {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - read here, bound only if asked for
@@ -63,14 +69,24 @@ class Sandbox:
         quota_window: seconds.
         pay_key: signs the prepays; generated on start when None.
         clock: seconds since the epoch.
+        notify_url: where the first merchant takes callbacks, None for nowhere.
+        notify_remote: whether callbacks may go to another machine.
+        callback_schedule: real seconds before each delivery of a callback.
+        callback_scheme: how the first merchant's are signed; None for RSA where it has a public
+            key, MD5 otherwise.
+        callback_key: signs callbacks by RSA; the pay key when None.
 
     Attributes:
         platform: everything behind the HTTP: orders, ledger, switches.
+        callbacks: what was delivered, and a log of it.
+        faults: what shall go wrong with replies and callbacks.
         app_key: the first merchant.
         app_secret: its secret.
 
     Raises:
         InvalidKeyError: the merchant's public key cannot be used.
+        InvalidRequestError: `notify_url` is no address on loopback.
+        ValueError: the schedule is empty, or holds something that is no time to wait.
     """
 
     def __init__(  # noqa: PLR0913 - a test sets the one or two that it is about
@@ -85,6 +101,11 @@ class Sandbox:
         quota_window: float = 60.0,
         pay_key: RSA.RsaKey | None = None,
         clock: Callable[[], float] = time.time,
+        notify_url: str | None = None,
+        notify_remote: bool = False,
+        callback_schedule: Sequence[float] = SCHEDULE,
+        callback_scheme: Scheme | None = None,
+        callback_key: RSA.RsaKey | None = None,
     ) -> None:
         self.platform = Platform(
             clock=clock,
@@ -93,11 +114,29 @@ class Sandbox:
             quota=quota,
             quota_window=quota_window,
         )
-        app = self.add_app(app_key, app_secret=app_secret, merchant_public_key=merchant_public_key)
-        self.app_key, self.app_secret = app.app_key, app.app_secret
+        self.faults = Faults()
+        self.callbacks = Callbacks(
+            apps=self.platform.apps,
+            clock=clock,
+            token=self.platform.token,
+            sign_rsa=self._sign_callback,
+            schedule=callback_schedule,
+            faults=self.faults,
+        )
+        self.platform.tell = self.callbacks.tell
+        self._notify_remote = notify_remote
+        self._app = self.add_app(
+            app_key,
+            app_secret=app_secret,
+            merchant_public_key=merchant_public_key,
+            notify_url=notify_url,
+            callback_scheme=callback_scheme,
+        )
+        self.app_key, self.app_secret = self._app.app_key, self._app.app_secret
         self._host, self._port = host, port
-        self._pay_key = pay_key
+        self._pay_key, self._callback_key = pay_key, callback_key
         self._signer: RsaSigner | None = None
+        self._callback_signer: RsaSigner | None = None
         self._runner: web.ServerRunner | None = None
         self._date = (-1, "")
         self._acts: Mapping[str, Act] = {
@@ -130,8 +169,10 @@ class Sandbox:
         if self._pay_key is None:
             self._pay_key = await asyncio.to_thread(_process_key)
         self._signer = RsaSigner(self._pay_key)
+        key = self._callback_key  # loading one costs 10 to 30 ms, so the pay key serves twice
+        self._callback_signer = self._signer if key is None else RsaSigner(key)
         server = web.Server(self._handle, access_log=None, keepalive_timeout=_KEEP_ALIVE)
-        self._runner = web.ServerRunner(server)
+        self._runner = web.ServerRunner(server, shutdown_timeout=_GRACE)
         try:
             await self._runner.setup()
             await web.TCPSite(self._runner, self._host, self._port).start()
@@ -139,9 +180,11 @@ class Sandbox:
             await self.aclose()
             raise
         self.platform.url = _url(*self._runner.addresses[0][:2])
+        await self.callbacks.start()
 
     async def aclose(self) -> None:
-        """Stop listening and close every connection. May be called twice."""
+        """Stop listening and telling, and close every connection. May be called twice."""
+        await self.callbacks.aclose()
         runner, self._runner = self._runner, None
         if runner is not None:
             await runner.cleanup()
@@ -158,7 +201,26 @@ class Sandbox:
         """The PEM that verifies paySign; raises `RuntimeError` before the first start."""
         if self._pay_key is None:
             raise RuntimeError("the sandbox was not started")
-        return self._pay_key.public_key().export_key("PEM").decode("ascii")
+        return _public_pem(self._pay_key)
+
+    @property
+    def callback_public_key(self) -> str:
+        """The PEM that verifies callbacks by RSA; raises `RuntimeError` before the first start."""
+        if self._callback_key is None:
+            return self.pay_public_key
+        return _public_pem(self._callback_key)
+
+    @property
+    def notify_url(self) -> str | None:
+        """Where the first merchant takes callbacks, at once when it is set.
+
+        Setting it raises `InvalidRequestError` when it is no address on loopback.
+        """
+        return self._app.notify_url
+
+    @notify_url.setter
+    def notify_url(self, url: str | None) -> None:
+        self._app.notify_url = url
 
     def settings(self) -> dict[str, str]:
         """Return the environment by which a gateway finds this sandbox."""
@@ -174,17 +236,54 @@ class Sandbox:
         *,
         app_secret: str | None = None,
         merchant_public_key: KeyData | None = None,
+        notify_url: str | None = None,
+        callback_scheme: Scheme | None = None,
     ) -> App:
-        """Register another merchant, with a quota and books of its own.
+        """Register another merchant, with a quota, books and callbacks of its own.
 
         Raises:
-            InvalidRequestError: the appKey is taken, or something is empty.
+            InvalidRequestError: the appKey is taken, something is empty, or `notify_url` is no
+                address on loopback.
             InvalidKeyError: the public key cannot be used.
         """
         return self.platform.add_app(
             app_key,
             app_secret=secrets.token_hex(16) if app_secret is None else app_secret,
             merchant_public_key=merchant_public_key,
+            notify_url=notify_url,
+            notify_remote=self._notify_remote,
+            callback_scheme=callback_scheme,
+        )
+
+    async def callbacks_idle(self) -> None:
+        """Wait until no callback is waiting: each is acknowledged, or given up.
+
+        Raises:
+            RuntimeError: one is waiting, and the sandbox is not running.
+        """
+        await self.callbacks.idle()
+
+    async def send_forged(self, kind: Forgery | str, out_trade_no: str) -> Delivery:
+        """Send one forged callback about an order or a refund, once.
+
+        It says what has become of the order; of one that awaits payment, that it is paid.
+
+        Returns:
+            What the merchant answered. It should not be `acknowledged`.
+
+        Raises:
+            InvalidRequestError: there is no such order, or its merchant has no address.
+            RuntimeError: the sandbox is not running.
+            ValueError: there is no such forgery.
+        """
+        trade = self.platform.trades.get(out_trade_no)
+        refund = self.platform.refunds.get(out_trade_no)
+        if trade is not None:
+            return await self.callbacks.send(trade_notice(trade), forgery=Forgery(kind))
+        if refund is not None:
+            return await self.callbacks.send(refund_notice(refund), forgery=Forgery(kind))
+        raise InvalidRequestError(
+            "there is no such order", field="outTradeNo", allowed="an order of the sandbox"
         )
 
     def confirm(self, out_trade_no: str) -> None:
@@ -209,9 +308,14 @@ class Sandbox:
             raise RuntimeError("the sandbox was not started")
         return self._signer.sign(message)
 
+    def _sign_callback(self, message: bytes) -> str:
+        if self._callback_signer is None:
+            raise RuntimeError("the sandbox was not started")
+        return self._callback_signer.sign(message)
+
     # HTTP
 
-    async def _handle(self, request: web.BaseRequest) -> web.Response:
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         path = request.path
         try:
             body = await request.read()
@@ -226,8 +330,20 @@ class Sandbox:
             address=request.remote or "",
         )
         if path in self.platform.operations:
-            return self._respond(encode(self.platform.answer(call)))
+            return await self._serve_merchant(request, call)
         return self._serve_payer(call)
+
+    async def _serve_merchant(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
+        fault = self.faults.next_reply(call.path)
+        if fault is None:
+            return self._respond(encode(self.platform.answer(call)))
+        reply = self.platform.answer(call) if fault.executed else None
+        await asyncio.sleep(fault.seconds)
+        if fault.mishap is Mishap.DELAY and reply is None:
+            reply = self.platform.answer(call)
+        if reply is None:
+            reply = failure(RefusalError(Code.INTERRUPTED))
+        return await spoil(request, self._respond(encode(reply)), fault.mishap)
 
     def _serve_payer(self, call: Call) -> web.Response:
         match call.method, call.path:
@@ -276,6 +392,10 @@ class Sandbox:
 def _url(host: str, port: int) -> str:
     host = _ANY_ADDRESS.get(host, host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _public_pem(key: RSA.RsaKey) -> str:
+    return key.public_key().export_key("PEM").decode("ascii")
 
 
 def _line(entry: Entry) -> dict[str, object]:

@@ -12,7 +12,7 @@ status. The rules behind the table:
 5. Only what is paid can be refunded, in parts, up to what was paid. The status stays paid.
 
 The time limit (timeoutExpress) is an `expire` event that happens when the status is next looked
-at; nothing runs in the background.
+at; nothing runs in the background. It counts as of the limit, and is told when it is noticed.
 """
 
 from __future__ import annotations
@@ -84,6 +84,10 @@ class Prepay:
     expires_at: float
 
 
+def _nobody_cares(purchase: Purchase) -> None:
+    """Leave a change untold."""
+
+
 @define(kw_only=True, eq=False)
 class Purchase:
     """What one instant trade created.
@@ -97,6 +101,8 @@ class Purchase:
         trades: its orders.
         prepays: all that were given, the latest last.
         clock: seconds since the epoch.
+        changed: is called after each change of the status.
+        ended_at: when the last change happened, seconds since the epoch; None before.
     """
 
     app_key: str
@@ -107,6 +113,8 @@ class Purchase:
     trades: list[Trade] = field(factory=list["Trade"], repr=False)
     prepays: list[Prepay] = field(factory=list[Prepay])
     clock: Callable[[], float] = field(repr=False)
+    changed: Callable[[Purchase], None] = field(default=_nobody_cares, repr=False)
+    ended_at: float | None = field(default=None, init=False)
     _status: Status = field(default=Status.AWAITING, init=False)
 
     @property
@@ -138,7 +146,11 @@ class Purchase:
         cell = MACHINE[self._status][event]
         if isinstance(cell, Code):
             raise RefusalError(cell)
-        self._status = cell
+        if cell is not self._status:
+            self._status = cell
+            now = self.clock()
+            self.ended_at = now if self.closes_at is None else min(now, self.closes_at)
+            self.changed(self)
 
 
 @define(kw_only=True, eq=False)
@@ -204,11 +216,13 @@ class Refund:
         item: one piece at the price of the refund, under the refund's own number.
         trade_no: the platform's number.
         trade: the order that was paid.
+        at: seconds since the epoch.
     """
 
     item: Item
     trade_no: str
     trade: Trade = field(repr=False)
+    at: float
 
     @property
     def out_trade_no(self) -> str:

@@ -42,7 +42,9 @@ class MemoryTransport:
         calls: how many there were in all.
     """
 
-    _answers: Handler | deque[Answer] = field(default=(), converter=_as_answers, repr=False)
+    _answers: Handler | deque[Answer] = field(
+        factory=deque[Answer], converter=_as_answers, repr=False
+    )
     keep: int = field(default=100, kw_only=True)
     requests: deque[HttpRequest] = field(init=False, repr=False)
     calls: int = field(default=0, init=False)

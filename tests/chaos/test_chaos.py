@@ -1,0 +1,123 @@
+# ruff: noqa: SIM300 - the house writes what is expected first
+"""The short forms of the chaos checks, and the mistakes that each of them must catch.
+
+Every check is a script that makes processes of its own, so the tests run it as people do.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+OK, RED = 0, 1
+_FOLDER = Path(__file__).parent
+_TIMEOUT = 120  # seconds until a run that hangs is ended; nothing else depends on it
+
+
+def play(script: str, *arguments: str) -> tuple[int, str]:
+    """Run a script; return its exit status and what it printed."""
+    command = [sys.executable, str(_FOLDER / f"{script}.py"), *arguments]
+    done = subprocess.run(  # noqa: PLW1510 - the status is what the tests look at
+        command, capture_output=True, text=True, timeout=_TIMEOUT
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_a_lossy_network_loses_no_money() -> None:
+    """A quarter of everything is lost: executed = succeeded, nothing double, nothing in doubt."""
+    status, printed = play("lossy", "--payments", "40", "--seed", "1")
+
+    assert OK == status, printed
+    assert "executed anew 0" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "symptom"),
+    [
+        (["--break", "not-found-final", "--late", "0.25"], "lost:"),
+        (["--break", "new-request-id"], "double:"),
+        (["--break", "duplicate-is-success", "--decline", "0.25"], "phantom:"),
+    ],
+    ids=lambda value: value[1] if isinstance(value, list) else "",
+)
+def test_lossy_catches_mistakes(arguments: list[str], symptom: str) -> None:
+    """The check goes red, and for the reason that the mistake gives."""
+    status, printed = play("lossy", "--payments", "40", "--seed", "1", *arguments)
+
+    assert RED == status, printed
+    assert symptom in printed
+
+
+def test_killed_merchants_lose_no_money() -> None:
+    """Processes that die at any moment take up their work again, and the equalities hold."""
+    status, printed = play("kill", "--operations", "240", "--kills", "4", "--seed", "1")
+
+    assert OK == status, printed
+    assert "kills 4" in printed
+
+
+def test_kill_catches_a_new_request_id() -> None:
+    """A merchant that invents a requestId after a doubt orders twice, and is caught."""
+    broken = ["--break", "new-request-id"]
+    status, printed = play("kill", "--operations", "240", "--kills", "2", "--seed", "1", *broken)
+
+    assert RED == status, printed
+    assert "double:" in printed
+
+
+@pytest.mark.parametrize("kinds", [["kill", "pause", "partition"], ["behind"], ["minutes"]])
+def test_history_is_true(kinds: list[str]) -> None:
+    """Nothing called refused was executed and nothing called ok was not, whatever goes wrong."""
+    status, printed = _history("--events", str(len(kinds)), "--kinds", *kinds)
+
+    assert OK == status, printed
+
+
+def test_clock_that_jumps_ahead_does_not_end_the_quarantine() -> None:
+    """Ten minutes on the wall clock are no proof that a signed request has expired."""
+    status, printed = _history("--events", "1", "--kinds", "ahead")
+
+    assert OK == status, printed
+
+
+def test_history_catches_absence_taken_for_proof() -> None:
+    """A refusal that rests on one query is found executed when the late request arrives."""
+    broken = ["--break", "not-found-final"]
+    status, printed = _history("--events", "1", "--kinds", "minutes", *broken)
+
+    assert RED == status, printed
+    assert "refused_but_executed:" in printed
+
+
+def test_history_catches_missing_fences() -> None:
+    """Two senders of one requestId at once: the refusal of one hides the doubt of the other."""
+    broken = ["--break", "no-fencing", "--after", "0.3", "--refuse", "0.25"]
+    status, printed = _history("--events", "0", *broken)
+
+    assert RED == status, printed
+    assert "refused_but_executed:" in printed or "lost:" in printed
+
+
+def _history(*arguments: str) -> tuple[int, str]:
+    common = ["--payments", "24", "--pace", "0.02", "--pause", "2.5", "--seed", "1"]
+    return play("history", *common, *arguments)
+
+
+@pytest.mark.parametrize("dead", ["refuses", "hangs"])
+def test_dead_server_is_not_stormed(dead: str) -> None:
+    """A thousand calls make at most 1,010 attempts, queries included."""
+    status, printed = play("storm", "--dead", dead)
+
+    assert OK == status, printed
+    assert "attempts 1010" in printed
+
+
+def test_storm_catches_a_missing_budget() -> None:
+    """Without the budget every call tries three times."""
+    status, printed = play("storm", "--break", "no-budget")
+
+    assert RED == status, printed
+    assert "attempts 3000" in printed

@@ -1,0 +1,238 @@
+"""A call cancelled at every await it has: the state is legal, and nothing is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from attrs import define, field
+
+from wxpay_async.errors import InDoubtError
+from wxpay_async.idempotency.store import LEASE, Entry, MemoryStore
+from wxpay_async.limits.limiter import Lane, Slot, Unlimited
+from wxpay_async.policy.states import State
+from wxpay_async.protocol.signing import Md5Signer
+
+Fixture = Any
+"""What a conftest.py defines, which no test module can import."""
+
+
+@define(eq=False)
+class TurningStore(MemoryStore):
+    """A store with an await before and after each commit, as one over a network has."""
+
+    async def reserve(self, entry: Entry) -> Entry:
+        """Reserve."""
+        await asyncio.sleep(0)
+        stored = await super().reserve(entry)
+        await asyncio.sleep(0)
+        return stored
+
+    async def claim(
+        self, key: tuple[str, str], *, now: float, signed_at: int, lease: float = LEASE
+    ) -> Entry | None:
+        """Claim."""
+        await asyncio.sleep(0)
+        entry = await super().claim(key, now=now, signed_at=signed_at, lease=lease)
+        await asyncio.sleep(0)
+        return entry
+
+    async def record(self, entry: Entry) -> bool:
+        """Record."""
+        await asyncio.sleep(0)
+        written = await super().record(entry)
+        await asyncio.sleep(0)
+        return written
+
+
+@define(eq=False)
+class TurningLimiter(Unlimited):
+    """A limiter over a network, which counts what it gave and what came back."""
+
+    given: int = 0
+    ended: int = 0
+
+    async def acquire(self, lane: Lane, *, timeout: float) -> Slot:
+        """Give a slot; one who is cancelled takes none."""
+        del lane, timeout
+        await asyncio.sleep(0)
+        self.given += 1
+        return TurningSlot(self)
+
+
+@define(eq=False)
+class TurningSlot:
+    """A slot whose report takes a turn of the loop."""
+
+    limiter: TurningLimiter
+    over: bool = False
+
+    async def answered(self) -> None:
+        """End."""
+        await asyncio.sleep(0)
+        self.limiter.ended += not self.over
+        self.over = True
+
+    doubtful = unsent = answered
+
+
+class TurningSigner:
+    """A key-management service."""
+
+    sign_type = None
+
+    async def sign(self, message: bytes) -> str:
+        """Sign elsewhere."""
+        await asyncio.sleep(0)
+        return Md5Signer("secret").sign(message)
+
+
+@define(eq=False)
+class Scene:
+    """A shop in which every part takes turns of the loop."""
+
+    shop: Fixture
+    limiter: TurningLimiter
+    answers: list[object] = field(factory=list)
+
+    async def answer(self, _: object) -> object:
+        """Answer after two turns."""
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+
+def _scene(open_shop: Fixture, *answers: object) -> Scene:
+    limiter = TurningLimiter()
+    scene = Scene(None, limiter, list(answers))
+    scene.shop = open_shop(scene.answer, store=TurningStore(), limiter=limiter, max_in_flight=1)
+    scene.shop.gateway._dispatcher.wiring.signer = TurningSigner()
+    return scene
+
+
+async def _cancelled_after(turns: int, task: asyncio.Task[object], *, again: int) -> bool:
+    """Cancel after so many turns, then again and again; tell whether there was anything left."""
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    if task.done():
+        return False
+    for _ in range(again + 1):
+        task.cancel()
+        await asyncio.sleep(0)
+    await asyncio.wait([task])
+    return True
+
+
+def _legal(calls: int) -> set[State | None]:
+    if calls == 0:
+        return {None, State.RESERVED, State.SENDING}
+    return {State.UNKNOWN, State.SUCCEEDED}
+
+
+LOST = InDoubtError("read timeout")
+
+
+@pytest.mark.parametrize("again", [0, 1, 3], ids=["once", "twice", "four times"])
+@pytest.mark.parametrize("lost", [0, 1], ids=["answered", "lost, then answered"])
+async def test_cancelled_at_every_await(
+    lost: int, again: int, open_shop: Fixture, asking: Fixture, replies: Fixture
+) -> None:
+    """After N turns, for N from 0 until the call gets through before it can be cancelled."""
+    reached: set[State | None] = set()
+    for turns in range(200):
+        scene = _scene(open_shop, *[LOST] * lost, replies.refunded())
+        call = scene.shop.gateway.refund(asking.refund())
+        task: asyncio.Task[object] = asyncio.create_task(call)
+        if not await _cancelled_after(turns, task, again=again):
+            break
+        state, calls = await scene.shop.state("refund-1"), scene.shop.transport.calls
+        reached.add(state)
+        assert task.cancelled(), turns
+        assert state in _legal(calls), (turns, calls)
+        assert state is not State.SENDING or turns < 10, "only a claim that was just committed"
+        await _nothing_is_left(scene, asking, replies)
+    else:
+        pytest.fail("the call never ended")
+
+    assert turns > 10
+    assert {State.RESERVED, State.UNKNOWN} <= reached
+
+
+async def _nothing_is_left(scene: Scene, asking: Fixture, replies: Fixture) -> None:
+    """With one connection, another call gets through at once; so does the same, a lease later."""
+    names = {task.get_name() for task in asyncio.all_tasks()}
+    assert not [name for name in names if name.startswith("wxpay")]
+    assert scene.limiter.given == scene.limiter.ended
+    scene.answers = [replies.refunded(requestId="next", outTradeNo="R-2")]
+    await scene.shop.gateway.refund(asking.refund("next", out_trade_no="R-2"))
+    scene.answers = [replies.refunded()]
+    scene.shop.clock.move(LEASE)
+    result = await scene.shop.gateway.refund(asking.refund())
+    assert "S" == result.status
+    assert scene.limiter.given == scene.limiter.ended
+
+
+async def test_cancelled_while_it_waits_for_a_connection(
+    open_shop: Fixture, asking: Fixture, replies: Fixture
+) -> None:
+    """A caller who gives up in the queue takes no permit with it and gives its slot back."""
+    gate = asyncio.Event()
+
+    async def hold(_: object) -> object:
+        await gate.wait()
+        return replies.prepay()
+
+    limiter = TurningLimiter()
+    shop = open_shop(hold, limiter=limiter, max_in_flight=1)
+    first = asyncio.create_task(shop.gateway.pay(asking.pay("first")))
+    queue = [asyncio.create_task(shop.gateway.pay(asking.pay(f"q-{n}"))) for n in range(5)]
+    for _ in range(10):
+        await asyncio.sleep(0)
+    for waiting in queue:
+        waiting.cancel()
+    await asyncio.wait(queue)
+    gate.set()
+    await first
+    await shop.gateway.pay(asking.pay("last"))
+
+    assert (2, 7, 7) == (shop.transport.calls, limiter.given, limiter.ended)
+    assert {State.RESERVED} == {await shop.state(f"q-{n}") for n in range(5)}
+
+
+async def test_a_cancellation_that_comes_with_the_answer_loses_neither(
+    open_shop: Fixture, asking: Fixture, replies: Fixture
+) -> None:
+    """The row has the answer although nobody heard it; the next call replays it."""
+    scene = _scene(open_shop, replies.refunded())
+    task = asyncio.create_task(scene.shop.gateway.refund(asking.refund()))
+    while not scene.shop.transport.calls:
+        await asyncio.sleep(0)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+
+    assert State.SUCCEEDED is await scene.shop.state("refund-1")
+    assert (await scene.shop.gateway.refund(asking.refund())).replayed
+
+
+async def test_a_time_out_around_a_call_is_a_cancellation(
+    open_shop: Fixture, asking: Fixture
+) -> None:
+    """`asyncio.timeout` ends a call, and the doubt is written down before it returns."""
+
+    async def never(_: object) -> object:
+        await asyncio.Event().wait()
+        return {}
+
+    shop = open_shop(never)
+
+    async def impatient() -> None:
+        async with asyncio.timeout(0.01):
+            await shop.gateway.refund(asking.refund())
+
+    with pytest.raises(TimeoutError):
+        await impatient()
+
+    assert State.UNKNOWN is await shop.state("refund-1")

@@ -1,0 +1,272 @@
+"""What only asks, and what is made of several calls: query, merchants, checkout, wait_paid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from wxpay_async.errors import (
+    InDoubtError,
+    InvalidRequestError,
+    MalformedResponseError,
+    NotPaidError,
+    NotSentError,
+    RefusedError,
+    SignatureRefusedError,
+)
+from wxpay_async.policy.states import State
+from wxpay_async.protocol.identity import derive_request_id
+from wxpay_async.protocol.results import TradeState
+
+Fixture = Any
+"""What a conftest.py defines, which no test module can import."""
+
+
+def _page(ids: Sequence[int], number: int, total_page: int | None) -> dict[str, Any]:
+    rows = [{"merchantId": f"m{n}", "merchantName": "店"} for n in ids]
+    data = {"merchants": rows, "currentPage": number, "total": 5}
+    if total_page is not None:
+        data["totalPage"] = total_page
+    return {"success": True, "data": data}
+
+
+# query
+
+
+async def test_a_query_returns_what_the_platform_knows(
+    open_shop: Fixture, replies: Fixture
+) -> None:
+    """Sent as a plain parameter; no requestId and nothing in the store."""
+    shop = open_shop([replies.order("待付款")])
+    status = await shop.gateway.query(out_trade_no="O-1")
+
+    assert ("O-1", TradeState.AWAITING) == (status.out_trade_no, status.state)
+    assert "bizContent" not in shop.sent()[0]
+    assert "O-1" == shop.sent()[0]["outTradeNo"]
+
+
+@pytest.mark.parametrize("numbers", [{}, {"out_trade_no": "a", "trade_no": "b"}])
+async def test_a_query_takes_exactly_one_number(
+    numbers: dict[str, str], open_shop: Fixture
+) -> None:
+    """Both or neither is refused before anything is sent."""
+    shop = open_shop()
+    with pytest.raises(InvalidRequestError, match="outTradeNo"):
+        await shop.gateway.query(**numbers)
+
+    assert 0 == shop.transport.calls
+
+
+async def test_a_query_is_repeated_like_anything_else(open_shop: Fixture, replies: Fixture) -> None:
+    """Reading twice is harmless; an answer is an answer."""
+    shop = open_shop([InDoubtError("timeout"), NotSentError("refused"), replies.order("已付款")])
+
+    assert 3 == (await shop.gateway.query(trade_no="T-1")).attempts
+
+
+async def test_many_queries(open_shop: Fixture, replies: Fixture) -> None:
+    """An outcome for each order number."""
+    shop = open_shop(lambda _: replies.order("待付款"))
+    outcomes = [o async for o in shop.gateway.query_many(f"O-{n}" for n in range(30))]
+
+    assert {f"O-{n}" for n in range(30)} == {outcome.request for outcome in outcomes}
+    assert {"ok"} == {outcome.kind for outcome in outcomes}
+
+
+# merchants
+
+
+async def test_merchants_come_from_several_pages(open_shop: Fixture) -> None:
+    """Page after page, as long as the platform says that there are more."""
+    pages = [_page([0, 1], 1, 3), _page([2, 3], 2, 3), _page([4], 3, 3)]
+    shop = open_shop(pages)
+    found = [merchant.merchant_id async for merchant in shop.gateway.merchants(page_size=2)]
+
+    assert [f"m{n}" for n in range(5)] == found
+    assert [("2", "1"), ("2", "2"), ("2", "3")] == [
+        (sent["pageSize"], sent["currentPage"]) for sent in shop.sent()
+    ]
+
+
+async def test_no_merchants(open_shop: Fixture) -> None:
+    """An empty first page is the end, whatever the totals say."""
+    shop = open_shop([_page([], 1, 9)])
+
+    assert [] == [merchant async for merchant in shop.gateway.merchants()]
+
+
+async def test_pages_are_fetched_when_they_are_needed(open_shop: Fixture) -> None:
+    """Who stops after the first merchant asks for one page."""
+    shop = open_shop([_page([0, 1], 1, 3)])
+    merchants = shop.gateway.merchants(page_size=2)
+    assert "m0" == (await anext(merchants)).merchant_id
+    await merchants.aclose()
+
+    assert 1 == shop.transport.calls
+
+
+async def test_a_full_page_without_a_total_is_not_taken_for_the_last(open_shop: Fixture) -> None:
+    """A platform that leaves totalPage out does not lose us the rest."""
+    shop = open_shop([_page([0, 1], 1, None), _page([2], 2, None)])
+    found = [merchant.merchant_id async for merchant in shop.gateway.merchants(page_size=2)]
+
+    assert ["m0", "m1", "m2"] == found
+
+
+@pytest.mark.parametrize("page_size", [0, -1])
+async def test_a_page_must_hold_something(page_size: int, open_shop: Fixture) -> None:
+    """Refused before anything is sent."""
+    shop = open_shop()
+    with pytest.raises(InvalidRequestError, match="pageSize"):
+        await anext(shop.gateway.merchants(page_size=page_size))
+
+    assert 0 == shop.transport.calls
+
+
+# checkout
+
+
+async def test_checkout_makes_the_order_and_its_prepay(
+    open_shop: Fixture, asking: Fixture, replies: Fixture
+) -> None:
+    """The payToken is handed on, and the payment's id derives from the trade's."""
+    shop = open_shop([replies.created(), replies.prepay()])
+    result = await shop.gateway.checkout(
+        asking.trade(), openid="openid-1", app_id="wx9236b1e84ffbf10a"
+    )
+    request_id = derive_request_id(shop.gateway.app_key, "pay", "trade-1")
+
+    assert "wx061644162685653f3da37a5a1589465200" == result.prepay_id
+    assert '"payToken":"token-1"' in shop.sent("wxminiprogram")[0]["bizContent"]
+    assert ("O-1", State.SUCCEEDED) == (
+        (await shop.entry(request_id)).out_trade_no,
+        await shop.state(request_id),
+    )
+
+
+async def test_checkout_again_continues_where_it_stopped(
+    open_shop: Fixture, asking: Fixture, replies: Fixture, script: Fixture
+) -> None:
+    """The order is not made twice when its payment was not sent."""
+    unsent = [NotSentError("refused") for _ in range(3)]
+    shop = open_shop(script(replies.created(), *unsent, replies.prepay()))
+    payer = {"openid": "openid-1", "app_id": "wx9236b1e84ffbf10a"}
+    with pytest.raises(NotSentError):
+        await shop.gateway.checkout(asking.trade(), **payer)
+    await shop.gateway.checkout(asking.trade(), **payer)
+
+    assert 1 == len(shop.sent("/instant/trade"))
+
+
+async def test_checkout_without_a_token(
+    open_shop: Fixture, asking: Fixture, replies: Fixture
+) -> None:
+    """The order exists; nothing is paid, and the answer says what is missing."""
+    shop = open_shop([replies.created(payToken=None)])
+    with pytest.raises(MalformedResponseError, match="payToken"):
+        await shop.gateway.checkout(asking.trade(), openid="o", app_id="wx")
+
+    assert 1 == shop.transport.calls
+
+
+# wait_paid
+
+
+async def test_waiting_until_it_is_paid(open_shop: Fixture, replies: Fixture) -> None:
+    """Every two seconds, until the platform says so."""
+    shop = open_shop([replies.order(text) for text in ("待付款", "支付中", "支付成功")])
+    status = await shop.gateway.wait_paid("O-1")
+
+    assert (TradeState.PAID, [2.0, 2.0]) == (status.state, shop.clock.slept)
+
+
+@pytest.mark.parametrize("text", ["交易关闭", "TRADE_CLOSED", "支付失败", "TRANSFER_FAIL"])
+async def test_an_order_that_ended_is_not_waited_for(
+    text: str, open_shop: Fixture, replies: Fixture
+) -> None:
+    """Closed or failed: it will not be paid any more."""
+    shop = open_shop([replies.order(text)])
+    with pytest.raises(NotPaidError):
+        await shop.gateway.wait_paid("O-1")
+
+
+@pytest.mark.parametrize(
+    "text", ["未知状态", "已付款 ", "PAID", "success", "已付款待确认", "未付款"]
+)
+async def test_an_unknown_text_never_counts_as_paid(
+    text: str, open_shop: Fixture, replies: Fixture
+) -> None:
+    """It is waited on until the time is up, and then the outcome is in doubt."""
+    shop = open_shop(lambda _: replies.order(text))
+    with pytest.raises(InDoubtError):
+        await shop.gateway.wait_paid("O-1", timeout=10)
+
+    assert 6 == shop.transport.calls
+
+
+async def test_a_query_that_fails_meanwhile_does_not_end_the_wait(
+    open_shop: Fixture, replies: Fixture
+) -> None:
+    """Time-outs, connections and quota are not the order's fault."""
+    answers = iter(
+        [
+            *(InDoubtError("timeout") for _ in range(3)),
+            *(NotSentError("refused") for _ in range(3)),
+            replies.no("CO_MSG_000007"),
+            replies.order("已付款"),
+        ]
+    )
+    shop = open_shop(lambda _: next(answers))
+
+    assert TradeState.PAID is (await shop.gateway.wait_paid("O-1")).state
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [("GM_API_BUS_000099", RefusedError), ("CO_MSG_000006", SignatureRefusedError)],
+)
+async def test_a_refused_query_ends_the_wait(
+    code: str, error: type[RefusedError], open_shop: Fixture, replies: Fixture
+) -> None:
+    """An order that the platform does not know, or will not tell of, is not waited for."""
+    shop = open_shop([replies.no(code)])
+    with pytest.raises(error):
+        await shop.gateway.wait_paid("O-1")
+
+
+@pytest.mark.parametrize("number", ["", "a&b"])
+async def test_bad_input_ends_the_wait_before_it_begins(number: str, open_shop: Fixture) -> None:
+    """A number that can never be asked for is not waited for."""
+    shop = open_shop()
+    with pytest.raises(InvalidRequestError, match="outTradeNo"):
+        await shop.gateway.wait_paid(number)
+
+    assert ([], 0) == (shop.clock.slept, shop.transport.calls)
+
+
+async def test_what_another_query_cannot_help_ends_the_wait(open_shop: Fixture) -> None:
+    """A certificate that is refused now is refused in two seconds."""
+    shop = open_shop(lambda _: NotSentError("certificate", retryable=False))
+    with pytest.raises(NotSentError):
+        await shop.gateway.wait_paid("O-1")
+
+    assert 1 == shop.transport.calls
+
+
+async def test_the_wait_ends_in_time_though_the_platform_is_slow(
+    open_shop: Fixture,
+) -> None:
+    """Each query gets what is left of the wait, not 30 s of its own."""
+
+    async def slow(_: object) -> InDoubtError:
+        shop.clock.move(15)
+        return InDoubtError("read timeout")
+
+    shop = open_shop(slow)
+    began = shop.clock.monotonic()
+    with pytest.raises(InDoubtError):
+        await shop.gateway.wait_paid("O-1", timeout=10)
+
+    assert shop.clock.monotonic() - began < 10 + 15 + 1

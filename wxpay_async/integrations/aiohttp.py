@@ -1,0 +1,148 @@
+"""aiohttp.web: the gateway as a cleanup context, a callback route, errors as a middleware.
+
+notifications = Notifications(RsaVerifier.from_file("platform.pem"), app_key="app-key")
+app = web.Application(middlewares=[error_middleware])
+app.cleanup_ctx.append(gateway_context(PayGateway.from_env))
+app.add_routes([notification_route("/notify", notifications, on_trade=ship)])
+
+async def pay(request: web.Request) -> web.Response:
+    gateway = get_gateway(request)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Final
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+from attrs import define, field
+
+from wxpay_async.callbacks import CallbackHook, CallbackReceiver, RefundHandler, TradeHandler
+from wxpay_async.errors import WxPayError
+from wxpay_async.gateway import PayGateway
+from wxpay_async.integrations.answers import ACK_TYPE, answer_to
+from wxpay_async.protocol.notify import ACK_NOT_HANDLED, MAX_BODY, Notifications
+
+MakeReceiver = Callable[[PayGateway], CallbackReceiver]
+
+
+@define(eq=False)
+class _Service:
+    """What one run of an app holds: the gateway, and a receiver for each callback route."""
+
+    gateway: PayGateway
+    receivers: dict[MakeReceiver, CallbackReceiver] = field(
+        factory=dict[MakeReceiver, CallbackReceiver], init=False
+    )
+
+    def receiver(self, make: MakeReceiver) -> CallbackReceiver:
+        if make not in self.receivers:
+            self.receivers[make] = make(self.gateway)
+        return self.receivers[make]
+
+
+_SERVICE: Final = web.AppKey("wxpay_async", _Service)
+
+
+def gateway_context(
+    gateway: PayGateway | Callable[[], PayGateway],
+) -> Callable[[web.Application], AsyncIterator[None]]:
+    """Open the gateway as the app starts and close it as the app ends.
+
+    At the end the handlers of callbacks that are still running are waited for first.
+
+    Args:
+        gateway: one, or what makes one, such as `PayGateway.from_env`.
+
+    Returns:
+        What `app.cleanup_ctx` takes.
+    """
+
+    async def context(app: web.Application) -> AsyncIterator[None]:
+        made = gateway if isinstance(gateway, PayGateway) else gateway()
+        async with made as opened:
+            service = app[_SERVICE] = _Service(opened)
+            yield
+            for receiver in service.receivers.values():
+                await receiver.aclose()
+
+    return context
+
+
+def get_gateway(request: web.Request) -> PayGateway:
+    """Return the gateway of the app, or of the app around it.
+
+    Raises:
+        RuntimeError: neither has a `gateway_context`.
+    """
+    return _service(request).gateway
+
+
+def _service(request: web.Request) -> _Service:
+    service: _Service | None = request.config_dict.get(_SERVICE)
+    if service is None:
+        raise RuntimeError("no gateway: append gateway_context(...) to the app's cleanup_ctx")
+    return service
+
+
+def notification_route(
+    path: str,
+    notifications: Notifications,
+    *,
+    on_trade: TradeHandler | None = None,
+    on_refund: RefundHandler | None = None,
+    endpoint: str = "default",
+    hooks: tuple[CallbackHook, ...] = (),
+) -> web.RouteDef:
+    """Make the route that the platform's callbacks arrive at, for `app.add_routes`.
+
+    Args:
+        path: as it is registered with the platform.
+        notifications: reads and verifies.
+        on_trade: see `CallbackReceiver`, as for the others.
+        on_refund: called once for each status that a refund reaches.
+        endpoint: part of the inbox's keys.
+        hooks: called with every `CallbackEvent`.
+    """
+
+    def make(gateway: PayGateway) -> CallbackReceiver:
+        return CallbackReceiver(
+            gateway,
+            notifications,
+            on_trade=on_trade,
+            on_refund=on_refund,
+            endpoint=endpoint,
+            hooks=hooks,
+        )
+
+    async def receive(request: web.Request) -> web.Response:
+        body = await _read_bounded(request)
+        answer = ACK_NOT_HANDLED
+        if body is not None:
+            receiver = _service(request).receiver(make)
+            answer = await receiver.receive(request.headers, body)
+        return web.Response(body=answer, content_type=ACK_TYPE)
+
+    return web.post(path, receive)
+
+
+async def _read_bounded(request: web.Request) -> bytes | None:
+    """Read the body as it came; None if it is too large."""
+    body = bytearray()
+    async for chunk in request.content.iter_any():
+        body += chunk
+        if len(body) > MAX_BODY:
+            return None
+    return bytes(body)
+
+
+@web.middleware
+async def error_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer the SDK's errors in a way that is fit for a payer (see `integrations.answers`)."""
+    try:
+        return await handler(request)
+    except WxPayError as error:
+        status, content = answer_to(error)
+    return web.Response(status=status, text=json.dumps(content), content_type="application/json")

@@ -1,0 +1,70 @@
+"""What a payer may be told about an error, and how the callbacks' answer looks in HTTP.
+
+An error of the SDK is written for the merchant: it may hold the platform's message, codes and
+order numbers. Out of it goes one word of this table, and nothing else; the rest is in the log.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from wxpay_async.errors import (
+    AlreadyPaidError,
+    ClockSkewError,
+    FailedError,
+    IdempotencyConflictError,
+    InDoubtError,
+    InProgressError,
+    InvalidKeyError,
+    InvalidRequestError,
+    NotExecutedError,
+    NotificationError,
+    NotPaidError,
+    NotSentError,
+    PrepayExpiredError,
+    RateLimitedError,
+    RefusedError,
+    WxPayError,
+)
+
+ACK_TYPE: Final = "application/json"
+"""The content type of a callback's acknowledgement."""
+
+ANSWERS: Final[Mapping[type[WxPayError], tuple[int, str]]] = MappingProxyType(
+    {
+        InvalidRequestError: (400, "invalid"),
+        NotificationError: (400, "invalid"),
+        AlreadyPaidError: (409, "already_paid"),
+        FailedError: (409, "failed"),
+        IdempotencyConflictError: (409, "conflict"),
+        InProgressError: (409, "in_progress"),
+        NotExecutedError: (409, "not_executed"),
+        NotPaidError: (409, "not_paid"),
+        PrepayExpiredError: (409, "expired"),
+        InvalidKeyError: (500, "internal"),
+        WxPayError: (500, "internal"),
+        RefusedError: (502, "refused"),
+        ClockSkewError: (503, "unavailable"),
+        NotSentError: (503, "unavailable"),
+        RateLimitedError: (503, "unavailable"),
+        InDoubtError: (504, "in_doubt"),
+    }
+)
+"""Error -> (HTTP status, the word in `{"error": ...}`); the nearest class counts.
+
+`in_doubt` and `in_progress` say: do not pay again, ask for the order's status.
+"""
+
+_LOG: Final = logging.getLogger("wxpay_async.integrations")
+
+
+def answer_to(error: WxPayError) -> tuple[int, dict[str, str]]:
+    """Log the error for the merchant; return status and JSON body for the payer."""
+    # A duplicate is a refusal too, but to the payer it is the doubt that matters.
+    kinds = (InDoubtError,) if isinstance(error, InDoubtError) else type(error).__mro__
+    status, word = next(ANSWERS[kind] for kind in kinds if kind in ANSWERS)
+    _LOG.warning("answered %d %s: %s", status, word, error)
+    return status, {"error": word}

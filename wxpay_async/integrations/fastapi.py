@@ -1,0 +1,161 @@
+"""FastAPI (extra `fastapi`): the gateway's lifespan, its dependency, a callback route, errors.
+
+notifications = Notifications(RsaVerifier.from_file("platform.pem"), app_key="app-key")
+app = FastAPI(lifespan=gateway_lifespan(PayGateway.from_env))
+app.include_router(notification_router("/notify", notifications, on_trade=ship))
+register_error_handlers(app)
+
+@app.post("/pay")
+async def pay(order: Order, gateway: GatewayDependency) -> dict[str, str]: ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Annotated, Final
+
+from attrs import define, field
+
+from wxpay_async.callbacks import CallbackHook, CallbackReceiver, RefundHandler, TradeHandler
+from wxpay_async.errors import WxPayError
+from wxpay_async.gateway import PayGateway
+from wxpay_async.integrations.answers import ACK_TYPE, answer_to
+from wxpay_async.protocol.notify import ACK_NOT_HANDLED, MAX_BODY, Notifications
+
+try:
+    from fastapi import APIRouter, Depends, FastAPI, Request, Response
+    from fastapi.responses import JSONResponse
+    from starlette.requests import ClientDisconnect
+except ImportError as error:
+    raise ImportError("FastAPI is missing: pip install wxpay-async[fastapi]") from error
+
+_STATE: Final = "wxpay_async"
+
+
+@define(eq=False)
+class _Service:
+    """What one run of an app holds: the gateway, and a receiver for each callback route."""
+
+    gateway: PayGateway
+    receivers: dict[APIRouter, CallbackReceiver] = field(
+        factory=dict[APIRouter, CallbackReceiver], init=False
+    )
+
+
+def gateway_lifespan(
+    gateway: PayGateway | Callable[[], PayGateway],
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """Open the gateway as the app starts and close it as the app ends.
+
+    At the end the handlers of callbacks that are still running are waited for first.
+
+    Args:
+        gateway: one, or what makes one, such as `PayGateway.from_env`.
+
+    Returns:
+        What `FastAPI(lifespan=...)` takes.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+        made = gateway if isinstance(gateway, PayGateway) else gateway()
+        async with made as opened:
+            service = _Service(opened)
+            setattr(app.state, _STATE, service)
+            try:
+                yield
+            finally:
+                for receiver in service.receivers.values():
+                    await receiver.aclose()
+
+    return lifespan
+
+
+def _service(request: Request) -> _Service:
+    service = getattr(request.app.state, _STATE, None)
+    if not isinstance(service, _Service):
+        raise RuntimeError(  # noqa: TRY004 - the app lacks something, no value is wrong
+            "no gateway: make the app with lifespan=gateway_lifespan(...)"
+        )
+    return service
+
+
+def get_gateway(request: Request) -> PayGateway:
+    """Return the app's gateway; raises `RuntimeError` when the app has no `gateway_lifespan`."""
+    return _service(request).gateway
+
+
+GatewayDependency = Annotated[PayGateway, Depends(get_gateway)]
+"""Annotate a parameter with it and FastAPI hands the gateway in."""
+
+
+def notification_router(
+    path: str,
+    notifications: Notifications,
+    *,
+    on_trade: TradeHandler | None = None,
+    on_refund: RefundHandler | None = None,
+    endpoint: str = "default",
+    hooks: tuple[CallbackHook, ...] = (),
+) -> APIRouter:
+    """Make the route that the platform's callbacks arrive at.
+
+    Args:
+        path: as it is registered with the platform.
+        notifications: reads and verifies.
+        on_trade: see `CallbackReceiver`, as for the others.
+        on_refund: called once for each status that a refund reaches.
+        endpoint: part of the inbox's keys.
+        hooks: called with every `CallbackEvent`.
+    """
+    router = APIRouter()
+
+    def receiver_of(service: _Service) -> CallbackReceiver:
+        if router not in service.receivers:
+            service.receivers[router] = CallbackReceiver(
+                service.gateway,
+                notifications,
+                on_trade=on_trade,
+                on_refund=on_refund,
+                endpoint=endpoint,
+                hooks=hooks,
+            )
+        return service.receivers[router]
+
+    async def receive(request: Request) -> Response:
+        body = await _read_bounded(request)
+        answer = ACK_NOT_HANDLED
+        if body is not None:
+            answer = await receiver_of(_service(request)).receive(request.headers, body)
+        return Response(answer, media_type=ACK_TYPE)
+
+    router.add_api_route(path, receive, methods=["POST"], include_in_schema=False)
+    return router
+
+
+async def _read_bounded(request: Request) -> bytes | None:
+    """Read the body as it came; None if it is too large or its sender went away."""
+    body = bytearray()
+    chunks: AsyncIterable[bytes] = request.stream()
+    try:
+        async for chunk in chunks:
+            body += chunk
+            if len(body) > MAX_BODY:
+                return None
+    except ClientDisconnect:
+        return None
+    return bytes(body)
+
+
+def register_error_handlers(app: FastAPI) -> None:
+    """Answer the SDK's errors in a way that is fit for a payer (see `integrations.answers`)."""
+
+    async def answer(request: Request, error: Exception) -> Response:
+        del request
+        if not isinstance(error, WxPayError):  # pragma: no cover - registered for no other
+            raise error
+        status, content = answer_to(error)
+        return JSONResponse(content, status_code=status)
+
+    app.add_exception_handler(WxPayError, answer)

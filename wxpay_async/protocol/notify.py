@@ -1,0 +1,388 @@
+"""Callbacks as bytes: what arrived, who signed it, and how much of it may be believed.
+
+The rules (`money-safety.md` §7), in the order in which they are applied:
+
+1. Raw bytes only: at most 64 KB and 64 fields, a form or a flat JSON object by the content type,
+   strict UTF-8, no name twice.
+2. The appKey is ours. The verifier is the endpoint's configuration; what the message says about
+   its own signature chooses nothing.
+3. A message with any of the four signature fields must have them all and verify. One with none of
+   them is unverified: the acquiring callbacks' own pages do not list the four.
+4. `&` and `=` are refused in signed values, since nothing quotes them. `failReason` is free text
+   and may hold them, as long as it does not read like a further field: then the signed string
+   still stands for one message only.
+5. A signed timestamp over 300 s ahead is refused; one over 300 s old is genuine but not fresh.
+
+Only an RSA signature makes a notification `authentic`. The MD5 scheme shares its secret and its
+digest collides: like an unsigned message it is a hint, to be confirmed by a query.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+from types import MappingProxyType
+from typing import Final, cast
+from urllib.parse import parse_qsl
+
+from attrs import evolve, field, frozen
+
+from wxpay_async.errors import InvalidRequestError, NotificationError
+from wxpay_async.protocol import fields
+from wxpay_async.protocol.codec import strict_json
+from wxpay_async.protocol.results import TradeState
+from wxpay_async.protocol.signing import RsaVerifier, Verifier, canonical_string
+
+ACK_HANDLED: Final = b'{"status": 1}'
+"""Answer exactly this once the effect has happened."""
+
+ACK_NOT_HANDLED: Final = b'{"status": 0}'
+"""Answer exactly this otherwise; the platform sends the callback again."""
+
+MAX_BODY: Final = 64 * 1024
+"""Bytes of a callback."""
+
+MAX_FIELDS: Final = 64
+
+FRESH: Final = 300.0
+"""Seconds either way within which a signed timestamp is fresh."""
+
+CHINA: Final = timezone(timedelta(hours=8))
+"""China Standard Time, which is meant where a time names no zone."""
+
+_STATES: Final[Mapping[str, TradeState]] = MappingProxyType(
+    {
+        "TRADE_SUCCESS": TradeState.PAID,
+        "TRANSFER_FAIL": TradeState.FAILED,
+        "TRADE_CLOSED": TradeState.CLOSED,
+        "REFUND_SUCCESS": TradeState.REFUNDED,
+        "REFUND_FAIL": TradeState.REFUND_FAILED,
+    }
+)
+_SEAL: Final = ("appKey", "nonce", "timestamp", "sign")
+_FREE_TEXT: Final = "failReason"
+_LIKE_A_FIELD: Final = re.compile(r"&[A-Za-z0-9_.\-]+=", re.ASCII)
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_CHARSET: Final = re.compile(r'charset\s*=\s*"?utf-?8"?', re.ASCII)
+_FORM: Final = "application/x-www-form-urlencoded"
+_JSON: Final = "application/json"
+_MILLISECONDS: Final = re.compile(r"[0-9]{1,15}", re.ASCII)
+_EPOCH_MILLISECONDS: Final = re.compile(r"[0-9]{13}", re.ASCII)
+_COMPACT: Final = re.compile(r"([0-9]{8})([0-9]{6})", re.ASCII)
+_MAX_IDENTIFIER: Final = 128
+
+
+def _state(text: str, *known: TradeState) -> TradeState:
+    state = _STATES.get(text, TradeState.UNKNOWN)
+    return state if state in known else TradeState.UNKNOWN
+
+
+@frozen(kw_only=True)
+class TradeNotification:
+    """What a callback says about an order.
+
+    Attributes:
+        out_trade_no: the merchant's order number.
+        inner_trade_no: the platform's.
+        trade_status: TRADE_SUCCESS paid, TRANSFER_FAIL failed, TRADE_CLOSED closed; others are
+            kept as text.
+        trade_amount: yuan.
+        gmt_payment: when it was paid; None where it is absent or cannot be read (see `raw`).
+        gmt_close: when it was closed, likewise.
+        fail_reason: the platform's words. They are for the merchant, not for a payer.
+        authentic: an RSA signature verified. Without it this is a hint that anybody can have sent.
+        fresh: its signed timestamp is at most 300 s old. False for an unsigned one.
+        confirmed: a query said the same about the order, its status and its amount; the other
+            fields are only as good as the signature.
+        raw: every field that has a value, as it came, without the signature.
+    """
+
+    out_trade_no: str
+    inner_trade_no: str
+    trade_status: str
+    trade_amount: Decimal
+    gmt_payment: datetime | None = None
+    gmt_close: datetime | None = None
+    fail_reason: str | None = None
+    authentic: bool
+    fresh: bool
+    confirmed: bool = False
+    raw: Mapping[str, str] = field(repr=False, hash=False)
+
+    @property
+    def state(self) -> TradeState:
+        """What the status means: PAID, FAILED, CLOSED, or UNKNOWN for any other text."""
+        known = (TradeState.PAID, TradeState.FAILED, TradeState.CLOSED)
+        return _state(self.trade_status, *known)
+
+
+@frozen(kw_only=True)
+class RefundNotification:
+    """What a callback says about a refund.
+
+    Attributes:
+        orig_outer_trade_no: the order that was paid. A query does not tell it: unless `authentic`,
+            find your refund by `out_trade_no`, which you made.
+        out_trade_no: the refund's own number.
+        inner_trade_no: the platform's number of the refund.
+        refund_status: REFUND_SUCCESS or REFUND_FAIL; others are kept as text.
+        refund_amount: yuan.
+        gmt_refund: when it was refunded; None where it is absent or cannot be read (see `raw`).
+        authentic: as in `TradeNotification`, like the three below.
+        fresh: its signed timestamp is at most 300 s old.
+        confirmed: a query by the refund's number said the same.
+        raw: every field that has a value, as it came, without the signature.
+    """
+
+    orig_outer_trade_no: str
+    out_trade_no: str
+    inner_trade_no: str
+    refund_status: str
+    refund_amount: Decimal
+    gmt_refund: datetime | None = None
+    authentic: bool
+    fresh: bool
+    confirmed: bool = False
+    raw: Mapping[str, str] = field(repr=False, hash=False)
+
+    @property
+    def state(self) -> TradeState:
+        """What the status means: REFUNDED, REFUND_FAILED, or UNKNOWN for any other text."""
+        return _state(self.refund_status, TradeState.REFUNDED, TradeState.REFUND_FAILED)
+
+
+Notification = TradeNotification | RefundNotification
+
+
+def _wall_clock() -> float:
+    return datetime.now(UTC).timestamp()
+
+
+@frozen
+class Notifications:
+    """Reads the callbacks of one endpoint.
+
+    Args:
+        verifier: of the scheme in which the platform signs to this endpoint: `RsaVerifier` with
+            the platform's public key, or `Md5Verifier`. None where it does not sign: then
+            nothing is verified and every notification is a hint.
+        app_key: ours; a callback for another one is refused.
+        allow_unsigned: whether a callback without the four signature fields is read as a hint.
+            Set it to False once you have seen that yours are signed: whoever knows the address
+            can otherwise make you spend your quota on queries.
+        clock: seconds since the epoch. The only thing here that is not pure, hence handed in.
+    """
+
+    verifier: Verifier | None
+    app_key: str = field(kw_only=True)
+    allow_unsigned: bool = field(default=True, kw_only=True)
+    clock: Callable[[], float] = field(default=_wall_clock, kw_only=True, repr=False)
+
+    def parse(self, headers: Mapping[str, str], body: bytes) -> Notification:
+        """Read one callback.
+
+        Args:
+            headers: of the HTTP request, in any case; only the content's type is looked at.
+            body: the raw bytes as they arrived.
+
+        Raises:
+            NotificationError: it must not be believed. The text repeats no value of it.
+            TypeError: the body was parsed or decoded already: what is signed are its bytes.
+        """
+        _check_raw(body)
+        params = _read(headers, body)
+        fresh = self._verify(params)
+        authentic = fresh is not None and isinstance(self.verifier, RsaVerifier)
+        notification = _notification({n: v for n, v in params.items() if n != "sign"})
+        return evolve(notification, authentic=authentic, fresh=bool(fresh))
+
+    def _verify(self, params: Mapping[str, str]) -> bool | None:
+        """Return whether it is fresh; None for one that proves nothing."""
+        if params.get("appKey", self.app_key) != self.app_key:
+            raise NotificationError("the callback is for another appKey")
+        sealed = [name for name in _SEAL if name in params]
+        if not sealed and "signType" not in params and self.allow_unsigned:
+            return None
+        if len(sealed) < len(_SEAL):
+            raise NotificationError("the callback is not signed, or a part of it is missing")
+        if self.verifier is None:
+            return None
+        self.verifier.verify(_signed(params), params["sign"])
+        return _is_fresh(params["timestamp"], self.clock())
+
+
+def _signed(params: Mapping[str, str]) -> bytes:
+    try:
+        return _canonical(params).encode()
+    except InvalidRequestError as error:
+        name = error.field or "a value"
+    # Raised out here: a cause would carry the message into tracebacks.
+    raise NotificationError(f"cannot have been signed: {name} is ambiguous")
+
+
+def _canonical(params: Mapping[str, str]) -> str:
+    """Return the canonical string, with the free text in its place between the other fields."""
+    free = params.get(_FREE_TEXT, "")
+    if _LIKE_A_FIELD.search(free):
+        raise InvalidRequestError("reads like a further field", field=_FREE_TEXT)
+    parts = (
+        canonical_string({name: params[name] for name in params if name < _FREE_TEXT}),
+        f"{_FREE_TEXT}={free}" if free else "",
+        canonical_string({name: params[name] for name in params if name > _FREE_TEXT}),
+    )
+    return "&".join(part for part in parts if part)
+
+
+def _is_fresh(timestamp: str, now: float) -> bool:
+    if not _MILLISECONDS.fullmatch(timestamp):
+        raise NotificationError("the timestamp is not milliseconds since the epoch")
+    age = now - int(timestamp) / 1000
+    if age < -FRESH:
+        raise NotificationError("the timestamp lies in the future")
+    return age <= FRESH
+
+
+# From bytes to fields
+
+
+def _check_raw(body: object) -> None:
+    if not isinstance(body, bytes):
+        raise TypeError(
+            f"the body as raw bytes is needed, not {type(body).__name__}: "
+            "a framework's parsed body is no longer what was signed"
+        )
+
+
+def _read(headers: Mapping[str, str], body: bytes) -> dict[str, str]:
+    """Return the fields that have a value; an empty one is as good as absent, and not signed."""
+    if len(body) > MAX_BODY:
+        raise NotificationError(f"the body is over {MAX_BODY} bytes")
+    if _header(headers, "content-encoding") not in {"", "identity"}:
+        raise NotificationError("the body is compressed")
+    read = _reader(_header(headers, "content-type"))
+    try:
+        pairs = read(body)
+    except ValueError:
+        pairs = None  # the error would carry the whole body into tracebacks
+    if pairs is None:
+        raise NotificationError("the body is not what its content type says")
+    if len(pairs) > MAX_FIELDS:
+        raise NotificationError(f"over {MAX_FIELDS} fields")
+    params = dict(pairs)
+    if len(params) < len(pairs):
+        raise NotificationError("a field stands twice")
+    return {name: value for name, value in params.items() if value}
+
+
+def _header(headers: Mapping[str, str], name: str) -> str:
+    found = {value.strip().lower() for key, value in headers.items() if key.lower() == name}
+    if len(found) > 1:
+        raise NotificationError(f"{name} stands twice")
+    return found.pop() if found else ""
+
+
+def _reader(content_type: str) -> Callable[[bytes], list[tuple[str, str]]]:
+    kind, _, options = content_type.partition(";")
+    if options.strip() and not _CHARSET.fullmatch(options.strip()):
+        raise NotificationError("another charset than UTF-8, or an unknown option")
+    match kind.strip():
+        case "application/x-www-form-urlencoded":
+            return _form_pairs
+        case "application/json":
+            return _json_pairs
+        case _:
+            raise NotificationError(f"the content type is neither {_FORM} nor {_JSON}")
+
+
+def _form_pairs(body: bytes) -> list[tuple[str, str]]:
+    return parse_qsl(
+        body.decode("utf-8"),
+        keep_blank_values=True,
+        strict_parsing=True,
+        errors="strict",
+        max_num_fields=MAX_FIELDS,
+    )
+
+
+def _json_pairs(body: bytes) -> list[tuple[str, str]]:
+    value = strict_json(body)
+    if not isinstance(value, dict):
+        raise ValueError("no object")  # noqa: TRY004 - the data is bad, not the call
+    return [(name, _flat(item)) for name, item in cast("dict[str, object]", value).items()]
+
+
+def _flat(item: object) -> str:
+    """Return a JSON value as the text that a form would have had."""
+    if item is None:
+        return ""
+    if isinstance(item, bool) or not isinstance(item, str | int | Decimal):
+        raise ValueError("a value that no form can hold")  # noqa: TRY004 - the same
+    return str(item)
+
+
+# From fields to a notification
+
+
+def _notification(params: Mapping[str, str]) -> Notification:
+    kinds = [name for name in ("trade_status", "refund_status") if name in params]
+    if len(kinds) != 1:
+        raise NotificationError("neither a trade's callback nor a refund's")
+    return _trade(params) if kinds == ["trade_status"] else _refund(params)
+
+
+def _trade(params: Mapping[str, str]) -> TradeNotification:
+    return TradeNotification(
+        out_trade_no=_identifier(params, "out_trade_no"),
+        inner_trade_no=_identifier(params, "inner_trade_no"),
+        trade_status=_identifier(params, "trade_status"),
+        trade_amount=_amount(params, "trade_amount"),
+        gmt_payment=_moment(params.get("gmt_payment", "")),
+        gmt_close=_moment(params.get("gmt_close", "")),
+        fail_reason=params.get(_FREE_TEXT),
+        authentic=False,
+        fresh=False,
+        raw=fields.ReadOnly(params),
+    )
+
+
+def _refund(params: Mapping[str, str]) -> RefundNotification:
+    return RefundNotification(
+        orig_outer_trade_no=_identifier(params, "orig_outer_trade_no"),
+        out_trade_no=_identifier(params, "out_trade_no"),
+        inner_trade_no=_identifier(params, "inner_trade_no"),
+        refund_status=_identifier(params, "refund_status"),
+        refund_amount=_amount(params, "refund_amount"),
+        gmt_refund=_moment(params.get("gmt_refund", "")),
+        authentic=False,
+        fresh=False,
+        raw=fields.ReadOnly(params),
+    )
+
+
+def _identifier(params: Mapping[str, str], name: str) -> str:
+    """Return a text that may stand in a log line, a key and a query."""
+    value = params.get(name, "")
+    if not value or len(value) > _MAX_IDENTIFIER or _CONTROL.search(value):
+        raise NotificationError(f"{name} is missing, too long, or holds control characters")
+    return value
+
+
+def _amount(params: Mapping[str, str], name: str) -> Decimal:
+    try:
+        return fields.as_amount(params.get(name, ""), name)
+    except InvalidRequestError:
+        pass  # its text repeats the value
+    raise NotificationError(f"{name} is not an amount of yuan")
+
+
+def _moment(text: str) -> datetime | None:
+    """Read a time. The platform gives no format: ISO 8601, 14 digits, or milliseconds."""
+    try:
+        if _EPOCH_MILLISECONDS.fullmatch(text):
+            return datetime.fromtimestamp(int(text) / 1000, CHINA)
+        moment = datetime.fromisoformat(_COMPACT.sub(r"\1T\2", text))
+    except (ValueError, OverflowError):
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=CHINA)
