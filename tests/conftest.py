@@ -14,6 +14,7 @@ import pytest
 from attrs import define, field
 
 from wxpay_async.clock import Clock
+from wxpay_async.errors import WxPayError
 from wxpay_async.gateway import PayGateway
 from wxpay_async.idempotency.store import Entry, MemoryStore
 from wxpay_async.limits.limiter import Unlimited
@@ -26,6 +27,7 @@ from wxpay_async.protocol.requests import (
     TradeItem,
 )
 from wxpay_async.protocol.signing import Md5Signer
+from wxpay_async.protocol.wire import HttpRequest
 from wxpay_async.telemetry import Event
 from wxpay_async.transports.memory import MemoryTransport
 
@@ -35,6 +37,10 @@ SECRET = "192006250b4c09247ec02edce69f6a2d"
 SEED_REPLY = Path(__file__).parent / "vectors" / "seed_reply.json"
 
 Json = dict[str, Any]
+Answer = Any
+"""Whatever `MemoryTransport` takes for one."""
+QUERY = "/api/instant/query"
+UNKNOWN_ORDER = {"success": False, "errorCode": "GM_API_BUS_000099", "errorMsg": "订单不存在"}
 
 
 @define(eq=False)
@@ -130,6 +136,37 @@ class Replies:
         return {"success": False, "errorCode": code, "errorMsg": message}
 
 
+@define(eq=False)
+class Script:
+    """Answers for `MemoryTransport`: operations one after another, the last one again and again.
+
+    Attributes:
+        answers: what operations are told; a callable is called.
+        query: what every query is told.
+        queries: how many were made.
+    """
+
+    answers: list[Answer]
+    query: Answer = field(factory=lambda: dict(UNKNOWN_ORDER))
+    queries: int = 0
+
+    def __call__(self, request: HttpRequest) -> Answer:
+        """Answer one request."""
+        if request.url.endswith(QUERY):
+            self.queries += 1
+            return self.query() if callable(self.query) else self.query
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, WxPayError):  # a fresh one each time: what is raised gets marked
+            return _again(answer)
+        return answer(request) if callable(answer) else answer
+
+
+def _again(error: WxPayError) -> WxPayError:
+    copy = type(error)(error.reason)
+    copy.retryable = error.retryable
+    return copy
+
+
 @define(eq=False, kw_only=True)
 class Shop:
     """A gateway over memory, and everything that can be looked at around it."""
@@ -179,6 +216,16 @@ def asking() -> Asking:
 def replies() -> Replies:
     """Return what makes replies."""
     return Replies()
+
+
+@pytest.fixture
+def script() -> Callable[..., Script]:
+    """Return what makes scripts: `script(answer, answer, query=…)`."""
+
+    def made(*answers: Answer, **more: Answer) -> Script:
+        return Script(list(answers), **more)
+
+    return made
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from wxpay_async.errors import (
     RateLimitedError,
 )
 from wxpay_async.idempotency.store import LEASE, Entry, MemoryStore
-from wxpay_async.limits.limiter import Lane, Slot, Unlimited
+from wxpay_async.limits.limiter import Lane, Slot
 from wxpay_async.policy.states import State
 from wxpay_async.protocol.signing import Md5Signer
 from wxpay_async.protocol.wire import HttpResponse
@@ -49,7 +49,7 @@ class CountedSlot:
 
 
 @define(eq=False)
-class CountedLimiter(Unlimited):
+class CountedLimiter:
     """A limiter that knows what became of its slots, and can take its time."""
 
     clock: Fixture = None
@@ -70,6 +70,9 @@ class CountedLimiter(Unlimited):
     async def throttled(self) -> None:
         """Note."""
         self.throttles += 1
+
+    async def aclose(self) -> None:
+        """Release nothing."""
 
 
 @define(eq=False)
@@ -313,7 +316,7 @@ async def test_no_attempt_starts_with_less_than_three_seconds_left(
 
     Sent all the same, it would nearly always end in doubt.
     """
-    shop = open_shop()
+    shop = open_shop(lambda _: LOST)
     shop.gateway._dispatcher.wiring.limiter = CountedLimiter(shop.clock, wait=28)
     with pytest.raises(NotSentError):
         await shop.gateway.refund(asking.refund())

@@ -1,3 +1,4 @@
+# ruff: noqa: T201 - a script that prints its figures
 """What merchants heard against what the platform did, while everything goes wrong at once.
 
     python tests/chaos/history.py --payments 2000 --events 60
@@ -21,7 +22,8 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
-from stage import Stage, Weather, parsed, parser, staged
+from proxy import Weather
+from stage import Stage, parsed, parser, staged
 
 WORKERS: Final = 2
 SHIFT: Final = 600.0
@@ -93,7 +95,7 @@ async def _go_wrong(stage: Stage, options: argparse.Namespace) -> Counter[str]:
     names = [options.kinds[i % len(options.kinds)] for i in range(options.events)]
     stage.dice.shuffle(names)
     happened: Counter[str] = Counter()
-    while not stage.sandbox.platform.ledger and await stage.at_work():
+    while not stage.sandbox.platform.ledger and await stage.at_work():  # noqa: ASYNC110 - see below
         await asyncio.sleep(0.02)
     for name in names:
         running = await stage.at_work()
@@ -102,7 +104,7 @@ async def _go_wrong(stage: Stage, options: argparse.Namespace) -> Counter[str]:
         await EVENTS[name](stage, stage.dice.choice(running), options.pause)
         happened[name] += 1
         await asyncio.sleep(stage.dice.uniform(0.05, 0.3))
-    while await stage.at_work():
+    while await stage.at_work():  # noqa: ASYNC110 - other processes set no event
         await asyncio.sleep(0.02)
     return happened
 

@@ -45,8 +45,9 @@ class Job:
 
     @property
     def request_ids(self) -> dict[str, str]:
-        """What is sent for it, by operation."""
+        """What may be sent for it, by operation; a payment may be issued once more."""
         ids = {name: self._id(name) for name in ("trade", "pay")}
+        ids["reissue"] = derive_request_id(self.app_key, "pay", ids["pay"], generation=1)
         return ids | ({"refund": self._id("refund")} if self.refunded else {})
 
     def _id(self, operation: str, again: int = 0) -> str:

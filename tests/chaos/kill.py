@@ -1,3 +1,4 @@
+# ruff: noqa: T201 - a script that prints its figures
 """Merchants that are killed amid their calls, again and again.
 
     python tests/chaos/kill.py --operations 20000 --kills 200 --store mysql://...
@@ -19,7 +20,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from notebook import read_history
-from stage import Stage, Weather, parsed, parser, staged
+from proxy import Weather
+from stage import Stage, parsed, parser, staged
 
 WORKERS: Final = 2
 _MADE: Final = 2.4  # operations that one payment comes to: trade, pay, and a refund for some

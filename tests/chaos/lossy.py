@@ -1,3 +1,4 @@
+# ruff: noqa: T201 - a script that prints its figures
 """Payments and refunds through a network that loses a quarter of everything.
 
     python tests/chaos/lossy.py --payments 10000 --store postgresql://...
@@ -14,7 +15,8 @@ import sys
 import time
 from collections.abc import Sequence
 
-from stage import Weather, parsed, parser, staged
+from proxy import Weather
+from stage import parsed, parser, staged
 
 
 def _weather(options: argparse.Namespace) -> Weather:

@@ -255,7 +255,7 @@ class Closing:
 
     async def _states(self) -> dict[str, str | None]:
         """Return where each operation stands, by requestId."""
-        store, key = self.merchant.gateway._dispatcher.wiring.store, self.merchant.orders.app_key  # noqa: SLF001
+        store, key = self.merchant.gateway._dispatcher.wiring.store, self.merchant.orders.app_key
         bare = store.store if isinstance(store, SealedStore) else store
         ids = [name for job in self.purchases for name in job.request_ids.values()]
         found: dict[str, str | None] = {}

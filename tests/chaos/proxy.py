@@ -77,9 +77,6 @@ class Weather:
         return Fault.NONE
 
 
-CALM: Final = Weather(before=0, after=0, twice=0, late=0, refuse=0, decline=0)
-
-
 @define(eq=False)
 class _Upstream:
     """Connections to the platform, used again and again."""
@@ -132,11 +129,15 @@ class Proxy:
     _sent: set[str] = field(factory=set, init=False)
     _declined: set[str] = field(factory=set, init=False)
 
-    async def start(self) -> str:
-        """Listen on loopback; return the address."""
+    @property
+    def url(self) -> str:
+        """Where merchants find it."""
+        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    async def start(self) -> None:
+        """Listen on loopback."""
         self._upstream = _Upstream(self.port)
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
     async def aclose(self) -> None:
         """Deliver what is late, then end every connection."""

@@ -55,7 +55,7 @@ class Accounts:
             name
             for job in self.purchases
             for operation, name in job.request_ids.items()
-            if operation != "pay"
+            if operation in {"trade", "refund"}
         ]
         self._count(moving, executed)
         self._check_states(moving, executed)

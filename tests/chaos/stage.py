@@ -1,3 +1,4 @@
+# ruff: noqa: T201 - what the scripts print
 """The set-up of a run: platform, network, clock and merchants' processes, and the verdict."""
 
 from __future__ import annotations
@@ -20,16 +21,18 @@ from urllib.parse import urlsplit
 import attrs
 from attrs import define, field
 from breaks import BREAKS
+from Crypto.PublicKey import RSA
 from jobs import jobs
 from merchant import Orders
-from notebook import read_finished, read_history
-from proxy import CALM, Proxy, Weather
+from notebook import read_history
+from proxy import Proxy, Weather
 from referee import Accounts
 from timepiece import Timepiece
 
 from wxpay_async.sandbox import Sandbox
 
 _MERCHANT: Final = Path(__file__).with_name("merchant.py")
+_KEY: Final = _MERCHANT.parents[1] / "vectors" / "keys" / "pkcs8.pem"
 _PATIENCE: Final = 900.0  # seconds for one merchant's last run
 
 
@@ -44,7 +47,6 @@ class Stage:
         proxy: the network.
         timepiece: everybody's clock.
         dice: for what the script does.
-        keep: whether the network stays as bad for the closing.
     """
 
     orders: Orders
@@ -97,6 +99,13 @@ class Stage:
             self._note_end(worker, status)
         await self.spawn(worker, "work")
 
+    async def end(self) -> None:
+        """Let no process outlive the run."""
+        for process in self.processes.values():
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
     async def act(self, worker: int, *tasks: str) -> None:
         """Let one merchant do tasks to their end."""
         process = await self.spawn(worker, *tasks)
@@ -118,7 +127,9 @@ class Stage:
         accounts.compare()
         print(accounts.show())
         print(f"network: { {str(k): n for k, n in sorted(self.proxy.seen.items())} }")
-        print(f"replayed: {replay.get('finished', 0)} purchases, executed anew {replay.get('anew')}")
+        print(
+            f"replayed: {replay.get('finished', 0)} purchases, executed anew {replay.get('anew')}"
+        )
         for crash in self.crashes:
             print(f"CRASHED {crash}")
         well = not accounts.problems and not self.crashes and replay.get("anew") == 0 and states
@@ -129,38 +140,22 @@ class Stage:
         path = self.folder / f"{name}.json"
         return json.loads(path.read_text()) if path.exists() else {}
 
-    def finished(self) -> int:
-        """Return how many purchases are finished."""
-        return len(read_finished(self.folder))
-
 
 @contextlib.asynccontextmanager
 async def staged(
-    options: argparse.Namespace, weather: Weather, **orders: object
+    options: argparse.Namespace, weather: Weather, **more: object
 ) -> AsyncIterator[Stage]:
     """Set up a run, and take it down afterwards."""
-    app_key = f"chaos-{uuid.uuid4().hex[:12]}"
-    with tempfile.TemporaryDirectory() as folder:
-        timepiece = Timepiece(Path(folder) / "time")
-        async with Sandbox(quota=None, app_key=app_key, clock=timepiece.time) as sandbox:
-            dice = random.Random(f"network {options.seed}")
-            proxy = Proxy(port=urlsplit(sandbox.url).port, weather=weather, dice=dice)
-            told = Orders(
-                base_url=await proxy.start(),
-                sandbox_url=sandbox.url,
-                app_key=app_key,
-                secret=sandbox.app_secret,
-                store_url=options.store or f"sqlite:///{folder}/store.db",
-                folder=folder,
-                seed=options.seed,
-                payments=options.payments,
-                worker=0,
-                broken=options.broken,
-                **orders,
-            )
+    key = RSA.import_key(_KEY.read_bytes())  # to make one takes longer than a short run
+    app_key = f"chaos-{uuid.uuid4().hex[:12]}"  # so that runs may share a store
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        timepiece = Timepiece(folder / "time")
+        sandbox = Sandbox(quota=None, app_key=app_key, pay_key=key, clock=timepiece.time)
+        async with sandbox, _between(sandbox, weather, options.seed) as proxy:
             stage = Stage(
-                orders=told,
-                folder=Path(folder),
+                orders=_orders(options, sandbox, proxy.url, folder, **more),
+                folder=folder,
                 sandbox=sandbox,
                 proxy=proxy,
                 timepiece=timepiece,
@@ -169,11 +164,36 @@ async def staged(
             try:
                 yield stage
             finally:
-                for process in stage.processes.values():
-                    with contextlib.suppress(ProcessLookupError):
-                        process.kill()
-                    await process.wait()
-                await proxy.aclose()
+                await stage.end()
+
+
+@contextlib.asynccontextmanager
+async def _between(sandbox: Sandbox, weather: Weather, seed: int) -> AsyncIterator[Proxy]:
+    dice = random.Random(f"network {seed}")
+    proxy = Proxy(port=urlsplit(sandbox.url).port, weather=weather, dice=dice)
+    await proxy.start()
+    try:
+        yield proxy
+    finally:
+        await proxy.aclose()
+
+
+def _orders(
+    options: argparse.Namespace, sandbox: Sandbox, base_url: str, folder: Path, **more: object
+) -> Orders:
+    return Orders(
+        base_url=base_url,
+        sandbox_url=sandbox.url,
+        app_key=sandbox.app_key,
+        secret=sandbox.app_secret,
+        store_url=options.store or f"sqlite:///{folder}/store.db",
+        folder=str(folder),
+        seed=options.seed,
+        payments=options.payments,
+        worker=0,
+        broken=options.broken,
+        **more,
+    )
 
 
 def parser(what: str, payments: int) -> argparse.ArgumentParser:
@@ -192,6 +212,3 @@ def parsed(made: argparse.ArgumentParser, arguments: Sequence[str] | None) -> ar
     store = urlsplit(options.store or "sqlite:").scheme
     print(f"seed {options.seed}  store {store}  broken {options.broken or 'nothing'}", flush=True)
     return options
-
-
-__all__ = ["CALM", "Stage", "Weather", "parsed", "parser", "staged"]

@@ -1,3 +1,4 @@
+# ruff: noqa: T201 - a script that prints its figures
 """A dead server and a thousand calls: how many attempts does that make?
 
     python tests/chaos/storm.py --calls 1000 --dead hangs

@@ -1,4 +1,3 @@
-# ruff: noqa: SIM300 - the house writes what is expected first
 """The short forms of the chaos checks, and the mistakes that each of them must catch.
 
 Every check is a script that makes processes of its own, so the tests run it as people do.
@@ -62,13 +61,13 @@ def test_killed_merchants_lose_no_money() -> None:
 def test_kill_catches_a_new_request_id() -> None:
     """A merchant that invents a requestId after a doubt orders twice, and is caught."""
     broken = ["--break", "new-request-id"]
-    status, printed = play("kill", "--operations", "240", "--kills", "2", "--seed", "1", *broken)
+    status, printed = play("kill", "--operations", "160", "--kills", "1", "--seed", "1", *broken)
 
     assert RED == status, printed
     assert "double:" in printed
 
 
-@pytest.mark.parametrize("kinds", [["kill", "pause", "partition"], ["behind"], ["minutes"]])
+@pytest.mark.parametrize("kinds", [["kill", "pause", "partition"], ["behind", "minutes"]])
 def test_history_is_true(kinds: list[str]) -> None:
     """Nothing called refused was executed and nothing called ok was not, whatever goes wrong."""
     status, printed = _history("--events", str(len(kinds)), "--kinds", *kinds)

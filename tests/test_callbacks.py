@@ -1,0 +1,395 @@
+"""Callbacks above the gateway: believed or confirmed, in order, and each with one effect."""
+
+# ruff: noqa: SIM300 - the expected value stands first
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from attrs import define, field
+
+from wxpay_async.callbacks import CallbackEvent, CallbackReceiver, Verdict
+from wxpay_async.clock import Clock
+from wxpay_async.errors import InDoubtError, NotSentError
+from wxpay_async.gateway import PayGateway
+from wxpay_async.idempotency.store import MemoryStore, Receipt
+from wxpay_async.protocol.notify import (
+    ACK_HANDLED,
+    ACK_NOT_HANDLED,
+    Notification,
+    Notifications,
+    RefundNotification,
+    TradeNotification,
+)
+from wxpay_async.protocol.results import TradeState
+from wxpay_async.protocol.signing import Md5Signer, Md5Verifier, RsaSigner, RsaVerifier
+
+KEYS = Path(__file__).parent / "vectors" / "keys"
+SIGNER = RsaSigner.from_pem((KEYS / "pkcs8.pem").read_bytes())
+VERIFIER = RsaVerifier.from_pem((KEYS / "public.pem").read_bytes())
+SECRET = "192006250b4c09247ec02edce69f6a2d"
+APP_KEY = "gmd930ea5d5a258f4f"
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+NOT_FOUND = {"success": False, "errorCode": "GM_API_BUS_000099", "errorMsg": "no such order"}
+
+Json = dict[str, Any]
+OpenShop = Callable[..., Any]
+
+
+def paid(number: str = "O-1", **changes: str) -> dict[str, str]:
+    """Write what a trade's callback says."""
+    return {
+        "out_trade_no": number,
+        "inner_trade_no": f"T-{number}",
+        "trade_status": "TRADE_SUCCESS",
+        "trade_amount": "1.00",
+        **changes,
+    }
+
+
+def refunded(**changes: str) -> dict[str, str]:
+    """Write what a refund's callback says."""
+    return {
+        "orig_outer_trade_no": "O-1",
+        "out_trade_no": "R-1",
+        "inner_trade_no": "T-9",
+        "refund_status": "REFUND_SUCCESS",
+        "refund_amount": "0.40",
+        **changes,
+    }
+
+
+def order(status: str = "支付成功", number: str = "O-1", amount: str | None = "1.00") -> Json:
+    """Write how a query answers."""
+    data = {"outTradeNo": number, "status": status, "totalAmount": amount}
+    return {"success": True, "data": data}
+
+
+@define(eq=False)
+class Desk:
+    """A receiver, who signs to it, and what came of it.
+
+    Attributes:
+        effects: how often the handler ran to its end, by order and state.
+        seen: the notifications that it got.
+        events: what the hook heard.
+        failing: how often the handler still has to raise.
+        gate: the handler waits for it.
+    """
+
+    gateway: PayGateway
+    clock: Clock
+    scheme: str = "rsa"
+    effects: Counter[tuple[str, TradeState]] = field(factory=Counter)
+    seen: list[Notification] = field(factory=list)
+    events: list[CallbackEvent] = field(factory=list)
+    failing: int = 0
+    gate: asyncio.Event | None = None
+    receiver: CallbackReceiver = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.receiver = self.another()
+
+    def another(self, **changes: Any) -> CallbackReceiver:  # noqa: ANN401 - the receiver's
+        """Make a receiver as another worker has one."""
+        given = {
+            "on_trade": self.handle,
+            "on_refund": self.handle,
+            "hooks": [self.events.append],
+            "clock": self.clock,
+        }
+        verifier = VERIFIER if self.scheme == "rsa" else Md5Verifier(SECRET)
+        notifications = Notifications(verifier, app_key=APP_KEY, clock=self.clock.time)
+        return CallbackReceiver(self.gateway, notifications, **(given | changes))
+
+    async def handle(self, notification: Notification) -> None:
+        """Have an effect, unless this time it shall fail."""
+        self.seen.append(notification)
+        await (self.gate.wait() if self.gate else asyncio.sleep(0))
+        if self.failing:
+            self.failing -= 1
+            raise LookupError("the shop's database is away")
+        self.effects[notification.out_trade_no, notification.state] += 1
+
+    def body(self, fields: dict[str, str], *, age: float = 0) -> bytes:
+        """Sign in the desk's scheme, or not at all."""
+        if self.scheme == "none":
+            return urlencode(fields).encode()
+        signer = SIGNER if self.scheme == "rsa" else Md5Signer(SECRET)
+        full = {
+            "appKey": APP_KEY,
+            "nonce": "n",
+            "timestamp": str(round((self.clock.time() - age) * 1000)),
+            **({"signType": "RSA"} if self.scheme == "rsa" else {}),
+            **fields,
+        }
+        message = "&".join(f"{name}={full[name]}" for name in sorted(full) if full[name])
+        return urlencode({**full, "sign": str(signer.sign(message.encode()))}).encode()
+
+    async def deliver(self, fields: dict[str, str], *, age: float = 0) -> bytes:
+        """Deliver once."""
+        return await self.receiver.receive(FORM, self.body(fields, age=age))
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """What became of each delivery."""
+        return [event.verdict for event in self.events]
+
+
+OpenDesk = Callable[..., Desk]
+
+
+@pytest.fixture
+def open_desk(open_shop: OpenShop) -> OpenDesk:
+    """Return a function that opens a desk over the answers of a platform."""
+
+    def opened(answers: Any = (), scheme: str = "rsa", **settings: Any) -> Desk:  # noqa: ANN401
+        shop = open_shop(answers, **settings)
+        return Desk(shop.gateway, shop.clock, scheme)
+
+    return opened
+
+
+# Believed, or confirmed
+
+
+async def test_an_authentic_callback_is_handled_without_a_query(open_desk: OpenDesk) -> None:
+    """What the platform signed by RSA just now is handed on, and acknowledged with exact bytes."""
+    desk = open_desk()
+
+    assert b'{"status": 1}' == await desk.deliver(paid())
+    assert {("O-1", TradeState.PAID): 1} == desk.effects
+    [notification] = desk.seen
+    assert isinstance(notification, TradeNotification)
+    assert (True, True, False) == (
+        notification.authentic,
+        notification.fresh,
+        notification.confirmed,
+    )
+
+
+@pytest.mark.parametrize("scheme", ["md5", "none"])
+async def test_a_hint_is_confirmed_by_a_query(open_desk: OpenDesk, scheme: str) -> None:
+    """The handler learns that a query said the same, and that no RSA signature did."""
+    desk = open_desk([order()], scheme)
+
+    assert ACK_HANDLED == await desk.deliver(paid())
+    [notification] = desk.seen
+    assert (False, True) == (notification.authentic, notification.confirmed)
+
+
+async def test_an_old_authentic_callback_needs_a_query(open_desk: OpenDesk) -> None:
+    """Redelivery may be late; what it says must still be true."""
+    desk = open_desk([order("待付款"), order()])
+
+    assert ACK_NOT_HANDLED == await desk.deliver(paid(), age=400)
+    assert {} == desk.effects
+    assert ACK_HANDLED == await desk.deliver(paid(), age=400)
+    assert (True, True) == (desk.seen[0].authentic, desk.seen[0].confirmed)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        order("待付款"),
+        order("支付失败"),
+        order("已关闭"),
+        order("something new"),
+        order(amount="1.01"),
+        order(amount=None),
+        order(number="O-2"),
+        NOT_FOUND,
+        {"success": False, "errorCode": "CO_MSG_000008", "errorMsg": "appKey"},
+    ],
+)
+async def test_what_a_query_does_not_confirm_is_not_handled(
+    open_desk: OpenDesk, answer: Json
+) -> None:
+    """Another status, amount or order: no effect, no acknowledgement, and it may come again."""
+    desk = open_desk([answer, order()], "md5")
+
+    assert ACK_NOT_HANDLED == await desk.deliver(paid())
+    assert ({}, [Verdict.UNCONFIRMED]) == (desk.effects, desk.verdicts)
+    assert ACK_HANDLED == await desk.deliver(paid())
+
+
+@pytest.mark.parametrize("failure", [NotSentError("no route"), InDoubtError("timeout")])
+async def test_without_an_answer_nothing_is_confirmed(
+    open_desk: OpenDesk, failure: NotSentError | InDoubtError
+) -> None:
+    """A platform that cannot be asked leaves a hint a hint."""
+    desk = open_desk(lambda _: failure, "md5")
+
+    assert ACK_NOT_HANDLED == await desk.deliver(paid())
+    assert ({}, [Verdict.UNCONFIRMED]) == (desk.effects, desk.verdicts)
+
+
+@pytest.mark.parametrize("status", ["支付成功", "退款中", "已退款", "退款失败"])
+async def test_what_was_refunded_was_paid(open_desk: OpenDesk, status: str) -> None:
+    """A payment's callback that comes after the refund is still true."""
+    desk = open_desk([order(status)], "md5")
+
+    assert ACK_HANDLED == await desk.deliver(paid())
+
+
+async def test_an_unknown_status_is_only_believed_when_authentic(open_desk: OpenDesk) -> None:
+    """A query cannot confirm what nobody understands; a signature can vouch for the words."""
+    new = paid(trade_status="TRADE_PONDERED")
+    hint, authentic = open_desk([order()], "md5"), open_desk()
+
+    assert ACK_NOT_HANDLED == await hint.deliver(new)
+    assert ACK_HANDLED == await authentic.deliver(new)
+    assert [TradeState.UNKNOWN] == [notification.state for notification in authentic.seen]
+
+
+@pytest.mark.parametrize(
+    ("scheme", "age", "answer", "expected"),
+    [
+        ("rsa", 0, None, Verdict.HANDLED),
+        ("rsa", 400, order("退款成功", "R-1", "0.40"), Verdict.HANDLED),
+        ("rsa", 400, NOT_FOUND, Verdict.HANDLED),
+        ("rsa", 400, NotSentError("no route"), Verdict.UNCONFIRMED),
+        ("rsa", 400, order("退款成功", "R-1", "0.41"), Verdict.UNCONFIRMED),
+        ("md5", 0, order("退款成功", "R-1", "0.40"), Verdict.HANDLED),
+        ("md5", 0, order("退款中", "R-1", "0.40"), Verdict.UNCONFIRMED),
+        ("md5", 0, order("支付成功", "O-1", "1.00"), Verdict.UNCONFIRMED),
+        ("md5", 0, NOT_FOUND, Verdict.UNCONFIRMED),
+        ("none", 0, NOT_FOUND, Verdict.UNCONFIRMED),
+    ],
+)
+async def test_refunds_are_believed_as_far_as_they_can_be(
+    open_desk: OpenDesk, scheme: str, age: float, answer: object, expected: Verdict
+) -> None:
+    """Where the platform does not find a refund by its number, only a signature counts."""
+    desk = open_desk(lambda _: answer, scheme)
+
+    await desk.deliver(refunded(), age=age)
+
+    assert [expected] == desk.verdicts
+    assert all(isinstance(seen, RefundNotification) for seen in desk.seen)
+    assert (expected is Verdict.HANDLED) == bool(desk.effects)
+
+
+async def test_what_is_refused_touches_nothing(
+    open_desk: OpenDesk, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A forgery is answered 0 and reported; no value of it is logged."""
+    caplog.set_level(logging.DEBUG, "wxpay_async")
+    desk = open_desk()
+    body = desk.body(paid()).replace(b"O-1", b"forged-order")
+
+    assert ACK_NOT_HANDLED == await desk.receiver.receive(FORM, body)
+    assert [Verdict.REFUSED] == desk.verdicts
+    assert desk.events[0].notification is None
+    assert "signature" in desk.events[0].reason
+    assert "forged-order" not in caplog.text
+    assert ACK_HANDLED == await desk.deliver(paid())
+
+
+async def test_a_parsed_body_is_a_mistake_of_the_program(open_desk: OpenDesk) -> None:
+    """The one thing that is raised, and nothing that is sent can cause it."""
+    with pytest.raises(TypeError, match="raw bytes"):
+        await open_desk().receiver.receive(FORM, paid())  # type: ignore[arg-type]
+
+
+async def test_a_callback_without_a_handler_is_not_acknowledged(open_desk: OpenDesk) -> None:
+    """It would be lost; and once there is a handler, it is handled."""
+    desk = open_desk()
+    deaf = desk.another(on_trade=None)
+
+    assert ACK_NOT_HANDLED == await deaf.receive(FORM, desk.body(paid()))
+    assert [Verdict.UNWANTED] == desk.verdicts
+    assert ACK_HANDLED == await desk.deliver(paid())
+
+
+# Once
+
+
+async def test_a_thousand_copies_at_once_have_one_effect(open_desk: OpenDesk) -> None:
+    """One handler ran, after one query; all that come later are acknowledged."""
+    shop_calls: list[object] = []
+
+    def answer(request: object) -> Json:
+        shop_calls.append(request)
+        return order()
+
+    desk = open_desk(answer, "md5")
+    body = desk.body(paid())
+
+    at_once = await asyncio.gather(*(desk.receiver.receive(FORM, body) for _ in range(1000)))
+    later = await asyncio.gather(*(desk.receiver.receive(FORM, body) for _ in range(1000)))
+
+    assert {("O-1", TradeState.PAID): 1} == desk.effects
+    assert 1 == len(shop_calls) == at_once.count(ACK_HANDLED)
+    assert [ACK_HANDLED] * 1000 == later
+    assert {Verdict.HANDLED: 1, Verdict.BUSY: 999, Verdict.DUPLICATE: 1000} == Counter(
+        desk.verdicts
+    )
+
+
+async def test_two_workers_on_one_store_have_one_effect(open_desk: OpenDesk) -> None:
+    """The inbox is the store's, not the receiver's."""
+    desk = open_desk()
+    workers, body = [desk.another(), desk.another()], desk.body(paid())
+
+    answers = await asyncio.gather(*(worker.receive(FORM, body) for worker in workers * 10))
+
+    assert (1, 1) == (answers.count(ACK_HANDLED), desk.effects.total())
+
+
+async def test_a_handler_that_raises_gets_it_again(
+    open_desk: OpenDesk, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Answered 0 until the handler succeeds, then the effect has happened once."""
+    desk = open_desk()
+    desk.failing = 2
+
+    answers = [await desk.deliver(paid()) for _ in range(4)]
+
+    assert [ACK_NOT_HANDLED, ACK_NOT_HANDLED, ACK_HANDLED, ACK_HANDLED] == answers
+    assert {("O-1", TradeState.PAID): 1} == desk.effects
+    assert "the handler raised LookupError" == desk.events[0].reason
+    assert "the shop's database is away" in caplog.text
+
+
+async def test_endpoints_have_effects_of_their_own(open_desk: OpenDesk) -> None:
+    """Two addresses that are both told may both act."""
+    desk = open_desk()
+    other = desk.another(endpoint="bookkeeping")
+
+    assert ACK_HANDLED == await desk.deliver(paid())
+    assert ACK_HANDLED == await other.receive(FORM, desk.body(paid()))
+    assert {("O-1", TradeState.PAID): 2} == desk.effects
+
+
+async def test_orders_with_odd_names_are_not_confused(open_desk: OpenDesk) -> None:
+    """The inbox's keys quote what strangers choose."""
+    desk = open_desk()
+    first = paid('O", "T', inner_trade_no="1")
+    second = paid("O", inner_trade_no='T", "1')
+
+    for fields in (first, second, paid("O", inner_trade_no="T"), paid("商品", inner_trade_no="T")):
+        await desk.deliver(fields)
+
+    assert [Verdict.HANDLED, Verdict.HANDLED, Verdict.LATE, Verdict.HANDLED] == desk.verdicts
+
+
+async def test_a_dead_worker_s_callback_is_taken_over(open_desk: OpenDesk) -> None:
+    """Until its lease is over it is busy; then the next delivery is handled."""
+    desk = open_desk()
+    desk.gate = asyncio.Event()
+    dead = asyncio.create_task(desk.deliver(paid()))
+    while not desk.seen:
+        await asyncio.sleep(0)
+    store = desk.gateway.store
+    # What a killed process leaves: its claims, and nobody who ends them.
+    for task in desk.receiver._under_way:
+        task.get_coro().close = lambda: None  # type: ignore[union-attr, method-assign]  # pragma: no cover
