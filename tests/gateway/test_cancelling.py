@@ -236,6 +236,26 @@ async def test_a_cancellation_that_comes_with_the_answer_loses_neither(
     assert (await scene.shop.gateway.refund(asking.refund())).replayed
 
 
+async def test_a_store_that_extends_the_one_in_memory_is_shielded_too(
+    open_shop: Fixture, asking: Fixture, replies: Fixture
+) -> None:
+    """What a subclass awaits may be a network: its record is not cut short either."""
+    recording = asyncio.Event()
+
+    class Noting(TurningStore):
+        async def record(self, entry: Entry) -> bool:
+            recording.set()
+            return await super().record(entry)
+
+    shop = open_shop([replies.refunded()], store=Noting())
+    task = asyncio.create_task(shop.gateway.refund(asking.refund()))
+    await recording.wait()
+    task.cancel()
+    await asyncio.wait([task])
+
+    assert State.SUCCEEDED is await shop.state("refund-1")
+
+
 async def test_a_time_out_around_a_call_is_a_cancellation(
     open_shop: Fixture, asking: Fixture
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from pathlib import Path
@@ -107,8 +108,7 @@ async def test_a_node_of_a_cluster_can_run_every_script(tmp_path: Path) -> None:
     with private_redis(tmp_path, "--cluster-enabled", "yes") as url:
         async with Redis.from_url(url) as client:
             await client.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
-            while b"cluster_state:ok" not in await client.execute_command("CLUSTER INFO"):
-                pass
+            await _ready(client)
         place = _place(url)
         store = place.store()
         claimed = None
@@ -122,6 +122,14 @@ async def test_a_node_of_a_cluster_can_run_every_script(tmp_path: Path) -> None:
         assert await store.receive("m", now=NOW) is Receipt.YOURS
         await store.handled("m", now=NOW)
         await place.close()
+
+
+async def _ready(client: Redis) -> None:
+    for _ in range(200):
+        if (await client.execute_command("CLUSTER INFO"))["cluster_state"] == "ok":
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError("the cluster does not come up")
 
 
 async def test_scripts_that_redis_forgot_are_loaded_again(tmp_path: Path) -> None:

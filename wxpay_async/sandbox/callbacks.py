@@ -13,6 +13,7 @@ import json
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlencode
 
@@ -66,7 +67,7 @@ class Delivery:
     @property
     def acknowledged(self) -> bool:
         """Whether the merchant said exactly that it was handled."""
-        return self.status == 200 and _says_handled(self.answer)  # noqa: PLR2004 - HTTP's OK
+        return self.status == HTTPStatus.OK and _says_handled(self.answer)
 
 
 @define(eq=False, kw_only=True)
@@ -313,6 +314,8 @@ async def _read(content: aiohttp.StreamReader) -> bytes:
 
 
 def _says_handled(answer: bytes) -> bool:
+    if len(answer) >= _MAX_ANSWER:  # the rest of it was not read, and may say anything
+        return False
     try:
         said = json.loads(answer)
     except (ValueError, RecursionError):

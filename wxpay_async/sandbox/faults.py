@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import enum
 import math
-from collections import deque
+from collections import Counter, deque
 from typing import Final, TypeVar
 
 from attrs import define, field, frozen
@@ -106,8 +106,13 @@ class Mischief:
 
 @define(eq=False)
 class Faults:
-    """Queues of what shall go wrong. Everything behaves when they are empty."""
+    """Queues of what shall go wrong. Everything behaves when they are empty.
 
+    Attributes:
+        struck: how many replies were spoiled, by mishap.
+    """
+
+    struck: Counter[Mishap] = field(init=False, factory=Counter[Mishap])
     _replies: deque[ReplyFault] = field(init=False, factory=deque[ReplyFault])
     _copies: deque[int] = field(init=False, factory=deque[int])
     _stale: deque[float] = field(init=False, factory=deque[float])
@@ -190,6 +195,7 @@ class Faults:
         for fault in self._replies:
             if fault.path in ("", path):
                 self._replies.remove(fault)
+                self.struck[fault.mishap] += 1
                 return fault
         return None
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import ssl
 from collections.abc import AsyncGenerator
 from types import SimpleNamespace
 from typing import Final
-from urllib.parse import urlsplit
 
 import aiohttp
 from attrs import define, field, validators
@@ -21,9 +18,7 @@ from wxpay_async.errors import (
     NotSentError,
 )
 from wxpay_async.protocol.wire import KEPT_HEADERS, MAX_BODY, HttpRequest, HttpResponse, Timeouts
-
-KEEP_ALIVE: Final = 15.0
-"""Seconds; below any server's, so that a connection is rarely found dead when it is used again."""
+from wxpay_async.transports.connection import KEEP_ALIVE, checked_proxy, tls_context, told
 
 # Besides its own errors aiohttp lets ValueError (an address or a header that cannot be written) and
 # RuntimeError (a session of another loop) through.
@@ -75,19 +70,6 @@ def _tracer() -> aiohttp.TraceConfig:
     return trace
 
 
-def _checked_proxy(proxy: str | None) -> str | None:
-    if proxy is None:
-        return None
-    try:
-        parts = urlsplit(proxy)
-        valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        valid = False
-    if not valid:  # the address is not repeated: it may hold a password
-        raise InvalidRequestError("no HTTP proxy", field="proxy", allowed="http://host:port")
-    return proxy
-
-
 @define(eq=False, kw_only=True)
 class AiohttpTransport:
     """Sends over one pool of connections, which belongs to the running event loop.
@@ -111,7 +93,7 @@ class AiohttpTransport:
 
     session: aiohttp.ClientSession | None = None
     connector: aiohttp.BaseConnector | None = None
-    proxy: str | None = field(default=None, converter=_checked_proxy, repr=False)
+    proxy: str | None = field(default=None, converter=checked_proxy, repr=False)
     ca_file: str | None = None
     max_connections: int = field(default=64, validator=validators.ge(1))
     _loop: asyncio.AbstractEventLoop | None = field(default=None, init=False, repr=False)
@@ -201,15 +183,8 @@ class AiohttpTransport:
             await session.close()
 
     def _make_connector(self) -> aiohttp.TCPConnector:
-        context: ssl.SSLContext | bool = True
-        if self.ca_file is not None:
-            context = ssl.create_default_context()
-            try:
-                context.load_verify_locations(cafile=self.ca_file)
-            except OSError as error:  # ssl.SSLError is one
-                raise NotSentError(
-                    f"ca_file: {self.ca_file!r}: {error}", retryable=False
-                ) from error
+        # Without a file of one's own, aiohttp shares one context among all connectors.
+        context = True if self.ca_file is None else tls_context(self.ca_file)
         return aiohttp.TCPConnector(
             limit=self.max_connections, keepalive_timeout=KEEP_ALIVE, ssl=context
         )
@@ -249,17 +224,8 @@ def _meaning(error: BaseException, *, sent: bool | None) -> NotSentError | InDou
         sent = not isinstance(error, _BEFORE_SENDING) or isinstance(
             error, aiohttp.RedirectClientError
         )
-    reason = f"aiohttp: {type(error).__name__}{_detail(error)}"
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    reason = f"aiohttp: {type(error).__name__}{told(cause)}"
     if sent:
         return InDoubtError(reason)
     return NotSentError(reason, retryable=not isinstance(error, _HOPELESS))
-
-
-def _detail(error: BaseException) -> str:
-    """Return what the system or OpenSSL says, never the driver's text, which holds the address."""
-    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-    if isinstance(cause, ssl.SSLError):
-        said = getattr(cause, "verify_message", None) or getattr(cause, "reason", None)
-    else:
-        said = errno.errorcode.get(cause.errno or 0) if isinstance(cause, OSError) else None
-    return f" ({said})" if said else ""

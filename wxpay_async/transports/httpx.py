@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import importlib
 import ssl
 import sys
@@ -22,6 +21,7 @@ from wxpay_async.errors import (
     NotSentError,
 )
 from wxpay_async.protocol.wire import KEPT_HEADERS, MAX_BODY, HttpRequest, HttpResponse, Timeouts
+from wxpay_async.transports.connection import KEEP_ALIVE, checked_proxy, tls_context, told
 
 _LIBRARIES: Final = ("httpx2", "httpx")
 
@@ -43,9 +43,6 @@ if TYPE_CHECKING:
     Response = httpx.Response | httpx2.Response
 else:
     httpx = _installed()
-
-KEEP_ALIVE: Final = 15.0
-"""Seconds; below any server's, so that a connection is rarely found dead when it is used again."""
 
 
 @frozen
@@ -134,19 +131,6 @@ class _Phase:
                 await self._stream.aclose()
 
 
-def _checked_proxy(proxy: str | None) -> str | None:
-    if proxy is None:
-        return None
-    try:
-        parts = urlsplit(proxy)
-        valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        valid = False
-    if not valid:  # the address is not repeated: it may hold a password
-        raise InvalidRequestError("no HTTP proxy", field="proxy", allowed="http://host:port")
-    return proxy
-
-
 @define(eq=False, kw_only=True)
 class HttpxTransport:
     """Sends over one pool of connections, which belongs to the running event loop.
@@ -166,7 +150,7 @@ class HttpxTransport:
     """
 
     client: Client | None = None
-    proxy: str | None = field(default=None, converter=_checked_proxy, repr=False)
+    proxy: str | None = field(default=None, converter=checked_proxy, repr=False)
     ca_file: str | None = None
     max_connections: int = field(default=64, validator=validators.ge(1))
     _dialect: _Dialect = field(init=False, repr=False)
@@ -237,7 +221,7 @@ class HttpxTransport:
         return self._pool
 
     async def _lifetime(self) -> AsyncGenerator[Client]:
-        context = self._ssl_context()
+        context = tls_context(self.ca_file)
         client = httpx.AsyncClient(
             verify=context,
             proxy=self._proxy(context),
@@ -255,17 +239,6 @@ class HttpxTransport:
             return None
         secure = urlsplit(self.proxy).scheme == "https"
         return httpx.Proxy(self.proxy, ssl_context=context if secure else None)
-
-    def _ssl_context(self) -> ssl.SSLContext:
-        context = ssl.create_default_context()
-        if self.ca_file is not None:
-            try:
-                context.load_verify_locations(cafile=self.ca_file)
-            except OSError as error:  # ssl.SSLError is one
-                raise NotSentError(
-                    f"ca_file: {self.ca_file!r}: {error}", retryable=False
-                ) from error
-        return context
 
     async def aclose(self) -> None:
         """Close the own pool of this loop; a client that was handed in stays open."""
@@ -304,7 +277,7 @@ def _meaning(
     if sent is None:
         sent = not isinstance(error, dialect.before_sending)
     root = _root(error)
-    reason = f"httpx: {type(error).__name__}{_detail(root)}"
+    reason = f"httpx: {type(error).__name__}{told(root)}"
     if sent:
         return InDoubtError(reason)
     broke_off = isinstance(root, ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError)
@@ -318,12 +291,3 @@ def _root(error: BaseException) -> BaseException | None:
     while below is not None and not isinstance(below, OSError):
         below = below.__cause__ or below.__context__
     return below and (below.__cause__ or below)
-
-
-def _detail(root: BaseException | None) -> str:
-    """Return what the system or OpenSSL says, never the driver's text, which holds the address."""
-    if isinstance(root, ssl.SSLError):
-        said = getattr(root, "verify_message", None) or getattr(root, "reason", None)
-    else:
-        said = errno.errorcode.get(root.errno or 0) if isinstance(root, OSError) else None
-    return f" ({said})" if said else ""

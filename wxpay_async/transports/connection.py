@@ -1,0 +1,51 @@
+"""What every HTTP client here is given, and what may be told when a connection fails."""
+
+from __future__ import annotations
+
+import errno
+import ssl
+from typing import Final
+from urllib.parse import urlsplit
+
+from wxpay_async.errors import InvalidRequestError, NotSentError
+
+KEEP_ALIVE: Final = 15.0
+"""Seconds; below any server's, so that a connection is rarely found dead when it is used again."""
+
+
+def checked_proxy(proxy: str | None) -> str | None:
+    """Return the proxy's address; it is not repeated in an error, since it may hold a password."""
+    if proxy is None:
+        return None
+    try:
+        parts = urlsplit(proxy)
+        valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid:
+        raise InvalidRequestError("no HTTP proxy", field="proxy", allowed="http://host:port")
+    return proxy
+
+
+def tls_context(ca_file: str | None) -> ssl.SSLContext:
+    """Trust the system's certificates, and those of `ca_file` beside them.
+
+    Raises:
+        NotSentError: the file cannot be read.
+    """
+    context = ssl.create_default_context()
+    if ca_file is not None:
+        try:
+            context.load_verify_locations(cafile=ca_file)
+        except OSError as error:  # ssl.SSLError is one
+            raise NotSentError(f"ca_file: {ca_file!r}: {error}", retryable=False) from error
+    return context
+
+
+def told(error: BaseException | None) -> str:
+    """Return what the system or OpenSSL says; a driver's own text may hold the signed address."""
+    if isinstance(error, ssl.SSLError):
+        said = getattr(error, "verify_message", None) or getattr(error, "reason", None)
+    else:
+        said = errno.errorcode.get(error.errno or 0) if isinstance(error, OSError) else None
+    return f" ({said})" if said else ""
