@@ -80,6 +80,7 @@ class Desk:
         events: what the hook heard.
         failing: how often the handler still has to raise.
         gate: the handler waits for it.
+        entered: the handler has begun.
     """
 
     gateway: PayGateway
@@ -90,6 +91,7 @@ class Desk:
     events: list[CallbackEvent] = field(factory=list)
     failing: int = 0
     gate: asyncio.Event | None = None
+    entered: asyncio.Event = field(factory=asyncio.Event)
     receiver: CallbackReceiver = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -110,6 +112,7 @@ class Desk:
     async def handle(self, notification: Notification) -> None:
         """Have an effect, unless this time it shall fail."""
         self.seen.append(notification)
+        self.entered.set()
         await (self.gate.wait() if self.gate else asyncio.sleep(0))
         if self.failing:
             self.failing -= 1
@@ -468,8 +471,7 @@ async def test_one_callback_of_an_order_at_a_time(open_desk: OpenDesk) -> None:
     desk = open_desk()
     desk.gate = asyncio.Event()
     first = asyncio.create_task(desk.deliver(paid()))
-    while not desk.seen:
-        await asyncio.sleep(0)
+    await desk.entered.wait()
 
     assert ACK_NOT_HANDLED == await desk.deliver(paid(trade_status="TRADE_CLOSED"))
     desk.gate.set()
@@ -527,8 +529,7 @@ async def test_whoever_hangs_up_does_not_stop_the_handler(open_desk: OpenDesk) -
     desk = open_desk()
     desk.gate = asyncio.Event()
     call = asyncio.create_task(desk.deliver(paid()))
-    while not desk.seen:
-        await asyncio.sleep(0)
+    await desk.entered.wait()
 
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -627,8 +628,7 @@ async def test_a_cancelled_shutdown_gives_the_callback_back(open_desk: OpenDesk)
     desk = open_desk()
     desk.gate = asyncio.Event()
     call = asyncio.create_task(desk.deliver(paid()))
-    while not desk.seen:
-        await asyncio.sleep(0)
+    await desk.entered.wait()
     [under_way] = desk.receiver._under_way
 
     under_way.cancel()

@@ -325,6 +325,7 @@ class Dispatcher:
         return Resolver(
             store=self.wiring.store,
             clock=self.wiring.clock,
+            time=self.wiring.time,
             ask=self._ask_for_order,
             refunds_queryable=self.refunds_queryable,
         )

@@ -11,7 +11,7 @@ from typing import Any, Final
 import attrs
 from attrs import define
 
-from wxpay_async.clock import Clock
+from wxpay_async.clock import Clock, PlatformTime
 from wxpay_async.errors import RefusedError, WxPayError
 from wxpay_async.idempotency.store import OPEN, Entry, IdempotencyStore
 from wxpay_async.policy.resolving import Doubt, Finding, judge
@@ -47,6 +47,7 @@ class Resolver:
     Attributes:
         store: where the operations are.
         clock: for the schedule.
+        time: the platform's, in which requests are signed and expire.
         ask: makes one query.
         refunds_queryable: whether a query by a refund's own number finds it. Nothing documents
             that, so a refund that is not found counts as not executed only when this is set.
@@ -54,6 +55,7 @@ class Resolver:
 
     store: IdempotencyStore
     clock: Clock
+    time: PlatformTime
     ask: Ask
     refunds_queryable: bool = False
 
@@ -62,15 +64,18 @@ class Resolver:
         if entry.state not in OPEN:
             return entry, Finding.SILENT
         finding, status = await self._find(entry, timeout)
-        now = self.clock.time()
+        # Judged by the platform's time, read after the query, which may just have taught it: a
+        # wall clock that jumped ahead must not end the quarantine of a request that still lives.
+        now, offset = self.clock.time(), self.time.offset
         doubt = Doubt(
             state=entry.state,
-            since=entry.doubt_since or entry.updated_at,
+            since=(entry.doubt_since or entry.updated_at) + offset,
             signed_at=(entry.signed_at or 0) / 1000,
             absent_at=entry.absent_at,
             absence_proves=entry.operation != REFUND.name or self.refunds_queryable,
         )
-        verdict = judge(doubt, finding, now)
+        verdict = judge(doubt, finding, now + offset)
+        check_at = verdict.next_check_at
         state = entry.state
         if verdict.event is not None:
             state = next_state(state, verdict.event)
@@ -79,7 +84,7 @@ class Resolver:
             state=state,
             checks=entry.checks + 1,
             absent_at=verdict.absent_at,
-            next_check_at=verdict.next_check_at,
+            next_check_at=None if check_at is None else check_at - offset,
             content=entry.content if state in SENDABLE else None,
             updated_at=now,
             **_reply(entry, verdict.event, status),

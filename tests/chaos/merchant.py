@@ -47,7 +47,7 @@ PATIENCE: Final = 6
 
 _PAID: Final = frozenset({TradeState.PAID, TradeState.REFUNDING, TradeState.REFUNDED})
 _SETTLED: Final = FINAL | {State.RESERVED}
-_TIMES: Final = (46.0, 700.0, 61.0, 61.0, *(3601.0, 61.0, 61.0) * 6)
+_TIMES: Final = (46.0, 700.0, 61.0, 61.0, *(3601.0, 61.0, 61.0) * 20)
 """Seconds to let pass, one after the other, until nothing is open: leases, quarantine, hours."""
 
 

@@ -33,7 +33,7 @@ from wxpay_async.sandbox import Sandbox
 
 _MERCHANT: Final = Path(__file__).with_name("merchant.py")
 _KEY: Final = _MERCHANT.parents[1] / "vectors" / "keys" / "pkcs8.pem"
-_PATIENCE: Final = 900.0  # seconds for one merchant's last run
+_PATIENCE: Final = 7200.0  # seconds for one merchant's last run
 
 
 @define(eq=False, kw_only=True)

@@ -245,6 +245,8 @@ async def test_a_store_that_extends_the_one_in_memory_is_shielded_too(
     class Noting(TurningStore):
         async def record(self, entry: Entry) -> bool:
             recording.set()
+            for _ in range(5):
+                await asyncio.sleep(0)
             return await super().record(entry)
 
     shop = open_shop([replies.refunded()], store=Noting())

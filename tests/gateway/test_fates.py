@@ -105,6 +105,7 @@ ROWS = [
     Row("success without data", (_body(b'{"success":true}'),), Garbled, 3, UNKNOWN),
     Row("fields missing", (_body(b'{"success":true,"data":{}}'),), Garbled, 1, UNKNOWN),
     Row("status F", ("refunded F",), FailedError, 1, State.FAILED, of=REFUND),
+    Row("timeout, then F", (LOST, "refunded F"), FailedError, 2, State.FAILED, of=REFUND),
     Row("status P", ("refunded P",), None, 1, State.PENDING, of=REFUND),
     Row("status S", ("refunded S",), None, 1, State.SUCCEEDED, of=REFUND),
     Row("prepay", ("prepay",), None, 1, State.SUCCEEDED, of=PAY),

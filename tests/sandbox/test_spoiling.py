@@ -3,11 +3,14 @@
 
 import asyncio
 import contextlib
+import errno
 import json
 from collections.abc import AsyncIterator, Callable
 
 import aiohttp
 import pytest
+
+from wxpay_async.sandbox.faults import Mishap
 
 TRADE = "/api/instant/trade"
 
@@ -32,8 +35,8 @@ def executed(sandbox) -> list[str]:
 
 async def until(holds: Callable[[], object]) -> None:
     """Wait until the server got that far."""
-    while not holds():
-        await asyncio.sleep(0)  # noqa: ASYNC110 - it has no event to wait for
+    while not holds():  # noqa: ASYNC110 - it has no event to wait for
+        await asyncio.sleep(0)
 
 
 both = pytest.mark.parametrize("done", [True, False], ids=["executed", "not-executed"])
@@ -56,9 +59,10 @@ async def test_no_reply(merchant, sandbox, make_body, mishap, error, done) -> No
 async def test_reset_is_a_reset(merchant, sandbox, make_body) -> None:
     """The caller sees ECONNRESET, not the end of the stream."""
     sandbox.faults.spoil("reset")
-    with pytest.raises(ConnectionResetError):
+    with pytest.raises(aiohttp.ClientOSError) as raised:
         async with posted(merchant, make_body):
             pytest.fail("there was a reply")
+    assert raised.value.errno == errno.ECONNRESET
 
 
 @both
@@ -114,6 +118,20 @@ async def test_caller_that_does_not_wait(merchant, sandbox, make_body) -> None:
     before = executed(sandbox)
     await until(lambda: executed(sandbox))
     assert (before, executed(sandbox)) == ([], ["r-A1"])
+
+
+@pytest.mark.parametrize("mishap", list(Mishap))
+async def test_nobody_left_to_annoy(merchant, sandbox, make_body, caplog, mishap) -> None:
+    """A mishap to a caller that has gone is no error, and the sandbox goes on."""
+    sandbox.faults.spoil(mishap, seconds=0.02)
+    asking = asyncio.create_task(posted(merchant, make_body).__aenter__())
+    await until(lambda: executed(sandbox))
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    await asyncio.sleep(0.05)
+    assert await merchant.status("A1") == "待付款"
+    assert caplog.records == []
 
 
 async def test_one_call_only(merchant, sandbox) -> None:

@@ -185,13 +185,6 @@ async def test_the_doubt_of_an_earlier_attempt_survives(clock: Clock, last: WxPa
     assert len(call.settled) == caught.value.attempts
 
 
-async def test_the_doubt_of_an_earlier_call_survives(clock: Clock) -> None:
-    """A call that continues an operation in doubt cannot report it as refused."""
-    call = Call(clock)
-    with pytest.raises(InDoubtError):
-        await _deliver(_retrying(MemoryTransport([RefusedError("no")]), clock), call, in_doubt=True)
-
-
 async def test_a_refusal_without_a_doubt_is_a_refusal(clock: Clock) -> None:
     """And so is one after proof of not sent."""
     refused = RefusedError("no")

@@ -10,9 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
-
-from typing_extensions import assert_type
+from typing import Any, assert_type
 
 from wxpay_async import (
     Event,

@@ -46,7 +46,8 @@ class Entry:
         doubt_since: seconds since the epoch; when an attempt first got into doubt.
         next_check_at: seconds since the epoch; when a query should be made, None for never.
         checks: queries made so far.
-        absent_at: seconds since the epoch; when a query after the quarantine first found nothing.
+        absent_at: seconds since the epoch by the platform's time, like `signed_at`; when a query
+            after the quarantine first found nothing.
         created_at: seconds since the epoch.
         updated_at: seconds since the epoch.
     """

@@ -17,33 +17,15 @@ from typing import Final
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
-from attrs import define, field
 
 from wxpay_async.callbacks import CallbackHook, CallbackReceiver, RefundHandler, TradeHandler
 from wxpay_async.errors import WxPayError
 from wxpay_async.gateway import PayGateway
 from wxpay_async.integrations.answers import ACK_TYPE, answer_to
+from wxpay_async.integrations.service import Service
 from wxpay_async.protocol.notify import ACK_NOT_HANDLED, MAX_BODY, Notifications
 
-MakeReceiver = Callable[[PayGateway], CallbackReceiver]
-
-
-@define(eq=False)
-class _Service:
-    """What one run of an app holds: the gateway, and a receiver for each callback route."""
-
-    gateway: PayGateway
-    receivers: dict[MakeReceiver, CallbackReceiver] = field(
-        factory=dict[MakeReceiver, CallbackReceiver], init=False
-    )
-
-    def receiver(self, make: MakeReceiver) -> CallbackReceiver:
-        if make not in self.receivers:
-            self.receivers[make] = make(self.gateway)
-        return self.receivers[make]
-
-
-_SERVICE: Final = web.AppKey("wxpay_async", _Service)
+_SERVICE: Final = web.AppKey("wxpay_async", Service)
 
 
 def gateway_context(
@@ -63,10 +45,9 @@ def gateway_context(
     async def context(app: web.Application) -> AsyncIterator[None]:
         made = gateway if isinstance(gateway, PayGateway) else gateway()
         async with made as opened:
-            service = app[_SERVICE] = _Service(opened)
+            service = app[_SERVICE] = Service(opened)
             yield
-            for receiver in service.receivers.values():
-                await receiver.aclose()
+            await service.aclose()
 
     return context
 
@@ -80,8 +61,8 @@ def get_gateway(request: web.Request) -> PayGateway:
     return _service(request).gateway
 
 
-def _service(request: web.Request) -> _Service:
-    service: _Service | None = request.config_dict.get(_SERVICE)
+def _service(request: web.Request) -> Service:
+    service: Service | None = request.config_dict.get(_SERVICE)
     if service is None:
         raise RuntimeError("no gateway: append gateway_context(...) to the app's cleanup_ctx")
     return service

@@ -15,12 +15,11 @@ from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Annotated, Final
 
-from attrs import define, field
-
 from wxpay_async.callbacks import CallbackHook, CallbackReceiver, RefundHandler, TradeHandler
 from wxpay_async.errors import WxPayError
 from wxpay_async.gateway import PayGateway
 from wxpay_async.integrations.answers import ACK_TYPE, answer_to
+from wxpay_async.integrations.service import Service
 from wxpay_async.protocol.notify import ACK_NOT_HANDLED, MAX_BODY, Notifications
 
 try:
@@ -31,16 +30,6 @@ except ImportError as error:
     raise ImportError("FastAPI is missing: pip install wxpay-async[fastapi]") from error
 
 _STATE: Final = "wxpay_async"
-
-
-@define(eq=False)
-class _Service:
-    """What one run of an app holds: the gateway, and a receiver for each callback route."""
-
-    gateway: PayGateway
-    receivers: dict[APIRouter, CallbackReceiver] = field(
-        factory=dict[APIRouter, CallbackReceiver], init=False
-    )
 
 
 def gateway_lifespan(
@@ -61,20 +50,19 @@ def gateway_lifespan(
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         made = gateway if isinstance(gateway, PayGateway) else gateway()
         async with made as opened:
-            service = _Service(opened)
+            service = Service(opened)
             setattr(app.state, _STATE, service)
             try:
                 yield
             finally:
-                for receiver in service.receivers.values():
-                    await receiver.aclose()
+                await service.aclose()
 
     return lifespan
 
 
-def _service(request: Request) -> _Service:
+def _service(request: Request) -> Service:
     service = getattr(request.app.state, _STATE, None)
-    if not isinstance(service, _Service):
+    if not isinstance(service, Service):
         raise RuntimeError(  # noqa: TRY004 - the app lacks something, no value is wrong
             "no gateway: make the app with lifespan=gateway_lifespan(...)"
         )
@@ -109,27 +97,26 @@ def notification_router(
         endpoint: part of the inbox's keys.
         hooks: called with every `CallbackEvent`.
     """
-    router = APIRouter()
 
-    def receiver_of(service: _Service) -> CallbackReceiver:
-        if router not in service.receivers:
-            service.receivers[router] = CallbackReceiver(
-                service.gateway,
-                notifications,
-                on_trade=on_trade,
-                on_refund=on_refund,
-                endpoint=endpoint,
-                hooks=hooks,
-            )
-        return service.receivers[router]
+    def make(gateway: PayGateway) -> CallbackReceiver:
+        return CallbackReceiver(
+            gateway,
+            notifications,
+            on_trade=on_trade,
+            on_refund=on_refund,
+            endpoint=endpoint,
+            hooks=hooks,
+        )
 
     async def receive(request: Request) -> Response:
         body = await _read_bounded(request)
         answer = ACK_NOT_HANDLED
         if body is not None:
-            answer = await receiver_of(_service(request)).receive(request.headers, body)
+            receiver = _service(request).receiver(make)
+            answer = await receiver.receive(request.headers, body)
         return Response(answer, media_type=ACK_TYPE)
 
+    router = APIRouter()
     router.add_api_route(path, receive, methods=["POST"], include_in_schema=False)
     return router
 

@@ -37,7 +37,10 @@ class Finding(enum.StrEnum):
 
 @frozen(kw_only=True)
 class Doubt:
-    """An operation that nobody knows the outcome of. Times are seconds since the epoch.
+    """An operation that nobody knows the outcome of.
+
+    Times are seconds since the epoch by the platform's clock: it is the one that lets a signed
+    request expire.
 
     Attributes:
         state: UNKNOWN or PENDING.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Mapping
 from typing import Final
 
 from aiohttp import web
@@ -23,39 +22,29 @@ async def spoil(
     Returns:
         What the server shall write. It notices by itself where the connection is gone.
     """
+    transport = request.transport
+    if transport is None:  # the caller did not wait for it
+        return reply
     match mishap:
-        case Mishap.DELAY:
-            return reply
         case Mishap.HTML_502:
             return web.Response(status=502, body=_PAGE, content_type="text/html")
         case Mishap.TRUNCATED:
-            return await _truncate(request, reply)
+            await _send_half(request, reply)
+            transport.close()
         case Mishap.RESET:
-            _hang_up(request, reset=True)
+            plug: socket.socket = transport.get_extra_info("socket")
+            plug.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            transport.abort()
         case Mishap.DROP:
-            _hang_up(request, reset=False)
+            transport.close()
+        case _:  # a delay is over by now
+            pass
     return reply
 
 
-async def _truncate(request: web.BaseRequest, reply: web.Response) -> web.StreamResponse:
+async def _send_half(request: web.BaseRequest, reply: web.Response) -> None:
     body = reply.body if isinstance(reply.body, bytes) else b""
-    headers: Mapping[str, str] = reply.headers
-    half = web.StreamResponse(status=reply.status, headers=headers)
+    half = web.StreamResponse(status=reply.status, headers=reply.headers)
     half.content_length = len(body)
     await half.prepare(request)
     await half.write(body[: len(body) // 2])
-    _hang_up(request, reset=False)
-    return half
-
-
-def _hang_up(request: web.BaseRequest, *, reset: bool) -> None:
-    transport = request.transport
-    if transport is None:  # the caller was faster
-        return
-    if not reset:
-        transport.close()
-        return
-    plug: socket.socket | None = transport.get_extra_info("socket")
-    if plug is not None:
-        plug.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-    transport.abort()
