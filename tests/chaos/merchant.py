@@ -147,14 +147,15 @@ class Merchant:
         call: Callable[[object], Awaitable[object]],
     ) -> Outcome[object, object]:
         """Call until the outcome is known, or patience is at its end."""
-        again = 0
+        careless = self.orders.broken == NEW_REQUEST_ID
+        again = self.orders.life if careless else 0  # a death is a doubt, too
         for turn in range(PATIENCE):
             await asyncio.sleep(0.05 * turn)
             request = make(again)
             self.notebook.note(operation, request.request_id, "invoke")
             outcome = await _outcome(call(request))
             self._note(operation, request.request_id, outcome)
-            if self.orders.broken == NEW_REQUEST_ID:
+            if careless:
                 again += verdict(outcome) == "doubt"
             elif _in_doubt(outcome):
                 outcome = await self._resolved(operation, request.request_id)

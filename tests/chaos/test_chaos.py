@@ -80,7 +80,7 @@ def test_killed_merchants_lose_no_money() -> None:
 def test_kill_catches_a_new_request_id() -> None:
     """A merchant that invents a requestId after a doubt orders twice, and is caught."""
     broken = ["--break", "new-request-id"]
-    status, printed = play("kill", "--operations", "160", "--kills", "1", "--seed", "1", *broken)
+    status, printed = play("kill", "--operations", "160", "--kills", "2", "--seed", "1", *broken)
 
     assert RED == status, printed
     assert "double:" in printed
@@ -186,7 +186,7 @@ def test_history_catches_absence_taken_for_proof() -> None:
 def test_history_catches_missing_fences() -> None:
     """Two senders of one requestId at once: the refusal of one hides the doubt of the other."""
     broken = ["--break", "no-fencing", "--after", "0.3", "--refuse", "0.25"]
-    status, printed = _history("--events", "0", *broken)
+    status, printed = _history("--events", "0", *broken, "--payments", "80")
 
     assert RED == status, printed
     assert "refused_but_executed:" in printed or "lost:" in printed

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from tests.services import MYSQL, POSTGRES, REDIS, Service, require
 from wxpay_async.idempotency.redis import RedisStore
-from wxpay_async.idempotency.redis_layout import inbox_key, keys_of
+from wxpay_async.idempotency.redis_layout import inbox_key
 from wxpay_async.idempotency.sql import SqlStore
 from wxpay_async.idempotency.store import Entry, IdempotencyStore, MemoryStore
 from wxpay_async.policy.states import State
@@ -82,10 +82,9 @@ class Place:
         login, at, _ = parts.netloc.rpartition("@")
         return urlunsplit(parts._replace(netloc=f"{login}{at}127.0.0.1:{port}"))
 
-    def nowhere(self) -> str:
-        """Return an address where nobody listens, with a password that must not show."""
-        path = urlsplit(self.url)._replace(netloc="someone:s3cr3t@127.0.0.1:1")
-        return urlunsplit(path)
+    def stranger(self, port: int) -> str:
+        """Return the address of somebody whom no server knows, with a password not to show."""
+        return urlunsplit(urlsplit(self.url)._replace(netloc=f"someone:s3cr3t@127.0.0.1:{port}"))
 
     async def close(self) -> None:
         """Close every store that was made here."""
@@ -161,10 +160,9 @@ async def _redis() -> AsyncGenerator[Place]:
     finally:
         await place.close()
         async with Redis.from_url(place.url) as client:
-            mine = [key async for key in client.scan_iter(f"*{{{place.app_key}}}*", count=1000)]
-            await client.delete(
-                *keys_of((place.app_key, "")), *mine, *map(inbox_key, place.messages)
-            )
+            names = (place.app_key, place.app_key.upper())
+            mine = [k for name in names async for k in client.scan_iter(f"*{{{name}}}*", 1000)]
+            await client.delete("none", *mine, *map(inbox_key, place.messages))
 
 
 @define(eq=False)

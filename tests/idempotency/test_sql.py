@@ -388,7 +388,7 @@ def test_the_driver_is_added(address: str, driver: str) -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["", "store.db", "oracle://u:s3cr3t@h/d", "postgresql+psycopg2://u:s3cr3t@h/d", "a://h:s3cr3t"],
+    ["", "store.db", "oracle://u:s3cr3t@h/d", "mysql+aiomysql://u:s3cr3t@h/d", "a://h:s3cr3t"],
 )
 def test_other_addresses_are_refused(address: str) -> None:
     """The error says what is allowed and does not repeat what may be a password."""

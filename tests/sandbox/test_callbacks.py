@@ -51,7 +51,8 @@ class Shop:
         self.arrived.release()
         answer = self.answers.popleft() if self.answers else HANDLED
         status, said = answer if isinstance(answer, tuple) else await answer(request)
-        return web.Response(status=status, body=said)
+        headers = {"Location": f"{self.url}/elsewhere"} if status == 302 else None
+        return web.Response(status=status, body=said, headers=headers)
 
     async def hang(self, request: web.BaseRequest) -> tuple[int, bytes]:
         """Say nothing until the test is over."""
@@ -347,6 +348,15 @@ async def test_anything_else_is_no_acknowledgement(merchant, sandbox, shop, answ
     assert trials == [(1, False), (2, False), (3, True)]
     assert (sandbox.callbacks.delivered, sandbox.callbacks.acknowledged) == (3, 1)
     assert (sandbox.callbacks.given_up, sandbox.callbacks.waiting) == (0, 0)
+
+
+async def test_redirects_are_not_followed(merchant, sandbox, shop) -> None:
+    """A merchant's redirect leads nowhere, least of all off this machine."""
+    shop.answers.append((302, b""))
+    await merchant.trade("A1")
+    sandbox.confirm("A1")
+    await sandbox.callbacks_idle()
+    assert shop.paths == ["/notify", "/notify"]
 
 
 @pytest.mark.parametrize("answer", [b'{"status":1}', b' { "status" : 1 }\n'])

@@ -14,7 +14,7 @@ def store_from_url(url: str) -> IdempotencyStore:
 
     Args:
         url: `memory://`, `sqlite:///file.db`, `postgresql://...`, `mysql://...`, `mariadb://...`,
-            `redis://...` or `rediss://...`; a driver may be named, as in `mysql+aiomysql://`.
+            `redis://...` or `rediss://...`; a driver may be named, as in `mysql+asyncmy://`.
 
     Raises:
         InvalidRequestError: the address is none of these. It is not repeated in the text, since

@@ -101,8 +101,7 @@ class SqlStore:
 
     Args:
         url: `sqlite:///file.db`, `postgresql://user:password@host/database` or `mysql://...`; the
-            driver (asyncpg, asyncmy or aiomysql) may be named as well. Its password is never
-            shown.
+            driver (asyncpg, asyncmy) may be named as well. Its password is never shown.
         retention: seconds for which a finished operation is remembered; 30 days by default.
         timeout: seconds for one transaction.
         connections: to the server at once; SQLite always uses one.

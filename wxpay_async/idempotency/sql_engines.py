@@ -32,10 +32,10 @@ T = TypeVar("T")
 _DRIVERS: Final = {
     "sqlite": ("pysqlite", "aiosqlite"),
     "postgresql": ("asyncpg",),
-    "mysql": ("asyncmy", "aiomysql"),
+    "mysql": ("asyncmy",),  # aiomysql 0.3.2 cannot write bytes with PyMySQL 1.2
 }
 _SAME: Final = {"postgres": "postgresql", "mariadb": "mysql"}
-_ALLOWED: Final = "sqlite:///file, postgresql+asyncpg://, mysql+asyncmy:// or mysql+aiomysql://"
+_ALLOWED: Final = "sqlite:///file, postgresql+asyncpg:// or mysql+asyncmy://"
 
 _PASSING: Final = frozenset({"40001", "40P01", "42P07", 1205, 1213})
 """Serialization, deadlock, lock wait; a table that somebody has just created."""

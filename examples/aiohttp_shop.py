@@ -1,0 +1,114 @@
+"""A shop with aiohttp: create an order, pay it, hear of the payment, tell how it stands.
+
+    python examples/aiohttp_shop.py
+
+The environment configures the gateway (see `PayGateway.from_env`). The platform signs its callbacks
+by MD5 here, with the `WXPAY_APP_SECRET`; each is confirmed by a query before it counts.
+"""
+
+import os
+import sqlite3
+import uuid
+from decimal import Decimal
+
+from aiohttp import web
+
+import wxpay_async as wx
+from wxpay_async.integrations.aiohttp import (
+    error_middleware,
+    gateway_context,
+    get_gateway,
+    notification_route,
+)
+from wxpay_async.protocol.notify import Notifications, TradeNotification
+
+APP_ID = os.environ.get("SHOP_APP_ID", "wx9236b1e84ffbf10a")
+SELLER = os.environ.get("SHOP_SELLER", "1000")
+PRICES = {"tea": Decimal("12.50"), "cup": Decimal("33.69")}  # never a price from the phone
+
+# A real shop has its own database and driver; single statements on a local file block briefly.
+db = sqlite3.connect(os.environ.get("SHOP_DB", "shop.db"), isolation_level=None, timeout=10)
+db.execute(
+    "CREATE TABLE IF NOT EXISTS orders (number PRIMARY KEY, item, amount, openid, ip, "
+    "status DEFAULT 'pending', history DEFAULT '')"
+)
+db.row_factory = sqlite3.Row
+
+
+def find(number: str) -> sqlite3.Row:
+    """Return an order; raise 404 for none."""
+    found = db.execute("SELECT * FROM orders WHERE number = ?", [number])
+    row: sqlite3.Row | None = found.fetchone()
+    if row is None:
+        raise web.HTTPNotFound
+    return row
+
+
+async def settle(notification: TradeNotification) -> None:
+    """Bring the order to the status that it has reached, if the amount is the order's."""
+    order, status = find(notification.out_trade_no), str(notification.state)
+    if Decimal(order["amount"]) != notification.trade_amount:
+        raise ValueError("another amount than the order's")
+    # Conditional: even a process that dies right here cannot have the effect twice.
+    db.execute(
+        "UPDATE orders SET status = :status, history = history || :status || ' ' "
+        "WHERE number = :number AND status NOT IN ('paid', :status)",
+        {"number": order["number"], "status": status},
+    )
+
+
+def make_gateway() -> wx.PayGateway:
+    """Make it from the environment; a load test against a sandbox needs no quota."""
+    parts = {"limiter": wx.Unlimited()} if os.environ.get("SHOP_QUOTA") == "off" else {}
+    return wx.PayGateway.from_env(**parts)
+
+
+async def create(request: web.Request) -> web.Response:
+    """Note what is bought and by whom. A real server gets the openid from `wx.login`'s code."""
+    wish = await request.json()
+    if wish["item"] not in PRICES:
+        raise web.HTTPNotFound
+    number, amount = uuid.uuid4().hex, str(PRICES[wish["item"]])
+    order = [number, wish["item"], amount, wish["openid"], request.remote]
+    db.execute("INSERT INTO orders (number, item, amount, openid, ip) VALUES (?,?,?,?,?)", order)
+    return web.json_response({"number": number, "amount": amount})
+
+
+async def pay(request: web.Request) -> web.Response:
+    """Return what `wx.requestPayment` takes. Tapping twice asks for the same payment."""
+    gateway, order = get_gateway(request), find(request.match_info["number"])
+    number, amount, openid = order["number"], Decimal(order["amount"]), order["openid"]
+    item = wx.TradeItem(
+        out_trade_no=number,
+        subject=order["item"],
+        price=amount,
+        quantity=1,
+        total_amount=amount,
+        payee_identity=SELLER,
+    )
+    method = wx.PayMethod(pay_product_code="67", amount=amount, app_id=APP_ID, open_id=openid)
+    trade = wx.InstantTrade(
+        request_id=wx.derive_request_id(gateway.app_key, "trade", number),
+        trade_info=[item],
+        payer_ip=order["ip"],
+        pay_method=method,
+    )
+    prepay = await gateway.checkout(trade, openid=openid, app_id=APP_ID)
+    return web.json_response(prepay.jsapi_params())
+
+
+async def tell(request: web.Request) -> web.Response:
+    """Tell how the order stands, as far as the platform has told us."""
+    order = find(request.match_info["number"])
+    return web.json_response({name: order[name] for name in ("number", "amount", "status")})
+
+
+if __name__ == "__main__":
+    secret, app_key = os.environ["WXPAY_APP_SECRET"], os.environ["WXPAY_APP_KEY"]
+    notifications = Notifications(wx.Md5Verifier(secret), app_key=app_key)
+    app = web.Application(middlewares=[error_middleware])
+    app.cleanup_ctx.append(gateway_context(make_gateway))
+    app.add_routes([notification_route("/notify", notifications, on_trade=settle)])
+    app.add_routes([web.post("/orders", create), web.post("/orders/{number}/pay", pay)])
+    app.add_routes([web.get("/orders/{number}", tell)])
+    web.run_app(app, host="127.0.0.1", port=int(os.environ.get("PORT", "8080")))

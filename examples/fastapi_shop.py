@@ -1,0 +1,119 @@
+"""A shop with FastAPI: create an order, pay it, hear of the payment, tell how it stands.
+
+    uvicorn --app-dir examples fastapi_shop:app
+
+The environment configures the gateway (see `PayGateway.from_env`). The platform signs its callbacks
+by RSA here: `WXPAY_PLATFORM_KEY_FILE` holds its public key.
+"""
+
+import os
+import sqlite3
+import uuid
+from decimal import Decimal
+
+from fastapi import FastAPI, HTTPException, Request
+from pydantic import BaseModel
+
+import wxpay_async as wx
+from wxpay_async.integrations.fastapi import (
+    GatewayDependency,
+    gateway_lifespan,
+    notification_router,
+    register_error_handlers,
+)
+from wxpay_async.protocol.notify import Notifications, TradeNotification
+
+APP_ID = os.environ.get("SHOP_APP_ID", "wx9236b1e84ffbf10a")
+SELLER = os.environ.get("SHOP_SELLER", "1000")
+PRICES = {"tea": Decimal("12.50"), "cup": Decimal("33.69")}  # never a price from the phone
+
+# A real shop has its own database and driver; single statements on a local file block briefly.
+db = sqlite3.connect(os.environ.get("SHOP_DB", "shop.db"), isolation_level=None, timeout=10)
+db.execute(
+    "CREATE TABLE IF NOT EXISTS orders (number PRIMARY KEY, item, amount, openid, ip, "
+    "status DEFAULT 'pending', history DEFAULT '')"
+)
+db.row_factory = sqlite3.Row
+
+
+def find(number: str) -> sqlite3.Row:
+    """Return an order; raise 404 for none."""
+    found = db.execute("SELECT * FROM orders WHERE number = ?", [number])
+    row: sqlite3.Row | None = found.fetchone()
+    if row is None:
+        raise HTTPException(404)
+    return row
+
+
+async def settle(notification: TradeNotification) -> None:
+    """Bring the order to the status that it has reached, if the amount is the order's."""
+    order, status = find(notification.out_trade_no), str(notification.state)
+    if Decimal(order["amount"]) != notification.trade_amount:
+        raise ValueError("another amount than the order's")
+    # Conditional: even a process that dies right here cannot have the effect twice.
+    db.execute(
+        "UPDATE orders SET status = :status, history = history || :status || ' ' "
+        "WHERE number = :number AND status NOT IN ('paid', :status)",
+        {"number": order["number"], "status": status},
+    )
+
+
+def make_gateway() -> wx.PayGateway:
+    """Make it from the environment; a load test against a sandbox needs no quota."""
+    parts = {"limiter": wx.Unlimited()} if os.environ.get("SHOP_QUOTA") == "off" else {}
+    return wx.PayGateway.from_env(**parts)
+
+
+platform = wx.RsaVerifier.from_file(os.environ["WXPAY_PLATFORM_KEY_FILE"])
+notifications = Notifications(platform, app_key=os.environ["WXPAY_APP_KEY"])
+app = FastAPI(lifespan=gateway_lifespan(make_gateway))
+app.include_router(notification_router("/notify", notifications, on_trade=settle))
+register_error_handlers(app)
+
+
+class Wish(BaseModel):
+    """What the mini program asks for. A real server gets the openid from `wx.login`'s code."""
+
+    item: str
+    openid: str
+
+
+@app.post("/orders")
+async def create(wish: Wish, request: Request) -> dict[str, str]:
+    """Note what is bought and by whom. Nothing is sent yet."""
+    if wish.item not in PRICES:
+        raise HTTPException(404)
+    number, amount = uuid.uuid4().hex, str(PRICES[wish.item])
+    order = [number, wish.item, amount, wish.openid, request.client.host if request.client else ""]
+    db.execute("INSERT INTO orders (number, item, amount, openid, ip) VALUES (?,?,?,?,?)", order)
+    return {"number": number, "amount": amount}
+
+
+@app.post("/orders/{number}/pay")
+async def pay(number: str, gateway: GatewayDependency) -> dict[str, str]:
+    """Return what `wx.requestPayment` takes. Tapping twice asks for the same payment."""
+    order = find(number)
+    amount, openid = Decimal(order["amount"]), order["openid"]
+    item = wx.TradeItem(
+        out_trade_no=number,
+        subject=order["item"],
+        price=amount,
+        quantity=1,
+        total_amount=amount,
+        payee_identity=SELLER,
+    )
+    method = wx.PayMethod(pay_product_code="67", amount=amount, app_id=APP_ID, open_id=openid)
+    trade = wx.InstantTrade(
+        request_id=wx.derive_request_id(gateway.app_key, "trade", number),
+        trade_info=[item],
+        payer_ip=order["ip"],
+        pay_method=method,
+    )
+    return (await gateway.checkout(trade, openid=openid, app_id=APP_ID)).jsapi_params()
+
+
+@app.get("/orders/{number}")
+async def status(number: str) -> dict[str, str]:
+    """Tell how the order stands, as far as the platform has told us."""
+    order = find(number)
+    return {"number": number, "amount": order["amount"], "status": order["status"]}
