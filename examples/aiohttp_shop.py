@@ -23,7 +23,6 @@ from wxpay_async.integrations.aiohttp import (
 from wxpay_async.protocol.notify import Notifications, TradeNotification
 
 APP_ID = os.environ.get("SHOP_APP_ID", "wx9236b1e84ffbf10a")
-SELLER = os.environ.get("SHOP_SELLER", "1000")
 PRICES = {"tea": Decimal("12.50"), "cup": Decimal("33.69")}  # never a price from the phone
 
 # A real shop has its own database and driver; single statements on a local file block briefly.
@@ -59,8 +58,9 @@ async def settle(notification: TradeNotification) -> None:
 
 def make_gateway() -> wx.PayGateway:
     """Make it from the environment; a load test against a sandbox needs no quota."""
-    parts = {"limiter": wx.Unlimited()} if os.environ.get("SHOP_QUOTA") == "off" else {}
-    return wx.PayGateway.from_env(**parts)
+    if os.environ.get("SHOP_QUOTA") == "off":
+        return wx.PayGateway.from_env(limiter=wx.Unlimited())
+    return wx.PayGateway.from_env()
 
 
 async def create(request: web.Request) -> web.Response:
@@ -84,7 +84,7 @@ async def pay(request: web.Request) -> web.Response:
         price=amount,
         quantity=1,
         total_amount=amount,
-        payee_identity=SELLER,
+        payee_identity=os.environ.get("SHOP_SELLER", "1000"),
     )
     method = wx.PayMethod(pay_product_code="67", amount=amount, app_id=APP_ID, open_id=openid)
     trade = wx.InstantTrade(

@@ -24,7 +24,6 @@ from wxpay_async.integrations.fastapi import (
 from wxpay_async.protocol.notify import Notifications, TradeNotification
 
 APP_ID = os.environ.get("SHOP_APP_ID", "wx9236b1e84ffbf10a")
-SELLER = os.environ.get("SHOP_SELLER", "1000")
 PRICES = {"tea": Decimal("12.50"), "cup": Decimal("33.69")}  # never a price from the phone
 
 # A real shop has its own database and driver; single statements on a local file block briefly.
@@ -60,8 +59,9 @@ async def settle(notification: TradeNotification) -> None:
 
 def make_gateway() -> wx.PayGateway:
     """Make it from the environment; a load test against a sandbox needs no quota."""
-    parts = {"limiter": wx.Unlimited()} if os.environ.get("SHOP_QUOTA") == "off" else {}
-    return wx.PayGateway.from_env(**parts)
+    if os.environ.get("SHOP_QUOTA") == "off":
+        return wx.PayGateway.from_env(limiter=wx.Unlimited())
+    return wx.PayGateway.from_env()
 
 
 platform = wx.RsaVerifier.from_file(os.environ["WXPAY_PLATFORM_KEY_FILE"])
@@ -100,7 +100,7 @@ async def pay(number: str, gateway: GatewayDependency) -> dict[str, str]:
         price=amount,
         quantity=1,
         total_amount=amount,
-        payee_identity=SELLER,
+        payee_identity=os.environ.get("SHOP_SELLER", "1000"),
     )
     method = wx.PayMethod(pay_product_code="67", amount=amount, app_id=APP_ID, open_id=openid)
     trade = wx.InstantTrade(

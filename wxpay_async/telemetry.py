@@ -1,8 +1,13 @@
-"""What happens inside, for those who watch: one event class, one hook."""
+"""What happens inside, for those who watch: one event class, one hook, and one that logs.
+
+An event names operations, codes and numbers. It never holds a secret, a signature, a payToken, a
+prepay or an openid, so whatever a hook does with it, none of them can leak.
+"""
 
 from __future__ import annotations
 
 import enum
+import logging
 from typing import Protocol
 
 from attrs import frozen
@@ -15,12 +20,14 @@ class EventKind(enum.StrEnum):
     ATTEMPT_ENDED = "attempt_ended"
     WAITED_FOR_QUOTA = "waited_for_quota"
     SLOWED_DOWN = "slowed_down"
+    DOUBT_OPENED = "doubt_opened"
+    DOUBT_CLOSED = "doubt_closed"
     OUTCOME = "outcome"
 
 
 @frozen(kw_only=True)
 class Event:
-    """One thing that happened. It holds no secret, no signature, no payToken and no openid.
+    """One thing that happened.
 
     Attributes:
         kind: what happened.
@@ -32,6 +39,10 @@ class Event:
         code: the platform's errorCode, where there is one.
         seconds: how long it took.
         replayed: the outcome came from the store or from another caller's flight.
+        shared: the outcome came from another caller's flight.
+        host: where an attempt went.
+        status: the HTTP status that an attempt got, None for no answer.
+        quota_in_use: slots of the quota that are taken, where that is known without asking.
     """
 
     kind: EventKind
@@ -42,6 +53,10 @@ class Event:
     code: str | None = None
     seconds: float = 0.0
     replayed: bool = False
+    shared: bool = False
+    host: str = ""
+    status: int | None = None
+    quota_in_use: int | None = None
 
 
 class Hook(Protocol):
@@ -50,3 +65,56 @@ class Hook(Protocol):
     def __call__(self, event: Event, /) -> None:
         """Take note."""
         ...
+
+
+def logging_hook(logger: logging.Logger | None = None) -> Hook:
+    """Make a hook that writes one line an attempt, and one for each doubt and each slow-down.
+
+    The fields of the event stand in `extra` under `wxpay_` names, for structured handlers. An
+    attempt is INFO when it went well and WARNING when it did not; an outcome is DEBUG.
+
+    Args:
+        logger: where to; `wxpay_async` by default.
+    """
+    log = logger or logging.getLogger("wxpay_async")
+
+    def hook(event: Event) -> None:
+        level = _level(event)
+        if not log.isEnabledFor(level):
+            return
+        extra = {
+            "wxpay_event": str(event.kind),
+            "wxpay_operation": event.operation,
+            "wxpay_request_id": event.request_id,
+            "wxpay_attempt": event.attempt,
+            "wxpay_fate": event.fate,
+            "wxpay_code": event.code,
+            "wxpay_status": event.status,
+            "wxpay_seconds": round(event.seconds, 6),
+        }
+        log.log(level, "%s", _line(event), extra=extra)
+
+    return hook
+
+
+def _level(event: Event) -> int:
+    if event.kind is EventKind.ATTEMPT_ENDED:
+        return logging.INFO if event.fate == "ok" else logging.WARNING
+    if event.kind in {EventKind.DOUBT_OPENED, EventKind.SLOWED_DOWN}:
+        return logging.WARNING
+    return logging.INFO if event.kind is EventKind.DOUBT_CLOSED else logging.DEBUG
+
+
+def _line(event: Event) -> str:
+    parts = [str(event.kind), event.operation]
+    if event.request_id:
+        parts.append(f"requestId={event.request_id}")
+    if event.attempt:
+        parts.append(f"attempt={event.attempt}")
+    if event.fate:
+        parts.append(f"fate={event.fate}")
+    if event.code:
+        parts.append(f"code={event.code}")
+    if event.kind in {EventKind.ATTEMPT_ENDED, EventKind.OUTCOME, EventKind.WAITED_FOR_QUOTA}:
+        parts.append(f"{event.seconds * 1000:.1f} ms")
+    return " ".join(part for part in parts if part)

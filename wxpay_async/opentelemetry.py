@@ -1,0 +1,128 @@
+"""Spans and metrics for OpenTelemetry (extra `otel`); Prometheus is reached through its exporter.
+
+Spans stand under the caller's: `wxpay <operation>` for a call, `POST` for an attempt by the HTTP
+conventions. The trace context is not sent to the platform. A requestId stands in spans only:
+names and labels of metrics are few.
+
+| metric | kind | labels |
+| --- | --- | --- |
+| `wxpay.attempts` | counter | operation, fate, code |
+| `wxpay.outcomes` | counter | operation, fate, code |
+| `wxpay.flights.shared` | counter | operation |
+| `http.client.request.duration` | histogram, s | the HTTP conventions' |
+| `wxpay.call.duration` | histogram, s | operation, fate, code |
+| `wxpay.quota.wait` | histogram, s | operation |
+| `wxpay.quota.in_use` | gauge | |
+| `wxpay.in_doubt.open` | up-down counter | operation |
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Final
+
+from attrs import define, field
+
+from wxpay_async.telemetry import Event, EventKind
+
+try:
+    from opentelemetry import metrics, trace
+except ImportError as error:
+    raise ImportError("OpenTelemetry is missing: pip install 'wxpay-async[otel]'") from error
+
+_NANOSECONDS: Final = 1_000_000_000
+
+Labels = dict[str, str | int]
+
+
+@define(eq=False)
+class OpenTelemetryHook:
+    """Reports every event to OpenTelemetry.
+
+    Args:
+        tracer: where spans go; the global provider's by default.
+        meter: where metrics go; the global provider's by default.
+    """
+
+    tracer: trace.Tracer = field(factory=lambda: trace.get_tracer("wxpay_async"))
+    meter: metrics.Meter = field(factory=lambda: metrics.get_meter("wxpay_async"))
+    _attempts: metrics.Counter = field(init=False)
+    _outcomes: metrics.Counter = field(init=False)
+    _shared: metrics.Counter = field(init=False)
+    _requests: metrics.Histogram = field(init=False)
+    _calls: metrics.Histogram = field(init=False)
+    _waits: metrics.Histogram = field(init=False)
+    _in_use: metrics.UpDownCounter = field(init=False)
+    _doubts: metrics.UpDownCounter = field(init=False)
+    _slots: int = field(default=0, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        meter = self.meter
+        self._attempts = meter.create_counter("wxpay.attempts", unit="{attempt}")
+        self._outcomes = meter.create_counter("wxpay.outcomes", unit="{call}")
+        self._shared = meter.create_counter("wxpay.flights.shared", unit="{call}")
+        self._requests = meter.create_histogram("http.client.request.duration", unit="s")
+        self._calls = meter.create_histogram("wxpay.call.duration", unit="s")
+        self._waits = meter.create_histogram("wxpay.quota.wait", unit="s")
+        self._in_use = meter.create_up_down_counter("wxpay.quota.in_use", unit="{slot}")
+        self._doubts = meter.create_up_down_counter("wxpay.in_doubt.open", unit="{operation}")
+
+    def __call__(self, event: Event, /) -> None:
+        """Take note of an event."""
+        operation: Labels = {"wxpay.operation": event.operation}
+        if event.kind is EventKind.ATTEMPT_ENDED:
+            self._attempt(event)
+        elif event.kind is EventKind.OUTCOME:
+            self._outcome(event)
+        elif event.kind is EventKind.WAITED_FOR_QUOTA:
+            self._waits.record(event.seconds, operation)
+        elif event.kind is EventKind.DOUBT_OPENED:
+            self._doubts.add(1, operation)
+        elif event.kind is EventKind.DOUBT_CLOSED:
+            self._doubts.add(-1, operation)
+        if event.quota_in_use is not None:
+            self._in_use.add(event.quota_in_use - self._slots)
+            self._slots = event.quota_in_use
+
+    def _attempt(self, event: Event) -> None:
+        self._attempts.add(1, _labels(event))
+        http: Labels = {"http.request.method": "POST", "server.address": event.host}
+        if event.status is not None:
+            http["http.response.status_code"] = event.status
+        if event.fate != "ok":
+            http["error.type"] = event.code or event.fate
+        self._requests.record(event.seconds, http)
+        self._span("POST", trace.SpanKind.CLIENT, event, http)
+
+    def _outcome(self, event: Event) -> None:
+        labels = _labels(event)
+        self._outcomes.add(1, labels)
+        self._calls.record(event.seconds, labels)
+        if event.shared:
+            self._shared.add(1, {"wxpay.operation": event.operation})
+        labels = {**labels, "wxpay.replayed": event.replayed}
+        self._span(f"wxpay {event.operation}", trace.SpanKind.INTERNAL, event, labels)
+
+    def _span(
+        self, name: str, kind: trace.SpanKind, event: Event, labels: Mapping[str, str | int]
+    ) -> None:
+        end = time.time_ns()
+        span = self.tracer.start_span(
+            name,
+            kind=kind,
+            start_time=end - round(event.seconds * _NANOSECONDS),
+            attributes={
+                **labels,
+                "wxpay.attempt": event.attempt,
+                "wxpay.request_id": event.request_id or "",
+            },
+        )
+        if event.fate != "ok":
+            span.set_status(trace.StatusCode.ERROR, event.code or event.fate)
+        span.end(end)
+
+
+def _labels(event: Event) -> Labels:
+    labels: Labels = {"wxpay.operation": event.operation, "wxpay.fate": event.fate}
+    return {**labels, "wxpay.code": event.code} if event.code else labels
