@@ -108,7 +108,7 @@ class Dispatcher:
             raise
         if shared:
             result = attrs.evolve(result, replayed=True)
-        self._tell(operation, request.request_id, began, result=result)
+        self._tell(operation, request.request_id, began, result=result, shared=shared)
         return result  # type: ignore[no-any-return] # flights carry results of every type
 
     async def _fly(
@@ -327,7 +327,17 @@ class Dispatcher:
             clock=self.wiring.clock,
             time=self.wiring.time,
             ask=self._ask_for_order,
+            closed=self._doubt_closed,
             refunds_queryable=self.refunds_queryable,
+        )
+
+    def _doubt_closed(self, entry: Entry) -> None:
+        self.wiring.tell(
+            Event(
+                kind=EventKind.DOUBT_CLOSED,
+                operation=entry.operation,
+                request_id=entry.request_id,
+            )
         )
 
     def _call_time(self, timeout: float | None) -> float:
@@ -354,6 +364,7 @@ class Dispatcher:
         *,
         error: WxPayError | None = None,
         result: Any = None,  # noqa: ANN401 - any of the results
+        shared: bool = False,
     ) -> None:
         if not self.wiring.hooks:
             return
@@ -368,6 +379,7 @@ class Dispatcher:
                 code=error.code if error else None,
                 seconds=self.wiring.clock.monotonic() - began,
                 replayed=told.replayed,
+                shared=shared,
             )
         )
 

@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final, Generic, TypeVar
+from urllib.parse import urlsplit
 
 import attrs
 from attrs import define, field
@@ -268,6 +269,8 @@ class Execution(Generic[T]):
         )
         # False: our lease ran out and somebody claimed since. The later claim decides.
         await self.wiring.store.record(self.entry)
+        if state is State.UNKNOWN and not entry.in_doubt:
+            self._tell(EventKind.DOUBT_OPENED)
 
     def replayed(self, entry: Entry) -> T:
         """Return what a settled operation's reply holds, or raise what it means, once more."""
@@ -291,10 +294,11 @@ class Execution(Generic[T]):
     def _tell(
         self, kind: EventKind, *, error: WxPayError | None = None, seconds: float = 0.0
     ) -> None:
-        if not self.wiring.hooks:
+        wiring = self.wiring
+        if not wiring.hooks:
             return
         ended = kind is EventKind.ATTEMPT_ENDED
-        self.wiring.tell(
+        wiring.tell(
             Event(
                 kind=kind,
                 operation=self.operation.name,
@@ -303,6 +307,9 @@ class Execution(Generic[T]):
                 fate=(error.fate if error else "ok") if ended else "",
                 code=error.code if error else None,
                 seconds=seconds,
+                host=urlsplit(wiring.builder.base_url).hostname or "",
+                status=self._response.status if ended and self._response else None,
+                quota_in_use=wiring.limiter.in_use,
             )
         )
 

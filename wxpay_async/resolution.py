@@ -15,7 +15,7 @@ from wxpay_async.clock import Clock, PlatformTime
 from wxpay_async.errors import RefusedError, WxPayError
 from wxpay_async.idempotency.store import OPEN, Entry, IdempotencyStore
 from wxpay_async.policy.resolving import Doubt, Finding, judge
-from wxpay_async.policy.states import SENDABLE, Event, next_state
+from wxpay_async.policy.states import SENDABLE, Event, State, next_state
 from wxpay_async.protocol.builder import PAY, REFUND, TRADE
 from wxpay_async.protocol.codec import strict_json
 from wxpay_async.protocol.results import TradeState, TradeStatus
@@ -49,6 +49,7 @@ class Resolver:
         clock: for the schedule.
         time: the platform's, in which requests are signed and expire.
         ask: makes one query.
+        closed: told of an operation that is in doubt no more.
         refunds_queryable: whether a query by a refund's own number finds it. Nothing documents
             that, so a refund that is not found counts as not executed only when this is set.
     """
@@ -57,6 +58,7 @@ class Resolver:
     clock: Clock
     time: PlatformTime
     ask: Ask
+    closed: Callable[[Entry], None]
     refunds_queryable: bool = False
 
     async def look(self, entry: Entry, timeout: float) -> tuple[Entry, Finding]:
@@ -90,7 +92,9 @@ class Resolver:
             **_reply(entry, verdict.event, status),
         )
         if not await self.store.record(changed):  # somebody claimed it meanwhile
-            changed = await self.store.load(entry.key) or entry
+            return await self.store.load(entry.key) or entry, finding
+        if changed.state is not entry.state and entry.state is State.UNKNOWN:
+            self.closed(entry)
         return changed, finding
 
     async def _find(self, entry: Entry, timeout: float) -> tuple[Finding, TradeStatus | None]:

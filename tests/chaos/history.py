@@ -119,6 +119,7 @@ async def run(options: argparse.Namespace) -> bool:
     """Let the merchants work amid the trouble, close the run, and compare."""
     more = {"workers": WORKERS, "shared": 1, "concurrency": 8, "tend": 0.4, "pace": options.pace}
     async with staged(options, _weather(options), **more) as stage:
+        stage.proxy.latency = options.latency
         began = time.monotonic()
         for worker in range(WORKERS):
             await stage.spawn(worker, "work")
@@ -135,6 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     made.add_argument("--kinds", nargs="+", choices=EVENTS, default=list(EVENTS))
     made.add_argument("--after", type=float, default=0.08)
     made.add_argument("--refuse", type=float, default=0.02)
+    made.add_argument("--latency", type=float, default=0.0, help="seconds at most")
     made.add_argument("--pause", type=float, default=5.0, help="seconds of a SIGSTOP")
     made.add_argument("--pace", type=float, default=0.5, help="seconds before each purchase")
     return int(not asyncio.run(run(parsed(made, arguments))))

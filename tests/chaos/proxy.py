@@ -110,6 +110,7 @@ class Proxy:
         dice: decides what happens.
         partitioned: nothing gets through, either way.
         stalling: whatever has a requestId is late; queries pass.
+        latency: seconds that a request takes at most.
         holding: what is late waits for `release`.
         seen: how often each fault struck.
     """
@@ -119,6 +120,7 @@ class Proxy:
     dice: random.Random
     partitioned: bool = False
     stalling: bool = False
+    latency: float = 0.0
     holding: bool = False
     seen: Counter[str] = field(factory=Counter, init=False)
     _server: asyncio.Server = field(init=False)
@@ -174,6 +176,7 @@ class Proxy:
         """Treat one request; tell whether the connection lives on."""
         fault = Fault.BEFORE if self.partitioned else self._fault(_request_id(request))
         self.seen[fault] += 1
+        await asyncio.sleep(self.dice.uniform(0, self.latency))
         match fault:
             case Fault.BEFORE:
                 if self.dice.random() < 0.02:

@@ -163,20 +163,27 @@ class Town:
     def body(self, number: str, status: str, *, age: float = 0) -> bytes:
         """Sign a callback about an order as the platform does, true or not."""
         trade = self.sandbox.platform.trades[number]
-        rsa = self.scheme == "rsa"
         fields = {
             "out_trade_no": number,
             "inner_trade_no": trade.trade_no,
             "trade_status": status,
             "trade_amount": str(trade.amount),
+        }
+        return self.sign(fields, age=age)
+
+    def sign(self, fields: dict[str, str], *, age: float = 0) -> bytes:
+        """Sign whatever is said."""
+        rsa = self.scheme == "rsa"
+        full = {
+            **fields,
             "appKey": self.sandbox.app_key,
             "nonce": os.urandom(8).hex(),
             "timestamp": str(round((self.sandbox.platform.clock() - age) * 1000)),
             **({"signType": "RSA"} if rsa else {}),
         }
         signer = RsaSigner(self.callback_key) if rsa else Md5Signer(self.sandbox.app_secret)
-        message = "&".join(f"{name}={fields[name]}" for name in sorted(fields))
-        return urlencode({**fields, "sign": signer.sign(message.encode())}).encode()
+        message = "&".join(f"{name}={full[name]}" for name in sorted(full))
+        return urlencode({**full, "sign": signer.sign(message.encode())}).encode()
 
     async def notify(self, body: bytes) -> bytes:
         """Deliver a callback once."""
@@ -204,9 +211,15 @@ class Town:
 
     def charges(self) -> list[str]:
         """Return the orders that were charged, by the platform's books."""
-        return [
-            n for e in self.sandbox.platform.ledger if e.kind == "charge" for n in e.out_trade_nos
-        ]
+        ledger = self.sandbox.platform.ledger
+        return [n for entry in ledger if entry.kind == "charge" for n in entry.out_trade_nos]
+
+    async def charged(self, count: int) -> None:
+        """Wait until so many orders are charged."""
+        while True:
+            if len(self.charges()) >= count:
+                return
+            await asyncio.sleep(0.05)
 
 
 OpenTown = Callable[..., AbstractAsyncContextManager[Town]]

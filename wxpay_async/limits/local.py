@@ -90,6 +90,11 @@ class LocalLimiter:
             self._log.assume_predecessor(now)
             self._full_from += self.quota.answered_for
 
+    @property
+    def in_use(self) -> int:
+        """Slots that were taken when the log was last looked at."""
+        return self._log.taken
+
     async def acquire(self, lane: Lane, *, timeout: float) -> Slot:
         """Wait for a slot.
 

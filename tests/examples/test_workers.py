@@ -1,0 +1,86 @@
+"""Two uvicorn workers on one PostgreSQL store: one callback, one effect."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+
+from tests.services import POSTGRES, require
+
+PATIENCE = 150.0  # seconds until a stuck test fails; nothing ever asserts on it
+COPIES = 1000
+APP = """
+import asyncio, os
+from fastapi import FastAPI
+from wxpay_async import PayGateway, RsaVerifier
+from wxpay_async.integrations.fastapi import gateway_lifespan, notification_router
+from wxpay_async.protocol.notify import Notifications
+
+effects = os.open("effects", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+
+async def note(notification):
+    await asyncio.sleep(0.05)
+    first = notification.out_trade_no == "O-1" and not os.path.exists("failed-once")
+    os.write(effects, f"{os.getpid()} {notification.out_trade_no}\\n".encode())
+    if first:
+        os.close(os.open("failed-once", os.O_CREAT))
+        raise LookupError("not yet")
+
+platform = RsaVerifier.from_file(os.environ["WXPAY_PLATFORM_KEY_FILE"])
+notifications = Notifications(platform, app_key=os.environ["WXPAY_APP_KEY"])
+app = FastAPI(lifespan=gateway_lifespan(PayGateway.from_env))
+app.include_router(notification_router("/notify", notifications, on_trade=note))
+"""
+
+
+@pytest.fixture
+async def database() -> AsyncIterator[str]:
+    """Create a database of this test's own, and drop it afterwards."""
+    server, name = require(POSTGRES), f"wxpay_{uuid.uuid4().hex}"
+    connection = await asyncpg.connect(server)
+    try:
+        await connection.execute(f"CREATE DATABASE {name}")
+        yield urlsplit(server)._replace(path=f"/{name}").geturl()
+    finally:
+        await connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        await connection.close()
+
+
+async def test_one_callback_has_one_effect(
+    open_town: Any,  # noqa: ANN401 - the conftest's OpenTown
+    tmp_path: Path,
+    database: str,
+) -> None:
+    """A thousand copies of each of ten callbacks, a handler that fails once, and both workers."""
+    (tmp_path / "app.py").write_text(APP)
+    numbers = [f"O-{index}" for index in range(10)]
+    async with asyncio.timeout(PATIENCE), open_town("--workers", "2", store=database) as town:
+        bodies = {number: town.sign(fields(number)) for number in numbers}
+        answers = await asyncio.gather(
+            *(town.notify(bodies[number]) for number in numbers for _ in range(COPIES // 10))
+        )
+        for number in numbers:
+            await town.insist(bodies[number])
+
+    lines = [line.split() for line in (tmp_path / "effects").read_text().splitlines()]
+    assert {b'{"status": 1}', b'{"status": 0}'} >= set(answers)
+    assert dict.fromkeys(numbers, 1) | {"O-1": 2} == Counter(number for _, number in lines)
+    assert 2 == len({worker for worker, _ in lines}), "both workers should have had a share"
+
+
+def fields(number: str) -> dict[str, str]:
+    """Write what a callback says."""
+    return {
+        "out_trade_no": number,
+        "inner_trade_no": f"T-{number}",
+        "trade_status": "TRADE_SUCCESS",
+        "trade_amount": "1.00",
+    }
