@@ -480,6 +480,21 @@ async def test_one_callback_of_an_order_at_a_time(open_desk: OpenDesk) -> None:
     assert [TradeState.PAID] == [notification.state for notification in desk.seen]
 
 
+async def test_a_refund_does_not_wait_for_an_order_of_its_number(open_desk: OpenDesk) -> None:
+    """Orders and refunds have numbers of their own, even where they look the same."""
+    desk = open_desk()
+    desk.gate = asyncio.Event()
+    first = asyncio.create_task(desk.deliver(paid("R-1")))
+    await desk.entered.wait()
+
+    desk.entered.clear()
+    second = asyncio.create_task(desk.deliver(refunded()))
+    entered = asyncio.create_task(desk.entered.wait())
+    await asyncio.wait([second, entered], return_when=asyncio.FIRST_COMPLETED)
+    desk.gate.set()
+    assert [ACK_HANDLED, ACK_HANDLED] == await asyncio.gather(first, second)
+
+
 async def test_a_failed_handler_does_not_count_as_reached(open_desk: OpenDesk) -> None:
     """An order whose payment could not be handled may still be told that it is closed."""
     desk = open_desk()

@@ -6,18 +6,36 @@ import json
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import aiohttp
 import pytest
 import typer
+from aiohttp import web
 from Crypto.PublicKey import RSA
 
-from wxpay_async import Fate, TradeStatus, cli, demo, derive_request_id
+from wxpay_async import (
+    Fate,
+    InvalidKeyError,
+    InvalidRequestError,
+    Md5Verifier,
+    PayGateway,
+    RsaVerifier,
+    TradeStatus,
+    demo,
+    derive_request_id,
+)
+from wxpay_async.cli import main, program, screen, setup
+from wxpay_async.cli.serving import merchant_key, publish_key, serve
+from wxpay_async.protocol.keys import load_private_key
+from wxpay_async.protocol.notify import ACK_HANDLED, Notifications
 from wxpay_async.sandbox import Sandbox
 
 KEYS = Path(__file__).parent / "vectors" / "keys"
@@ -64,7 +82,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 
     def run_command(*arguments: str) -> Ended:
         with pytest.raises(SystemExit) as ended:
-            cli.main(arguments)
+            main(arguments)
         assert isinstance(ended.value.code, int)
         return Ended(ended.value.code, *capsys.readouterr())
 
@@ -132,7 +150,7 @@ def ended(started: subprocess.Popen[str]) -> Ended:
 
 def commands() -> dict[str, Any]:
     """Return every command with its parameters."""
-    group: Any = typer.main.get_command(cli.app)
+    group: Any = typer.main.get_command(program.app)
     found: dict[str, Any] = group.commands
     return found
 
@@ -256,6 +274,39 @@ def test_a_request_id_of_ones_own(run: Run, sandbox: Sandbox) -> None:
     assert ["mine-1"] == [entry.request_id for entry in sandbox.platform.ledger]
 
 
+def test_the_next_generation_of_a_payment(run: Run, sandbox: Sandbox) -> None:
+    """A payment that is repeated ends in doubt; under the next generation it is a new one."""
+    order = ("--out-trade-no", "1")
+    token = run(*TRADE, *order, "--amount", "1", "--json").fields()["payToken"]
+    again = (*PAY, *order, "--pay-token", token, "--json")
+    assert [0, 4] == [run(*again).code for _ in range(2)]
+    prepay = run(*again, "--generation", "1").fields()
+    assert derive_request_id(sandbox.app_key, "pay", "1", 1) == prepay["requestId"]
+
+
+def test_the_next_generation_of_an_order_and_a_refund(run: Run, sandbox: Sandbox) -> None:
+    """The requestIds of trade and refund have generations too."""
+    order = ("--out-trade-no", "1")
+    run(*TRADE, *order, "--amount", "1", "--generation", "2")
+    token = sandbox.platform.trades["1"].purchase.pay_token
+    run(*PAY, *order, "--pay-token", token)
+    sandbox.confirm("1")
+    refund = ("refund", "--out-trade-no", "R", "--orig-out-trade-no", "1", "--amount", "1")
+    assert 0 == run(*refund, "--generation", "3").code
+    sent = {entry.kind: entry.request_id for entry in sandbox.platform.ledger}
+    assert derive_request_id(sandbox.app_key, "trade", "1", 2) == sent["trade"]
+    assert derive_request_id(sandbox.app_key, "refund", "R", 3) == sent["refund"]
+
+
+def test_a_generation_of_ones_own_request_id(run: Run, sandbox: Sandbox) -> None:
+    """Which of the two would count is not guessed, and nothing is sent."""
+    own = ("--request-id", "mine-1", "--generation", "1")
+    found = run(*TRADE, "--out-trade-no", "1", "--amount", "1", *own)
+    assert 2 == found.code
+    assert "error: --generation: " in found.error()
+    assert not sandbox.platform.calls
+
+
 def test_the_pay_token_from_a_file(run: Run, sandbox: Sandbox, tmp_path: Path) -> None:
     """A payToken in a file is read without its line break."""
     del sandbox
@@ -320,8 +371,8 @@ def test_texts_of_the_platform_cannot_steer_the_terminal(
 ) -> None:
     """Control characters are replaced for people and escaped in JSON."""
     status = TradeStatus(out_trade_no="1", status="\x1b[31mpaid\x9b2J")
-    cli._show(status, as_json=False)
-    cli._show(status, as_json=True)
+    screen.show(status, as_json=False)
+    screen.show(status, as_json=True)
     out = capsys.readouterr().out
     assert "\x1b" not in out
     assert "\x9b" not in out
@@ -331,7 +382,7 @@ def test_texts_of_the_platform_cannot_steer_the_terminal(
 def test_unknown_fields_are_kept(capsys: pytest.CaptureFixture[str]) -> None:
     """What the platform adds to an answer is printed beside what is known."""
     raw = {"outTradeNo": "1", "status": "paid", "novelty": {"list": ["x"]}}
-    cli._show(TradeStatus(out_trade_no="1", status="paid", raw=raw), as_json=True)
+    screen.show(TradeStatus(out_trade_no="1", status="paid", raw=raw), as_json=True)
     assert {"list": ["x"]} == json.loads(capsys.readouterr().out)["novelty"]
 
 
@@ -396,6 +447,10 @@ def test_a_key_that_others_can_read_is_warned_about(
         ("refund --out-trade-no 1 --orig-out-trade-no 2 --amount", "--amount"),
         ("pay --out-trade-no 1 --openid o --app-id a", "payToken"),
         ("pay --out-trade-no 1 --openid o --app-id a --pay-token-file nowhere", "nowhere"),
+        (
+            "refund --out-trade-no 1 --orig-out-trade-no 2 --amount 1 --generation -1",
+            "--generation",
+        ),
         ("merchants --limit 0", "--limit"),
         ("demo --payments 0", "--payments"),
         ("demo --scheme rot13", "--scheme"),
@@ -403,6 +458,8 @@ def test_a_key_that_others_can_read_is_warned_about(
         ("sandbox --host 0.0.0.0", "--host"),
         ("sandbox --host example.com", "--host"),
         ("sandbox --host ::", "--host"),
+        ("sandbox --notify-url http://192.0.2.1/notify", "notify_url"),
+        ("sandbox --callback-key-file platform.pem", "--callback-key-file"),
     ],
 )
 def test_bad_input_is_one_line(
@@ -506,8 +563,8 @@ def test_an_answer_that_cannot_be_written(sandbox: Sandbox, options: Sequence[st
 
 def test_every_fate_has_an_exit_code() -> None:
     """No error can fall through, and no two fates share a code."""
-    assert set(Fate) == set(cli._FATES)
-    assert {1, 3, 4} == {code for _, code in cli._FATES.values()}
+    assert set(Fate) == set(program.FATES)
+    assert {1, 3, 4} == {code for _, code in program.FATES.values()}
 
 
 @pytest.mark.parametrize(
@@ -538,7 +595,7 @@ def test_an_extra_that_a_setting_needs(
         raise ImportError("the quota in Redis needs the extra: wxpay-async[redis]")
 
     del sandbox
-    monkeypatch.setattr(cli.PayGateway, "from_env", missing)
+    monkeypatch.setattr(setup.PayGateway, "from_env", missing)
     found = run("query", "--out-trade-no", "1")
     assert 2 == found.code
     assert "wxpay-async[redis]" in found.error()
@@ -597,18 +654,60 @@ def test_a_sandbox_with_a_key(
     key = tmp_path / "a key.pem"
     started = process("sandbox", "--port", "0", "--scheme", "rsa", "--key-file", str(key))
     assert started.stdout is not None
-    lines = [started.stdout.readline() for _ in range(3)]
+    lines = [started.stdout.readline() for _ in range(4)]
     shell = subprocess.run(
         ["sh", "-c", f"{''.join(lines)} env"], capture_output=True, text=True, check=True, env={}
     )
     pairs = [line.split("=", 1) for line in shell.stdout.splitlines()]
     settings = {name: value for name, value in pairs if name.startswith("WXPAY_")}
     assert str(key) == settings["WXPAY_PRIVATE_KEY_FILE"]
+    assert str(tmp_path / "sandbox-platform.pem") == settings["WXPAY_PLATFORM_KEY_FILE"]
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     assert 0 == run("merchants", "--limit", "1").code
     started.send_signal(signal.SIGINT)
     assert 0 == ended(started).code
+
+
+@pytest.mark.parametrize("scheme", ["md5", "rsa"])
+async def test_a_sandbox_that_calls_back(process: Start, tmp_path: Path, scheme: str) -> None:
+    """What is paid is told to --notify-url, signed so that the printed settings verify it."""
+    taken: asyncio.Queue[tuple[dict[str, str], bytes]] = asyncio.Queue()
+
+    async def take(request: web.BaseRequest) -> web.Response:
+        await taken.put((dict(request.headers), await request.read()))
+        return web.Response(body=ACK_HANDLED)
+
+    runner = web.ServerRunner(web.Server(take))
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    address = f"http://127.0.0.1:{runner.addresses[0][1]}/notify"
+    keys = ("--key-file", str(tmp_path / "a.pem"), "--callback-key-file", str(tmp_path / "b.pem"))
+    options = ("--scheme", scheme, *(keys if scheme == "rsa" else ()))
+    started = process("sandbox", "--port", "0", "--json", "--notify-url", address, *options)
+    assert started.stdout is not None
+    settings = json.loads(await asyncio.to_thread(started.stdout.readline))
+    await pay_one(settings)
+    headers, body = await asyncio.wait_for(taken.get(), 60)
+    verifier = (
+        RsaVerifier.from_file(settings["WXPAY_PLATFORM_KEY_FILE"])
+        if scheme == "rsa"
+        else Md5Verifier(settings["WXPAY_APP_SECRET"])
+    )
+    read = Notifications(verifier, app_key=settings["WXPAY_APP_KEY"], allow_unsigned=False)
+    told = read.parse(headers, body)
+    assert ("1", scheme == "rsa") == (told.out_trade_no, told.authentic)
+    await runner.cleanup()
+
+
+async def pay_one(settings: dict[str, str]) -> None:
+    """Pay order 1 at the sandbox that the settings lead to."""
+    order = demo.Order(number="1", amount=Decimal(1), refunded=False)
+    async with PayGateway.from_env(settings) as gateway, aiohttp.ClientSession() as payer:
+        await demo._prepay(gateway, order)
+        address = f"{settings['WXPAY_BASE_URL']}/sandbox/confirm"
+        async with payer.post(address, data={"outTradeNo": "1"}) as answer:
+            assert 200 == answer.status
 
 
 def test_a_sandbox_for_other_machines_is_warned_about(process: Start) -> None:
@@ -628,6 +727,96 @@ def test_a_port_that_is_taken(run: Run) -> None:
     assert "cannot listen there" in found.error()
 
 
+# A sandbox to keep
+
+
+async def test_serve_runs_until_it_is_cancelled() -> None:
+    """The announcement comes when the sandbox listens; afterwards the port is free again."""
+    sandbox, listening = Sandbox(pay_key=KEY), asyncio.Event()
+    serving = asyncio.ensure_future(serve(sandbox, listening.set))
+    await listening.wait()
+    host, _, port = sandbox.url.removeprefix("http://").partition(":")
+    _, writer = await asyncio.open_connection(host, int(port))
+    writer.close()
+    await writer.wait_closed()
+    serving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await serving
+    with pytest.raises(OSError, match=port):
+        await asyncio.open_connection(host, int(port))
+
+
+async def test_serve_on_a_port_that_is_taken() -> None:
+    """A port in use is bad input, and nothing is announced."""
+    announced: list[None] = []
+    announce: Callable[[], None] = lambda: announced.append(None)  # noqa: E731 - its type
+    async with Sandbox(pay_key=KEY) as first:
+        port = int(first.url.rpartition(":")[2])
+        with pytest.raises(InvalidRequestError, match="cannot listen there"):
+            await serve(Sandbox(port=port, pay_key=KEY), announce)
+    assert [] == announced
+
+
+def test_merchant_key_is_made_once(tmp_path: Path) -> None:
+    """A key that is not there is made for its owner only, and used again afterwards."""
+    path = tmp_path / "merchant.pem"
+    public = merchant_key(path)
+    assert 0o600 == stat.S_IMODE(path.stat().st_mode)
+    assert public == load_private_key(path.read_bytes()).public_key().export_key().decode()
+    before = path.read_bytes()
+    assert public == merchant_key(path)
+    assert before == path.read_bytes()
+
+
+def test_merchant_key_never_overwrites(tmp_path: Path) -> None:
+    """A file that holds something else is refused and left alone."""
+    path = tmp_path / "notes.txt"
+    path.write_text("not a key")
+    path.chmod(0o600)
+    with pytest.raises(InvalidKeyError):
+        merchant_key(path)
+    assert "not a key" == path.read_text()
+
+
+def test_the_public_key_replaces_an_older_one(tmp_path: Path) -> None:
+    """A sandbox has a new key with each start, and its file follows."""
+    path = tmp_path / "platform.pem"
+    for name in ("public.pem", "rsa3072-public.pem"):
+        pem = (KEYS / name).read_text()
+        publish_key(path, pem)
+        assert pem == path.read_text()
+
+
+@pytest.mark.parametrize("content", [(KEYS / "pkcs8.pem").read_text(), "notes"])
+def test_the_public_key_replaces_nothing_else(tmp_path: Path, content: str) -> None:
+    """A private key, or anything that is no key, is left alone."""
+    path = tmp_path / "merchant.pem"
+    path.write_text(content)
+    path.chmod(0o600)
+    with pytest.raises(InvalidKeyError):
+        publish_key(path, (KEYS / "public.pem").read_text())
+    assert content == path.read_text()
+
+
+def test_merchant_key_through_a_dangling_link(tmp_path: Path) -> None:
+    """A link to nowhere is not followed when the key is written."""
+    link = tmp_path / "merchant.pem"
+    link.symlink_to(tmp_path / "elsewhere.pem")
+    with pytest.raises(InvalidKeyError, match="cannot be written"):
+        merchant_key(link)
+    assert not (tmp_path / "elsewhere.pem").exists()
+
+
+def test_merchant_key_with_a_passphrase(tmp_path: Path) -> None:
+    """An encrypted key is opened by its passphrase."""
+    path = tmp_path / "merchant.pem"
+    path.write_bytes(KEY.export_key(passphrase="pass", pkcs=8))
+    path.chmod(0o600)
+    assert KEY.public_key().export_key().decode() == merchant_key(path, "pass")
+    with pytest.raises(InvalidKeyError, match="passphrase"):
+        merchant_key(path)
+
+
 # The demo
 
 
@@ -639,6 +828,9 @@ def test_the_demo_as_a_process(process: Start) -> None:
     assert report["ok"] is True
     assert [("rsa", 10, 10, 1), ("md5", 10, 10, 1)] == [
         (run["scheme"], run["payments"], run["paid"], run["refunded"]) for run in report["schemes"]
+    ]
+    assert [(11, 11, 0), (11, 11, 11)] == [
+        (run["callbacks"], run["verified"], run["confirmed"]) for run in report["schemes"]
     ]
 
 
@@ -666,6 +858,11 @@ def test_the_demo_for_people(run: Run) -> None:
     assert (0, "") == (shown.code, shown.err)
     assert max(len(line) for line in above.splitlines()) <= 80
     assert "Every order was charged once" in above
+    header, *_ = [line.split() for line in above.splitlines() if "scheme" in line]
+    rows = [dict(zip(header, line.split(), strict=True)) for line in above.splitlines()[3:5]]
+    assert [("RSA", "2", "2", "0"), ("MD5", "2", "2", "2")] == [
+        (row["scheme"], row["callbacks"], row["verified"], row["confirmed"]) for row in rows
+    ]
     assert "━" not in above
     assert "paySign" in json.loads(brace + below)
 
@@ -677,6 +874,23 @@ class ChargesTwice(Sandbox):
         """Confirm, and charge again."""
         super().confirm(out_trade_no)
         self.platform.ledger.append(self.platform.ledger[-1])
+
+
+class TellsOfNothing(Sandbox):
+    """Has no callbacks."""
+
+    async def start(self) -> None:
+        """Start, and forget how to tell."""
+        await super().start()
+        self.platform.tell = lambda _: None
+
+
+def test_a_demo_without_callbacks(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Callbacks that are missing end the demo with exit code 1 as well."""
+    monkeypatch.setattr(demo, "Sandbox", TellsOfNothing)
+    found = run("demo", "--payments", "3")
+    assert 1 == found.code
+    assert 5 == found.out.count("the callbacks tell of 0 × ")
 
 
 @pytest.mark.parametrize("options", [[], ["--json"]])

@@ -1,27 +1,18 @@
 """The demo must notice whatever goes wrong: each test breaks the sandbox in one way."""
 
-import asyncio
-import stat
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 from Crypto.PublicKey import RSA
 
-from wxpay_async import InvalidKeyError, InvalidRequestError, Md5Signer, Signer
-from wxpay_async.demo import (
-    Order,
-    Report,
-    Scheme,
-    merchant_key,
-    orders,
-    pay_through,
-    run_demo,
-    serve,
-)
-from wxpay_async.protocol.keys import load_private_key
+from wxpay_async import Md5Signer, RsaSigner, Signer
+from wxpay_async.demo import SCHEDULE, Order, Report, Scheme, _Desk, orders, pay_through, run_demo
+from wxpay_async.protocol.notify import TradeNotification
 from wxpay_async.sandbox import Sandbox
+from wxpay_async.sandbox.notices import Notice
 
 KEYS = Path(__file__).parent / "vectors" / "keys"
 KEY = RSA.import_key((KEYS / "pkcs8.pem").read_bytes())
@@ -58,12 +49,33 @@ class ForeignKey(Sandbox):
 
 
 async def pay_few(sandbox: Sandbox, signer: Signer | None = None) -> Report:
-    """Pay a handful of orders through a sandbox under the MD5 scheme."""
+    """Pay a handful of orders through a sandbox, under the MD5 scheme unless told otherwise."""
+    scheme = Scheme.RSA if isinstance(signer, RsaSigner) else Scheme.MD5
     async with sandbox:
-        work = {
-            Scheme.MD5: (signer or Md5Signer(sandbox.app_secret), orders(Scheme.MD5, FEW)),
-        }
+        work = {scheme: (signer or Md5Signer(sandbox.app_secret), orders(scheme, FEW))}
         return await pay_through(sandbox, work, concurrency=FEW, advance=lambda: None)
+
+
+def telling(change: Callable[[Notice], Notice | None]) -> Sandbox:
+    """Make a sandbox that tells something else, or nothing, about the third order."""
+    sandbox = Sandbox(
+        pay_key=KEY,
+        merchant_public_key=KEY.public_key().export_key(),
+        callback_schedule=SCHEDULE,
+    )
+
+    def tell(notice: Notice) -> None:
+        told = change(notice) if notice.out_trade_no.endswith("00002") else notice
+        if told:
+            sandbox.callbacks.tell(told)
+
+    sandbox.platform.tell = tell
+    return sandbox
+
+
+def with_fields(notice: Notice, **fields: str) -> Notice:
+    """Change what a callback says."""
+    return evolve(notice, fields={**notice.fields, **fields})
 
 
 def test_one_order_in_ten_is_refunded() -> None:
@@ -93,8 +105,142 @@ async def test_both_schemes_come_out_well() -> None:
     assert [(Scheme.RSA, 11, 11, 2), (Scheme.MD5, 4, 4, 1)] == [
         (run.scheme, run.payments, run.paid, run.refunded) for run in report.runs
     ]
-    assert [3 * 11 + 2, 3 * 4 + 1] == [run.attempts for run in report.runs]
+    # By MD5 each of the five callbacks is confirmed by a query.
+    assert [3 * 11 + 2, 3 * 4 + 1 + 5] == [run.attempts for run in report.runs]
     assert 15 == len(ended)
+
+
+async def test_every_callback_is_counted() -> None:
+    """One for each order and refund, all verified; what MD5 signs is confirmed by a query."""
+    report = await run_demo({Scheme.RSA: 11, Scheme.MD5: 4}, concurrency=4, advance=lambda: None)
+    assert [(13, 13, 0), (5, 5, 5)] == [
+        (run.callbacks, run.verified, run.confirmed) for run in report.runs
+    ]
+
+
+@pytest.mark.parametrize("signer", [None, RsaSigner(KEY)])
+async def test_a_callback_that_never_comes_is_found(signer: Signer | None) -> None:
+    """An order that is paid without being told of is named."""
+    report = await pay_few(telling(lambda _: None), signer)
+    scheme = report.runs[0].scheme
+    expected = f"demo-{scheme}-00002: the callbacks tell of 0 × charge of 3.02 yuan, not 1"
+    assert [expected] == report.problems
+
+
+async def test_a_refund_that_is_not_told_of_is_found() -> None:
+    """A missing effect of a refund is named by the refund's own number."""
+    sandbox = telling(lambda notice: notice)
+    tell = sandbox.platform.tell
+    sandbox.platform.tell = lambda notice: tell(notice) if notice.kind == "trade" else None
+    report = await pay_few(sandbox)
+    expected = "demo-md5-00000-R: the callbacks tell of 0 × refund of 1.00 yuan, not 1"
+    assert [expected] == report.problems
+
+
+async def test_another_amount_in_a_callback_is_found() -> None:
+    """An effect of another amount is not the one that was wanted."""
+    signer = RsaSigner(KEY)
+    report = await pay_few(telling(lambda n: with_fields(n, trade_amount="9.99")), signer)
+    assert [
+        "demo-rsa-00002: the callbacks tell of 0 × charge of 3.02 yuan, not 1",
+        "demo-rsa-00002: the callbacks tell of 1 × charge of 9.99 yuan, not 0",
+    ] == report.problems
+
+
+async def test_another_status_in_a_callback_is_found() -> None:
+    """An effect of a status that nobody knows is not a payment."""
+    sandbox = telling(lambda n: with_fields(n, trade_status="NOVELTY"))
+    report = await pay_few(sandbox, RsaSigner(KEY))
+    assert [
+        "demo-rsa-00002: the callbacks tell of 0 × charge of 3.02 yuan, not 1",
+        "demo-rsa-00002: the callbacks tell of 1 × unknown of 3.02 yuan, not 0",
+    ] == report.problems
+
+
+async def test_a_second_effect_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A receiver that hands a payment on twice would be seen."""
+    once = _Desk.on_trade
+
+    async def twice(desk: _Desk, told: TradeNotification) -> None:
+        await once(desk, told)
+        if told.out_trade_no.endswith("00002"):
+            await once(desk, told)
+
+    monkeypatch.setattr(_Desk, "on_trade", twice)
+    report = await pay_few(telling(lambda notice: notice))
+    expected = "demo-md5-00002: the callbacks tell of 2 × charge of 3.02 yuan, not 1"
+    assert [expected] == report.problems
+
+
+async def test_callbacks_that_come_twice_have_one_effect() -> None:
+    """Repeated deliveries are counted, and nothing is off."""
+    sandbox = telling(lambda notice: notice)
+    sandbox.faults.double(count=2)
+    report = await pay_few(sandbox)
+    assert [] == report.problems
+    run = report.runs[0]
+    assert run.callbacks >= FEW + 1 + 2
+    assert FEW + 1 == run.confirmed
+
+
+async def test_a_forged_callback_is_not_verified() -> None:
+    """It arrives and is counted, its signature does not fit, and it has no effect."""
+    sandbox = telling(lambda notice: notice)
+    sandbox.faults.forge("signature")
+    report = await pay_few(sandbox)
+    assert [] == report.problems
+    run = report.runs[0]
+    assert (FEW + 2, FEW + 1) == (run.callbacks, run.verified)
+
+
+async def test_a_sandbox_that_signs_by_another_key() -> None:
+    """No callback is verified, so every effect is missing."""
+    sandbox = Sandbox(
+        pay_key=KEY,
+        merchant_public_key=KEY.public_key().export_key(),
+        callback_schedule=(0.0,),
+    )
+    sandbox.callbacks.sign_rsa = RsaSigner.from_pem((KEYS / "rsa3072.pem").read_bytes()).sign
+    report = await pay_few(sandbox, RsaSigner(KEY))
+    assert (FEW + 1, 0) == (report.runs[0].callbacks, report.runs[0].verified)
+    assert FEW + 1 == len(report.problems)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "authentic", "confirmed", "problems"),
+    [
+        (Scheme.RSA, True, False, 0),
+        (Scheme.RSA, False, True, 1),
+        (Scheme.MD5, False, True, 0),
+        (Scheme.MD5, False, False, 1),
+    ],
+)
+async def test_an_effect_without_proof(
+    scheme: Scheme, *, authentic: bool, confirmed: bool, problems: int
+) -> None:
+    """By RSA the signature is the proof, by MD5 only a query is."""
+    told = TradeNotification(
+        out_trade_no="1",
+        inner_trade_no="2",
+        trade_status="TRADE_SUCCESS",
+        trade_amount=Decimal(1),
+        authentic=authentic,
+        fresh=True,
+        confirmed=confirmed,
+        raw={},
+    )
+    desk = _Desk(scheme=scheme)
+    await desk.on_trade(told)
+    assert problems == len(desk.problems)
+    assert [("charge", "1", Decimal(1))] == desk.effects
+
+
+async def test_afterwards_the_merchant_takes_no_callbacks() -> None:
+    """The address is gone with its server, so that nothing waits for it."""
+    sandbox = telling(lambda notice: notice)
+    await pay_few(sandbox)
+    assert sandbox.notify_url is None
+    assert 0 == sandbox.callbacks.waiting
 
 
 async def test_the_report_holds_one_ready_request_payment() -> None:
@@ -123,10 +269,11 @@ async def test_a_second_charge_is_found() -> None:
 async def test_a_payment_that_fails_is_found() -> None:
     """A declined order is a problem, and so are its charge and its refund that never came."""
     report = await pay_few(Declines(pay_key=KEY))
-    declined, charge, refund = report.problems
+    declined, charge, refund, told = report.problems
     assert declined.startswith("demo-md5-00000: ")
     assert "demo-md5-00000: the ledger holds 0 × charge of 1.00 yuan, not 1" == charge
     assert "demo-md5-00000-R: the ledger holds 0 × refund of 1.00 yuan, not 1" == refund
+    assert "demo-md5-00000: the callbacks tell of 1 × failed of 1.00 yuan, not 0" == told
     assert FEW - 1 == report.runs[0].paid
 
 
@@ -153,70 +300,3 @@ async def test_a_payment_does_not_need_the_others() -> None:
     report = await pay_few(sandbox)
     assert FEW - 1 == report.runs[0].paid
     assert any("CO_MSG_000001" in problem for problem in report.problems)
-
-
-async def test_serve_runs_until_it_is_cancelled() -> None:
-    """The announcement comes when the sandbox listens; afterwards the port is free again."""
-    sandbox, listening = Sandbox(pay_key=KEY), asyncio.Event()
-    serving = asyncio.ensure_future(serve(sandbox, listening.set))
-    await listening.wait()
-    host, _, port = sandbox.url.removeprefix("http://").partition(":")
-    _, writer = await asyncio.open_connection(host, int(port))
-    writer.close()
-    await writer.wait_closed()
-    serving.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await serving
-    with pytest.raises(OSError, match=port):
-        await asyncio.open_connection(host, int(port))
-
-
-async def test_serve_on_a_port_that_is_taken() -> None:
-    """A port in use is bad input, and nothing is announced."""
-    announced: list[None] = []
-    announce: Callable[[], None] = lambda: announced.append(None)  # noqa: E731 - its type
-    async with Sandbox(pay_key=KEY) as first:
-        port = int(first.url.rpartition(":")[2])
-        with pytest.raises(InvalidRequestError, match="cannot listen there"):
-            await serve(Sandbox(port=port, pay_key=KEY), announce)
-    assert [] == announced
-
-
-def test_merchant_key_is_made_once(tmp_path: Path) -> None:
-    """A key that is not there is made for its owner only, and used again afterwards."""
-    path = tmp_path / "merchant.pem"
-    public = merchant_key(path)
-    assert 0o600 == stat.S_IMODE(path.stat().st_mode)
-    assert public == load_private_key(path.read_bytes()).public_key().export_key().decode()
-    before = path.read_bytes()
-    assert public == merchant_key(path)
-    assert before == path.read_bytes()
-
-
-def test_merchant_key_never_overwrites(tmp_path: Path) -> None:
-    """A file that holds something else is refused and left alone."""
-    path = tmp_path / "notes.txt"
-    path.write_text("not a key")
-    path.chmod(0o600)
-    with pytest.raises(InvalidKeyError):
-        merchant_key(path)
-    assert "not a key" == path.read_text()
-
-
-def test_merchant_key_through_a_dangling_link(tmp_path: Path) -> None:
-    """A link to nowhere is not followed when the key is written."""
-    link = tmp_path / "merchant.pem"
-    link.symlink_to(tmp_path / "elsewhere.pem")
-    with pytest.raises(InvalidKeyError, match="cannot be written"):
-        merchant_key(link)
-    assert not (tmp_path / "elsewhere.pem").exists()
-
-
-def test_merchant_key_with_a_passphrase(tmp_path: Path) -> None:
-    """An encrypted key is opened by its passphrase."""
-    path = tmp_path / "merchant.pem"
-    path.write_bytes(KEY.export_key(passphrase="pass", pkcs=8))
-    path.chmod(0o600)
-    assert KEY.public_key().export_key().decode() == merchant_key(path, "pass")
-    with pytest.raises(InvalidKeyError, match="passphrase"):
-        merchant_key(path)

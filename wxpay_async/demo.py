@@ -1,7 +1,8 @@
-"""What runs without a platform: many payments in one go, and a sandbox to keep. No money moves.
+"""Many payments in one go, without a platform: they are made, told of and given back.
 
-Nothing is believed that the gateway says about itself: every paySign is verified, and the
-sandbox's ledger must hold one charge for each order, the refunds, and nothing else.
+Nothing is believed that the gateway says about itself: every paySign is verified, the sandbox's
+ledger must hold one charge for each order, the refunds, and nothing else, and the callbacks, taken
+over HTTP, must have had one effect for each line of that ledger.
 """
 
 from __future__ import annotations
@@ -9,15 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
-import os
-import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
-from pathlib import Path
 from typing import Final
 
+from aiohttp import web
 from attrs import asdict, define, field, frozen
 from Crypto.PublicKey import RSA
 
@@ -25,9 +24,8 @@ from wxpay_async import (
     Event,
     EventKind,
     InstantTrade,
-    InvalidKeyError,
-    InvalidRequestError,
     Md5Signer,
+    Md5Verifier,
     PayGateway,
     PayMethod,
     PayResult,
@@ -36,11 +34,14 @@ from wxpay_async import (
     RsaVerifier,
     Signer,
     TradeItem,
+    TradeState,
     Unlimited,
     Verifier,
     derive_request_id,
 )
-from wxpay_async.protocol.keys import load_private_key, read_key_file
+from wxpay_async.callbacks import CallbackEvent, CallbackReceiver, Verdict
+from wxpay_async.integrations.answers import ACK_TYPE
+from wxpay_async.protocol.notify import Notifications, RefundNotification, TradeNotification
 from wxpay_async.sandbox import Sandbox
 from wxpay_async.stream import stream
 
@@ -49,11 +50,16 @@ KEY_BITS: Final = 2048
 ONE_IN: Final = 10
 """Of so many orders one is refunded."""
 
+SCHEDULE: Final = (0.0, 0.2, 0.5, 1.0, 2.0)
+"""Seconds before each delivery of a callback: one that is not taken is given up quickly."""
+
 _WAIT: Final = 20.0  # seconds for an order that the payer has confirmed already
 _OPENID: Final = "openid-of-the-demo-payer"
 
 Movement = tuple[str, str, Decimal]
 """A line of the ledger that moves money: charge or refund, its number, yuan."""
+
+_MOVED: Final = {TradeState.PAID: "charge", TradeState.REFUNDED: "refund"}
 
 
 class Scheme(enum.StrEnum):
@@ -98,14 +104,20 @@ class Run:
         payments: how many were asked for.
         paid: how many are paid, by the platform's word.
         refunded: how many were given back.
-        attempts: HTTP requests that it took.
-        seconds: from the first order to the last answer.
+        callbacks: how many were delivered, repetitions included.
+        verified: how many of them had a signature that fits.
+        confirmed: how many effects a query confirmed first. By RSA it is not needed: none.
+        attempts: HTTP requests of the gateway that it took.
+        seconds: from the first order to the last answer or callback.
     """
 
     scheme: Scheme
     payments: int
     paid: int
     refunded: int
+    callbacks: int
+    verified: int
+    confirmed: int
     attempts: int
     seconds: float
 
@@ -169,7 +181,10 @@ async def run_demo(
     )
     # The platform's 400 calls a minute would make the demo wait: it asks for more.
     sandbox = Sandbox(
-        merchant_public_key=merchant_key.public_key().export_key(), quota=None, pay_key=pay_key
+        merchant_public_key=merchant_key.public_key().export_key(),
+        quota=None,
+        pay_key=pay_key,
+        callback_schedule=SCHEDULE,
     )
     signers: dict[Scheme, Signer] = {
         Scheme.RSA: RsaSigner(merchant_key),
@@ -191,42 +206,121 @@ async def pay_through(
     concurrency: int,
     advance: Callable[[], None],
 ) -> Report:
-    """Pay for all orders through a sandbox that runs, and check its ledger afterwards."""
+    """Pay for all orders through a sandbox that runs; check its ledger and callbacks afterwards."""
     verifier = RsaVerifier.from_pem(sandbox.pay_public_key)
     drills: list[_Drill] = []
     runs: list[Run] = []
     for scheme, (signer, batch) in work.items():
-        drill = _Drill(sandbox=sandbox, verifier=verifier, advance=advance)
+        drill = _Drill(scheme=scheme, sandbox=sandbox, verifier=verifier, advance=advance)
         drills.append(drill)
-        runs.append(await drill.run(scheme, signer, batch, concurrency=concurrency))
+        runs.append(await drill.run(signer, batch, concurrency=concurrency))
     wanted = (move for _, batch in work.values() for order in batch for move in order.movements())
+    moved = [*_moved(sandbox)]
+    told = Counter(move for drill in drills for move in drill.desk.effects)
     samples = (drill.sample for drill in drills if drill.sample)
     return Report(
         runs=runs,
         problems=[
-            *(problem for drill in drills for problem in drill.problems),
-            *_differences(Counter(wanted), Counter(_moved(sandbox))),
+            *(problem for drill in drills for problem in (*drill.problems, *drill.desk.problems)),
+            *_differences("the ledger holds", Counter(wanted), Counter(moved)),
+            # Even what was moved twice may have one effect only.
+            *_differences("the callbacks tell of", Counter({*moved}), told),
         ],
         request_payment=next(samples, None),
     )
 
 
 @define(eq=False, kw_only=True)
+class _Desk:
+    """Where the callbacks of one run arrive, and the effects that they have."""
+
+    scheme: Scheme
+    verified: int = field(default=0, init=False)
+    callbacks: int = field(default=0, init=False)
+    confirmed: int = field(default=0, init=False)
+    effects: list[Movement] = field(factory=list[Movement], init=False)
+    problems: list[str] = field(factory=list[str], init=False)
+
+    def receiver(self, gateway: PayGateway, sandbox: Sandbox) -> CallbackReceiver:
+        """Make what stands between the bytes and the effects."""
+        verifier = (
+            RsaVerifier.from_pem(sandbox.callback_public_key)
+            if self.scheme is Scheme.RSA
+            else Md5Verifier(sandbox.app_secret)
+        )
+        return CallbackReceiver(
+            gateway,
+            Notifications(verifier, app_key=gateway.app_key, allow_unsigned=False),
+            on_trade=self.on_trade,
+            on_refund=self.on_refund,
+            hooks=[self.count],
+        )
+
+    async def on_trade(self, told: TradeNotification) -> None:
+        """Note a payment."""
+        self._note(told, told.trade_amount)
+
+    async def on_refund(self, told: RefundNotification) -> None:
+        """Note that money went back."""
+        self._note(told, told.refund_amount)
+
+    def _note(self, told: TradeNotification | RefundNotification, amount: Decimal) -> None:
+        self.effects.append((_MOVED.get(told.state, told.state.value), told.out_trade_no, amount))
+        self.confirmed += told.confirmed
+        if not (told.authentic if self.scheme is Scheme.RSA else told.confirmed):
+            self.problems.append(f"{told.out_trade_no}: a callback was believed without proof")
+
+    def count(self, event: CallbackEvent) -> None:
+        """Count a delivery. One that is slow is told of once more when it has ended."""
+        if event.verdict is not Verdict.SLOW:
+            self.callbacks += 1
+            self.verified += event.notification is not None
+
+
+@contextlib.asynccontextmanager
+async def _callbacks(
+    sandbox: Sandbox, scheme: Scheme, receiver: CallbackReceiver
+) -> AsyncGenerator[None]:
+    """Let the sandbox tell the receiver over HTTP; at the end wait until all is told."""
+
+    async def take(request: web.BaseRequest) -> web.Response:
+        answer = await receiver.receive(request.headers, await request.read())
+        return web.Response(body=answer, content_type=ACK_TYPE)
+
+    runner = web.ServerRunner(web.Server(take, access_log=None))
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        app = sandbox.platform.apps[sandbox.app_key]
+        app.callback_scheme = "rsa" if scheme is Scheme.RSA else "md5"
+        sandbox.notify_url = f"http://127.0.0.1:{runner.addresses[0][1]}/notify"
+        yield
+        await sandbox.callbacks_idle()
+    finally:
+        sandbox.notify_url = None
+        await receiver.aclose()
+        await runner.cleanup()
+
+
+@define(eq=False, kw_only=True)
 class _Drill:
     """The payments under one scheme, under way."""
 
+    scheme: Scheme
     sandbox: Sandbox
     verifier: Verifier
     advance: Callable[[], None]
+    desk: _Desk = field(init=False)
     paid: int = field(default=0, init=False)
     refunded: int = field(default=0, init=False)
     attempts: int = field(default=0, init=False)
     problems: list[str] = field(factory=list[str], init=False)
     sample: Mapping[str, str] | None = field(default=None, init=False)
 
-    async def run(
-        self, scheme: Scheme, signer: Signer, batch: Sequence[Order], *, concurrency: int
-    ) -> Run:
+    def __attrs_post_init__(self) -> None:
+        self.desk = _Desk(scheme=self.scheme)
+
+    async def run(self, signer: Signer, batch: Sequence[Order], *, concurrency: int) -> Run:
         began = time.perf_counter()
         async with PayGateway(
             self.sandbox.app_key,
@@ -236,19 +330,27 @@ class _Drill:
             hooks=[self._count],
             max_in_flight=concurrency,
         ) as gateway:
-            paying = stream(batch, lambda o: self._complete(gateway, o), concurrency=concurrency)
-            async for outcome in paying:
-                self.advance()
-                if outcome.error is not None:
-                    self.problems.append(f"{outcome.request.number}: {outcome.error}")
+            receiver = self.desk.receiver(gateway, self.sandbox)
+            async with _callbacks(self.sandbox, self.scheme, receiver):
+                await self._pay(gateway, batch, concurrency=concurrency)
         return Run(
-            scheme=scheme,
+            scheme=self.scheme,
             payments=len(batch),
             paid=self.paid,
             refunded=self.refunded,
+            callbacks=self.desk.callbacks,
+            verified=self.desk.verified,
+            confirmed=self.desk.confirmed,
             attempts=self.attempts,
             seconds=time.perf_counter() - began,
         )
+
+    async def _pay(self, gateway: PayGateway, batch: Sequence[Order], *, concurrency: int) -> None:
+        paying = stream(batch, lambda o: self._complete(gateway, o), concurrency=concurrency)
+        async for outcome in paying:
+            self.advance()
+            if outcome.error is not None:
+                self.problems.append(f"{outcome.request.number}: {outcome.error}")
 
     async def _complete(self, gateway: PayGateway, order: Order) -> Order:
         """Take one purchase from the order to the refund."""
@@ -304,67 +406,8 @@ def _moved(sandbox: Sandbox) -> Iterable[Movement]:
                 yield entry.kind, number, entry.amount
 
 
-def _differences(wanted: Counter[Movement], found: Counter[Movement]) -> Iterator[str]:
+def _differences(teller: str, wanted: Counter[Movement], found: Counter[Movement]) -> Iterator[str]:
     for move in sorted({*wanted, *found}):
         if wanted[move] != found[move]:
             kind, number, amount = move
-            yield (
-                f"{number}: the ledger holds {found[move]} × {kind} of {amount} yuan, "
-                f"not {wanted[move]}"
-            )
-
-
-# A sandbox to keep
-
-
-async def serve(sandbox: Sandbox, announce: Callable[[], None]) -> None:
-    """Run a sandbox until the process is interrupted or told to end.
-
-    Args:
-        sandbox: what to run.
-        announce: called once it listens.
-
-    Raises:
-        InvalidRequestError: it cannot listen there.
-    """
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        with contextlib.suppress(NotImplementedError):  # Windows: asyncio's own way of Ctrl-C
-            loop.add_signal_handler(number, stop.set)
-    try:
-        await sandbox.start()
-    except OSError as error:
-        raise InvalidRequestError(
-            f"cannot listen there ({error.strerror})",
-            field="--host, --port",
-            allowed="a free port of this machine",
-        ) from error
-    try:
-        announce()
-        await stop.wait()
-    finally:
-        await sandbox.aclose()
-
-
-def merchant_key(path: Path, passphrase: str | None = None) -> str:
-    """Return the public half of the key in a file, which is made when there is none.
-
-    Raises:
-        InvalidKeyError: the file cannot be used, or not be written.
-    """
-    if path.exists():
-        key = load_private_key(read_key_file(path, private=True), passphrase)
-    else:
-        key = RSA.generate(KEY_BITS)
-        _write_new(path, key.export_key(pkcs=8))
-    return key.public_key().export_key().decode("ascii")
-
-
-def _write_new(path: Path, data: bytes) -> None:
-    """Write a file that only its owner can read; never over another."""
-    try:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(data)
-    except OSError as error:
-        raise InvalidKeyError(f"{path}: cannot be written ({error.strerror})") from error
+            yield f"{number}: {teller} {found[move]} × {kind} of {amount} yuan, not {wanted[move]}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
@@ -120,17 +121,16 @@ class Dispatcher:
         deadline: float,
         lane: Lane,
     ) -> T:
-        content = biz_content(request)
+        entry = await self._reserved(request, meaning)
         execution = Execution(
             wiring=self.wiring,
             operation=OPERATIONS[type(request)],
-            params={"bizContent": content.decode()},
+            params={"bizContent": (entry.content or b"").decode()},
             result_type=result_type,
             check=functools.partial(_check_echo, request),
             lane=lane,
             deadline=deadline,
         )
-        entry = await self._reserved(request, meaning, content)
         if entry.state in FINAL or entry.state is State.PENDING:
             return execution.replayed(entry)
         execution.entry = entry
@@ -143,7 +143,7 @@ class Dispatcher:
             in_doubt=entry.in_doubt,
         )
 
-    async def _reserved(self, request: Request, meaning: Fingerprint, content: bytes) -> Entry:
+    async def _reserved(self, request: Request, meaning: Fingerprint) -> Entry:
         now = self.wiring.clock.time()
         fresh = Entry(
             app_key=self.app_key,
@@ -151,7 +151,7 @@ class Dispatcher:
             operation=OPERATIONS[type(request)].name,
             fingerprint=meaning,
             out_trade_no=_order(request),
-            content=content,
+            content=biz_content(request),
             created_at=now,
             updated_at=now,
         )
@@ -340,10 +340,14 @@ class Dispatcher:
             )
         )
 
+    def at_most(self, left: float) -> float:
+        """Return the time of a call that should end with its caller's patience."""
+        return max(self.retry.min_left, min(left, self.timeouts.call))
+
     def _call_time(self, timeout: float | None) -> float:
         if timeout is None:
             return self.timeouts.call
-        if timeout < self.retry.min_left:
+        if not self.retry.min_left <= timeout < math.inf:
             raise InvalidRequestError(
                 f"{timeout} s",
                 field="timeout",

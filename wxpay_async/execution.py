@@ -8,6 +8,7 @@ wire, and what it led to is recorded under the epoch of its claim.
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -46,6 +47,8 @@ from wxpay_async.telemetry import Event, EventKind, Hook
 
 T = TypeVar("T")
 
+_LOG: Final = logging.getLogger("wxpay_async")
+
 STALE_AFTER: Final = 2.0
 """Seconds from claim to sending; a process that was paused for longer must not send any more."""
 
@@ -81,9 +84,12 @@ class Wiring:
         self.in_process = local_store and isinstance(self.limiter, LocalLimiter | Unlimited)
 
     def tell(self, event: Event) -> None:
-        """Tell every hook."""
+        """Tell every hook; one that breaks its promise not to raise must lose no answer."""
         for hook in self.hooks:
-            hook(event)
+            try:
+                hook(event)
+            except Exception:  # noqa: BLE001 - a stranger's code, see above
+                _LOG.exception("a hook raised on %s", event.kind)
 
 
 @define(eq=False, kw_only=True)
@@ -309,7 +315,9 @@ class Execution(Generic[T]):
                 seconds=seconds,
                 host=urlsplit(wiring.builder.base_url).hostname or "",
                 status=self._response.status if ended and self._response else None,
-                quota_in_use=wiring.limiter.in_use,
+                quota_in_use=(
+                    wiring.limiter.in_use if isinstance(wiring.limiter, LocalLimiter) else None
+                ),
             )
         )
 

@@ -14,7 +14,6 @@ from wxpay_async.errors import (
     InvalidRequestError,
     MalformedResponseError,
     NotPaidError,
-    RefusedError,
     WxPayError,
 )
 from wxpay_async.execution import Wiring
@@ -96,23 +95,25 @@ class PayGateway:
         if max_in_flight < 1:
             raise InvalidRequestError("too few", field="max_in_flight", allowed="1 or above")
         self.app_key = app_key
-        self._clock = clock or Clock()
-        timeouts = timeouts or Timeouts()
+        self._clock = Clock() if clock is None else clock
+        timeouts = Timeouts() if timeouts is None else timeouts
         self._dispatcher = Dispatcher(
             app_key=app_key,
             wiring=Wiring(
                 builder=RequestBuilder(app_key, signer.sign_type, base_url),
                 signer=signer,
-                store=_sealed(store or MemoryStore(), signer, seal_key),
-                limiter=limiter or _own_limiter(timeouts, self._slowed_down),
+                store=_sealed(MemoryStore() if store is None else store, signer, seal_key),
+                limiter=(_own_limiter(timeouts, self._slowed_down) if limiter is None else limiter),
                 clock=self._clock,
                 time=PlatformTime(self._clock),
                 hooks=tuple(hooks),
             ),
             make_transport=lambda: (
-                transport or settings.default_transport(max_connections=max_in_flight)
+                settings.default_transport(max_connections=max_in_flight)
+                if transport is None
+                else transport
             ),
-            retry=retry or RetryPolicy(),
+            retry=RetryPolicy() if retry is None else retry,
             timeouts=timeouts,
             max_in_flight=max_in_flight,
             refunds_queryable=refunds_queryable,
@@ -229,7 +230,8 @@ class PayGateway:
             page = await self._dispatcher.ask(MERCHANTS, params, MerchantPage, timeout=timeout)
             for merchant in page.merchants:
                 yield merchant
-            if not page.merchants or number >= (page.total_page or 0):
+            last = page.total_page or (number if len(page.merchants) < page_size else number + 1)
+            if not page.merchants or number >= last:
                 return
             number += 1
 
@@ -281,10 +283,13 @@ class PayGateway:
         """
         deadline = self._clock.monotonic() + timeout
         while True:
+            left = deadline - self._clock.monotonic()
             try:
-                status = await self.query(out_trade_no=out_trade_no)
+                status = await self.query(
+                    out_trade_no=out_trade_no, timeout=self._dispatcher.at_most(left)
+                )
             except WxPayError as error:
-                if isinstance(error, RefusedError) and not error.retryable:
+                if not error.retryable:
                     raise
             else:
                 if status.state is TradeState.PAID:

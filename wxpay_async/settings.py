@@ -52,7 +52,7 @@ def parts_from(env: Mapping[str, str], given: Mapping[str, Any]) -> dict[str, An
         from wxpay_async.limits.redis import RedisLimiter  # noqa: PLC0415 - an extra
 
         parts["limiter"] = RedisLimiter(env["WXPAY_QUOTA_URL"], app_key_from(env))
-    return {**parts, **given}
+    return {**parts, **{name: part for name, part in given.items() if part is not None}}
 
 
 def default_transport(*, proxy: str | None = None, max_connections: int = 64) -> Transport:

@@ -26,6 +26,7 @@ from wxpay_async.policy.states import State
 from wxpay_async.protocol.identity import fingerprint
 
 NOW = 1_763_870_400.123456
+SIGNED_AT = 1_763_870_400_123
 RETENTION = 1000.0
 
 MEMORY = "memory"
@@ -234,6 +235,22 @@ async def cancelled_after(turns: int, call: Awaitable[object]) -> None:
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
+
+
+async def claimed_by(store: IdempotencyStore, entry: Entry, *, now: float = NOW) -> Entry:
+    """Reserve the entry and claim it."""
+    await store.reserve(entry)
+    claimed = await store.claim(entry.key, now=now, signed_at=SIGNED_AT)
+    assert claimed is not None
+    return claimed
+
+
+async def warm(place: Place) -> list[IdempotencyStore]:
+    """Return two stores that have their connections, so that neither begins a race behind."""
+    stores = [place.store(), place.store()]
+    await asyncio.gather(*(s.load(place.entry().key) for s in stores * 2))
+    await asyncio.gather(*(s.load(place.entry().key) for s in stores * 2))
+    return stores
 
 
 def in_state(entry: Entry, state: State) -> Entry:

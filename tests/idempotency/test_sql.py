@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-import subprocess
 import sys
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
@@ -17,9 +16,10 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
 from tests.contract.stores import NOW, RETENTION, Place, cancelled_after, execute, place_of
-from wxpay_async.errors import InDoubtError, InvalidRequestError, NotSentError
+from wxpay_async.errors import InDoubtError, NotSentError
 from wxpay_async.idempotency import sql, sql_groups
 from wxpay_async.idempotency.sql import SqlStore
+from wxpay_async.idempotency.store import INBOX_RETENTION, LEASE
 from wxpay_async.policy.states import State
 
 T = TypeVar("T")
@@ -217,6 +217,7 @@ _CHILD = """
 import asyncio, sys, attrs
 from tests.contract.stores import NOW, Place
 from wxpay_async.idempotency.sql import SqlStore
+from wxpay_async.idempotency.store import INBOX_RETENTION, LEASE
 from wxpay_async.policy.states import State
 
 async def pay(store, place, number):
@@ -307,6 +308,21 @@ async def test_many_old_operations_are_dropped_in_portions(place: Place) -> None
     assert [5, 0] == left
 
 
+async def test_callbacks_are_forgotten_after_30_days(place: Place) -> None:
+    """A sweep drops what is remembered no longer, and a lease that nobody gave back."""
+    store = place.store()
+    await store.handled("paid", now=NOW)
+    await store.receive("busy", now=NOW)
+    counts = []
+    for now in (NOW, NOW + LEASE, NOW + INBOX_RETENTION):
+        await store.sweep(place.app_key, now)
+        with _raw(place) as raw:
+            counts.append(raw.execute("SELECT count(*) FROM wxpay_inbox").fetchone()[0])
+        raw.close()
+
+    assert [2, 1, 0] == counts
+
+
 # Repeating
 
 
@@ -363,67 +379,3 @@ async def test_what_would_fail_again_is_not_repeated(error: Exception) -> None:
         await session.transact(lambda _: None)
 
     assert 1 == database.transactions
-
-
-# Addresses and libraries
-
-
-@pytest.mark.parametrize(
-    ("address", "driver"),
-    [
-        ("sqlite:///a.db", "sqlite+pysqlite"),
-        ("sqlite+aiosqlite:///a.db", "sqlite+pysqlite"),
-        ("postgresql://h/d", "postgresql+asyncpg"),
-        ("postgres://h/d", "postgresql+asyncpg"),
-        ("postgresql+asyncpg://h/d", "postgresql+asyncpg"),
-        ("mysql://h/d", "mysql+asyncmy"),
-        ("mariadb://h/d", "mysql+asyncmy"),
-        ("mysql+asyncmy://h/d", "mysql+asyncmy"),
-    ],
-)
-def test_the_driver_is_added(address: str, driver: str) -> None:
-    """An address without a driver gets ours; SQLite is Python's own."""
-    assert driver == SqlStore(address).url.drivername
-
-
-@pytest.mark.parametrize(
-    "address",
-    ["", "store.db", "oracle://u:s3cr3t@h/d", "mysql+aiomysql://u:s3cr3t@h/d", "a://h:s3cr3t"],
-)
-def test_other_addresses_are_refused(address: str) -> None:
-    """The error says what is allowed and does not repeat what may be a password."""
-    with pytest.raises(InvalidRequestError, match="allowed: sqlite:///file") as raised:
-        SqlStore(address)
-
-    assert "s3cr3t" not in str(raised.value)
-
-
-def test_a_store_shows_where_it_is_and_no_secret() -> None:
-    """Its repr has the host and the database; no user, password or parameter."""
-    shown = repr(SqlStore("postgresql://me:s3cr3t@host:5433/shop?ssl=s3cr3t"))
-
-    assert "postgresql+asyncpg://host:5433/shop" in shown
-    assert "s3cr3t" not in shown
-
-
-@pytest.mark.parametrize(
-    ("address", "extra"), [("postgresql://h/d", "postgres"), ("mysql://h/d", "mysql")]
-)
-def test_a_missing_driver_is_named(
-    address: str, extra: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The error comes when the store is made and says what to install."""
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    with pytest.raises(ImportError, match=rf"wxpay-async\[{extra}\]"):
-        SqlStore(address)
-
-
-def test_a_missing_library_is_named() -> None:
-    """Importing the module fails with what to install; nothing else of the package needs it."""
-    code = "import sys; sys.modules['sqlalchemy'] = None; import wxpay_async.idempotency.sql"
-    process = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False
-    )
-
-    assert "ImportError: SqlStore needs SQLAlchemy" in process.stderr
-    assert "wxpay-async[sql]" in process.stderr

@@ -169,7 +169,7 @@ async def test_the_end_waits_for_handlers(shop: Any, trade_body: bytes) -> None:
         call = asyncio.create_task(client.post("/notify", data=trade_body, headers=FORM))
         await asyncio.wait_for(entered.wait(), PATIENCE)
         call.cancel()
-        asyncio.get_running_loop().call_later(0.01, gate.set)
+        asyncio.get_running_loop().call_later(0.05, gate.set)
 
     assert [1] == done
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import sqlite3
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Protocol, TypeVar
@@ -39,6 +41,9 @@ _ALLOWED: Final = "sqlite:///file, postgresql+asyncpg:// or mysql+asyncmy://"
 
 _PASSING: Final = frozenset({"40001", "40P01", "42P07", 1205, 1213})
 """Serialization, deadlock, lock wait; a table that somebody has just created."""
+
+_SWITCHES: Final = 50
+_PAUSE: Final = 0.01
 
 _MYSQL_SESSION: Final = "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')"
 """Without it MySQL may cut a value that is too long, and keep the rest."""
@@ -147,8 +152,22 @@ def _sqlite(url: URL, timeout: float) -> Engine:
 
 
 def _write_through(connection: Any, _: ConnectionPoolEntry) -> None:  # noqa: ANN401 - a driver's
-    connection.execute("PRAGMA journal_mode = WAL")
+    _use_wal(connection)
     connection.execute("PRAGMA synchronous = FULL")
+
+
+def _use_wal(connection: Any) -> None:  # noqa: ANN401 - a driver's
+    # Of two processes that switch a fresh file at once, one is told "busy" without the usual wait.
+    for _ in range(_SWITCHES):
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                raise
+            time.sleep(_PAUSE)  # on SQLite's own thread
+        else:
+            return
+    connection.execute("PRAGMA journal_mode = WAL")
 
 
 def _take_the_lock(connection: Connection) -> None:

@@ -53,11 +53,6 @@ class Limiter(Protocol):
     400, so that neither a rush nor a batch keeps the others out.
     """
 
-    @property
-    def in_use(self) -> int | None:
-        """Slots that are taken now; None where that is not known without asking somebody."""
-        ...
-
     async def acquire(self, lane: Lane, *, timeout: float) -> Slot:
         """Wait for a slot. A caller that is cancelled takes none.
 
@@ -97,11 +92,6 @@ _NO_SLOT: Final = _NoSlot()
 @attrs.frozen
 class Unlimited:
     """Let every call go at once: for a sandbox, or where something else keeps the quota."""
-
-    @property
-    def in_use(self) -> None:
-        """Nothing is counted."""
-        return
 
     async def acquire(self, lane: Lane, *, timeout: float) -> Slot:  # noqa: ARG002 - the protocol's
         """Return the slot that all calls share."""

@@ -208,11 +208,6 @@ class RedisLimiter:
     on_slowed: Callable[[Slowed], None] | None = attrs.field(default=None, kw_only=True)
     _desk: _Desk | None = attrs.field(default=None, init=False)
 
-    @property
-    def in_use(self) -> None:
-        """Only the server knows."""
-        return
-
     async def acquire(self, lane: Lane, *, timeout: float) -> Slot:
         """Wait for a slot.
 

@@ -297,13 +297,8 @@ def _reader(content_type: str) -> Callable[[bytes], list[tuple[str, str]]]:
 
 
 def _form_pairs(body: bytes) -> list[tuple[str, str]]:
-    return parse_qsl(
-        body.decode("utf-8"),
-        keep_blank_values=True,
-        strict_parsing=True,
-        errors="strict",
-        max_num_fields=MAX_FIELDS,
-    )
+    text = body.decode("utf-8")
+    return parse_qsl(text, keep_blank_values=True, strict_parsing=True, errors="strict")
 
 
 def _json_pairs(body: bytes) -> list[tuple[str, str]]:

@@ -10,7 +10,14 @@ import attrs
 from attrs import define, field
 
 from wxpay_async.clock import Clock
-from wxpay_async.errors import Fate, InDoubtError, NotSentError, RefusedError, WxPayError
+from wxpay_async.errors import (
+    FailedError,
+    Fate,
+    InDoubtError,
+    NotSentError,
+    RefusedError,
+    WxPayError,
+)
 from wxpay_async.policy.retry import RetryBudget, RetryPolicy
 from wxpay_async.protocol.wire import HttpRequest, HttpResponse, Timeouts, Transport
 
@@ -148,7 +155,8 @@ def _verdict(errors: list[WxPayError], *, in_doubt: bool) -> WxPayError:
     """Return what the caller hears: a later refusal does not undo an earlier attempt's doubt."""
     last = errors[-1]
     in_doubt = in_doubt or any(error.fate is Fate.IN_DOUBT for error in errors[:-1])
-    if not in_doubt or not isinstance(last, RefusedError | NotSentError):
+    undecided = isinstance(last, RefusedError | NotSentError) and not isinstance(last, FailedError)
+    if not in_doubt or not undecided:
         return last
     verdict = InDoubtError(
         f"an earlier attempt may have been executed; the last one ended with: {last.reason}",
