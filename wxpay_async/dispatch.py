@@ -129,6 +129,7 @@ class Dispatcher:
             result_type=result_type,
             check=functools.partial(_check_echo, request),
             lane=lane,
+            min_left=self.retry.min_left,
             deadline=deadline,
         )
         if entry.state in FINAL or entry.state is State.PENDING:
@@ -192,6 +193,7 @@ class Dispatcher:
             params=params,
             result_type=result_type,
             lane=lane,
+            min_left=self.retry.min_left,
             deadline=began + self._call_time(timeout),
         )
         try:

@@ -8,11 +8,12 @@ wire, and what it led to is recorded under the epoch of its claim.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 from urllib.parse import urlsplit
 
 import attrs
@@ -52,6 +53,9 @@ _LOG: Final = logging.getLogger("wxpay_async")
 STALE_AFTER: Final = 2.0
 """Seconds from claim to sending; a process that was paused for longer must not send any more."""
 
+SLACK: Final = 0.5
+"""Seconds that a call may have spent on itself without having waited for anything."""
+
 PREPAY_MARGIN: Final = timedelta(seconds=60)
 """A prepay that dies while the person reads the dialogue is no use."""
 
@@ -80,8 +84,9 @@ class Wiring:
     connections: asyncio.Semaphore = field(factory=lambda: asyncio.Semaphore(64))
 
     def __attrs_post_init__(self) -> None:
-        local_store = isinstance(self.store, MemoryStore)
-        self.in_process = local_store and isinstance(self.limiter, LocalLimiter | Unlimited)
+        # These very classes: what a subclass awaits may be a network.
+        local = type(self.limiter) in {LocalLimiter, Unlimited}
+        self.in_process = local and type(self.store) is MemoryStore
 
     def tell(self, event: Event) -> None:
         """Tell every hook; one that breaks its promise not to raise must lose no answer."""
@@ -102,6 +107,7 @@ class Execution(Generic[T]):
         params: the business parameters; the same bytes go out with every attempt.
         result_type: what a success is read into.
         check: raises when a success does not echo what was asked.
+        min_left: seconds of the call that must be left for an attempt to start.
         lane: whose turn it is when the quota is short.
         deadline: by the clock's `monotonic`.
         entry: the operation's row; None for what only reads.
@@ -112,6 +118,7 @@ class Execution(Generic[T]):
     params: Mapping[str, str]
     result_type: type[T]
     deadline: float
+    min_left: float = 0.0
     lane: Lane = Lane.PEOPLE
     check: Callable[[T], None] = lambda _: None
     entry: Entry | None = None
@@ -158,18 +165,38 @@ class Execution(Generic[T]):
         except BaseException:
             await to_the_end(self._slot.unsent())
             raise
+        if self.deadline - clock.monotonic() < self.min_left - SLACK:
+            await to_the_end(self._abandon(None))
+            raise NotSentError("too little time was left for an attempt to be answered in")
 
     async def _claim(self) -> Entry | None:
         self._signed_at = self.wiring.time.milliseconds()
         self._started = self.wiring.clock.monotonic()
         if self.entry is None:
             return None
-        now = self.wiring.clock.time()
-        claimed = await self.wiring.store.claim(self.entry.key, now=now, signed_at=self._signed_at)
+        claiming = self.wiring.store.claim(
+            self.entry.key, now=self.wiring.clock.time(), signed_at=self._signed_at
+        )
+        claimed = await (claiming if self.wiring.in_process else self._shielded(claiming))
         if claimed is None:
             raise InProgressError("somebody else is sending this requestId")
         self.entry = claimed
         return claimed
+
+    async def _shielded(self, claiming: Coroutine[Any, Any, Entry | None]) -> Entry | None:
+        claim = asyncio.ensure_future(claiming)
+        try:
+            return await asyncio.shield(claim)
+        except asyncio.CancelledError:
+            # It may be committed all the same: nothing was sent under it, so it is given back.
+            await to_the_end(self._given_back(claim))
+            raise
+
+    async def _given_back(self, claim: asyncio.Future[Entry | None]) -> None:
+        with contextlib.suppress(NotSentError):  # no claim, nothing to give back
+            claimed = await claim
+            if claimed is not None:
+                await self._record(claimed, Step.UNSENT)
 
     async def _signed(self) -> HttpRequest:
         wiring = self.wiring

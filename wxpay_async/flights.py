@@ -8,6 +8,7 @@ from typing import Any
 
 from attrs import define, field
 
+from wxpay_async.clock import to_the_end
 from wxpay_async.errors import IdempotencyConflictError, InDoubtError
 from wxpay_async.protocol.identity import Fingerprint
 
@@ -46,8 +47,10 @@ class _Flight:
         """Cancel the operation and wait until it has recorded where it stands."""
         self.falling = True
         self.task.cancel()
-        while not self.task.done():
-            await asyncio.wait([self.task])
+        await to_the_end(self._down())
+
+    async def _down(self) -> None:
+        await asyncio.wait([self.task])
         if not self.task.cancelled():
             self.task.exception()  # seen: whoever could have been told is gone
 

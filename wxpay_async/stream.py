@@ -86,8 +86,11 @@ class _Pipeline(Generic[Q, R]):
     exhausted: bool = False
 
     async def work(self) -> None:
-        while (request := await self._pull()) is not _END:
-            await self.outcomes.put(await self._outcome(request))
+        try:
+            while (request := await self._pull()) is not _END:
+                await self.outcomes.put(await self._outcome(request))
+        finally:
+            self.exhausted = True  # whoever stops, by a defect even, stops the pulling
 
     async def _pull(self) -> Q | _End:
         async with self.turn:
