@@ -183,6 +183,15 @@ async def test_callbacks_that_come_twice_have_one_effect() -> None:
     assert FEW + 1 == run.confirmed
 
 
+async def test_callbacks_are_waited_for() -> None:
+    """The report is made after the last callback, also when it comes late."""
+    sandbox = telling(lambda notice: notice)
+    sandbox.faults.pause(0.5, count=FEW + 1)
+    report = await pay_few(sandbox)
+    assert [] == report.problems
+    assert FEW + 1 == report.runs[0].callbacks
+
+
 async def test_a_forged_callback_is_not_verified() -> None:
     """It arrives and is counted, its signature does not fit, and it has no effect."""
     sandbox = telling(lambda notice: notice)

@@ -1,6 +1,6 @@
 """The tree of errors: what its drawing says is what the classes do."""
 
-# ruff: noqa: SIM300 - the expected value stands first
+
 
 import copy
 import inspect

@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 
 import wxpay_async
-from wxpay_async import ClockSkewError, InDoubtError, MalformedResponseError, NotSentError, WxPayError
+from wxpay_async import (
+    ClockSkewError,
+    InDoubtError,
+    MalformedResponseError,
+    NotSentError,
+    WxPayError,
+)
 from wxpay_async.policy.retry import RetryPolicy
 
 README = Path(__file__).parents[1] / "README.md"

@@ -10,8 +10,10 @@ the request was not sent, refused, or may have been executed.
 
 import logging
 
+from wxpay_async.callbacks import CallbackEvent, CallbackReceiver, Verdict
 from wxpay_async.errors import (
     AccessDeniedError,
+    AlreadyPaidError,
     ClockSkewError,
     DuplicateRequestError,
     FailedError,
@@ -22,6 +24,7 @@ from wxpay_async.errors import (
     InvalidKeyError,
     InvalidRequestError,
     MalformedResponseError,
+    NotExecutedError,
     NotificationError,
     NotPaidError,
     NotSentError,
@@ -33,10 +36,18 @@ from wxpay_async.errors import (
 )
 from wxpay_async.gateway import PayGateway
 from wxpay_async.idempotency.store import IdempotencyStore, MemoryStore
-from wxpay_async.limits.limiter import Limiter, Unlimited
+from wxpay_async.limits.limiter import Limiter, Quota, Unlimited
+from wxpay_async.limits.local import LocalLimiter
 from wxpay_async.policy.retry import RetryBudget, RetryPolicy
 from wxpay_async.protocol.builder import RequestBuilder
 from wxpay_async.protocol.identity import derive_request_id
+from wxpay_async.protocol.notify import (
+    ACK_HANDLED,
+    ACK_NOT_HANDLED,
+    Notifications,
+    RefundNotification,
+    TradeNotification,
+)
 from wxpay_async.protocol.requests import (
     InstantTrade,
     MiniProgramPay,
@@ -73,14 +84,19 @@ from wxpay_async.protocol.wire import (
     Transport,
 )
 from wxpay_async.stream import Outcome
-from wxpay_async.telemetry import Event, EventKind, Hook
+from wxpay_async.telemetry import Event, EventKind, Hook, logging_hook
 from wxpay_async.transports.memory import MemoryTransport
 from wxpay_async.transports.retrying import RetryingTransport
 
 __all__ = [
+    "ACK_HANDLED",
+    "ACK_NOT_HANDLED",
     "PRODUCTION",
     "TEST",
     "AccessDeniedError",
+    "AlreadyPaidError",
+    "CallbackEvent",
+    "CallbackReceiver",
     "ClockSkewError",
     "DuplicateRequestError",
     "Event",
@@ -98,6 +114,7 @@ __all__ = [
     "InvalidKeyError",
     "InvalidRequestError",
     "Limiter",
+    "LocalLimiter",
     "MalformedResponseError",
     "Md5Signer",
     "Md5Verifier",
@@ -105,16 +122,20 @@ __all__ = [
     "MemoryTransport",
     "Merchant",
     "MiniProgramPay",
+    "NotExecutedError",
     "NotPaidError",
     "NotSentError",
     "NotificationError",
+    "Notifications",
     "Outcome",
     "PayGateway",
     "PayMethod",
     "PayResult",
     "PrepayExpiredError",
+    "Quota",
     "RateLimitedError",
     "Refund",
+    "RefundNotification",
     "RefundResult",
     "RefusedError",
     "RequestBuilder",
@@ -129,16 +150,19 @@ __all__ = [
     "TerminalInfo",
     "Timeouts",
     "TradeItem",
+    "TradeNotification",
     "TradeRef",
     "TradeResult",
     "TradeState",
     "TradeStatus",
     "Transport",
     "Unlimited",
+    "Verdict",
     "Verifier",
     "WxPayError",
     "canonical_string",
     "derive_request_id",
+    "logging_hook",
 ]
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())

@@ -10,10 +10,10 @@ Each error has a `fate`: what is known about the request that it speaks of.
     ├── NotificationError         not_sent  a callback that must not be believed
     ├── InProgressError           in_doubt  somebody else is sending this requestId right now
     ├── InDoubtError              in_doubt  it may have been executed
+    │   ├── AlreadyPaidError                the order is paid; only its credential got lost
     │   └── MalformedResponseError          an answer that proves nothing
     └── RefusedError              refused   the platform said no
         ├── AccessDeniedError               appKey, token or caller's address not allowed
-        ├── AlreadyPaidError                the order is paid; only its credential got lost
         ├── ClockSkewError                  the request had expired on arrival
         ├── DuplicateRequestError in_doubt  an earlier request with this requestId arrived
         ├── FailedError                     executed, and reported as failed
@@ -182,6 +182,16 @@ class MalformedResponseError(InDoubtError):
     """The answer is not what the protocol promises, so it proves neither success nor failure."""
 
 
+class AlreadyPaidError(InDoubtError):
+    """The order is paid. The answer with the credential got lost; nobody needs it any more.
+
+    Its fate is in_doubt: of the three it is the one after which nobody charges again.
+    """
+
+    def __init__(self, reason: str, *, code: str | None = None, message: str | None = None) -> None:
+        super().__init__(reason, retryable=False, code=code, message=message)
+
+
 class RefusedError(WxPayError):
     """The platform refused the request; it was not executed by this call."""
 
@@ -190,10 +200,6 @@ class RefusedError(WxPayError):
 
 class AccessDeniedError(RefusedError):
     """The appKey, the token or the caller's address is not accepted."""
-
-
-class AlreadyPaidError(RefusedError):
-    """The order is paid. The answer with the credential got lost; nobody needs it any more."""
 
 
 class ClockSkewError(RefusedError):

@@ -137,7 +137,6 @@ async def test_what_a_query_settled_is_said_and_not_sent(
     assert (error, calls) == (type(caught.value), shop.transport.calls)
 
 
-@pytest.mark.xfail(reason="AlreadyPaidError has the fate of a refusal", strict=True)
 async def test_an_order_that_is_paid_is_not_reported_as_if_no_money_moved(
     open_shop: Fixture, asking: Fixture, replies: Fixture, script: Fixture
 ) -> None:

@@ -1,6 +1,6 @@
 """What is signed is what arrives: the bytes on the wire against the canonical string."""
 
-# ruff: noqa: SIM300 - the expected value stands first
+
 
 import base64
 import hashlib

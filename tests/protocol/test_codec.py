@@ -1,6 +1,6 @@
 """Replies are read in one way or prove nothing; values survive the wire exactly."""
 
-# ruff: noqa: SIM300 - the expected value stands first
+
 
 import copy
 import json

@@ -1,6 +1,6 @@
 """The limits of single fields."""
 
-# ruff: noqa: SIM300 - the expected value stands first
+
 
 from decimal import Decimal, localcontext
 

@@ -1,6 +1,6 @@
 """Fingerprints tell requests apart; derived requestIds do not depend on a store."""
 
-# ruff: noqa: SIM300 - the expected value stands first
+
 
 import copy
 import hashlib

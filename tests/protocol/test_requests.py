@@ -1,6 +1,6 @@
 """The requests refuse, before anything is sent, what the platform's tables do not allow."""
 
-# ruff: noqa: SIM300 - the expected value stands first
+
 
 import copy
 import json

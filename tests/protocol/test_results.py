@@ -1,6 +1,6 @@
 """The results: what they show, what they refuse to be, and what a status means."""
 
-# ruff: noqa: SIM300 - the expected value stands first
+
 
 import base64
 from datetime import UTC, datetime, timedelta

@@ -1,6 +1,6 @@
 """Addresses, timeouts, and what a request shows of itself."""
 
-# ruff: noqa: SIM300 - the expected value stands first
+
 
 import math
 

@@ -148,8 +148,9 @@ def pay(
 ) -> None:
     """Turn a payToken into the object that wx.requestPayment takes.
 
-    Repeated for the same order it ends in doubt, since the platform does not give its first answer
-    again. Once that prepay has expired, 20 minutes later, pay under the next --generation.
+    Repeated for the same order it ends in doubt: the platform does not give its
+    first answer again. Once that prepay has expired, 20 minutes later, pay under
+    the next --generation.
     """
     if (pay_token is None) == (pay_token_file is None):
         raise InvalidRequestError(

@@ -126,7 +126,7 @@ def sandbox(  # noqa: PLR0913 - the options of the command
         int, Option(help="Port; 0 for any free one.", min=0, max=65535, metavar="N")
     ] = 8080,
     scheme: Annotated[
-        Scheme, Option(help="How the merchant signs, and the callbacks are signed.")
+        Scheme, Option(help="How the merchant signs, and how callbacks are signed.")
     ] = Scheme.MD5,
     quota: Annotated[
         int, Option(help="Calls in any 60 s; 0 for no limit.", min=0, metavar="N")
