@@ -1,7 +1,5 @@
 """The tree of errors: what its drawing says is what the classes do."""
 
-
-
 import copy
 import inspect
 import pickle

@@ -121,11 +121,12 @@ class Dispatcher:
         deadline: float,
         lane: Lane,
     ) -> T:
-        entry = await self._reserved(request, meaning)
+        content = biz_content(request)
+        entry = await self._reserved(request, meaning, content)
         execution = Execution(
             wiring=self.wiring,
             operation=OPERATIONS[type(request)],
-            params={"bizContent": (entry.content or b"").decode()},
+            params={"bizContent": (entry.content or content).decode()},
             result_type=result_type,
             check=functools.partial(_check_echo, request),
             lane=lane,
@@ -141,10 +142,10 @@ class Dispatcher:
             settle=execution.settle,
             inquire=lambda: self._inquire(execution),
             deadline=deadline,
-            in_doubt=entry.in_doubt,
+            in_doubt=lambda: execution.entry is not None and execution.entry.in_doubt,
         )
 
-    async def _reserved(self, request: Request, meaning: Fingerprint) -> Entry:
+    async def _reserved(self, request: Request, meaning: Fingerprint, content: bytes) -> Entry:
         now = self.wiring.clock.time()
         fresh = Entry(
             app_key=self.app_key,
@@ -152,7 +153,7 @@ class Dispatcher:
             operation=OPERATIONS[type(request)].name,
             fingerprint=meaning,
             out_trade_no=_order(request),
-            content=biz_content(request),
+            content=content,
             created_at=now,
             updated_at=now,
         )

@@ -300,8 +300,10 @@ class Execution(Generic[T]):
             next_check_at=now + SCHEDULE[0] if state in OPEN else None,
             updated_at=now,
         )
-        # False: our lease ran out and somebody claimed since. The later claim decides.
-        await self.wiring.store.record(self.entry)
+        if not await self.wiring.store.record(self.entry):
+            # Our lease ran out and somebody claimed since. The later claim decides, and may have
+            # been executed: a refusal of this attempt settles nothing any more.
+            self.entry = attrs.evolve(self.entry, in_doubt=True)
         if state is State.UNKNOWN and not entry.in_doubt:
             self._tell(EventKind.DOUBT_OPENED)
 

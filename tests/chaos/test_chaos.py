@@ -282,7 +282,6 @@ class _Queue:
         await self._limiter.aclose()
 
 
-@pytest.mark.xfail(strict=True, reason="the doubt is read before the wait for quota")
 async def test_refusal_does_not_hide_a_doubt_that_arose_while_waiting_for_quota() -> None:
     """Another process sends meanwhile and loses the answer: the refusal is not the whole truth."""
     async with Sandbox(pay_key=_pay_key()) as sandbox:
@@ -303,7 +302,6 @@ async def test_refusal_does_not_hide_a_doubt_that_arose_while_waiting_for_quota(
         assert Fate.IN_DOUBT == first.exception().fate
 
 
-@pytest.mark.xfail(strict=True, reason="a refusal that was fenced off is told all the same")
 async def test_refusal_that_was_fenced_off_is_no_refusal() -> None:
     """Another process took the lease for expired, and executed: the first must not say no."""
     ahead = _Time()

@@ -177,7 +177,10 @@ async def test_leaving_the_block_stops_the_recovery(open_shop: Fixture) -> None:
 
 def _in_a_fresh_python(code: str) -> Any:  # noqa: ANN401 - JSON
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False
+        [sys.executable, "-P", "-W", "error", "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert "" == done.stderr
     return json.loads(done.stdout)
@@ -194,6 +197,48 @@ handlers = [type(handler).__name__ for handler in ours.handlers]
 print(json.dumps([list(drivers), len(root.handlers), handlers, ours.level]))
 """
     assert [[], 0, ["NullHandler"], 0] == _in_a_fresh_python(code)
+
+
+def test_a_loop_that_was_closed_over_its_tasks_does_not_haunt_the_next() -> None:
+    """Not every loop ends as tidily as `asyncio.run`: what waited in it is forgotten with it."""
+    code = """
+import asyncio, json, os, sys
+from wxpay_async import MemoryTransport, Md5Signer, MiniProgramPay, PayGateway, Unlimited
+prepay = {"appId": "w", "timeStamp": "1", "nonceStr": "n", "prepayId": "p", "paySign": "s",
+          "extPackage": "prepay_id=p", "signType": "RSA"}
+hang = True
+
+async def answer(_):
+    while hang:
+        await asyncio.sleep(3600)
+    return {"success": True, "data": prepay}
+
+def pay(name):
+    request = MiniProgramPay(request_id=name, pay_token="t", terminal_payer_id="o")
+    return gateway.pay(request, timeout=4)
+
+async def leave():
+    kept.extend(asyncio.ensure_future(pay(f"r{n}")) for n in range(3))
+    await asyncio.wait(kept, timeout=0.01)
+
+kept = []
+gateway = PayGateway("k", Md5Signer("s"), transport=MemoryTransport(answer),
+                     limiter=Unlimited(), max_in_flight=1)
+loop = asyncio.new_event_loop()
+loop.run_until_complete(leave())
+loop.close()
+hang = False
+
+async def again():
+    other, queued = await pay("new"), await pay("r2")
+    await gateway.aclose()
+    return [other.prepay_id, queued.prepay_id]
+
+print(json.dumps(asyncio.run(again())))
+sys.stdout.flush()
+os._exit(0)  # the abandoned tasks have nothing more to say
+"""
+    assert ["p", "p"] == _in_a_fresh_python(code)
 
 
 def test_making_a_gateway_is_pure() -> None:

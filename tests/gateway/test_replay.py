@@ -163,6 +163,20 @@ async def test_a_doubt_is_continued_with_the_very_same_bytes(
     assert 4 == len({attempt["nonce"] for attempt in sent})
 
 
+async def test_content_that_cannot_be_read_any_more_is_made_again(
+    open_shop: Fixture, asking: Fixture, replies: Fixture, script: Fixture
+) -> None:
+    """A seal that does not open (the secret was changed) does not send an empty bizContent."""
+    shop = open_shop(script(LOST, LOST, LOST, replies.prepay()))
+    with pytest.raises(InDoubtError):
+        await shop.gateway.pay(asking.pay())
+    entry = await shop.entry("pay-1")
+    await shop.store.record(attrs.evolve(entry, content=None))
+    await shop.gateway.pay(asking.pay())
+
+    assert 1 == len({sent["bizContent"] for sent in shop.sent()})
+
+
 async def test_a_doubt_of_an_earlier_call_outlives_a_refusal_of_the_next(
     open_shop: Fixture, asking: Fixture, replies: Fixture, script: Fixture
 ) -> None:

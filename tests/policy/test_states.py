@@ -113,7 +113,7 @@ MEANINGS = {
     errors.DuplicateRequestError: Event.DOUBT,
     errors.RefusedError: Event.REFUSED,
     errors.AccessDeniedError: Event.REFUSED,
-    errors.AlreadyPaidError: Event.REFUSED,
+    errors.AlreadyPaidError: Event.DOUBT,
     errors.NotExecutedError: Event.REFUSED,
     errors.NotPaidError: Event.REFUSED,
     errors.PrepayExpiredError: Event.REFUSED,

@@ -1,7 +1,5 @@
 """What is signed is what arrives: the bytes on the wire against the canonical string."""
 
-
-
 import base64
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """Replies are read in one way or prove nothing; values survive the wire exactly."""
 
-
-
 import copy
 import json
 import os

@@ -1,7 +1,5 @@
 """The limits of single fields."""
 
-
-
 from decimal import Decimal, localcontext
 
 import attrs

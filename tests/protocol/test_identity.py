@@ -1,7 +1,5 @@
 """Fingerprints tell requests apart; derived requestIds do not depend on a store."""
 
-
-
 import copy
 import hashlib
 import os

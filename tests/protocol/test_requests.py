@@ -1,7 +1,5 @@
 """The requests refuse, before anything is sent, what the platform's tables do not allow."""
 
-
-
 import copy
 import json
 import pickle

@@ -1,7 +1,5 @@
 """The results: what they show, what they refuse to be, and what a status means."""
 
-
-
 import base64
 from datetime import UTC, datetime, timedelta
 

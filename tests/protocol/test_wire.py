@@ -1,7 +1,5 @@
 """Addresses, timeouts, and what a request shows of itself."""
 
-
-
 import math
 
 import attrs

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from wxpay_async.idempotency.store import OPEN, Entry
-from wxpay_async.policy.states import State
+from wxpay_async.policy.states import FINAL, State
 from wxpay_async.protocol.identity import Fingerprint
 
 Argument = str | bytes | int
@@ -45,9 +45,14 @@ if redis.call('EXISTS', KEYS[4]) == 0 then write() end
 return redis.call('HGETALL', KEYS[4])
 """
 
-# The epoch is the last field.
+# What `Entry.yields_to` says. The epoch is the last field, the state's place is that of its name.
 _RECORD: Final = f"""{_WRITE}
-if redis.call('HGET', KEYS[4], 'epoch') ~= ARGV[#ARGV] then return 0 end
+local found = redis.call('HMGET', KEYS[4], 'epoch', 'state')
+if found[1] ~= ARGV[#ARGV] then return 0 end
+local final = {{{", ".join(f"{state.value}=true" for state in sorted(FINAL))}}}
+for i = 5, #ARGV, 2 do
+    if ARGV[i] == 'state' and final[found[2]] and ARGV[i + 1] ~= found[2] then return 0 end
+end
 write()
 return 1
 """

@@ -153,7 +153,7 @@ class SqlStore:
         """Write the entry if its epoch is still the stored one."""
 
         def decide(found: Entry | None) -> Entry | None:
-            return entry if found is not None and found.epoch == entry.epoch else None
+            return entry if found is not None and found.yields_to(entry) else None
 
         with _mapped(InDoubtError, "record an outcome"):
             return (await self._settle(entry.key, decide)).written is not None

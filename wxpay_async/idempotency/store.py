@@ -9,7 +9,7 @@ from typing import Final, Protocol
 import attrs
 from attrs import define, field, frozen
 
-from wxpay_async.policy.states import CLAIMABLE, FINISHED, Event, State, next_state
+from wxpay_async.policy.states import CLAIMABLE, FINAL, FINISHED, Event, State, next_state
 from wxpay_async.protocol.identity import Fingerprint
 
 LEASE: Final = 45.0
@@ -113,6 +113,15 @@ class Entry:
             updated_at=now,
         )
 
+    def yields_to(self, later: Entry) -> bool:
+        """Tell whether the later entry may take its place.
+
+        Only under the same epoch, and never out of a final state: a query that was slow to come
+        back must not reopen what another one settled.
+        """
+        settled = self.state in FINAL and later.state is not self.state
+        return self.epoch == later.epoch and not settled
+
     def evictable(self) -> bool:
         """Tell whether it may be forgotten: it is finished, or nothing was ever sent for it."""
         return self.state in FINISHED or (self.state is State.RESERVED and not self.in_doubt)
@@ -155,7 +164,7 @@ class IdempotencyStore(Protocol):
         ...
 
     async def record(self, entry: Entry) -> bool:
-        """Write the entry if its epoch is still the stored one; False if somebody claimed since."""
+        """Write the entry if the stored one yields to it (`Entry.yields_to`); False if not."""
         ...
 
     async def load(self, key: tuple[str, str]) -> Entry | None:
@@ -249,7 +258,7 @@ class MemoryStore:
     async def record(self, entry: Entry) -> bool:
         """Write the entry if its epoch is still the stored one."""
         stored = self._entries.get(entry.key)
-        if stored is None or stored.epoch != entry.epoch:
+        if stored is None or not stored.yields_to(entry):
             return False
         self._put(entry)
         self._evict(entry.updated_at)

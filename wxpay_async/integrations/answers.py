@@ -14,6 +14,7 @@ from typing import Final
 from wxpay_async.errors import (
     AlreadyPaidError,
     ClockSkewError,
+    DuplicateRequestError,
     FailedError,
     IdempotencyConflictError,
     InDoubtError,
@@ -64,7 +65,8 @@ _LOG: Final = logging.getLogger("wxpay_async.integrations")
 def answer_to(error: WxPayError) -> tuple[int, dict[str, str]]:
     """Log the error for the merchant; return status and JSON body for the payer."""
     # A duplicate is a refusal too, but to the payer it is the doubt that matters.
-    kinds = (InDoubtError,) if isinstance(error, InDoubtError) else type(error).__mro__
+    doubtful = isinstance(error, DuplicateRequestError)
+    kinds = (InDoubtError,) if doubtful else type(error).__mro__
     status, word = next(ANSWERS[kind] for kind in kinds if kind in ANSWERS)
     _LOG.warning("answered %d %s: %s", status, word, error)
     return status, {"error": word}

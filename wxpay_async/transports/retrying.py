@@ -63,7 +63,7 @@ class RetryingTransport:
         settle: Settle = _forget,
         inquire: Inquire[T] | None = None,
         deadline: float | None = None,
-        in_doubt: bool = False,
+        in_doubt: Callable[[], bool] = lambda: False,
     ) -> T:
         """Make attempts until one is answered or no other may follow.
 
@@ -77,7 +77,8 @@ class RetryingTransport:
             inquire: asked after an attempt in doubt, before another one may follow. It returns
                 the result if it finds one, None if it learns nothing, and raises what it proves.
             deadline: by the clock's `monotonic`; `timeouts.call` from now when absent.
-            in_doubt: an earlier call may have executed the request already.
+            in_doubt: tells whether an attempt of an earlier call, or of another process, may have
+                executed the request. Asked at the end: it may have been sent meanwhile.
 
         Raises:
             WxPayError: of the last attempt. Once any attempt is in doubt, it is an
@@ -109,7 +110,7 @@ class RetryingTransport:
         inquire: Inquire[T] | None,
         deadline: float,
         *,
-        in_doubt: bool,
+        in_doubt: Callable[[], bool],
     ) -> T | None:
         """Pause before the next attempt, ask what became of the last, or have the last word."""
         last = errors[-1]
@@ -125,7 +126,7 @@ class RetryingTransport:
                 return found
         if again:
             return None
-        verdict = _verdict(errors, in_doubt=in_doubt)
+        verdict = _verdict(errors, in_doubt)
         raise verdict from (last.__cause__ if verdict is last else last)
 
     async def _attempt(
@@ -151,12 +152,14 @@ class RetryingTransport:
         return result
 
 
-def _verdict(errors: list[WxPayError], *, in_doubt: bool) -> WxPayError:
+def _verdict(errors: list[WxPayError], in_doubt: Callable[[], bool]) -> WxPayError:
     """Return what the caller hears: a later refusal does not undo an earlier attempt's doubt."""
     last = errors[-1]
-    in_doubt = in_doubt or any(error.fate is Fate.IN_DOUBT for error in errors[:-1])
+    earlier = any(error.fate is Fate.IN_DOUBT for error in errors[:-1])
+    if last.fate is not Fate.IN_DOUBT:
+        earlier = earlier or in_doubt()
     undecided = isinstance(last, RefusedError | NotSentError) and not isinstance(last, FailedError)
-    if not in_doubt or not undecided:
+    if not earlier or not undecided:
         return last
     verdict = InDoubtError(
         f"an earlier attempt may have been executed; the last one ended with: {last.reason}",

@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Generic, TypeVar
 
-import pytest
 from attrs import frozen
 
 W = TypeVar("W", bound=Hashable)
@@ -27,13 +26,7 @@ class Search(Generic[W]):
     path: tuple[str, ...] = ()
 
 
-@pytest.fixture(scope="session")
-def explore() -> Callable[..., Search[Hashable]]:
-    """Hand out the checker; test modules cannot import from one another."""
-    return _explore
-
-
-def _explore(
+def explore(
     start: W,
     steps: Callable[[W], Iterable[tuple[str, W]]],
     broken: Callable[[W], str | None],

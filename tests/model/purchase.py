@@ -1,0 +1,428 @@
+"""The life of one purchase, explored to the last interleaving (`money-safety.md` §1).
+
+An explicit-state model in plain Python. Two workers share a row and send for one purchase over a
+network that delays, loses and duplicates; any of them may stop at any step for any time, or crash.
+Two resolvers query. The platform refuses what is expired, and what repeats a requestId. Every
+reachable state is visited, breadth first, so a counter-example is a shortest one.
+
+What is shipped and not modelled: the table of states (`next_state`) and the meaning of errors
+(`meaning`). The model calls them.
+
+Time goes in ticks of 150 s. Attempt (15 s), lease (45 s) and the limit between claim and sending
+(2 s) are all over with the next tick; a signed request is accepted until it is `EXPIRY` ticks old,
+by a platform whose clock is up to `SKEW` ticks late; the quarantine lasts `QUARANTINE` ticks.
+
+Assumed of the platform, and nothing else: one requestId is executed at most once; the door
+(signature, address, age) judges all copies of one signed request alike; the query for an executed
+order finds it.
+
+A message that is lost is one that is never delivered, and a paused worker is one that does not
+step while the clock does, so neither needs an action of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from attrs import evolve, frozen
+
+from wxpay_async.errors import (
+    ClockSkewError,
+    DuplicateRequestError,
+    FailedError,
+    InDoubtError,
+    NotSentError,
+    RefusedError,
+)
+from wxpay_async.policy.states import CLAIMABLE, FINAL, Event, State, meaning, next_state
+
+EXPIRY = 2
+SKEW = 1
+QUARANTINE = 4
+CLAIMS = 2
+
+UNSENT = meaning(NotSentError("connection refused"))
+TIMED_OUT = meaning(InDoubtError("read timeout"))
+EXPIRED = meaning(ClockSkewError("expired"))
+REFUSED = meaning(RefusedError("no"))
+DUPLICATE = meaning(DuplicateRequestError("repeated"))
+FAILURE = meaning(FailedError("status F"))
+
+OPEN = frozenset({State.UNKNOWN, State.PENDING})
+TIMELESS = FINAL | {State.RESERVED}
+NO = frozenset({State.REJECTED, State.FAILED, State.NOT_EXECUTED})
+"""Where the caller hears that no money moved, and may start a new generation."""
+
+
+@frozen(kw_only=True)
+class Policy:
+    """What may be decided differently; the defaults are what we ship."""
+
+    name: str = "ours"
+    resolvers: int = 2
+    absent_is_final: bool = False
+    new_id_after_doubt: bool = False
+    duplicate: Event = DUPLICATE
+    sends_after_a_pause: bool = False
+    forgets_doubt: bool = False
+    fenced_speak: bool = False
+    overwrites_what_is_settled: bool = False
+
+
+OURS = Policy()
+ALONE = evolve(OURS, resolvers=1)
+BAD = (
+    evolve(ALONE, name="not found is final at once", absent_is_final=True),
+    evolve(ALONE, name="a new requestId after a timeout", new_id_after_doubt=True),
+    evolve(ALONE, name="a duplicate is taken for a success", duplicate=Event.SUCCESS),
+    evolve(ALONE, name="a paused worker sends without a look", sends_after_a_pause=True),
+    evolve(ALONE, name="a refusal settles what is in doubt", forgets_doubt=True),
+    evolve(ALONE, name="a fenced worker speaks for the purchase", fenced_speak=True),
+    evolve(OURS, name="a late finding undoes a settled row", overwrites_what_is_settled=True),
+)
+
+
+class At:
+    """Where a worker stands. A plain number: Python hashes an enum's member ten times slower."""
+
+    IDLE = 0
+    CLAIMED = 1
+    READY = 2
+    WAITING = 3
+    HEARD = 4
+
+
+class Fact:
+    """What the platform did with a requestId."""
+
+    NOTHING = 0
+    PROCESSING = 1
+    EXECUTED = 2
+    DECLINED = 3
+    FAILED = 4
+
+
+NOT_PAID = frozenset({Fact.NOTHING, Fact.DECLINED, Fact.FAILED})
+
+
+class Worker(NamedTuple):
+    """One process in the middle of an attempt."""
+
+    at: int = At.IDLE
+    generation: int = 0
+    epoch: int = 0
+    age: int = 0  # ticks since the claim, which are the ticks since the signed timestamp
+    heard: Event | None = None
+
+
+_IDLE = Worker()
+
+
+class Row(NamedTuple):
+    """What the store holds."""
+
+    state: State = State.RESERVED
+    generation: int = 0
+    epoch: int = 0
+    claims: int = 0
+    in_doubt: bool = False
+    age: int = 0  # ticks since the last signed timestamp
+    absent: int = 0  # 1: found nothing in this tick, 2: in an earlier one
+
+
+class Request(NamedTuple):
+    """A signed request on its way."""
+
+    generation: int
+    epoch: int
+    age: int
+    barred: bool  # the door refuses it
+    passed: bool = False  # the door let a copy of it pass
+
+
+class Finding(NamedTuple):
+    """What a query told the resolver, which has not written it down yet."""
+
+    epoch: int
+    state: State  # of the row, when it was read
+    event: Event
+    counts: bool
+
+
+class World(NamedTuple):
+    """Everything."""
+
+    row: Row = Row()
+    workers: tuple[Worker, ...] = (Worker(), Worker())
+    findings: frozenset[Finding] = frozenset()
+    requests: frozenset[Request] = frozenset()
+    replies: frozenset[tuple[int, Event]] = frozenset()
+    facts: tuple[int, int] = (Fact.NOTHING, Fact.NOTHING)
+    told: frozenset[tuple[int, str]] = frozenset()  # generation and "ok" or "no"
+
+
+Step = tuple[str, World]
+
+
+def broken(world: World) -> str | None:
+    """Return the invariant that the world breaks."""
+    executed = [fact == Fact.EXECUTED for fact in world.facts]
+    if sum(executed) > 1:
+        return "executed twice"
+    for generation, word in sorted(world.told):
+        if word == "no" and executed[generation]:
+            return "executed, and reported as not executed"
+        if word == "ok" and world.facts[generation] in NOT_PAID:
+            return "reported as ok, and not executed"
+    return None
+
+
+def steps(world: World, policy: Policy) -> Iterator[Step]:
+    """Yield everything that can happen next."""
+    yield "tick", _ticked(world)
+    for index, worker in enumerate(world.workers):
+        others = world.workers[:index] + world.workers[index + 1 :]
+        for label, after, moved in _worker_steps(world, worker, policy):
+            yield label, after._replace(workers=(*others, moved))
+    yield from _platform_steps(world, policy)
+    yield from _resolver_steps(world, policy)
+    if world.row.state in NO and world.row.generation == 0:
+        yield "the caller starts a new generation", _next_generation(world)
+
+
+def _ticked(world: World) -> World:
+    oldest = EXPIRY + SKEW
+    row = world.row
+    return world._replace(
+        row=row._replace(age=min(row.age + 1, QUARANTINE), absent=2 if row.absent else 0),
+        workers=tuple(
+            w._replace(age=min(w.age + 1, oldest)) if At.CLAIMED <= w.at <= At.READY else w
+            for w in world.workers
+        ),
+        requests=frozenset(
+            r if r.passed else r._replace(age=min(r.age + 1, oldest)) for r in world.requests
+        ),
+    )
+
+
+def _next_generation(world: World) -> World:
+    row = world.row
+    return world._replace(row=Row(generation=1, epoch=row.epoch + 1, claims=row.claims))
+
+
+# The workers
+
+Moved = tuple[str, World, Worker]
+
+
+def _worker_steps(world: World, worker: Worker, policy: Policy) -> Iterator[Moved]:
+    if worker.at == At.IDLE:
+        yield from _claim(world)
+        return
+    yield "crash", world, Worker()
+    if worker.at == At.CLAIMED:
+        yield _wake(world, worker, policy)
+    elif worker.at == At.READY:
+        yield "cannot connect", world, worker._replace(at=At.HEARD, heard=UNSENT, age=0)
+        yield from _send(world, worker)
+    elif worker.at == At.WAITING:
+        yield "time-out", world, worker._replace(at=At.HEARD, heard=TIMED_OUT)
+        for epoch, event in world.replies:
+            if epoch == worker.epoch:
+                yield f"hear {event}", world, worker._replace(at=At.HEARD, heard=event)
+    else:
+        yield f"record {worker.heard}", _recorded(world, worker, policy), Worker()
+
+
+def _claim(world: World) -> Iterator[Moved]:
+    row = world.row
+    lapsed = row.state is State.SENDING and row.age > 0
+    if row.claims == CLAIMS or not (lapsed or row.state in CLAIMABLE):
+        return
+    doubtful = lapsed or row.state is State.UNKNOWN
+    row = row._replace(
+        state=next_state(State.UNKNOWN if lapsed else row.state, Event.CLAIM),
+        epoch=row.epoch + 1,
+        claims=row.claims + 1,
+        in_doubt=row.in_doubt or doubtful,
+        age=0,
+        absent=0,
+    )
+    yield "claim", world._replace(row=row), Worker(At.CLAIMED, row.generation, row.epoch)
+
+
+def _wake(world: World, worker: Worker, policy: Policy) -> Moved:
+    if policy.sends_after_a_pause:
+        return "sign with a new timestamp", world, worker._replace(at=At.READY, age=0)
+    if worker.age:
+        return "abandon", world, worker._replace(at=At.HEARD, heard=UNSENT, age=0)
+    return "sign with the claim's timestamp", world, worker._replace(at=At.READY)
+
+
+def _send(world: World, worker: Worker) -> Iterator[Moved]:
+    for barred in (False, True):
+        request = Request(worker.generation, worker.epoch, worker.age, barred)
+        yield (
+            f"send {request}",
+            world._replace(requests=world.requests | {request}),
+            worker._replace(at=At.WAITING, age=0),
+        )
+
+
+def _recorded(world: World, worker: Worker, policy: Policy) -> World:
+    row, event = world.row, worker.heard
+    assert event is not None
+    if row.epoch != worker.epoch:  # fenced: somebody claimed since, or the lease was swept
+        settled = next_state(State.SENDING, event)
+        speaks = policy.fenced_speak or settled is State.SUCCEEDED
+        return _told(world, worker.generation, settled) if speaks else world
+    in_doubt = row.in_doubt and not policy.forgets_doubt
+    state = next_state(row.state, event, in_doubt=in_doubt)
+    row = row._replace(state=state, in_doubt=row.in_doubt or event is Event.DOUBT)
+    world = _told(world._replace(row=row), row.generation, state)
+    if policy.new_id_after_doubt and event is Event.DOUBT and row.generation == 0:
+        return _next_generation(world)
+    return world
+
+
+def _told(world: World, generation: int, state: State) -> World:
+    if state is State.SUCCEEDED:
+        return world._replace(told=world.told | {(generation, "ok")})
+    if state in NO:
+        return world._replace(told=world.told | {(generation, "no")})
+    return world
+
+
+# The platform
+
+
+def _platform_steps(world: World, policy: Policy) -> Iterator[Step]:
+    for request in world.requests:
+        for fact, event in _verdicts(world.facts[request.generation], request, policy):
+            after = world._replace(facts=_fact(world, request.generation, fact))
+            if event is not Event.DOUBT:  # which says no more than the time-out does
+                after = after._replace(replies=world.replies | {(request.epoch, event)})
+            label = f"deliver {request}: {event}"
+            yield label, after._replace(requests=world.requests - {request})
+            copies = world.requests - {request} | {request._replace(age=0, passed=True)}
+            if policy.duplicate is not Event.DOUBT and not (request.barred or event is EXPIRED):
+                yield f"{label}, a copy stays under way", after._replace(requests=copies)
+    for generation, fact in enumerate(world.facts):
+        if fact == Fact.PROCESSING:
+            for end in (Fact.EXECUTED, Fact.FAILED):
+                yield (
+                    f"the platform ends: {end}",
+                    world._replace(facts=_fact(world, generation, end)),
+                )
+
+
+def _verdicts(fact: int, request: Request, policy: Policy) -> Iterator[tuple[int, Event]]:
+    if request.barred:
+        yield fact, REFUSED
+        return
+    # Nobody knows the platform's clock: at the border both may happen.
+    if request.age >= EXPIRY and not request.passed:
+        yield fact, EXPIRED
+    if request.age < EXPIRY + SKEW or request.passed:
+        if fact != Fact.NOTHING:
+            yield fact, policy.duplicate
+            return
+        yield Fact.EXECUTED, Event.SUCCESS
+        yield Fact.PROCESSING, Event.ACCEPTED
+        yield Fact.DECLINED, REFUSED
+
+
+def _fact(world: World, generation: int, fact: int) -> tuple[int, int]:
+    first, second = world.facts
+    return (fact, second) if generation == 0 else (first, fact)
+
+
+# The resolver
+
+
+def _resolver_steps(world: World, policy: Policy) -> Iterator[Step]:
+    row = world.row
+    if row.state is State.SENDING and row.age > 0:
+        swept = row._replace(
+            state=next_state(row.state, Event.DOUBT), in_doubt=True, epoch=row.epoch + 1
+        )
+        yield "sweep", world._replace(row=swept)
+    for finding in world.findings:
+        yield f"settle {finding.event}", _settled(world, finding, policy)
+    if row.state in OPEN and len(world.findings) < policy.resolvers:
+        finding = _found(world, policy)
+        yield f"query: {finding.event}", world._replace(findings=world.findings | {finding})
+    if row.state in OPEN and row.age == QUARANTINE:
+        tired = row._replace(state=next_state(row.state, Event.TOO_OLD), epoch=row.epoch + 1)
+        yield "24 h are over", world._replace(row=tired)
+
+
+def _found(world: World, policy: Policy) -> Finding:
+    row = world.row
+    event = {
+        Fact.EXECUTED: Event.SUCCESS,
+        Fact.PROCESSING: Event.ACCEPTED,
+        Fact.FAILED: FAILURE,
+    }.get(world.facts[row.generation], Event.ABSENT)
+    counts = policy.absent_is_final or row.age >= QUARANTINE
+    return Finding(row.epoch, row.state, event, counts)
+
+
+def _settled(world: World, finding: Finding, policy: Policy) -> World:
+    row = world.row
+    world = world._replace(findings=world.findings - {finding})
+    unchanged = row.state is finding.state or policy.overwrites_what_is_settled
+    if finding.epoch != row.epoch or not unchanged:
+        return world
+    if finding.event is Event.ABSENT:
+        return _absent(world, finding)
+    if (finding.state, finding.event) == (State.PENDING, Event.ACCEPTED):
+        return world._replace(row=row._replace(state=State.PENDING))
+    return _moved(world, next_state(finding.state, finding.event))
+
+
+def _absent(world: World, finding: Finding) -> World:
+    row = world.row
+    if finding.state is State.PENDING or not finding.counts:
+        return world._replace(row=row._replace(state=finding.state))
+    if row.absent < 2 and row.age >= QUARANTINE:
+        return world._replace(row=row._replace(state=finding.state, absent=row.absent or 1))
+    return _moved(world, next_state(finding.state, Event.ABSENT))
+
+
+def _moved(world: World, state: State) -> World:
+    row = world.row._replace(state=state)
+    return _told(world._replace(row=row), row.generation, state)
+
+
+# The search
+
+
+def normal(world: World) -> World:
+    """Fold what cannot be told apart: the order of workers, what means nothing any more."""
+    row = world.row
+    if row.state in TIMELESS:
+        row = row._replace(age=0, absent=0)
+    workers = [_IDLE if _is_mute(w, row) else w for w in world.workers]
+    waiting = {w.epoch for w in workers if w.at == At.WAITING}
+    requests = frozenset(r for r in world.requests if r.epoch in waiting or _may_count(r))
+    return world._replace(
+        row=row,
+        workers=tuple(sorted(workers, key=_order)),
+        findings=frozenset(f for f in world.findings if f.epoch == row.epoch),
+        requests=requests,
+        replies=frozenset(reply for reply in world.replies if reply[0] in waiting),
+    )
+
+
+def _is_mute(worker: Worker, row: Row) -> bool:
+    return worker.heard in {UNSENT, TIMED_OUT} and worker.epoch != row.epoch
+
+
+def _may_count(request: Request) -> bool:
+    return not (request.barred or request.passed or request.age == EXPIRY + SKEW)
+
+
+def _order(worker: Worker) -> tuple[int, int, int, str]:
+    return worker.at, worker.epoch, worker.age, worker.heard or ""

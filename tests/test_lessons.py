@@ -1,0 +1,76 @@
+"""Defects that other payment SDKs shipped, and the tests that keep each of them out of this one.
+
+| # | defect | test |
+|---|---|---|
+| 1 | the bytes signed differ from the bytes sent | transports/test_retrying.py::test_each_attempt_is_signed_afresh_over_the_same_bytes |
+| 2 | amounts as floats | gateway/test_replay.py::test_amounts_are_exact |
+| 3 | an HTML 502 decodes to "failed" | gateway/test_replay.py::test_an_html_page_is_not_a_decline |
+| 4 | "0" vanishes from the signature | protocol/test_signing.py::test_only_empty_values_and_the_signature_are_left_out |
+| 5 | a timestamp in the wrong unit | test_clock.py::test_timestamps_are_milliseconds |
+| 6 | a second event loop | gateway/test_loops.py::test_two_loops_in_a_row |
+| 7 | a constructor that needs a loop or does I/O | gateway/test_loops.py::test_making_a_gateway_is_pure |
+| 8 | driver exceptions leak | transports/test_aiohttp.py::test_every_class_of_aiohttp_is_classified |
+| 9 | TLS failures are retried | contract/test_transports.py::test_a_bad_certificate_is_not_sent_and_not_retried |
+| 10 | a first retry without jitter | policy/test_retry.py::test_the_first_retry_has_jitter |
+| 11 | a new key for each retry | gateway/test_replay.py::test_a_doubt_is_continued_with_the_very_same_bytes |
+| 12 | a duplicate after one's own timeout is a failure | gateway/test_replay.py::test_repeated_after_ones_own_timeout_is_what_the_query_says |
+| 13 | no timeout at all | gateway/test_setup.py::test_every_time_out_is_finite |
+| 14 | stale keep-alive connections | contract/test_transports.py::test_a_dead_kept_alive_connection_is_in_doubt |
+| 15 | an old callback is accepted | protocol/test_notify.py::test_an_old_callback_is_genuine_but_not_fresh |
+| 16 | verification over a parsed body | protocol/test_notify.py::test_only_raw_bytes_are_taken |
+| 17 | `==` on signatures | protocol/test_signing.py::test_md5_compares_in_constant_time |
+| 18 | an acknowledgement that is not byte-exact | protocol/test_notify.py::test_the_acknowledgements_are_exact_bytes |
+| 19 | PKCS#1 keys refused | protocol/test_keys.py::test_every_private_form_is_the_key_that_openssl_made |
+| 20 | the wrong key is learned of too late | test_cli.py::test_the_wrong_key |
+| 21 | secrets in logs | gateway/test_watching.py::test_no_event_error_result_or_log_holds_a_secret |
+| 22 | a sync twin that drifts | gateway/test_loops.py::test_there_is_no_sync_twin |
+| 23 | type hints that lie | test_lessons.py::test_type_hints_tell_the_truth |
+| 24 | import takes half a second | gateway/test_loops.py::test_importing_loads_no_http_client_and_configures_no_logging |
+| 25 | a session per request, or a leak | contract/test_transport_life.py::test_a_hundred_requests_take_one_connection |
+| 26 | one's own session cannot be shared | transports/test_aiohttp.py::test_a_session_is_used_and_never_closed |
+| 27 | `import` configures logging | gateway/test_loops.py::test_importing_loads_no_http_client_and_configures_no_logging |
+| 28 | proxies broken | contract/test_transport_safety.py::test_https_goes_through_a_tunnel |
+| 29 | the documented retries are wrong | test_readme.py::test_the_table_of_errors_is_true |
+| 30 | a hard-coded time zone | protocol/test_notify.py::test_times_are_read_where_they_can_be |
+"""  # noqa: E501 - a table
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+ROWS = re.findall(r"^\| (\d+) \|.*\| ([\w/]+\.py)::(\w+) \|$", __doc__ or "", re.MULTILINE)
+
+
+def test_every_lesson_has_a_row() -> None:
+    """Thirty of them, in order."""
+    assert [str(number) for number in range(1, 31)] == [number for number, _, _ in ROWS]
+
+
+@pytest.mark.parametrize(("number", "path", "name"), ROWS, ids=[row[0] for row in ROWS])
+def test_the_test_of_a_lesson_exists(number: str, path: str, name: str) -> None:
+    """A test that is renamed takes its row along."""
+    text = (HERE / path).read_text(encoding="utf-8")
+
+    assert re.search(rf"^(async )?def {name}\(", text, re.MULTILINE), f"lesson {number}"
+
+
+@pytest.mark.skipif(importlib.util.find_spec("mypy") is None, reason="mypy is not installed")
+def test_type_hints_tell_the_truth() -> None:
+    """A merchant's code over the whole public face passes mypy strict (lesson 23)."""
+    sample = HERE / "typing" / "api.py"
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", str(sample)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=HERE.parent,
+    )
+
+    assert 0 == done.returncode, done.stdout
