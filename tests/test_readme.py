@@ -5,18 +5,25 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
 import wxpay_async
 from wxpay_async import (
     ClockSkewError,
     InDoubtError,
+    InstantTrade,
     MalformedResponseError,
     NotSentError,
+    PayGateway,
+    PayMethod,
+    TradeItem,
     WxPayError,
 )
 from wxpay_async.policy.retry import RetryPolicy
+from wxpay_async.sandbox import Sandbox
 
 README = Path(__file__).parents[1] / "README.md"
 ROW = re.compile(r"^\| `(\w+)`(?: \(([^)]*)\))? \| (\w+) \| (\w+) \|", re.MULTILINE)
@@ -61,3 +68,40 @@ def test_the_table_names_every_error_that_a_call_can_raise() -> None:
     }
 
     assert exported - {"WxPayError", "NotificationError"} == {name for name, *_ in ROWS}
+
+
+async def test_the_fastapi_example_pays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ten lines, as printed, turn a payToken into what wx.requestPayment takes."""
+    example = re.search(r"```python\n(from fastapi.*?)```", README.read_text("utf-8"), re.DOTALL)
+    assert example is not None
+    order = InstantTrade(
+        request_id="trade-1",
+        trade_info=[
+            TradeItem(
+                out_trade_no="order-1",
+                subject="商品",
+                price="0.10",
+                quantity=1,
+                total_amount="0.10",
+                payee_identity="100",
+            )
+        ],
+        payer_ip="127.0.0.1",
+        pay_method=PayMethod(pay_product_code="65", amount="0.10"),
+    )
+    async with Sandbox() as sandbox:
+        for name, value in sandbox.settings().items():
+            monkeypatch.setenv(name, value)
+        async with PayGateway.from_env() as shop:
+            token = (await shop.trade(order)).pay_token
+        names: dict[str, Any] = {}
+        exec(compile(example[1], "README.md", "exec"), names)  # the reader's own code
+        transport = httpx.ASGITransport(names["app"])
+        async with httpx.AsyncClient(transport=transport, base_url="http://shop") as payer:
+            answer = await payer.post(
+                "/orders/order-1/pay", params={"pay_token": token, "openid": "openid-0123456789"}
+            )
+        await names["gateway"].aclose()
+
+    assert 200 == answer.status_code
+    assert {"timeStamp", "nonceStr", "package", "signType", "paySign"} == set(answer.json())

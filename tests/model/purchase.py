@@ -372,8 +372,8 @@ def _found(world: World, policy: Policy) -> Finding:
 def _settled(world: World, finding: Finding, policy: Policy) -> World:
     row = world.row
     world = world._replace(findings=world.findings - {finding})
-    unchanged = row.state is finding.state or policy.overwrites_what_is_settled
-    if finding.epoch != row.epoch or not unchanged:
+    yields = row.state not in FINAL or policy.overwrites_what_is_settled
+    if finding.epoch != row.epoch or not yields:
         return world
     if finding.event is Event.ABSENT:
         return _absent(world, finding)
