@@ -254,3 +254,25 @@ async def test_an_epoch_from_the_future_changes_nothing(
 
     assert not await store.record(attrs.evolve(claimed, epoch=claimed.epoch + 1))
     assert claimed == await store.load(claimed.key)
+
+
+@pytest.mark.parametrize(
+    ("stands", "late"),
+    [
+        (State.SUCCEEDED, State.UNKNOWN),
+        (State.NOT_EXECUTED, State.SUCCEEDED),
+        (State.NEEDS_REVIEW, State.FAILED),
+        (State.PENDING, State.UNKNOWN),
+    ],
+)
+async def test_a_late_finding_undoes_nothing(
+    place: Place, store: IdempotencyStore, stands: State, late: State
+) -> None:
+    """Under the very same epoch, what was found out stays; the same state may be written again."""
+    claimed = await claimed_by(store, place.entry())
+    found = attrs.evolve(claimed, state=stands)
+    assert await store.record(found)
+
+    assert not await store.record(attrs.evolve(claimed, state=late))
+    assert found == await store.load(claimed.key)
+    assert await store.record(attrs.evolve(found, checks=1))

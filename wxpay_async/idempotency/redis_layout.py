@@ -51,7 +51,9 @@ local found = redis.call('HMGET', KEYS[4], 'epoch', 'state')
 if found[1] ~= ARGV[#ARGV] then return 0 end
 local final = {{{", ".join(f"{state.value}=true" for state in sorted(FINAL))}}}
 for i = 5, #ARGV, 2 do
-    if ARGV[i] == 'state' and final[found[2]] and ARGV[i + 1] ~= found[2] then return 0 end
+    local later = ARGV[i] == 'state' and ARGV[i + 1]
+    if later and final[found[2]] and later ~= found[2] then return 0 end
+    if later == 'unknown' and found[2] == 'pending' then return 0 end
 end
 write()
 return 1

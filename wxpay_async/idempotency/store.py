@@ -116,11 +116,12 @@ class Entry:
     def yields_to(self, later: Entry) -> bool:
         """Tell whether the later entry may take its place.
 
-        Only under the same epoch, and never out of a final state: a query that was slow to come
-        back must not reopen what another one settled.
+        Only under the same epoch, never out of a final state, and not from PENDING back to UNKNOWN:
+        a query that was slow to come back must not reopen what another one has found out.
         """
         settled = self.state in FINAL and later.state is not self.state
-        return self.epoch == later.epoch and not settled
+        accepted = self.state is State.PENDING and later.state is State.UNKNOWN
+        return self.epoch == later.epoch and not settled and not accepted
 
     def evictable(self) -> bool:
         """Tell whether it may be forgotten: it is finished, or nothing was ever sent for it."""
