@@ -76,9 +76,15 @@ async def test_only_what_may_be_forgotten_has_a_time_to_live(tmp_path: Path) -> 
             claimed = await store.claim(entry.key, now=NOW, signed_at=1)
             assert claimed is not None
             await note_life()
-            for state in (State.UNKNOWN, State.PENDING, State.NEEDS_REVIEW, State.SUCCEEDED):
+            for state in (State.UNKNOWN, State.PENDING, State.NEEDS_REVIEW):
                 await store.record(attrs.evolve(claimed, state=state))
                 await note_life()
+            entry = place.entry("finished")
+            await store.reserve(entry)
+            claimed = await store.claim(entry.key, now=NOW, signed_at=1)
+            assert claimed is not None
+            await store.record(attrs.evolve(claimed, state=State.SUCCEEDED))
+            await note_life()
         await place.close()
 
     assert [True, False, False, False, False, True] == [life > RETENTION - 60 for life in lives]
