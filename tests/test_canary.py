@@ -32,7 +32,6 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from wxpay_async.errors import (
     FailedError,
-    Fate,
     IdempotencyConflictError,
     InDoubtError,
     MalformedResponseError,
@@ -80,6 +79,12 @@ OPENID = "oCanary-77_openid+31/xyz="
 PLANTED_TOKEN = "canary+payToken/91f3=a7"
 PLANTED_PREPAY = "wxCanary0616441626856"
 PLANTED_SIGN = "canaryPaySign+tEwMVv5w/rcgv=="
+PLANTED: Canaries = {
+    "the openid": OPENID,
+    "the payToken": PLANTED_TOKEN,
+    "the prepay": PLANTED_PREPAY,
+    "the paySign": PLANTED_SIGN,
+}
 ONE_ATTEMPT = RetryPolicy(attempts=1)
 
 
@@ -178,7 +183,7 @@ async def failure(call: Call) -> BaseException:
 async def answers_to_payers(error: WxPayError) -> dict[str, str]:
     """Return what both integrations answer when a handler raises the error."""
 
-    async def fail(request: web.Request) -> web.Response:
+    async def fail(_: web.Request) -> web.Response:
         raise error
 
     app = web.Application(middlewares=[error_middleware])
@@ -317,9 +322,7 @@ class Run:
             await self.fails(lambda lost=lost: gateway.pay(lost), InDoubtError)
         self.sandbox.faults.spoil("drop", path=PAY.path)
         order = _trade("checkout", "O-2")
-        await self.fails(
-            lambda: gateway.checkout(order, openid=OPENID, app_id="wx1"), InDoubtError
-        )
+        await self.fails(lambda: gateway.checkout(order, openid=OPENID, app_id="wx1"), InDoubtError)
         outcome = await gateway.resolve("lost-drop")
         self.shown.append(outcome)
         self.errors += [outcome.error] if outcome.error else []
@@ -334,9 +337,9 @@ class Run:
             self.sandbox.faults.spoil("delay", seconds=30.0)
             sent = len(self.tap.requests)
             task = asyncio.ensure_future(call())
-            while len(self.tap.requests) == sent:
+            while len(self.tap.requests) == sent:  # noqa: ASYNC110 - others' code, no event
                 await asyncio.sleep(0)
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # let it get beyond the headers
             task.cancel()
             self.errors.append(await failure(lambda task=task: task))
 
@@ -345,6 +348,10 @@ class Run:
         error = await failure(call)
         assert isinstance(error, kind)
         self.errors.append(error)
+
+    def files(self) -> dict[str, bytes]:
+        """Return what the store's files hold, those beside the database too."""
+        return {file.name: file.read_bytes() for file in self.folder.glob("store.db*")}
 
     async def places(self) -> dict[str, str | bytes]:
         """Return everything that anybody can look at afterwards."""
@@ -409,8 +416,7 @@ async def test_a_whole_day_leaves_no_secret_anywhere(
     places = await run.places()
     loop.set_debug(False)
     places["logs"] = _of_records(caplog.records) + caplog.text
-    files = sorted(tmp_path.glob("store.db*"))
-    places |= {file.name: file.read_bytes() for file in files}
+    places |= run.files()
     canaries = {
         "the secret": SECRET,
         "the wrong secret": WRONG_SECRET,
@@ -424,6 +430,187 @@ async def test_a_whole_day_leaves_no_secret_anywhere(
     assert all(len(canary) >= 20 for canary in canaries.values())
     assert [] == leaks(places, canaries)
     logged = {record.name.partition(".")[0] for record in caplog.records}
-    assert {"wxpay_async", "asyncio", "sqlalchemy", "aiosqlite"} <= logged
+    assert {"wxpay_async", "asyncio", "sqlalchemy"} <= logged
     assert {"wxpay trade", "wxpay pay", "POST"} <= {s.name for s in run.spans.get_finished_spans()}
     assert "oCa…z=" in places["repr"]
+
+
+# Replies that hold credentials and cannot be used
+
+
+def _prepay(**changes: str | None) -> dict[str, Any]:
+    data = {
+        "appId": "wx1",
+        "timeStamp": "1573029856",
+        "nonceStr": "19a855c337bd4c14978899a560372a97",
+        "prepayId": PLANTED_PREPAY,
+        "extPackage": f"prepay_id={PLANTED_PREPAY}",
+        "signType": "RSA",
+        "paySign": PLANTED_SIGN,
+        "requestId": "pay-1",
+    } | changes
+    return {"success": True, "data": {name: v for name, v in data.items() if v is not None}}
+
+
+def _failed() -> dict[str, Any]:
+    reply = _prepay()
+    row = {"outTradeNo": "O-1", "tradeNo": "T-1", "status": "F"}
+    reply["data"]["tradeResList"] = [row]
+    return reply
+
+
+def _nested() -> dict[str, Any]:
+    return _prepay(tradeResList=f'[{{"paySign": "{PLANTED_SIGN}"}}]')
+
+
+UNUSABLE: dict[str, tuple[Callable[[], object], type[WxPayError]]] = {
+    "a field is missing": (lambda: _prepay(nonceStr=None), MalformedResponseError),
+    "a field is empty": (lambda: _prepay(signType=""), MalformedResponseError),
+    "the package is another": (lambda: _prepay(extPackage="x"), MalformedResponseError),
+    "it answers another": (lambda: _prepay(requestId="other"), MalformedResponseError),
+    "an amount is none": (lambda: _prepay(instAmount=PLANTED_SIGN), MalformedResponseError),
+    "a row is none": (_nested, MalformedResponseError),
+    "all of it failed": (_failed, FailedError),
+    "a code contradicts it": (
+        lambda: {**_prepay(), "errorCode": "CO_MSG_000002"},
+        MalformedResponseError,
+    ),
+    "it is refused": (
+        lambda: {**_prepay(), "success": False, "errorCode": "CO_MSG_000001"},
+        RefusedError,
+    ),
+    "no envelope": (lambda: _prepay()["data"], MalformedResponseError),
+    "no JSON": (
+        lambda: HttpResponse(200, json.dumps(_prepay()).encode() + b"}"),
+        MalformedResponseError,
+    ),
+    "a name twice": (
+        lambda: HttpResponse(200, json.dumps(_prepay()).replace("appId", "signType").encode()),
+        MalformedResponseError,
+    ),
+    "a redirect": (
+        lambda: HttpResponse(302, b"", {"location": f"https://h/?{PLANTED_SIGN}"}),
+        InDoubtError,
+    ),
+}
+
+
+@pytest.mark.parametrize("why", UNUSABLE)
+async def test_a_reply_that_cannot_be_used_shows_no_credential(
+    why: str, asking: Fixture, open_shop: Fixture
+) -> None:
+    """Wherever a reply is refused, no frame that can be seen holds what was in it."""
+    make, kind = UNUSABLE[why]
+    shop = open_shop([make()] * 9, retry=ONE_ATTEMPT)
+    request = asking.pay("pay-1", pay_token=PLANTED_TOKEN, terminal_payer_id=OPENID)
+    error = await failure(lambda: shop.gateway.pay(request))
+    again = await failure(lambda: shop.gateway.pay(request))
+    outcome = await shop.gateway.resolve("pay-1")
+    places = rendered(error) | {f"again: {k}": v for k, v in rendered(again).items()}
+    places |= rendered(outcome.error) if outcome.error else {}
+    places |= {"outcome": repr(outcome), "entry": repr(await shop.entry("pay-1"))}
+
+    assert isinstance(error, kind)
+    assert [] == leaks(places, PLANTED)
+
+
+@pytest.mark.parametrize("transport", [AiohttpTransport, HttpxTransport])
+async def test_a_reply_that_is_too_large_shows_nothing_of_itself(
+    transport: Callable[[], Any], asking: Fixture, open_shop: Fixture
+) -> None:
+    """A megabyte with a paySign in it is not part of the traceback of its refusal."""
+
+    async def flood(_: web.Request) -> web.StreamResponse:
+        reply = web.StreamResponse()
+        reply.enable_chunked_encoding()
+        await reply.prepare(_)
+        await reply.write(PLANTED_SIGN.encode() * (MAX_BODY // len(PLANTED_SIGN) + 1))
+        return reply
+
+    app = web.Application()
+    app.add_routes([web.post("/{path:.*}", flood)])
+    async with TestServer(app) as server:
+        url = f"http://127.0.0.1:{server.port}"
+        shop = open_shop(base_url=url, transport=transport(), retry=ONE_ATTEMPT)
+        request = asking.pay(pay_token=PLANTED_TOKEN, terminal_payer_id=OPENID)
+        error = await failure(lambda: shop.gateway.pay(request))
+        await shop.gateway.aclose()
+
+    assert isinstance(error, MalformedResponseError)
+    assert [] == leaks(rendered(error), PLANTED)
+
+
+class _BrokenSigner:
+    """A key-management service that is down."""
+
+    sign_type = None
+
+    async def sign(self, message: bytes) -> str:
+        """Fail, with the message in a local."""
+        await asyncio.sleep(0)
+        raise NotSentError(f"no answer about {message!r}", retryable=False)
+
+
+async def test_a_signer_that_fails_shows_nothing_of_what_it_should_sign(
+    asking: Fixture,
+) -> None:
+    """The message holds the bizContent: neither the SDK's frames nor the signer's show it."""
+    gateway = PayGateway("app", _BrokenSigner(), transport=MemoryTransport([]))
+    request = asking.pay(pay_token=PLANTED_TOKEN, terminal_payer_id=OPENID)
+    error = await failure(lambda: gateway.pay(request))
+    await gateway.aclose()
+
+    assert isinstance(error, NotSentError)
+    assert "no answer about <" in str(error)
+    assert [] == leaks(rendered(error), PLANTED)
+
+
+async def test_a_new_prepay_that_fails_shows_nothing_of_the_old_one(
+    asking: Fixture, open_shop: Fixture, script: Fixture, replies: Fixture, tmp_path: Path
+) -> None:
+    """Out of a durable store the bytes come sealed, and are as hidden as before once opened."""
+    answers = script(InDoubtError("timeout"), query=replies.order("待付款"))
+    store = SqlStore(f"sqlite:///{tmp_path}/store.db")
+    shop = open_shop(answers, store=store, retry=ONE_ATTEMPT)
+    request = asking.pay(
+        "pay-1", pay_token=PLANTED_TOKEN, terminal_payer_id=OPENID, out_trade_no="O-1"
+    )
+    await failure(lambda: shop.gateway.pay(request))
+    outcome = await shop.gateway.resolve("pay-1", reissue=True)
+
+    assert isinstance(outcome.error, InDoubtError)
+    assert [] == leaks(rendered(outcome.error), PLANTED)
+
+
+# The search itself
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        lambda text: text,
+        quote_plus,
+        lambda text: text.encode().hex(),
+        lambda text: json.dumps({"a": text}),
+        lambda text: base64.b64encode(text.encode()).decode(),
+        lambda text: base64.b64encode(b"x" + text.encode()).decode(),
+        lambda text: base64.b64encode(b"xy" + text.encode() + b"z").decode(),
+    ],
+)
+def test_the_search_finds_every_form(hidden: Callable[[str], str]) -> None:
+    """A canary test that cannot find its canary proves nothing."""
+    places = {"somewhere": f"a long text with {hidden(OPENID)} in the middle"}
+
+    assert [("somewhere", "the openid")] == leaks(places, PLANTED)
+
+
+async def test_the_search_looks_into_locals() -> None:
+    """What stands in a local variable of a frame below is found."""
+
+    async def fail() -> None:
+        token = PLANTED_TOKEN
+        raise NotSentError(f"{len(token)}")
+
+    found = leaks(rendered(await failure(fail)), PLANTED)
+
+    assert [("traceback with locals of NotSentError", "the payToken")] == found

@@ -92,8 +92,7 @@ class Dispatcher:
         """Execute the request, together with whoever asks for the same."""
         self._enter_loop()
         operation = OPERATIONS[type(request)]
-        fields = {**wire_fields(request), "outTradeNo": _order(request)}
-        meaning = fingerprint(operation.name, fields)
+        meaning = _meaning(operation, request)
         began = self.wiring.clock.monotonic()
         wait = self._call_time(timeout)
         try:
@@ -389,6 +388,11 @@ class Dispatcher:
                 shared=shared,
             )
         )
+
+
+def _meaning(operation: Operation, request: Request) -> Fingerprint:
+    # Of its own, so that no frame in which a call can fail holds the fields in the clear.
+    return fingerprint(operation.name, {**wire_fields(request), "outTradeNo": _order(request)})
 
 
 def _order(request: Request) -> str | None:

@@ -115,7 +115,7 @@ class Execution(Generic[T]):
 
     wiring: Wiring
     operation: Operation
-    params: Mapping[str, str]
+    params: Mapping[str, str] = field(repr=False)
     result_type: type[T]
     deadline: float
     min_left: float = 0.0
@@ -306,6 +306,8 @@ class Execution(Generic[T]):
             self.entry = attrs.evolve(self.entry, in_doubt=True)
         if state is State.UNKNOWN and not entry.in_doubt:
             self._tell(EventKind.DOUBT_OPENED)
+        elif state is not State.UNKNOWN and entry.in_doubt:
+            self._tell(EventKind.DOUBT_CLOSED)
 
     def replayed(self, entry: Entry) -> T:
         """Return what a settled operation's reply holds, or raise what it means, once more."""

@@ -59,7 +59,7 @@ class _Flight:
 class Flights:
     """The operations under way in one event loop."""
 
-    _open: dict[str, _Flight] = field(factory=dict, init=False)
+    _open: dict[str, _Flight] = field(factory=dict[str, _Flight], init=False)
 
     async def join(
         self,

@@ -6,6 +6,8 @@ import os
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Self, TypeVar
 
+import attrs
+
 from wxpay_async import settings
 from wxpay_async.clock import Clock, PlatformTime
 from wxpay_async.dispatch import Dispatcher
@@ -249,19 +251,19 @@ class PayGateway:
             app_id: the mini program's appid.
             timeout: seconds for each of the two calls.
         """
+        trade = _typed(trade, InstantTrade)
+        request = MiniProgramPay(
+            request_id=derive_request_id(self.app_key, "pay", trade.request_id),
+            pay_token="not known yet",  # noqa: S106 - a placeholder
+            terminal_payer_id=openid,
+            app_id=app_id,
+            out_trade_no=trade.trade_info[0].out_trade_no,
+        )
+        del openid  # the request masks it; a traceback with locals would not
         created = await self.trade(trade, timeout=timeout)
         if created.pay_token is None:
             raise MalformedResponseError("the trade was created without a payToken")
-        return await self.pay(
-            MiniProgramPay(
-                request_id=derive_request_id(self.app_key, "pay", trade.request_id),
-                pay_token=created.pay_token,
-                terminal_payer_id=openid,
-                app_id=app_id,
-                out_trade_no=trade.trade_info[0].out_trade_no,
-            ),
-            timeout=timeout,
-        )
+        return await self.pay(attrs.evolve(request, pay_token=created.pay_token), timeout=timeout)
 
     async def wait_paid(
         self, out_trade_no: str, *, timeout: float = 300.0, every: float = POLL_EVERY

@@ -2,7 +2,10 @@
 
 Spans stand under the caller's: `wxpay <operation>` for a call, `POST` for an attempt by the HTTP
 conventions. The trace context is not sent to the platform. A requestId stands in spans only:
-names and labels of metrics are few.
+names and labels of metrics are few, and a code that does not look like one of the platform's is
+`other`.
+
+`wxpay.in_doubt.open` counts the doubts that this process opened and has not seen closed.
 
 | metric | kind | labels |
 | --- | --- | --- |
@@ -19,7 +22,7 @@ names and labels of metrics are few.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from attrs import define, field
@@ -53,9 +56,9 @@ class OpenTelemetryHook:
     _requests: metrics.Histogram = field(init=False)
     _calls: metrics.Histogram = field(init=False)
     _waits: metrics.Histogram = field(init=False)
-    _in_use: metrics.UpDownCounter = field(init=False)
     _doubts: metrics.UpDownCounter = field(init=False)
-    _slots: int = field(default=0, init=False)
+    _set_in_use: Callable[[int], None] = field(init=False)
+    _open: set[tuple[str, str | None]] = field(factory=set[tuple[str, str | None]], init=False)
 
     def __attrs_post_init__(self) -> None:
         meter = self.meter
@@ -65,7 +68,7 @@ class OpenTelemetryHook:
         self._requests = meter.create_histogram("http.client.request.duration", unit="s")
         self._calls = meter.create_histogram("wxpay.call.duration", unit="s")
         self._waits = meter.create_histogram("wxpay.quota.wait", unit="s")
-        self._in_use = meter.create_up_down_counter("wxpay.quota.in_use", unit="{slot}")
+        self._set_in_use = meter.create_gauge("wxpay.quota.in_use", unit="{slot}").set
         self._doubts = meter.create_up_down_counter("wxpay.in_doubt.open", unit="{operation}")
 
     def __call__(self, event: Event, /) -> None:
@@ -77,13 +80,21 @@ class OpenTelemetryHook:
             self._outcome(event)
         elif event.kind is EventKind.WAITED_FOR_QUOTA:
             self._waits.record(event.seconds, operation)
-        elif event.kind is EventKind.DOUBT_OPENED:
-            self._doubts.add(1, operation)
-        elif event.kind is EventKind.DOUBT_CLOSED:
-            self._doubts.add(-1, operation)
+        elif event.kind in {EventKind.DOUBT_OPENED, EventKind.DOUBT_CLOSED}:
+            self._doubt(event, operation)
         if event.quota_in_use is not None:
-            self._in_use.add(event.quota_in_use - self._slots)
-            self._slots = event.quota_in_use
+            self._set_in_use(event.quota_in_use)
+
+    def _doubt(self, event: Event, operation: Labels) -> None:
+        # One that another process opened may be closed here: below zero would mean nothing.
+        doubt = (event.operation, event.request_id)
+        before = len(self._open)
+        if event.kind is EventKind.DOUBT_OPENED:
+            self._open.add(doubt)
+        else:
+            self._open.discard(doubt)
+        if len(self._open) != before:
+            self._doubts.add(len(self._open) - before, operation)
 
     def _attempt(self, event: Event) -> None:
         self._attempts.add(1, _labels(event))
@@ -91,9 +102,12 @@ class OpenTelemetryHook:
         if event.status is not None:
             http["http.response.status_code"] = event.status
         if event.fate != "ok":
-            http["error.type"] = event.code or event.fate
+            http["error.type"] = event.known_code or event.fate
         self._requests.record(event.seconds, http)
-        self._span("POST", trace.SpanKind.CLIENT, event, http)
+        spoken = {**http, "wxpay.operation": event.operation}
+        if event.attempt > 1:
+            spoken["http.request.resend_count"] = event.attempt - 1
+        self._span("POST", trace.SpanKind.CLIENT, event, spoken)
 
     def _outcome(self, event: Event) -> None:
         labels = _labels(event)
@@ -112,17 +126,15 @@ class OpenTelemetryHook:
             name,
             kind=kind,
             start_time=end - round(event.seconds * _NANOSECONDS),
-            attributes={
-                **labels,
-                "wxpay.attempt": event.attempt,
-                "wxpay.request_id": event.request_id or "",
-            },
+            attributes={**labels, "wxpay.attempt": event.attempt},
         )
+        if event.request_id is not None:
+            span.set_attribute("wxpay.request_id", event.request_id)
         if event.fate != "ok":
-            span.set_status(trace.StatusCode.ERROR, event.code or event.fate)
+            span.set_status(trace.StatusCode.ERROR, event.known_code or event.fate)
         span.end(end)
 
 
 def _labels(event: Event) -> Labels:
     labels: Labels = {"wxpay.operation": event.operation, "wxpay.fate": event.fate}
-    return {**labels, "wxpay.code": event.code} if event.code else labels
+    return {**labels, "wxpay.code": event.known_code} if event.known_code else labels

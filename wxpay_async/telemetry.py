@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import enum
 import logging
-from typing import Protocol
+import re
+from typing import Final, Protocol
 
 from attrs import frozen
+
+_CODE: Final = re.compile(r"[A-Z]{2,8}(?:_[A-Z]{2,8}){1,3}_[0-9]{1,10}", re.ASCII)
 
 
 class EventKind(enum.StrEnum):
@@ -58,6 +61,17 @@ class Event:
     status: int | None = None
     quota_in_use: int | None = None
 
+    @property
+    def known_code(self) -> str | None:
+        """The code if it has the shape of the platform's, else `other`; None where there is none.
+
+        An errorCode is what the other side wrote: a label of a metric, or a line of a log, must
+        not hold whatever that may be.
+        """
+        if not self.code:
+            return None
+        return self.code if _CODE.fullmatch(self.code) else "other"
+
 
 class Hook(Protocol):
     """Called with every event, in the event loop: it must be quick and must not raise."""
@@ -88,7 +102,7 @@ def logging_hook(logger: logging.Logger | None = None) -> Hook:
             "wxpay_request_id": event.request_id,
             "wxpay_attempt": event.attempt,
             "wxpay_fate": event.fate,
-            "wxpay_code": event.code,
+            "wxpay_code": event.known_code,
             "wxpay_status": event.status,
             "wxpay_seconds": round(event.seconds, 6),
         }
@@ -114,7 +128,7 @@ def _line(event: Event) -> str:
     if event.fate:
         parts.append(f"fate={event.fate}")
     if event.code:
-        parts.append(f"code={event.code}")
+        parts.append(f"code={event.known_code}")
     if event.kind in {EventKind.ATTEMPT_ENDED, EventKind.OUTCOME, EventKind.WAITED_FOR_QUOTA}:
         parts.append(f"{event.seconds * 1000:.1f} ms")
     return " ".join(part for part in parts if part)

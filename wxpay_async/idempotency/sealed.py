@@ -11,6 +11,7 @@ from Crypto.Cipher import AES
 from Crypto.Cipher._mode_gcm import GcmMode
 
 from wxpay_async.idempotency.store import LEASE, Entry, IdempotencyStore, Receipt
+from wxpay_async.protocol.fields import SecretBytes
 
 SEAL_KEY_BYTES: Final = 32
 STORE_CONTEXT: Final = b"wxpay_async store"
@@ -114,6 +115,6 @@ class SealedStore:
             return None
         nonce, tag, sealed = blob[:_NONCE], blob[_NONCE : _NONCE + _TAG], blob[_NONCE + _TAG :]
         try:
-            return self._cipher(entry, part, nonce).decrypt_and_verify(sealed, tag)
+            return SecretBytes(self._cipher(entry, part, nonce).decrypt_and_verify(sealed, tag))
         except ValueError:
             return None

@@ -79,7 +79,7 @@ class Draft:
         encoded = _form({**self._params, "sign": signature})
         if self._placement == "query":
             return HttpRequest(f"{self._url}?{encoded}", b"", _HEADERS)
-        return HttpRequest(self._url, encoded.encode("ascii"), _HEADERS)
+        return HttpRequest(self._url, fields.SecretBytes(encoded, "ascii"), _HEADERS)
 
 
 def _form(params: Mapping[str, str]) -> str:
@@ -125,7 +125,7 @@ class RequestBuilder:
         }
         if self.sign_type:
             full["signType"] = self.sign_type
-        message = canonical_string(full).encode()
+        message = fields.SecretBytes(canonical_string(full), "utf-8")
         return Draft(message, self.base_url + operation.path, full, self.placement)
 
 

@@ -34,7 +34,7 @@ from wxpay_async.errors import (
     SignatureRefusedError,
     WxPayError,
 )
-from wxpay_async.protocol.fields import ReadOnly, wire_name
+from wxpay_async.protocol.fields import ReadOnly, SecretBytes, wire_name
 from wxpay_async.protocol.requests import Request
 from wxpay_async.protocol.results import (
     Merchant,
@@ -82,7 +82,8 @@ _ESCAPED_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 
 def biz_content(request: Request) -> bytes:
     """Serialise a request once; these very bytes are signed, sent, and sent again."""
-    return json.dumps(wire_fields(request), ensure_ascii=False, separators=(",", ":")).encode()
+    text = json.dumps(wire_fields(request), ensure_ascii=False, separators=(",", ":"))
+    return SecretBytes(text, "utf-8")
 
 
 def wire_fields(request: Request) -> dict[str, Any]:
@@ -112,6 +113,22 @@ def decode(
         RefusedError: the platform refused.
         InDoubtError: the reply does not say what became of the request.
     """
+    try:
+        return _decoded(response, into, url=url, moves_money=moves_money, local=local)
+    except WxPayError as error:
+        failure = error.with_traceback(None)
+    # Raised anew: the frames below hold what was decoded, credentials included.
+    raise failure
+
+
+def _decoded(
+    response: HttpResponse,
+    into: type[T],
+    *,
+    url: str,
+    moves_money: bool,
+    local: Mapping[str, Any] | None,
+) -> T:
     if SANDBOX_MARKER in response.headers and not is_loopback(url):
         raise MalformedResponseError(
             "a sandbox answered from a host that is not loopback", retryable=False

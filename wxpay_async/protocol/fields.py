@@ -66,6 +66,17 @@ class ReadOnly(Mapping[str, V]):
 NOTHING: Final[Mapping[str, Json]] = ReadOnly({})
 
 
+class SecretBytes(bytes):
+    """Bytes that hold credentials: logs and tracebacks with locals show only how many they are."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} bytes>"
+
+    __str__ = __repr__
+
+
 def wire_name(attribute: attrs.Attribute[Any]) -> str:
     """Return the platform's name: the `wire` metadata, else the attribute's name in camelCase."""
     return attribute.metadata.get("wire") or _camel(attribute.name)

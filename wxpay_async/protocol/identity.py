@@ -24,7 +24,9 @@ class Fingerprint:
 
     digest: str
     _fields: Mapping[str, str] = attrs.field(factory=dict[str, str], eq=False, repr=False)
-    _content: Mapping[str, object] = attrs.field(factory=dict[str, object], eq=False, repr=False)
+    _content: Mapping[str, object] = attrs.field(
+        factory=dict[str, object], eq=False, repr=False, alias="content"
+    )
 
     @property
     def fields(self) -> Mapping[str, str]:

@@ -199,8 +199,9 @@ class Md5Verifier:
 
     def verify(self, message: bytes, signature: str) -> None:
         """Return if the signature fits, in constant time; raise `NotificationError` otherwise."""
-        expected = self._signer.sign(message).encode()
-        if not hmac.compare_digest(expected, signature.encode("utf-8", "surrogatepass")):
+        given = signature.encode("utf-8", "surrogatepass")
+        # What would have fitted has no name: a traceback with locals must not show it.
+        if not hmac.compare_digest(self._signer.sign(message).encode(), given):
             raise NotificationError("the MD5 signature does not fit")
 
     def __repr__(self) -> str:

@@ -17,6 +17,7 @@ from wxpay_async.errors import (
     MalformedResponseError,
     NotSentError,
 )
+from wxpay_async.protocol.fields import SecretBytes
 from wxpay_async.protocol.wire import KEPT_HEADERS, MAX_BODY, HttpRequest, HttpResponse, Timeouts
 from wxpay_async.transports.connection import KEEP_ALIVE, checked_proxy, tls_context, told
 
@@ -206,16 +207,23 @@ def _address(url: str) -> URL:
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
     """Read at most `MAX_BODY` bytes, and close the connection on an answer that has more."""
-    body = bytearray()
-    if (response.content_length or 0) <= MAX_BODY:
-        async for chunk in response.content.iter_any():
-            body += chunk
-            if len(body) > MAX_BODY:
-                break
-        else:
-            return bytes(body)
+    body = await _whole(response)
+    if body is not None:
+        return body
     response.close()
     raise MalformedResponseError(f"HTTP {response.status} with a body of over {MAX_BODY} bytes")
+
+
+async def _whole(response: aiohttp.ClientResponse) -> bytes | None:
+    """Return the body, None if it is too large; raised above, where no local holds any of it."""
+    if (response.content_length or 0) > MAX_BODY:
+        return None
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > MAX_BODY:
+            return None
+    return SecretBytes(body)
 
 
 def _meaning(error: BaseException, *, sent: bool | None) -> NotSentError | InDoubtError:

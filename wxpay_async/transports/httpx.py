@@ -20,6 +20,7 @@ from wxpay_async.errors import (
     MalformedResponseError,
     NotSentError,
 )
+from wxpay_async.protocol.fields import SecretBytes
 from wxpay_async.protocol.wire import KEPT_HEADERS, MAX_BODY, HttpRequest, HttpResponse, Timeouts
 from wxpay_async.transports.connection import KEEP_ALIVE, checked_proxy, tls_context, told
 
@@ -257,17 +258,24 @@ def _check_address(url: str) -> None:
 
 async def _read(response: Response) -> bytes:
     """Read at most `MAX_BODY` bytes; what is left unread closes with the connection."""
-    body = bytearray()
-    if int(response.headers.get("content-length", 0)) <= MAX_BODY:
-        async for chunk in response.aiter_raw():
-            body += chunk
-            if len(body) > MAX_BODY:
-                break
-        else:
-            return bytes(body)
+    body = await _whole(response)
+    if body is not None:
+        return body
     raise MalformedResponseError(
         f"HTTP {response.status_code} with a body of over {MAX_BODY} bytes"
     )
+
+
+async def _whole(response: Response) -> bytes | None:
+    """Return the body, None if it is too large; raised above, where no local holds any of it."""
+    if int(response.headers.get("content-length", 0)) > MAX_BODY:
+        return None
+    body = bytearray()
+    async for chunk in response.aiter_raw():
+        body += chunk
+        if len(body) > MAX_BODY:
+            return None
+    return SecretBytes(body)
 
 
 def _meaning(
