@@ -132,6 +132,8 @@ def process() -> Iterator[Start]:
                 stderr=subprocess.PIPE,
                 text=True,
                 env={**clean, **environ},
+                # A shell's background job ignores Ctrl-C, and its children inherit that.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
             )
         )
         return started[-1]
