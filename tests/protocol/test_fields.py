@@ -217,3 +217,10 @@ def test_hidden_shows_only_whether_there_is_one() -> None:
 def test_names_shows_no_values() -> None:
     """What an unknown field holds may be anything, so only its name is shown."""
     assert "{'a', 'b'}" == fields.names({"a": "secret", "b": 1})
+
+
+def test_secret_bytes_show_only_their_number() -> None:
+    """They are bytes everywhere but in a log."""
+    secret = fields.SecretBytes(b"token")
+
+    assert ("<5 bytes>", "<5 bytes>", b"token") == (repr(secret), str(secret), secret)

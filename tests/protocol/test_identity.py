@@ -10,7 +10,7 @@ from hypothesis import assume, example, given, settings, strategies as st
 
 from wxpay_async.errors import InvalidRequestError
 from wxpay_async.protocol.codec import wire_fields
-from wxpay_async.protocol.identity import derive_request_id, fingerprint
+from wxpay_async.protocol.identity import Fingerprint, derive_request_id, fingerprint
 from wxpay_async.protocol.requests import MiniProgramPay
 
 EXAMPLES = int(os.environ.get("WXPAY_TEST_EXAMPLES", "2000"))
@@ -171,3 +171,10 @@ def test_a_purchase_without_a_name_is_refused(arguments: tuple[str, ...], field:
         derive_request_id(*arguments)
 
     assert field == caught.value.field
+
+
+def test_digests_that_were_stored_are_taken_as_they_are() -> None:
+    """A fingerprint that comes back from a store has digests and no content."""
+    stored = Fingerprint("digest", {"payToken": "0123456789abcdef"})
+
+    assert {"payToken": "0123456789abcdef"} == stored.fields
