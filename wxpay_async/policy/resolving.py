@@ -3,6 +3,8 @@
 - A request that was signed can still arrive until the platform rejects it as expired, 5 minutes
   after its timestamp. So "not there" proves nothing until 600 s after the last timestamp, and then
   only when it is seen twice, at least 60 s apart.
+- "Not paid" proves nothing while a prepay may still be paid: a signed request can become one for
+  5 minutes, and a prepay lives 20.
 - The platform is asked 5 s, 15 s, 45 s, 2 min, 5 min and 10.5 min after the doubt arose, then
   hourly, and after 24 h a person must look.
 """
@@ -20,6 +22,7 @@ SCHEDULE: Final = (5.0, 15.0, 45.0, 120.0, 300.0, 630.0)
 HOURLY: Final = 3_600.0
 GIVE_UP: Final = 86_400.0
 QUARANTINE: Final = 600.0
+PREPAY_QUARANTINE: Final = QUARANTINE + 20 * 60.0
 SEEN_APART: Final = 60.0
 
 
@@ -102,7 +105,8 @@ def _absence(doubt: Doubt, finding: Finding, now: float) -> float | None:
         return doubt.absent_at
     absent = finding in {Finding.ABSENT, Finding.UNPAID}
     final = doubt.state is State.UNKNOWN and doubt.absence_proves
-    if not absent or not final or now < doubt.signed_at + QUARANTINE:
+    quarantine = PREPAY_QUARANTINE if finding is Finding.UNPAID else QUARANTINE
+    if not absent or not final or now < doubt.signed_at + quarantine:
         return None
     return now if doubt.absent_at is None else doubt.absent_at
 

@@ -1,0 +1,37 @@
+"""How long the absence of something must be seen before it proves anything."""
+
+from __future__ import annotations
+
+import pytest
+
+from wxpay_async.policy.resolving import (
+    PREPAY_QUARANTINE,
+    QUARANTINE,
+    SEEN_APART,
+    Doubt,
+    Finding,
+    judge,
+)
+from wxpay_async.policy.states import Event, State
+
+
+@pytest.mark.parametrize(
+    ("finding", "quarantine"),
+    [(Finding.ABSENT, QUARANTINE), (Finding.UNPAID, PREPAY_QUARANTINE)],
+)
+def test_absence_proves_nothing_before_its_quarantine(finding: Finding, quarantine: float) -> None:
+    """A moment before, it does not even begin to count; then twice, a minute apart."""
+    doubt = Doubt(state=State.UNKNOWN, since=0.0, signed_at=0.0)
+    early = judge(doubt, finding, quarantine - 0.1)
+    first = judge(doubt, finding, quarantine)
+    seen = Doubt(state=State.UNKNOWN, since=0.0, signed_at=0.0, absent_at=first.absent_at)
+
+    assert (None, None) == (early.event, early.absent_at)
+    assert (None, quarantine) == (first.event, first.absent_at)
+    assert judge(seen, finding, quarantine + SEEN_APART - 0.1).event is None
+    assert Event.ABSENT is judge(seen, finding, quarantine + SEEN_APART).event
+
+
+def test_an_unpaid_order_outlives_every_prepay() -> None:
+    """Signed, on its way for 5 minutes, then payable for 20: all of it is over by then."""
+    assert PREPAY_QUARANTINE >= (5 + 20) * 60
