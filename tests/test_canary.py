@@ -10,12 +10,14 @@ import asyncio
 import base64
 import json
 import logging
+import re
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, quote, quote_plus
+from urllib.parse import parse_qs, quote, quote_plus, urlencode
 
 import httpx
 import pytest
@@ -34,6 +36,7 @@ from wxpay_async.errors import (
     FailedError,
     IdempotencyConflictError,
     InDoubtError,
+    InvalidKeyError,
     MalformedResponseError,
     NotSentError,
     RefusedError,
@@ -48,6 +51,8 @@ from wxpay_async.limits.limiter import Unlimited
 from wxpay_async.opentelemetry import OpenTelemetryHook
 from wxpay_async.policy.retry import RetryPolicy
 from wxpay_async.protocol.builder import PAY
+from wxpay_async.protocol.fields import without_credentials
+from wxpay_async.protocol.keys import InsecureKeyFileWarning
 from wxpay_async.protocol.requests import (
     InstantTrade,
     MiniProgramPay,
@@ -55,9 +60,16 @@ from wxpay_async.protocol.requests import (
     Refund,
     TradeItem,
 )
-from wxpay_async.protocol.signing import Md5Signer, RsaSigner, Signer
+from wxpay_async.protocol.signing import (
+    Md5Signer,
+    Md5Verifier,
+    RsaSigner,
+    RsaVerifier,
+    Signer,
+)
 from wxpay_async.protocol.wire import MAX_BODY, HttpRequest, HttpResponse, Timeouts
 from wxpay_async.sandbox import Sandbox
+from wxpay_async.settings import signer_from
 from wxpay_async.telemetry import Event, logging_hook
 from wxpay_async.transports.aiohttp import AiohttpTransport
 from wxpay_async.transports.httpx import HttpxTransport
@@ -73,6 +85,9 @@ KEYS = Path(__file__).parent / "vectors" / "keys"
 PRIVATE_KEY = (KEYS / "pkcs8.pem").read_bytes()
 PUBLIC_KEY = (KEYS / "public.pem").read_text(encoding="ascii")
 OTHER_KEY = (KEYS / "rsa3072.pem").read_bytes()
+OTHER_NUMBERS = PRIVATE_KEY.replace(b"/", b"+")
+WEAK_KEY = (KEYS / "rsa1024.pem").read_bytes()
+LOCKED_KEY = (KEYS / "encrypted-pbes2.pem").read_bytes()
 SECRET = "canarySecret0f6b1d2e3c4a59687a"
 WRONG_SECRET = "canaryWrongSecret7b8c9d0e1f2a3b"
 OPENID = "oCanary-77_openid+31/xyz="
@@ -92,12 +107,20 @@ ONE_ATTEMPT = RetryPolicy(attempts=1)
 
 
 def _of_key(name: str, pem: bytes) -> Canaries:
-    """Name the numbers that make a private key one, and a piece of its PEM."""
+    """Name the numbers that make a private key one, and a piece of its text."""
     key = RSA.import_key(pem)
-    lines = pem.decode("ascii").splitlines()
     numbers = {f"the {name}'s {part}": str(getattr(key, part)) for part in "dpq"}
     hexadecimal = {f"the {name}'s {part} in hex": f"{getattr(key, part):x}" for part in "dpq"}
-    return {**numbers, **hexadecimal, f"the {name}'s text": lines[len(lines) // 2]}
+    return {**numbers, **hexadecimal, **_of_pem(name, pem)}
+
+
+def _of_pem(name: str, pem: bytes) -> Canaries:
+    """Name a line from the middle of a PEM, as it is and as the `repr` of its bytes."""
+    lines = pem.decode("ascii").splitlines()
+    line = lines[len(lines) // 2]
+    # Which quotes are escaped depends on what stands elsewhere in the bytes.
+    octets = max(re.split(rb"['\"]", base64.b64decode(line)), key=len)
+    return {f"the {name}'s text": line, f"the {name}'s bytes": repr(octets)[2:-1]}
 
 
 def _forms(value: str) -> set[bytes]:
@@ -145,29 +168,41 @@ def _chain(error: BaseException) -> list[BaseException]:
     return chain
 
 
-def _frames_of_ours(error: BaseException) -> str:
-    """Show the locals of the package's frames, whatever a traceback would leave out."""
-    walks = (traceback.walk_tb(link.__traceback__) for link in _chain(error))
+def _visible(error: BaseException) -> list[BaseException]:
+    """Return the error and what a traceback shows below it."""
+    below = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return [error, *(_visible(below) if below else [])]
+
+
+def _locals(links: Iterable[BaseException], package: str = "") -> str:
+    """Show the locals of every frame, or of a package's."""
+    walks = (traceback.walk_tb(link.__traceback__) for link in links)
     return "\n".join(
-        f"{frame.f_code.co_qualname}:{line} {name}={value!r}"
+        f"{frame.f_code.co_qualname}:{line} {name}={_shown(value)}"
         for walk in walks
         for frame, line in walk
-        if frame.f_globals.get("__name__", "").startswith("wxpay_async")
+        if frame.f_globals.get("__name__", "").startswith(package)
         for name, value in frame.f_locals.items()
     )
 
 
+def _shown(value: object) -> str:
+    try:
+        return repr(value)
+    except (AttributeError, ValueError) as error:  # of an object that is only half made
+        return f"<{error!r} in a repr>"
+
+
 def rendered(error: BaseException) -> dict[str, str]:
     """Show an error in every way that a log, a debugger or an error tracker would."""
-    with_locals = traceback.TracebackException.from_exception(error, capture_locals=True)
     name = type(error).__name__
     return {
         f"str of {name}": str(error),
         f"repr of {name}": "\n".join(repr(link) for link in _chain(error)),
         f"attributes of {name}": "\n".join(repr(vars(link)) for link in _chain(error)),
         f"traceback of {name}": "".join(traceback.format_exception(error)),
-        f"traceback with locals of {name}": "".join(with_locals.format()),
-        f"frames of {name}": _frames_of_ours(error),
+        f"traceback with locals of {name}": _locals(_visible(error)),
+        f"frames of {name}": _locals(_chain(error), "wxpay_async"),
     }
 
 
@@ -177,6 +212,16 @@ async def failure(call: Call) -> BaseException:
         await call()
     except (WxPayError, asyncio.CancelledError) as error:
         return error
+    raise AssertionError("it did not fail")
+
+
+def set_up_failure(call: Callable[[], object]) -> Exception:
+    """Return what making something raises, without the frame of this function."""
+    try:
+        call()
+    except (WxPayError, ImportError, TypeError, ValueError, Warning) as error:
+        own = error.__traceback__
+        return error.with_traceback(own and own.tb_next)
     raise AssertionError("it did not fail")
 
 
@@ -203,6 +248,11 @@ async def answers_to_payers(error: WxPayError) -> dict[str, str]:
     by_fastapi = f"{answer.status_code} {answer.headers} {answer.text}"
     name = type(error).__name__
     return {f"aiohttp's answer to {name}": by_aiohttp, f"FastAPI's to {name}": by_fastapi}
+
+
+def _stored(folder: Path) -> dict[str, bytes]:
+    """Return what a store's files hold, those beside the database too."""
+    return {file.name: file.read_bytes() for file in folder.glob("store.db*")}
 
 
 def _of_records(records: Iterable[logging.LogRecord]) -> str:
@@ -350,8 +400,8 @@ class Run:
         self.errors.append(error)
 
     def files(self) -> dict[str, bytes]:
-        """Return what the store's files hold, those beside the database too."""
-        return {file.name: file.read_bytes() for file in self.folder.glob("store.db*")}
+        """Return what the store's files hold."""
+        return _stored(self.folder)
 
     async def places(self) -> dict[str, str | bytes]:
         """Return everything that anybody can look at afterwards."""
@@ -537,6 +587,233 @@ async def test_a_reply_that_is_too_large_shows_nothing_of_itself(
         await shop.gateway.aclose()
 
     assert isinstance(error, MalformedResponseError)
+    assert [] == leaks(rendered(error), PLANTED)
+
+
+# A platform that repeats what it was asked
+
+
+def _repeating(**values: str) -> str:
+    """Say no with the values as they are, as in a form, and as in JSON."""
+    in_form = " ".join(map(quote_plus, values.values()))
+    return f"{' '.join(values.values())} ({in_form}) of {json.dumps(values)} is no good"
+
+
+@pytest.mark.parametrize("code", ["CO_MSG_000001", "CO_MSG_000002", "GM_API_BUS_0000015"])
+@pytest.mark.parametrize("operation", ["pay", "trade"])
+async def test_a_message_that_repeats_the_request_is_told_without_its_credentials(
+    operation: str,
+    code: str,
+    asking: Fixture,
+    open_shop: Fixture,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """At once, out of the store, by `resolve`, in the log of an answer, and in a store's file."""
+    method = PayMethod(pay_product_code="67", amount=Decimal("1.00"), open_id=OPENID)
+    if operation == "pay":
+        message = _repeating(payToken=PLANTED_TOKEN, terminalPayerId=OPENID)
+        request = asking.pay("id-1", pay_token=PLANTED_TOKEN, terminal_payer_id=OPENID)
+    else:
+        message = _repeating(openId=OPENID)
+        request = asking.trade("id-1", pay_method=method)
+    reply = {"success": False, "errorCode": code, "errorMsg": message}
+    store = SqlStore(f"sqlite:///{tmp_path}/store.db")
+    shop = open_shop([reply] * 9, store=store, retry=ONE_ATTEMPT)
+    call = getattr(shop.gateway, operation)
+    first = await failure(lambda: call(request))
+    again = await failure(lambda: call(request))
+    outcome = await shop.gateway.resolve("id-1")
+    places: dict[str, str | bytes] = {"outcome": repr(outcome)}
+    for error in (first, again, outcome.error):
+        places |= {f"{len(places)} {name}": text for name, text in rendered(error).items()}
+        places |= await answers_to_payers(error)
+    places["logs"] = _of_records(caplog.records) + caplog.text
+    places |= _stored(tmp_path)
+
+    assert isinstance(first, WxPayError)
+    assert f"[{code}: *** " in str(first)
+    assert "is no good" in str(first)
+    assert [] == leaks(places, PLANTED)
+
+
+@pytest.mark.parametrize(
+    ("content", "said", "told"),
+    [
+        ({"payToken": "tok-1"}, "tok-1 and tok-10", "*** and ***0"),
+        ({"payToken": "tok-1", "terminalPayerId": "tok-10"}, "tok-10 tok-1", "*** ***"),
+        ({"payMethod": {"openId": "o+1/x"}}, "o+1/x o%2B1%2Fx o%2b1%2fx", "*** *** ***"),
+        (
+            {"payMethod": {"buyerId": 'q"\\1'}},
+            'q"\\1 in {"buyerId":"q\\"\\\\1"}',
+            '*** in {"buyerId":"***"}',
+        ),
+        ({"subject": '"payToken":"x"', "payToken": ""}, "x is said", "x is said"),
+        ({"payToken": "tok-1"}, None, None),
+    ],
+)
+def test_credentials_are_found_however_they_are_written(
+    content: dict[str, Any], said: str | None, told: str | None
+) -> None:
+    """As they are, as in a form or as in JSON; one that begins like another is blanked whole."""
+    params = {"bizContent": json.dumps(content, separators=(",", ":")), "appKey": "k"}
+
+    assert told == without_credentials(said, params)
+
+
+# Set-ups that fail
+
+
+def _unfit() -> RSA.RsaKey:
+    key = RSA.import_key(PRIVATE_KEY)
+    return RSA.construct((key.n, key.e, key.d, key.p, key.q + 2), consistency_check=False)
+
+
+def _from(**env: str) -> Callable[[], object]:
+    return partial(PayGateway.from_env, {"WXPAY_APP_KEY": "k", **env})
+
+
+SETUPS: dict[str, Callable[[], object]] = {
+    "a secret with a line break": partial(Md5Signer, f"{SECRET}\n"),
+    "a secret of bytes": partial(Md5Signer, SECRET.encode()),
+    "a verifier's secret": partial(Md5Verifier, f" {SECRET}"),
+    "a text to sign": lambda: Md5Signer(SECRET).sign("text"),  # type: ignore[arg-type]
+    "a secret in the environment": _from(WXPAY_APP_SECRET=f"{SECRET} "),
+    "two schemes": _from(WXPAY_APP_SECRET=SECRET, WXPAY_PRIVATE_KEY_FILE="merchant.pem"),
+    "two schemes, by the signer": partial(
+        signer_from, {"WXPAY_APP_SECRET": SECRET, "WXPAY_PRIVATE_KEY_FILE": "merchant.pem"}
+    ),
+    "another setting": _from(WXPAY_APP_SECRET=SECRET, WXPAY_BASE_URL="http://shop.example"),
+    "a missing library": _from(WXPAY_APP_SECRET=SECRET, WXPAY_STORE_URL="postgresql+no://shop"),
+    "a key for a path": _from(WXPAY_PRIVATE_KEY_FILE=PRIVATE_KEY.decode("ascii")),
+    "a damaged key": partial(
+        RsaSigner.from_pem, PRIVATE_KEY.replace(b"\n-----END", b"a\n-----END")
+    ),
+    "a key with other numbers": partial(RsaSigner.from_pem, OTHER_NUMBERS),
+    "a key cut short": partial(RsaSigner.from_pem, PRIVATE_KEY[:-100]),
+    "a weak key": partial(RsaSigner.from_pem, WEAK_KEY),
+    "a weak key, loaded": partial(RsaSigner, RSA.import_key(WEAK_KEY)),
+    "a private key for a public one": partial(RsaVerifier.from_pem, PRIVATE_KEY),
+    "one that is loaded": partial(RsaVerifier, RSA.import_key(PRIVATE_KEY)),
+    "one for a path": partial(RsaVerifier.from_file, PRIVATE_KEY.decode("ascii")),
+    "a wrong passphrase": partial(RsaSigner.from_pem, LOCKED_KEY, WRONG_SECRET),
+    "a passphrase that is none": partial(RsaSigner.from_pem, PRIVATE_KEY, 5),
+    "no such backend": partial(RsaSigner.from_pem, PRIVATE_KEY, backend="none"),
+    "a key that OpenSSL refuses": partial(RsaSigner, _unfit(), backend="openssl"),
+    "a seal key": partial(
+        PayGateway,
+        "k",
+        Md5Signer("another"),
+        store=SqlStore("sqlite:///never-opened.db"),
+        seal_key=SECRET.encode(),
+    ),
+}
+
+
+@pytest.mark.parametrize("why", SETUPS)
+def test_a_set_up_that_fails_shows_no_secret(why: str) -> None:
+    """No frame of the traceback holds the secret, the key, its passphrase or the environment."""
+    error = set_up_failure(SETUPS[why])
+    canaries = {
+        "the secret": SECRET,
+        "the passphrase": WRONG_SECRET,
+        **_of_key("key", PRIVATE_KEY),
+        **_of_key("weak key", WEAK_KEY),
+        **_of_pem("locked key", LOCKED_KEY),
+    }
+
+    assert [] == leaks(rendered(error), canaries)
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind"), [(0o600, InvalidKeyError), (0o644, InsecureKeyFileWarning)]
+)
+def test_a_key_file_that_fails_shows_no_secret(
+    mode: int, kind: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wrong passphrase, and a warning where warnings are errors; from the own environment."""
+    file = tmp_path / "merchant.pem"
+    file.write_bytes(LOCKED_KEY)
+    file.chmod(mode)
+    monkeypatch.setenv("WXPAY_APP_KEY", "k")
+    monkeypatch.setenv("WXPAY_PRIVATE_KEY_FILE", str(file))
+    monkeypatch.setenv("WXPAY_PRIVATE_KEY_PASSPHRASE", WRONG_SECRET)
+    places: dict[str, str] = {}
+    for n, call in enumerate(
+        (PayGateway.from_env, lambda: RsaSigner.from_file(file, WRONG_SECRET))
+    ):
+        error = set_up_failure(call)
+        assert isinstance(error, kind)
+        places |= {f"{n} {name}": text for name, text in rendered(error).items()}
+
+    canaries = {"the passphrase": WRONG_SECRET, **_of_pem("key", LOCKED_KEY)}
+    assert [] == leaks(places, canaries)
+
+
+# Addresses that are signed
+
+
+SIGNED_QUERY = urlencode(
+    {"bizContent": json.dumps({"payToken": PLANTED_TOKEN}), "sign": PLANTED_SIGN}
+)
+CLOSED = "http://127.0.0.1:9/"
+MISHAPS = {
+    "hang": b"",
+    "drop": b"",
+    "garbage": b"\x15\x03\x01\r\n\r\n",
+    "cut": b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n123",
+    "large": b"HTTP/1.1 200 OK\r\nContent-Length: 9999999\r\n\r\n",
+}
+
+
+@pytest.fixture
+async def mishaps() -> AsyncIterator[str]:
+    """Serve what each path is named after; return the origin."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        target = (await reader.readuntil(b"\r\n\r\n")).split(b" ")[1].decode()
+        name = target[1:].partition("?")[0]
+        writer.write(MISHAPS[name])
+        if name == "hang":
+            await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        yield "http://{}:{}".format(*server.sockets[0].getsockname())
+
+
+@pytest.mark.parametrize(
+    "address", [*MISHAPS, CLOSED, "http://127.0.0.1:999999/", "http://[::1/", "ftp://127.0.0.1/"]
+)
+@pytest.mark.parametrize("transport", [AiohttpTransport, HttpxTransport])
+async def test_a_signed_address_is_no_part_of_a_failure(
+    transport: Callable[[], Any], address: str, mishaps: str
+) -> None:
+    """With the parameters in the query, no frame of ours or of a library's shows the address."""
+    url = address if ":" in address else f"{mishaps}/{address}"
+    request = HttpRequest(f"{url}?{SIGNED_QUERY}", b"")
+    carrier = transport()
+    error = await failure(lambda: carrier.send(request, timeout=Timeouts(read=0.2)))
+    await carrier.aclose()
+
+    assert [] == leaks(rendered(error), PLANTED)
+
+
+@pytest.mark.parametrize("transport", [AiohttpTransport, HttpxTransport])
+async def test_a_signed_address_is_no_part_of_a_cancellation(
+    transport: Callable[[], Any], mishaps: str
+) -> None:
+    """It is the caller's own cancellation that comes through, without the frames below."""
+    request = HttpRequest(f"{mishaps}/hang?{SIGNED_QUERY}", b"")
+    carrier = transport()
+    task = asyncio.ensure_future(carrier.send(request, timeout=Timeouts()))
+    await asyncio.sleep(0.1)  # let it get beyond the headers
+    task.cancel("by the caller")
+    error = await failure(lambda: task)
+    await carrier.aclose()
+
+    assert isinstance(error, asyncio.CancelledError)
+    assert ("by the caller",) == error.args
     assert [] == leaks(rendered(error), PLANTED)
 
 

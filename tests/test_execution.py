@@ -121,7 +121,7 @@ class SlowSigner:
 
 
 def _signed_by(shop: Fixture, signer: SlowSigner) -> None:
-    shop.gateway._dispatcher.wiring.signer = signer
+    shop.gateway._dispatcher.wiring.signatures.signer = signer
 
 
 async def test_the_order_of_the_steps(

@@ -23,7 +23,13 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from wxpay_async.errors import InDoubtError, NotSentError, RefusedError
+from wxpay_async.errors import (
+    IdempotencyConflictError,
+    InDoubtError,
+    NotSentError,
+    RefusedError,
+    SignatureRefusedError,
+)
 from wxpay_async.limits.limiter import Lane, Quota, Slot, Unlimited
 from wxpay_async.limits.local import LocalLimiter
 from wxpay_async.opentelemetry import OpenTelemetryHook
@@ -109,6 +115,8 @@ async def test_a_call_is_one_span_and_each_attempt_another(
         {
             "http.request.method": "POST",
             "server.address": HOST,
+            "server.port": 443,
+            "url.full": f"https://{HOST}/api/instant/pay/wxminiprogram",
             "error.type": "not_sent",
             "wxpay.operation": "pay",
             "wxpay.attempt": 1,
@@ -117,6 +125,8 @@ async def test_a_call_is_one_span_and_each_attempt_another(
         {
             "http.request.method": "POST",
             "server.address": HOST,
+            "server.port": 443,
+            "url.full": f"https://{HOST}/api/instant/pay/wxminiprogram",
             "http.response.status_code": 200,
             "http.request.resend_count": 1,
             "wxpay.operation": "pay",
@@ -160,6 +170,34 @@ async def test_the_caller_s_span_is_the_parent(
     parents = [span.parent for span in watch.finished() if span.name != "the caller's"]
 
     assert [caller.get_span_context()] * 2 == parents
+
+
+async def test_what_recovers_in_the_background_is_nobody_s_child(
+    watch: Watch, asking: Fixture, open_shop: Fixture, script: Fixture, replies: Fixture
+) -> None:
+    """The span of whoever opened the gateway, a start-up say, has ended long before."""
+    answers = script(InDoubtError("timeout"), query=InDoubtError("timeout"))
+    shop = open_shop(answers, hooks=[watch.hook], retry=ONE_ATTEMPT)
+    with pytest.raises(InDoubtError):
+        await shop.gateway.pay(asking.pay(out_trade_no="O-1"))
+    asked = asyncio.Event()
+
+    def order() -> object:
+        asked.set()
+        return replies.order("已付款")
+
+    shop.clock.move(10.0)  # the operation in doubt is due
+    answers.query = order
+    watch.spans.clear()
+    with watch.tracer.start_as_current_span("start-up"):
+        async with shop.gateway:
+            await asked.wait()
+            while len(watch.finished()) < 2:  # noqa: ASYNC110 - spans have no event
+                await asyncio.sleep(0)
+
+    assert [("POST", None), ("wxpay query", None), ("start-up", None)] == [
+        (span.name, span.parent) for span in watch.finished()
+    ]
 
 
 async def test_a_span_is_as_long_as_the_call(
@@ -259,6 +297,7 @@ async def test_latency_of_attempts_and_of_calls(
         "http.request.method": "POST",
         "http.response.status_code": 200,
         "server.address": HOST,
+        "server.port": 443,
     }
     assert {tuple(sorted(http.items())): 1.5} == watch.values("http.client.request.duration")
     assert {_of("pay", "ok"): 1.5} == watch.values("wxpay.call.duration")
@@ -317,6 +356,33 @@ async def test_shared_flights_are_counted(
 
     assert {_of("pay"): 2} == watch.values("wxpay.flights.shared")
     assert {_of("pay", "ok"): 1} == watch.values("wxpay.attempts")
+
+
+async def test_a_shared_flight_that_fails_is_counted_as_shared(
+    watch: Watch, asking: Fixture, open_shop: Fixture, replies: Fixture
+) -> None:
+    """Three callers of one requestId who are all refused: one attempt, two who shared it."""
+    shop = open_shop([replies.no("CO_MSG_000006")], hooks=[watch.hook])
+    calls = (shop.gateway.pay(asking.pay()) for _ in range(3))
+    errors = await asyncio.gather(*calls, return_exceptions=True)
+
+    assert [SignatureRefusedError] * 3 == [type(error) for error in errors]
+    assert {_of("pay"): 2} == watch.values("wxpay.flights.shared")
+    assert [False, True, True] == sorted(
+        (span.attributes or {})["wxpay.replayed"] for span in watch.finished("wxpay pay")
+    )
+
+
+async def test_a_conflict_with_a_flight_is_not_shared(
+    watch: Watch, asking: Fixture, open_shop: Fixture, replies: Fixture
+) -> None:
+    """Whoever means something else by the requestId gets nothing of the other's flight."""
+    shop = open_shop([replies.prepay()], hooks=[watch.hook])
+    calls = (shop.gateway.pay(asking.pay(pay_token=token)) for token in ("one", "two"))
+    _, conflict = await asyncio.gather(*calls, return_exceptions=True)
+
+    assert isinstance(conflict, IdempotencyConflictError)
+    assert {} == watch.values("wxpay.flights.shared")
 
 
 async def test_a_doubt_goes_up_and_down_again(

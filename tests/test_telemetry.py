@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import attrs
 import pytest
 
 from wxpay_async.errors import Fate, InDoubtError, NotSentError, RefusedError
@@ -109,6 +110,38 @@ def test_a_code_cannot_write_lines_of_its_own(caplog: pytest.LogCaptureFixture) 
 def test_a_known_code_has_the_platform_s_shape(code: str | None, known: str | None) -> None:
     """Anything else could be anything, as often as the other side likes."""
     assert known == _event(code=code).known_code
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "port"),
+    [
+        ("https://openapi.gongmall.com/api/x", "openapi.gongmall.com", 443),
+        ("http://127.0.0.1/api/x", "127.0.0.1", 80),
+        ("https://[::1]:8443/api/x", "::1", 8443),
+        ("", "", 0),
+    ],
+)
+def test_host_and_port_are_those_of_the_address(url: str, host: str, port: int) -> None:
+    """A port that the address leaves out is its scheme's; where nothing was sent, there is none."""
+    event = _event(url=url)
+
+    assert (host, port) == (event.host, event.port)
+
+
+async def test_an_attempt_s_address_has_no_query(
+    asking: Fixture, open_shop: Fixture, replies: Fixture
+) -> None:
+    """Wherever the parameters travel, the events name the endpoint and nothing else."""
+    shop = open_shop([replies.prepay()], base_url="https://platform.example:8443")
+    wiring = shop.gateway._dispatcher.wiring
+    wiring.builder = attrs.evolve(wiring.builder, placement="query")
+    await shop.gateway.pay(asking.pay())
+    (request,) = shop.transport.requests
+
+    assert "sign=" in request.url
+    assert {"https://platform.example:8443/api/instant/pay/wxminiprogram", ""} == {
+        event.url for event in shop.events
+    }
 
 
 def test_a_logger_of_one_s_own(caplog: pytest.LogCaptureFixture) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, TypeVar
 
 import attrs
@@ -14,12 +15,12 @@ from attrs import define, field
 
 from wxpay_async.errors import (
     Fate,
+    IdempotencyConflictError,
     InDoubtError,
     InvalidRequestError,
-    MalformedResponseError,
     WxPayError,
 )
-from wxpay_async.execution import Execution, Wiring
+from wxpay_async.execution import Execution, Wiring, check_echo
 from wxpay_async.flights import Flights, conflict
 from wxpay_async.idempotency.store import Entry
 from wxpay_async.limits.limiter import Lane
@@ -27,15 +28,16 @@ from wxpay_async.policy.resolving import Finding
 from wxpay_async.policy.retry import RetryBudget, RetryPolicy
 from wxpay_async.policy.states import FINAL, State
 from wxpay_async.protocol.builder import OPERATIONS, PAY, QUERY, Operation, query_parameters
-from wxpay_async.protocol.codec import biz_content, strict_json, wire_fields
+from wxpay_async.protocol.codec import encoded, strict_json, wire_fields
 from wxpay_async.protocol.identity import Fingerprint, derive_request_id, fingerprint
-from wxpay_async.protocol.requests import InstantTrade, MiniProgramPay, Refund, Request, TradeQuery
+from wxpay_async.protocol.requests import InstantTrade, MiniProgramPay, Request, TradeQuery
 from wxpay_async.protocol.results import PayResult, RefundResult, TradeResult, TradeStatus
 from wxpay_async.protocol.wire import Timeouts, Transport
 from wxpay_async.resolution import Resolver
 from wxpay_async.stream import Outcome
 from wxpay_async.telemetry import Event, EventKind
 from wxpay_async.transports.retrying import RetryingTransport
+from wxpay_async.turns import Turns
 
 T = TypeVar("T")
 
@@ -92,19 +94,25 @@ class Dispatcher:
         """Execute the request, together with whoever asks for the same."""
         self._enter_loop()
         operation = OPERATIONS[type(request)]
-        meaning = _meaning(operation, request)
+        content, meaning = _written(operation, request)
         began = self.wiring.clock.monotonic()
         wait = self._call_time(timeout)
+        own = False
+
+        def start() -> Coroutine[Any, Any, T]:
+            nonlocal own
+            own = True
+            entry = self._fresh(request, meaning, content)
+            return self._fly(request, entry, result_type, deadline=began + wait, lane=lane)
+
         try:
             result, shared = await self._flights.join(
-                request.request_id,
-                meaning,
-                lambda: self._fly(request, meaning, result_type, deadline=began + wait, lane=lane),
-                timeout=wait,
+                request.request_id, meaning, start, timeout=wait
             )
         except WxPayError as error:
             self._explain(error, request.request_id)
-            self._tell(operation, request.request_id, began, error=error)
+            shared = not own and not isinstance(error, IdempotencyConflictError)
+            self._tell(operation, request.request_id, began, error=error, shared=shared)
             raise
         if shared:
             result = attrs.evolve(result, replayed=True)
@@ -114,20 +122,21 @@ class Dispatcher:
     async def _fly(
         self,
         request: Request,
-        meaning: Fingerprint,
+        fresh: Entry,
         result_type: type[T],
         *,
         deadline: float,
         lane: Lane,
     ) -> T:
-        content = biz_content(request)
-        entry = await self._reserved(request, meaning, content)
+        entry = await self.wiring.store.reserve(fresh)
+        if entry.fingerprint != fresh.fingerprint:
+            raise conflict(entry.fingerprint.differences(fresh.fingerprint))
         execution = Execution(
             wiring=self.wiring,
             operation=OPERATIONS[type(request)],
-            params={"bizContent": (entry.content or content).decode()},
+            params={"bizContent": (entry.content or fresh.content or b"").decode()},
             result_type=result_type,
-            check=functools.partial(_check_echo, request),
+            check=functools.partial(check_echo, request),
             lane=lane,
             min_left=self.retry.min_left,
             deadline=deadline,
@@ -144,9 +153,9 @@ class Dispatcher:
             in_doubt=lambda: execution.entry is not None and execution.entry.in_doubt,
         )
 
-    async def _reserved(self, request: Request, meaning: Fingerprint, content: bytes) -> Entry:
+    def _fresh(self, request: Request, meaning: Fingerprint, content: bytes) -> Entry:
         now = self.wiring.clock.time()
-        fresh = Entry(
+        return Entry(
             app_key=self.app_key,
             request_id=request.request_id,
             operation=OPERATIONS[type(request)].name,
@@ -156,10 +165,6 @@ class Dispatcher:
             created_at=now,
             updated_at=now,
         )
-        entry = await self.wiring.store.reserve(fresh)
-        if entry.fingerprint != meaning:
-            raise conflict(entry.fingerprint.differences(meaning))
-        return entry
 
     async def _inquire(self, execution: Execution[T]) -> T | None:
         """Ask what became of an attempt in doubt, before it is sent again or given up."""
@@ -288,7 +293,10 @@ class Dispatcher:
         """Start to recover in the background."""
         self._enter_loop()
         if self._recovery is None or self._recovery.done():
-            self._recovery = asyncio.ensure_future(self._recover_for_ever())
+            # Of nobody's making: it must not run on in the span of whoever opened the gateway.
+            self._recovery = asyncio.create_task(
+                self._recover_for_ever(), context=contextvars.Context()
+            )
 
     async def aclose(self) -> None:
         """Cancel what is under way, record where it stands, and release every connection."""
@@ -298,6 +306,7 @@ class Dispatcher:
             recovery.cancel()
             await asyncio.wait([recovery])
         await self._flights.aclose()
+        self.wiring.signatures.close()
         if self._transport is not None:
             await self._transport.aclose()
         await self.wiring.limiter.aclose()
@@ -310,6 +319,8 @@ class Dispatcher:
             self._loop = loop
             self._flights = Flights()
             self._recovery = None
+            self.wiring.signatures.close()
+            self.wiring.turns = Turns()
             self.wiring.connections = asyncio.Semaphore(self.max_in_flight)
 
     def _delivering(self, retry: RetryPolicy) -> RetryingTransport:
@@ -384,15 +395,19 @@ class Dispatcher:
                 fate=error.fate if error else "ok",
                 code=error.code if error else None,
                 seconds=self.wiring.clock.monotonic() - began,
-                replayed=told.replayed,
+                replayed=shared or told.replayed,
                 shared=shared,
             )
         )
 
 
-def _meaning(operation: Operation, request: Request) -> Fingerprint:
+def _written(operation: Operation, request: Request) -> tuple[bytes, Fingerprint]:
+    """Return the bytes to send and their fingerprint."""
     # Of its own, so that no frame in which a call can fail holds the fields in the clear.
-    return fingerprint(operation.name, {**wire_fields(request), "outTradeNo": _order(request)})
+    fields = wire_fields(request)
+    content = encoded(fields)
+    fields["outTradeNo"] = _order(request)
+    return content, fingerprint(operation.name, fields)
 
 
 def _order(request: Request) -> str | None:
@@ -413,29 +428,4 @@ def _next_generation(app_key: str, entry: Entry, content: bytes) -> MiniProgramP
         target_organization=known.pop("targetOrganization"),
         out_trade_no=entry.out_trade_no,
         extra=known,
-    )
-
-
-def _check_echo(request: Request, result: Any) -> None:  # noqa: ANN401 - the request's result
-    """Withhold an answer that belongs to another request."""
-    _same("requestId", request.request_id, result.request_id)
-    if isinstance(request, MiniProgramPay):
-        _same("appId", request.app_id, result.app_id)
-    elif isinstance(request, Refund):
-        _same("outTradeNo", request.out_trade_no, result.out_trade_no)
-    else:
-        numbers = {item.out_trade_no for item in request.trade_info}
-        for row in result.trade_res_list:
-            if row.out_trade_no not in numbers:
-                raise _withheld("outTradeNo")
-
-
-def _same(name: str, sent: str | None, echoed: str | None) -> None:
-    if sent is not None and echoed is not None and sent != echoed:
-        raise _withheld(name)
-
-
-def _withheld(name: str) -> MalformedResponseError:
-    return MalformedResponseError(
-        f"the answer's {name} is not the request's: it is withheld", retryable=False
     )

@@ -14,7 +14,6 @@ import secrets
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Generic, TypeVar
-from urllib.parse import urlsplit
 
 import attrs
 from attrs import define, field
@@ -28,23 +27,27 @@ from wxpay_async.errors import (
     IdempotencyConflictError,
     InDoubtError,
     InProgressError,
+    MalformedResponseError,
     NotExecutedError,
     NotSentError,
     PrepayExpiredError,
     RateLimitedError,
     WxPayError,
 )
-from wxpay_async.idempotency.store import OPEN, Entry, IdempotencyStore, MemoryStore
+from wxpay_async.idempotency.store import OPEN, Entry, IdempotencyStore, MemoryStore, evolve
 from wxpay_async.limits.limiter import Lane, Limiter, Slot, Unlimited
 from wxpay_async.limits.local import LocalLimiter
 from wxpay_async.policy.resolving import SCHEDULE
 from wxpay_async.policy.states import SENDABLE, Event as Step, State, meaning, next_state
 from wxpay_async.protocol.builder import PAY, Operation, RequestBuilder
 from wxpay_async.protocol.codec import decode
+from wxpay_async.protocol.fields import without_credentials
+from wxpay_async.protocol.requests import MiniProgramPay, Refund, Request
 from wxpay_async.protocol.results import PREPAY_LIFE, PayResult, RefundResult
-from wxpay_async.protocol.signing import Signer, signature_of
 from wxpay_async.protocol.wire import HttpRequest, HttpResponse
+from wxpay_async.signatures import Signatures
 from wxpay_async.telemetry import Event, EventKind, Hook
+from wxpay_async.turns import Turns
 
 T = TypeVar("T")
 
@@ -73,7 +76,7 @@ class Wiring:
     """What every operation of a gateway shares."""
 
     builder: RequestBuilder
-    signer: Signer
+    signatures: Signatures
     store: IdempotencyStore
     limiter: Limiter
     clock: Clock
@@ -81,6 +84,7 @@ class Wiring:
     hooks: Sequence[Hook] = ()
     nonce: Callable[[], str] = _nonce
     in_process: bool = field(init=False)
+    turns: Turns = field(factory=Turns)
     connections: asyncio.Semaphore = field(factory=lambda: asyncio.Semaphore(64))
 
     def __attrs_post_init__(self) -> None:
@@ -104,7 +108,8 @@ class Execution(Generic[T]):
     Attributes:
         wiring: what is shared.
         operation: which endpoint.
-        params: the business parameters; the same bytes go out with every attempt.
+        params: the business parameters; the same bytes go out with every attempt. Empty where
+            nothing is sent and nobody knows them any more.
         result_type: what a success is read into.
         check: raises when a success does not echo what was asked.
         min_left: seconds of the call that must be left for an attempt to start.
@@ -151,13 +156,17 @@ class Execution(Generic[T]):
 
     async def _wait_for_turn(self) -> None:
         clock, wiring = self.wiring.clock, self.wiring
+        await wiring.turns.take()
         began = clock.monotonic()
         self._slot = await wiring.limiter.acquire(self.lane, timeout=self.deadline - began)
         waited = clock.monotonic() - began
         if waited > 0:
             self._tell(EventKind.WAITED_FOR_QUOTA, seconds=waited)
         try:
-            async with asyncio.timeout(self.deadline - clock.monotonic()):
+            if wiring.connections.locked():
+                async with asyncio.timeout(self.deadline - clock.monotonic()):
+                    await wiring.connections.acquire()
+            else:  # at once, and a timer would cost more than all of this
                 await wiring.connections.acquire()
         except TimeoutError as error:
             await to_the_end(self._slot.unsent())
@@ -203,7 +212,7 @@ class Execution(Generic[T]):
         draft = wiring.builder.draft(
             self.operation, self.params, now_ms=self._signed_at, nonce=wiring.nonce()
         )
-        request = draft.signed(await signature_of(wiring.signer, draft.message))
+        request = draft.signed(await wiring.signatures.of(draft.message))
         if wiring.clock.monotonic() - self._started > STALE_AFTER:
             raise NotSentError("the process was paused between claiming and sending")
         return request
@@ -219,17 +228,21 @@ class Execution(Generic[T]):
     def read(self, response: HttpResponse, *, replayed: bool = False) -> T:
         """Return the result that the response holds, or raise what it means."""
         self._response = response
-        result = decode(
-            response,
-            self.result_type,
-            url=self.wiring.builder.base_url,
-            moves_money=self.operation.moves_money,
-            local={
-                "attempts": self._number,
-                "signed_at": _moment(self._signed_at),
-                "replayed": replayed,
-            },
-        )
+        try:
+            result = decode(
+                response,
+                self.result_type,
+                url=self.wiring.builder.base_url,
+                moves_money=self.operation.moves_money,
+                local={
+                    "attempts": self._number,
+                    "signed_at": _moment(self._signed_at),
+                    "replayed": replayed,
+                },
+            )
+        except WxPayError as error:
+            error.message = without_credentials(error.message, self.params)
+            raise
         self.check(result)
         self._result = result
         return result
@@ -288,7 +301,7 @@ class Execution(Generic[T]):
         settled = self._response if state not in {State.RESERVED, State.UNKNOWN} else None
         now = self.wiring.clock.time()
         since = entry.doubt_since or (now if state in OPEN else None)
-        self.entry = attrs.evolve(
+        self.entry = evolve(
             entry,
             state=state,
             in_doubt=entry.in_doubt or step is Step.DOUBT,
@@ -344,7 +357,7 @@ class Execution(Generic[T]):
                 fate=(error.fate if error else "ok") if ended else "",
                 code=error.code if error else None,
                 seconds=seconds,
-                host=urlsplit(wiring.builder.base_url).hostname or "",
+                url=wiring.builder.base_url + self.operation.path,
                 status=self._response.status if ended and self._response else None,
                 quota_in_use=(
                     wiring.limiter.in_use if isinstance(wiring.limiter, LocalLimiter) else None
@@ -364,3 +377,28 @@ def _without_reply(entry: Entry) -> WxPayError:
     if entry.state is State.SUCCEEDED and entry.operation == PAY.name:
         return AlreadyPaidError("the order is paid; the answer with its credential got lost")
     return InDoubtError(f"{entry.state}, without a reply to show for it", retryable=False)
+
+
+def check_echo(request: Request, result: Any) -> None:  # noqa: ANN401 - the request's result
+    """Withhold an answer that belongs to another request."""
+    _same("requestId", request.request_id, result.request_id)
+    if isinstance(request, MiniProgramPay):
+        _same("appId", request.app_id, result.app_id)
+    elif isinstance(request, Refund):
+        _same("outTradeNo", request.out_trade_no, result.out_trade_no)
+    else:
+        numbers = {item.out_trade_no for item in request.trade_info}
+        for row in result.trade_res_list:
+            if row.out_trade_no not in numbers:
+                raise _withheld("outTradeNo")
+
+
+def _same(name: str, sent: str | None, echoed: str | None) -> None:
+    if sent is not None and echoed is not None and sent != echoed:
+        raise _withheld(name)
+
+
+def _withheld(name: str) -> MalformedResponseError:
+    return MalformedResponseError(
+        f"the answer's {name} is not the request's: it is withheld", retryable=False
+    )

@@ -19,29 +19,41 @@ class _Flight:
 
     task: asyncio.Task[Any]
     fingerprint: Fingerprint
-    waiters: int = 0
+    waiting: set[asyncio.Future[None]] = field(factory=set[asyncio.Future[None]])
     falling: bool = False
 
     async def landed(self, timeout: float | None) -> Any:  # noqa: ANN401 - whatever the task gives
         """Wait for the outcome; the last waiter that is cancelled takes the flight down with it."""
-        self.waiters += 1
+        # A future of one's own can be cancelled without the task; `asyncio.shield` costs more.
+        landing = self.task.get_loop().create_future()
+        self.waiting.add(landing)
         try:
-            async with asyncio.timeout(timeout):
-                return await asyncio.shield(self.task)
+            if timeout is None:
+                await landing
+            else:
+                async with asyncio.timeout(timeout):
+                    await landing
         except TimeoutError as error:
             await self._left_alone()
             raise InDoubtError("the call that sends this requestId is still under way") from error
         except asyncio.CancelledError:
-            if self.task.cancelled():
-                raise InDoubtError("the gateway was closed while it was on its way") from None
             await self._left_alone()
             raise
         finally:
-            self.waiters -= 1
+            self.waiting.discard(landing)
+        if self.task.cancelled():
+            raise InDoubtError("the gateway was closed while it was on its way")
+        return self.task.result()
 
     async def _left_alone(self) -> None:
-        if self.waiters == 1:
+        if len(self.waiting) == 1:
             await self.brought_down()
+
+    def lands(self) -> None:
+        """Wake everybody who waits."""
+        for landing in self.waiting:
+            if not landing.done():
+                landing.set_result(None)
 
     async def brought_down(self) -> None:
         """Cancel the operation and wait until it has recorded where it stands."""
@@ -103,6 +115,7 @@ class Flights:
     def _landed(self, request_id: str, flight: _Flight) -> None:
         if self._open.get(request_id) is flight:
             del self._open[request_id]
+        flight.lands()
 
     async def aclose(self) -> None:
         """Bring down whatever is under way."""

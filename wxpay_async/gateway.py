@@ -38,6 +38,7 @@ from wxpay_async.protocol.results import (
 )
 from wxpay_async.protocol.signing import KeySource, Signer
 from wxpay_async.protocol.wire import PRODUCTION, Timeouts, Transport
+from wxpay_async.signatures import Signatures
 from wxpay_async.stream import Outcome, stream
 from wxpay_async.telemetry import Event, EventKind, Hook
 
@@ -92,6 +93,10 @@ class PayGateway:
         refunds_queryable: bool = False,
         clock: Clock | None = None,
     ) -> None:
+        try:
+            store = _sealed(MemoryStore() if store is None else store, signer, seal_key)
+        finally:
+            del seal_key  # a traceback with locals must not show it
         if not app_key:
             raise InvalidRequestError("empty", field="appKey", allowed="a non-empty text")
         if max_in_flight < 1:
@@ -103,8 +108,8 @@ class PayGateway:
             app_key=app_key,
             wiring=Wiring(
                 builder=RequestBuilder(app_key, signer.sign_type, base_url),
-                signer=signer,
-                store=_sealed(MemoryStore() if store is None else store, signer, seal_key),
+                signatures=Signatures(signer),
+                store=store,
                 limiter=(_own_limiter(timeouts, self._slowed_down) if limiter is None else limiter),
                 clock=self._clock,
                 time=PlatformTime(self._clock),
@@ -138,8 +143,15 @@ class PayGateway:
             InvalidKeyError: the key file cannot be used.
         """
         env = os.environ if environ is None else environ
-        app_key, signer = settings.app_key_from(env), settings.signer_from(env)
-        return cls(app_key, signer, **settings.parts_from(env, given))
+        try:
+            app_key, signer = settings.app_key_from(env), settings.signer_from(env)
+            return cls(app_key, signer, **settings.parts_from(env, given))
+        except (WxPayError, ImportError) as error:
+            failure = error.with_traceback(None)
+        finally:
+            del environ, env, given
+        # Raised anew: the frames below hold the environment, secrets included.
+        raise failure
 
     def _slowed_down(self, slowed: Slowed) -> None:
         del slowed
@@ -413,6 +425,7 @@ def _sealed(store: IdempotencyStore, signer: Signer, seal_key: bytes | None) -> 
     if seal_key is None and isinstance(signer, KeySource):
         seal_key = signer.derive_key(STORE_CONTEXT)
     if seal_key is None or len(seal_key) != SEAL_KEY_BYTES:
+        del seal_key
         raise InvalidRequestError(
             "missing, or of the wrong length",
             field="seal_key",

@@ -98,13 +98,17 @@ class OpenTelemetryHook:
 
     def _attempt(self, event: Event) -> None:
         self._attempts.add(1, _labels(event))
-        http: Labels = {"http.request.method": "POST", "server.address": event.host}
+        http: Labels = {
+            "http.request.method": "POST",
+            "server.address": event.host,
+            "server.port": event.port,
+        }
         if event.status is not None:
             http["http.response.status_code"] = event.status
         if event.fate != "ok":
             http["error.type"] = event.known_code or event.fate
         self._requests.record(event.seconds, http)
-        spoken = {**http, "wxpay.operation": event.operation}
+        spoken = {**http, "url.full": event.url, "wxpay.operation": event.operation}
         if event.attempt > 1:
             spoken["http.request.resend_count"] = event.attempt - 1
         self._span("POST", trace.SpanKind.CLIENT, event, spoken)

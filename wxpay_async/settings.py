@@ -25,16 +25,25 @@ def signer_from(env: Mapping[str, str]) -> Signer:
         InvalidRequestError: neither scheme is set, or both.
         InvalidKeyError: the key file cannot be used.
     """
-    secret, key_file = env.get("WXPAY_APP_SECRET"), env.get("WXPAY_PRIVATE_KEY_FILE")
-    if bool(secret) == bool(key_file):
-        raise InvalidRequestError(
-            "both set" if secret else "not set",
-            field="WXPAY_APP_SECRET",
-            allowed="WXPAY_APP_SECRET (MD5) or WXPAY_PRIVATE_KEY_FILE (RSA), one of the two",
+    try:
+        # Only whether they are set: what a local holds, a traceback with locals shows.
+        by_secret, by_key = (
+            bool(env.get("WXPAY_APP_SECRET")),
+            bool(env.get("WXPAY_PRIVATE_KEY_FILE")),
         )
-    if key_file:
-        return RsaSigner.from_file(key_file, env.get("WXPAY_PRIVATE_KEY_PASSPHRASE") or None)
-    return Md5Signer(secret or "")
+        if by_secret == by_key:
+            raise InvalidRequestError(
+                "both set" if by_secret else "not set",
+                field="WXPAY_APP_SECRET",
+                allowed="WXPAY_APP_SECRET (MD5) or WXPAY_PRIVATE_KEY_FILE (RSA), one of the two",
+            )
+        if by_secret:
+            return Md5Signer(env["WXPAY_APP_SECRET"])
+        return RsaSigner.from_file(
+            env["WXPAY_PRIVATE_KEY_FILE"], env.get("WXPAY_PRIVATE_KEY_PASSPHRASE") or None
+        )
+    finally:
+        del env
 
 
 def parts_from(env: Mapping[str, str], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,10 +9,14 @@ from __future__ import annotations
 import enum
 import logging
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final, Protocol
+from urllib.parse import urlsplit
 
 from attrs import frozen
 
+_PORTS: Final[Mapping[str, int]] = MappingProxyType({"http": 80, "https": 443})
 _CODE: Final = re.compile(r"[A-Z]{2,8}(?:_[A-Z]{2,8}){1,3}_[0-9]{1,10}", re.ASCII)
 
 
@@ -43,7 +47,7 @@ class Event:
         seconds: how long it took.
         replayed: the outcome came from the store or from another caller's flight.
         shared: the outcome came from another caller's flight.
-        host: where an attempt went.
+        url: where an attempt went; without a query, which may be signed.
         status: the HTTP status that an attempt got, None for no answer.
         quota_in_use: slots of the quota that are taken, where that is known without asking.
     """
@@ -57,9 +61,20 @@ class Event:
     seconds: float = 0.0
     replayed: bool = False
     shared: bool = False
-    host: str = ""
+    url: str = ""
     status: int | None = None
     quota_in_use: int | None = None
+
+    @property
+    def host(self) -> str:
+        """Whose host an attempt went to; empty where there was none."""
+        return urlsplit(self.url).hostname or ""
+
+    @property
+    def port(self) -> int:
+        """The port an attempt went to, which its scheme may imply; 0 where there was none."""
+        address = urlsplit(self.url)
+        return address.port or _PORTS.get(address.scheme, 0)
 
     @property
     def known_code(self) -> str | None:

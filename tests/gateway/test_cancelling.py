@@ -115,7 +115,7 @@ def _scene(open_shop: Fixture, *answers: object) -> Scene:
     limiter = TurningLimiter()
     scene = Scene(None, limiter, list(answers))
     scene.shop = open_shop(scene.answer, store=TurningStore(), limiter=limiter, max_in_flight=1)
-    scene.shop.gateway._dispatcher.wiring.signer = TurningSigner()
+    scene.shop.gateway._dispatcher.wiring.signatures.signer = TurningSigner()
     return scene
 
 

@@ -192,6 +192,57 @@ async def test_a_redirect_names_the_host_only(
     assert "sign" not in str(caught.value)
 
 
+async def test_the_platform_s_message_is_told_without_the_request_s_credentials(
+    open_shop: Fixture, asking: Fixture, replies: Fixture
+) -> None:
+    """What is left of it helps as before, also when it is read from the store."""
+    said = "token-1 of openid-0123456789 in pay-1: expired"
+    shop = open_shop([replies.no("GM_API_BUS_000777", said)])
+    for replayed in (False, True):
+        with pytest.raises(RefusedError) as caught:
+            await shop.gateway.pay(asking.pay())
+
+        assert ("*** of *** in pay-1: expired", replayed) == (
+            caught.value.message,
+            caught.value.replayed,
+        )
+
+
+async def test_a_verdict_repeats_no_credentials_either(
+    open_shop: Fixture, asking: Fixture, replies: Fixture
+) -> None:
+    """The last attempt's message becomes that of the doubt which an earlier one left."""
+    shop = open_shop([LOST, replies.no("GM_API_BUS_000777", "token-1: expired")])
+    with pytest.raises(InDoubtError) as caught:
+        await shop.gateway.pay(asking.pay())
+
+    assert ("GM_API_BUS_000777", "***: expired") == (caught.value.code, caught.value.message)
+
+
+async def test_without_the_request_the_platform_s_code_must_do(
+    open_shop: Fixture, asking: Fixture, replies: Fixture
+) -> None:
+    """`resolve` reads what was stored, and cannot know what in the message is a credential."""
+    shop = open_shop([replies.no("GM_API_BUS_000777", "token-1: expired")])
+    with pytest.raises(RefusedError):
+        await shop.gateway.pay(asking.pay())
+    outcome = await shop.gateway.resolve("pay-1")
+
+    assert isinstance(outcome.error, RefusedError)
+    assert ("GM_API_BUS_000777", None) == (outcome.error.code, outcome.error.message)
+
+
+async def test_what_the_platform_says_of_a_query_is_kept(
+    open_shop: Fixture, replies: Fixture
+) -> None:
+    """It carries no credentials."""
+    shop = open_shop([replies.no("GM_API_BUS_000099", "O-1 不存在")])
+    with pytest.raises(RefusedError) as caught:
+        await shop.gateway.query(out_trade_no="O-1")
+
+    assert "O-1 不存在" == caught.value.message
+
+
 async def test_bad_input_leaves_no_row(open_shop: Fixture, asking: Fixture) -> None:
     """What is found before anything is written down is not written down."""
     shop = open_shop()

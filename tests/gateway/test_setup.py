@@ -47,7 +47,7 @@ def test_from_env_with_a_secret() -> None:
     gateway = PayGateway.from_env(MD5)
 
     assert ("k", PRODUCTION) == (gateway.app_key, _wiring(gateway).builder.base_url)
-    assert isinstance(_wiring(gateway).signer, Md5Signer)
+    assert isinstance(_wiring(gateway).signatures.signer, Md5Signer)
     assert isinstance(_wiring(gateway).store, MemoryStore)
 
 
@@ -56,7 +56,7 @@ def test_from_env_with_a_key_file(key_file: str) -> None:
     env = {"WXPAY_APP_KEY": "k", "WXPAY_PRIVATE_KEY_FILE": key_file}
     gateway = PayGateway.from_env(env)
 
-    assert isinstance(_wiring(gateway).signer, RsaSigner)
+    assert isinstance(_wiring(gateway).signatures.signer, RsaSigner)
     assert "RSA" == _wiring(gateway).builder.sign_type
 
 

@@ -12,12 +12,14 @@ import aiohttp
 import pytest
 from aiohttp import client_exceptions
 from aiohttp.client_reqrep import ConnectionKey
+from aiohttp.connector import Connection
 from aioresponses import aioresponses
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from wxpay_async.errors import Fate, InDoubtError, InvalidRequestError, NotSentError, WxPayError
 from wxpay_async.protocol.wire import HttpRequest, HttpResponse, Timeouts
+from wxpay_async.transports import aiohttp as aiohttp_transport
 from wxpay_async.transports.aiohttp import AiohttpTransport
 
 if TYPE_CHECKING:
@@ -167,19 +169,17 @@ async def test_without_a_phase_the_class_decides(
 async def test_with_a_phase_the_phase_decides(
     name: str, scripted: Scripted, calm: Timeouts, *, headers_sent: bool
 ) -> None:
-    """Our own session's traces, driven by hand: once the headers are out, all is in doubt."""
+    """The steps of our own session's requests, taken by hand: once the headers are out, doubt."""
     transport = AiohttpTransport()
     error = ALL[name][1]
 
-    async def trace(_: URL, *, trace_request_ctx: object, **__: object) -> None:
-        session = await transport._session()
-        (config,) = session.trace_configs
-        context = SimpleNamespace(trace_request_ctx=trace_request_ctx)
-        await config.on_request_start.send(session, context, None)
+    async def steps(_: URL, **__: object) -> None:
+        phase = aiohttp_transport._PHASE.get()
+        phase.headers_sent = False
         if headers_sent:
-            await config.on_request_headers_sent.send(session, context, None)
+            phase.sends()
 
-    scripted.post(ENDPOINT, exception=error, callback=trace)
+    scripted.post(ENDPOINT, exception=error, callback=steps)
 
     raised = await failure(transport, calm)
 
@@ -216,21 +216,20 @@ async def test_a_bug_is_not_dressed_up_as_a_failure(scripted: Scripted, calm: Ti
 async def test_the_headers_are_reported_before_a_byte_is_written(
     till: Till, request_to: HttpRequest, calm: Timeouts
 ) -> None:
-    """The proof of "not sent" rests on aiohttp's order: first the report, then the socket."""
+    """The proof of "not sent" rests on aiohttp's order: first `send` is told, then the socket."""
     order: list[str] = []
 
-    async def note(*_: object) -> None:
-        order.append("reported")
-        await asyncio.sleep(0.01)  # whatever was written before would arrive by now
-        order.append(f"{len(till.heads)} arrived")
+    class Slow(aiohttp_transport._Request):
+        async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+            order.append(f"{self._phase.headers_sent}, {len(till.heads)} arrived")
+            await asyncio.sleep(0.01)  # whatever was written before would arrive by now
+            order.append(f"{self._phase.headers_sent}, {len(till.heads)} arrived")
+            return await super().send(conn)
 
-    trace = aiohttp.TraceConfig()
-    trace.on_request_headers_sent.append(note)
-
-    async with aiohttp.ClientSession(trace_configs=[trace]) as session:
+    async with aiohttp.ClientSession(request_class=Slow) as session:
         await AiohttpTransport(session=session).send(request_to, timeout=calm)
 
-    assert (["reported", "0 arrived"], 1) == (order, len(till.heads))
+    assert (["False, 0 arrived", "False, 0 arrived"], 1) == (order, len(till.heads))
 
 
 async def test_a_header_that_cannot_be_written_raises_what_the_contract_knows(

@@ -22,6 +22,12 @@ from wxpay_async.protocol.wire import HttpRequest, checked_base_url
 Placement = Literal["body", "query"]
 
 _SAFE: Final = re.compile(r"[A-Za-z0-9_.~-]*", re.ASCII)
+_QUOTED: Final = re.compile(r"[A-Za-z0-9_.~%+-]*", re.ASCII)
+# What stands in nearly every bizContent, in an order in which no replacement hits another's result.
+_JSON_QUOTING: Final = (
+    *(("%", "%25"), ("+", "%2B"), (" ", "+"), ('"', "%22"), (",", "%2C"), (":", "%3A")),
+    *(("{", "%7B"), ("}", "%7D"), ("[", "%5B"), ("]", "%5D")),
+)
 
 _HEADERS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -85,9 +91,19 @@ class Draft:
 def _form(params: Mapping[str, str]) -> str:
     """Encode as a form. Most values need no quoting, and looking is cheaper than quoting."""
     return "&".join(
-        f"{name}={value if _SAFE.fullmatch(value) else quote_plus(value)}"
-        for name, value in params.items()
+        [
+            f"{name}={value if _SAFE.fullmatch(value) else _quoted(value)}"
+            for name, value in params.items()
+        ]
     )
+
+
+def _quoted(value: str) -> str:
+    """Do what `quote_plus` does, in a third of its time where the value is JSON in ASCII."""
+    quoted = value
+    for character, escape in _JSON_QUOTING:
+        quoted = quoted.replace(character, escape)
+    return quoted if _QUOTED.fullmatch(quoted) else quote_plus(value)
 
 
 @frozen

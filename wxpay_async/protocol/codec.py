@@ -77,13 +77,18 @@ CODES: Final[Mapping[str, tuple[type[WxPayError], str]]] = MappingProxyType(
 
 _BUSINESS: Final = re.compile(r"GM_API_BUS_[0-9]+", re.ASCII)
 _AMOUNT: Final = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,4})?", re.ASCII)
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _ESCAPED_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def biz_content(request: Request) -> bytes:
     """Serialise a request once; these very bytes are signed, sent, and sent again."""
-    text = json.dumps(wire_fields(request), ensure_ascii=False, separators=(",", ":"))
-    return SecretBytes(text, "utf-8")
+    return encoded(wire_fields(request))
+
+
+def encoded(fields: Mapping[str, Any]) -> bytes:
+    """Serialise the business fields of a request."""
+    return SecretBytes(_ENCODER.encode(fields), "utf-8")
 
 
 def wire_fields(request: Request) -> dict[str, Any]:
@@ -257,13 +262,7 @@ def strict_json(body: bytes) -> Any:  # noqa: ANN401 - JSON is what it is
             lone surrogate, or deeper than 32.
     """
     try:
-        value = json.loads(
-            body.decode("utf-8"),
-            object_pairs_hook=_unique,
-            parse_constant=_no_constant,
-            parse_float=_decimal,
-            parse_int=_integer,
-        )
+        value = _DECODER.decode(body.decode("utf-8"))
     except RecursionError:
         raise ValueError(f"JSON deeper than {MAX_DEPTH}") from None
     # Counting brackets is cheap and nearly always enough; only a candidate is walked.
@@ -312,6 +311,14 @@ def _integer(digits: str) -> int:
 def _check_length(digits: str) -> None:
     if len(digits) > MAX_NUMBER:
         raise ValueError(f"a number of {len(digits)} characters")
+
+
+_DECODER: Final = json.JSONDecoder(
+    object_pairs_hook=_unique,
+    parse_constant=_no_constant,
+    parse_float=_decimal,
+    parse_int=_integer,
+)
 
 
 def _text_of(value: object) -> str:

@@ -7,11 +7,13 @@ A value is never repeated in an error unless it is an amount or a code: the rest
 from __future__ import annotations
 
 import ipaddress
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from decimal import Context, Decimal
 from typing import Any, Final, TypeVar, cast, final
+from urllib.parse import quote_plus
 
 import attrs
 
@@ -34,6 +36,9 @@ _TIMEOUT: Final = re.compile(r"([1-9][0-9]{0,5})([mhd])", re.ASCII)
 _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _UNITS: Final = {"m": "minutes", "h": "hours", "d": "days"}
+_CREDENTIAL: Final = re.compile(
+    r'"(?:payToken|terminalPayerId|openId|buyerId)":"((?:[^"\\]|\\.)+)"', re.DOTALL
+)
 _DASHED_UUID: Final = 36
 _MAX_QUANTITY: Final = 10**14 - 1  # more pieces at 0.01 yuan exceed any amount
 _MAX_ROYALTIES: Final = 10
@@ -330,3 +335,23 @@ def masked(value: str | None) -> str:
 def hidden(value: object) -> str:
     """Show that a credential is there, and nothing of it."""
     return "None" if value is None else "'***'"
+
+
+def without_credentials(message: str | None, params: Mapping[str, str]) -> str | None:
+    """Blank the request's own credentials in what the platform says of it.
+
+    Args:
+        message: the platform's errorMsg.
+        params: what was sent. Where it is not known any more, neither is what to look for, and
+            nothing is left of the message.
+    """
+    if message is None or not params:
+        return None
+    written = {match for value in params.values() for match in _CREDENTIAL.findall(value)}
+    values = {json.loads(f'"{text}"') for text in written}
+    forms = written | values | {quote_plus(value) for value in values}
+    if not forms:
+        return message
+    # The longest first: one credential may begin like another.
+    longest_first = map(re.escape, sorted(forms, key=len, reverse=True))
+    return re.sub("|".join(longest_first), "***", message, flags=re.IGNORECASE)

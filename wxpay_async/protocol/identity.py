@@ -12,6 +12,7 @@ import attrs
 from wxpay_async.errors import InvalidRequestError
 
 _FIELD_DIGITS: Final = 16
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
 @attrs.frozen
@@ -77,7 +78,7 @@ def derive_request_id(app_key: str, operation: str, business_key: str, generatio
 
 
 def _canonical(value: object) -> bytes:
-    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
+    return _ENCODER.encode(value).encode()
 
 
 def _digest(data: bytes) -> str:

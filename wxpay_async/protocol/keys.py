@@ -1,7 +1,8 @@
 """RSA keys from files, PEM, DER or bare Base64, with the reason named when one does not load.
 
 A key may come from somebody else: its size, its exponent and the work that its encryption asks for
-are bounded. No message repeats what was handed over, since that may be a secret.
+are bounded. No message repeats what was handed over, since that may be a secret, and no frame of a
+traceback holds it: there are loggers that write down the locals of each.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import re
 import stat
 import warnings
+from collections.abc import Callable
 from typing import Final
 
 from Crypto import IncorrectPassphraseError, KdfLimitError, PassphraseRequiredError
@@ -34,6 +36,14 @@ _BEGIN: Final = b"-----BEGIN "
 _ENCRYPTED_PEM: Final = b"-----BEGIN RSA PRIVATE KEY-----"
 _PEM: Final = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----\s(.*?)-----END \1-----", re.DOTALL)
 
+_PUBLIC: Final = (
+    "this is a public key; signing needs the merchant's own private key "
+    "(the platform's public key belongs into RsaVerifier)"
+)
+_PRIVATE: Final = (
+    "this is a private key; verifying needs the other side's public key, "
+    "and a private key must not leave the machine that signs with it"
+)
 _ELLIPTIC: Final = "this is an elliptic-curve key; the platform's scheme needs RSA"
 _MARKS: Final[tuple[tuple[bytes, str], ...]] = (
     (b"-----\\n", "a backslash and an n stand where line breaks belong"),
@@ -73,18 +83,18 @@ def read_key_file(path: str | os.PathLike[str], *, private: bool, stacklevel: in
     """
     name = os.fsdecode(path)
     if "-----BEGIN" in name or "\0" in name or len(name) > _LONGEST_PATH:
+        del path, name
         raise InvalidKeyError("this is a key, not the path of one; from_pem() takes keys")
     try:
         with open(name, "rb", opener=_without_waiting) as file:
             status = os.fstat(file.fileno())
             _check_status(name, status)
-            data = file.read(MAX_FILE)
+            if private and os.name == "posix" and status.st_mode & (stat.S_IRGRP | stat.S_IROTH):
+                message = f"{name}: other users can read this private key; run chmod 600 on it"
+                warnings.warn(message, InsecureKeyFileWarning, stacklevel=stacklevel)
+            return file.read(MAX_FILE)
     except OSError as error:
         raise InvalidKeyError(f"{name}: cannot be read ({error.strerror})") from error
-    if private and os.name == "posix" and status.st_mode & (stat.S_IRGRP | stat.S_IROTH):
-        message = f"{name}: other users can read this private key; run chmod 600 on it"
-        warnings.warn(message, InsecureKeyFileWarning, stacklevel=stacklevel)
-    return data
 
 
 def _without_waiting(path: str, flags: int) -> int:
@@ -111,7 +121,10 @@ def load_private_key(data: KeyData, passphrase: KeyData | None = None) -> RSA.Rs
     Raises:
         InvalidKeyError: it is no such key; the text says what it is instead.
     """
-    return checked_private(_load(data, passphrase))
+    try:
+        return _loaded(data, passphrase, check=checked_private)
+    finally:
+        del data, passphrase
 
 
 def load_public_key(data: KeyData) -> RSA.RsaKey:
@@ -122,7 +135,10 @@ def load_public_key(data: KeyData) -> RSA.RsaKey:
     Raises:
         InvalidKeyError: it is no such key; the text says what it is instead.
     """
-    return checked_public(_load(data, None))
+    try:
+        return _loaded(data, None, check=checked_public)
+    finally:
+        del data
 
 
 def checked_private(key: RSA.RsaKey) -> RSA.RsaKey:
@@ -131,12 +147,11 @@ def checked_private(key: RSA.RsaKey) -> RSA.RsaKey:
     Raises:
         InvalidKeyError: a public key, or one with unfit numbers.
     """
-    if not key.has_private():
-        raise InvalidKeyError(
-            "this is a public key; signing needs the merchant's own private key "
-            "(the platform's public key belongs into RsaVerifier)"
-        )
-    return _with_fit_numbers(key)
+    problem = _unfit(key) if key.has_private() else _PUBLIC
+    if problem:
+        del key
+        raise InvalidKeyError(problem)
+    return key
 
 
 def checked_public(key: RSA.RsaKey) -> RSA.RsaKey:
@@ -145,22 +160,34 @@ def checked_public(key: RSA.RsaKey) -> RSA.RsaKey:
     Raises:
         InvalidKeyError: a private key, or one with unfit numbers.
     """
-    if key.has_private():
-        raise InvalidKeyError(
-            "this is a private key; verifying needs the other side's public key, "
-            "and a private key must not leave the machine that signs with it"
-        )
-    return _with_fit_numbers(key)
+    problem = _PRIVATE if key.has_private() else _unfit(key)
+    if problem:
+        del key
+        raise InvalidKeyError(problem)
+    return key
 
 
-def _with_fit_numbers(key: RSA.RsaKey) -> RSA.RsaKey:
+def _unfit(key: RSA.RsaKey) -> str | None:
     bits = key.size_in_bits()
     if not MIN_BITS <= bits <= MAX_BITS:
-        raise InvalidKeyError(f"{bits} bits; RSA needs at least {MIN_BITS}, at most {MAX_BITS}")
+        return f"{bits} bits; RSA needs at least {MIN_BITS}, at most {MAX_BITS}"
     # pycryptodome takes a public key with an even exponent, to which no private key can belong.
     if key.e % 2 == 0 or not 1 < key.e < MAX_EXPONENT:
-        raise InvalidKeyError("the public exponent is even, below 3 or above 64 bits")
-    return key
+        return "the public exponent is even, below 3 or above 64 bits"
+    return None
+
+
+def _loaded(
+    data: KeyData, passphrase: KeyData | None, *, check: Callable[[RSA.RsaKey], RSA.RsaKey]
+) -> RSA.RsaKey:
+    try:
+        return check(_load(data, passphrase))
+    except (InvalidKeyError, TypeError) as error:
+        failure = type(error)(*error.args)
+    finally:
+        del data, passphrase
+    # A new one: the frames below hold the key, and so do those of its cause, the library's.
+    raise failure
 
 
 def _load(data: KeyData, passphrase: KeyData | None) -> RSA.RsaKey:
@@ -174,15 +201,15 @@ def _load(data: KeyData, passphrase: KeyData | None) -> RSA.RsaKey:
         raise InvalidKeyError(_reason(raw))
     try:
         return RSA.import_key(raw, secret, max_iteration_count=MAX_KDF_ROUNDS)
-    except PassphraseRequiredError as error:
-        raise InvalidKeyError("the key is encrypted; its passphrase is needed") from error
-    except IncorrectPassphraseError as error:
-        raise InvalidKeyError("the passphrase does not open the key") from error
-    except KdfLimitError as error:
-        raise InvalidKeyError("the key's encryption asks for an absurd amount of work") from error
-    except (ValueError, IndexError, TypeError, ZeroDivisionError) as error:
+    except PassphraseRequiredError:
+        raise InvalidKeyError("the key is encrypted; its passphrase is needed") from None
+    except IncorrectPassphraseError:
+        raise InvalidKeyError("the passphrase does not open the key") from None
+    except KdfLimitError:
+        raise InvalidKeyError("the key's encryption asks for an absurd amount of work") from None
+    except (ValueError, IndexError, TypeError, ZeroDivisionError):
         # The first three as documented; the last one is what a prime of 0 does.
-        raise InvalidKeyError(_reason(raw)) from error
+        raise InvalidKeyError(_reason(raw)) from None
 
 
 def _octets(data: KeyData) -> bytes:
@@ -215,8 +242,8 @@ def _block(text: bytes) -> bytes:
 def _decoded(text: bytes) -> bytes:
     try:
         return base64.b64decode(b"".join(text.split()), validate=True)
-    except binascii.Error as error:
-        raise InvalidKeyError("the Base64 of the key is cut short or damaged") from error
+    except binascii.Error:
+        raise InvalidKeyError("the Base64 of the key is cut short or damaged") from None
 
 
 def _hint(raw: bytes) -> str | None:

@@ -29,6 +29,7 @@ from Crypto.PublicKey import RSA
 from Crypto.Signature import pkcs1_15
 
 from wxpay_async.errors import InvalidRequestError, NotificationError
+from wxpay_async.protocol import fields
 from wxpay_async.protocol.keys import (
     KeyData,
     checked_private,
@@ -164,14 +165,17 @@ class Md5Signer:
     sign_type = None
 
     def __init__(self, app_secret: str) -> None:
-        # A line break at the end of a secret's file would cost a day of refused signatures.
-        if not app_secret or app_secret != app_secret.strip() or not app_secret.isascii():
-            raise InvalidRequestError(
-                "empty, or with characters that no secret has",
-                field="appSecret",
-                allowed="ASCII text without blanks around it",
-            )
-        suffix = ("&appSecret=" + app_secret).encode("ascii")
+        try:
+            # A line break at the end of a secret's file would cost a day of refused signatures.
+            if not app_secret or app_secret != app_secret.strip() or not app_secret.isascii():
+                raise InvalidRequestError(
+                    "empty, or with characters that no secret has",
+                    field="appSecret",
+                    allowed="ASCII text without blanks around it",
+                )
+            suffix = fields.SecretBytes("&appSecret=" + app_secret, "ascii")
+        finally:
+            del app_secret  # a traceback with locals must not show it
         # In a closure, not in an attribute: vars(), repr() and debuggers' dumps do not show it.
         self._digest: Callable[[bytes], str] = lambda message: (
             hashlib.md5(message + suffix, usedforsecurity=False).hexdigest().upper()
@@ -195,7 +199,10 @@ class Md5Verifier:
     """Verify by the MD5 scheme. Whoever can verify can also forge: both sides share the secret."""
 
     def __init__(self, app_secret: str) -> None:
-        self._signer = Md5Signer(app_secret)
+        try:
+            self._signer = Md5Signer(app_secret)
+        finally:
+            del app_secret  # a traceback with locals must not show it
 
     def verify(self, message: bytes, signature: str) -> None:
         """Return if the signature fits, in constant time; raise `NotificationError` otherwise."""
@@ -226,10 +233,13 @@ class RsaSigner:
     sign_type = "RSA"
 
     def __init__(self, key: RSA.RsaKey, *, backend: Backend | None = None) -> None:
-        self.bits = checked_private(key).size_in_bits()
-        self.backend: Backend = _chosen(backend)
-        make = _openssl_signer if self.backend == "openssl" else _pycryptodome_signer
-        self._sign = make(key)
+        try:
+            self.bits = checked_private(key).size_in_bits()
+            self.backend: Backend = _chosen(backend)
+            make = _openssl_signer if self.backend == "openssl" else _pycryptodome_signer
+            self._sign = make(key)
+        finally:
+            del key  # its repr holds its numbers, and a traceback with locals shows it
 
     @classmethod
     def from_file(
@@ -247,8 +257,11 @@ class RsaSigner:
         Warns:
             InsecureKeyFileWarning: other users can read the file.
         """
-        data = read_key_file(path, private=True, stacklevel=3)
-        return cls(load_private_key(data, passphrase), backend=backend)
+        try:
+            data = fields.SecretBytes(read_key_file(path, private=True, stacklevel=3))
+            return cls(load_private_key(data, passphrase), backend=backend)
+        finally:
+            del path, passphrase  # somebody may take the key itself for a path
 
     @classmethod
     def from_pem(
@@ -259,7 +272,10 @@ class RsaSigner:
         Raises:
             InvalidKeyError: the key cannot be used, and why.
         """
-        return cls(load_private_key(data, passphrase), backend=backend)
+        try:
+            return cls(load_private_key(data, passphrase), backend=backend)
+        finally:
+            del data, passphrase
 
     def sign(self, message: bytes) -> str:
         """Return the signature in Base64."""
@@ -291,10 +307,13 @@ class RsaVerifier:
     """
 
     def __init__(self, key: RSA.RsaKey, *, backend: Backend | None = None) -> None:
-        self.bits = checked_public(key).size_in_bits()
-        self.backend: Backend = _chosen(backend)
-        make = _openssl_verifier if self.backend == "openssl" else _pycryptodome_verifier
-        self._fits = make(key)
+        try:
+            self.bits = checked_public(key).size_in_bits()
+            self.backend: Backend = _chosen(backend)
+            make = _openssl_verifier if self.backend == "openssl" else _pycryptodome_verifier
+            self._fits = make(key)
+        finally:
+            del key  # somebody may hand over a private one
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str], *, backend: Backend | None = None) -> Self:
@@ -303,7 +322,11 @@ class RsaVerifier:
         Raises:
             InvalidKeyError: the file or the key cannot be used, and why.
         """
-        return cls(load_public_key(read_key_file(path, private=False)), backend=backend)
+        try:
+            data = fields.SecretBytes(read_key_file(path, private=False))
+            return cls(load_public_key(data), backend=backend)
+        finally:
+            del path
 
     @classmethod
     def from_pem(cls, data: KeyData, *, backend: Backend | None = None) -> Self:
@@ -312,7 +335,10 @@ class RsaVerifier:
         Raises:
             InvalidKeyError: the key cannot be used, and why.
         """
-        return cls(load_public_key(data), backend=backend)
+        try:
+            return cls(load_public_key(data), backend=backend)
+        finally:
+            del data
 
     def verify(self, message: bytes, signature: str) -> None:
         """Return if the signature fits; raise `NotificationError` otherwise."""
@@ -389,7 +415,9 @@ def _openssl_signer(key: RSA.RsaKey) -> Callable[[bytes], bytes]:
     from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415 - an extra
     from cryptography.hazmat.primitives.asymmetric import padding, rsa  # noqa: PLC0415
 
-    loaded = serialization.load_der_private_key(key.export_key("DER"), password=None)
+    der = fields.SecretBytes(key.export_key("DER"))
+    del key  # it may have numbers that OpenSSL refuses
+    loaded = serialization.load_der_private_key(der, password=None)
     if not isinstance(loaded, rsa.RSAPrivateKey):  # pragma: no cover - pycryptodome made it
         raise TypeError("not an RSA key")
     scheme, digest = padding.PKCS1v15(), hashes.SHA256()

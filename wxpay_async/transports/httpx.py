@@ -19,6 +19,7 @@ from wxpay_async.errors import (
     InvalidRequestError,
     MalformedResponseError,
     NotSentError,
+    WxPayError,
 )
 from wxpay_async.protocol.fields import SecretBytes
 from wxpay_async.protocol.wire import KEPT_HEADERS, MAX_BODY, HttpRequest, HttpResponse, Timeouts
@@ -167,7 +168,8 @@ class HttpxTransport:
 
     async def send(self, request: HttpRequest, *, timeout: Timeouts) -> HttpResponse:
         """Post the request once; see `Transport.send` for the contract."""
-        _check_address(request.url)
+        if not _is_address(request.url):
+            raise NotSentError("a malformed address", retryable=False)
         if self.client is None:
             return await self._send_over_own(request, timeout)
         if self.client.is_closed:
@@ -208,8 +210,12 @@ class HttpxTransport:
                 kept = {name: value for name, value in found if value and value.isascii()}
                 return HttpResponse(response.status_code, await _read(response), kept)
         except self._dialect.failures as error:
-            # Without its cause: the texts below may repeat the address, whose query may be signed.
-            raise _meaning(error, self._dialect, sent=phase.headers_sent) from None
+            failure: BaseException = _meaning(error, self._dialect, sent=phase.headers_sent)
+        except (WxPayError, asyncio.CancelledError) as error:
+            failure = error.with_traceback(None)
+        # Raised out here, without a cause: texts and frames below hold the address, whose query
+        # may be signed.
+        raise failure from None
 
     async def _pool_of_this_loop(self) -> _Pool:
         loop = asyncio.get_running_loop()
@@ -248,12 +254,13 @@ class HttpxTransport:
             await pool.close()
 
 
-def _check_address(url: str) -> None:
+def _is_address(url: str) -> bool:
     """Refuse what httpx would take: a port out of range ends in an exception group below it."""
     try:
         urlsplit(url).port  # noqa: B018 - reading it checks it
     except ValueError:
-        raise NotSentError("a malformed address", retryable=False) from None
+        return False
+    return True
 
 
 async def _read(response: Response) -> bytes:

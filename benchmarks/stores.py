@@ -1,0 +1,214 @@
+"""Measure `pay` with each store, and with the quota on.
+
+MD5, since a dearer signature would hide what a store costs; 64 in flight and one by one over
+aiohttp on asyncio, and 64 in flight over reqwest on uvloop, where a store is the largest part.
+
+- `no store`: forgets an operation when it is sent, and everything else is the memory store's; what
+  the memory store costs is the difference to it. No quota, as with the stores below.
+- `memory`: the default.
+- `SQLite`: a file in the current folder, in WAL mode with full sync; beside it, how many blocks of
+  4 KB a second that disk takes with `fsync` after each. More payments than that go into a second
+  because those in flight share one commit.
+- `PostgreSQL`, `Redis`: as they answer on loopback, or at the addresses that the tests take from
+  `WXPAY_TEST_POSTGRES_URL` and `WXPAY_TEST_REDIS_URL`; a database of its own, which is dropped, and
+  keys that are deleted. How far a Redis writes through is its own setting.
+- `memory, quota on`: the local limiter, whose quota is so large that nobody ever waits for it.
+
+What does not answer or is not installed is left out, with a line on stderr.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import sys
+import tempfile
+import uuid
+from collections.abc import Callable, Generator, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit, urlunsplit
+
+from attrs import frozen
+
+from benchmarks.figures import Figure, Size
+from benchmarks.payments import APP_KEY, gateway, paying, signed, signers, ways
+from benchmarks.rates import Opened, interleaved, repeated
+from benchmarks.server import canned_server
+from wxpay_async import (
+    IdempotencyStore,
+    Limiter,
+    LocalLimiter,
+    MemoryStore,
+    Quota,
+    Signer,
+    Transport,
+    Unlimited,
+)
+from wxpay_async.idempotency.connect import store_from_url
+from wxpay_async.idempotency.store import LEASE, Entry
+
+SECTION: Final = "stores"
+
+_NOBODY_WAITS: Final = Quota(limit=1_000_000_000)
+_BLOCK: Final = bytes(4096)
+
+
+class _NoStore(MemoryStore):
+    """Knows an operation until it is sent, which a gateway cannot do without."""
+
+    async def reserve(self, entry: Entry) -> Entry:
+        """Take every operation for new."""
+        self._entries[entry.key] = entry
+        return entry
+
+    async def claim(
+        self, key: tuple[str, str], *, now: float, signed_at: int, lease: float = LEASE
+    ) -> Entry | None:
+        """Forget the operation."""
+        return self._entries.pop(key).claimed(now=now, signed_at=signed_at, lease=lease)
+
+    async def record(self, entry: Entry) -> bool:  # noqa: ARG002 - the protocol's
+        """Do nothing."""
+        return True
+
+
+@frozen(kw_only=True)
+class _Parts:
+    """What a gateway is measured with."""
+
+    make_store: Callable[[], IdempotencyStore]
+    make_limiter: Callable[[], Limiter] = Unlimited
+
+    def paying(self, url: str, signer: Signer, in_flight: int, transport: Transport) -> Opened:
+        """Open a gateway with parts of its own."""
+        store = self.make_store()
+        made = gateway(
+            url,
+            signer,
+            transport=transport,
+            store=store,
+            limiter=self.make_limiter(),
+            in_flight=in_flight,
+        )
+        if isinstance(store, _NoStore):
+            # Else it would pay for being shielded as a strange store is, and the memory store,
+            # which is not, would come out faster than none.
+            made._dispatcher.wiring.in_process = True  # noqa: SLF001
+        return paying(made)
+
+
+def run(size: Size) -> Iterator[Figure]:
+    """Measure every store that answers."""
+    signer = signers()["MD5"]
+    wanted = (
+        ("aiohttp", "asyncio", size.in_flight),
+        ("aiohttp", "asyncio", 1),
+        ("reqwest", "uvloop", size.in_flight),
+    )
+    with contextlib.ExitStack() as stack:
+        parts = dict(_parts(stack))
+        server = stack.enter_context(canned_server())
+        subjects = [
+            way.subject(f"pay, {name}", partial(part.paying, server.url, signer, way.in_flight))
+            for way in ways(wanted)
+            for name, part in parts.items()
+        ]
+        subjects.append(repeated("a block of 4 KB with fsync", stack.enter_context(_disk())))
+        body = signed(signer, server.url).request.body
+        yield from interleaved(SECTION, subjects, size=size, server=server, body=body)
+
+
+def _parts(stack: contextlib.ExitStack) -> Iterator[tuple[str, _Parts]]:
+    yield "no store", _Parts(make_store=_NoStore)
+    yield "memory", _Parts(make_store=MemoryStore)
+    yield (
+        "memory, quota on",
+        _Parts(
+            make_store=MemoryStore,
+            make_limiter=lambda: LocalLimiter(_NOBODY_WAITS, idle=True),
+        ),
+    )
+    places = {"SQLite": _sqlite, "PostgreSQL": _postgres, "Redis": _redis}
+    for name, place in places.items():
+        try:
+            url = stack.enter_context(place())
+            store_from_url(url)
+        except (ImportError, OSError) as error:
+            print(f"left out: {name} ({error})", file=sys.stderr)
+        else:
+            yield name, _Parts(make_store=partial(store_from_url, url))
+
+
+# Places of one's own
+
+
+@contextlib.contextmanager
+def _disk() -> Generator[Callable[[], object]]:
+    """Yield what writes one block to the disk of the current folder, through all caches."""
+    with _folder() as folder, (folder / "block").open("wb", buffering=0) as file:
+
+        def write() -> None:
+            os.pwrite(file.fileno(), _BLOCK, 0)
+            os.fsync(file.fileno())
+
+        yield write
+
+
+@contextlib.contextmanager
+def _folder() -> Generator[Path]:
+    # Not among the system's temporary files: they may live in memory, where nothing is written.
+    with tempfile.TemporaryDirectory(prefix="benchmark-", dir=Path.cwd()) as folder:
+        yield Path(folder)
+
+
+@contextlib.contextmanager
+def _sqlite() -> Generator[str]:
+    with _folder() as folder:
+        yield f"sqlite:///{folder}/store.db"
+
+
+@contextlib.contextmanager
+def _postgres() -> Generator[str]:
+    url = _answering("WXPAY_TEST_POSTGRES_URL", "postgresql://postgres@127.0.0.1:5432/postgres")
+    name = f"wxpay_benchmark_{uuid.uuid4().hex}"
+    asyncio.run(_execute(url, f"CREATE DATABASE {name}"))
+    try:
+        yield urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
+    finally:
+        asyncio.run(_execute(url, f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+async def _execute(url: str, statement: str) -> None:
+    import asyncpg  # noqa: PLC0415 - an extra
+
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+@contextlib.contextmanager
+def _redis() -> Generator[str]:
+    import redis  # noqa: PLC0415 - an extra
+
+    url = _answering("WXPAY_TEST_REDIS_URL", "redis://127.0.0.1:6379/0")
+    try:
+        yield url
+    finally:
+        with redis.Redis.from_url(url) as client:
+            for key in client.scan_iter(match=f"*{{{APP_KEY}}}*", count=1000):
+                client.unlink(key)
+
+
+def _answering(variable: str, default: str) -> str:
+    """Return the address if anybody answers there; raise an OSError otherwise."""
+    url = os.environ.get(variable) or default
+    parts = urlsplit(url)
+    address = parts.hostname or "127.0.0.1", parts.port or urlsplit(default).port
+    socket.create_connection(address, timeout=2.0).close()
+    return url

@@ -1,0 +1,418 @@
+"""The rates of the benchmarks in a form shorter than the short one: all there, none judged."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+import io
+import itertools
+import json
+import socket
+import sys
+from collections.abc import AsyncGenerator, Iterable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import attrs
+import pytest
+
+from benchmarks import __main__ as command, pay, payments, peers, report, stores, targets
+from benchmarks.figures import SHORT, Figure, Size
+from benchmarks.rates import SERVER_ALONE, SERVER_LOAD, Call, Subject, concurrent, interleaved
+from benchmarks.server import PAY_PATH, PAY_REPLY, CannedServer, Reply, canned_server
+
+# stripe hands its form to httpx in a way that httpx deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+
+SHORTER = attrs.evolve(SHORT, seconds=0.01)
+NEEDED = {
+    "OpenSSL": ("cryptography",),
+    "raw httpx": ("httpx",),
+    "reqwest": ("pyreqwest",),
+    "stripe with aiohttp": ("stripe",),
+    "stripe with httpx": ("stripe", "httpx"),
+    "uvloop": ("uvloop",),
+    "wechatpayv3": ("wechatpayv3", "httpx", "aiofiles"),
+}
+"""The packages without which something is left out."""
+OURS = f"{SHORTER.in_flight} in flight"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[CannedServer]:
+    """Run one canned server for all tests that ask it directly."""
+    with canned_server({"/else": Reply(body=b"{}", headers={"X-Else": "yes"})}) as running:
+        yield running
+
+
+@attrs.frozen
+class Measured:
+    """What the three sections came to.
+
+    Attributes:
+        figures: by section.
+        told: on standard error.
+    """
+
+    figures: dict[str, list[Figure]]
+    told: str
+
+
+@pytest.fixture(scope="module")
+def measured() -> Measured:
+    """Run each section once."""
+    sections = {"pay": pay, "stores": stores, "peers": peers}
+    with contextlib.redirect_stderr(io.StringIO()) as told:
+        figures = {name: [*section.run(SHORTER)] for name, section in sections.items()}
+    return Measured(figures, told.getvalue())
+
+
+def complete(figures: Iterable[Figure], section: str) -> set[str]:
+    """Return the names of rates; each must have its section, its unit and one sample."""
+    names: list[str] = []
+    for figure in figures:
+        assert section == figure.section
+        assert ("%" if figure.name.startswith(SERVER_LOAD) else "/s") == figure.unit
+        assert len(figure.samples) == 1
+        assert figure.low > 0, figure
+        names.append(figure.name)
+    assert len(set(names)) == len(names)
+    loads = {name for name in names if name.startswith(SERVER_LOAD)}
+    assert len(loads) == 1
+    return {*names} - loads
+
+
+def figure(name: str, *samples: float, section: str = "pay") -> Figure:
+    """Make a figure without measuring."""
+    return Figure(section=section, name=name, unit="/s", samples=samples)
+
+
+def is_installed(*packages: str) -> bool:
+    """Tell whether all of them are."""
+    return all(importlib.util.find_spec(package) for package in packages)
+
+
+def test_pay(measured: Measured) -> None:
+    """Every scheme, transport and loop has its rate, beside the transport, the floor and its parts.
+
+    aiohttp on asyncio, which is always installed, is taken at all levels.
+    """
+    schemes, ways = (
+        [*payments.signers()],
+        [*itertools.product(payments.transports(), payments.loops())],
+    )
+    expected = {SERVER_ALONE, *(f"signature alone, {scheme}" for scheme in schemes)}
+    for transport, loop in ways:
+        compared = f"{transport}, {loop}, {OURS}"
+        expected.add(f"transport alone, {compared}")
+        for kind, scheme in itertools.product(("pay", "floor", "floor by arithmetic"), schemes):
+            expected.add(f"{kind}, {scheme}, {compared}")
+        if (transport, loop) in {("aiohttp", "asyncio"), ("reqwest", "uvloop")}:
+            for level in (1, 32):
+                way = f"{transport}, {loop}, {level} in flight"
+                expected |= {f"transport alone, {way}", *(f"pay, {s}, {way}" for s in schemes)}
+
+    assert ("aiohttp", "asyncio") in ways
+    assert {"MD5", "RSA by pycryptodome"} <= {*schemes}
+    assert expected == complete(measured.figures["pay"], "pay")
+
+
+def test_floor_by_arithmetic(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Signing 100 and sending 300 a second, one after the other, makes 75 a second."""
+    monkeypatch.setattr(payments, "transports", lambda: {"aiohttp": lambda _: None})
+    monkeypatch.setattr(payments, "loops", lambda: {"asyncio": asyncio.new_event_loop})
+    [way] = payments.ways([("aiohttp", "asyncio", 64), ("httpx", "asyncio", 64)])
+    figures = {
+        "signature alone, MD5": figure("", 100.0, 10.0),
+        "transport alone, aiohttp, asyncio, 64 in flight": figure("", 300.0, 10.0),
+    }
+
+    floor = pay._arithmetic(figures, "MD5", way)
+
+    assert "floor by arithmetic, MD5, aiohttp, asyncio, 64 in flight" == floor.name
+    assert (75.0, 5.0) == pytest.approx(floor.samples)
+
+
+def test_stores(measured: Measured) -> None:
+    """Every store has its rate or is left out by name; memory and SQLite are always there."""
+    names = complete(measured.figures["stores"], "stores")
+
+    for store in ("no store", "memory", "memory, quota on", "SQLite", "PostgreSQL", "Redis"):
+        for level in (OURS, "1 in flight"):
+            found = f"pay, {store}, aiohttp, asyncio, {level}" in names
+            assert found != (f"left out: {store} (" in measured.told), store
+    assert "left out: SQLite" not in measured.told
+    assert {SERVER_ALONE, "a block of 4 KB with fsync"} <= names
+
+
+def test_stores_leave_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The files are gone, and a server that does not answer is left out with its reason."""
+    monkeypatch.chdir(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        port = nobody.getsockname()[1]
+    monkeypatch.setenv(
+        "WXPAY_TEST_POSTGRES_URL", f"postgresql://postgres@127.0.0.1:{port}/postgres"
+    )
+    monkeypatch.setenv("WXPAY_TEST_REDIS_URL", f"redis://127.0.0.1:{port}/0")
+
+    with contextlib.ExitStack() as stack:
+        parts = dict(stores._parts(stack))
+        assert 1 == len([*tmp_path.iterdir()])
+
+    assert {"no store", "memory", "memory, quota on", "SQLite"} == {*parts}
+    assert [] == [*tmp_path.iterdir()]
+    reasons = capsys.readouterr().err
+    assert "left out: PostgreSQL ([Errno" in reasons
+    assert "left out: Redis ([Errno" in reasons
+
+
+def test_peers(measured: Measured) -> None:
+    """Every client that is installed has its rate on every loop, and so have we."""
+    clients = ("wechatpayv3", "stripe with httpx", "stripe with aiohttp", "raw httpx")
+    theirs = ["raw aiohttp", *(name for name in clients if is_installed(*NEEDED[name]))]
+    ours = [f"pay, {scheme}, aiohttp" for scheme in payments.signers()]
+    if "reqwest" in payments.transports():
+        ours += [f"pay, {scheme}, reqwest" for scheme in payments.signers()]
+    subjects = itertools.product([*ours, *theirs], payments.loops())
+    expected = {SERVER_ALONE, *(f"{name}, {loop}, {OURS}" for name, loop in subjects)}
+
+    assert expected == complete(measured.figures["peers"], "peers")
+
+
+# How it is measured
+
+
+async def test_server_answers_by_path(server: CannedServer) -> None:
+    """Requests may come in one piece, or one in several; what is unknown is not found."""
+    first = f"POST {PAY_PATH} HTTP/1.1\r\ncontent-length: 3\r\n\r\na b".encode()
+    second = b"POST /else HTTP/1.1\r\nContent-Length: 2\r\n\r\nxy"
+    before = server.counters()
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+
+    writer.write(first + second + first[:20])
+    answers = [await answer(reader), await answer(reader)]
+    writer.write(first[20:-1])
+    await writer.drain()
+    writer.write(first[-1:] + b"GET /nothing HTTP/1.1\r\n\r\n")
+    answers += [await answer(reader), await answer(reader)]
+    writer.close()
+    await writer.wait_closed()
+
+    statuses, headers, bodies = zip(*answers, strict=True)
+    assert ("200 OK", "200 OK", "200 OK", "404 Not Found") == statuses
+    assert (PAY_REPLY, b"{}", PAY_REPLY, b"") == bodies
+    assert "X-Else: yes" in headers[1]
+    after = server.counters()
+    assert 3 == after.requests - before.requests
+    assert after.cpu > before.cpu
+
+
+async def answer(reader: asyncio.StreamReader) -> tuple[str, list[str], bytes]:
+    """Read one answer: status, headers, body."""
+    head = (await reader.readuntil(b"\r\n\r\n")).decode()
+    status, *headers = head.strip().split("\r\n")
+    [length] = [line.split(": ")[1] for line in headers if line.startswith("Content-Length")]
+    return status.partition(" ")[2], headers, await reader.readexactly(int(length))
+
+
+def test_server_ends_with_its_block() -> None:
+    """Nobody listens any more, even when the block fails."""
+    with contextlib.suppress(ZeroDivisionError), canned_server() as server:
+        assert 0 == server.counters().requests
+        _ = 1 / 0
+
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", server.port)).close()
+
+
+def test_so_many_calls_are_in_flight() -> None:
+    """From the first call to the last, three of them are open at once, in a loop of their own."""
+    open_calls: list[int] = [0]
+    most: set[int] = set()
+
+    async def call() -> None:
+        open_calls[0] += 1
+        await asyncio.sleep(0.001)
+        most.add(open_calls[0])
+        open_calls[0] -= 1
+
+    @contextlib.asynccontextmanager
+    async def opening() -> AsyncGenerator[Call]:
+        yield call
+
+    subject = concurrent("three", opening, in_flight=3, make_loop=asyncio.new_event_loop)
+
+    assert 0 < subject.rate(0.02) <= 3 / 0.001
+    assert 3 == max(most)
+
+
+def test_rounds_alternate(server: CannedServer) -> None:
+    """Every round takes all subjects, every other one backwards; the samples stay in order."""
+    taken: list[str] = []
+
+    def rate(name: str, asks: int, seconds: float) -> float:
+        server.capacity(b"", seconds * asks)
+        taken.append(name)
+        return len(taken)
+
+    subjects = [
+        Subject(name="a", rate=lambda seconds: rate("a", 0, seconds)),
+        Subject(name="b", rate=lambda seconds: rate("b", 1, seconds)),
+    ]
+    size = Size(rounds=3, seconds=0.01, requests=1)
+
+    measured = [*interleaved("any", subjects, size=size, server=server, body=b"")]
+
+    assert ["a", "b", "b", "a", "a", "b"] == taken
+    rates = {figure.name: figure.samples for figure in measured}
+    assert (1.0, 4.0, 5.0) == rates["a"]
+    assert (2.0, 3.0, 6.0) == rates["b"]
+    assert 3 == len(rates[SERVER_ALONE])
+    assert f"{SERVER_LOAD}b" == measured[-1].name  # a is faster, but asks nothing
+    assert measured[-1].low > 0
+
+
+def test_what_is_missing_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is told by name and reason, and the others stay."""
+
+    def missing() -> int:
+        raise ImportError("install it")
+
+    assert {"one": 1} == payments.installed([("one", lambda: 1), ("two", missing)])
+    assert "left out: two (install it)\n" == capsys.readouterr().err
+
+
+# How it is told
+
+
+def test_ratios_are_taken_round_by_round() -> None:
+    """One round in which everything is slow changes no comparison; what is missing makes none."""
+    found = {
+        ("pay", name): figure(name, *samples)
+        for name, samples in {
+            "x": (10.0, 200.0, 30.0),
+            "y": (10.0, 100.0, 10.0),
+        }.items()
+    }
+
+    assert 2.0 == targets.ratio("pay", "x", "y")(found)
+    assert 30.0 == targets.median("pay", "x")(found)
+    assert targets.ratio("pay", "x", "z")(found) is None
+    assert targets.ratio("stores", "x", "y")(found) is None
+    assert targets.median("pay", "z")(found) is None
+
+
+def test_targets_find_their_figures(measured: Measured) -> None:
+    """A target is left out only where something that it names is not installed or not measured."""
+    others = {"lag of the event loop", "1,000,000 requests", "import wxpay_async"}
+    absent = {name for name, packages in NEEDED.items() if not is_installed(*packages)} | others
+    at_full_size = [
+        attrs.evolve(figure, name=figure.name.replace(OURS, "64 in flight"))
+        for figures in measured.figures.values()
+        for figure in figures
+    ]
+
+    found = {result.target.name for result in targets.results(at_full_size)}
+
+    names = {target.name for target in targets.TARGETS}
+    assert {name for name in names if any(word in name for word in absent)} == names - found
+    assert "SQLite with full sync (aiohttp, asyncio)" in found
+
+
+def test_limits() -> None:
+    """A limit is kept by what equals it, and missed on its other side."""
+    least = targets.Target(name="", unit="", limit=2.0, measure=lambda _: None)
+    most = attrs.evolve(least, at_most=True)
+
+    assert [False, True, True] == [least.is_met_by(value) for value in (1.9, 2.0, 2.1)]
+    assert [True, True, False] == [most.is_met_by(value) for value in (1.9, 2.0, 2.1)]
+
+
+def test_table() -> None:
+    """Each section has its heading, names stand to the left and numbers to the right."""
+    figures = [
+        figure("slow", 1.0, 2.5, 7.0),
+        figure("fast", 1234.5),
+        figure("a", 0.125, section="b"),
+    ]
+    expected = """\
+figure  median    low   high  unit
+[pay]
+slow       2.5      1      7  /s
+fast     1,234  1,234  1,234  /s
+[b]
+a        0.125  0.125  0.125  /s"""
+
+    assert expected == report.table(figures)
+
+
+def test_target_table() -> None:
+    """It says which limits were kept, of the targets whose figures are at hand."""
+    rate = figure("pay, SQLite, aiohttp, asyncio, 64 in flight", 999.0, section="stores")
+    expected = """\
+target                                      limit  measured  unit
+SQLite with full sync (aiohttp, asyncio)  ≥ 1,000       999  /s    missed"""
+
+    assert expected == report.target_table([rate])
+
+
+@pytest.fixture
+def section(monkeypatch: pytest.MonkeyPatch) -> list[Size]:
+    """Put a section in the place of `pay` that measures nothing, and notes its sizes."""
+    sizes: list[Size] = []
+
+    def run(size: Size) -> Iterator[Figure]:
+        sizes.append(size)
+        yield figure("one", 100.0, 300.0, 200.0)
+
+    module = ModuleType("benchmarks.pay")
+    vars(module)["run"] = run
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    return sizes
+
+
+def test_command(section: list[Size], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It prints the tables; samples, machine and plot are written where they should go."""
+    results, drawn = tmp_path / "new" / "results.json", tmp_path / "plots" / "results.png"
+
+    command.main(["pay", "--rounds", "3", "--json", str(results), "--plot", str(drawn)])
+
+    assert [Size(rounds=3, seconds=0.5, requests=1_000_000)] == section
+    printed = capsys.readouterr()
+    assert "\none        200  100   300  /s\n" in printed.out
+    assert "pay: one: 200 /s\n" in printed.err
+    written = json.loads(results.read_text(encoding="utf-8"))
+    assert {"rounds": 3, "seconds": 0.5, "requests": 1_000_000, "in_flight": 64} == written["size"]
+    [only] = written["figures"]
+    assert ("pay", "one", "/s", 200.0) == tuple(
+        only[key] for key in ("section", "name", "unit", "median")
+    )
+    assert [100.0, 300.0, 200.0] == only["samples"]
+    assert {"python", "system", "cpus", "packages"} == {*written["machine"]}
+    if is_installed("matplotlib"):
+        assert drawn.read_bytes().startswith(b"\x89PNG")
+    else:
+        assert "left out: the plot" in printed.err
+
+
+def test_short_command(
+    section: list[Size], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--short` takes the short form; results go to the folder of the benchmarks by default."""
+    monkeypatch.chdir(tmp_path)
+
+    command.main(["pay", "--short", "--seconds", "0.25"])
+
+    assert [attrs.evolve(SHORT, seconds=0.25)] == section
+    assert (tmp_path / "benchmarks" / "results.json").exists()
+
+
+def test_unknown_section(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is refused before anything runs, with those that there are."""
+    with pytest.raises(SystemExit):
+        command.main(["server"])
+
+    assert "invalid choice: 'server'" in capsys.readouterr().err

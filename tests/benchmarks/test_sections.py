@@ -1,0 +1,121 @@
+"""Sections 4 to 6 of the benchmarks in their short form: every figure is there, none is judged."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+from collections.abc import Iterable
+
+import pytest
+
+from benchmarks import callbacks, growth, latency, start
+from benchmarks.figures import SHORT, Figure, Size
+
+
+def complete(figures: Iterable[Figure], section: str, *, samples: int = 1) -> dict[str, str]:
+    """Return the unit of each figure by name; all must have their section and their samples."""
+    units: dict[str, str] = {}
+    for figure in figures:
+        assert section == figure.section
+        assert samples == len(figure.samples), figure.name
+        assert all(sample > 0 for sample in figure.samples), figure
+        assert figure.name not in units
+        units[figure.name] = figure.unit
+    return units
+
+
+def schemes() -> list[str]:
+    """Return the schemes that can be measured here."""
+    openssl = ["RSA by OpenSSL"] if importlib.util.find_spec("cryptography") else []
+    return ["MD5", "RSA by pycryptodome", *openssl]
+
+
+def test_growth() -> None:
+    """It tells time and memory of many requests, and rate and memory of many appKeys."""
+    expected = {
+        "1,000 requests: time": "s",
+        "1,000 requests: each of the first tenth": "µs",
+        "1,000 requests: each of the last tenth": "µs",
+        "1,000 requests: added": "MB",
+        "1,000 requests: peak": "MB",
+    }
+    for count in (1, 10, 50, 200):
+        expected[f"{count} appKeys: rate"] = "/s"
+        expected[f"{count} appKeys: resident"] = "MB"
+
+    assert expected == complete(growth.run(SHORT), "growth")
+
+
+def test_growth_counts_in_powers_of_ten() -> None:
+    """The largest is the largest that is allowed."""
+    assert [1_000, 10_000, 100_000] == [*growth._counts(999_999)]
+    assert [1_000, 10_000, 100_000, 1_000_000] == [*growth._counts(1_000_000)]
+
+
+def test_latency() -> None:
+    """It tells three percentiles of the calls and of the lag, by scheme and event loop."""
+    loops = ["asyncio", *(["uvloop"] if importlib.util.find_spec("uvloop") else [])]
+    expected = {
+        f"{scheme}, {loop}: {what} {percentile}": "ms"
+        for scheme in schemes()
+        for loop in loops
+        for what in ("pay", "lag")
+        for percentile in ("p50", "p99", "p99.9")
+    }
+
+    assert expected == complete(latency.run(SHORT), "latency")
+
+
+def test_percentiles_are_milliseconds() -> None:
+    """Half, a hundredth and a thousandth of the calls take longer."""
+    seconds = [number / 1000 for number in range(1001)]
+
+    assert {"p50": 500, "p99": 990, "p99.9": 999} == pytest.approx(latency._percentiles(seconds))
+
+
+async def test_64_calls_are_kept_in_flight() -> None:
+    """Never more; as soon as one ends the next begins; and it ends when enough were made."""
+    flying: list[int] = []
+    flights = 0
+
+    async def pay() -> None:
+        nonlocal flights
+        flights += 1
+        flying.append(flights)
+        await asyncio.sleep(0)
+        flights -= 1
+
+    taken = await latency.drive(pay, calls=640, seconds=0)
+
+    assert 64 == max(flying)
+    assert {64} == {*flying[64:640]}
+    assert 640 <= len(taken) < 640 + 64
+
+
+def test_start(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """It tells each import that is installed, and the first payment."""
+    monkeypatch.setattr(start, "_PACKAGES", ("wxpay_async", "no_such_package"))
+
+    figures = complete(start.run(SHORT), "start")
+
+    expected = ("an empty interpreter", "import wxpay_async", "the first payment")
+    assert dict.fromkeys(expected, "ms") == figures
+    assert "left out: no_such_package (not installed)\n" == capsys.readouterr().err
+
+
+@pytest.mark.parametrize("program", ["import no_such_package", "raise SystemExit(3)"])
+def test_a_start_that_fails_is_no_figure(program: str) -> None:
+    """An import that ends early would be the fastest of all."""
+    with pytest.raises(RuntimeError, match="ended with"):
+        start._start(program, "")
+
+
+def test_callbacks() -> None:
+    """It tells what is verified by each scheme, and what the sandbox takes; each round adds."""
+    expected = {f"parse, {scheme}": "/s" for scheme in schemes()}
+    for scheme in ("MD5", "RSA"):
+        expected[f"sandbox, {scheme}"] = "/s"
+        expected[f"sandbox, {scheme}: the client's share of a core"] = "%"
+
+    twice = Size(rounds=2, seconds=SHORT.seconds / 2, requests=SHORT.requests)
+    assert expected == complete(callbacks.run(twice), "callbacks", samples=2)
