@@ -28,10 +28,11 @@ from wxpay_async.policy.resolving import Finding
 from wxpay_async.policy.retry import RetryBudget, RetryPolicy
 from wxpay_async.policy.states import FINAL, State
 from wxpay_async.protocol.builder import OPERATIONS, PAY, QUERY, Operation, query_parameters
-from wxpay_async.protocol.codec import encoded, strict_json, wire_fields
+from wxpay_async.protocol.codec import encoded, wire_fields
 from wxpay_async.protocol.identity import Fingerprint, derive_request_id, fingerprint
 from wxpay_async.protocol.requests import InstantTrade, MiniProgramPay, Request, TradeQuery
 from wxpay_async.protocol.results import PayResult, RefundResult, TradeResult, TradeStatus
+from wxpay_async.protocol.strict import strict_json
 from wxpay_async.protocol.wire import Timeouts, Transport
 from wxpay_async.resolution import Resolver
 from wxpay_async.stream import Outcome

@@ -17,8 +17,8 @@ from wxpay_async.idempotency.store import OPEN, Entry, IdempotencyStore
 from wxpay_async.policy.resolving import Doubt, Finding, judge
 from wxpay_async.policy.states import SENDABLE, Event, State, next_state
 from wxpay_async.protocol.builder import PAY, REFUND, TRADE
-from wxpay_async.protocol.codec import strict_json
 from wxpay_async.protocol.results import TradeState, TradeStatus
+from wxpay_async.protocol.strict import strict_json
 
 Ask = Callable[[str, float], Awaitable[TradeStatus]]
 """Query an order by its outTradeNo, within so many seconds."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import secrets
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import attrs
 from attrs import define, field
-from Crypto.Cipher import AES
-from Crypto.Cipher._mode_gcm import GcmMode
 
 from wxpay_async.idempotency.store import LEASE, Entry, IdempotencyStore, Receipt
 from wxpay_async.protocol.fields import SecretBytes
+
+if TYPE_CHECKING:
+    from Crypto.Cipher._mode_gcm import GcmMode
 
 SEAL_KEY_BYTES: Final = 32
 STORE_CONTEXT: Final = b"wxpay_async store"
@@ -98,6 +99,8 @@ class SealedStore:
         )
 
     def _cipher(self, entry: Entry, part: bytes, nonce: bytes) -> GcmMode:
+        from Crypto.Cipher import AES  # noqa: PLC0415 - nobody waits for it who stores in memory
+
         cipher = AES.new(self.key, AES.MODE_GCM, nonce=nonce)
         # Bound to its row: a blob that is moved to another row does not open there.
         cipher.update(b"\x00".join((part, *(name.encode() for name in entry.key))))

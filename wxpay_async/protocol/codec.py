@@ -1,8 +1,6 @@
-"""Values to wire and back: bizContent, strict JSON, the envelope, and what an error code means.
+"""Values to wire and back: bizContent, the envelope, and what an error code means.
 
-A reply is read in one place and in one order: it is the envelope, or it proves nothing. Every
-limit here (size of numbers, depth, duplicate names) closes a way to make two readers of the same
-bytes see different things.
+A reply is read in one place and in one order: it is the envelope, or it proves nothing.
 """
 
 from __future__ import annotations
@@ -10,17 +8,11 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from decimal import Decimal
-from email.utils import parsedate_to_datetime
 from types import MappingProxyType
-from typing import Any, Final, TypeVar, cast, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from urllib.parse import urlsplit
-
-import attrs
-from cattrs import Converter
-from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
 from wxpay_async.errors import (
     AccessDeniedError,
@@ -34,25 +26,16 @@ from wxpay_async.errors import (
     SignatureRefusedError,
     WxPayError,
 )
-from wxpay_async.protocol.fields import ReadOnly, SecretBytes, wire_name
+from wxpay_async.protocol.fields import ReadOnly, SecretBytes
 from wxpay_async.protocol.requests import Request
-from wxpay_async.protocol.results import (
-    Merchant,
-    MerchantPage,
-    PayResult,
-    RefundResult,
-    RoyaltyShare,
-    TradeRef,
-    TradeResult,
-    TradeStatus,
-)
+from wxpay_async.protocol.results import LOCAL_PREFIX, PayResult, RefundResult, TradeResult
+from wxpay_async.protocol.strict import strict_json
 from wxpay_async.protocol.wire import SANDBOX_MARKER, HttpResponse, is_loopback
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from cattrs import Converter
 
-MAX_DEPTH: Final = 32
-MAX_NUMBER: Final = 20
-_PREFIX: Final = "$"  # no name of the platform's begins like this
+T = TypeVar("T")
 
 CODES: Final[Mapping[str, tuple[type[WxPayError], str]]] = MappingProxyType(
     {
@@ -76,9 +59,7 @@ CODES: Final[Mapping[str, tuple[type[WxPayError], str]]] = MappingProxyType(
 """errorCode -> (what is raised, what it means). See `protocol.md`, "Error codes"."""
 
 _BUSINESS: Final = re.compile(r"GM_API_BUS_[0-9]+", re.ASCII)
-_AMOUNT: Final = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,4})?", re.ASCII)
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
-_ESCAPED_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def biz_content(request: Request) -> bytes:
@@ -89,6 +70,13 @@ def biz_content(request: Request) -> bytes:
 def encoded(fields: Mapping[str, Any]) -> bytes:
     """Serialise the business fields of a request."""
     return SecretBytes(_ENCODER.encode(fields), "utf-8")
+
+
+@functools.cache
+def _converter() -> Converter:
+    from wxpay_async.protocol.converter import make_converter  # noqa: PLC0415 - cattrs can wait
+
+    return make_converter()
 
 
 def wire_fields(request: Request) -> dict[str, Any]:
@@ -139,14 +127,13 @@ def _decoded(
             "a sandbox answered from a host that is not loopback", retryable=False
         )
     data = _data_of(response, moves_money=moves_money)
-    fields = {**data, "$raw": ReadOnly(data)}
-    if _PREFIX in "".join(data):
+    fields = data
+    if LOCAL_PREFIX in "".join(data):
         # The platform must not be able to set what only we know, e.g. when the prepay was signed.
-        fields = {
-            name: value for name, value in fields.items() if name == "$raw" or _PREFIX not in name
-        }
+        fields = {name: value for name, value in data.items() if LOCAL_PREFIX not in name}
+    fields = {**fields, LOCAL_PREFIX + "raw": ReadOnly(data)}
     for name, value in (local or {}).items():
-        fields[_PREFIX + name] = value
+        fields[LOCAL_PREFIX + name] = value
     result = _structured(fields, into)
     _check_not_failed(result)
     return result
@@ -247,6 +234,8 @@ def _check_not_failed(result: object) -> None:
 
 def server_time(response: HttpResponse) -> datetime | None:
     """Return the platform's time from the `Date` header, None when there is none to trust."""
+    from email.utils import parsedate_to_datetime  # noqa: PLC0415 - hardly ever needed
+
     try:
         date = parsedate_to_datetime(response.headers.get("date", ""))
         return date.astimezone(UTC) if date.tzinfo else None
@@ -254,197 +243,7 @@ def server_time(response: HttpResponse) -> datetime | None:
         return None
 
 
-def strict_json(body: bytes) -> Any:  # noqa: ANN401 - JSON is what it is
-    """Decode JSON that every reader understands alike.
-
-    Raises:
-        ValueError: not UTF-8, a name twice, NaN or Infinity, a number of over 20 characters, a
-            lone surrogate, or deeper than 32.
-    """
-    try:
-        value = _DECODER.decode(body.decode("utf-8"))
-    except RecursionError:
-        raise ValueError(f"JSON deeper than {MAX_DEPTH}") from None
-    # Counting brackets is cheap and nearly always enough; only a candidate is walked.
-    if body.count(b"{") + body.count(b"[") > MAX_DEPTH:
-        _check_depth(value, MAX_DEPTH)
-    if b"\\" in body and _ESCAPED_SURROGATE.search(body):
-        # Halves of a pair were joined by now; what is left cannot be encoded, stored or printed.
-        json.dumps(value, ensure_ascii=False, default=str).encode("utf-8")
-    return value
-
-
-def _check_depth(value: object, left: int) -> None:
-    if isinstance(value, dict):
-        items = list(cast("dict[str, object]", value).values())
-    elif isinstance(value, list):
-        items = cast("list[object]", value)
-    else:
-        return
-    if not left:
-        raise ValueError(f"JSON deeper than {MAX_DEPTH}")
-    for item in items:
-        _check_depth(item, left - 1)
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError("a name stands twice in one JSON object")
-    return members
-
-
-def _no_constant(name: str) -> Any:  # noqa: ANN401 - json's own signature
-    raise ValueError(f"{name} is no JSON number")
-
-
-def _decimal(digits: str) -> Decimal:
-    _check_length(digits)
-    return Decimal(digits)
-
-
-def _integer(digits: str) -> int:
-    _check_length(digits)
-    return int(digits)
-
-
-def _check_length(digits: str) -> None:
-    if len(digits) > MAX_NUMBER:
-        raise ValueError(f"a number of {len(digits)} characters")
-
-
-_DECODER: Final = json.JSONDecoder(
-    object_pairs_hook=_unique,
-    parse_constant=_no_constant,
-    parse_float=_decimal,
-    parse_int=_integer,
-)
-
-
 def _text_of(value: object) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     return value if isinstance(value, str) else ""
-
-
-# The converter
-
-
-def _structure_text(value: object, _: object) -> str:
-    """Accept text, and the integers that a lenient platform might send for digits."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    raise ValueError("no text")
-
-
-def _structure_amount(value: object, _: object) -> Decimal:
-    """Accept an amount as text or as a JSON number, which `strict_json` read exactly."""
-    # The digits decide, whatever they came as: 1E+999999999 is a Decimal too.
-    digits = str(value) if isinstance(value, Decimal | int) else value
-    if isinstance(digits, str) and _AMOUNT.fullmatch(digits):
-        return Decimal(digits)
-    raise ValueError("no amount")
-
-
-def _structure_int(value: object, _: object) -> int:
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= MAX_NUMBER:
-        return int(value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    raise ValueError("no integer")
-
-
-def _optional(structure: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """Read null and the empty text as absent, as the platform does."""
-    return lambda value, kind: None if value is None or value == "" else structure(value, kind)
-
-
-def _rows(converter: Converter, row: type[T]) -> Callable[[Any, Any], tuple[T, ...]]:
-    """Accept a list, or its JSON text: the page says the one and shows the other."""
-    structure_row = converter.get_structure_hook(row)
-
-    def structure(value: object, _: object) -> tuple[T, ...]:
-        if value is None or value == "":
-            return ()
-        if isinstance(value, str):
-            value = strict_json(value.encode())
-        if not isinstance(value, list):
-            raise ValueError("no list")  # noqa: TRY004 - the data is bad, not the call
-        items = cast("list[object]", value)
-        if not all(isinstance(item, dict) for item in items):
-            raise ValueError("a row that is no object")
-        return tuple(structure_row(item, row) for item in items)
-
-    return structure
-
-
-def _has_extra(cls: type) -> bool:
-    return attrs.has(cls) and "extra" in attrs.fields_dict(cls)
-
-
-def _is_rows_of(row: type) -> Callable[[Any], bool]:
-    return lambda kind: get_origin(kind) is tuple and get_args(kind) == (row, ...)
-
-
-def _structure_by_wire_name(converter: Converter, cls: type[T]) -> Callable[[Any, Any], T]:
-    overrides: dict[str, Any] = {
-        attribute.name: override(rename=_PREFIX + attribute.name, struct_hook=_as_it_is)
-        if attribute.metadata.get("local")
-        else override(rename=wire_name(attribute))
-        for attribute in attrs.fields(cast("type[attrs.AttrsInstance]", cls))
-    }
-    return make_dict_structure_fn(cls, converter, **overrides)
-
-
-def _as_it_is(value: object, _: object) -> object:
-    return value
-
-
-def _unstructure_request(converter: Converter, cls: type) -> Callable[[Any], dict[str, Any]]:
-    overrides: dict[str, Any] = {
-        attribute.name: override(
-            rename=wire_name(attribute),
-            omit=attribute.name == "extra" or bool(attribute.metadata.get("local")),
-            omit_if_default=attribute.default is None or attribute.default == (),
-        )
-        for attribute in attrs.fields(cls)
-    }
-    unstructure: Callable[[Any], dict[str, Any]] = make_dict_unstructure_fn(
-        cls, converter, **overrides
-    )
-
-    def with_extra(request: Any) -> dict[str, Any]:  # noqa: ANN401 - any of the request classes
-        fields = unstructure(request)
-        if request.extra:
-            fields.update(request.extra)
-        return fields
-
-    return with_extra
-
-
-@functools.cache
-def _converter() -> Converter:
-    """Make the converter on first use: it compiles a function for each class."""
-    converter = Converter(detailed_validation=False)
-    converter.register_unstructure_hook(Decimal, lambda amount: f"{amount:.2f}")
-    converter.register_unstructure_hook(int, str)
-    converter.register_unstructure_hook_factory(
-        _has_extra, functools.partial(_unstructure_request, converter)
-    )
-    for kind, structure in (
-        (str, _structure_text),
-        (Decimal, _structure_amount),
-        (int, _structure_int),
-    ):
-        converter.register_structure_hook(kind, structure)
-        converter.register_structure_hook(kind | None, _optional(structure))
-    rows: tuple[type, ...] = (RoyaltyShare, TradeRef, Merchant)
-    for row in rows:
-        converter.register_structure_hook(row, _structure_by_wire_name(converter, row))
-        converter.register_structure_hook_func(_is_rows_of(row), _rows(converter, row))
-    results: tuple[type, ...] = (PayResult, TradeResult, TradeStatus, RefundResult, MerchantPage)
-    for result in results:
-        converter.register_structure_hook(result, _structure_by_wire_name(converter, result))
-    return converter

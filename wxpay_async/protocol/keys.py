@@ -14,12 +14,14 @@ import re
 import stat
 import warnings
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from Crypto import IncorrectPassphraseError, KdfLimitError, PassphraseRequiredError
-from Crypto.PublicKey import RSA
 
 from wxpay_async.errors import InvalidKeyError
+
+if TYPE_CHECKING:
+    from Crypto.PublicKey import RSA
 
 MIN_BITS: Final = 2048
 MAX_BITS: Final = 8192  # here a signature already holds the event loop for 36 ms
@@ -199,6 +201,8 @@ def _load(data: KeyData, passphrase: KeyData | None) -> RSA.RsaKey:
     secret = _octets(passphrase) if passphrase else None
     if not raw.startswith((_DER, _ENCRYPTED_PEM)):  # no other parser is exposed to what comes
         raise InvalidKeyError(_reason(raw))
+    from Crypto.PublicKey import RSA  # noqa: PLC0415 - an MD5 merchant need not wait for it
+
     try:
         return RSA.import_key(raw, secret, max_iteration_count=MAX_KDF_ROUNDS)
     except PassphraseRequiredError:

@@ -31,9 +31,9 @@ from attrs import evolve, field, frozen
 
 from wxpay_async.errors import InvalidRequestError, NotificationError
 from wxpay_async.protocol import fields
-from wxpay_async.protocol.codec import strict_json
 from wxpay_async.protocol.results import TradeState
 from wxpay_async.protocol.signing import RsaVerifier, Verifier, canonical_string
+from wxpay_async.protocol.strict import strict_json
 
 ACK_HANDLED: Final = b'{"status": 1}'
 """Answer exactly this once the effect has happened."""

@@ -29,6 +29,9 @@ from wxpay_async.protocol.signing import RsaVerifier, Verifier
 PREPAY_LIFE: Final = timedelta(minutes=20)
 """How long WeChat accepts a prepayId (the user's page)."""
 
+LOCAL_PREFIX: Final = "$"
+"""What stands before the name of a field that only we know; no name of the platform's does."""
+
 _LOCAL: Final = {"local": True}
 
 

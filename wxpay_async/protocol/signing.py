@@ -22,11 +22,7 @@ import json
 import os
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final, Literal, NoReturn, Protocol, Self, runtime_checkable
-
-from Crypto.Hash import SHA256
-from Crypto.PublicKey import RSA
-from Crypto.Signature import pkcs1_15
+from typing import TYPE_CHECKING, Final, Literal, NoReturn, Protocol, Self, runtime_checkable
 
 from wxpay_async.errors import InvalidRequestError, NotificationError
 from wxpay_async.protocol import fields
@@ -38,6 +34,9 @@ from wxpay_async.protocol.keys import (
     load_public_key,
     read_key_file,
 )
+
+if TYPE_CHECKING:
+    from Crypto.PublicKey import RSA
 
 Backend = Literal["openssl", "pycryptodome"]
 
@@ -390,11 +389,17 @@ def _has_openssl() -> bool:
 
 
 def _pycryptodome_signer(key: RSA.RsaKey) -> Callable[[bytes], bytes]:
+    from Crypto.Hash import SHA256  # noqa: PLC0415 - an MD5 merchant need not wait for RSA
+    from Crypto.Signature import pkcs1_15  # noqa: PLC0415
+
     scheme = pkcs1_15.new(key)
     return lambda message: scheme.sign(SHA256.new(message))
 
 
 def _pycryptodome_verifier(key: RSA.RsaKey) -> Callable[[bytes, bytes], bool]:
+    from Crypto.Hash import SHA256  # noqa: PLC0415 - an MD5 merchant need not wait for RSA
+    from Crypto.Signature import pkcs1_15  # noqa: PLC0415
+
     scheme, size = pkcs1_15.new(key), key.size_in_bytes()
 
     def fits(message: bytes, signature: bytes) -> bool:

@@ -14,7 +14,7 @@ from typing import Final, cast
 
 from attrs import field, frozen
 
-from wxpay_async.protocol.codec import strict_json
+from wxpay_async.protocol.strict import strict_json
 from wxpay_async.sandbox.refusals import Code, RefusalError, malformed
 
 Json = None | bool | int | Decimal | str | list["Json"] | dict[str, "Json"]

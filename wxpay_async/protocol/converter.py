@@ -1,0 +1,153 @@
+"""The cattrs converter: what a field of the wire is in Python, and back.
+
+A room of its own because cattrs is imported when the first request is written, not before.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any, Final, TypeVar, cast, get_args, get_origin
+
+import attrs
+from cattrs import Converter
+from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
+
+from wxpay_async.protocol.fields import wire_name
+from wxpay_async.protocol.results import (
+    LOCAL_PREFIX,
+    Merchant,
+    MerchantPage,
+    PayResult,
+    RefundResult,
+    RoyaltyShare,
+    TradeRef,
+    TradeResult,
+    TradeStatus,
+)
+from wxpay_async.protocol.strict import MAX_NUMBER, strict_json
+
+T = TypeVar("T")
+
+_AMOUNT: Final = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,4})?", re.ASCII)
+
+
+def _structure_text(value: object, _: object) -> str:
+    """Accept text, and the integers that a lenient platform might send for digits."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    raise ValueError("no text")
+
+
+def _structure_amount(value: object, _: object) -> Decimal:
+    """Accept an amount as text or as a JSON number, which `strict_json` read exactly."""
+    # The digits decide, whatever they came as: 1E+999999999 is a Decimal too.
+    digits = str(value) if isinstance(value, Decimal | int) else value
+    if isinstance(digits, str) and _AMOUNT.fullmatch(digits):
+        return Decimal(digits)
+    raise ValueError("no amount")
+
+
+def _structure_int(value: object, _: object) -> int:
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= MAX_NUMBER:
+        return int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise ValueError("no integer")
+
+
+def _optional(structure: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Read null and the empty text as absent, as the platform does."""
+    return lambda value, kind: None if value is None or value == "" else structure(value, kind)
+
+
+def _rows(converter: Converter, row: type[T]) -> Callable[[Any, Any], tuple[T, ...]]:
+    """Accept a list, or its JSON text: the page says the one and shows the other."""
+    structure_row = converter.get_structure_hook(row)
+
+    def structure(value: object, _: object) -> tuple[T, ...]:
+        if value is None or value == "":
+            return ()
+        if isinstance(value, str):
+            value = strict_json(value.encode())
+        if not isinstance(value, list):
+            raise ValueError("no list")  # noqa: TRY004 - the data is bad, not the call
+        items = cast("list[object]", value)
+        if not all(isinstance(item, dict) for item in items):
+            raise ValueError("a row that is no object")
+        return tuple(structure_row(item, row) for item in items)
+
+    return structure
+
+
+def _has_extra(cls: type) -> bool:
+    return attrs.has(cls) and "extra" in attrs.fields_dict(cls)
+
+
+def _is_rows_of(row: type) -> Callable[[Any], bool]:
+    return lambda kind: get_origin(kind) is tuple and get_args(kind) == (row, ...)
+
+
+def _structure_by_wire_name(converter: Converter, cls: type[T]) -> Callable[[Any, Any], T]:
+    overrides: dict[str, Any] = {
+        attribute.name: override(rename=LOCAL_PREFIX + attribute.name, struct_hook=_as_it_is)
+        if attribute.metadata.get("local")
+        else override(rename=wire_name(attribute))
+        for attribute in attrs.fields(cast("type[attrs.AttrsInstance]", cls))
+    }
+    return make_dict_structure_fn(cls, converter, **overrides)
+
+
+def _as_it_is(value: object, _: object) -> object:
+    return value
+
+
+def _unstructure_request(converter: Converter, cls: type) -> Callable[[Any], dict[str, Any]]:
+    overrides: dict[str, Any] = {
+        attribute.name: override(
+            rename=wire_name(attribute),
+            omit=attribute.name == "extra" or bool(attribute.metadata.get("local")),
+            omit_if_default=attribute.default is None or attribute.default == (),
+        )
+        for attribute in attrs.fields(cls)
+    }
+    unstructure: Callable[[Any], dict[str, Any]] = make_dict_unstructure_fn(
+        cls, converter, **overrides
+    )
+
+    def with_extra(request: Any) -> dict[str, Any]:  # noqa: ANN401 - any of the request classes
+        fields = unstructure(request)
+        if request.extra:
+            fields.update(request.extra)
+        return fields
+
+    return with_extra
+
+
+def make_converter() -> Converter:
+    """Make the converter; it compiles a function for each class, so once is enough."""
+    made = Converter(detailed_validation=False)
+    made.register_unstructure_hook(Decimal, lambda amount: f"{amount:.2f}")
+    made.register_unstructure_hook(int, str)
+    made.register_unstructure_hook_factory(
+        _has_extra, functools.partial(_unstructure_request, made)
+    )
+    for kind, structure in (
+        (str, _structure_text),
+        (Decimal, _structure_amount),
+        (int, _structure_int),
+    ):
+        made.register_structure_hook(kind, structure)
+        made.register_structure_hook(kind | None, _optional(structure))
+    rows: tuple[type, ...] = (RoyaltyShare, TradeRef, Merchant)
+    for row in rows:
+        made.register_structure_hook(row, _structure_by_wire_name(made, row))
+        made.register_structure_hook_func(_is_rows_of(row), _rows(made, row))
+    results: tuple[type, ...] = (PayResult, TradeResult, TradeStatus, RefundResult, MerchantPage)
+    for result in results:
+        made.register_structure_hook(result, _structure_by_wire_name(made, result))
+    return made

@@ -1,0 +1,83 @@
+"""JSON that every reader understands alike.
+
+Every limit here (size of numbers, depth, duplicate names) closes a way to make two readers of the
+same bytes see different things.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from decimal import Decimal
+from typing import Any, Final, cast
+
+MAX_DEPTH: Final = 32
+MAX_NUMBER: Final = 20
+_ESCAPED_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+def strict_json(body: bytes) -> Any:  # noqa: ANN401 - JSON is what it is
+    """Decode JSON that every reader understands alike.
+
+    Raises:
+        ValueError: not UTF-8, a name twice, NaN or Infinity, a number of over 20 characters, a
+            lone surrogate, or deeper than 32.
+    """
+    try:
+        value = _DECODER.decode(body.decode("utf-8"))
+    except RecursionError:
+        raise ValueError(f"JSON deeper than {MAX_DEPTH}") from None
+    # Counting brackets is cheap and nearly always enough; only a candidate is walked.
+    if body.count(b"{") + body.count(b"[") > MAX_DEPTH:
+        _check_depth(value, MAX_DEPTH)
+    if b"\\" in body and _ESCAPED_SURROGATE.search(body):
+        # Halves of a pair were joined by now; what is left cannot be encoded, stored or printed.
+        json.dumps(value, ensure_ascii=False, default=str).encode("utf-8")
+    return value
+
+
+def _check_depth(value: object, left: int) -> None:
+    if isinstance(value, dict):
+        items = list(cast("dict[str, object]", value).values())
+    elif isinstance(value, list):
+        items = cast("list[object]", value)
+    else:
+        return
+    if not left:
+        raise ValueError(f"JSON deeper than {MAX_DEPTH}")
+    for item in items:
+        _check_depth(item, left - 1)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a name stands twice in one JSON object")
+    return members
+
+
+def _no_constant(name: str) -> Any:  # noqa: ANN401 - json's own signature
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _decimal(digits: str) -> Decimal:
+    _check_length(digits)
+    return Decimal(digits)
+
+
+def _integer(digits: str) -> int:
+    _check_length(digits)
+    return int(digits)
+
+
+def _check_length(digits: str) -> None:
+    if len(digits) > MAX_NUMBER:
+        raise ValueError(f"a number of {len(digits)} characters")
+
+
+_DECODER: Final = json.JSONDecoder(
+    object_pairs_hook=_unique,
+    parse_constant=_no_constant,
+    parse_float=_decimal,
+    parse_int=_integer,
+)
