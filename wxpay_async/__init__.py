@@ -8,9 +8,10 @@ Every call is safe to repeat with the same `request_id`, and every error says in
 the request was not sent, refused, or may have been executed.
 """
 
+import importlib
 import logging
+from typing import TYPE_CHECKING
 
-from wxpay_async.callbacks import CallbackEvent, CallbackReceiver, Verdict
 from wxpay_async.errors import (
     AccessDeniedError,
     AlreadyPaidError,
@@ -34,10 +35,6 @@ from wxpay_async.errors import (
     SignatureRefusedError,
     WxPayError,
 )
-from wxpay_async.gateway import PayGateway
-from wxpay_async.idempotency.store import IdempotencyStore, MemoryStore
-from wxpay_async.limits.limiter import Limiter, Quota, Unlimited
-from wxpay_async.limits.local import LocalLimiter
 from wxpay_async.policy.retry import RetryBudget, RetryPolicy
 from wxpay_async.protocol.builder import RequestBuilder
 from wxpay_async.protocol.identity import derive_request_id
@@ -83,10 +80,17 @@ from wxpay_async.protocol.wire import (
     Timeouts,
     Transport,
 )
-from wxpay_async.stream import Outcome
 from wxpay_async.telemetry import Event, EventKind, Hook, logging_hook
-from wxpay_async.transports.memory import MemoryTransport
-from wxpay_async.transports.retrying import RetryingTransport
+
+if TYPE_CHECKING:
+    from wxpay_async.callbacks import CallbackEvent, CallbackReceiver, Verdict
+    from wxpay_async.gateway import PayGateway
+    from wxpay_async.idempotency.store import IdempotencyStore, MemoryStore
+    from wxpay_async.limits.limiter import Limiter, Quota, Unlimited
+    from wxpay_async.limits.local import LocalLimiter
+    from wxpay_async.stream import Outcome
+    from wxpay_async.transports.memory import MemoryTransport
+    from wxpay_async.transports.retrying import RetryingTransport
 
 __all__ = [
     "ACK_HANDLED",
@@ -166,3 +170,32 @@ __all__ = [
 ]
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())
+
+if not TYPE_CHECKING:
+    # What runs in an event loop is imported when it is asked for: asyncio alone takes as long to
+    # import as all of the above, and who only signs or verifies need not wait for it.
+    _RUNNING = {
+        "CallbackEvent": "callbacks",
+        "CallbackReceiver": "callbacks",
+        "IdempotencyStore": "idempotency.store",
+        "Limiter": "limits.limiter",
+        "LocalLimiter": "limits.local",
+        "MemoryStore": "idempotency.store",
+        "MemoryTransport": "transports.memory",
+        "Outcome": "stream",
+        "PayGateway": "gateway",
+        "Quota": "limits.limiter",
+        "RetryingTransport": "transports.retrying",
+        "Unlimited": "limits.limiter",
+        "Verdict": "callbacks",
+    }
+
+    def __getattr__(name: str) -> object:
+        if name not in _RUNNING:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(f"{__name__}.{_RUNNING[name]}"), name)
+        globals()[name] = value
+        return value
+
+    def __dir__() -> list[str]:
+        return [*globals(), *_RUNNING]

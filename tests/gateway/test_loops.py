@@ -245,11 +245,11 @@ def test_making_a_gateway_is_pure() -> None:
     """No loop, no socket, no thread, no file: nothing that a constructor could leave behind."""
     code = """
 import json, sys, threading
-import wxpay_async
+from wxpay_async import Md5Signer, PayGateway
 seen = []
 sys.addaudithook(lambda event, args: seen.append(event))
 del seen[:]
-wxpay_async.PayGateway("k", wxpay_async.Md5Signer("s"))
+PayGateway("k", Md5Signer("s"))
 bad = [e for e in seen if e.split(".")[0] in {"socket", "open", "subprocess", "asyncio"}]
 print(json.dumps([bad, threading.active_count()]))
 """

@@ -1,0 +1,37 @@
+"""`import wxpay_async`: what it offers, and what it leaves for later."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import wxpay_async
+
+
+@pytest.mark.parametrize("name", wxpay_async.__all__)
+def test_every_public_name_is_there(name: str) -> None:
+    """Whether it was imported at once or is imported now; and `dir` shows it."""
+    assert getattr(wxpay_async, name) is getattr(wxpay_async, name)
+    assert name in dir(wxpay_async)
+
+
+def test_another_name_is_none() -> None:
+    """A typing mistake is told as Python tells it."""
+    with pytest.raises(AttributeError, match=r"module 'wxpay_async' has no attribute 'PayGatway'"):
+        wxpay_async.PayGatway  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_importing_it_imports_no_event_loop() -> None:
+    """Who only signs or verifies does not wait for asyncio, pycryptodome's parts or cattrs."""
+    code = """
+import sys, wxpay_async
+heavy = {"asyncio", "aiohttp", "cattrs", "cryptography", "Crypto.PublicKey", "Crypto.Cipher"}
+print(sorted(heavy & set(sys.modules)))
+from wxpay_async import *
+print("asyncio" in sys.modules, PayGateway.__module__)
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert "[]\nTrue wxpay_async.gateway\n" == ran.stdout
