@@ -25,6 +25,7 @@ from attrs import define, field, frozen
 import wxpay_async.transports.httpx as over_httpx2
 from wxpay_async.protocol.wire import HttpRequest, Timeouts, Transport
 from wxpay_async.transports.aiohttp import AiohttpTransport
+from wxpay_async.transports.reqwest import ReqwestTransport
 
 PATIENCE = 20.0  # seconds until a stuck test fails; nothing ever asserts on it
 OK = b'{"success":true,"data":{}}'
@@ -352,6 +353,7 @@ OVER_NETWORK: dict[str, Make] = {
     "aiohttp": AiohttpTransport,
     "httpx2": over_httpx2.HttpxTransport,
     "httpx": OVER_HTTPX.HttpxTransport,
+    "reqwest": ReqwestTransport,
 }
 
 
@@ -395,6 +397,15 @@ def quick() -> Timeouts:
 def calm() -> Timeouts:
     """Long times, for tests in which nothing should run into them."""
     return Timeouts(connect=PATIENCE, read=PATIENCE, attempt=PATIENCE)
+
+
+@pytest.fixture
+def parting(driver: str, calm: Timeouts) -> Timeouts:
+    """Times of a request that a test walks away from before its answer begins.
+
+    pyreqwest cannot take such a request back, so there it must end with its time.
+    """
+    return Timeouts(connect=0.5, read=0.5, attempt=1.0) if driver == "reqwest" else calm
 
 
 @pytest.fixture

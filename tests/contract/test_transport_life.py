@@ -47,6 +47,7 @@ LOAD = {
     "httpx2": "from wxpay_async.transports.httpx import HttpxTransport as T",
     "httpx": "sys.modules['httpx2'] = None\n"
     "from wxpay_async.transports.httpx import HttpxTransport as T",
+    "reqwest": "from wxpay_async.transports.reqwest import ReqwestTransport as T",
 }
 
 
@@ -125,10 +126,17 @@ def test_a_pool_without_connections_is_refused(make: Make) -> None:
 
 @pytest.mark.parametrize("path", ["hang", "hang-after-headers", "drip", "endless"])
 async def test_cancelling_ends_the_connection(
-    transport: Transport, server: Listener, ask: Ask, calm: Timeouts, path: str
+    transport: Transport,
+    server: Listener,
+    ask: Ask,
+    calm: Timeouts,
+    parting: Timeouts,
+    *,
+    path: str,
 ) -> None:
     """It passes through, the server sees the connection end, and the transport goes on."""
-    task = asyncio.create_task(transport.send(ask(f"{server.url}/{path}"), timeout=calm))
+    timeouts = parting if path == "hang" else calm
+    task = asyncio.create_task(transport.send(ask(f"{server.url}/{path}"), timeout=timeouts))
     await server.arrived.wait()
     if path != "hang":
         await asyncio.sleep(0.01)  # into the body
@@ -141,7 +149,7 @@ async def test_cancelling_ends_the_connection(
 
 
 async def test_cancelling_a_handshake_leaves_nothing(
-    make: Make, listen: Listen, ask: Ask, calm: Timeouts
+    make: Make, listen: Listen, ask: Ask, parting: Timeouts
 ) -> None:
     """A server that accepts and says nothing: no socket stays open, no place is lost."""
 
@@ -153,7 +161,7 @@ async def test_cancelling_a_handshake_leaves_nothing(
 
     for count in (1, 2, 3):
         url = f"https://127.0.0.1:{silent.port}/"
-        task = asyncio.create_task(transport.send(ask(url), timeout=calm))
+        task = asyncio.create_task(transport.send(ask(url), timeout=parting))
         await silent.heard(count)
         task.cancel()
         await asyncio.wait([task])
@@ -163,11 +171,11 @@ async def test_cancelling_a_handshake_leaves_nothing(
 
 
 async def test_cancelling_in_the_queue_keeps_the_place_of_others(
-    make: Make, server: Listener, ask: Ask, calm: Timeouts
+    make: Make, server: Listener, ask: Ask, calm: Timeouts, parting: Timeouts
 ) -> None:
     """Who waits for a connection can leave; the next one gets it."""
     transport = make(max_connections=1)
-    first = asyncio.create_task(transport.send(ask(f"{server.url}/hang"), timeout=calm))
+    first = asyncio.create_task(transport.send(ask(f"{server.url}/hang"), timeout=parting))
     await server.arrived.wait()
     second = asyncio.create_task(transport.send(ask(server.url), timeout=calm))
     third = asyncio.create_task(transport.send(ask(f"{server.url}/third"), timeout=calm))
@@ -198,11 +206,11 @@ async def test_closing_twice_and_before_use_is_fine(
 
 
 async def test_closing_under_way_is_in_doubt_for_what_was_sent(
-    make: Make, server: Listener, ask: Ask, quick: Timeouts
+    make: Make, server: Listener, ask: Ask, quick: Timeouts, parting: Timeouts
 ) -> None:
     """And not sent for what was still waiting; nobody sees a cancellation that nobody asked for."""
     transport = make(max_connections=1)
-    sent = asyncio.create_task(transport.send(ask(f"{server.url}/hang"), timeout=Timeouts()))
+    sent = asyncio.create_task(transport.send(ask(f"{server.url}/hang"), timeout=parting))
     await server.arrived.wait()
     waiting = asyncio.create_task(transport.send(ask(f"{server.url}/never"), timeout=quick))
     await asyncio.sleep(0.01)

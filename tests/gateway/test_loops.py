@@ -192,7 +192,7 @@ def test_importing_loads_no_http_client_and_configures_no_logging() -> None:
 import json, logging, sys
 import wxpay_async
 root, ours = logging.getLogger(), logging.getLogger("wxpay_async")
-drivers = {"aiohttp", "httpx", "sqlalchemy", "redis", "cryptography"} & set(sys.modules)
+drivers = {"aiohttp", "httpx", "pyreqwest", "sqlalchemy", "redis", "cryptography"} & set(sys.modules)
 handlers = [type(handler).__name__ for handler in ours.handlers]
 print(json.dumps([list(drivers), len(root.handlers), handlers, ours.level]))
 """
