@@ -74,6 +74,7 @@ from wxpay_async.telemetry import Event, logging_hook
 from wxpay_async.transports.aiohttp import AiohttpTransport
 from wxpay_async.transports.httpx import HttpxTransport
 from wxpay_async.transports.memory import MemoryTransport
+from wxpay_async.transports.reqwest import ReqwestTransport
 
 Fixture = Any
 """What a conftest.py defines, which no test module can import."""
@@ -564,7 +565,7 @@ async def test_a_reply_that_cannot_be_used_shows_no_credential(
     assert [] == leaks(places, PLANTED)
 
 
-@pytest.mark.parametrize("transport", [AiohttpTransport, HttpxTransport])
+@pytest.mark.parametrize("transport", [AiohttpTransport, HttpxTransport, ReqwestTransport])
 async def test_a_reply_that_is_too_large_shows_nothing_of_itself(
     transport: Callable[[], Any], asking: Fixture, open_shop: Fixture
 ) -> None:
@@ -785,7 +786,7 @@ async def mishaps() -> AsyncIterator[str]:
 @pytest.mark.parametrize(
     "address", [*MISHAPS, CLOSED, "http://127.0.0.1:999999/", "http://[::1/", "ftp://127.0.0.1/"]
 )
-@pytest.mark.parametrize("transport", [AiohttpTransport, HttpxTransport])
+@pytest.mark.parametrize("transport", [AiohttpTransport, HttpxTransport, ReqwestTransport])
 async def test_a_signed_address_is_no_part_of_a_failure(
     transport: Callable[[], Any], address: str, mishaps: str
 ) -> None:
@@ -799,18 +800,20 @@ async def test_a_signed_address_is_no_part_of_a_failure(
     assert [] == leaks(rendered(error), PLANTED)
 
 
-@pytest.mark.parametrize("transport", [AiohttpTransport, HttpxTransport])
+@pytest.mark.parametrize("transport", [AiohttpTransport, HttpxTransport, ReqwestTransport])
 async def test_a_signed_address_is_no_part_of_a_cancellation(
     transport: Callable[[], Any], mishaps: str
 ) -> None:
     """It is the caller's own cancellation that comes through, without the frames below."""
     request = HttpRequest(f"{mishaps}/hang?{SIGNED_QUERY}", b"")
     carrier = transport()
-    task = asyncio.ensure_future(carrier.send(request, timeout=Timeouts()))
+    timeouts = Timeouts(connect=0.3, read=0.3, attempt=0.6)
+    task = asyncio.ensure_future(carrier.send(request, timeout=timeouts))
     await asyncio.sleep(0.1)  # let it get beyond the headers
     task.cancel("by the caller")
     error = await failure(lambda: task)
     await carrier.aclose()
+    await asyncio.sleep(0.5)  # reqwest goes on until its read timeout
 
     assert isinstance(error, asyncio.CancelledError)
     assert ("by the caller",) == error.args

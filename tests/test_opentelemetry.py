@@ -37,6 +37,7 @@ from wxpay_async.policy.retry import RetryPolicy
 from wxpay_async.telemetry import Event, EventKind
 from wxpay_async.transports.aiohttp import AiohttpTransport
 from wxpay_async.transports.httpx import HttpxTransport
+from wxpay_async.transports.reqwest import ReqwestTransport
 
 Fixture = Any
 """What a conftest.py defines, which no test module can import."""
@@ -228,7 +229,7 @@ async def test_what_has_no_request_id_claims_none(
     assert not any("wxpay.request_id" in (span.attributes or {}) for span in watch.finished())
 
 
-@pytest.mark.parametrize("transport", [AiohttpTransport, HttpxTransport])
+@pytest.mark.parametrize("transport", [AiohttpTransport, HttpxTransport, ReqwestTransport])
 async def test_no_trace_context_reaches_the_platform(
     transport: type, watch: Watch, asking: Fixture, open_shop: Fixture
 ) -> None:
