@@ -1,0 +1,101 @@
+"""What is sealed opens in its own place, with its own key, by either library, and nowhere else."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from wxpay_async.idempotency.sealed import (
+    Cipher,
+    OpensslCipher,
+    PycryptodomeCipher,
+    SealedStore,
+    cipher_for,
+)
+from wxpay_async.idempotency.store import Entry, MemoryStore
+from wxpay_async.protocol.identity import Fingerprint
+
+KEY, OTHER = bytes(range(32)), bytes(32)
+NONCE, PLACE = bytes(12), b"content\x00app\x00r1"
+CIPHERS = (PycryptodomeCipher, OpensslCipher)
+Make = type[PycryptodomeCipher] | type[OpensslCipher]
+
+
+@pytest.mark.parametrize("opens", CIPHERS)
+@pytest.mark.parametrize("seals", CIPHERS)
+def test_either_opens_what_either_sealed(seals: Make, opens: Make) -> None:
+    """A store may be shared with a process that lacks the extra."""
+    sealed = seals(KEY).encrypt(NONCE, b"openid", PLACE)
+
+    assert b"openid" == opens(KEY).decrypt(NONCE, sealed, PLACE)
+    assert b"openid" not in sealed
+
+
+def test_it_is_aes_256_gcm() -> None:
+    """Test case 16 of the GCM specification (McGrew and Viega, 2005)."""
+    key = bytes.fromhex("feffe9928665731c6d6a8f9467308308" * 2)
+    nonce = bytes.fromhex("cafebabefacedbaddecaf888")
+    place = bytes.fromhex("feedfacedeadbeeffeedfacedeadbeefabaddad2")
+    clear = bytes.fromhex(
+        "d9313225f88406e5a55909c5aff5269a86a7a9531534f7da2e4c303d8a318a72"
+        "1c3c0c95956809532fcf0e2449a6b525b16aedf5aa0de657ba637b39"
+    )
+    sealed = bytes.fromhex(
+        "522dc1f099567d07f47f37a32a84427d643a8cdcbfe5c0c97598a2bd2555d1aa"
+        "8cb08e48590dbb3da7b08b1056828838c5f61e6393ba7a0abcc9f662"
+        "76fc6ece0f4e1768cddf8853bb2d551b"
+    )
+
+    for make in CIPHERS:
+        assert sealed == make(key).encrypt(nonce, clear, place)
+
+
+@pytest.mark.parametrize("make", CIPHERS)
+def test_nothing_else_opens(make: Make) -> None:
+    """Another key, nonce or place, a bit that is not the same, or too few of them."""
+    cipher: Cipher = make(KEY)
+    sealed = cipher.encrypt(NONCE, b"openid", PLACE)
+
+    assert cipher.decrypt(bytes([1, *NONCE[1:]]), sealed, PLACE) is None
+    assert cipher.decrypt(NONCE, sealed, PLACE + b"2") is None
+    assert make(OTHER).decrypt(NONCE, sealed, PLACE) is None
+    for at in range(len(sealed)):
+        touched = sealed[:at] + bytes([sealed[at] ^ 1]) + sealed[at + 1 :]
+        assert cipher.decrypt(NONCE, touched, PLACE) is None
+    for length in range(len(sealed)):
+        assert cipher.decrypt(NONCE[: length % 12], sealed[:length], PLACE) is None
+
+
+def test_openssl_is_used_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And pycryptodome where it is not."""
+    assert isinstance(cipher_for(KEY), OpensslCipher)
+
+    monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.ciphers.aead", None)
+    assert isinstance(cipher_for(KEY), PycryptodomeCipher)
+
+
+async def test_a_row_shows_nothing_and_keeps_its_blobs_to_itself() -> None:
+    """What the store below holds is sealed; moved to another row, it is lost, not readable."""
+    below = MemoryStore()
+    store = SealedStore(below, KEY)
+    entry = Entry(
+        app_key="app", request_id="r1", operation="pay", fingerprint=Fingerprint("f"), content=b"o"
+    )
+    await store.reserve(entry)
+    kept = await below.load(entry.key)
+    assert kept is not None
+    assert kept.content not in (None, b"o")
+    assert await store.load(entry.key) == entry
+
+    moved = Entry(
+        app_key="app",
+        request_id="r2",
+        operation="pay",
+        fingerprint=Fingerprint("f"),
+        content=kept.content,
+    )
+    await below.reserve(moved)
+    found = await store.load(moved.key)
+    assert found is not None
+    assert found.content is None
