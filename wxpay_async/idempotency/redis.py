@@ -15,7 +15,6 @@ from urllib.parse import urlsplit
 from attrs import define, field
 
 from wxpay_async.errors import InDoubtError, InvalidRequestError, NotSentError
-from wxpay_async.idempotency.per_loop import Errands, PerLoop
 from wxpay_async.idempotency.redis_layout import (
     SCRIPTS,
     Argument,
@@ -26,6 +25,7 @@ from wxpay_async.idempotency.redis_layout import (
     written,
 )
 from wxpay_async.idempotency.store import DAY, INBOX_RETENTION, LEASE, Entry, Receipt
+from wxpay_async.per_loop import Errands, PerLoop
 
 try:
     from redis.asyncio import BlockingConnectionPool, Redis

@@ -19,8 +19,8 @@ from attrs import define, field
 
 from wxpay_async.errors import InDoubtError, NotSentError
 from wxpay_async.idempotency import sql_engines  # first: it says what to install
-from wxpay_async.idempotency.per_loop import Errands, PerLoop
 from wxpay_async.idempotency.store import DAY, LEASE, Entry, Receipt
+from wxpay_async.per_loop import Errands, PerLoop
 
 # isort: split
 from sqlalchemy import Connection

@@ -18,8 +18,8 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from wxpay_async.idempotency import sql_tables
-from wxpay_async.idempotency.per_loop import Errands
 from wxpay_async.idempotency.sql_tables import Change, NewerSchemaError, Settled
+from wxpay_async.per_loop import Errands
 
 Work = Callable[[Connection], list[Settled]]
 Waiter = tuple[Change, asyncio.Future[Settled]]

@@ -19,6 +19,7 @@ from wxpay_async.errors import (
     NotSentError,
     WxPayError,
 )
+from wxpay_async.per_loop import PerLoop
 from wxpay_async.protocol.fields import SecretBytes
 from wxpay_async.protocol.wire import KEPT_HEADERS, MAX_BODY, HttpRequest, HttpResponse, Timeouts
 from wxpay_async.transports.connection import KEEP_ALIVE, checked_proxy, tls_context, told
@@ -78,6 +79,14 @@ class _Request(aiohttp.ClientRequest):
         return await super().send(conn)
 
 
+@define(eq=False)
+class _Pool:
+    """What belongs to one event loop."""
+
+    session: aiohttp.ClientSession
+    vigil: Vigil
+
+
 @define(eq=False, kw_only=True)
 class AiohttpTransport:
     """Sends over one pool of connections, which belongs to the running event loop.
@@ -104,14 +113,10 @@ class AiohttpTransport:
     proxy: str | None = field(default=None, converter=checked_proxy, repr=False)
     ca_file: str | None = None
     max_connections: int = field(default=64, validator=validators.ge(1))
-    _loop: asyncio.AbstractEventLoop | None = field(default=None, init=False, repr=False)
-    _pool: AsyncGenerator[aiohttp.ClientSession] | None = field(
-        default=None, init=False, repr=False
-    )
-    _own: aiohttp.ClientSession | None = field(default=None, init=False, repr=False)
-    _vigil: Vigil | None = field(default=None, init=False, repr=False)
+    _pools: PerLoop[_Pool] = field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
+        self._pools = PerLoop(self._lifetime)
         given = [
             name for name in ("session", "connector", "ca_file") if getattr(self, name) is not None
         ]
@@ -122,11 +127,12 @@ class AiohttpTransport:
 
     async def send(self, request: HttpRequest, *, timeout: Timeouts) -> HttpResponse:
         """Post the request once; see `Transport.send` for the contract."""
-        session = await self._session()
-        watch = self._watching().begin(timeout.attempt)
+        self._check_what_was_handed_in()
+        pool = await self._pools.get()
+        watch = pool.vigil.begin(timeout.attempt)
         phase = _Phase(watch, timeout.read)
         try:
-            return await self._post(session, request, timeout, phase)
+            return await self._post(pool.session, request, timeout, phase)
         except _FAILURES as error:
             failure: BaseException = _meaning(error, sent=phase.headers_sent)
         except asyncio.CancelledError as error:
@@ -167,43 +173,43 @@ class AiohttpTransport:
             proxy=self.proxy,
             timeout=aiohttp.ClientTimeout(
                 sock_connect=timeout.connect,
-                sock_read=None if session is self._own else timeout.read,
+                # Of a session of our own, a sign of life moves the watch on.
+                sock_read=None if self.session is None else timeout.read,
             ),
         ) as response:
             found = ((name, response.headers.get(name, "")) for name in KEPT_HEADERS)
             kept = {name: value for name, value in found if value and value.isascii()}
             return HttpResponse(response.status, await _read(response, phase), kept)
 
-    async def _session(self) -> aiohttp.ClientSession:
-        loop = asyncio.get_running_loop()
+    def _check_what_was_handed_in(self) -> None:
         given = self.session or self.connector
-        if given is not None and (given.closed or getattr(given, "_loop", loop) is not loop):
+        if given is None:
+            return
+        loop = asyncio.get_running_loop()
+        if given.closed or getattr(given, "_loop", loop) is not loop:
             raise NotSentError(
                 f"the {type(given).__name__} that was handed in is closed or of another event loop",
                 retryable=False,
             )
-        if self.session is not None:
-            return self.session
-        if self._own is None or self._loop is not loop or self._own.closed:
-            self._loop = loop
-            # A generator, because the loop closes those that are open when it shuts down: a
-            # gateway that nobody closes then still leaves no connection behind.
-            self._pool = self._lifetime()
-            self._own = await anext(self._pool)
-        return self._own
 
-    async def _lifetime(self) -> AsyncGenerator[aiohttp.ClientSession]:
-        session = aiohttp.ClientSession(
+    async def _lifetime(self) -> AsyncGenerator[_Pool]:
+        vigil = Vigil(asyncio.get_running_loop())
+        session = self.session or self._make_session()
+        try:
+            yield _Pool(session, vigil)
+        finally:
+            vigil.close()
+            if session is not self.session:
+                await session.close()
+
+    def _make_session(self) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
             connector=self.connector or self._make_connector(),
             connector_owner=self.connector is None,
             cookie_jar=aiohttp.DummyCookieJar(),
             request_class=_Request,
             trust_env=False,
         )
-        try:
-            yield session
-        finally:
-            await session.close()
 
     def _make_connector(self) -> aiohttp.TCPConnector:
         # Without a file of one's own, aiohttp shares one context among all connectors.
@@ -212,19 +218,9 @@ class AiohttpTransport:
             limit=self.max_connections, keepalive_timeout=KEEP_ALIVE, ssl=context
         )
 
-    def _watching(self) -> Vigil:
-        loop = asyncio.get_running_loop()
-        if self._vigil is None or self._vigil.loop is not loop:
-            self._vigil = Vigil(loop)
-        return self._vigil
-
     async def aclose(self) -> None:
         """Close the own pool of this loop; a session or connector that was handed in stays open."""
-        pool, self._pool, self._own = self._pool, None, None
-        if self._vigil is not None and self._vigil.loop is asyncio.get_running_loop():
-            self._vigil.close()
-        if pool is not None and self._loop is asyncio.get_running_loop():
-            await pool.aclose()
+        await self._pools.aclose()
 
 
 def _address(url: str) -> URL | None:

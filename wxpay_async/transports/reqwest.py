@@ -13,6 +13,7 @@ from typing import Final
 from attrs import define, field, validators
 
 from wxpay_async.errors import InDoubtError, MalformedResponseError, NotSentError, WxPayError
+from wxpay_async.per_loop import PerLoop
 from wxpay_async.protocol.fields import SecretBytes
 from wxpay_async.protocol.wire import KEPT_HEADERS, MAX_BODY, HttpRequest, HttpResponse, Timeouts
 from wxpay_async.transports.connection import KEEP_ALIVE, checked_proxy, tls_context
@@ -127,15 +128,14 @@ class ReqwestTransport:
     proxy: str | None = field(default=None, converter=checked_proxy, repr=False)
     ca_file: str | None = None
     max_connections: int = field(default=64, validator=validators.ge(1))
-    _loop: asyncio.AbstractEventLoop | None = field(default=None, init=False, repr=False)
-    _lifetime: AsyncGenerator[_Pool] | None = field(default=None, init=False, repr=False)
-    _pool: _Pool | None = field(default=None, init=False, repr=False)
+    _pools: PerLoop[_Pool] = field(init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._pools = PerLoop(self._lifetime)
 
     async def send(self, request: HttpRequest, *, timeout: Timeouts) -> HttpResponse:
         """Post the request once; see `Transport.send` for the contract."""
-        pool = self._pool
-        if pool is None or self._loop is not asyncio.get_running_loop():
-            pool = await self._open()
+        pool = await self._pools.get()
         left = await pool.enter(timeout.attempt)
         try:
             return await _post(_written(pool.client(timeout), request, left), _heeding())
@@ -149,13 +149,12 @@ class ReqwestTransport:
         # signed, and frames below hold parts of the answer.
         raise failure
 
-    async def _open(self) -> _Pool:
-        self._loop = asyncio.get_running_loop()
-        # A generator, because the loop closes those that are open when it shuts down: a gateway
-        # that nobody closes then still leaves no idle connection behind.
-        self._lifetime = _lifetime(_Pool(self._build, asyncio.Semaphore(self.max_connections)))
-        self._pool = await anext(self._lifetime)
-        return self._pool
+    async def _lifetime(self) -> AsyncGenerator[_Pool]:
+        pool = _Pool(self._build, asyncio.Semaphore(self.max_connections))
+        try:
+            yield pool
+        finally:
+            await pool.close()
 
     def _build(self, connect: float, read: float) -> Client:
         # Nothing is ever sent twice: hyper repeats by itself only a request of which it had not
@@ -191,16 +190,7 @@ class ReqwestTransport:
 
     async def aclose(self) -> None:
         """Close the pool of this loop; what was sent and has no answer yet is in doubt."""
-        lifetime, self._lifetime, self._pool = self._lifetime, None, None
-        if lifetime is not None and self._loop is asyncio.get_running_loop():
-            await lifetime.aclose()
-
-
-async def _lifetime(pool: _Pool) -> AsyncGenerator[_Pool]:
-    try:
-        yield pool
-    finally:
-        await pool.close()
+        await self._pools.aclose()
 
 
 def _span(seconds: float) -> timedelta:

@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 @define(eq=False)
 class PerLoop(Generic[T]):
-    """Keeps one thing for the running loop, so that a store can be made anywhere.
+    """Keeps one thing for the running loop, so that its owner can be made anywhere.
 
     Args:
         lifetime: makes the thing without waiting, yields it, and releases it afterwards. It is a

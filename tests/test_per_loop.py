@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from wxpay_async.idempotency.per_loop import Errands, PerLoop
+from wxpay_async.per_loop import Errands, PerLoop
 
 
 class _Things:
