@@ -18,7 +18,7 @@ import attrs
 import pytest
 
 from benchmarks import __main__ as command, pay, payments, peers, report, stores, targets
-from benchmarks.figures import SHORT, Figure, Size
+from benchmarks.figures import FULL, SHORT, Figure, Size
 from benchmarks.rates import SERVER_ALONE, SERVER_LOAD, Call, Subject, concurrent, interleaved
 from benchmarks.server import PAY_PATH, PAY_REPLY, CannedServer, Reply, canned_server
 
@@ -408,6 +408,19 @@ def test_short_command(
 
     assert [attrs.evolve(SHORT, seconds=0.25)] == section
     assert (tmp_path / "benchmarks" / "results.json").exists()
+
+
+def test_every_section_by_default(
+    section: list[Size], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bare command, as the README prints it, takes them all."""
+    monkeypatch.chdir(tmp_path)
+    for name in command.SECTIONS:
+        monkeypatch.setitem(sys.modules, f"benchmarks.{name}", sys.modules["benchmarks.pay"])
+
+    command.main([])
+
+    assert [FULL] * len(command.SECTIONS) == section
 
 
 def test_unknown_section(capsys: pytest.CaptureFixture[str]) -> None:
