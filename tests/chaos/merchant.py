@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import json
 import sys
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -230,6 +230,7 @@ class Closing:
     async def settle(self) -> None:
         """Let time pass and recover until the store holds nothing open; write the accounts."""
         folder = Path(self.merchant.orders.folder)
+        states: dict[str, str | None] = {}
         for seconds in _TIMES:
             self.timepiece.advance(seconds)
             if seconds == _TIMES[0]:
@@ -237,7 +238,7 @@ class Closing:
                 await self.merchant.work(j for j in self.purchases if j.index not in finished)
             with contextlib.suppress(WxPayError):
                 await self.merchant.gateway.recover()
-            states = await self._states()
+            states |= await self._states(states)
             if all(state is None or state in _SETTLED for state in states.values()):
                 break
         finished = read_finished(folder)
@@ -254,11 +255,12 @@ class Closing:
         report = {"finished": len(finished), "anew": self.merchant.anew}
         (Path(self.merchant.orders.folder) / "replay.json").write_text(json.dumps(report))
 
-    async def _states(self) -> dict[str, str | None]:
-        """Return where each operation stands, by requestId."""
+    async def _states(self, before: Mapping[str, str | None]) -> dict[str, str | None]:
+        """Return where each operation stands, by requestId; what was settled stays so."""
         store, key = self.merchant.gateway._dispatcher.wiring.store, self.merchant.orders.app_key
         bare = store.store if isinstance(store, SealedStore) else store
         ids = [name for job in self.purchases for name in job.request_ids.values()]
+        ids = [name for name in ids if before.get(name) not in FINAL]
         found: dict[str, str | None] = {}
         for start in range(0, len(ids), 100):
             batch = ids[start : start + 100]
