@@ -29,6 +29,7 @@ _OF_PAYMENT: Final = {
     TradeState.PAID: Finding.DONE,
     TradeState.REFUNDING: Finding.DONE,
     TradeState.REFUNDED: Finding.DONE,
+    TradeState.REFUND_FAILED: Finding.DONE,  # only what was paid can fail to be refunded
     TradeState.AWAITING: Finding.UNPAID,
     TradeState.FAILED: Finding.FAILED,
     TradeState.CLOSED: Finding.FAILED,

@@ -259,6 +259,18 @@ async def test_repeated_after_ones_own_timeout_is_what_the_query_says(
     assert (state, 2) == (await shop.state("refund-1"), shop.transport.calls - answers.queries)
 
 
+@pytest.mark.parametrize("text", ["支付成功", "退款中", "已退款", "退款失败"])
+async def test_an_order_that_was_paid_once_is_paid(
+    text: str, open_shop: Fixture, asking: Fixture, replies: Fixture, script: Fixture
+) -> None:
+    """Whatever became of its refund: a doubt about a payment ends with any of these."""
+    shop = open_shop(script(LOST, query=replies.order(text)))
+    with pytest.raises(AlreadyPaidError):
+        await shop.gateway.pay(asking.pay(out_trade_no="O-1"))
+
+    assert State.SUCCEEDED == await shop.state("pay-1")
+
+
 # What is withheld
 
 
