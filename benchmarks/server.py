@@ -116,12 +116,12 @@ class CannedServer:
         head = f"POST {PAY_PATH} HTTP/1.1\r\nHost: here\r\nContent-Length: {len(body)}\r\n\r\n"
         requests = (head.encode() + body) * _PIPELINED
         expected = len(Reply(body=PAY_REPLY).raw) * _PIPELINED
-        done, began = 0, time.perf_counter()
         with socket.create_connection(("127.0.0.1", self.port), timeout=10.0) as connection:
-            while (passed := time.perf_counter() - began) < seconds:
+            done, passed, began = 0, 0.0, time.perf_counter()
+            while not done or passed < seconds:
                 connection.sendall(requests)
                 _receive(connection, expected)
-                done += _PIPELINED
+                done, passed = done + _PIPELINED, time.perf_counter() - began
         return done / passed
 
 

@@ -253,14 +253,15 @@ def test_rounds_alternate(server: CannedServer) -> None:
     """Every round takes all subjects, every other one backwards; the samples stay in order."""
     taken: list[str] = []
 
-    def rate(name: str, asks: int, seconds: float) -> float:
-        server.capacity(b"", seconds * asks)
+    def rate(name: str, seconds: float, *, asks: bool) -> float:
+        if asks:
+            server.capacity(b"", seconds)
         taken.append(name)
         return len(taken)
 
     subjects = [
-        Subject(name="a", rate=lambda seconds: rate("a", 0, seconds)),
-        Subject(name="b", rate=lambda seconds: rate("b", 1, seconds)),
+        Subject(name="a", rate=lambda seconds: rate("a", seconds, asks=False)),
+        Subject(name="b", rate=lambda seconds: rate("b", seconds, asks=True)),
     ]
     size = Size(rounds=3, seconds=0.01, requests=1)
 
