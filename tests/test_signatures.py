@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from attrs import define, field
 
-from wxpay_async.protocol.signing import Backend, Md5Signer, RsaSigner
+from wxpay_async.protocol.signing import Backend, Md5Signer, RsaSigner, Signer
 from wxpay_async.signatures import Signatures
 
-KEY = (Path(__file__).parent / "vectors" / "keys" / "pkcs1.pem").read_bytes()
+KEYS = Path(__file__).parent / "vectors" / "keys"
+KEY = (KEYS / "pkcs1.pem").read_bytes()
 MESSAGE = b"appKey=app&nonce=1"
 
 
@@ -29,6 +30,7 @@ class Witness(RsaSigner):
 
     def __init__(self, inner: RsaSigner) -> None:
         self.where, self._sign = [], inner._sign
+        self.bits, self.backend = inner.bits, inner.backend
 
     def sign(self, message: bytes) -> str:
         """Sign."""
@@ -36,10 +38,12 @@ class Witness(RsaSigner):
         return super().sign(message)
 
 
-@pytest.mark.parametrize("backend", ["openssl", "pycryptodome"])
-async def test_rsa_is_signed_beside_the_loop(backend: Backend) -> None:
+@pytest.mark.parametrize(
+    ("backend", "key"), [("pycryptodome", "pkcs1.pem"), ("openssl", "rsa3072.pem")]
+)
+async def test_what_takes_long_is_signed_beside_the_loop(backend: Backend, key: str) -> None:
     """The same signature, from a thread, and the loop turns meanwhile."""
-    signer = RsaSigner.from_pem(KEY, backend=backend)
+    signer = RsaSigner.from_pem((KEYS / key).read_bytes(), backend=backend)
     witness = Witness(signer)
     signatures = Signatures(witness)
 
@@ -50,18 +54,36 @@ async def test_rsa_is_signed_beside_the_loop(backend: Backend) -> None:
     signatures.close()
 
 
-async def test_md5_is_signed_at_once() -> None:
+@pytest.mark.parametrize(
+    "signer", [Md5Signer("secret"), RsaSigner.from_pem(KEY, backend="openssl")], ids=repr
+)
+async def test_what_is_quick_is_signed_at_once(signer: Signer) -> None:
     """Telling a thread would take longer."""
-    signer = Md5Signer("secret")
     before = own_threads()
 
     assert signer.sign(MESSAGE) == await Signatures(signer).of(MESSAGE)
     assert before == own_threads()
 
 
+class RemoteSigner:
+    """A key-management service."""
+
+    sign_type = "RSA"
+
+    async def sign(self, message: bytes) -> str:
+        """Sign somewhere else."""
+        await asyncio.sleep(0)
+        return f"remote {message.decode()}"
+
+
+async def test_a_signer_may_be_asynchronous() -> None:
+    """It is awaited."""
+    assert f"remote {MESSAGE.decode()}" == await Signatures(RemoteSigner()).of(MESSAGE)
+
+
 async def test_closing_lets_the_threads_go() -> None:
     """And the next signature starts others."""
-    signer = RsaSigner.from_pem(KEY)
+    signer = RsaSigner.from_pem(KEY, backend="pycryptodome")
     signatures = Signatures(signer)
     await signatures.of(MESSAGE)
     (name,) = own_threads()
@@ -78,7 +100,7 @@ async def test_closing_lets_the_threads_go() -> None:
 
 async def test_a_key_that_fails_says_so() -> None:
     """What a thread raises arrives."""
-    signer = RsaSigner.from_pem(KEY)
+    signer = RsaSigner.from_pem(KEY, backend="pycryptodome")
     signer._sign = lambda _: bytes(1 // 0)
     signatures = Signatures(signer)
 

@@ -130,7 +130,7 @@ class Dispatcher:
         lane: Lane,
     ) -> T:
         entry = await self.wiring.store.reserve(fresh)
-        if entry.fingerprint != fresh.fingerprint:
+        if entry is not fresh and entry.fingerprint != fresh.fingerprint:
             raise conflict(entry.fingerprint.differences(fresh.fingerprint))
         execution = Execution(
             wiring=self.wiring,
@@ -321,8 +321,7 @@ class Dispatcher:
             self._flights = Flights()
             self._recovery = None
             self.wiring.signatures.close()
-            self.wiring.turns = Turns()
-            self.wiring.connections = asyncio.Semaphore(self.max_in_flight)
+            self.wiring.turns = Turns(self.max_in_flight)
 
     def _delivering(self, retry: RetryPolicy) -> RetryingTransport:
         if self._transport is None:

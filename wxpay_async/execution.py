@@ -84,8 +84,7 @@ class Wiring:
     hooks: Sequence[Hook] = ()
     nonce: Callable[[], str] = _nonce
     in_process: bool = field(init=False)
-    turns: Turns = field(factory=Turns)
-    connections: asyncio.Semaphore = field(factory=lambda: asyncio.Semaphore(64))
+    turns: Turns = field(factory=lambda: Turns(64))
 
     def __attrs_post_init__(self) -> None:
         # These very classes: what a subclass awaits may be a network.
@@ -156,18 +155,13 @@ class Execution(Generic[T]):
 
     async def _wait_for_turn(self) -> None:
         clock, wiring = self.wiring.clock, self.wiring
-        await wiring.turns.take()
         began = clock.monotonic()
         self._slot = await wiring.limiter.acquire(self.lane, timeout=self.deadline - began)
-        waited = clock.monotonic() - began
-        if waited > 0:
-            self._tell(EventKind.WAITED_FOR_QUOTA, seconds=waited)
+        granted = clock.monotonic()
+        if granted > began:
+            self._tell(EventKind.WAITED_FOR_QUOTA, seconds=granted - began)
         try:
-            if wiring.connections.locked():
-                async with asyncio.timeout(self.deadline - clock.monotonic()):
-                    await wiring.connections.acquire()
-            else:  # at once, and a timer would cost more than all of this
-                await wiring.connections.acquire()
+            await wiring.turns.take(self.deadline - granted)
         except TimeoutError as error:
             await to_the_end(self._slot.unsent())
             raise NotSentError("no connection came free in time") from error
@@ -219,7 +213,7 @@ class Execution(Generic[T]):
 
     async def _abandon(self, claimed: Entry | None) -> None:
         """Undo a claim under which nothing was sent."""
-        self.wiring.connections.release()
+        self.wiring.turns.end()
         if self._slot is not None:
             await self._slot.unsent()
         if claimed is not None:
@@ -259,10 +253,12 @@ class Execution(Generic[T]):
             await to_the_end(self._settle(error))
 
     async def _settle(self, error: WxPayError | None) -> None:
-        self.wiring.connections.release()
-        await self._learn(error)
-        seconds = self.wiring.clock.monotonic() - self._started
-        self._tell(EventKind.ATTEMPT_ENDED, error=error, seconds=seconds)
+        self.wiring.turns.end()
+        if error is not None:
+            await self._learn(error)
+        if self.wiring.hooks:
+            seconds = self.wiring.clock.monotonic() - self._started
+            self._tell(EventKind.ATTEMPT_ENDED, error=error, seconds=seconds)
         await self._free_slot(error)
         if self.entry is None:
             return
@@ -273,7 +269,7 @@ class Execution(Generic[T]):
             unwritten.outcome = self._result if error is None else error
             raise
 
-    async def _learn(self, error: WxPayError | None) -> None:
+    async def _learn(self, error: WxPayError) -> None:
         if isinstance(error, ClockSkewError) and error.server_time is not None:
             self.wiring.time.learn(error.server_time)
         if isinstance(error, RateLimitedError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -98,21 +99,15 @@ class Flights:
             await asyncio.wait([flight.task])  # it still writes down where it stands
             self._landed(request_id, flight)
         if flight is None:
-            flight = self._take_off(request_id, fingerprint, start())
+            task = asyncio.get_running_loop().create_task(start(), name=f"wxpay {request_id}")
+            flight = self._open[request_id] = _Flight(task, fingerprint)
+            task.add_done_callback(functools.partial(self._landed, request_id, flight))
             return await flight.landed(None), False
         if flight.fingerprint != fingerprint:
             raise conflict(flight.fingerprint.differences(fingerprint))
         return await flight.landed(timeout), True
 
-    def _take_off(
-        self, request_id: str, fingerprint: Fingerprint, work: Coroutine[Any, Any, Any]
-    ) -> _Flight:
-        task = asyncio.get_running_loop().create_task(work, name=f"wxpay {request_id}")
-        flight = self._open[request_id] = _Flight(task, fingerprint)
-        task.add_done_callback(lambda _: self._landed(request_id, flight))
-        return flight
-
-    def _landed(self, request_id: str, flight: _Flight) -> None:
+    def _landed(self, request_id: str, flight: _Flight, _: object = None) -> None:
         if self._open.get(request_id) is flight:
             del self._open[request_id]
         flight.lands()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import copy
 import functools
@@ -35,7 +34,6 @@ from wxpay_async.protocol.signing import (
     RsaSigner,
     RsaVerifier,
     canonical_string,
-    signature_of,
 )
 
 VECTORS = Path(__file__).parents[1] / "vectors"
@@ -699,25 +697,3 @@ def test_no_canonical_string_is_a_context(params: dict[str, str]) -> None:
         return
 
     assert not text.startswith("\0")
-
-
-# Both kinds of signer
-
-
-class RemoteSigner:
-    """A signer that awaits, like a key-management service."""
-
-    sign_type = "RSA"
-
-    async def sign(self, message: bytes) -> str:
-        """Answer after a turn of the event loop."""
-        await asyncio.sleep(0)
-        return f"remote {message.decode()}"
-
-
-async def test_signature_of_takes_both_kinds() -> None:
-    """The immediate signer and the asynchronous one look the same from here."""
-    message, expected = signed_by_openssl("ascii", "rsa2048")
-
-    assert await signature_of(signer_of(), message) == expected
-    assert await signature_of(RemoteSigner(), b"message") == "remote message"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -73,7 +74,7 @@ class Entry:
     created_at: float = 0.0
     updated_at: float = 0.0
 
-    @property
+    @functools.cached_property
     def key(self) -> tuple[str, str]:
         """What makes it unique; requestIds of two appKeys have nothing to do with each other."""
         return self.app_key, self.request_id

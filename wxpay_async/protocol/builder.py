@@ -21,12 +21,12 @@ from wxpay_async.protocol.wire import HttpRequest, checked_base_url
 
 Placement = Literal["body", "query"]
 
-_SAFE: Final = re.compile(r"[A-Za-z0-9_.~-]*", re.ASCII)
 _QUOTED: Final = re.compile(r"[A-Za-z0-9_.~%+-]*", re.ASCII)
-# What stands in nearly every bizContent, in an order in which no replacement hits another's result.
-_JSON_QUOTING: Final = (
+# What stands in nearly every bizContent or signature, in an order in which no replacement hits
+# another's result.
+_QUOTING: Final = (
     *(("%", "%25"), ("+", "%2B"), (" ", "+"), ('"', "%22"), (",", "%2C"), (":", "%3A")),
-    *(("{", "%7B"), ("}", "%7D"), ("[", "%5B"), ("]", "%5D")),
+    *(("{", "%7B"), ("}", "%7D"), ("[", "%5B"), ("]", "%5D"), ("/", "%2F"), ("=", "%3D")),
 )
 
 _HEADERS: Final[Mapping[str, str]] = MappingProxyType(
@@ -92,7 +92,7 @@ def _form(params: Mapping[str, str]) -> str:
     """Encode as a form. Most values need no quoting, and looking is cheaper than quoting."""
     return "&".join(
         [
-            f"{name}={value if _SAFE.fullmatch(value) else _quoted(value)}"
+            f"{name}={value if value.isalnum() and value.isascii() else _quoted(value)}"
             for name, value in params.items()
         ]
     )
@@ -101,7 +101,7 @@ def _form(params: Mapping[str, str]) -> str:
 def _quoted(value: str) -> str:
     """Do what `quote_plus` does, in a third of its time where the value is JSON in ASCII."""
     quoted = value
-    for character, escape in _JSON_QUOTING:
+    for character, escape in _QUOTING:
         quoted = quoted.replace(character, escape)
     return quoted if _QUOTED.fullmatch(quoted) else quote_plus(value)
 

@@ -81,7 +81,7 @@ def _converter() -> Converter:
 
 def wire_fields(request: Request) -> dict[str, Any]:
     """Return the business fields under the platform's names, without local and absent ones."""
-    fields: dict[str, Any] = _converter().unstructure(request)
+    fields: dict[str, Any] = _converter().get_unstructure_hook(type(request))(request)
     return fields
 
 
@@ -141,11 +141,13 @@ def _decoded(
 
 def _structured(fields: Mapping[str, Any], into: type[T]) -> T:
     try:
-        return _converter().structure(fields, into)
+        result: T = _converter().get_structure_hook(into)(fields, into)
     except KeyError as error:
         problem = f"{error.args[0]} is missing"
     except ValueError as error:
         problem = str(error)
+    else:
+        return result
     # Raised out here: a cause would carry what was decoded, credentials included, into tracebacks.
     raise MalformedResponseError(
         f"the data does not hold a {into.__name__}: {problem}", retryable=False

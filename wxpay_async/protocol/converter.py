@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar, cast, get_args, get_origin
 
 import attrs
 from cattrs import Converter
+from cattrs.fns import identity
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
 from wxpay_async.protocol.fields import wire_name
@@ -133,6 +134,7 @@ def make_converter() -> Converter:
     made = Converter(detailed_validation=False)
     made.register_unstructure_hook(Decimal, lambda amount: f"{amount:.2f}")
     made.register_unstructure_hook(int, str)
+    made.register_unstructure_hook(str | None, identity)  # which the compiled function leaves out
     made.register_unstructure_hook_factory(
         _has_extra, functools.partial(_unstructure_request, made)
     )

@@ -15,26 +15,42 @@ _FIELD_DIGITS: Final = 16
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class Fingerprint:
     """A digest of what a request means, and one for each field so that a conflict can be named.
 
-    Only digests are kept: comparing them tells which field differs. They are no secrecy for a
+    Digests are made when they are asked for: most requests are never compared with another. A
+    store writes digests only: comparing them tells which field differs. They are no secrecy for a
     field with few possible values (an amount, a code), so a store deserves its access control.
     """
 
-    digest: str
-    _fields: Mapping[str, str] = attrs.field(factory=dict[str, str], eq=False, repr=False)
-    _content: Mapping[str, object] = attrs.field(
-        factory=dict[str, object], eq=False, repr=False, alias="content"
-    )
+    _digest: str = ""
+    _fields: Mapping[str, str] = attrs.field(factory=dict[str, str], repr=False)
+    _meaning: tuple[str, Mapping[str, object]] = attrs.field(default=("", {}), repr=False)
+
+    @property
+    def digest(self) -> str:
+        """The digest of the whole."""
+        if not self._digest:
+            operation, content = self._meaning
+            self._digest = _digest(_canonical([operation, dict(content)]))
+        return self._digest
 
     @property
     def fields(self) -> Mapping[str, str]:
-        """The digest of each field by the platform's name; made when it is asked for."""
-        if self._fields:
-            return self._fields
-        return {n: _digest(_canonical(v))[:_FIELD_DIGITS] for n, v in self._content.items()}
+        """The digest of each field by the platform's name."""
+        if not self._fields:
+            content = self._meaning[1].items()
+            self._fields = {n: _digest(_canonical(v))[:_FIELD_DIGITS] for n, v in content}
+        return self._fields
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Fingerprint):
+            return NotImplemented
+        return self is other or self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
 
     def differences(self, other: Fingerprint) -> tuple[str, ...]:
         """Return the names of the fields that differ, sorted."""
@@ -44,7 +60,7 @@ class Fingerprint:
 
 def fingerprint(operation: str, content: Mapping[str, object]) -> Fingerprint:
     """Digest an operation and its business fields (SHA-256 over a canonical JSON encoding)."""
-    return Fingerprint(_digest(_canonical([operation, dict(content)])), content=content)
+    return Fingerprint(meaning=(operation, content))
 
 
 def derive_request_id(app_key: str, operation: str, business_key: str, generation: int = 0) -> str:

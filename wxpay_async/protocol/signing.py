@@ -17,7 +17,6 @@ import base64
 import hashlib
 import hmac
 import importlib
-import inspect
 import json
 import os
 import re
@@ -104,7 +103,10 @@ def canonical_string(params: Mapping[str, str]) -> str:
         value = params[name]
         if name == "sign" or value == "":
             continue
-        _check_unambiguous(name, value)
+        # A look at each is cheaper than a call for each, and nearly always enough.
+        plain = name.isascii() and name.isidentifier() and "&" not in value and "=" not in value
+        if not plain or name == _JSON_PARAMETER:
+            _check_unambiguous(name, value)
         pairs.append(f"{name}={value}")
     text = "&".join(pairs)
     if not _has_utf8(text):  # an encoding error further down would carry the text into a log
@@ -347,12 +349,6 @@ class RsaVerifier:
 
     def __repr__(self) -> str:
         return f"RsaVerifier(bits={self.bits}, backend={self.backend!r})"
-
-
-async def signature_of(signer: Signer, message: bytes) -> str:
-    """Sign with either kind of signer, the immediate and the asynchronous."""
-    signature = signer.sign(message)
-    return await signature if inspect.isawaitable(signature) else signature
 
 
 def _from_base64(signature: str) -> bytes:

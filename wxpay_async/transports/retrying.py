@@ -140,15 +140,15 @@ class RetryingTransport:
         left = deadline - self.clock.monotonic()
         if left < timeouts.attempt:
             timeouts = attrs.evolve(timeouts, attempt=max(left, 0.001))
-        failure: WxPayError | None = InDoubtError(_INTERRUPTED)
         try:
             result = read(await self.transport.send(request, timeout=timeouts))
-            failure = None
         except WxPayError as error:
-            failure = error
+            await settle(error)
             raise
-        finally:
-            await settle(failure)
+        except BaseException:
+            await settle(InDoubtError(_INTERRUPTED))
+            raise
+        await settle(None)
         return result
 
 
