@@ -5,6 +5,8 @@ For each scheme, transport and event loop:
 - `pay`: `PayGateway.pay` with a new requestId each time; memory store, no quota.
 - `transport alone`: the transport's `send` of a request signed beforehand; no gateway.
 - `signature alone`: the signer's `sign` of the same bytes, one after another.
+- `the least`: the gateway's job by the standard library over the bare transport, unprotected: lay
+  out, sign, quote, send, decode. It shows what the protocol alone costs in Python.
 - `floor`: a loop that signs these bytes and then sends them; beside it what the two rates above
   make by arithmetic (one signs, one sends, both on one core).
 
@@ -26,6 +28,7 @@ from benchmarks.payments import (
     LOOPS,
     TRANSPORTS,
     Way,
+    doing_the_least,
     gateway,
     paying,
     sending,
@@ -78,6 +81,8 @@ def _subjects(
         for scheme, signer in known.items():
             yield way.subject(f"pay, {scheme}", partial(_paying, url, signer, way.in_flight))
             if way.in_flight == compared:
+                least = partial(doing_the_least, signer=signer, url=url)
+                yield way.subject(f"the least, {scheme}", least)
                 floor = partial(signing_and_sending, signer=signer, posted=posted[scheme])
                 yield way.subject(f"floor, {scheme}", floor)
 

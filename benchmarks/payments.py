@@ -6,10 +6,14 @@ import asyncio
 import contextlib
 import functools
 import importlib
+import json
+import secrets
 import sys
+import time
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Final, TypeVar
+from urllib.parse import urlencode
 
 from attrs import frozen
 from Crypto.PublicKey import RSA
@@ -40,6 +44,7 @@ TRANSPORTS: Final = ("aiohttp", "httpx", "reqwest")
 MakeTransport = Callable[[int], Transport]
 """Takes how many connections there may be at once."""
 
+_FORM: Final = {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"}
 _SECRET: Final = "0123456789abcdef0123456789abcdef"  # noqa: S105 - of nobody
 
 
@@ -203,6 +208,42 @@ async def sending(transport: Transport, posted: Signed) -> AsyncGenerator[Call]:
     timeouts = Timeouts()
     try:
         yield lambda: transport.send(posted.request, timeout=timeouts)
+    finally:
+        await transport.aclose()
+
+
+@contextlib.asynccontextmanager
+async def doing_the_least(transport: Transport, signer: Signer, url: str) -> AsyncGenerator[Call]:
+    """Yield what the protocol asks of anybody, by the standard library, over the bare transport.
+
+    It lays out, signs, quotes, sends and decodes, and nothing else: no validation, no quota, no
+    idempotency, no retry, no checks of the answer.
+    """
+
+    async def call() -> object:
+        fields = {
+            "requestId": uuid.uuid4().hex,
+            "payToken": "2019110616441626",
+            "terminalPayerId": "oUpF8uMuAJO_M2pxb1Q9zNjWeS6o",
+            "appId": "wx9236b1e84ffbf10a",
+            "targetOrganization": "WECHAT",
+        }
+        params = {
+            "appKey": APP_KEY,
+            "bizContent": json.dumps(fields, separators=(",", ":")),
+            "nonce": secrets.token_hex(16),
+            "timestamp": str(time.time_ns() // 1_000_000),
+            **({"signType": signer.sign_type} if signer.sign_type else {}),
+        }
+        message = "&".join(f"{name}={params[name]}" for name in sorted(params))
+        params["sign"] = _signature(signer, message.encode())
+        posted = HttpRequest(url + PAY.path, urlencode(params).encode(), _FORM)
+        response = await transport.send(posted, timeout=timeouts)
+        return json.loads(response.body)["data"]
+
+    timeouts = Timeouts()
+    try:
+        yield call
     finally:
         await transport.aclose()
 

@@ -1,6 +1,7 @@
 """Measure what other clients do with the same server, each at the job of theirs that is nearest.
 
 - `pay`: ours, with a new requestId each time, memory store, no quota; over aiohttp and reqwest.
+- `floor`: a signature and then the bare transport, no SDK: the most that one core can do.
 - `wechatpayv3`: its asynchronous client prepares a JSAPI payment in WeChat's public-key mode: it
   signs the request by RSA and verifies the answer's signature by RSA, both in OpenSSL.
 - `stripe with httpx`, `stripe with aiohttp`: `payment_intents.create_async`; a secret in a header,
@@ -42,6 +43,7 @@ from benchmarks.payments import (
     paying,
     signed,
     signers,
+    signing_and_sending,
     ways,
 )
 from benchmarks.rates import Call, Opened, Subject, concurrent, interleaved
@@ -77,6 +79,8 @@ def _ours(url: str, in_flight: int) -> Iterator[Subject]:
     for way in ways(itertools.product(_TRANSPORTS, LOOPS, (in_flight,))):
         for scheme, signer in signers().items():
             yield way.subject(f"pay, {scheme}", partial(_paying, url, signer, in_flight))
+            floor = partial(signing_and_sending, signer=signer, posted=signed(signer, url))
+            yield way.subject(f"floor, {scheme}", floor)
 
 
 def _paying(url: str, signer: Signer, in_flight: int, transport: Transport) -> Opened:

@@ -106,7 +106,8 @@ def test_pay(measured: Measured) -> None:
     for transport, loop in ways:
         compared = f"{transport}, {loop}, {OURS}"
         expected.add(f"transport alone, {compared}")
-        for kind, scheme in itertools.product(("pay", "floor", "floor by arithmetic"), schemes):
+        kinds = ("pay", "the least", "floor", "floor by arithmetic")
+        for kind, scheme in itertools.product(kinds, schemes):
             expected.add(f"{kind}, {scheme}, {compared}")
         if (transport, loop) in {("aiohttp", "asyncio"), ("reqwest", "uvloop")}:
             for level in (1, 32):
@@ -173,9 +174,9 @@ def test_peers(measured: Measured) -> None:
     """Every client that is installed has its rate on every loop, and so have we."""
     clients = ("wechatpayv3", "stripe with httpx", "stripe with aiohttp", "raw httpx")
     theirs = ["raw aiohttp", *(name for name in clients if is_installed(*NEEDED[name]))]
-    ours = [f"pay, {scheme}, aiohttp" for scheme in payments.signers()]
-    if "reqwest" in payments.transports():
-        ours += [f"pay, {scheme}, reqwest" for scheme in payments.signers()]
+    carriers = {"aiohttp", "reqwest"} & {*payments.transports()}
+    parts = itertools.product(("pay", "floor"), payments.signers(), carriers)
+    ours = [f"{what}, {scheme}, {transport}" for what, scheme, transport in parts]
     subjects = itertools.product([*ours, *theirs], payments.loops())
     expected = {SERVER_ALONE, *(f"{name}, {loop}, {OURS}" for name, loop in subjects)}
 
