@@ -442,6 +442,8 @@ def test_a_key_that_others_can_read_is_warned_about(
         ("query --app-key k --private-key-file nowhere.pem", "nowhere.pem"),
         ("query --app-key k --app-secret-file nowhere.txt", "nowhere.txt"),
         ("query --app-key k --base-url http://example.com", "base_url"),
+        ("query --app-key k --base-url http://127.0.0.1:9 --out-trade-no 1", "WXPAY_QUOTA_URL: "),
+        ("query --app-key k --base-url http://127.0.0.1:9 --out-trade-no 1", "WXPAY_STORE_URL: "),
         ("query --bogus", "--bogus"),
         ("bogus", "bogus"),
         ("--bogus", "--bogus"),
@@ -472,6 +474,8 @@ def test_bad_input_is_one_line(
     monkeypatch.setenv("WXPAY_BASE_URL", "http://127.0.0.1:9")
     if "--app-key k --base-url" in command:
         monkeypatch.setenv("WXPAY_APP_SECRET", SECRET)
+    if named.endswith("_URL: "):
+        monkeypatch.setenv(named.removesuffix(": "), "zzz")
     found = run(*command.split())
     assert 2 == found.code
     assert named in found.error()

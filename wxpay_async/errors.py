@@ -92,6 +92,11 @@ class InvalidRequestError(WxPayError, ValueError):
         super().__init__(f"{text}; allowed: {allowed}" if allowed else text)
         self.field = field
         self.allowed = allowed
+        self._problem = reason
+
+    def called(self, field: str) -> InvalidRequestError:
+        """Return the same error under the name by which the caller knows the field."""
+        return InvalidRequestError(self._problem, field=field, allowed=self.allowed)
 
 
 class InvalidKeyError(WxPayError, ValueError):

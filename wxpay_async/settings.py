@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from wxpay_async.errors import InvalidRequestError
 from wxpay_async.protocol.signing import Md5Signer, RsaSigner, Signer
 from wxpay_async.protocol.wire import PRODUCTION, Transport
+
+P = TypeVar("P")
 
 
 def app_key_from(env: Mapping[str, str]) -> str:
@@ -56,12 +58,25 @@ def parts_from(env: Mapping[str, str], given: Mapping[str, Any]) -> dict[str, An
             store_from_url,
         )
 
-        parts["store"] = store_from_url(env["WXPAY_STORE_URL"])
+        parts["store"] = _made("WXPAY_STORE_URL", env, store_from_url)
     if env.get("WXPAY_QUOTA_URL") and given.get("limiter") is None:
         from wxpay_async.limits.redis import RedisLimiter  # noqa: PLC0415 - an extra
 
-        parts["limiter"] = RedisLimiter(env["WXPAY_QUOTA_URL"], app_key_from(env))
+        app_key = app_key_from(env)
+        parts["limiter"] = _made("WXPAY_QUOTA_URL", env, lambda url: RedisLimiter(url, app_key))
     return {**parts, **{name: part for name, part in given.items() if part is not None}}
+
+
+def _made(variable: str, env: Mapping[str, str], make: Callable[[str], P]) -> P:
+    """Make a part from the address in a variable; an error names the variable."""
+    try:
+        return make(env[variable])
+    except InvalidRequestError as error:
+        failure = error.called(variable)
+    finally:
+        del env
+    # A new one: the frames below hold the address, and with it perhaps a password.
+    raise failure
 
 
 def default_transport(*, proxy: str | None = None, max_connections: int = 64) -> Transport:

@@ -81,6 +81,10 @@ def test_from_env_reads_the_environment(monkeypatch: pytest.MonkeyPatch) -> None
         ({**MD5, "WXPAY_BASE_URL": "ftp://openapi.gongmall.com"}, "base_url"),
         ({**MD5, "WXPAY_PROXY": "socks5://proxy:1"}, "proxy"),
         ({**MD5, "WXPAY_APP_KEY": "a&b=c"}, "appKey"),
+        ({**MD5, "WXPAY_STORE_URL": "zzz"}, "WXPAY_STORE_URL"),
+        ({**MD5, "WXPAY_STORE_URL": "redis://:s3cret@"}, "WXPAY_STORE_URL"),
+        ({**MD5, "WXPAY_QUOTA_URL": "zzz"}, "WXPAY_QUOTA_URL"),
+        ({**MD5, "WXPAY_QUOTA_URL": "redis://:s3cret@host:port"}, "WXPAY_QUOTA_URL"),
     ],
 )
 def test_from_env_says_which_variable_is_wrong(env: dict[str, str], field: str) -> None:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import pytest
 
-from wxpay_async.errors import NotSentError
+from wxpay_async.errors import InvalidRequestError, NotSentError
 from wxpay_async.limits.limiter import Lane, Limiter, Quota, Slot, Slowed
 from wxpay_async.policy.quota import Ending, Hold, IntervalLog
 
@@ -410,3 +410,23 @@ def test_desk_of_another_loop_is_left_alone(redis_url: str) -> None:
 
     assert first is not second
     assert limiter._desk is None
+
+
+@pytest.mark.parametrize(
+    "url", ["zzz", "", "http://host/0", "redis://", "redis://:s3cr3t@", "redis://s3cr3t@h:x/0"]
+)
+def test_what_is_no_address_of_a_redis_is_refused_when_it_is_made(url: str) -> None:
+    """Not with the first call; and the address, which may hold a password, is not repeated."""
+    with pytest.raises(InvalidRequestError, match="redis://host:port/0") as caught:
+        RedisLimiter(url, "k")
+
+    assert "url" == caught.value.field
+    assert "s3cr3t" not in str(caught.value)
+
+
+def test_the_address_is_shown_without_its_credentials() -> None:
+    """Its repr has the host and the database; no user, password or parameter."""
+    shown = repr(RedisLimiter("rediss://me:s3cr3t@host/3?password=s3cr3t", "k"))
+
+    assert "rediss://host:6379/3" in shown
+    assert "s3cr3t" not in shown

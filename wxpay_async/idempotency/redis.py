@@ -10,11 +10,10 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Coroutine, Generator, Mapping, Sequence
 from typing import Any, Final, Protocol, cast
-from urllib.parse import urlsplit
 
 from attrs import define, field
 
-from wxpay_async.errors import InDoubtError, InvalidRequestError, NotSentError
+from wxpay_async.errors import InDoubtError, NotSentError
 from wxpay_async.idempotency.redis_layout import (
     SCRIPTS,
     Argument,
@@ -26,6 +25,7 @@ from wxpay_async.idempotency.redis_layout import (
 )
 from wxpay_async.idempotency.store import DAY, INBOX_RETENTION, LEASE, Entry, Receipt
 from wxpay_async.per_loop import Errands, PerLoop
+from wxpay_async.redis_address import checked_redis_url, shown_redis_url
 
 try:
     from redis.asyncio import BlockingConnectionPool, Redis
@@ -102,24 +102,6 @@ def _open_session(url: str, *, timeout: float, connections: int) -> _Session:
     return _Session(client, scripts)
 
 
-def _checked_url(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        valid = parts.scheme in {"redis", "rediss"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        valid = False
-    if not valid:  # the address is not repeated: it may hold a password
-        raise InvalidRequestError(
-            "no address of a Redis", field="url", allowed="redis://host:port/0 or rediss://..."
-        )
-    return url
-
-
-def _shown_url(url: str) -> str:
-    parts = urlsplit(url)
-    return repr(f"{parts.scheme}://{parts.hostname}:{parts.port or 6379}{parts.path}")
-
-
 @define(eq=False)
 class RedisStore:
     """Keeps operations in a Redis that several processes may share.
@@ -136,7 +118,7 @@ class RedisStore:
         InvalidRequestError: the address is none of these.
     """
 
-    url: str = field(converter=_checked_url, repr=_shown_url)
+    url: str = field(converter=checked_redis_url, repr=shown_redis_url)
     retention: float = field(default=30 * DAY, kw_only=True)
     timeout: float = field(default=5.0, kw_only=True)
     connections: int = field(default=20, kw_only=True)

@@ -28,6 +28,7 @@ import attrs
 from wxpay_async.errors import NotSentError
 from wxpay_async.limits.limiter import Slot
 from wxpay_async.policy.quota import Lane, Quota, Slowed
+from wxpay_async.redis_address import checked_redis_url, shown_redis_url
 
 try:
     from redis.asyncio import Redis
@@ -193,15 +194,18 @@ class RedisLimiter:
     It can be made anywhere, also outside a running loop, and used in one loop after another.
 
     Args:
-        url: of the Redis, e.g. `redis://host:6379/0` or `rediss://…`; never shown.
+        url: `redis://host:6379/0` or `rediss://...`; user and password are never shown.
         app_key: whose quota it is. All who share it must pass the same `quota`.
         quota: the platform's numbers, or smaller ones.
         idle: nobody used the appKey in the last 75 s. It matters only where Redis holds no log of
             the appKey yet; otherwise half of the slots then count as taken for 60.25 s.
         on_slowed: called when somebody else turns out to use the appKey. It must not raise.
+
+    Raises:
+        InvalidRequestError: the address is none of these.
     """
 
-    url: str = attrs.field(repr=False)
+    url: str = attrs.field(converter=checked_redis_url, repr=shown_redis_url)
     app_key: str
     quota: Quota = attrs.field(default=attrs.Factory(Quota), kw_only=True)
     idle: bool = attrs.field(default=False, kw_only=True)
