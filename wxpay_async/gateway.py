@@ -24,7 +24,13 @@ from wxpay_async.idempotency.store import IdempotencyStore, MemoryStore
 from wxpay_async.limits.limiter import Lane, Limiter, Quota, Slowed
 from wxpay_async.limits.local import LocalLimiter
 from wxpay_async.policy.retry import RetryPolicy
-from wxpay_async.protocol.builder import MERCHANTS, QUERY, RequestBuilder, query_parameters
+from wxpay_async.protocol.builder import (
+    MERCHANTS,
+    QUERY,
+    Placement,
+    RequestBuilder,
+    query_parameters,
+)
 from wxpay_async.protocol.identity import derive_request_id
 from wxpay_async.protocol.requests import InstantTrade, MiniProgramPay, Refund, Request, TradeQuery
 from wxpay_async.protocol.results import (
@@ -70,6 +76,8 @@ class PayGateway:
         refunds_queryable: set it once you have seen, on the platform's test host, that a query by
             a refund's own number finds it. Only then is a refund that is not found taken for not
             executed; otherwise a person must look.
+        placement: where the parameters travel: a form body, or `"query"`, the query string, which
+            ends up in the logs of whatever stands between.
         clock: the machine's, unless a test moves it.
 
     Raises:
@@ -91,6 +99,7 @@ class PayGateway:
         max_in_flight: int = 64,
         seal_key: bytes | None = None,
         refunds_queryable: bool = False,
+        placement: Placement = "body",
         clock: Clock | None = None,
     ) -> None:
         try:
@@ -107,7 +116,7 @@ class PayGateway:
         self._dispatcher = Dispatcher(
             app_key=app_key,
             wiring=Wiring(
-                builder=RequestBuilder(app_key, signer.sign_type, base_url),
+                builder=RequestBuilder(app_key, signer.sign_type, base_url, placement),
                 signatures=Signatures(signer),
                 store=store,
                 limiter=(_own_limiter(timeouts, self._slowed_down) if limiter is None else limiter),

@@ -15,6 +15,7 @@ from wxpay_async.limits.local import LocalLimiter
 from wxpay_async.policy.retry import QUOTA_WINDOW
 from wxpay_async.protocol.signing import Md5Signer, RsaSigner
 from wxpay_async.protocol.wire import PRODUCTION, TEST, Timeouts
+from wxpay_async.sandbox import Sandbox
 from wxpay_async.transports.aiohttp import AiohttpTransport
 from wxpay_async.transports.memory import MemoryTransport
 
@@ -198,3 +199,39 @@ def test_the_default_quota_is_the_published_one() -> None:
 
     assert isinstance(limiter, LocalLimiter)
     assert (400, QUOTA_WINDOW) == (limiter.quota.limit, limiter.quota.answered_for)
+
+
+@pytest.mark.parametrize("scheme", ["md5", "rsa"])
+async def test_parameters_in_the_query_string(scheme: str, asking: Fixture) -> None:
+    """By choice every call carries all of them in the address, and the platform verifies them."""
+    public_key = (KEYS / "public.pem").read_bytes()
+    async with Sandbox(merchant_public_key=public_key) as sandbox:
+        md5, rsa = Md5Signer(sandbox.app_secret), RsaSigner.from_pem(_pem())
+        gateway = PayGateway(
+            sandbox.app_key,
+            rsa if scheme == "rsa" else md5,
+            base_url=sandbox.url,
+            placement="query",
+        )
+        async with gateway:
+            order = asking.trade()
+            token = (await gateway.trade(order)).pay_token
+            await gateway.pay(asking.pay(pay_token=token))
+            found = await gateway.query(out_trade_no=order.trade_info[0].out_trade_no)
+            _ = [merchant async for merchant in gateway.merchants(page_size=100)]
+        calls = list(sandbox.platform.recent)
+
+    assert "awaiting" == found.state.value
+    assert {b""} == {call.body for call in calls}
+    assert 4 == len([call for call in calls if "sign=" in call.query])
+
+
+def _pem() -> bytes:
+    return (KEYS / "pkcs8.pem").read_bytes()
+
+
+def test_parameters_are_in_the_body_or_in_the_query_string() -> None:
+    """There is no third place, and the body is the one by default."""
+    assert "body" == _wiring(PayGateway("k", Md5Signer("s"))).builder.placement
+    with pytest.raises(InvalidRequestError, match="allowed: body, query"):
+        PayGateway("k", Md5Signer("s"), placement="header")  # type: ignore[arg-type]
