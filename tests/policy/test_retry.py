@@ -121,6 +121,13 @@ def test_a_skewed_clock_without_a_date_is_the_end() -> None:
     assert RetryPolicy().pause([_skew(None)], left=30, roll=0.0) is None
 
 
+@pytest.mark.parametrize("attempts", [1.5, 3.0, "3", None])
+def test_attempts_are_counted_in_whole_numbers(attempts: int) -> None:
+    """There is no half of an attempt."""
+    with pytest.raises(TypeError, match="attempts"):
+        RetryPolicy(attempts=attempts)
+
+
 @pytest.mark.parametrize(
     "setting", [{"attempts": 0}, {"base": 0}, {"cap": 0}, {"min_left": -1}], ids=str
 )

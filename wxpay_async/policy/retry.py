@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from attrs import define, field, frozen
-from attrs.validators import ge, gt
+from attrs.validators import ge, gt, instance_of
 
 from wxpay_async.errors import ClockSkewError, RateLimitedError, WxPayError
 
@@ -34,7 +34,7 @@ class RetryPolicy:
         min_left: seconds that must be left of the call for another attempt to start.
     """
 
-    attempts: int = field(default=3, validator=ge(1))
+    attempts: int = field(default=3, validator=[instance_of(int), ge(1)])
     base: float = field(default=0.5, validator=gt(0))
     cap: float = field(default=8.0, validator=gt(0))
     min_left: float = field(default=3.0, validator=ge(0))
