@@ -641,16 +641,20 @@ async def test_a_message_that_repeats_the_request_is_told_without_its_credential
 @pytest.mark.parametrize(
     ("content", "said", "told"),
     [
-        ({"payToken": "tok-1"}, "tok-1 and tok-10", "*** and ***0"),
-        ({"payToken": "tok-1", "terminalPayerId": "tok-10"}, "tok-10 tok-1", "*** ***"),
-        ({"payMethod": {"openId": "o+1/x"}}, "o+1/x o%2B1%2Fx o%2b1%2fx", "*** *** ***"),
+        ({"payToken": "token1"}, "token1 and token10", "*** and ***0"),
+        ({"payToken": "token1", "terminalPayerId": "token10"}, "token10 token1", "*** ***"),
+        ({"payMethod": {"openId": "op+1/x"}}, "op+1/x op%2B1%2Fx op%2b1%2fx", "*** *** ***"),
         (
-            {"payMethod": {"buyerId": 'q"\\1'}},
-            'q"\\1 in {"buyerId":"q\\"\\\\1"}',
+            {"payMethod": {"buyerId": 'qqq"\\1'}},
+            'qqq"\\1 in {"buyerId":"qqq\\"\\\\1"}',
             '*** in {"buyerId":"***"}',
         ),
-        ({"subject": '"payToken":"x"', "payToken": ""}, "x is said", "x is said"),
-        ({"payToken": "tok-1"}, None, None),
+        ({"subject": '"payToken":"xxxxxx"', "payToken": ""}, "xxxxxx is said", "xxxxxx is said"),
+        ({"payToken": "token1"}, None, None),
+        ({"terminalPayerId": "o"}, "the payToken is unknown", "the payToken is unknown"),
+        ({"terminalPayerId": "Token"}, "the payToken is unknown", "the payToken is unknown"),
+        ({"terminalPayerId": "o", "payToken": "token1"}, "o, not token1", "o, not ***"),
+        ({"openId": '"""'}, 'it says """', 'it says """'),
     ],
 )
 def test_credentials_are_found_however_they_are_written(

@@ -364,7 +364,8 @@ class Dispatcher:
             raise InvalidRequestError(
                 f"{timeout} s",
                 field="timeout",
-                allowed=f"at least {self.retry.min_left} s, which one attempt may need",
+                allowed=f"a finite time of at least {self.retry.min_left} s, "
+                "which one attempt may need",
             )
         return timeout
 

@@ -87,7 +87,7 @@ def terminal(**changes: object) -> TerminalInfo:
 
 Make = Callable[..., object]
 ALPHABET = "1 to 32 characters of A-Z a-z 0-9 _ -"
-TEXT = "a non-empty text"
+TEXT = "a text that is not blank"
 PLAIN = "without & and ="
 AMOUNT = "yuan from 0.01 to 100000000000.00"
 TEXTS: list[tuple[Make, str, str]] = [
@@ -156,8 +156,10 @@ def test_absent_fields_are_not_sent() -> None:
 
 
 @pytest.mark.parametrize(("make", "name", "wire"), TEXTS)
-@pytest.mark.parametrize("value", ["", "a\x00", "a\nb", "a\x7f", "a\ud800", "\udfff"])
-def test_texts_are_not_empty_and_hold_no_control_characters(
+@pytest.mark.parametrize(
+    "value", ["", " ", "   ", "\u3000", "a\x00", "a\nb", "a\x7f", "a\ud800", "\udfff"]
+)
+def test_texts_are_not_blank_and_hold_no_control_characters(
     make: Make, name: str, wire: str, value: str
 ) -> None:
     """Every text of every request, lone surrogates included; the value is not repeated."""
@@ -167,7 +169,7 @@ def test_texts_are_not_empty_and_hold_no_control_characters(
     assert wire == caught.value.field
     assert caught.value.allowed
     assert Fate.NOT_SENT == caught.value.fate
-    if value:
+    if value.strip():
         assert value not in str(caught.value)
 
 
@@ -181,10 +183,12 @@ def test_texts_of_another_type_are_a_type_error(make: Make, name: str, wire: str
 @pytest.mark.parametrize(
     ("make", "name", "value", "wire", "allowed"),
     [
+        (pay, "request_id", "", "requestId", ALPHABET),
         (pay, "request_id", "a" * 33, "requestId", ALPHABET),
         (trade, "request_id", "a b", "requestId", ALPHABET),
         (refund, "request_id", "订单", "requestId", ALPHABET),
         (refund, "request_id", "a" * 36, "requestId", ALPHABET),
+        (item, "out_trade_no", "", "outTradeNo", PLAIN),
         (item, "out_trade_no", "a&b", "outTradeNo", PLAIN),
         (item, "out_trade_no", "a=b", "outTradeNo", PLAIN),
         (pay, "out_trade_no", "a=b", "outTradeNo", PLAIN),
@@ -198,6 +202,7 @@ def test_texts_of_another_type_are_a_type_error(make: Make, name: str, wire: str
         (item, "total_amount", "33.691", "totalAmount", AMOUNT),
         (item, "total_amount", "33.68", "totalAmount", "33.69"),
         (item, "quantity", 4, "totalAmount", "44.92"),
+        (item, "price", "100000000000", "totalAmount", AMOUNT),
         (item, "quantity", "03", "quantity", "an integer above 0"),
         (item, "quantity", 0, "quantity", "an integer above 0"),
         (royalty, "amount", "0.009", "amount", AMOUNT),
@@ -215,6 +220,7 @@ def test_texts_of_another_type_are_a_type_error(make: Make, name: str, wire: str
         (trade, "cashier_type", "api", "cashierType", "API, SDK"),
         (pay_method, "target_organization", "wechat", "targetOrganization", "WECHAT, ALIPAY, UPOP"),
         (pay, "target_organization", "ALIPAY", "targetOrganization", "WECHAT"),
+        (trade, "payer_ip", "", "payerIp", "an IPv4 or IPv6 address"),
         (trade, "payer_ip", "11.22.33", "payerIp", "an IPv4 or IPv6 address"),
         (trade, "payer_ip", "11.22.33.256", "payerIp", "an IPv4 or IPv6 address"),
         (trade, "payer_ip", "fe80::1%eth0", "payerIp", "an IPv4 or IPv6 address"),
@@ -236,7 +242,7 @@ def test_a_limit_is_refused_with_the_field_and_what_is_allowed(
 
 
 @pytest.mark.parametrize(
-    "value", ["9m", "0m", "8d", "169h", "10081m", "1w", "0h", "030m", "m", "1"]
+    "value", ["", "9m", "0m", "8d", "169h", "10081m", "1w", "0h", "030m", "m", "1"]
 )
 def test_a_timeout_outside_ten_minutes_to_seven_days_is_refused(value: str) -> None:
     """The unit is m, h or d, and the limits hold in each."""
@@ -285,20 +291,26 @@ def test_the_ip_address_is_not_repeated_in_a_traceback() -> None:
 
 def test_codes_newer_than_the_documentation_pass() -> None:
     """Only the shape of a code is checked."""
-    assert "68" == pay_method(pay_product_code="68").pay_product_code
+    assert "68" == pay_method(pay_product_code="68", open_id=OPENID).pay_product_code
     assert "20702" == trade(biz_product_code="20702").biz_product_code
     assert "05" == terminal(terminal_type="05").terminal_type
 
 
-@pytest.mark.parametrize("code", ["66", "67"])
-def test_wechat_in_a_mini_program_needs_an_openid(code: str) -> None:
-    """No JSAPI order exists without a payer; before a scan nobody knows one."""
+@pytest.mark.parametrize("code", ["66", "67", "68", "00"])
+def test_wechat_needs_an_openid(code: str) -> None:
+    """No JSAPI order exists without a payer, and a code newer than the page may be one."""
     with pytest.raises(InvalidRequestError, match="required for WECHAT") as caught:
         pay_method(pay_product_code=code)
 
     assert "openId" == caught.value.field
     assert OPENID == pay_method(pay_product_code=code, open_id=OPENID).open_id
     assert pay_method(pay_product_code=code, target_organization="UPOP").open_id is None
+
+
+@pytest.mark.parametrize("code", ["64", "65"])
+def test_who_scans_needs_no_openid(code: str) -> None:
+    """Before a scan nobody knows the payer, as in the page's sample."""
+    assert pay_method(pay_product_code=code).open_id is None
 
 
 def test_alipay_needs_a_buyer() -> None:
@@ -362,6 +374,32 @@ def test_a_dict_in_a_model_s_place_is_a_type_error(
         make(**{name: value})
 
     assert OPENID not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "value", "words"),
+    [
+        (trade, "trade_info", item(), "tradeInfo: a list of TradeItem, not TradeItem"),
+        (trade, "trade_info", None, "tradeInfo: a list of TradeItem, not NoneType"),
+        (item, "royalty_info", royalty(), "royaltyInfo: a list of Royalty, not Royalty"),
+        (item, "royalty_info", None, "royaltyInfo: a list of Royalty, not NoneType"),
+        (refund, "royalty_info", None, "royaltyInfo: a list of Royalty, not NoneType"),
+        (pay, "extra", [("a", 1)], "extra: a mapping of names to JSON, not list"),
+        (refund, "extra", [], "extra: a mapping of names to JSON, not list"),
+        (trade, "extra", None, "extra: a mapping of names to JSON, not NoneType"),
+    ],
+)
+def test_what_is_no_list_and_no_mapping_is_a_type_error(
+    make: Make, name: str, value: object, words: str
+) -> None:
+    """The error names the field and what belongs there."""
+    with pytest.raises(TypeError, match=f"^{words}$"):
+        make(**{name: value})
+
+
+def test_an_iterator_is_as_good_as_a_list() -> None:
+    """It is read once, when the request is made."""
+    assert (item(),) == trade(trade_info=iter([item()])).trade_info
 
 
 @pytest.mark.parametrize("numbers", [{}, {"out_trade_no": "1", "trade_no": "2"}])

@@ -129,6 +129,37 @@ def test_input_is_not_touched() -> None:
     assert list(params.items()) == [("b", "1"), ("sign", "x"), ("a", "")]
 
 
+@pytest.mark.parametrize(
+    ("params", "words"),
+    [
+        ({"a": 1}, "a: a str, not int"),
+        ({"a": "1", "b": None}, "b: a str, not NoneType"),
+        ({"a": ["x"]}, "a: a str, not list"),
+        ({"a": []}, "a: a str, not list"),
+        ({"a": b"1"}, "a: a str, not bytes"),
+        ({"bizContent": {}}, "bizContent: a str, not dict"),
+        ({1: "a"}, "1: a parameter's name is a str"),
+        ({"a": "1", 2: "b"}, "2: a parameter's name is a str"),
+        ({b"a": "1"}, "b'a': a parameter's name is a str"),
+    ],
+)
+def test_what_is_no_text_is_named(params: dict[str, str], words: str) -> None:
+    """Which parameter it is stands in the error, what it holds does not."""
+    with pytest.raises(TypeError, match=f"^{words}$"):
+        canonical_string(params)
+
+
+def test_a_mapping_that_fails_by_itself_is_not_blamed() -> None:
+    """Its own error comes out as it is."""
+
+    class Broken(dict[str, str]):
+        def __getitem__(self, name: str) -> str:
+            raise TypeError(f"cannot look {name} up")
+
+    with pytest.raises(TypeError, match="cannot look a up"):
+        canonical_string(Broken(a="1"))
+
+
 def test_values_are_raw() -> None:
     """Nothing is URL-encoded, normalised or trimmed."""
     value = " 商品/100%+e\u0301\n\U0001f600 "

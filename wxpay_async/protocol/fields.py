@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from decimal import Context, Decimal
 from typing import Any, Final, TypeVar, cast, final
@@ -44,6 +44,12 @@ _MAX_QUANTITY: Final = 10**14 - 1  # more pieces at 0.01 yuan exceed any amount
 _MAX_ROYALTIES: Final = 10
 _MAX_INTEGER: Final = 2**53 - 1  # beyond it some JSON readers round
 _MAX_NESTING: Final = 16
+_SHORTEST_CREDENTIAL: Final = 6  # what is shorter stands in the platform's words by chance
+
+_PLAIN: Final = "a text without & and = that is not blank"
+_REQUEST_IDS: Final = "1 to 32 characters of A-Z a-z 0-9 _ -"
+_ADDRESSES: Final = "an IPv4 or IPv6 address"
+_TIMEOUTS: Final = "0, or 10m to 7d with unit m, h or d"
 
 
 @final
@@ -127,10 +133,19 @@ def as_quantity(value: object) -> int:
     return int(value)
 
 
+def listed(value: Iterable[V], name: str, kind: type) -> tuple[V, ...]:
+    """Freeze a list of a model's values."""
+    if not isinstance(cast("object", value), Iterable):
+        raise TypeError(f"{name}: a list of {kind.__name__}, not {type(value).__name__}")
+    return tuple(value)
+
+
 def frozen_json(extra: Mapping[str, Json]) -> Mapping[str, Json]:
     """Copy the fields that the page does not know, so that a later change cannot reach the wire."""
-    if not extra:
+    if extra is NOTHING:
         return NOTHING
+    if not isinstance(cast("object", extra), Mapping):
+        raise TypeError(f"extra: a mapping of names to JSON, not {type(extra).__name__}")
     return ReadOnly(
         {_member(name, "extra"): _copied(item, name, _MAX_NESTING) for name, item in extra.items()}
     )
@@ -172,15 +187,19 @@ def _encodable(value: str, name: str) -> str:
 
 
 def text(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    """Accept a non-empty text without control characters."""
+    """Accept a text that is not blank and has no control characters."""
     del instance
+    _check_text(attribute, value, "a text that is not blank")
+
+
+def _check_text(attribute: attrs.Attribute[Any], value: object, allowed: str) -> None:
     if not isinstance(value, str):
         raise TypeError(f"{wire_name(attribute)}: a str, not {type(value).__name__}")
-    if not value or _CONTROL.search(value):
+    if not value or value.isspace() or _CONTROL.search(value):
         raise InvalidRequestError(
-            "empty, or holds control characters or lone surrogates",
+            "empty, blank, or holds control characters or lone surrogates",
             field=wire_name(attribute),
-            allowed="a non-empty text",
+            allowed=allowed,
         )
 
 
@@ -192,18 +211,20 @@ def text_or_empty(instance: object, attribute: attrs.Attribute[Any], value: obje
 
 def plain(instance: object, attribute: attrs.Attribute[Any], value: str) -> None:
     """Accept a text that may stand in a signed parameter by itself: no `&` and no `=`."""
-    text(instance, attribute, value)
+    del instance
+    _check_text(attribute, value, _PLAIN)
     if "&" in value or "=" in value:
         raise InvalidRequestError(
             "holds & or =, which makes the signed string ambiguous",
             field=wire_name(attribute),
-            allowed="a non-empty text without & and =",
+            allowed=_PLAIN,
         )
 
 
 def request_id(instance: object, attribute: attrs.Attribute[Any], value: str) -> None:
     """Accept a requestId: at most 32 characters of an alphabet that is safe anywhere."""
-    text(instance, attribute, value)
+    del instance
+    _check_text(attribute, value, _REQUEST_IDS)
     if not _REQUEST_ID.fullmatch(value):
         hint = (
             "; a dashed UUID does not fit, uuid4().hex does" if len(value) == _DASHED_UUID else ""
@@ -211,7 +232,7 @@ def request_id(instance: object, attribute: attrs.Attribute[Any], value: str) ->
         raise InvalidRequestError(
             f"{len(value)} characters do not fit{hint}",
             field=wire_name(attribute),
-            allowed="1 to 32 characters of A-Z a-z 0-9 _ -",
+            allowed=_REQUEST_IDS,
         )
 
 
@@ -248,7 +269,8 @@ def code(digits: int, known: str) -> Validator:
 
 def ip_address(instance: object, attribute: attrs.Attribute[Any], value: str) -> None:
     """Accept an IPv4 or IPv6 address."""
-    text(instance, attribute, value)
+    del instance
+    _check_text(attribute, value, _ADDRESSES)
     try:
         # A zone (`%eth0`) may be any text, and means nothing on another machine.
         fits = "%" not in value and bool(ipaddress.ip_address(value))
@@ -256,20 +278,21 @@ def ip_address(instance: object, attribute: attrs.Attribute[Any], value: str) ->
         fits = False  # the cause would repeat a person's address
     if not fits:
         raise InvalidRequestError(
-            "not an IP address", field=wire_name(attribute), allowed="an IPv4 or IPv6 address"
+            "not an IP address", field=wire_name(attribute), allowed=_ADDRESSES
         )
 
 
 def timeout_express(instance: object, attribute: attrs.Attribute[Any], value: str) -> None:
     """Accept `0`, or 10m to 7d with unit m, h or d."""
-    text(instance, attribute, value)
+    del instance
+    _check_text(attribute, value, _TIMEOUTS)
     match = _TIMEOUT.fullmatch(value)
     span = timedelta(**{_UNITS[match[2]]: int(match[1])}) if match else timedelta()
     if value != "0" and not timedelta(minutes=10) <= span <= timedelta(days=7):
         raise InvalidRequestError(
             f"{value[:16]!r} does not fit",
             field=wire_name(attribute),
-            allowed="0, or 10m to 7d with unit m, h or d",
+            allowed=_TIMEOUTS,
         )
 
 
@@ -348,8 +371,13 @@ def without_credentials(message: str | None, params: Mapping[str, str]) -> str |
     if message is None or not params:
         return None
     written = {match for value in params.values() for match in _CREDENTIAL.findall(value)}
-    values = {json.loads(f'"{text}"') for text in written}
-    forms = written | values | {quote_plus(value) for value in values}
+    values = {text: json.loads(f'"{text}"') for text in written}
+    forms = {
+        form
+        for text, value in values.items()
+        if len(value) >= _SHORTEST_CREDENTIAL
+        for form in (text, value, quote_plus(value))
+    }
     if not forms:
         return message
     # The longest first: one credential may begin like another.

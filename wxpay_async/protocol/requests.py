@@ -17,10 +17,20 @@ from attrs.validators import optional
 
 from wxpay_async.errors import InvalidRequestError
 from wxpay_async.protocol import fields
-from wxpay_async.protocol.fields import EXACT, NOTHING, Json, as_amount, as_quantity, frozen_json
+from wxpay_async.protocol.fields import (
+    AMOUNTS,
+    EXACT,
+    MAX_AMOUNT,
+    NOTHING,
+    Json,
+    as_amount,
+    as_quantity,
+    frozen_json,
+    listed,
+)
 
 _LOCAL: Final = {"local": True}
-_JSAPI_PRODUCTS: Final = ("66", "67")
+_SCANNED: Final = ("64", "65")
 
 
 def _amount(value: Decimal | str | int) -> Decimal:
@@ -40,11 +50,11 @@ def _refund_amount(value: Decimal | str | int) -> Decimal:
 
 
 def _items(value: Iterable[TradeItem]) -> tuple[TradeItem, ...]:
-    return tuple(value)
+    return listed(value, "tradeInfo", TradeItem)
 
 
 def _royalties(value: Iterable[Royalty]) -> tuple[Royalty, ...]:
-    return tuple(value)
+    return listed(value, "royaltyInfo", Royalty)
 
 
 def _check_royalties(royalties: Iterable[Royalty], total: Decimal) -> None:
@@ -116,6 +126,10 @@ class TradeItem:
 
     def __attrs_post_init__(self) -> None:
         expected = EXACT.multiply(self.price, self.quantity)
+        if expected > MAX_AMOUNT:
+            raise InvalidRequestError(
+                f"price × quantity is {expected}", field="totalAmount", allowed=AMOUNTS
+            )
         if self.total_amount != expected:
             raise InvalidRequestError(
                 f"{self.total_amount} is not price × quantity",
@@ -135,8 +149,8 @@ class PayMethod:
         amount: yuan. The page's sample shows that it may differ from the items' total.
         target_organization: WECHAT, ALIPAY or UPOP.
         app_id: the mini program's appid.
-        open_id: the payer's openid. Required for WECHAT with the products 66 and 67; before a
-            code is scanned (64, 65) nobody knows it yet.
+        open_id: the payer's openid. Required for WECHAT, except with the products 64 and 65:
+            before a code is scanned nobody knows it yet.
         buyer_id: the payer's id at Alipay; required for ALIPAY.
         extra: fields that the page does not know.
     """
@@ -158,10 +172,10 @@ class PayMethod:
     )
 
     def __attrs_post_init__(self) -> None:
-        jsapi = self.pay_product_code in _JSAPI_PRODUCTS
-        if self.target_organization == "WECHAT" and jsapi and not self.open_id:
+        scanned = self.pay_product_code in _SCANNED
+        if self.target_organization == "WECHAT" and not scanned and not self.open_id:
             raise InvalidRequestError(
-                "required for WECHAT in a mini program",
+                "required for WECHAT, unless the payer scans a code (64, 65)",
                 field="openId",
                 allowed="the payer's openid",
             )

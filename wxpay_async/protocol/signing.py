@@ -21,7 +21,7 @@ import json
 import os
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Final, Literal, NoReturn, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Final, Literal, NoReturn, Protocol, Self, cast, runtime_checkable
 
 from wxpay_async.errors import InvalidRequestError, NotificationError
 from wxpay_async.protocol import fields
@@ -97,28 +97,45 @@ def canonical_string(params: Mapping[str, str]) -> str:
 
     Raises:
         InvalidRequestError: a name or a value would make the string ambiguous, or has no UTF-8.
+        TypeError: a name or a value is no text.
     """
     pairs: list[str] = []
-    for name in sorted(params):
-        value = params[name]
-        if name == "sign" or value == "":
-            continue
-        # A look at each is cheaper than a call for each, and nearly always enough.
-        plain = name.isascii() and name.isidentifier() and "&" not in value and "=" not in value
-        if not plain or name == _JSON_PARAMETER:
-            _check_unambiguous(name, value)
-        pairs.append(f"{name}={value}")
+    try:
+        for name in sorted(params):
+            value = params[name]
+            if name == "sign" or value == "":
+                continue
+            # A look at each is cheaper than a call for each, and nearly always enough.
+            plain = name.isascii() and name.isidentifier() and "&" not in value and "=" not in value
+            if not plain or name == _JSON_PARAMETER:
+                _check_unambiguous(name, value)
+            pairs.append(name + "=" + value)  # an f-string would write a list as well
+    except (TypeError, AttributeError) as error:
+        raise _naming(params, error) from None
     text = "&".join(pairs)
     if not _has_utf8(text):  # an encoding error further down would carry the text into a log
         raise InvalidRequestError("a value holds half of a surrogate pair", allowed="Unicode text")
     return text
 
 
+def _naming(params: Mapping[str, str], error: Exception) -> Exception:
+    """Return an error that names what is no text, the error itself if everything is one."""
+    for name, value in cast("Mapping[object, object]", params).items():
+        if not isinstance(name, str):
+            return TypeError(f"{_shown(repr(name))}: a parameter's name is a str")
+        if not isinstance(value, str):
+            return TypeError(f"{_shown(name)}: a str, not {type(value).__name__}")
+    return error
+
+
+def _shown(name: str) -> str:
+    return ascii(name[:32])[1:-1]  # it may come from a stranger and end in a log
+
+
 def _check_unambiguous(name: str, value: str) -> None:
     if not _NAME.fullmatch(name):
-        shown = ascii(name[:32])[1:-1]  # it may come from a stranger and end in a log
         raise InvalidRequestError(
-            "not a parameter's name", field=shown, allowed="letters, digits, _ . -"
+            "not a parameter's name", field=_shown(name), allowed="letters, digits, _ . -"
         )
     if name == _JSON_PARAMETER:
         if not _is_object(value):
