@@ -27,6 +27,7 @@ from wxpay_async import (
     InvalidRequestError,
     Md5Verifier,
     PayGateway,
+    PayResult,
     RsaVerifier,
     TradeStatus,
     demo,
@@ -34,7 +35,7 @@ from wxpay_async import (
 )
 from wxpay_async.cli import main, program, screen, setup
 from wxpay_async.cli.serving import merchant_key, publish_key, serve
-from wxpay_async.protocol.keys import load_private_key
+from wxpay_async.protocol.keys import load_private_key, load_public_key
 from wxpay_async.protocol.notify import ACK_HANDLED, Notifications
 from wxpay_async.sandbox import Sandbox
 
@@ -262,6 +263,15 @@ def test_request_ids_are_derived(run: Run, sandbox: Sandbox) -> None:
     assert [derive_request_id(sandbox.app_key, *purchase) for purchase in purchases] == sent
 
 
+def test_the_appid_is_optional(run: Run, sandbox: Sandbox) -> None:
+    """Without --app-id nothing is sent for it; the platform's own is used."""
+    order = ("--out-trade-no", "1", "--openid", "openid-of-payer")
+    trade = [each for each in TRADE if each not in {"--app-id", "wx9236b1e84ffbf10a"}]
+    token = run(*trade, *order[:2], "--amount", "1", "--json").fields()["payToken"]
+    assert "requestPayment" in run("pay", *order, "--pay-token", token, "--json").fields()
+    assert not [call for call in sandbox.platform.recent if b"appId" in call.body]
+
+
 def test_repeating_a_trade_makes_no_second_order(run: Run, sandbox: Sandbox) -> None:
     """The platform knows the purchase again, even from another process."""
     command = (*TRADE, "--out-trade-no", "1", "--amount", "1.00", "--json")
@@ -441,6 +451,14 @@ def test_a_key_that_others_can_read_is_warned_about(
         ("query --app-key k", "WXPAY_APP_SECRET"),
         ("query --app-key k --private-key-file nowhere.pem", "nowhere.pem"),
         ("query --app-key k --app-secret-file nowhere.txt", "nowhere.txt"),
+        ("query --app-key k --app-secret-file empty", "--app-secret-file: empty is empty"),
+        (
+            "query --app-key k --app-secret-file empty --private-key-file empty",
+            "--app-secret-file, --private-key-file: both given",
+        ),
+        ("query --app-key k --private-key-file empty", "empty: the key is empty"),
+        ("query --app-key k --private-key-file short", "short: this is too short for a key\n"),
+        ("sandbox --scheme rsa --key-file short", "short: this is too short for a key\n"),
         ("query --app-key k --base-url http://example.com", "base_url"),
         ("query --app-key k --base-url http://127.0.0.1:9 --out-trade-no 1", "WXPAY_QUOTA_URL: "),
         ("query --app-key k --base-url http://127.0.0.1:9 --out-trade-no 1", "WXPAY_STORE_URL: "),
@@ -472,6 +490,9 @@ def test_bad_input_is_one_line(
     """What cannot be used is named in one line, with exit code 2."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WXPAY_BASE_URL", "http://127.0.0.1:9")
+    for name, content in (("empty", "\n"), ("short", "not a key")):
+        (tmp_path / name).write_text(content)
+        (tmp_path / name).chmod(0o600)
     if "--app-key k --base-url" in command:
         monkeypatch.setenv("WXPAY_APP_SECRET", SECRET)
     if named.endswith("_URL: "):
@@ -567,6 +588,27 @@ def test_an_answer_that_cannot_be_written(sandbox: Sandbox, options: Sequence[st
     assert "could not be written" in Ended(4, "", done.stderr).error()
 
 
+def test_other_content_at_the_platform(run: Run, sandbox: Sandbox) -> None:
+    """It was found out by sending, so neither text nor exit code may say that nothing was sent."""
+    assert 0 == run(*TRADE, "--out-trade-no", "1", "--amount", "1").code
+    found = run(*TRADE, "--out-trade-no", "1", "--amount", "2")
+    assert (4, 2) == (found.code, sandbox.platform.calls["/api/instant/trade"])
+    assert found.error().startswith("error: in doubt: the platform holds this requestId with other")
+    assert "not_sent" not in found.err
+
+
+def test_other_content_in_the_own_store(
+    run: Run, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """That is bad input: nothing is sent."""
+    pytest.importorskip("sqlalchemy")
+    monkeypatch.setenv("WXPAY_STORE_URL", f"sqlite:///{tmp_path}/wxpay.db")
+    assert 0 == run(*TRADE, "--out-trade-no", "1", "--amount", "1").code
+    found = run(*TRADE, "--out-trade-no", "1", "--amount", "2")
+    assert (2, 1) == (found.code, sandbox.platform.calls["/api/instant/trade"])
+    assert "other payMethod, tradeInfo" in found.error()
+
+
 def test_every_fate_has_an_exit_code() -> None:
     """No error can fall through, and no two fates share a code."""
     assert set(Fate) == set(program.FATES)
@@ -650,7 +692,8 @@ def test_a_sandbox_ends_cleanly(process: Start, number: signal.Signals) -> None:
     found = ended(started)
     assert (0, "") == (found.code, found.out)
     assert "Traceback" not in found.err
-    assert {"WXPAY_BASE_URL", "WXPAY_APP_KEY", "WXPAY_APP_SECRET"} == set(settings)
+    keys = {"WXPAY_APP_SECRET", "WXPAY_PAY_PUBLIC_KEY"}
+    assert {"WXPAY_BASE_URL", "WXPAY_APP_KEY"} | keys == set(settings)
 
 
 def test_a_sandbox_with_a_key(
@@ -660,7 +703,9 @@ def test_a_sandbox_with_a_key(
     key = tmp_path / "a key.pem"
     started = process("sandbox", "--port", "0", "--scheme", "rsa", "--key-file", str(key))
     assert started.stdout is not None
-    lines = [started.stdout.readline() for _ in range(4)]
+    lines = [started.stdout.readline()]
+    while lines[-1] and "WXPAY_PLATFORM_KEY_FILE" not in lines[-1]:  # the last one
+        lines.append(started.stdout.readline())
     shell = subprocess.run(
         ["sh", "-c", f"{''.join(lines)} env"], capture_output=True, text=True, check=True, env={}
     )
@@ -668,6 +713,7 @@ def test_a_sandbox_with_a_key(
     settings = {name: value for name, value in pairs if name.startswith("WXPAY_")}
     assert str(key) == settings["WXPAY_PRIVATE_KEY_FILE"]
     assert str(tmp_path / "sandbox-platform.pem") == settings["WXPAY_PLATFORM_KEY_FILE"]
+    assert load_public_key(settings["WXPAY_PAY_PUBLIC_KEY"])
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     assert 0 == run("merchants", "--limit", "1").code
@@ -693,7 +739,8 @@ async def test_a_sandbox_that_calls_back(process: Start, tmp_path: Path, scheme:
     started = process("sandbox", "--port", "0", "--json", "--notify-url", address, *options)
     assert started.stdout is not None
     settings = json.loads(await asyncio.to_thread(started.stdout.readline))
-    await pay_one(settings)
+    prepay = await pay_one(settings)
+    prepay.verify_pay_sign(settings["WXPAY_PAY_PUBLIC_KEY"])
     headers, body = await asyncio.wait_for(taken.get(), 60)
     verifier = (
         RsaVerifier.from_file(settings["WXPAY_PLATFORM_KEY_FILE"])
@@ -706,14 +753,15 @@ async def test_a_sandbox_that_calls_back(process: Start, tmp_path: Path, scheme:
     await runner.cleanup()
 
 
-async def pay_one(settings: dict[str, str]) -> None:
+async def pay_one(settings: dict[str, str]) -> PayResult:
     """Pay order 1 at the sandbox that the settings lead to."""
     order = demo.Order(number="1", amount=Decimal(1), refunded=False)
     async with PayGateway.from_env(settings) as gateway, aiohttp.ClientSession() as payer:
-        await demo._prepay(gateway, order)
+        prepay = await demo._prepay(gateway, order)
         address = f"{settings['WXPAY_BASE_URL']}/sandbox/confirm"
         async with payer.post(address, data={"outTradeNo": "1"}) as answer:
             assert 200 == answer.status
+    return prepay
 
 
 def test_a_sandbox_for_other_machines_is_warned_about(process: Start) -> None:

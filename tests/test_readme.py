@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -13,6 +14,7 @@ import pytest
 import wxpay_async
 from wxpay_async import (
     ClockSkewError,
+    IdempotencyConflictError,
     InDoubtError,
     InstantTrade,
     MalformedResponseError,
@@ -22,7 +24,9 @@ from wxpay_async import (
     TradeItem,
     WxPayError,
 )
+from wxpay_async.execution import _without_reply
 from wxpay_async.policy.retry import RetryPolicy
+from wxpay_async.policy.states import State
 from wxpay_async.sandbox import Sandbox
 
 README = Path(__file__).parents[1] / "README.md"
@@ -33,6 +37,8 @@ ROWS = ROW.findall(README.read_text(encoding="utf-8"))
 def example(name: str, variant: str) -> WxPayError:
     """Make the error of a row."""
     kind = getattr(wxpay_async, name)
+    if kind is IdempotencyConflictError and variant:
+        return _without_reply(cast("Any", SimpleNamespace(state=State.CONFLICT)))
     if kind is NotSentError:
         return NotSentError("", retryable=variant == "network")
     if kind in {InDoubtError, MalformedResponseError}:

@@ -6,6 +6,7 @@ Each error has a `fate`: what is known about the request that it speaks of.
     ├── InvalidRequestError       not_sent  bad input; names the field (a ValueError too)
     ├── InvalidKeyError           not_sent  a key that cannot be used, and why (a ValueError too)
     ├── IdempotencyConflictError  not_sent  same requestId, other content; names the fields
+    │                             in_doubt  where it is the platform that holds other content
     ├── NotSentError              not_sent  no byte of the request can have arrived
     ├── NotificationError         not_sent  a callback that must not be believed
     ├── InProgressError           in_doubt  somebody else is sending this requestId right now
@@ -105,6 +106,9 @@ class InvalidKeyError(WxPayError, ValueError):
 
 class IdempotencyConflictError(WxPayError):
     """The requestId is already taken by a request with other content. Nothing was sent.
+
+    Where it is the platform that holds other content, which only a call can bring to light, the
+    fate of this error is in_doubt and a person must look.
 
     Attributes:
         fields: the platform's names of the fields that differ.

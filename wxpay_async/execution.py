@@ -365,7 +365,7 @@ class Execution(Generic[T]):
 def _without_reply(entry: Entry) -> WxPayError:
     """Return what a settled operation means whose reply nobody has."""
     if entry.state is State.CONFLICT:
-        return IdempotencyConflictError("the platform holds this requestId with other content")
+        return _held_with_other_content()
     if entry.state is State.NOT_EXECUTED:
         return NotExecutedError("proven never executed; use the next generation of the requestId")
     if entry.state is State.FAILED:
@@ -373,6 +373,14 @@ def _without_reply(entry: Entry) -> WxPayError:
     if entry.state is State.SUCCEEDED and entry.operation == PAY.name:
         return AlreadyPaidError("the order is paid; the answer with its credential got lost")
     return InDoubtError(f"{entry.state}, without a reply to show for it", retryable=False)
+
+
+def _held_with_other_content() -> IdempotencyConflictError:
+    error = IdempotencyConflictError(
+        "the platform holds this requestId with other content; a person must look"
+    )
+    error.fate = Fate.IN_DOUBT  # unlike our own store's conflict it was found out by sending
+    return error
 
 
 def check_echo(request: Request, result: Any) -> None:  # noqa: ANN401 - the request's result

@@ -574,6 +574,18 @@ def test_key_objects_are_checked_like_loaded_ones(backend: Backend) -> None:
         RsaVerifier(RSA.construct((private.n, 4)), backend=backend)
 
 
+@pytest.mark.parametrize("load", [RsaSigner.from_file, RsaVerifier.from_file])
+def test_a_file_that_holds_no_key_is_named(load: Callable[[Path], object], tmp_path: Path) -> None:
+    """The error says which file, and gives no hint that is meant for a text in a key's place."""
+    file = tmp_path / "merchant.pem"
+    file.write_text("not a key")
+    file.chmod(0o600)
+    with pytest.raises(InvalidKeyError) as caught:
+        load(file)
+
+    assert f"{file}: this is too short for a key" == str(caught.value)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_signer_and_verifier_load_from_files(backend: Backend, tmp_path: Path) -> None:
     """An encrypted private key and a certificate, both from files, fit together."""

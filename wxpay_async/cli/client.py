@@ -39,7 +39,9 @@ Yuan = Annotated[
     str, Option(help="Yuan, 0.01 to 100000000000.00, at most two decimal places.", metavar="YUAN")
 ]
 OpenId = Annotated[str, Option("--openid", help="The payer's openid in the mini program.")]
-AppId = Annotated[str, Option(help="The mini program's appid.")]
+AppId = Annotated[
+    str | None, Option(help="The mini program's appid; the platform's own when absent.")
+]
 RequestId = Annotated[
     str | None,
     Option(
@@ -85,9 +87,9 @@ def trade(  # noqa: PLR0913 - the options of the command
         int, Option(help="Pieces that share the amount evenly.", min=1, metavar="N")
     ] = 1,
     openid: Annotated[
-        str | None, Option(help="The payer's openid in the mini program; for 66 and 67.")
+        str | None, Option(help="The payer's openid in the mini program; not for 64, 65.")
     ] = None,
-    app_id: Annotated[str | None, Option(help="The mini program's appid.")] = None,
+    app_id: AppId = None,
     pay_product_code: Annotated[
         str, Option(help="66 debit cards, 67 all; 64 and 65 the same, scanned.")
     ] = "67",
@@ -136,7 +138,7 @@ def pay(
     *,
     out_trade_no: OutTradeNo,
     openid: OpenId,
-    app_id: AppId,
+    app_id: AppId = None,
     pay_token: Annotated[
         str | None, Option(help="From trade. Other users of the machine can see it.")
     ] = None,

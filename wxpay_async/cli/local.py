@@ -170,7 +170,7 @@ def sandbox(  # noqa: PLR0913 - the options of the command
     )
 
     def announce() -> None:
-        settings = platform.settings()
+        settings = {**platform.settings(), "WXPAY_PAY_PUBLIC_KEY": _bare(platform.pay_public_key)}
         if rsa:
             platform_file = callback_key_file or key_file.with_name("sandbox-platform.pem")
             publish_key(platform_file, platform.callback_public_key)
@@ -181,6 +181,11 @@ def sandbox(  # noqa: PLR0913 - the options of the command
         typer.echo(f"Cashier: {platform.url}/sandbox. Ctrl-C ends the sandbox.", err=True)
 
     asyncio.run(serve(platform, announce))
+
+
+def _bare(pem: str) -> str:
+    """Return a key as the Base64 of its PEM, which fits on one line."""
+    return "".join(pem.splitlines()[1:-1])
 
 
 def _check_host(host: str, *, allow_remote: bool) -> None:

@@ -87,7 +87,8 @@ def fail(text: str, code: int) -> NoReturn:
 
 
 def _diagnosis(error: WxPayError) -> tuple[str, int]:
-    if isinstance(error, InvalidRequestError | InvalidKeyError | IdempotencyConflictError):
+    bad_input = isinstance(error, InvalidRequestError | InvalidKeyError | IdempotencyConflictError)
+    if bad_input and error.fate is Fate.NOT_SENT:
         return flat(str(error)), _BAD_INPUT
     fate, code = FATES[error.fate]
     return f"{fate}: {flat(str(error))}", code

@@ -54,7 +54,7 @@ def merchant_key(path: Path, passphrase: str | None = None) -> str:
         InvalidKeyError: the file cannot be used, or not be written.
     """
     if path.exists():
-        key = load_private_key(read_key_file(path, private=True), passphrase)
+        key = load_private_key(read_key_file(path, private=True), passphrase, file=path)
     else:
         key = RSA.generate(KEY_BITS)
         _write_new(path, key.export_key(pkcs=8))
@@ -70,7 +70,7 @@ def publish_key(path: Path, pem: str) -> None:
     if not path.exists():
         _write_new(path, pem.encode("ascii"))
         return
-    load_public_key(read_key_file(path, private=False))
+    load_public_key(read_key_file(path, private=False), file=path)
     try:
         path.write_text(pem, encoding="ascii")
     except OSError as error:

@@ -72,13 +72,16 @@ class Setup:
 
     def _environ(self) -> dict[str, str]:
         environ = dict(os.environ)
+        if self.app_secret_file and self.private_key_file:
+            raise InvalidRequestError(
+                "both given", field="--app-secret-file, --private-key-file", allowed="one of them"
+            )
         if self.app_secret_file or self.private_key_file:
             # The option chooses the scheme, whatever the environment was set up for.
             for name in ("WXPAY_APP_SECRET", "WXPAY_PRIVATE_KEY_FILE"):
                 environ.pop(name, None)
         if self.app_secret_file:
-            secret = read_key_file(self.app_secret_file, private=True)
-            environ["WXPAY_APP_SECRET"] = secret.decode("ascii", "replace").strip()
+            environ["WXPAY_APP_SECRET"] = _secret_in(self.app_secret_file)
         given = {
             "WXPAY_APP_KEY": self.app_key,
             "WXPAY_PRIVATE_KEY_FILE": self.private_key_file,
@@ -106,6 +109,15 @@ class Setup:
             if reads:
                 raise
             raise InDoubtError("interrupted; what was sent may have been executed") from None
+
+
+def _secret_in(path: Path) -> str:
+    secret = read_key_file(path, private=True).decode("ascii", "replace").strip()
+    if not secret:
+        raise InvalidRequestError(
+            f"{path} is empty", field="--app-secret-file", allowed="a file with the MD5 secret"
+        )
+    return secret
 
 
 def client_command(command: Callable[..., None]) -> Callable[..., None]:

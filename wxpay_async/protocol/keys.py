@@ -65,14 +65,17 @@ _MARKS: Final[tuple[tuple[bytes, str], ...]] = (
 )
 """What betrays the usual mistakes (words of PEM, object identifiers of DER), and what to say."""
 
+_NO_PATH: Final = "; if it is a path, from_file() takes paths"
+
 KeyData = str | bytes
+KeyFile = str | os.PathLike[str]
 
 
 class InsecureKeyFileWarning(UserWarning):
     """Other users of the machine can read a private key file."""
 
 
-def read_key_file(path: str | os.PathLike[str], *, private: bool, stacklevel: int = 2) -> bytes:
+def read_key_file(path: KeyFile, *, private: bool, stacklevel: int = 2) -> bytes:
     """Read one key file.
 
     Args:
@@ -113,32 +116,39 @@ def _check_status(name: str, status: os.stat_result) -> None:
         raise InvalidKeyError(f"{name}: other users can write it; run chmod 600 on it")
 
 
-def load_private_key(data: KeyData, passphrase: KeyData | None = None) -> RSA.RsaKey:
+def load_private_key(
+    data: KeyData, passphrase: KeyData | None = None, *, file: KeyFile | None = None
+) -> RSA.RsaKey:
     """Load the merchant's private key.
 
     Args:
         data: PKCS#1 or PKCS#8, as PEM, DER or bare Base64, encrypted or not.
         passphrase: of an encrypted key, text as UTF-8; a key in the clear needs none and takes any.
+        file: where it was read from, which an error then names.
 
     Raises:
         InvalidKeyError: it is no such key; the text says what it is instead.
     """
     try:
-        return _loaded(data, passphrase, check=checked_private)
+        return _loaded(data, passphrase, check=checked_private, file=file)
     finally:
         del data, passphrase
 
 
-def load_public_key(data: KeyData) -> RSA.RsaKey:
+def load_public_key(data: KeyData, *, file: KeyFile | None = None) -> RSA.RsaKey:
     """Load a public key: SubjectPublicKeyInfo, PKCS#1 or a certificate; PEM, DER or bare Base64.
 
     A certificate only lends its key: its dates, its issuer and its signature are not looked at.
+
+    Args:
+        data: the key.
+        file: where it was read from, which an error then names.
 
     Raises:
         InvalidKeyError: it is no such key; the text says what it is instead.
     """
     try:
-        return _loaded(data, None, check=checked_public)
+        return _loaded(data, None, check=checked_public, file=file)
     finally:
         del data
 
@@ -180,12 +190,19 @@ def _unfit(key: RSA.RsaKey) -> str | None:
 
 
 def _loaded(
-    data: KeyData, passphrase: KeyData | None, *, check: Callable[[RSA.RsaKey], RSA.RsaKey]
+    data: KeyData,
+    passphrase: KeyData | None,
+    *,
+    check: Callable[[RSA.RsaKey], RSA.RsaKey],
+    file: KeyFile | None,
 ) -> RSA.RsaKey:
     try:
         return check(_load(data, passphrase))
     except (InvalidKeyError, TypeError) as error:
         failure = type(error)(*error.args)
+        if isinstance(failure, InvalidKeyError) and file is not None:
+            reason = failure.reason.removesuffix(_NO_PATH)
+            failure = InvalidKeyError(f"{os.fsdecode(file)}: {reason}")
     finally:
         del data, passphrase
     # A new one: the frames below hold the key, and so do those of its cause, the library's.
@@ -261,7 +278,7 @@ def _reason(raw: bytes) -> str:
     if hint:
         return hint
     if len(raw) < _SHORTEST_KEY and raw.isascii():
-        return "this is too short for a key; if it is a path, from_file() takes paths"
+        return f"this is too short for a key{_NO_PATH}"
     if raw.startswith(b"\x30\x82") and int.from_bytes(raw[2:4]) > len(raw) - 4:
         return "the key is cut short"
     return "not an RSA key in PEM, DER or Base64, or a damaged one"

@@ -277,7 +277,7 @@ class RsaSigner:
         """
         try:
             data = fields.SecretBytes(read_key_file(path, private=True, stacklevel=3))
-            return cls(load_private_key(data, passphrase), backend=backend)
+            return cls(load_private_key(data, passphrase, file=path), backend=backend)
         finally:
             del path, passphrase  # somebody may take the key itself for a path
 
@@ -342,7 +342,7 @@ class RsaVerifier:
         """
         try:
             data = fields.SecretBytes(read_key_file(path, private=False))
-            return cls(load_public_key(data), backend=backend)
+            return cls(load_public_key(data, file=path), backend=backend)
         finally:
             del path
 
