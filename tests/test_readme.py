@@ -30,6 +30,7 @@ from wxpay_async.policy.states import State
 from wxpay_async.sandbox import Sandbox
 
 README = Path(__file__).parents[1] / "README.md"
+CHINESE = README.with_name("README.zh-CN.md")
 ROW = re.compile(r"^\| `(\w+)`(?: \(([^)]*)\))? \| (\w+) \| (\w+) \|", re.MULTILINE)
 ROWS = ROW.findall(README.read_text(encoding="utf-8"))
 
@@ -74,6 +75,53 @@ def test_the_table_names_every_error_that_a_call_can_raise() -> None:
     }
 
     assert exported - {"WxPayError", "NotificationError"} == {name for name, *_ in ROWS}
+
+
+def test_the_chinese_table_of_errors_is_the_same() -> None:
+    """Row for row the same errors with the same fate, tried again alike."""
+    words = {"否": "no", "一次": "once", "是": "yes"}
+    chinese = ROW.findall(CHINESE.read_text(encoding="utf-8"))
+
+    assert [(name, bool(variant), *rest) for name, variant, *rest in ROWS] == [
+        (name, bool(variant), fate, words[retried]) for name, variant, fate, retried in chinese
+    ]
+
+
+def test_the_chinese_readme_names_what_the_english_one_names() -> None:
+    """Every setting, option, extra, address and part, except of the section on callbacks."""
+    english = re.sub(
+        r"\n## Callbacks\n.*?(?=\n## )", "", README.read_text("utf-8"), flags=re.DOTALL
+    )
+    named = set(re.findall(r"`([^`\n]+)`", english))
+    chinese = CHINESE.read_text(encoding="utf-8")
+
+    assert {"WXPAY_PROXY", "otel", "/sandbox", "Unlimited()"} <= named
+    named.discard(CHINESE.name)
+    assert [] == sorted(name for name in named if name not in chinese)
+
+
+@pytest.mark.parametrize("file", [README, CHINESE], ids=["English", "Chinese"])
+def test_the_transport_example_sets_the_transport(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lines, as printed, make a gateway over that transport."""
+    blocks = re.findall(r"```python\n(.*?)```", file.read_text("utf-8"), re.DOTALL)
+    (example,) = [block for block in blocks if "transport=" in block]
+    monkeypatch.setenv("WXPAY_APP_KEY", "k")
+    monkeypatch.setenv("WXPAY_APP_SECRET", "s")
+    names: dict[str, Any] = {}
+    exec(compile(example, file.name, "exec"), names)  # the reader's own code
+
+    made = names["gateway"]._dispatcher.make_transport()
+    assert isinstance(made, names["ReqwestTransport"])
+
+
+@pytest.mark.parametrize("file", [README, CHINESE], ids=["English", "Chinese"])
+def test_no_link_leads_to_a_file_beside_the_readme(file: Path) -> None:
+    """On the page of a package index there is nothing beside it."""
+    links = re.findall(r"\]\(([^)]+)\)", file.read_text(encoding="utf-8"))
+
+    assert [] == [link for link in links if not link.startswith("https://")]
 
 
 async def test_the_fastapi_example_pays(monkeypatch: pytest.MonkeyPatch) -> None:
