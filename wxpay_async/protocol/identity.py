@@ -26,7 +26,9 @@ class Fingerprint:
 
     _digest: str = ""
     _fields: Mapping[str, str] = attrs.field(factory=dict[str, str], repr=False)
-    _meaning: tuple[str, Mapping[str, object]] = attrs.field(default=("", {}), repr=False)
+    _meaning: tuple[str, Mapping[str, object]] = attrs.field(
+        default=("", {}), repr=False, alias="meaning"
+    )
 
     @property
     def digest(self) -> str:
