@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -122,6 +123,15 @@ def test_no_link_leads_to_a_file_beside_the_readme(file: Path) -> None:
     links = re.findall(r"\]\(([^)]+)\)", file.read_text(encoding="utf-8"))
 
     assert [] == [link for link in links if not link.startswith("https://")]
+
+
+def test_the_changelog_tells_of_this_version() -> None:
+    """Its newest dated section is the version that the package has."""
+    project = tomllib.loads(README.with_name("pyproject.toml").read_text(encoding="utf-8"))
+    changelog = README.with_name("CHANGELOG.md").read_text(encoding="utf-8")
+    headings = re.findall(r"^## \[(.+?)\](?: - \d{4}-\d{2}-\d{2})?$", changelog, re.MULTILINE)
+
+    assert ["Unreleased", project["project"]["version"]] == headings[:2]
 
 
 async def test_the_fastapi_example_pays(monkeypatch: pytest.MonkeyPatch) -> None:
