@@ -77,3 +77,22 @@ async def test_without_a_cancellation_nothing_is_raised() -> None:
     await to_the_end(work())
 
     assert [1] == done
+
+
+async def test_a_cancellation_outweighs_an_error_of_the_work() -> None:
+    """Who cancels is heard even if the work fails; its error is the cause, and is not lost."""
+    gate = asyncio.Event()
+
+    async def work() -> None:
+        await gate.wait()
+        raise ConnectionResetError
+
+    task = asyncio.create_task(to_the_end(work()))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.sleep(0)
+    gate.set()
+
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await task
+    assert isinstance(caught.value.__cause__, ConnectionResetError)

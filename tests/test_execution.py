@@ -309,19 +309,31 @@ async def test_a_signer_that_raises_leaves_nothing_behind(
     assert (await shop.gateway.pay(asking.pay())).prepay_id
 
 
+@pytest.mark.parametrize("waited", [27.1, 28.0])
 async def test_no_attempt_starts_with_less_than_three_seconds_left(
-    open_shop: Fixture, asking: Fixture
+    waited: float, open_shop: Fixture, asking: Fixture
 ) -> None:
     """A call that waited for quota until its deadline has no time left to be answered in.
 
     Sent all the same, it would nearly always end in doubt.
     """
     shop = open_shop(lambda _: LOST)
-    shop.gateway._dispatcher.wiring.limiter = CountedLimiter(shop.clock, wait=28)
+    shop.gateway._dispatcher.wiring.limiter = CountedLimiter(shop.clock, wait=waited)
     with pytest.raises(NotSentError):
         await shop.gateway.refund(asking.refund())
 
     assert (0, State.RESERVED) == (shop.transport.calls, await shop.state("refund-1"))
+
+
+async def test_the_shortest_timeout_is_enough_for_one_attempt(
+    open_shop: Fixture, asking: Fixture, replies: Fixture
+) -> None:
+    """Who asks for three seconds has a little less of them when the attempt starts."""
+    shop = open_shop(lambda _: replies.refunded())
+    shop.gateway._dispatcher.wiring.limiter = CountedLimiter(shop.clock, wait=0.4)
+    result = await shop.gateway.refund(asking.refund(), timeout=3.0)
+
+    assert ("S", 1) == (result.status, shop.transport.calls)
 
 
 async def test_a_call_that_waited_for_a_connection_is_bound_by_the_same(

@@ -8,6 +8,7 @@ import functools
 import logging
 import math
 from collections.abc import Callable, Coroutine, Mapping
+from datetime import datetime
 from typing import Any, Final, TypeVar
 
 import attrs
@@ -18,9 +19,10 @@ from wxpay_async.errors import (
     IdempotencyConflictError,
     InDoubtError,
     InvalidRequestError,
+    NotSentError,
     WxPayError,
 )
-from wxpay_async.execution import Execution, Wiring, check_echo
+from wxpay_async.execution import SLACK, Execution, Wiring, check_echo
 from wxpay_async.flights import Flights, conflict
 from wxpay_async.idempotency.store import Entry
 from wxpay_async.limits.limiter import Lane
@@ -29,12 +31,11 @@ from wxpay_async.policy.retry import RetryBudget, RetryPolicy
 from wxpay_async.policy.states import FINAL, State
 from wxpay_async.protocol.builder import OPERATIONS, PAY, QUERY, Operation, query_parameters
 from wxpay_async.protocol.codec import encoded, wire_fields
-from wxpay_async.protocol.identity import Fingerprint, derive_request_id, fingerprint
-from wxpay_async.protocol.requests import InstantTrade, MiniProgramPay, Request, TradeQuery
+from wxpay_async.protocol.identity import Fingerprint, fingerprint
+from wxpay_async.protocol.requests import InstantTrade, Request, TradeQuery
 from wxpay_async.protocol.results import PayResult, RefundResult, TradeResult, TradeStatus
-from wxpay_async.protocol.strict import strict_json
 from wxpay_async.protocol.wire import Timeouts, Transport
-from wxpay_async.resolution import Resolver
+from wxpay_async.resolution import Resolver, next_generation
 from wxpay_async.stream import Outcome
 from wxpay_async.telemetry import Event, EventKind
 from wxpay_async.transports.retrying import RetryingTransport
@@ -47,7 +48,6 @@ RECOVER_EVERY: Final = 30.0
 
 _LOG: Final = logging.getLogger("wxpay_async")
 _ONE_ATTEMPT: Final = RetryPolicy(attempts=1)
-_SWEPT_AT_ONCE: Final = 100
 _RESULTS: Final[Mapping[str, type]] = {
     "pay": PayResult,
     "trade": TradeResult,
@@ -104,7 +104,7 @@ class Dispatcher:
             nonlocal own
             own = True
             entry = self._fresh(request, meaning, content)
-            return self._fly(request, entry, result_type, deadline=began + wait, lane=lane)
+            return self._fly(request, entry, result_type, began=began, wait=wait, lane=lane)
 
         try:
             result, shared = await self._flights.join(
@@ -126,7 +126,8 @@ class Dispatcher:
         fresh: Entry,
         result_type: type[T],
         *,
-        deadline: float,
+        began: float,
+        wait: float,
         lane: Lane,
     ) -> T:
         entry = await self.wiring.store.reserve(fresh)
@@ -139,8 +140,8 @@ class Dispatcher:
             result_type=result_type,
             check=functools.partial(check_echo, request),
             lane=lane,
-            min_left=self.retry.min_left,
-            deadline=deadline,
+            min_left=self._least(wait),
+            deadline=began + wait,
         )
         if entry.state in FINAL or entry.state is State.PENDING:
             return execution.replayed(entry)
@@ -150,7 +151,7 @@ class Dispatcher:
             read=execution.read,
             settle=execution.settle,
             inquire=lambda: self._inquire(execution),
-            deadline=deadline,
+            deadline=execution.deadline,
             in_doubt=lambda: execution.entry is not None and execution.entry.in_doubt,
         )
 
@@ -173,7 +174,10 @@ class Dispatcher:
         entry = execution.entry
         if entry is None or entry.out_trade_no is None or left < self.retry.min_left:
             return None
-        entry, _ = await self._resolver().look(entry, left)
+        try:
+            entry, _ = await self._resolver().look(entry, left)
+        except (NotSentError, InDoubtError):  # the store's, not the platform's: nothing was learnt
+            return None
         execution.entry = entry
         settled = entry.state in FINAL or entry.state is State.PENDING
         return execution.replayed(entry) if settled else None
@@ -191,17 +195,33 @@ class Dispatcher:
         retry: RetryPolicy | None = None,
     ) -> T:
         """Execute what needs no requestId and no store."""
-        self._enter_loop()
-        began = self.wiring.clock.monotonic()
-        execution = Execution(
+        wait = self._call_time(timeout)
+        return await self._asking(
+            self._question(operation, params, result_type, wait=wait, lane=lane), retry
+        )
+
+    def _question(
+        self,
+        operation: Operation,
+        params: Mapping[str, str],
+        result_type: type[T],
+        *,
+        wait: float,
+        lane: Lane,
+    ) -> Execution[T]:
+        return Execution(
             wiring=self.wiring,
             operation=operation,
             params=params,
             result_type=result_type,
             lane=lane,
-            min_left=self.retry.min_left,
-            deadline=began + self._call_time(timeout),
+            min_left=self._least(wait),
+            deadline=self.wiring.clock.monotonic() + wait,
         )
+
+    async def _asking(self, execution: Execution[T], retry: RetryPolicy | None) -> T:
+        self._enter_loop()
+        began, operation = self.wiring.clock.monotonic(), execution.operation
         try:
             result = await self._delivering(retry or self.retry).deliver(
                 execution.prepare,
@@ -215,23 +235,31 @@ class Dispatcher:
         self._tell(operation, None, began, result=result)
         return result
 
-    async def _ask_for_order(self, out_trade_no: str, timeout: float) -> TradeStatus:
+    async def _ask_for_order(
+        self, out_trade_no: str, timeout: float
+    ) -> tuple[TradeStatus, datetime | None]:
         query = query_parameters(TradeQuery(out_trade_no=out_trade_no))
-        return await self.ask(
-            QUERY, query, TradeStatus, timeout=timeout, lane=Lane.RESOLVING, retry=_ONE_ATTEMPT
+        execution = self._question(
+            QUERY, query, TradeStatus, wait=self._call_time(timeout), lane=Lane.RESOLVING
         )
+        return await self._asking(execution, _ONE_ATTEMPT), execution.server_time
 
     # Doubt
 
     async def resolve(self, request_id: str, *, reissue: bool = False) -> Outcome[str, Any]:
         """Find out what became of an operation; see `PayGateway.resolve`."""
         self._enter_loop()
-        entry = await self.wiring.store.load((self.app_key, request_id))
-        if entry is None:
-            raise InvalidRequestError(
-                "unknown to the store", field="requestId", allowed="one that was sent through it"
-            )
-        entry, finding = await self._resolver().look(entry, self.timeouts.call)
+        try:
+            entry = await self.wiring.store.load((self.app_key, request_id))
+            if entry is None:
+                raise InvalidRequestError(
+                    "unknown to the store", field="requestId", allowed="what was sent through it"
+                )
+            entry, finding = await self._resolver().look(entry, self.timeouts.call)
+        except NotSentError as error:  # true of the question, and not of what it is about
+            doubt = InDoubtError(f"nobody knows: {error.reason}")
+            self._explain(doubt, request_id)
+            raise doubt from error
         unpaid = finding is Finding.UNPAID or entry.state is State.NOT_EXECUTED
         if reissue and unpaid and entry.operation == PAY.name and entry.content:
             return await self._reissued(entry, entry.content)
@@ -239,7 +267,7 @@ class Dispatcher:
 
     async def _reissued(self, entry: Entry, content: bytes) -> Outcome[str, Any]:
         """Issue a new prepay for an order that nobody has paid: nothing is charged by it."""
-        request = _next_generation(self.app_key, entry, content)
+        request = next_generation(self.app_key, entry, content)
         try:
             result = await self.once(request, PayResult, timeout=None)
         except WxPayError as error:
@@ -269,16 +297,7 @@ class Dispatcher:
     async def recover(self) -> int:
         """Look after everything that is open and due; return how many operations were settled."""
         self._enter_loop()
-        settled = 0
-        while True:
-            due = await self.wiring.store.sweep(
-                self.app_key, self.wiring.clock.time(), limit=_SWEPT_AT_ONCE
-            )
-            looks = (self._resolver().look(entry, self.timeouts.call) for entry in due)
-            for entry, _ in await asyncio.gather(*looks):
-                settled += entry.state in FINAL
-            if len(due) < _SWEPT_AT_ONCE:
-                return settled
+        return await self._resolver().recover(self.app_key, self.timeouts.call)
 
     async def _recover_for_ever(self) -> None:
         while True:
@@ -286,6 +305,8 @@ class Dispatcher:
                 await self.recover()
             except WxPayError as error:  # the store is down; the next look may find it up
                 _LOG.warning("recovery could not look: %s", error.reason)
+            except Exception:  # noqa: BLE001 - a stranger's store or transport must not end it
+                _LOG.exception("recovery could not look")
             await asyncio.sleep(RECOVER_EVERY)
 
     # Life
@@ -357,6 +378,10 @@ class Dispatcher:
         """Return the time of a call that should end with its caller's patience."""
         return max(self.retry.min_left, min(left, self.timeouts.call))
 
+    def _least(self, wait: float) -> float:
+        # Who asked for no more than one attempt needs has spent a moment of it on the way here.
+        return min(self.retry.min_left, wait - SLACK)
+
     def _call_time(self, timeout: float | None) -> float:
         if timeout is None:
             return self.timeouts.call
@@ -416,17 +441,3 @@ def _order(request: Request) -> str | None:
     if isinstance(request, InstantTrade):
         return request.trade_info[0].out_trade_no
     return request.out_trade_no
-
-
-def _next_generation(app_key: str, entry: Entry, content: bytes) -> MiniProgramPay:
-    known = dict(strict_json(content))
-    known.pop("requestId")
-    return MiniProgramPay(
-        request_id=derive_request_id(app_key, PAY.name, entry.request_id, generation=1),
-        pay_token=known.pop("payToken"),
-        terminal_payer_id=known.pop("terminalPayerId"),
-        app_id=known.pop("appId", None),
-        target_organization=known.pop("targetOrganization"),
-        out_trade_no=entry.out_trade_no,
-        extra=known,
-    )

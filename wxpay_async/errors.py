@@ -202,9 +202,14 @@ class AlreadyPaidError(InDoubtError):
 
 
 class RefusedError(WxPayError):
-    """The platform refused the request; it was not executed by this call."""
+    """The platform refused the request; it was not executed by this call.
+
+    Attributes:
+        server_time: the platform's time from the `Date` header of its answer, if it sent one.
+    """
 
     fate = Fate.REFUSED
+    server_time: datetime | None = None
 
 
 class AccessDeniedError(RefusedError):
@@ -212,17 +217,9 @@ class AccessDeniedError(RefusedError):
 
 
 class ClockSkewError(RefusedError):
-    """The request had expired on arrival: the clocks of both sides differ by minutes.
-
-    Attributes:
-        server_time: the platform's time from the `Date` header of its answer, if it sent one.
-    """
+    """The request had expired on arrival: the clocks of both sides differ by minutes."""
 
     retryable = True
-
-    def __init__(self, reason: str, *, code: str | None = None, message: str | None = None) -> None:
-        super().__init__(reason, code=code, message=message)
-        self.server_time: datetime | None = None
 
 
 class DuplicateRequestError(RefusedError, InDoubtError):

@@ -40,7 +40,7 @@ from wxpay_async.limits.local import LocalLimiter
 from wxpay_async.policy.resolving import SCHEDULE
 from wxpay_async.policy.states import SENDABLE, Event as Step, State, meaning, next_state
 from wxpay_async.protocol.builder import PAY, Operation, RequestBuilder
-from wxpay_async.protocol.codec import decode
+from wxpay_async.protocol.codec import decode, server_time
 from wxpay_async.protocol.fields import without_credentials
 from wxpay_async.protocol.requests import MiniProgramPay, Refund, Request
 from wxpay_async.protocol.results import PREPAY_LIFE, PayResult, RefundResult
@@ -168,7 +168,7 @@ class Execution(Generic[T]):
         except BaseException:
             await to_the_end(self._slot.unsent())
             raise
-        if self.deadline - clock.monotonic() < self.min_left - SLACK:
+        if self.deadline - clock.monotonic() < self.min_left:
             await to_the_end(self._abandon(None))
             raise NotSentError("too little time was left for an attempt to be answered in")
 
@@ -199,7 +199,7 @@ class Execution(Generic[T]):
         with contextlib.suppress(NotSentError):  # no claim, nothing to give back
             claimed = await claim
             if claimed is not None:
-                await self._record(claimed, Step.UNSENT)
+                await self._unclaim(claimed)
 
     async def _signed(self) -> HttpRequest:
         wiring = self.wiring
@@ -217,6 +217,11 @@ class Execution(Generic[T]):
         if self._slot is not None:
             await self._slot.unsent()
         if claimed is not None:
+            await self._unclaim(claimed)
+
+    async def _unclaim(self, claimed: Entry) -> None:
+        # If the store is down the lease ends by itself; why nothing was sent matters more.
+        with contextlib.suppress(InDoubtError):
             await self._record(claimed, Step.UNSENT)
 
     def read(self, response: HttpResponse, *, replayed: bool = False) -> T:
@@ -297,7 +302,7 @@ class Execution(Generic[T]):
         settled = self._response if state not in {State.RESERVED, State.UNKNOWN} else None
         now = self.wiring.clock.time()
         since = entry.doubt_since or (now if state in OPEN else None)
-        self.entry = evolve(
+        written = evolve(
             entry,
             state=state,
             in_doubt=entry.in_doubt or step is Step.DOUBT,
@@ -309,14 +314,20 @@ class Execution(Generic[T]):
             next_check_at=now + SCHEDULE[0] if state in OPEN else None,
             updated_at=now,
         )
-        if not await self.wiring.store.record(self.entry):
+        if not await self.wiring.store.record(written):
             # Our lease ran out and somebody claimed since. The later claim decides, and may have
             # been executed: a refusal of this attempt settles nothing any more.
-            self.entry = attrs.evolve(self.entry, in_doubt=True)
+            written = attrs.evolve(written, in_doubt=True)
+        self.entry = written  # not before: what could not be written down settles nothing
         if state is State.UNKNOWN and not entry.in_doubt:
             self._tell(EventKind.DOUBT_OPENED)
         elif state is not State.UNKNOWN and entry.in_doubt:
             self._tell(EventKind.DOUBT_CLOSED)
+
+    @property
+    def server_time(self) -> datetime | None:
+        """The platform's time from the `Date` of the last answer, None where there was none."""
+        return None if self._response is None else server_time(self._response)
 
     def replayed(self, entry: Entry) -> T:
         """Return what a settled operation's reply holds, or raise what it means, once more."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 
@@ -15,13 +17,17 @@ from wxpay_async.clock import Clock, PlatformTime
 from wxpay_async.errors import RefusedError, WxPayError
 from wxpay_async.idempotency.store import OPEN, Entry, IdempotencyStore
 from wxpay_async.policy.resolving import Doubt, Finding, judge
-from wxpay_async.policy.states import SENDABLE, Event, State, next_state
+from wxpay_async.policy.states import FINAL, SENDABLE, Event, State, next_state
 from wxpay_async.protocol.builder import PAY, REFUND, TRADE
+from wxpay_async.protocol.identity import derive_request_id
+from wxpay_async.protocol.requests import MiniProgramPay
 from wxpay_async.protocol.results import TradeState, TradeStatus
 from wxpay_async.protocol.strict import strict_json
 
-Ask = Callable[[str, float], Awaitable[TradeStatus]]
-"""Query an order by its outTradeNo, within so many seconds."""
+Ask = Callable[[str, float], Awaitable[tuple[TradeStatus, datetime | None]]]
+"""Query an order by its outTradeNo, within so many seconds; tell the answer's `Date` besides."""
+
+_SWEPT_AT_ONCE: Final = 100
 
 _BUSINESS_REFUSAL: Final = re.compile(r"GM_API_BUS_[0-9]+", re.ASCII)
 
@@ -66,7 +72,7 @@ class Resolver:
         """Make one query; return the operation as it stands then, and what the query said."""
         if entry.state not in OPEN:
             return entry, Finding.SILENT
-        finding, status = await self._find(entry, timeout)
+        finding, status, said = await self._find(entry, timeout)
         # Judged by the platform's time, read after the query, which may just have taught it: a
         # wall clock that jumped ahead must not end the quarantine of a request that still lives.
         now, offset = self.clock.time(), self.time.offset
@@ -77,7 +83,8 @@ class Resolver:
             absent_at=entry.absent_at,
             absence_proves=entry.operation != REFUND.name or self.refunds_queryable,
         )
-        verdict = judge(doubt, finding, now + offset)
+        seen_at = None if said is None else said.timestamp()
+        verdict = judge(doubt, finding, now + offset, seen_at=seen_at)
         check_at = verdict.next_check_at
         state = entry.state
         if verdict.event is not None:
@@ -98,14 +105,53 @@ class Resolver:
             self.closed(entry)
         return changed, finding
 
-    async def _find(self, entry: Entry, timeout: float) -> tuple[Finding, TradeStatus | None]:
+    async def _find(
+        self, entry: Entry, timeout: float
+    ) -> tuple[Finding, TradeStatus | None, datetime | None]:
         if entry.out_trade_no is None:
-            return Finding.SILENT, None
+            return Finding.SILENT, None, None
         try:
-            status = await self.ask(entry.out_trade_no, timeout)
+            status, said = await self.ask(entry.out_trade_no, timeout)
         except WxPayError as error:
-            return _finding_of_error(error), None
-        return _finding_of_status(entry, status), status
+            said = error.server_time if isinstance(error, RefusedError) else None
+            return _finding_of_error(error), None, said
+        return _finding_of_status(entry, status), status, said
+
+    async def recover(self, app_key: str, timeout: float) -> int:
+        """Look after everything that is open and due; return how many operations were settled.
+
+        One look that fails keeps no other from its end: none may go on behind a gateway that is
+        closed, and a thousand others are due. What it raised is raised in the end.
+        """
+        settled, failures = 0, list[BaseException]()
+        while True:
+            due = await self.store.sweep(app_key, self.clock.time(), limit=_SWEPT_AT_ONCE)
+            looks = (self.look(entry, timeout) for entry in due)
+            for found in await asyncio.gather(*looks, return_exceptions=True):
+                if isinstance(found, BaseException):
+                    failures.append(found)
+                else:
+                    settled += found[0].state in FINAL
+            if len(due) < _SWEPT_AT_ONCE:
+                break
+        if failures:
+            raise failures[0]
+        return settled
+
+
+def next_generation(app_key: str, entry: Entry, content: bytes) -> MiniProgramPay:
+    """Return the payment that takes the place of one whose credential is lost."""
+    known = dict(strict_json(content))
+    known.pop("requestId")
+    return MiniProgramPay(
+        request_id=derive_request_id(app_key, PAY.name, entry.request_id, generation=1),
+        pay_token=known.pop("payToken"),
+        terminal_payer_id=known.pop("terminalPayerId"),
+        app_id=known.pop("appId", None),
+        target_organization=known.pop("targetOrganization"),
+        out_trade_no=entry.out_trade_no,
+        extra=known,
+    )
 
 
 def _finding_of_error(error: WxPayError) -> Finding:

@@ -58,7 +58,8 @@ def fenced_or_not(store: IdempotencyStore, broken: str | None) -> IdempotencySto
 
 
 def _absence_is_final() -> None:
-    resolving.QUARANTINE = resolving.SEEN_APART = 0.0
+    # Below 0, because the `Date` of an answer is cut off to a second, and a timestamp is not.
+    resolving.QUARANTINE, resolving.SEEN_APART = -1.0, 0.0
 
 
 def _budget_is_endless() -> None:

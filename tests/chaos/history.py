@@ -120,6 +120,7 @@ async def run(options: argparse.Namespace) -> bool:
     more = {"workers": WORKERS, "shared": 1, "concurrency": 8, "tend": 0.4, "pace": options.pace}
     async with staged(options, _weather(options), **more) as stage:
         stage.proxy.latency = options.latency
+        stage.sandbox.platform.apps[stage.sandbox.app_key].future_refused = not options.one_sided
         began = time.monotonic()
         for worker in range(WORKERS):
             await stage.spawn(worker, "work")
@@ -133,6 +134,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the arguments ask for; the status is the verdict."""
     made = parser("Check what merchants heard against the ledger.", payments=2000)
     made.add_argument("--events", type=int, default=60)
+    made.add_argument(
+        "--one-sided", action="store_true", help="only a timestamp of the past is refused"
+    )
     made.add_argument("--kinds", nargs="+", choices=EVENTS, default=list(EVENTS))
     made.add_argument("--after", type=float, default=0.08)
     made.add_argument("--refuse", type=float, default=0.02)

@@ -96,10 +96,20 @@ def test_kill_catches_a_new_request_id() -> None:
     assert "double:" in printed
 
 
-@pytest.mark.parametrize("kinds", [["kill", "pause", "partition"], ["ahead", "behind"]])
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        ["kill", "pause", "partition"],
+        ["ahead"],
+        ["behind"],
+        ["ahead", "--one-sided"],
+    ],
+    ids=" ".join,
+)
 def test_history_is_true(kinds: list[str]) -> None:
     """Nothing called refused was executed and nothing called ok was not, whatever goes wrong."""
-    status, printed = _history("--events", str(len(kinds)), "--kinds", *kinds)
+    events = sum(not kind.startswith("--") for kind in kinds)
+    status, printed = _history("--events", str(events), "--kinds", *kinds)
 
     assert OK == status, printed
 
@@ -193,24 +203,52 @@ def _mistakes() -> ModuleType:
     return module
 
 
-async def test_clock_that_jumps_ahead_does_not_end_the_quarantine() -> None:
-    """Ten minutes on a wrong wall clock are no proof that a signed request has expired."""
-    clock, network = _Time(), _SlowNetwork()
+async def _said_while_on_its_way(
+    clock: _Time, *, future_refused: bool, jump: float, after: tuple[float, ...]
+) -> list[str]:
+    """Give a request up, ask what became of it, and let it arrive; return what was said."""
+    network = _SlowNetwork()
     async with (
         Sandbox(pay_key=_pay_key(), clock=clock.platform) as sandbox,
         _gateway(sandbox, transport=network, clock=clock) as gateway,
     ):
+        sandbox.platform.apps[sandbox.app_key].future_refused = future_refused
         with pytest.raises(InDoubtError):
             await gateway.trade(_order())
-        clock.wrong_by = 600.0
+        clock.wrong_by += jump
         said = []
-        for seconds in (1, 1, 61):  # the first query is refused as expired, and teaches the time
+        for seconds in after:
             clock.passed += seconds
             said.append((await gateway.resolve("order-1")).kind)
         await network.deliver()
 
         assert 1 == len(sandbox.platform.executed("order-1"))
-        assert ["in_doubt"] * 3 == said
+        return said
+
+
+@pytest.mark.parametrize("future_refused", [True, False], ids=["both sides", "only the past"])
+@pytest.mark.parametrize("jump", [200.0, 290.0, 400.0, 600.0])
+async def test_clock_that_jumps_ahead_does_not_end_the_quarantine(
+    *, jump: float, future_refused: bool
+) -> None:
+    """Minutes on a wrong wall clock are no proof that a signed request has expired.
+
+    Whether the platform refuses what is ahead of it, and so teaches the time, or answers.
+    """
+    after = (1, 1, 61, 61, 61, 61, 40)
+    said = await _said_while_on_its_way(
+        _Time(), future_refused=future_refused, jump=jump, after=after
+    )
+
+    assert ["in_doubt"] * len(after) == said
+
+
+async def test_clock_that_is_always_ahead_does_not_end_the_quarantine() -> None:
+    """A timestamp ten minutes ahead lives for fifteen, and a query's `Date` tells how long."""
+    clock = _Time(wrong_by=600.0)
+    said = await _said_while_on_its_way(clock, future_refused=False, jump=0.0, after=(605, 65))
+
+    assert ["in_doubt"] * 2 == said
 
 
 def test_history_catches_absence_taken_for_proof() -> None:

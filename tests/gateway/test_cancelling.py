@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from typing import Any
 
 import pytest
 from attrs import define, field
 
 from wxpay_async.errors import InDoubtError
+from wxpay_async.execution import Execution
 from wxpay_async.idempotency.store import LEASE, Entry, MemoryStore
 from wxpay_async.limits.limiter import Lane, Slot
 from wxpay_async.policy.states import State
@@ -132,20 +134,15 @@ async def _cancelled_after(turns: int, task: asyncio.Task[object], *, again: int
     return True
 
 
-async def _legal_state(scene: Scene, turns: int) -> State | None:
-    """Return the state after checking it against what was sent.
-
-    SENDING is legal only for a claim whose commit was cut short: the caller cannot know that it
-    happened, and its lease ends by itself.
-    """
-    entry = await scene.shop.store.load((scene.shop.gateway.app_key, "refund-1"))
+async def _legal_state(scene: Scene, operation: str, turns: int) -> State | None:
+    """Return the state after checking it against what was sent: no claim outlives its caller."""
+    entry = await scene.shop.store.load((scene.shop.gateway.app_key, f"{operation}-1"))
     if entry is None:
         assert not scene.shop.transport.calls, turns
         return None
-    sent = len(scene.shop.sent("refund"))
-    if entry.state is State.SENDING:
-        assert entry.attempts == sent + 1, turns
-    elif sent:
+    sent = len(scene.shop.sent(PATHS[operation]))
+    assert entry.state is not State.SENDING, turns
+    if sent:
         assert entry.state in {State.UNKNOWN, State.SUCCEEDED}, turns
     else:
         assert State.RESERVED is entry.state, turns
@@ -154,42 +151,79 @@ async def _legal_state(scene: Scene, turns: int) -> State | None:
 
 
 LOST = InDoubtError("read timeout")
+PATHS = {"pay": "wxminiprogram", "refund": "refund"}
+
+
+@define(eq=False)
+class EveryAwait:
+    """Cancels one kind of call at each of its awaits."""
+
+    open_shop: Fixture
+    asking: Fixture
+    replies: Fixture
+
+    async def cancelled(self, operation: str, *, lost: int, again: int) -> set[State | None]:
+        """After N turns, for N from 0 until the call gets through before it can be cancelled."""
+        reached: set[State | None] = set()
+        answer = self.replies.prepay if operation == "pay" else self.replies.refunded
+        for turns in range(200):
+            scene = _scene(self.open_shop, *[LOST] * lost, answer())
+            request = getattr(self.asking, operation)()
+            task: asyncio.Task[object] = asyncio.create_task(
+                getattr(scene.shop.gateway, operation)(request)
+            )
+            if not await _cancelled_after(turns, task, again=again):
+                assert turns > 10
+                return reached
+            reached.add(await _legal_state(scene, operation, turns))
+            assert task.cancelled(), turns
+            await _nothing_is_left(scene, self.asking, self.replies)
+        pytest.fail("the call never ended")
+
+
+@pytest.fixture
+def every_await(open_shop: Fixture, asking: Fixture, replies: Fixture) -> EveryAwait:
+    """Return what cancels a call at each of its awaits."""
+    return EveryAwait(open_shop, asking, replies)
 
 
 @pytest.mark.parametrize("again", [0, 1, 3], ids=["once", "twice", "four times"])
 @pytest.mark.parametrize("lost", [0, 1], ids=["answered", "lost, then answered"])
+@pytest.mark.parametrize("operation", PATHS)
 async def test_cancelled_at_every_await(
-    lost: int, again: int, open_shop: Fixture, asking: Fixture, replies: Fixture
+    operation: str, lost: int, again: int, every_await: EveryAwait
 ) -> None:
-    """After N turns, for N from 0 until the call gets through before it can be cancelled."""
-    reached: set[State | None] = set()
-    for turns in range(200):
-        scene = _scene(open_shop, *[LOST] * lost, replies.refunded())
-        call = scene.shop.gateway.refund(asking.refund())
-        task: asyncio.Task[object] = asyncio.create_task(call)
-        if not await _cancelled_after(turns, task, again=again):
-            break
-        reached.add(await _legal_state(scene, turns))
-        assert task.cancelled(), turns
-        await _nothing_is_left(scene, asking, replies)
-    else:
-        pytest.fail("the call never ended")
+    """Wherever it is cancelled, the row is legal, no claim leaks, and nothing else is held."""
+    reached = await every_await.cancelled(operation, lost=lost, again=again)
 
-    assert turns > 10
     assert {State.RESERVED, State.UNKNOWN} <= reached
 
 
+async def test_a_claim_that_is_not_shielded_is_caught(
+    every_await: EveryAwait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The check sees the mistake: a claim that is cut short leaves a lease behind."""
+
+    async def cut_short(_: Execution[Any], claiming: Coroutine[Any, Any, Entry | None]) -> object:
+        return await claiming
+
+    monkeypatch.setattr(Execution, "_shielded", cut_short)
+
+    with pytest.raises(AssertionError, match=r"SENDING|sending"):
+        await every_await.cancelled("refund", lost=0, again=0)
+
+
 async def _nothing_is_left(scene: Scene, asking: Fixture, replies: Fixture) -> None:
-    """With one connection, another call gets through at once; so does the same, a lease later."""
+    """With one connection, another call gets through at once, and so does the same."""
     names = {task.get_name() for task in asyncio.all_tasks()}
     assert not [name for name in names if name.startswith("wxpay")]
     assert scene.limiter.given == scene.limiter.ended
     scene.answers = [replies.refunded(requestId="next", outTradeNo="R-2")]
     await scene.shop.gateway.refund(asking.refund("next", out_trade_no="R-2"))
     scene.answers = [replies.refunded()]
-    scene.shop.clock.move(LEASE)
-    result = await scene.shop.gateway.refund(asking.refund())
-    assert "S" == result.status
+    assert "S" == (await scene.shop.gateway.refund(asking.refund())).status
+    scene.answers = [replies.prepay()]
+    assert (await scene.shop.gateway.pay(asking.pay())).prepay_id
     assert scene.limiter.given == scene.limiter.ended
 
 

@@ -35,3 +35,30 @@ def test_absence_proves_nothing_before_its_quarantine(finding: Finding, quaranti
 def test_an_unpaid_order_outlives_every_prepay() -> None:
     """Signed, on its way for 5 minutes, then payable for 20: all of it is over by then."""
     assert PREPAY_QUARANTINE >= (5 + 20) * 60
+
+
+@pytest.mark.parametrize(
+    ("finding", "quarantine"),
+    [(Finding.ABSENT, QUARANTINE), (Finding.UNPAID, PREPAY_QUARANTINE)],
+)
+def test_absence_counts_from_the_earlier_clock(finding: Finding, quarantine: float) -> None:
+    """An answer's own time holds back a clock that is fast, and pushes none that is slow."""
+    doubt = Doubt(state=State.UNKNOWN, since=0.0, signed_at=0.0)
+    fast = judge(doubt, finding, quarantine + 600.0, seen_at=quarantine - 1.0)
+    first = judge(doubt, finding, quarantine + 600.0, seen_at=quarantine)
+    seen = Doubt(state=State.UNKNOWN, since=0.0, signed_at=0.0, absent_at=first.absent_at)
+    soon = judge(seen, finding, quarantine + 2_000.0, seen_at=quarantine + SEEN_APART - 1.0)
+    slow = judge(doubt, finding, quarantine - 1.0, seen_at=quarantine + 600.0)
+
+    assert (None, None) == (fast.event, fast.absent_at)
+    assert (None, quarantine) == (first.event, first.absent_at)
+    assert soon.event is None
+    assert (None, None) == (slow.event, slow.absent_at)
+
+
+def test_a_clock_that_is_fast_does_not_ask_without_end() -> None:
+    """What counts from the answer's time is asked for by ours: not at once, and not in an hour."""
+    doubt = Doubt(state=State.UNKNOWN, since=0.0, signed_at=0.0)
+    verdict = judge(doubt, Finding.ABSENT, QUARANTINE + 600.0, seen_at=QUARANTINE)
+
+    assert QUARANTINE + 600.0 + SEEN_APART == verdict.next_check_at

@@ -262,6 +262,20 @@ async def test_nonce_is_remembered_as_long_as_it_could_be_replayed(merchant, clo
     assert codes == ["", "CO_MSG_000001", "CO_MSG_000001", "CO_MSG_000005"]
 
 
+async def test_the_future_is_refused_unless_told_otherwise(merchant, sandbox, clock) -> None:
+    """The documentation only says that what is old is refused: both platforms can be tried."""
+    ahead = str(int((clock() + 600) * 1000))
+    first = await merchant.call(MERCHANTS, timestamp=ahead)
+    sandbox.platform.apps[sandbox.app_key].future_refused = False
+    second = await merchant.call(MERCHANTS, timestamp=ahead)
+    clock.move(901)
+    third = await merchant.call(MERCHANTS, timestamp=ahead)
+
+    assert ["CO_MSG_000005", "", "CO_MSG_000005"] == [
+        reply["errorCode"] for reply in (first, second, third)
+    ]
+
+
 async def test_nonces_are_forgotten(merchant, sandbox, clock) -> None:
     """A nonce may be used again after its life, and the memory of it is freed."""
     for _ in range(50):

@@ -82,20 +82,30 @@ _CLEAR: Final = {
 }
 
 
-def judge(doubt: Doubt, finding: Finding, now: float) -> Verdict:
-    """Return what a finding proves."""
+def judge(doubt: Doubt, finding: Finding, now: float, *, seen_at: float | None = None) -> Verdict:
+    """Return what a finding proves.
+
+    Args:
+        doubt: what is not known.
+        finding: what a query said.
+        now: by the platform's clock as far as it is known. The platform need not refuse a query
+            that is ahead of it, so an answer teaches nothing about a clock that is fast.
+        seen_at: what the answer gave for the time. It moves no clock (it may be a cache's), but
+            absence counts from the earlier of both.
+    """
+    seen = now if seen_at is None else min(now, seen_at)
     if finding in _CLEAR and (doubt.state is State.UNKNOWN or finding is not Finding.OTHER):
         return Verdict(event=_CLEAR[finding])
     if finding is Finding.UNDERWAY and doubt.state is State.UNKNOWN:
         return Verdict(event=Event.ACCEPTED, next_check_at=next_check(doubt, now))
-    absent_at = _absence(doubt, finding, now)
-    if absent_at is not None and now - absent_at >= SEEN_APART:
+    absent_at = _absence(doubt, finding, seen)
+    if absent_at is not None and seen - absent_at >= SEEN_APART:
         return Verdict(event=Event.ABSENT)
     if now - doubt.since >= GIVE_UP:
         return Verdict(event=Event.TOO_OLD)
     at = next_check(doubt, now)
     if absent_at is not None:
-        at = min(at, absent_at + SEEN_APART)
+        at = min(at, absent_at + SEEN_APART + now - seen)
     return Verdict(event=None, absent_at=absent_at, next_check_at=at)
 
 

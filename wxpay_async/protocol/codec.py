@@ -211,7 +211,7 @@ def _refusal(
     error = kind(meaning, code=code or None, message=message or None)
     if code not in CODES:
         error.retryable = False
-    if isinstance(error, ClockSkewError):
+    if isinstance(error, RefusedError):
         error.server_time = server_time(response)
     return error
 

@@ -5,7 +5,7 @@ In this order, as far as the platform's documentation gives one:
 1. method, media type, the four envelope parameters;
 2. the appKey exists, is valid, and calls from an allowed address;
 3. the signature, by the scheme that `signType` names;
-4. the timestamp, 5 minutes either way;
+4. the timestamp, 5 minutes either way, or only into the past (`App.future_refused`);
 5. the nonce, never used by this appKey while its timestamp was acceptable;
 6. the quota. A call counts when it arrives; one that is refused for the quota does not count.
 
@@ -89,6 +89,8 @@ class App:
         quota: calls in any window, None for no limit.
         quota_window: seconds.
         valid: set it to False to see CO_MSG_000008.
+        future_refused: set it to False for a platform that refuses only what is too old, which is
+            all that is documented.
         addresses: the allow-list, None for any address; an empty one shows CO_MSG_0000017.
         callback_scheme: how its callbacks are signed; None for RSA where it has registered a
             public key, MD5 otherwise.
@@ -105,6 +107,7 @@ class App:
     quota: int | None = 400
     quota_window: float = 60.0
     valid: bool = True
+    future_refused: bool = True
     addresses: Collection[str] | None = None
     callback_scheme: Scheme | None = None
     notify_remote: bool = False
@@ -165,7 +168,7 @@ class App:
         if len(timestamp) > _MAX_TIMESTAMP or not (timestamp.isascii() and timestamp.isdigit()):
             raise malformed("timestamp", "is not milliseconds since the epoch")
         sent_ms = int(timestamp)
-        if abs(now_ms - sent_ms) > LIFE_MS:
+        if now_ms - sent_ms > LIFE_MS or (self.future_refused and sent_ms - now_ms > LIFE_MS):
             raise RefusalError(Code.EXPIRED, f"timestamp is {now_ms - sent_ms} ms old")
         # Once its timestamp has expired a nonce is of no use to anybody and may be forgotten.
         while self._nonce_log and self._nonce_log[0][0] < now_ms - LIFE_MS:

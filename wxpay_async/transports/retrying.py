@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, TypeVar
@@ -146,7 +147,9 @@ class RetryingTransport:
             await settle(error)
             raise
         except BaseException:
-            await settle(InDoubtError(_INTERRUPTED))
+            # Where the store is down, too, the lease ends by itself, and recovery finds the row.
+            with contextlib.suppress(InDoubtError):
+                await settle(InDoubtError(_INTERRUPTED))
             raise
         await settle(None)
         return result
