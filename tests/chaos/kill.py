@@ -37,8 +37,7 @@ async def _kill_at_random(stage: Stage, operations: int, kills: int) -> int:
     while running := await stage.at_work():
         if done < kills and len(stage.sandbox.platform.ledger) >= moments[done]:
             await asyncio.sleep(stage.dice.uniform(0, 0.05))
-            await stage.kill(stage.dice.choice(running))
-            done += 1
+            done += await stage.kill(stage.dice.choice(running))
         await asyncio.sleep(0.005)
     return done
 
@@ -69,7 +68,11 @@ async def run(options: argparse.Namespace) -> bool:
                 f"first new operation after a start: median {statistics.median(restarts):.2f} s, "
                 f"worst {restarts[-1]:.2f} s"
             )
-        return await stage.verdict()
+        well = await stage.verdict()
+        late = not restarts or restarts[-1] > options.resume
+        if late or done < options.kills:
+            print(f"verdict: RED  (kills {done} of {options.kills}, late {late})")
+        return well and not late and done == options.kills
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -78,6 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     made.add_argument("--operations", type=int, default=20_000, help="instead of --payments")
     made.add_argument("--kills", type=int, default=200)
     made.add_argument("--concurrency", type=int, default=16)
+    made.add_argument("--resume", type=float, default=2.0, help="seconds, at most, after a start")
     return int(not asyncio.run(run(parsed(made, arguments))))
 
 

@@ -87,17 +87,18 @@ class Stage:
             printed = (self.folder / f"printed-{worker}").read_text()
             self.crashes.append(f"merchant {worker}, status {status}: {printed[-1500:]}")
 
-    async def kill(self, worker: int) -> None:
-        """End a merchant with SIGKILL and start it again."""
+    async def kill(self, worker: int) -> bool:
+        """End a merchant with SIGKILL and start it again; False if it had ended by itself."""
         process = self.processes.pop(worker)
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         status = await process.wait()
         if status == 0:  # it had finished by itself
-            return
+            return False
         if status > 0:
             self._note_end(worker, status)
         await self.spawn(worker, "work")
+        return status < 0
 
     async def end(self) -> None:
         """Let no process outlive the run."""

@@ -81,10 +81,30 @@ def test_lossy_catches_mistakes(arguments: list[str], symptom: str) -> None:
 
 def test_killed_merchants_lose_no_money() -> None:
     """Processes that die at any moment take up their work again, and the equalities hold."""
-    status, printed = play("kill", "--operations", "160", "--kills", "3", "--seed", "1")
+    short = ["--operations", "160", "--kills", "3", "--seed", "1"]
+    # Where much else goes on, Python alone takes longer than the two seconds of the full size.
+    status, printed = play("kill", *short, "--resume", "30")
 
     assert OK == status, printed
     assert "kills 3" in printed
+
+
+def test_kill_catches_a_restart_that_takes_too_long() -> None:
+    """A process that needs longer than it may until its first new operation is a failure."""
+    short = ["--operations", "80", "--kills", "2", "--seed", "1"]
+    status, printed = play("kill", *short, "--resume", "0.001")
+
+    assert RED == status, printed
+    assert "late True" in printed
+
+
+def test_history_catches_events_that_did_not_happen() -> None:
+    """What the merchants were too quick for proves nothing."""
+    few = ["--payments", "2", "--pace", "0", "--seed", "1"]
+    status, printed = play("history", *few, "--events", "40", "--kinds", "pause", "--pause", "1")
+
+    assert RED == status, printed
+    assert "of 40 events happened" in printed
 
 
 def test_kill_catches_a_new_request_id() -> None:

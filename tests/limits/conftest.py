@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.services import REDIS, require
+
 QUOTA_HARNESS = Path(__file__).parents[1] / "chaos" / "quota.py"
 REDIS_URL = os.environ.get("WXPAY_TEST_REDIS_URL", "redis://127.0.0.1:6379/0")
 
@@ -34,10 +36,7 @@ async def app_key() -> AsyncIterator[str]:
     redis = pytest.importorskip("redis.asyncio", reason="redis-py is not installed")
     key = f"test-{uuid.uuid4().hex}"
     async with redis.Redis.from_url(REDIS_URL, socket_connect_timeout=1) as client:
-        try:
-            await client.ping()
-        except redis.ConnectionError:
-            pytest.skip("no Redis answers at WXPAY_TEST_REDIS_URL (or 127.0.0.1:6379)")
+        require(REDIS)
         yield key
         async for name in client.scan_iter(f"*{key}*", count=1000):
             await client.delete(name)
