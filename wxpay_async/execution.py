@@ -406,6 +406,12 @@ def check_echo(request: Request, result: Any) -> None:  # noqa: ANN401 - the req
         for row in result.trade_res_list:
             if row.out_trade_no not in numbers:
                 raise _withheld("outTradeNo")
+        # Which of the two instAmount repeats is documented nowhere; the page's sample differs.
+        amounts = {sum(item.total_amount for item in request.trade_info), request.pay_method.amount}
+        if result.inst_amount is not None and result.inst_amount not in amounts:
+            raise _withheld("instAmount")
+        if result.request_id is None and not result.trade_res_list:
+            raise _withheld("requestId")
 
 
 def _same(name: str, sent: str | None, echoed: str | None) -> None:

@@ -319,6 +319,56 @@ async def test_a_trade_that_lists_a_foreign_order_is_withheld(
         await shop.gateway.trade(asking.trade())
 
 
+@pytest.mark.parametrize("changes", [{"instAmount": "9999.00"}, {"instAmount": "1.01"}])
+async def test_a_trade_of_another_amount_is_withheld(
+    changes: dict[str, str],
+    open_shop: Fixture,
+    asking: Fixture,
+    replies: Fixture,
+    script: Fixture,
+) -> None:
+    """What the payer would pay is what was asked for."""
+    shop = open_shop(script(replies.created(**changes)))
+    with pytest.raises(MalformedResponseError, match="instAmount is not the request's"):
+        await shop.gateway.trade(asking.trade())
+
+    assert (1, State.UNKNOWN) == (len(shop.sent("trade")), await shop.state("trade-1"))
+
+
+@pytest.mark.parametrize("amount", ["1.00", "1.50"])
+async def test_a_trade_may_repeat_either_of_its_amounts(
+    amount: str, open_shop: Fixture, asking: Fixture, replies: Fixture
+) -> None:
+    """The sum of the items and `payMethod.amount` may differ; which is repeated nobody says."""
+    method = attrs.evolve(asking.trade().pay_method, amount=Decimal("1.50"))
+    shop = open_shop([replies.created(instAmount=amount)])
+    result = await shop.gateway.trade(asking.trade(pay_method=method))
+
+    assert Decimal(amount) == result.inst_amount
+
+
+@pytest.mark.parametrize("kept", ["requestId", "tradeResList"])
+async def test_a_trade_that_echoes_something_is_taken(
+    kept: str, open_shop: Fixture, asking: Fixture, replies: Fixture
+) -> None:
+    """Either of the two says whose answer it is."""
+    other = ({"requestId", "tradeResList"} - {kept}).pop()
+    shop = open_shop([replies.created(**{other: None})])
+
+    assert "token-1" == (await shop.gateway.trade(asking.trade())).pay_token
+
+
+async def test_a_trade_that_echoes_nothing_is_withheld(
+    open_shop: Fixture, asking: Fixture, replies: Fixture, script: Fixture
+) -> None:
+    """Without requestId and orders, nothing shows whose payToken it is."""
+    shop = open_shop(script(replies.created(requestId=None, tradeResList=None)))
+    with pytest.raises(MalformedResponseError, match="requestId"):
+        await shop.gateway.trade(asking.trade())
+
+    assert (1, State.UNKNOWN) == (len(shop.sent("trade")), await shop.state("trade-1"))
+
+
 async def test_amounts_are_exact(open_shop: Fixture, asking: Fixture, replies: Fixture) -> None:
     """What is sent has two places, what comes back is a Decimal (lesson 2)."""
     shop = open_shop([replies.refunded()])

@@ -165,7 +165,7 @@ def _data_of(response: HttpResponse, *, moves_money: bool) -> dict[str, Any]:
         raise MalformedResponseError(f"HTTP {status} contradicts the success in the envelope")
     data = envelope.get("data")
     if not isinstance(data, dict):
-        raise MalformedResponseError("success without data")
+        raise MalformedResponseError("success without data", retryable=False)
     return cast("dict[str, Any]", data)
 
 
