@@ -62,6 +62,14 @@ def test_a_lossy_network_loses_no_money() -> None:
     assert "executed anew 0" in printed
 
 
+def test_a_copy_that_is_answered_instead_loses_no_money() -> None:
+    """Of two copies the second one's answer goes back, and it never says "not executed"."""
+    copies = ["--second-answers", "--twice", "0.25"]
+    status, printed = play("lossy", "--payments", "40", "--seed", "1", *copies)
+
+    assert OK == status, printed
+
+
 @pytest.mark.parametrize(
     ("arguments", "symptom"),
     [

@@ -252,6 +252,29 @@ async def test_replay_is_refused(merchant) -> None:
     assert "replay" in again["errorMsg"]
 
 
+async def test_a_copy_of_what_was_executed_is_a_repetition(merchant, make_body) -> None:
+    """It is not called malformed: that means "not executed", which is not true of it."""
+    params = merchant.signed(bizContent=json.dumps(make_body("A1")))
+    first = await merchant.send(TRADE, params)
+    copy = await merchant.send(TRADE, params)
+
+    assert first["success"] is True
+    assert "GM_API_BUS_0000015" == copy["errorCode"]
+
+
+@pytest.mark.parametrize(
+    "content", ["", "no JSON", "[]", '{"requestId": []}', '{"requestId": "B"}']
+)
+async def test_a_copy_of_what_was_not_executed_is_malformed(merchant, content) -> None:
+    """Whatever the copy holds, a used nonce is told by its name."""
+    params = merchant.signed(bizContent=content)
+    await merchant.send(TRADE, params)
+    copy = await merchant.send(TRADE, params)
+
+    assert "CO_MSG_000001" == copy["errorCode"]
+    assert "nonce" in copy["errorMsg"]
+
+
 async def test_nonce_is_remembered_as_long_as_it_could_be_replayed(merchant, clock) -> None:
     """A request with a timestamp from the future cannot be replayed in all of its life."""
     params = merchant.signed(timestamp=str(int(clock() * 1000) + 300_000))

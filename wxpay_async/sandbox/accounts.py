@@ -25,7 +25,7 @@ from attrs import Attribute, define, field, frozen
 from wxpay_async.errors import InvalidRequestError, NotificationError
 from wxpay_async.protocol.signing import Md5Verifier, RsaVerifier, Verifier
 from wxpay_async.protocol.wire import is_loopback
-from wxpay_async.sandbox.refusals import Code, RefusalError, malformed
+from wxpay_async.sandbox.refusals import Code, RefusalError, ReplayedError, malformed
 
 Scheme = Literal["md5", "rsa"]
 """How a message is signed."""
@@ -174,7 +174,7 @@ class App:
         while self._nonce_log and self._nonce_log[0][0] < now_ms - LIFE_MS:
             self._nonces.discard(self._nonce_log.popleft()[1])
         if nonce in self._nonces:
-            raise malformed("nonce", "was used before: a replayed request")
+            raise ReplayedError
         self._nonces.add(nonce)
         self._nonce_log.append((sent_ms, nonce))
 

@@ -6,11 +6,12 @@ second. What was executed stands in the ledger, in order; what the payer does is
 
 from __future__ import annotations
 
+import json
 from collections import ChainMap, Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
-from typing import Final
+from typing import Final, cast
 
 from attrs import define, field, frozen
 
@@ -25,7 +26,7 @@ from wxpay_async.sandbox.content import (
     read_trade,
 )
 from wxpay_async.sandbox.notices import Notice, refund_notice, trade_notice
-from wxpay_async.sandbox.refusals import Code, RefusalError, malformed
+from wxpay_async.sandbox.refusals import Code, RefusalError, ReplayedError, malformed
 from wxpay_async.sandbox.replies import (
     Reply,
     failure,
@@ -238,7 +239,14 @@ class Platform:
         app = self.apps.get(params["appKey"])
         if app is None:
             raise RefusalError(Code.APP_UNKNOWN)
-        app.admit(params, address=call.address, now=self.clock())
+        try:
+            app.admit(params, address=call.address, now=self.clock())
+        except ReplayedError:
+            # A copy of what was executed is answered as what it is: no documented code says "not
+            # executed" of a requestId that was, and none at all is documented for a used nonce.
+            if self._executed(app.app_key, params):
+                raise RefusalError(Code.REQUEST_ID_REPEATED) from None
+            raise
         fault = self._faults.popleft() if self._faults else None
         if fault and not fault.executed:
             raise RefusalError(fault.code)
@@ -246,6 +254,15 @@ class Platform:
         if fault:
             raise RefusalError(fault.code)
         return data
+
+    def _executed(self, app_key: str, params: Params) -> bool:
+        try:
+            content = json.loads(params.get("bizContent", ""))
+        except ValueError:
+            return False
+        known = cast("dict[str, object]", content) if isinstance(content, dict) else {}
+        name = known.get("requestId")
+        return isinstance(name, str) and name in self._books[app_key].executed
 
     def _trade(self, app_key: str, params: Params) -> Reply:
         order = read_trade(_biz_content(params))

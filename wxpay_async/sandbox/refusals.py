@@ -84,6 +84,13 @@ class RefusalError(Exception):
         super().__init__(f"{self.code} {self.message}")
 
 
+class ReplayedError(RefusalError):
+    """The very same signed request arrived before."""
+
+    def __init__(self) -> None:
+        super().__init__(Code.MALFORMED, "nonce was used before: a replayed request")
+
+
 def malformed(name: str, why: str) -> RefusalError:
     """Name the parameter that makes a call malformed."""
     return RefusalError(Code.MALFORMED, f"{name} {why}")
