@@ -22,6 +22,7 @@ from email.utils import format_datetime
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
+import pytest
 from attrs import define, field, frozen
 from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -40,6 +41,7 @@ from wxpay_async.errors import (
 from wxpay_async.gateway import PayGateway
 from wxpay_async.idempotency.store import LEASE, Entry, MemoryStore
 from wxpay_async.limits.limiter import Unlimited
+from wxpay_async.policy import resolving
 from wxpay_async.policy.states import FINAL, TRANSITIONS, State
 from wxpay_async.protocol.requests import (
     InstantTrade,
@@ -269,6 +271,7 @@ class View(MemoryStore):
     ledger: MemoryStore = field(kw_only=True)
     alive: bool = True
     dies_of_claiming: bool = False
+    deaf: bool = False
 
     def _check(self, kind: type[WxPayError] = NotSentError) -> None:
         if not self.alive:
@@ -290,8 +293,10 @@ class View(MemoryStore):
         return claimed
 
     async def record(self, entry: Entry) -> bool:
-        """Pass it on."""
+        """Pass it on, unless it is out of reach by now."""
         self._check(InDoubtError)
+        if self.deaf:
+            raise InDoubtError("the store does not answer")
         return await self.ledger.record(entry)
 
     async def load(self, key: tuple[str, str]) -> Entry | None:
@@ -583,6 +588,7 @@ class Life(RuleBasedStateMachine):
         nets=NETS,
         asked=ASKED,
         meanwhile=MEANWHILE,
+        deaf=st.sampled_from([False, False, True]),
     )
     def call(
         self,
@@ -593,16 +599,18 @@ class Life(RuleBasedStateMachine):
         nets: list[Net],
         asked: Net,
         meanwhile: Meanwhile | None,
+        deaf: bool = False,
     ) -> None:
         """Call with the purchase's content, or with another one under its requestId."""
         purchase, process = self.purchases[name], self.processes[at]
         known = self.yuan.setdefault(purchase.request_id, "1.00")
         process.nets, process.asked, process.meanwhile = list(nets), asked, meanwhile
+        process.view.deaf = deaf
         if not other:
             self.runner.run(self.calling(at, purchase, known))
         elif self.row(purchase.request_id) is not None:
             self.conflict(process, purchase)
-        process.meanwhile = None
+        process.meanwhile, process.view.deaf = None, False
 
     def conflict(self, process: Process, purchase: Purchase) -> None:
         """Other content under a known requestId is refused, and nothing is sent."""
@@ -750,3 +758,46 @@ TestLife.settings = settings(
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
+
+
+def arrives_late(operation: str) -> None:
+    """Send what is delayed by minutes, ask what became of it a minute apart, and let it arrive."""
+    life = Life()
+    try:
+        life.begin(skew=0.0, queryable=True, in_process=True)
+        life.call(
+            name=operation,
+            other=False,
+            at=0,
+            nets=[Net.DELAYED],
+            asked=Net.ANSWERED,
+            meanwhile=None,
+        )
+        life.keep_asking(at=0, times=3)
+        life.what_was_denied_never_happens()
+        life.rows_tell_the_truth()
+    finally:
+        life.teardown()
+
+
+@pytest.mark.parametrize("operation", ["refund", "trade"])
+def test_what_arrives_minutes_late_was_never_denied(operation: str) -> None:
+    """Two minutes in which a query finds nothing prove nothing: the machine need not be lucky."""
+    arrives_late(operation)
+
+
+@pytest.mark.parametrize("operation", ["refund", "trade"])
+@pytest.mark.parametrize("seconds", [0.0, 60.0])
+def test_a_quarantine_that_is_too_short_is_caught(
+    operation: str, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The check sees the mistake of taking absence for proof, at once or after a minute."""
+    monkeypatch.setattr(resolving, "QUARANTINE", seconds)
+
+    with pytest.raises(AssertionError, match=r"told NotExecutedError|not_executed"):
+        arrives_late(operation)
+
+
+def test_the_quarantine_covers_a_platform_that_is_late_and_tells_no_time() -> None:
+    """At 250 s behind us it takes a request for 550 s: a moment before, it is not over."""
+    assert EXPIRY + 250.0 < resolving.QUARANTINE
