@@ -6,7 +6,7 @@ import asyncio
 import ssl
 from collections.abc import Iterator
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
@@ -244,6 +244,34 @@ async def test_a_header_that_cannot_be_written_raises_what_the_contract_knows(
     await transport.aclose()
 
     assert [] == till.heads
+
+
+# Instrumentation of the whole process
+
+
+async def test_instrumentation_sends_nothing_to_the_platform(
+    till: Till, request_to: HttpRequest, calm: Timeouts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What hangs itself into every new session, as OpenTelemetry does, stays out of ours."""
+    plain = aiohttp.ClientSession.__init__
+
+    async def inject(_: object, __: object, params: aiohttp.TraceRequestStartParams) -> None:
+        params.headers["traceparent"] = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+        params.headers["baggage"] = "user=openid-0123456789"
+
+    def instrumented(self: aiohttp.ClientSession, **kwargs: Any) -> None:  # noqa: ANN401 - theirs
+        config = aiohttp.TraceConfig()
+        config.on_request_start.append(inject)
+        plain(self, **kwargs, trace_configs=[config])
+
+    monkeypatch.setattr(aiohttp.ClientSession, "__init__", instrumented)
+    async with aiohttp.ClientSession() as session, session.post(request_to.url, data=b"a=1"):
+        pass
+    transport = AiohttpTransport()
+    await transport.send(request_to, timeout=calm)
+    await transport.aclose()
+
+    assert [True, False] == [b"baggage" in head or b"traceparent" in head for head in till.heads]
 
 
 # Sessions and connectors of others

@@ -95,9 +95,9 @@ class AiohttpTransport:
     `aclose`, and opens anew in the next loop.
 
     Args:
-        session: use this session and never close it. Its own settings apply for cookies and
-            environment proxies; since its phases cannot be traced, every failure after
-            connecting counts as in doubt.
+        session: use this session and never close it. Its own settings apply for cookies,
+            environment proxies and tracing; since its phases cannot be traced, every failure
+            after connecting counts as in doubt.
         connector: use this connector and never close it.
         proxy: `http://host:port` of a proxy with a fixed address; the environment is not read.
         ca_file: PEM certificates to trust beside the system's.
@@ -203,13 +203,17 @@ class AiohttpTransport:
                 await session.close()
 
     def _make_session(self) -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(
+        session = aiohttp.ClientSession(
             connector=self.connector or self._make_connector(),
             connector_owner=self.connector is None,
             cookie_jar=aiohttp.DummyCookieJar(),
             request_class=_Request,
             trust_env=False,
         )
+        # Instrumentation of the whole process hangs itself in here. It would send the merchant's
+        # trace context and baggage to the platform, and keep an address that may be signed.
+        session.trace_configs.clear()
+        return session
 
     def _make_connector(self) -> aiohttp.TCPConnector:
         # Without a file of one's own, aiohttp shares one context among all connectors.
