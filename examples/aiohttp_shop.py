@@ -105,7 +105,7 @@ async def tell(request: web.Request) -> web.Response:
 
 if __name__ == "__main__":
     secret, app_key = os.environ["WXPAY_APP_SECRET"], os.environ["WXPAY_APP_KEY"]
-    notifications = Notifications(wx.Md5Verifier(secret), app_key=app_key)
+    notifications = Notifications(wx.Md5Verifier(secret), app_key=app_key, allow_unsigned=False)
     app = web.Application(middlewares=[error_middleware])
     app.cleanup_ctx.append(gateway_context(make_gateway))
     app.add_routes([notification_route("/notify", notifications, on_trade=settle)])

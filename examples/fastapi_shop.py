@@ -65,7 +65,7 @@ def make_gateway() -> wx.PayGateway:
 
 
 platform = wx.RsaVerifier.from_file(os.environ["WXPAY_PLATFORM_KEY_FILE"])
-notifications = Notifications(platform, app_key=os.environ["WXPAY_APP_KEY"])
+notifications = Notifications(platform, app_key=os.environ["WXPAY_APP_KEY"], allow_unsigned=False)
 app = FastAPI(lifespan=gateway_lifespan(make_gateway))
 app.include_router(notification_router("/notify", notifications, on_trade=settle))
 register_error_handlers(app)

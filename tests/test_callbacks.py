@@ -18,6 +18,7 @@ from wxpay_async.clock import Clock
 from wxpay_async.errors import InDoubtError, NotSentError
 from wxpay_async.gateway import PayGateway
 from wxpay_async.idempotency.store import MemoryStore, Receipt
+from wxpay_async.limits.limiter import Lane, Slot, Unlimited
 from wxpay_async.protocol.notify import (
     ACK_HANDLED,
     ACK_NOT_HANDLED,
@@ -184,6 +185,21 @@ async def test_a_hint_is_confirmed_by_a_query(open_desk: OpenDesk, scheme: str) 
     assert ACK_HANDLED == await desk.deliver(paid())
     [notification] = desk.seen
     assert (False, True) == (notification.authentic, notification.confirmed)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "age", "expected"), [("rsa", 0, None), ("rsa", 400, "已退款"), ("md5", 0, "已退款")]
+)
+async def test_the_handler_learns_what_the_query_said(
+    open_desk: OpenDesk, scheme: str, age: float, expected: str | None
+) -> None:
+    """The truth may have gone further than the callback; without a query there is none."""
+    desk = open_desk([order("已退款")], scheme)
+
+    await desk.deliver(paid(), age=age)
+
+    [notification] = desk.seen
+    assert expected == (notification.queried and notification.queried.status)
 
 
 async def test_an_old_authentic_callback_needs_a_query(open_desk: OpenDesk) -> None:
@@ -398,6 +414,60 @@ async def test_what_a_killed_process_held_is_free_again(open_desk: OpenDesk, kin
     await desk.clock.sleep(receiver.limit + 5.0)
     assert ACK_HANDLED == await desk.deliver(paid())
     assert {("O-1", TradeState.PAID): 1} == desk.effects
+
+
+# When strangers send
+
+
+async def test_hints_of_strangers_wait_behind_people(open_desk: OpenDesk) -> None:
+    """What nobody signed is asked about as a batch is, what was signed as a doubt is."""
+    lanes: list[Lane] = []
+
+    class Noting(Unlimited):
+        async def acquire(self, lane: Lane, *, timeout: float) -> Slot:
+            lanes.append(lane)
+            return await super().acquire(lane, timeout=timeout)
+
+    for scheme, age in (("none", 0), ("md5", 0), ("rsa", 400)):
+        await open_desk([order()], scheme, limiter=Noting()).deliver(paid(), age=age)
+
+    assert [Lane.BATCH, Lane.RESOLVING, Lane.RESOLVING] == lanes
+
+
+async def test_a_signature_that_nobody_checks_is_none(open_desk: OpenDesk) -> None:
+    """Where there is no verifier, the four fields make a stranger's hint no better."""
+    desk = open_desk()
+    unchecked = Notifications(None, app_key=APP_KEY, clock=desk.clock.time)
+    body = desk.body(paid())
+
+    assert [False, True] == [
+        notifications.parse(FORM, body).verified
+        for notifications in (unchecked, desk.receiver.notifications)
+    ]
+
+
+async def test_a_flood_is_bounded(open_desk: OpenDesk) -> None:
+    """A thousand at a time; further ones are answered at once, and asked about later."""
+    asked, gate = Counter[str](), asyncio.Event()
+
+    async def answer(_: object) -> Json:
+        asked["all"] += 1
+        await gate.wait()
+        return order(number="another")
+
+    desk = open_desk(answer, "none", max_in_flight=5_000)
+    bodies = [desk.body(paid(f"O-{number}")) for number in range(1_200)]
+    calls = [asyncio.create_task(desk.receiver.receive(FORM, body)) for body in bodies]
+    while asked["all"] < 1_000:  # noqa: ASYNC110 - requests have no event
+        await asyncio.sleep(0)
+
+    assert [ACK_NOT_HANDLED] * 200 == [call.result() for call in calls if call.done()]
+    assert [Verdict.BUSY] * 200 == desk.verdicts
+    gate.set()
+    await asyncio.gather(*calls)
+    assert 1_000 == asked["all"]
+    assert ACK_NOT_HANDLED == await desk.receiver.receive(FORM, bodies[-1])
+    assert 1_001 == asked["all"]
 
 
 # Forward only

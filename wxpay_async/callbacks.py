@@ -10,6 +10,8 @@ What happens to a notification once its bytes are read (`money-safety.md` §7):
    amount. A query tells of refunds only where the platform finds them by their own number; where
    it does not know one, an RSA signature is enough even when it is old, since a refund's status is
    final and the inbox stops a replay. A refund that is a mere hint is then never handed on.
+   The query of a callback that nobody signed waits behind everybody else's calls: whoever knows the
+   address can send one, and must not eat the quota of people who pay.
 4. Forward only: closed is further than failed, paid is further than closed. What the order has
    reached already, by the query or by an earlier callback, is acknowledged and reported, and
    changes nothing. That includes a second payment under another platform number: look at it.
@@ -42,6 +44,7 @@ from wxpay_async.clock import Clock, to_the_end
 from wxpay_async.errors import NotificationError, RefusedError, WxPayError
 from wxpay_async.gateway import PayGateway
 from wxpay_async.idempotency.store import Receipt
+from wxpay_async.policy.quota import Lane
 from wxpay_async.protocol.notify import (
     ACK_HANDLED,
     ACK_NOT_HANDLED,
@@ -60,6 +63,9 @@ ANSWER_WITHIN: Final = 4.0
 
 LIMIT: Final = 15.0
 """Seconds that a confirmation and its handler may take together."""
+
+MAX_UNDER_WAY: Final = 1_000
+"""Callbacks that one receiver looks into at once; the platform sends the others again."""
 
 _MARGIN: Final = 5.0  # seconds that a lease outlasts the handler's cancellation
 _LOG: Final = logging.getLogger("wxpay_async.callbacks")
@@ -178,6 +184,12 @@ class CallbackReceiver:
         except NotificationError as error:
             self._tell(CallbackEvent(verdict=Verdict.REFUSED, reason=error.reason))
             return ACK_NOT_HANDLED
+        if len(self._under_way) >= MAX_UNDER_WAY:
+            reason = "too many callbacks are being looked into"
+            self._tell(
+                CallbackEvent(verdict=Verdict.BUSY, notification=notification, reason=reason)
+            )
+            return ACK_NOT_HANDLED
         task = asyncio.create_task(self._settle(notification))
         self._under_way.add(task)
         task.add_done_callback(self._ended)
@@ -237,9 +249,9 @@ class CallbackReceiver:
 
     async def _advance(self, notification: Notification) -> tuple[Verdict, str]:
         """Hand the notification on if it is believed and says something new."""
-        confirmed = False
+        confirmed, status = False, None
         if not (notification.authentic and notification.fresh):
-            finding = await self._ask(notification)
+            finding, status = await self._ask(notification)
             confirmed = finding is _Finding.SAME
             if finding is _Finding.FURTHER:
                 return Verdict.LATE, "a query says that it has gone further"
@@ -248,7 +260,7 @@ class CallbackReceiver:
                 return Verdict.UNCONFIRMED, f"a query: {finding.name.lower()}"
         if await self._reached(notification):
             return Verdict.LATE, "it has come so far already, or further"
-        return await self._hand_on(evolve(notification, confirmed=confirmed))
+        return await self._hand_on(evolve(notification, confirmed=confirmed, queried=status))
 
     async def _hand_on(self, notification: Notification) -> tuple[Verdict, str]:
         handler = self._handler(notification)
@@ -269,16 +281,18 @@ class CallbackReceiver:
             return functools.partial(self.on_trade, notification) if self.on_trade else None
         return functools.partial(self.on_refund, notification) if self.on_refund else None
 
-    async def _ask(self, notification: Notification) -> _Finding:
+    async def _ask(self, notification: Notification) -> tuple[_Finding, TradeStatus | None]:
         """Compare with the truth behind every callback."""
         number = notification.out_trade_no
+        # What nobody signed may be anybody's: people who pay must not queue behind it.
+        lane = Lane.RESOLVING if notification.verified else Lane.BATCH
         try:
-            status = await self.gateway.query(out_trade_no=number, timeout=self.limit)
+            status = await self.gateway.query(out_trade_no=number, timeout=self.limit, lane=lane)
         except WxPayError as error:
             refused = isinstance(error, RefusedError) and error.code is not None
             absent = refused and _BUSINESS_REFUSAL.fullmatch(error.code or "")
-            return _Finding.ABSENT if absent else _Finding.SILENT
-        return _compared(notification, status)
+            return (_Finding.ABSENT if absent else _Finding.SILENT), None
+        return _compared(notification, status), status
 
     # The inbox
 

@@ -219,6 +219,7 @@ class PayGateway:
         out_trade_no: str | None = None,
         trade_no: str | None = None,
         timeout: float | None = None,
+        lane: Lane = Lane.PEOPLE,
     ) -> TradeStatus:
         """Ask what the platform knows of one trade: the truth behind every callback.
 
@@ -226,6 +227,7 @@ class PayGateway:
             out_trade_no: the merchant's order number, or
             trade_no: the platform's; exactly one of the two.
             timeout: seconds for the whole call.
+            lane: whose turn it is when the quota is short.
 
         Raises:
             RefusedError: the platform does not know the order, or refuses to say.
@@ -233,7 +235,7 @@ class PayGateway:
         """
         query = TradeQuery(out_trade_no=out_trade_no, trade_no=trade_no)
         return await self._dispatcher.ask(
-            QUERY, query_parameters(query), TradeStatus, timeout=timeout
+            QUERY, query_parameters(query), TradeStatus, timeout=timeout, lane=lane
         )
 
     async def merchants(

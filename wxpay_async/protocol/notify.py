@@ -31,7 +31,7 @@ from attrs import evolve, field, frozen
 
 from wxpay_async.errors import InvalidRequestError, NotificationError
 from wxpay_async.protocol import fields
-from wxpay_async.protocol.results import TradeState
+from wxpay_async.protocol.results import TradeState, TradeStatus
 from wxpay_async.protocol.signing import RsaVerifier, Verifier, canonical_string
 from wxpay_async.protocol.strict import strict_json
 
@@ -93,9 +93,12 @@ class TradeNotification:
         gmt_close: when it was closed, likewise.
         fail_reason: the platform's words. They are for the merchant, not for a payer.
         authentic: an RSA signature verified. Without it this is a hint that anybody can have sent.
+        verified: a signature of the endpoint's scheme verified, be it RSA or MD5.
         fresh: its signed timestamp is at most 300 s old. False for an unsigned one.
         confirmed: a query said the same about the order, its status and its amount; the other
             fields are only as good as the signature.
+        queried: what that query said: the truth to act on. It may know more, a refund say. None
+            where a fresh RSA signature made a query unnecessary.
         raw: every field that has a value, as it came, without the signature.
     """
 
@@ -107,8 +110,10 @@ class TradeNotification:
     gmt_close: datetime | None = None
     fail_reason: str | None = None
     authentic: bool
+    verified: bool = False
     fresh: bool
     confirmed: bool = False
+    queried: TradeStatus | None = None
     raw: Mapping[str, str] = field(repr=False, hash=False)
 
     @property
@@ -130,9 +135,11 @@ class RefundNotification:
         refund_status: REFUND_SUCCESS or REFUND_FAIL; others are kept as text.
         refund_amount: yuan.
         gmt_refund: when it was refunded; None where it is absent or cannot be read (see `raw`).
-        authentic: as in `TradeNotification`, like the three below.
+        authentic: as in `TradeNotification`, like those below.
+        verified: a signature of the endpoint's scheme verified.
         fresh: its signed timestamp is at most 300 s old.
         confirmed: a query by the refund's number said the same.
+        queried: what that query said; None where none was needed, or the refund was not found.
         raw: every field that has a value, as it came, without the signature.
     """
 
@@ -143,8 +150,10 @@ class RefundNotification:
     refund_amount: Decimal
     gmt_refund: datetime | None = None
     authentic: bool
+    verified: bool = False
     fresh: bool
     confirmed: bool = False
+    queried: TradeStatus | None = None
     raw: Mapping[str, str] = field(repr=False, hash=False)
 
     @property
@@ -196,7 +205,8 @@ class Notifications:
         fresh = self._verify(params)
         authentic = fresh is not None and isinstance(self.verifier, RsaVerifier)
         notification = _notification({n: v for n, v in params.items() if n != "sign"})
-        return evolve(notification, authentic=authentic, fresh=bool(fresh))
+        verified = fresh is not None
+        return evolve(notification, authentic=authentic, verified=verified, fresh=bool(fresh))
 
     def _verify(self, params: Mapping[str, str]) -> bool | None:
         """Return whether it is fresh; None for one that proves nothing."""
