@@ -304,6 +304,26 @@ async def test_latency_of_attempts_and_of_calls(
     assert {_of("pay", "ok"): 1.5} == watch.values("wxpay.call.duration")
 
 
+async def test_durations_are_told_apart(
+    watch: Watch, asking: Fixture, open_shop: Fixture, replies: Fixture
+) -> None:
+    """A call of 60 ms and one of 600 fall into different buckets, which are meant for seconds."""
+    seconds = iter((0.06, 0.6))
+
+    async def slow(_: object) -> object:
+        shop.clock.move(next(seconds))
+        return replies.prepay()
+
+    shop = open_shop(slow, hooks=[watch.hook])
+    for request_id in ("a", "b"):
+        await shop.gateway.pay(asking.pay(request_id))
+
+    for name in ("http.client.request.duration", "wxpay.call.duration"):
+        [point] = watch.points()[name]
+        assert isinstance(point, HistogramDataPoint)
+        assert [1, 1] == [count for count in point.bucket_counts if count]
+
+
 async def test_an_attempt_that_failed_says_why(
     watch: Watch, asking: Fixture, open_shop: Fixture
 ) -> None:
@@ -331,6 +351,24 @@ async def test_the_wait_for_quota_is_measured(
     await shop.gateway.pay(asking.pay())
 
     assert {_of("pay"): 2.0} == watch.values("wxpay.quota.wait")
+
+
+async def test_a_wait_in_vain_is_measured_too(
+    watch: Watch, asking: Fixture, open_shop: Fixture
+) -> None:
+    """Nobody waits longer for the quota than those who get none of it."""
+
+    class Full(Unlimited):
+        async def acquire(self, lane: Lane, *, timeout: float) -> Slot:
+            del lane
+            shop.clock.move(timeout)
+            raise NotSentError("no slot came free")
+
+    shop = open_shop(hooks=[watch.hook], limiter=Full(), retry=ONE_ATTEMPT)
+    with pytest.raises(NotSentError):
+        await shop.gateway.pay(asking.pay(), timeout=5.0)
+
+    assert {_of("pay"): 5.0} == watch.values("wxpay.quota.wait")
 
 
 async def test_quota_in_use_is_what_the_limiter_says(

@@ -156,12 +156,14 @@ class Execution(Generic[T]):
     async def _wait_for_turn(self) -> None:
         clock, wiring = self.wiring.clock, self.wiring
         began = clock.monotonic()
-        self._slot = await wiring.limiter.acquire(self.lane, timeout=self.deadline - began)
-        granted = clock.monotonic()
-        if granted > began:
-            self._tell(EventKind.WAITED_FOR_QUOTA, seconds=granted - began)
         try:
-            await wiring.turns.take(self.deadline - granted)
+            self._slot = await wiring.limiter.acquire(self.lane, timeout=self.deadline - began)
+        finally:  # who waited in vain has waited longest
+            waited_until = clock.monotonic()
+            if waited_until > began:
+                self._tell(EventKind.WAITED_FOR_QUOTA, seconds=waited_until - began)
+        try:
+            await wiring.turns.take(self.deadline - waited_until)
         except TimeoutError as error:
             await to_the_end(self._slot.unsent())
             raise NotSentError("no connection came free in time") from error

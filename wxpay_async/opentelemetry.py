@@ -36,6 +36,13 @@ except ImportError as error:
 
 _NANOSECONDS: Final = 1_000_000_000
 
+# Those of the HTTP conventions, and the half minute that a call may last. Without them the SDK
+# counts in steps that are made for milliseconds, and every call falls into the first one.
+_SECONDS: Final = (
+    *(0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75),
+    *(1.0, 2.5, 5.0, 7.5, 10.0, 30.0),
+)
+
 Labels = dict[str, str | int]
 
 
@@ -65,9 +72,9 @@ class OpenTelemetryHook:
         self._attempts = meter.create_counter("wxpay.attempts", unit="{attempt}")
         self._outcomes = meter.create_counter("wxpay.outcomes", unit="{call}")
         self._shared = meter.create_counter("wxpay.flights.shared", unit="{call}")
-        self._requests = meter.create_histogram("http.client.request.duration", unit="s")
-        self._calls = meter.create_histogram("wxpay.call.duration", unit="s")
-        self._waits = meter.create_histogram("wxpay.quota.wait", unit="s")
+        self._requests = _histogram(meter, "http.client.request.duration")
+        self._calls = _histogram(meter, "wxpay.call.duration")
+        self._waits = _histogram(meter, "wxpay.quota.wait")
         self._set_in_use = meter.create_gauge("wxpay.quota.in_use", unit="{slot}").set
         self._doubts = meter.create_up_down_counter("wxpay.in_doubt.open", unit="{operation}")
 
@@ -137,6 +144,10 @@ class OpenTelemetryHook:
         if event.fate != "ok":
             span.set_status(trace.StatusCode.ERROR, event.known_code or event.fate)
         span.end(end)
+
+
+def _histogram(meter: metrics.Meter, name: str) -> metrics.Histogram:
+    return meter.create_histogram(name, unit="s", explicit_bucket_boundaries_advisory=_SECONDS)
 
 
 def _labels(event: Event) -> Labels:
