@@ -372,18 +372,63 @@ async def test_a_wait_in_vain_is_measured_too(
 
 
 async def test_quota_in_use_is_what_the_limiter_says(
+    watch: Watch, asking: Fixture, open_shop: Fixture, replies: Fixture, clock: Fixture
+) -> None:
+    """As many as are taken at that time, by the limiter's own clock."""
+    limiter = LocalLimiter(Quota(), idle=True, clock=clock.monotonic)
+    shop = open_shop([replies.prepay()] * 3, hooks=[watch.hook], limiter=limiter)
+    labels = (("wxpay.app_key", shop.gateway.app_key),)
+    await shop.gateway.pay(asking.pay("a"))
+    await shop.gateway.pay(asking.pay("b"))
+
+    assert {labels: 2} == watch.values("wxpay.quota.in_use")
+    clock.move(61.0)
+    assert 0 == limiter.in_use
+    await shop.gateway.pay(asking.pay("c"))
+    assert {labels: 1} == watch.values("wxpay.quota.in_use")
+
+
+def test_each_app_key_has_a_quota_and_doubts_of_its_own(watch: Watch) -> None:
+    """Two gateways with one hook neither hide nor settle what is the other's."""
+    for app_key, in_use in (("one", 10), ("two", 400)):
+        event = Event(
+            kind=EventKind.DOUBT_OPENED,
+            operation="pay",
+            app_key=app_key,
+            request_id="the same",
+            quota_in_use=in_use,
+        )
+        watch.hook(event)
+
+    assert {(("wxpay.app_key", "one"),): 10, (("wxpay.app_key", "two"),): 400} == watch.values(
+        "wxpay.quota.in_use"
+    )
+    assert {_of("pay"): 2} == watch.values("wxpay.in_doubt.open")
+    watch.hook(
+        Event(kind=EventKind.DOUBT_CLOSED, operation="pay", app_key="one", request_id="the same")
+    )
+    assert {_of("pay"): 1} == watch.values("wxpay.in_doubt.open")
+
+
+async def test_a_quota_in_redis_is_told_as_far_as_it_is_known(
     watch: Watch, asking: Fixture, open_shop: Fixture, replies: Fixture
 ) -> None:
-    """A gauge: two gateways with one hook do not add up to nonsense."""
-    answers = [replies.prepay(), replies.prepay()]
-    limiters = [LocalLimiter(Quota(), idle=True) for _ in range(2)]
-    shops = [open_shop(answers, hooks=[watch.hook], limiter=limiter) for limiter in limiters]
-    await shops[0].gateway.pay(asking.pay("a"))
-    await shops[0].gateway.pay(asking.pay("b"))
+    """Any limiter that knows its number, a wrapped one too, has it told; None is not a number."""
 
-    assert {(): 2} == watch.values("wxpay.quota.in_use")
-    await shops[1].gateway.pay(asking.pay("c"))
-    assert {(): 1} == watch.values("wxpay.quota.in_use")
+    class Remote(Unlimited):
+        in_use: int | None = None
+
+        async def acquire(self, lane: Lane, *, timeout: float) -> Slot:
+            Remote.in_use = None if Remote.in_use is None else 7
+            return await super().acquire(lane, timeout=timeout)
+
+    shop = open_shop([replies.prepay()] * 2, hooks=[watch.hook], limiter=Remote())
+    await shop.gateway.pay(asking.pay("a"))
+    assert {} == watch.values("wxpay.quota.in_use")
+    Remote.in_use = 0
+    await shop.gateway.pay(asking.pay("b"))
+
+    assert {(("wxpay.app_key", shop.gateway.app_key),): 7} == watch.values("wxpay.quota.in_use")
 
 
 async def test_shared_flights_are_counted(

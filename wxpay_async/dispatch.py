@@ -370,6 +370,7 @@ class Dispatcher:
             Event(
                 kind=EventKind.DOUBT_CLOSED,
                 operation=entry.operation,
+                app_key=self.app_key,
                 request_id=entry.request_id,
             )
         )
@@ -416,6 +417,7 @@ class Dispatcher:
             Event(
                 kind=EventKind.OUTCOME,
                 operation=operation.name,
+                app_key=self.app_key,
                 request_id=request_id,
                 attempt=told.attempts,
                 fate=error.fate if error else "ok",

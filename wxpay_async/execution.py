@@ -361,6 +361,7 @@ class Execution(Generic[T]):
             Event(
                 kind=kind,
                 operation=self.operation.name,
+                app_key=wiring.builder.app_key,
                 request_id=self.entry.request_id if self.entry else None,
                 attempt=self._number,
                 fate=(error.fate if error else "ok") if ended else "",
@@ -368,9 +369,7 @@ class Execution(Generic[T]):
                 seconds=seconds,
                 url=wiring.builder.base_url + self.operation.path,
                 status=self._response.status if ended and self._response else None,
-                quota_in_use=(
-                    wiring.limiter.in_use if isinstance(wiring.limiter, LocalLimiter) else None
-                ),
+                quota_in_use=getattr(wiring.limiter, "in_use", None),
             )
         )
 

@@ -164,7 +164,9 @@ class PayGateway:
 
     def _slowed_down(self, slowed: Slowed) -> None:
         del slowed
-        self._dispatcher.wiring.tell(Event(kind=EventKind.SLOWED_DOWN, operation=""))
+        self._dispatcher.wiring.tell(
+            Event(kind=EventKind.SLOWED_DOWN, operation="", app_key=self.app_key)
+        )
 
     @property
     def store(self) -> IdempotencyStore:

@@ -15,7 +15,7 @@ names and labels of metrics are few, and a code that does not look like one of t
 | `http.client.request.duration` | histogram, s | the HTTP conventions' |
 | `wxpay.call.duration` | histogram, s | operation, fate, code |
 | `wxpay.quota.wait` | histogram, s | operation |
-| `wxpay.quota.in_use` | gauge | |
+| `wxpay.quota.in_use` | gauge, as of the last attempt | app_key |
 | `wxpay.in_doubt.open` | up-down counter | operation |
 """
 
@@ -44,6 +44,8 @@ _SECONDS: Final = (
 )
 
 Labels = dict[str, str | int]
+Doubt = tuple[str, str, str | None]
+"""appKey, operation and requestId: two merchants of one process may choose the same requestId."""
 
 
 @define(eq=False)
@@ -64,8 +66,8 @@ class OpenTelemetryHook:
     _calls: metrics.Histogram = field(init=False)
     _waits: metrics.Histogram = field(init=False)
     _doubts: metrics.UpDownCounter = field(init=False)
-    _set_in_use: Callable[[int], None] = field(init=False)
-    _open: set[tuple[str, str | None]] = field(factory=set[tuple[str, str | None]], init=False)
+    _set_in_use: Callable[[int, Labels], None] = field(init=False)
+    _open: set[Doubt] = field(factory=set[Doubt], init=False)
 
     def __attrs_post_init__(self) -> None:
         meter = self.meter
@@ -90,11 +92,11 @@ class OpenTelemetryHook:
         elif event.kind in {EventKind.DOUBT_OPENED, EventKind.DOUBT_CLOSED}:
             self._doubt(event, operation)
         if event.quota_in_use is not None:
-            self._set_in_use(event.quota_in_use)
+            self._set_in_use(event.quota_in_use, {"wxpay.app_key": event.app_key})
 
     def _doubt(self, event: Event, operation: Labels) -> None:
         # One that another process opened may be closed here: below zero would mean nothing.
-        doubt = (event.operation, event.request_id)
+        doubt = (event.app_key, event.operation, event.request_id)
         before = len(self._open)
         if event.kind is EventKind.DOUBT_OPENED:
             self._open.add(doubt)

@@ -40,6 +40,7 @@ class Event:
         kind: what happened.
         operation: pay, trade, query, refund or merchants; empty where no single one is meant
             (`SLOWED_DOWN`: somebody else uses the appKey's quota).
+        app_key: whose operation. An id, no secret; one process has few of them.
         request_id: the idempotency key, where there is one.
         attempt: the number of the attempt, from 1.
         fate: `ok`, or the `Fate` of the error; empty while it is open.
@@ -49,11 +50,13 @@ class Event:
         shared: the outcome came from another caller's flight.
         url: where an attempt went; without a query, which may be signed.
         status: the HTTP status that an attempt got, None for no answer.
-        quota_in_use: slots of the quota that are taken, where that is known without asking.
+        quota_in_use: slots of the quota that are taken, where that is known without asking: now
+            with the limiter of one process, when a slot was last asked for with the one in Redis.
     """
 
     kind: EventKind
     operation: str
+    app_key: str = ""
     request_id: str | None = None
     attempt: int = 0
     fate: str = ""

@@ -70,6 +70,20 @@ class TestCounting:
         assert 150 == len(await take(second, 250))
         assert [] == await take(first, 1)
 
+    async def test_in_use_is_what_all_processes_hold(self, make: Make, set_clock: SetClock) -> None:
+        """As Redis said when a slot was last asked for; nothing is asked for the number alone."""
+        first, second = make(3), make(3)
+
+        assert None is first.in_use
+        await take(first, 2)
+        await take(second, 1)
+        assert (2, 3) == (first.in_use, second.in_use)
+        await take(first, 1)
+        assert 3 == first.in_use
+        await set_clock(100.0)
+        await take(second, 1)
+        assert 1 == second.in_use
+
     @pytest.mark.parametrize(
         ("report", "held_for"), [("answered", 60.25), ("doubtful", 75.25), ("unsent", 0.0)]
     )

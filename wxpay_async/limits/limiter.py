@@ -51,6 +51,8 @@ class Limiter(Protocol):
     Slots are given first come, first served within a lane. A free slot goes to people before
     doubts before batches, but each eighth to doubts first, and a batch holds at most 380 of the
     400, so that neither a rush nor a batch keeps the others out.
+
+    One that has an attribute `in_use`, the slots that are taken or None, has it told to the hooks.
     """
 
     async def acquire(self, lane: Lane, *, timeout: float) -> Slot:

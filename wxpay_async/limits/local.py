@@ -92,8 +92,8 @@ class LocalLimiter:
 
     @property
     def in_use(self) -> int:
-        """Slots that were taken when the log was last looked at."""
-        return self._log.taken
+        """Slots that are taken now."""
+        return self._log.in_use(self.clock())
 
     async def acquire(self, lane: Lane, *, timeout: float) -> Slot:
         """Wait for a slot.

@@ -68,7 +68,8 @@ if pace[1] then
 end
 """
 
-# Returns 0 when the slot was taken, else the microseconds until it is worth asking again.
+# Returns 0 when the slot was taken, else the microseconds until it is worth asking again; and how
+# many slots are taken now.
 _TAKE: Final = (
     f"""
 if redis.call('HSETNX', KEYS[3], 'known', 1) == 1 and ARGV[7] == '0' then
@@ -89,7 +90,7 @@ if taken < capacity and not yields and not full then
     redis.call('ZADD', mine, now + lease, member)
     redis.call('PEXPIRE', mine, math.ceil(lease / 1000))
     if not is_batch then redis.call('HDEL', state, 'waiting') end
-    return 0
+    return {0, taken + 1}
 end
 local free = yields and math.min(step_at, waiting) or step_at
 for _, key in ipairs({calls, batch}) do
@@ -97,7 +98,7 @@ for _, key in ipairs({calls, batch}) do
     if first[2] then free = math.min(free, tonumber(first[2])) end
 end
 if not is_batch then redis.call('HSET', state, 'waiting', free + 50000) end
-return math.max(1, free - now)
+return {math.max(1, free - now), taken}
 """
 )
 
@@ -211,6 +212,12 @@ class RedisLimiter:
     idle: bool = attrs.field(default=False, kw_only=True)
     on_slowed: Callable[[Slowed], None] | None = attrs.field(default=None, kw_only=True)
     _desk: _Desk | None = attrs.field(default=None, init=False)
+    _taken: int | None = attrs.field(default=None, init=False)
+
+    @property
+    def in_use(self) -> int | None:
+        """Slots that all processes held when this one last asked; None before that."""
+        return self._taken
 
     async def acquire(self, lane: Lane, *, timeout: float) -> Slot:
         """Wait for a slot.
@@ -238,6 +245,7 @@ class RedisLimiter:
         with contextlib.suppress(RedisError, OSError):  # without Redis nobody goes anyway
             answer = await self._open().slow(self._keys, arguments)
             taken, pace = cast("tuple[int, int]", answer)
+            self._taken = taken
             if pace and self.on_slowed is not None:
                 self.on_slowed(Slowed(taken=taken, pace=pace, limit=self.quota.limit))
 
@@ -281,13 +289,14 @@ class RedisLimiter:
     async def _ask(self, desk: _Desk, lane: Lane, question: list[str | int]) -> int:
         asking = asyncio.ensure_future(desk.take(self._keys, question))
         try:
-            return cast("int", await asyncio.shield(asking))
+            wait, self._taken = cast("tuple[int, int]", await asyncio.shield(asking))
         except asyncio.CancelledError:
             # The question is on its way: it is let arrive, and what it took is given back.
             undo = asyncio.create_task(self._undo(asking, lane, str(question[2])))
             desk.undoing.add(undo)
             undo.add_done_callback(desk.undoing.discard)
             raise
+        return wait
 
     async def _undo(self, asking: asyncio.Future[object], lane: Lane, member: str) -> None:
         with contextlib.suppress(RedisError, OSError):

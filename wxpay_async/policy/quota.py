@@ -225,6 +225,11 @@ class IntervalLog:
         self._pace = None
         return self.quota.limit
 
+    def in_use(self, now: float) -> int:
+        """Return how many slots are taken."""
+        self._sweep(now)
+        return self.taken
+
     def next_change(self, now: float) -> float:
         """Return the earliest time at which a call refused now may go, if no call ends unsent."""
         while self._expiries and self._expiries[0][0] != self._expiries[0][2].frees_at:
