@@ -164,13 +164,57 @@ async def test_kinds_and_status_follow_the_conventions(
 async def test_the_caller_s_span_is_the_parent(
     watch: Watch, asking: Fixture, open_shop: Fixture, replies: Fixture
 ) -> None:
-    """Also of the attempts, which run in a task of their own."""
+    """Of the call; the call is that of its attempts, which run in a task of their own."""
     shop = open_shop([replies.prepay()], hooks=[watch.hook])
     with watch.tracer.start_as_current_span("the caller's") as caller:
         await shop.gateway.pay(asking.pay())
     parents = [span.parent for span in watch.finished() if span.name != "the caller's"]
 
-    assert [caller.get_span_context()] * 2 == parents
+    [call] = watch.finished("wxpay pay")
+    assert [call.get_span_context(), caller.get_span_context()] == parents
+
+
+async def test_an_attempt_stands_under_the_call_that_made_it(
+    watch: Watch, asking: Fixture, open_shop: Fixture, script: Fixture, replies: Fixture
+) -> None:
+    """A query between two attempts is a call of its own, within the payment's."""
+    answers = script(InDoubtError("timeout"), replies.prepay(), query=replies.order("待付款"))
+    shop = open_shop(answers, hooks=[watch.hook])
+    await shop.gateway.pay(asking.pay(out_trade_no="O-1"))
+    await shop.gateway.query(out_trade_no="O-1")
+    names = {span.context.span_id: span.name for span in watch.finished() if span.context}
+
+    assert [
+        ("POST", "wxpay pay"),
+        ("POST", "wxpay query"),
+        ("wxpay query", "wxpay pay"),
+        ("POST", "wxpay pay"),
+        ("wxpay pay", None),
+        ("POST", "wxpay query"),
+        ("wxpay query", None),
+    ] == [(s.name, s.parent and names[s.parent.span_id]) for s in watch.finished()]
+
+
+async def test_each_hook_has_a_tree_of_its_own(
+    watch: Watch, asking: Fixture, open_shop: Fixture, replies: Fixture
+) -> None:
+    """Two hooks do not take each other's spans for parents."""
+    other = Watch()
+    shop = open_shop([replies.prepay()], hooks=[watch.hook, other.hook])
+    await shop.gateway.pay(asking.pay())
+    other.meters.shutdown()
+
+    for each in (watch, other):
+        attempt, call = each.finished()
+        assert call.get_span_context() == attempt.parent
+
+
+def test_an_outcome_without_a_start_is_a_span_too(watch: Watch) -> None:
+    """It reaches back from its end."""
+    watch.hook(Event(kind=EventKind.OUTCOME, operation="pay", fate="ok", seconds=2.0))
+    [span] = watch.finished()
+
+    assert 2_000_000_000 == (span.end_time or 0) - (span.start_time or 0)
 
 
 async def test_what_recovers_in_the_background_is_nobody_s_child(
@@ -196,9 +240,11 @@ async def test_what_recovers_in_the_background_is_nobody_s_child(
             while len(watch.finished()) < 2:  # noqa: ASYNC110 - spans have no event
                 await asyncio.sleep(0)
 
-    assert [("POST", None), ("wxpay query", None), ("start-up", None)] == [
-        (span.name, span.parent) for span in watch.finished()
+    attempt, query, start_up = watch.finished()
+    assert [("wxpay query", None), ("start-up", None)] == [
+        (span.name, span.parent) for span in (query, start_up)
     ]
+    assert query.get_span_context() == attempt.parent
 
 
 async def test_a_span_is_as_long_as_the_call(

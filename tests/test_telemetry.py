@@ -32,6 +32,7 @@ LEVELS = [
     (_event(EventKind.DOUBT_OPENED), logging.WARNING),
     (_event(EventKind.DOUBT_CLOSED), logging.INFO),
     (_event(EventKind.SLOWED_DOWN, operation=""), logging.WARNING),
+    (_event(EventKind.CALL_STARTED, attempt=0, fate=""), logging.DEBUG),
     (_event(EventKind.ATTEMPT_STARTED, fate=""), logging.DEBUG),
     (_event(EventKind.WAITED_FOR_QUOTA, fate=""), logging.DEBUG),
     (_event(EventKind.OUTCOME), logging.DEBUG),

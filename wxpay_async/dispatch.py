@@ -37,7 +37,7 @@ from wxpay_async.protocol.results import PayResult, RefundResult, TradeResult, T
 from wxpay_async.protocol.wire import Timeouts, Transport
 from wxpay_async.resolution import Resolver, next_generation
 from wxpay_async.stream import Outcome
-from wxpay_async.telemetry import Event, EventKind
+from wxpay_async.telemetry import Event, EventKind, fate_of
 from wxpay_async.transports.retrying import RetryingTransport
 from wxpay_async.turns import Turns
 
@@ -106,12 +106,15 @@ class Dispatcher:
             entry = self._fresh(request, meaning, content)
             return self._fly(request, entry, result_type, began=began, wait=wait, lane=lane)
 
+        if self.wiring.hooks:
+            self._tell_start(operation, request.request_id)
         try:
             result, shared = await self._flights.join(
                 request.request_id, meaning, start, timeout=wait
             )
-        except WxPayError as error:
-            self._explain(error, request.request_id)
+        except BaseException as error:  # whoever heard of the start hears of the end
+            if isinstance(error, WxPayError):
+                self._explain(error, request.request_id)
             shared = not own and not isinstance(error, IdempotencyConflictError)
             self._tell(operation, request.request_id, began, error=error, shared=shared)
             raise
@@ -222,6 +225,8 @@ class Dispatcher:
     async def _asking(self, execution: Execution[T], retry: RetryPolicy | None) -> T:
         self._enter_loop()
         began, operation = self.wiring.clock.monotonic(), execution.operation
+        if self.wiring.hooks:
+            self._tell_start(operation, None)
         try:
             result = await self._delivering(retry or self.retry).deliver(
                 execution.prepare,
@@ -229,7 +234,7 @@ class Dispatcher:
                 settle=execution.settle,
                 deadline=execution.deadline,
             )
-        except WxPayError as error:
+        except BaseException as error:  # as above
             self._tell(operation, None, began, error=error)
             raise
         self._tell(operation, None, began, result=result)
@@ -400,30 +405,40 @@ class Dispatcher:
         if isinstance(error, InDoubtError) and error.fate is Fate.IN_DOUBT:
             error.resolver = functools.partial(self.resolve, request_id)
 
+    def _tell_start(self, operation: Operation, request_id: str | None) -> None:
+        self.wiring.tell(
+            Event(
+                kind=EventKind.CALL_STARTED,
+                operation=operation.name,
+                app_key=self.app_key,
+                request_id=request_id,
+            )
+        )
+
     def _tell(
         self,
         operation: Operation,
         request_id: str | None,
         began: float,
         *,
-        error: WxPayError | None = None,
+        error: BaseException | None = None,
         result: Any = None,  # noqa: ANN401 - any of the results
         shared: bool = False,
     ) -> None:
         if not self.wiring.hooks:
             return
-        told = error or result
+        told = error if isinstance(error, WxPayError) else result
         self.wiring.tell(
             Event(
                 kind=EventKind.OUTCOME,
                 operation=operation.name,
                 app_key=self.app_key,
                 request_id=request_id,
-                attempt=told.attempts,
-                fate=error.fate if error else "ok",
-                code=error.code if error else None,
+                attempt=told.attempts if told else 0,
+                fate=fate_of(error),
+                code=error.code if isinstance(error, WxPayError) else None,
                 seconds=self.wiring.clock.monotonic() - began,
-                replayed=shared or told.replayed,
+                replayed=shared or (told is not None and told.replayed),
                 shared=shared,
             )
         )

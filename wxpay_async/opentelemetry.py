@@ -1,9 +1,9 @@
 """Spans and metrics for OpenTelemetry (extra `otel`); Prometheus is reached through its exporter.
 
-Spans stand under the caller's: `wxpay <operation>` for a call, `POST` for an attempt by the HTTP
-conventions. The trace context is not sent to the platform. A requestId stands in spans only:
-names and labels of metrics are few, and a code that does not look like one of the platform's is
-`other`.
+`wxpay <operation>` is the span of a call, under the caller's own; `POST`, by the HTTP conventions,
+that of an attempt, under the call that made it. The trace context is not sent to the platform. A
+requestId stands in spans only: names and labels of metrics are few, and a code that does not look
+like one of the platform's is `other`.
 
 `wxpay.in_doubt.open` counts the doubts that this process opened and has not seen closed.
 
@@ -23,9 +23,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from typing import Final
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from wxpay_async.telemetry import Event, EventKind
 
@@ -48,6 +49,19 @@ Doubt = tuple[str, str, str | None]
 """appKey, operation and requestId: two merchants of one process may choose the same requestId."""
 
 
+@frozen(eq=False)
+class _Call:
+    """A call under way: its span, when that began, and the call in which it was made."""
+
+    span: trace.Span
+    began: int
+    outer: _Call | None
+
+
+def _no_call() -> ContextVar[_Call | None]:
+    return ContextVar("wxpay_call", default=None)
+
+
 @define(eq=False)
 class OpenTelemetryHook:
     """Reports every event to OpenTelemetry.
@@ -68,6 +82,8 @@ class OpenTelemetryHook:
     _doubts: metrics.UpDownCounter = field(init=False)
     _set_in_use: Callable[[int, Labels], None] = field(init=False)
     _open: set[Doubt] = field(factory=set[Doubt], init=False)
+    # Of each hook its own, since each has spans of its own. A hook lives as long as the process.
+    _call: ContextVar[_Call | None] = field(factory=_no_call, init=False)
 
     def __attrs_post_init__(self) -> None:
         meter = self.meter
@@ -83,7 +99,9 @@ class OpenTelemetryHook:
     def __call__(self, event: Event, /) -> None:
         """Take note of an event."""
         operation: Labels = {"wxpay.operation": event.operation}
-        if event.kind is EventKind.ATTEMPT_ENDED:
+        if event.kind is EventKind.CALL_STARTED:
+            self._call.set(self._begun(event))
+        elif event.kind is EventKind.ATTEMPT_ENDED:
             self._attempt(event)
         elif event.kind is EventKind.OUTCOME:
             self._outcome(event)
@@ -120,7 +138,8 @@ class OpenTelemetryHook:
         spoken = {**http, "url.full": event.url, "wxpay.operation": event.operation}
         if event.attempt > 1:
             spoken["http.request.resend_count"] = event.attempt - 1
-        self._span("POST", trace.SpanKind.CLIENT, event, spoken)
+        span, began = self._open_span("POST", trace.SpanKind.CLIENT, event)
+        _end(span, began, event, spoken)
 
     def _outcome(self, event: Event) -> None:
         labels = _labels(event)
@@ -129,23 +148,37 @@ class OpenTelemetryHook:
         if event.shared:
             self._shared.add(1, {"wxpay.operation": event.operation})
         labels = {**labels, "wxpay.replayed": event.replayed}
-        self._span(f"wxpay {event.operation}", trace.SpanKind.INTERNAL, event, labels)
+        call = self._call.get()
+        if call is None:  # nobody told of its start
+            call = self._begun(event)
+        self._call.set(call.outer)
+        _end(call.span, call.began, event, labels)
 
-    def _span(
-        self, name: str, kind: trace.SpanKind, event: Event, labels: Mapping[str, str | int]
-    ) -> None:
-        end = time.time_ns()
+    def _begun(self, event: Event) -> _Call:
+        span, began = self._open_span(f"wxpay {event.operation}", trace.SpanKind.INTERNAL, event)
+        return _Call(span, began, self._call.get())
+
+    def _open_span(self, name: str, kind: trace.SpanKind, event: Event) -> tuple[trace.Span, int]:
+        """Start a span under the call that is under way, else under the caller's span."""
+        call = self._call.get()
+        began = time.time_ns() - round(event.seconds * _NANOSECONDS)
         span = self.tracer.start_span(
             name,
+            context=trace.set_span_in_context(call.span) if call else None,
             kind=kind,
-            start_time=end - round(event.seconds * _NANOSECONDS),
-            attributes={**labels, "wxpay.attempt": event.attempt},
+            start_time=began,
+            attributes={"wxpay.operation": event.operation},
         )
-        if event.request_id is not None:
-            span.set_attribute("wxpay.request_id", event.request_id)
-        if event.fate != "ok":
-            span.set_status(trace.StatusCode.ERROR, event.known_code or event.fate)
-        span.end(end)
+        return span, began
+
+
+def _end(span: trace.Span, began: int, event: Event, labels: Mapping[str, str | int]) -> None:
+    span.set_attributes({**labels, "wxpay.attempt": event.attempt})
+    if event.request_id is not None:
+        span.set_attribute("wxpay.request_id", event.request_id)
+    if event.fate != "ok":
+        span.set_status(trace.StatusCode.ERROR, event.known_code or event.fate)
+    span.end(began + round(event.seconds * _NANOSECONDS))
 
 
 def _histogram(meter: metrics.Meter, name: str) -> metrics.Histogram:

@@ -6,6 +6,7 @@ prepay or an openid, so whatever a hook does with it, none of them can leak.
 
 from __future__ import annotations
 
+import asyncio
 import enum
 import logging
 import re
@@ -16,13 +17,20 @@ from urllib.parse import urlsplit
 
 from attrs import frozen
 
+from wxpay_async.errors import WxPayError
+
 _PORTS: Final[Mapping[str, int]] = MappingProxyType({"http": 80, "https": 443})
 _CODE: Final = re.compile(r"[A-Z]{2,8}(?:_[A-Z]{2,8}){1,3}_[0-9]{1,10}", re.ASCII)
 
 
 class EventKind(enum.StrEnum):
-    """What a hook hears of."""
+    """What a hook hears of.
 
+    `CALL_STARTED` and `OUTCOME` are told once each for every call, in the caller's own context
+    (`contextvars`); attempts in a copy of it.
+    """
+
+    CALL_STARTED = "call_started"
     ATTEMPT_STARTED = "attempt_started"
     ATTEMPT_ENDED = "attempt_ended"
     WAITED_FOR_QUOTA = "waited_for_quota"
@@ -43,7 +51,8 @@ class Event:
         app_key: whose operation. An id, no secret; one process has few of them.
         request_id: the idempotency key, where there is one.
         attempt: the number of the attempt, from 1.
-        fate: `ok`, or the `Fate` of the error; empty while it is open.
+        fate: `ok`, or the `Fate` of the error; of an outcome also `cancelled`, the caller gave up,
+            and `broken`, something raised that is no error of the SDK's; empty while it is open.
         code: the platform's errorCode, where there is one.
         seconds: how long it took.
         replayed: the outcome came from the store or from another caller's flight.
@@ -89,6 +98,15 @@ class Event:
         if not self.code:
             return None
         return self.code if _CODE.fullmatch(self.code) else "other"
+
+
+def fate_of(error: BaseException | None) -> str:
+    """Return what an outcome's event says of the error that a call ended with."""
+    if error is None:
+        return "ok"
+    if isinstance(error, WxPayError):
+        return error.fate
+    return "cancelled" if isinstance(error, asyncio.CancelledError) else "broken"
 
 
 class Hook(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 
@@ -32,11 +33,12 @@ def _told(shop: Fixture) -> list[tuple[str, int, str, str | None]]:
 async def test_a_success_in_two_attempts(
     open_shop: Fixture, asking: Fixture, replies: Fixture
 ) -> None:
-    """Started and ended for each attempt, then the outcome."""
+    """The start, started and ended for each attempt, then the outcome."""
     shop = open_shop([NotSentError("refused"), replies.prepay()])
     await shop.gateway.pay(asking.pay())
 
     assert [
+        ("call_started", 0, "", None),
         ("attempt_started", 1, "", None),
         ("attempt_ended", 1, "not_sent", None),
         ("attempt_started", 2, "", None),
@@ -53,20 +55,65 @@ async def test_a_refusal(open_shop: Fixture, asking: Fixture, replies: Fixture) 
         await shop.gateway.refund(asking.refund())
 
     assert [
+        ("call_started", 0, "", None),
         ("attempt_started", 1, "", None),
         ("attempt_ended", 1, "refused", "CO_MSG_000006"),
         ("outcome", 1, "refused", "CO_MSG_000006"),
     ] == _told(shop)
 
 
-async def test_a_replay_is_one_event(open_shop: Fixture, asking: Fixture, replies: Fixture) -> None:
-    """No attempt, and it says where it came from."""
+async def test_a_replay_has_no_attempt(
+    open_shop: Fixture, asking: Fixture, replies: Fixture
+) -> None:
+    """Only start and outcome, and it says where it came from."""
     shop = open_shop([replies.prepay()])
     await shop.gateway.pay(asking.pay())
     shop.events.clear()
     await shop.gateway.pay(asking.pay())
 
-    assert [(EventKind.OUTCOME, "ok", True)] == [(e.kind, e.fate, e.replayed) for e in shop.events]
+    assert [(EventKind.CALL_STARTED, "", False), (EventKind.OUTCOME, "ok", True)] == [
+        (e.kind, e.fate, e.replayed) for e in shop.events
+    ]
+
+
+@pytest.mark.parametrize("operation", ["pay", "query"])
+async def test_a_caller_who_gives_up_is_told_of(
+    operation: str, open_shop: Fixture, asking: Fixture
+) -> None:
+    """Every call that started has an outcome, and this one's is that nobody waited for it."""
+    arrived = asyncio.Event()
+
+    async def never(_: object) -> object:
+        arrived.set()
+        await asyncio.sleep(3600)
+
+    shop = open_shop(never)
+    call = {
+        "pay": lambda: shop.gateway.pay(asking.pay()),
+        "query": lambda: shop.gateway.query(out_trade_no="O-1"),
+    }[operation]
+    task = asyncio.create_task(call())
+    await arrived.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    told = [(kind, fate) for kind, _, fate, _ in _told(shop)]
+    assert [("call_started", ""), ("outcome", "cancelled")] == [told[0], told[-1]]
+    assert 1 == [kind for kind, _ in told].count("outcome")
+
+
+async def test_a_broken_part_is_told_of(open_shop: Fixture, asking: Fixture) -> None:
+    """What is no error of the SDK's goes through as it is, and the call has an outcome."""
+
+    def broken(_: object) -> object:
+        raise ZeroDivisionError
+
+    shop = open_shop(broken)
+    with pytest.raises(ZeroDivisionError):
+        await shop.gateway.pay(asking.pay())
+
+    assert ("outcome", 0, "broken", None) == _told(shop)[-1]
 
 
 async def test_seconds_are_the_clock_s(
@@ -81,7 +128,7 @@ async def test_seconds_are_the_clock_s(
     shop = open_shop(slow)
     await shop.gateway.pay(asking.pay())
 
-    assert [0.0, 1.5, 1.5] == [event.seconds for event in shop.events]
+    assert [0.0, 0.0, 1.5, 1.5] == [event.seconds for event in shop.events]
 
 
 async def test_a_wait_for_quota_is_told_only_where_there_was_one(
@@ -143,7 +190,7 @@ class Falling:
             raise ZeroDivisionError
 
 
-@pytest.mark.parametrize("kind", [*list(EventKind)[:2], EventKind.OUTCOME])
+@pytest.mark.parametrize("kind", [*list(EventKind)[:3], EventKind.OUTCOME])
 async def test_a_hook_that_raises_costs_nobody_money(
     kind: EventKind, open_shop: Fixture, asking: Fixture, replies: Fixture
 ) -> None:
