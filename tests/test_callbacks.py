@@ -15,10 +15,11 @@ from attrs import define, field
 
 from wxpay_async.callbacks import CallbackEvent, CallbackReceiver, Verdict
 from wxpay_async.clock import Clock
-from wxpay_async.errors import InDoubtError, NotSentError
+from wxpay_async.errors import InDoubtError, InvalidRequestError, NotSentError
 from wxpay_async.gateway import PayGateway
 from wxpay_async.idempotency.store import MemoryStore, Receipt
 from wxpay_async.limits.limiter import Lane, Slot, Unlimited
+from wxpay_async.policy.retry import RetryPolicy
 from wxpay_async.protocol.notify import (
     ACK_HANDLED,
     ACK_NOT_HANDLED,
@@ -598,7 +599,7 @@ async def test_a_slow_handler_goes_on_behind_the_answer(open_desk: OpenDesk) -> 
 
 async def test_a_handler_that_never_ends_is_cancelled(open_desk: OpenDesk) -> None:
     """Before its lease is over, so that no other one runs beside it; then it may come again."""
-    desk = open_desk()
+    desk = open_desk(retry=RetryPolicy(min_left=0.01))
     desk.gate = asyncio.Event()
     strict = desk.another(limit=0.01)
 
@@ -623,6 +624,67 @@ async def test_whoever_hangs_up_does_not_stop_the_handler(open_desk: OpenDesk) -
     await desk.receiver.aclose()
 
     assert {("O-1", TradeState.PAID): 1} == desk.effects
+    assert ACK_HANDLED == await desk.deliver(paid())
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"limit": 2.9},
+        {"limit": float("inf")},
+        {"limit": float("nan")},
+        {"answer_within": -1.0},
+        {"answer_within": 4.1},
+        {"answer_within": float("nan")},
+    ],
+)
+def test_times_that_cannot_work_are_refused(open_desk: OpenDesk, setting: dict[str, float]) -> None:
+    """With less than an attempt needs no query is sent; the platform waits no longer than 4 s."""
+    desk = open_desk()
+    [name] = setting
+
+    with pytest.raises(InvalidRequestError, match=name):
+        desk.another(**setting)
+
+
+async def test_the_least_times_work(open_desk: OpenDesk) -> None:
+    """The query of a hint is sent and answered within the gateway's own least time."""
+    desk = open_desk([order()], "md5")
+    least = desk.another(limit=desk.gateway.min_left, answer_within=4.0)
+
+    assert ACK_HANDLED == await least.receive(FORM, desk.body(paid()))
+
+
+async def test_a_plain_function_is_a_handler_too(open_desk: OpenDesk) -> None:
+    """Its effect happens once, and is acknowledged; if it raises, the callback comes again."""
+    desk = open_desk()
+    failing = [LookupError("the shop's database is away")]
+
+    def handle(notification: TradeNotification) -> None:
+        if failing:
+            raise failing.pop()
+        desk.effects[notification.out_trade_no, notification.state] += 1
+
+    receiver, body = desk.another(on_trade=handle), desk.body(paid())
+    answers = [await receiver.receive(FORM, body) for _ in range(3)]
+
+    assert [ACK_NOT_HANDLED, ACK_HANDLED, ACK_HANDLED] == answers
+    assert {("O-1", TradeState.PAID): 1} == desk.effects
+
+
+async def test_a_handler_that_is_cancelled_from_elsewhere_has_failed(open_desk: OpenDesk) -> None:
+    """What it waited for was cancelled, not the callback: reported, and it comes again."""
+    desk = open_desk()
+
+    async def handle(_: TradeNotification) -> None:
+        job = asyncio.ensure_future(asyncio.sleep(3600))
+        job.cancel()
+        await job
+
+    receiver = desk.another(on_trade=handle)
+
+    assert ACK_NOT_HANDLED == await receiver.receive(FORM, desk.body(paid()))
+    assert [Verdict.FAILED] == desk.verdicts
     assert ACK_HANDLED == await desk.deliver(paid())
 
 

@@ -31,8 +31,10 @@ from __future__ import annotations
 import asyncio
 import enum
 import functools
+import inspect
 import json
 import logging
+import math
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import MappingProxyType
@@ -41,7 +43,7 @@ from typing import Final, TypeAlias
 from attrs import define, evolve, field, frozen
 
 from wxpay_async.clock import Clock, to_the_end
-from wxpay_async.errors import NotificationError, RefusedError, WxPayError
+from wxpay_async.errors import InvalidRequestError, NotificationError, RefusedError, WxPayError
 from wxpay_async.gateway import PayGateway
 from wxpay_async.idempotency.store import Receipt
 from wxpay_async.policy.quota import Lane
@@ -55,8 +57,9 @@ from wxpay_async.protocol.notify import (
 )
 from wxpay_async.protocol.results import TradeState, TradeStatus
 
-TradeHandler: TypeAlias = Callable[[TradeNotification], Awaitable[None]]
-RefundHandler: TypeAlias = Callable[[RefundNotification], Awaitable[None]]
+TradeHandler: TypeAlias = Callable[[TradeNotification], Awaitable[None] | None]
+RefundHandler: TypeAlias = Callable[[RefundNotification], Awaitable[None] | None]
+"""A plain function will do where it is quick: the event loop waits for it, and nothing ends it."""
 
 ANSWER_WITHIN: Final = 4.0
 """Seconds after which the platform gets an answer, whatever the handler does."""
@@ -148,9 +151,13 @@ class CallbackReceiver:
             of its kind is not acknowledged.
         endpoint: part of the inbox's keys; another name for each address with effects of its own.
         hooks: called with every `CallbackEvent`, in the event loop: quick, and without raising.
-        answer_within: seconds.
-        limit: seconds that a confirmation and its handler may take together.
+        answer_within: seconds, 4 at most.
+        limit: seconds that a confirmation and its handler may take together; at least the gateway's
+            `min_left`, or no query could ever confirm anything.
         clock: the machine's, unless a test moves it.
+
+    Raises:
+        InvalidRequestError: one of the two times cannot be used.
     """
 
     gateway: PayGateway
@@ -163,6 +170,21 @@ class CallbackReceiver:
     limit: float = field(default=LIMIT, kw_only=True)
     clock: Clock = field(factory=Clock, kw_only=True)
     _under_way: set[asyncio.Task[Verdict]] = field(factory=set[asyncio.Task[Verdict]], init=False)
+
+    def __attrs_post_init__(self) -> None:
+        if not 0.0 <= self.answer_within <= ANSWER_WITHIN:
+            raise InvalidRequestError(
+                f"{self.answer_within:g} s",
+                field="answer_within",
+                allowed=f"0 to {ANSWER_WITHIN:g} s, for which the platform waits",
+            )
+        least = self.gateway.min_left
+        if not least <= self.limit < math.inf:
+            raise InvalidRequestError(
+                f"{self.limit:g} s",
+                field="limit",
+                allowed=f"at least {least:g} s, which the confirming query may need",
+            )
 
     async def receive(self, headers: Mapping[str, str], body: bytes) -> bytes:
         """Take one delivery.
@@ -267,7 +289,16 @@ class CallbackReceiver:
         if handler is None:  # pragma: no cover - looked at before the callback was claimed
             return Verdict.UNWANTED, ""
         try:
-            await handler()
+            effect = handler()
+            if inspect.isawaitable(effect):  # a plain function has had its effect by now
+                await effect
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Nobody cancelled this task: what the handler waited for was cancelled.
+            _LOG.warning("the handler of a callback failed", exc_info=error)
+            return Verdict.FAILED, "what the handler waited for was cancelled"
         except Exception as error:  # noqa: BLE001 - whatever it raises, the callback comes again
             _LOG.warning("the handler of a callback failed", exc_info=error)
             return Verdict.FAILED, f"the handler raised {type(error).__name__}"
@@ -276,7 +307,7 @@ class CallbackReceiver:
             await to_the_end(self._close(key, noted=True))
         return Verdict.HANDLED, ""
 
-    def _handler(self, notification: Notification) -> Callable[[], Awaitable[None]] | None:
+    def _handler(self, notification: Notification) -> Callable[[], Awaitable[None] | None] | None:
         if isinstance(notification, TradeNotification):
             return functools.partial(self.on_trade, notification) if self.on_trade else None
         return functools.partial(self.on_refund, notification) if self.on_refund else None

@@ -173,6 +173,11 @@ class PayGateway:
         """Where requestIds and callbacks are remembered."""
         return self._dispatcher.wiring.store
 
+    @property
+    def min_left(self) -> float:
+        """Seconds that a call's `timeout` must have at least: one attempt may need them."""
+        return self._dispatcher.retry.min_left
+
     async def __aenter__(self) -> Self:
         """Start to look after open operations; connections open with the first request."""
         self._dispatcher.open()
