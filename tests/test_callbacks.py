@@ -597,6 +597,20 @@ async def test_a_slow_handler_goes_on_behind_the_answer(open_desk: OpenDesk) -> 
     assert [Verdict.SLOW, Verdict.BUSY, Verdict.HANDLED, Verdict.DUPLICATE] == desk.verdicts
 
 
+async def test_the_time_counts_from_the_first_byte(open_desk: OpenDesk) -> None:
+    """Whoever took 4 s to read the body has none left to wait for the handler."""
+    desk = open_desk()
+    desk.gate = asyncio.Event()
+    began = asyncio.get_running_loop().time() - 4.0
+
+    async with asyncio.timeout(2.0):
+        answer = await desk.receiver.receive(FORM, desk.body(paid()), began=began)
+    desk.gate.set()
+    await desk.receiver.aclose()
+
+    assert (ACK_NOT_HANDLED, [Verdict.SLOW, Verdict.HANDLED]) == (answer, desk.verdicts)
+
+
 async def test_a_handler_that_never_ends_is_cancelled(open_desk: OpenDesk) -> None:
     """Before its lease is over, so that no other one runs beside it; then it may come again."""
     desk = open_desk(retry=RetryPolicy(min_left=0.01))

@@ -186,7 +186,9 @@ class CallbackReceiver:
                 allowed=f"at least {least:g} s, which the confirming query may need",
             )
 
-    async def receive(self, headers: Mapping[str, str], body: bytes) -> bytes:
+    async def receive(
+        self, headers: Mapping[str, str], body: bytes, *, began: float | None = None
+    ) -> bytes:
         """Take one delivery.
 
         Whoever stops waiting for the answer does not stop the handler.
@@ -194,6 +196,8 @@ class CallbackReceiver:
         Args:
             headers: of the HTTP request.
             body: its raw bytes.
+            began: when it began to arrive, by the event loop's `time()`; now if absent. From there
+                the platform counts.
 
         Returns:
             The exact body to answer with, as `application/json` under status 200.
@@ -215,7 +219,9 @@ class CallbackReceiver:
         task = asyncio.create_task(self._settle(notification))
         self._under_way.add(task)
         task.add_done_callback(self._ended)
-        await asyncio.wait([task], timeout=self.answer_within)
+        now = asyncio.get_running_loop().time()
+        spent = 0.0 if began is None else now - began
+        await asyncio.wait([task], timeout=max(0.0, self.answer_within - spent))
         if not task.done():
             self._tell(CallbackEvent(verdict=Verdict.SLOW, notification=notification))
             return ACK_NOT_HANDLED

@@ -14,12 +14,14 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from wxpay_async import PayGateway, WxPayError
 from wxpay_async.callbacks import Verdict
+from wxpay_async.integrations import service
 from wxpay_async.integrations.aiohttp import (
     error_middleware,
     gateway_context,
     get_gateway,
     notification_route,
 )
+from wxpay_async.policy.retry import RetryPolicy
 
 PATIENCE = 20.0  # seconds until a stuck test fails; nothing ever asserts on it
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -32,6 +34,16 @@ async def running(app: web.Application) -> AsyncIterator[Client]:
     """Start an app on loopback, and end it."""
     async with TestClient(TestServer(app)) as client:
         yield client
+
+
+@asynccontextmanager
+async def serving(app: web.Application) -> AsyncIterator[int]:
+    """Start an app as `web.run_app` does: whoever hangs up does not cancel the handler."""
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield runner.addresses[0][1]
+    await runner.cleanup()
 
 
 async def status(request: web.Request) -> web.Response:
@@ -154,6 +166,57 @@ async def test_a_body_without_end_is_not_read(
         assert (200, b'{"status": 0}') == (reply.status, await reply.read())
 
     assert [] == shop.events
+
+
+GARBLED = {
+    "gzip": b"Content-Encoding: gzip\r\nContent-Length: 5\r\n\r\naaaaa",
+    "deflate": b"Content-Encoding: deflate\r\nContent-Length: 5\r\n\r\naaaaa",
+    "too slow": b"Content-Length: 500\r\n\r\na",
+}
+
+
+@pytest.mark.parametrize("how", [*GARBLED, "gone"])
+async def test_a_body_that_cannot_be_read_is_no_error(
+    how: str,
+    shop: Any,  # noqa: ANN401
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Garbled, slower than the platform waits, or half of it: answered 0, and nobody is alarmed."""
+    monkeypatch.setattr(service, "ANSWER_WITHIN", 0.1 if how == "too slow" else PATIENCE)
+    head = b"POST /notify HTTP/1.1\r\nHost: shop\r\nContent-Type: application/json\r\n"
+    async with serving(make_app(shop)) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(head + GARBLED.get(how, GARBLED["too slow"]))
+        await writer.drain()
+        if how != "gone":
+            answer = await asyncio.wait_for(reader.readuntil(b"}"), PATIENCE)
+            assert (b"200 OK", b'{"status": 0}') == (answer[9:15], answer[-13:])
+        writer.close()
+        await asyncio.sleep(0.05)
+
+    assert [] == shop.events
+    assert "Error handling request" not in caplog.text
+
+
+async def test_hooks_and_the_limit_are_the_app_s_choice(
+    shop: Any,  # noqa: ANN401
+    trade_body: bytes,
+) -> None:
+    """Hooks come as any sequence; a handler that takes longer than the limit has failed."""
+
+    async def slow(_: object) -> None:
+        await asyncio.sleep(PATIENCE)
+
+    shop.gateway._dispatcher.retry = RetryPolicy(min_left=0.01)
+    app = make_app(shop, on_trade=slow, hooks=[shop.events.append], limit=0.01)
+    async with (
+        running(app) as client,
+        client.post("/notify", data=trade_body, headers=FORM) as reply,
+    ):
+        assert b'{"status": 0}' == await reply.read()
+
+    assert ["it took over 0.01 s"] == [event.reason for event in shop.events]
 
 
 async def test_the_end_waits_for_handlers(shop: Any, trade_body: bytes) -> None:  # noqa: ANN401

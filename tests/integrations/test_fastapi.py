@@ -12,13 +12,15 @@ import pytest
 from fastapi import FastAPI
 
 from wxpay_async import PayGateway, WxPayError
-from wxpay_async.callbacks import Verdict
+from wxpay_async.callbacks import CallbackReceiver, Verdict
+from wxpay_async.integrations import service
 from wxpay_async.integrations.fastapi import (
     GatewayDependency,
     gateway_lifespan,
     notification_router,
     register_error_handlers,
 )
+from wxpay_async.policy.retry import RetryPolicy
 
 PATIENCE = 20.0  # seconds until a stuck test fails; nothing ever asserts on it
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -84,6 +86,41 @@ async def test_an_app_without_a_gateway_says_so() -> None:
     async with running(app) as client:
         with pytest.raises(RuntimeError, match="gateway_lifespan"):
             await client.get("/")
+
+
+async def test_a_mounted_app_has_the_gateway_around_it(
+    shop: Any,  # noqa: ANN401
+    trade_body: bytes,
+) -> None:
+    """A sub-application, and one in it, need not open one of their own."""
+    app, inner, innermost = make_app(shop), FastAPI(), FastAPI()
+    router = notification_router("/notify", shop.notifications, on_trade=shop.on_trade)
+    innermost.include_router(router)
+    inner.mount("/b", innermost)
+    app.mount("/a", inner)
+
+    async with running(app) as client:
+        reply = await client.post("/a/b/notify", content=trade_body, headers=FORM)
+
+    assert (200, b'{"status": 1}') == (reply.status_code, reply.content)
+
+
+async def test_hooks_and_the_limit_are_the_app_s_choice(
+    shop: Any,  # noqa: ANN401
+    trade_body: bytes,
+) -> None:
+    """Hooks come as any sequence; a handler that takes longer than the limit has failed."""
+
+    async def slow(_: object) -> None:
+        await asyncio.sleep(PATIENCE)
+
+    shop.gateway._dispatcher.retry = RetryPolicy(min_left=0.01)
+    app = make_app(shop, on_trade=slow, hooks=[shop.events.append], limit=0.01)
+    async with running(app) as client:
+        reply = await client.post("/notify", content=trade_body, headers=FORM)
+
+    assert b'{"status": 0}' == reply.content
+    assert ["it took over 0.01 s"] == [event.reason for event in shop.events]
 
 
 async def test_callbacks_reach_their_handlers(
@@ -165,6 +202,28 @@ async def test_a_sender_that_goes_away_is_no_error(shop: Any) -> None:  # noqa: 
         await app(scope, receive, send)  # type: ignore[arg-type]
 
     assert ([], b'{"status": 0}') == (shop.events, sent[-1]["body"])
+
+
+async def test_a_body_that_never_ends_is_answered_in_time(
+    shop: Any,  # noqa: ANN401
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Reading takes of the seconds that the platform waits."""
+    monkeypatch.setattr(service, "ANSWER_WITHIN", 0.05)
+
+    async def endless() -> AsyncIterator[bytes]:
+        yield b"a"
+        await asyncio.sleep(PATIENCE)
+
+    receiver = service.Service(shop.gateway)
+    async with asyncio.timeout(PATIENCE / 2):
+        answer = await receiver.answer(_unused, FORM, endless(), broken=())
+
+    assert b'{"status": 0}' == answer
+
+
+def _unused(gateway: PayGateway) -> CallbackReceiver:
+    raise AssertionError(gateway)
 
 
 async def test_the_end_waits_for_handlers(shop: Any, trade_body: bytes) -> None:  # noqa: ANN401

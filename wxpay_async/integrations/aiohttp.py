@@ -12,20 +12,27 @@ async def pay(request: web.Request) -> web.Response:
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from wxpay_async.callbacks import CallbackHook, CallbackReceiver, RefundHandler, TradeHandler
+from wxpay_async.callbacks import (
+    LIMIT,
+    CallbackHook,
+    CallbackReceiver,
+    RefundHandler,
+    TradeHandler,
+)
 from wxpay_async.errors import WxPayError
 from wxpay_async.gateway import PayGateway
 from wxpay_async.integrations.answers import ACK_TYPE, answer_to
 from wxpay_async.integrations.service import Service
-from wxpay_async.protocol.notify import ACK_NOT_HANDLED, MAX_BODY, Notifications
+from wxpay_async.protocol.notify import Notifications
 
 _SERVICE: Final = web.AppKey("wxpay_async", Service)
+_BROKEN: Final = (ConnectionError, web.RequestPayloadError)
 
 
 def gateway_context(
@@ -75,7 +82,8 @@ def notification_route(
     on_trade: TradeHandler | None = None,
     on_refund: RefundHandler | None = None,
     endpoint: str = "default",
-    hooks: tuple[CallbackHook, ...] = (),
+    hooks: Sequence[CallbackHook] = (),
+    limit: float = LIMIT,
 ) -> web.RouteDef:
     """Make the route that the platform's callbacks arrive at, for `app.add_routes`.
 
@@ -86,6 +94,7 @@ def notification_route(
         on_refund: called once for each status that a refund reaches.
         endpoint: part of the inbox's keys.
         hooks: called with every `CallbackEvent`.
+        limit: seconds that a confirmation and its handler may take together.
     """
 
     def make(gateway: PayGateway) -> CallbackReceiver:
@@ -96,27 +105,16 @@ def notification_route(
             on_refund=on_refund,
             endpoint=endpoint,
             hooks=hooks,
+            limit=limit,
         )
 
     async def receive(request: web.Request) -> web.Response:
-        body = await _read_bounded(request)
-        answer = ACK_NOT_HANDLED
-        if body is not None:
-            receiver = _service(request).receiver(make)
-            answer = await receiver.receive(request.headers, body)
+        answer = await _service(request).answer(
+            make, request.headers, request.content.iter_any(), broken=_BROKEN
+        )
         return web.Response(body=answer, content_type=ACK_TYPE)
 
     return web.post(path, receive)
-
-
-async def _read_bounded(request: web.Request) -> bytes | None:
-    """Read the body as it came; None if it is too large."""
-    body = bytearray()
-    async for chunk in request.content.iter_any():
-        body += chunk
-        if len(body) > MAX_BODY:
-            return None
-    return bytes(body)
 
 
 @web.middleware

@@ -11,21 +11,29 @@ async def pay(order: Order, gateway: GatewayDependency) -> dict[str, str]: ...
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Annotated, Final
 
-from wxpay_async.callbacks import CallbackHook, CallbackReceiver, RefundHandler, TradeHandler
+from wxpay_async.callbacks import (
+    LIMIT,
+    CallbackHook,
+    CallbackReceiver,
+    RefundHandler,
+    TradeHandler,
+)
 from wxpay_async.errors import WxPayError
 from wxpay_async.gateway import PayGateway
 from wxpay_async.integrations.answers import ACK_TYPE, answer_to
 from wxpay_async.integrations.service import Service
-from wxpay_async.protocol.notify import ACK_NOT_HANDLED, MAX_BODY, Notifications
+from wxpay_async.protocol.notify import Notifications
 
 try:
     from fastapi import APIRouter, Depends, FastAPI, Request, Response
     from fastapi.responses import JSONResponse
+    from starlette.applications import Starlette
     from starlette.requests import ClientDisconnect
+    from starlette.routing import BaseRoute, Mount
 except ImportError as error:
     raise ImportError("FastAPI is missing: pip install wxpay-async[fastapi]") from error
 
@@ -37,7 +45,8 @@ def gateway_lifespan(
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     """Open the gateway as the app starts and close it as the app ends.
 
-    At the end the handlers of callbacks that are still running are waited for first.
+    Apps that are mounted inside have it too. At the end the handlers of callbacks that are still
+    running are waited for first.
 
     Args:
         gateway: one, or what makes one, such as `PayGateway.from_env`.
@@ -51,13 +60,24 @@ def gateway_lifespan(
         made = gateway if isinstance(gateway, PayGateway) else gateway()
         async with made as opened:
             service = Service(opened)
-            setattr(app.state, _STATE, service)
+            # A mounted app has a state of its own, and a request there knows no other. A lifespan's
+            # state would reach it, but not every server has one.
+            for each in (app, *_mounted(app.routes)):
+                setattr(each.state, _STATE, service)
             try:
                 yield
             finally:
                 await service.aclose()
 
     return lifespan
+
+
+def _mounted(routes: Iterable[BaseRoute]) -> Iterator[Starlette]:
+    for route in routes:
+        if isinstance(route, Mount):
+            if isinstance(route.app, Starlette):
+                yield route.app
+            yield from _mounted(route.routes)
 
 
 def _service(request: Request) -> Service:
@@ -70,7 +90,11 @@ def _service(request: Request) -> Service:
 
 
 def get_gateway(request: Request) -> PayGateway:
-    """Return the app's gateway; raises `RuntimeError` when the app has no `gateway_lifespan`."""
+    """Return the gateway of the app, or of the app around it.
+
+    Raises:
+        RuntimeError: neither has a `gateway_lifespan`.
+    """
     return _service(request).gateway
 
 
@@ -85,7 +109,8 @@ def notification_router(
     on_trade: TradeHandler | None = None,
     on_refund: RefundHandler | None = None,
     endpoint: str = "default",
-    hooks: tuple[CallbackHook, ...] = (),
+    hooks: Sequence[CallbackHook] = (),
+    limit: float = LIMIT,
 ) -> APIRouter:
     """Make the route that the platform's callbacks arrive at.
 
@@ -96,6 +121,7 @@ def notification_router(
         on_refund: called once for each status that a refund reaches.
         endpoint: part of the inbox's keys.
         hooks: called with every `CallbackEvent`.
+        limit: seconds that a confirmation and its handler may take together.
     """
 
     def make(gateway: PayGateway) -> CallbackReceiver:
@@ -106,33 +132,18 @@ def notification_router(
             on_refund=on_refund,
             endpoint=endpoint,
             hooks=hooks,
+            limit=limit,
         )
 
     async def receive(request: Request) -> Response:
-        body = await _read_bounded(request)
-        answer = ACK_NOT_HANDLED
-        if body is not None:
-            receiver = _service(request).receiver(make)
-            answer = await receiver.receive(request.headers, body)
+        answer = await _service(request).answer(
+            make, request.headers, request.stream(), broken=(ClientDisconnect,)
+        )
         return Response(answer, media_type=ACK_TYPE)
 
     router = APIRouter()
     router.add_api_route(path, receive, methods=["POST"], include_in_schema=False)
     return router
-
-
-async def _read_bounded(request: Request) -> bytes | None:
-    """Read the body as it came; None if it is too large or its sender went away."""
-    body = bytearray()
-    chunks: AsyncIterable[bytes] = request.stream()
-    try:
-        async for chunk in chunks:
-            body += chunk
-            if len(body) > MAX_BODY:
-                return None
-    except ClientDisconnect:
-        return None
-    return bytes(body)
 
 
 def register_error_handlers(app: FastAPI) -> None:
