@@ -212,3 +212,33 @@ async def test_closing_keeps_everything() -> None:
 
     assert entry == await store.load(entry.key)
     assert not store.durable
+
+
+async def test_handled_callbacks_are_forgotten_beyond_the_limit_oldest_first() -> None:
+    """A flood of callbacks does not fill the memory; the newest notes stay."""
+    store = MemoryStore(max_handled=2)
+    for n in range(4):
+        assert Receipt.YOURS is await store.receive(f"m{n}", now=NOW)
+        await store.handled(f"m{n}", now=NOW)
+
+    receipts = [await store.receive(f"m{n}", now=NOW + 1) for n in (3, 2, 1, 0)]
+    assert [Receipt.HANDLED, Receipt.HANDLED, Receipt.YOURS, Receipt.YOURS] == receipts
+
+
+async def test_what_is_being_handled_is_not_forgotten() -> None:
+    """A second handler must not start beside the first, however many callbacks come in between."""
+    store = MemoryStore(max_handled=2)
+    await store.receive("slow", now=NOW)
+    for n in range(4):
+        await store.receive(f"m{n}", now=NOW)
+        await store.handled(f"m{n}", now=NOW)
+
+    assert Receipt.BUSY is await store.receive("slow", now=NOW + 1)
+
+
+async def test_no_note_at_all_can_be_kept() -> None:
+    """Zero is a limit like any other."""
+    store = MemoryStore(max_handled=0)
+    await store.handled("m", now=NOW)
+
+    assert Receipt.YOURS is await store.receive("m", now=NOW)

@@ -235,6 +235,9 @@ class MemoryStore:
     Args:
         max_finished: how many finished operations are remembered.
         retention: seconds for which a finished operation is remembered.
+        max_handled: how many notes of handled callbacks are remembered, two or so for each
+            callback. The oldest go first, also before their 30 days are over: a callback that is
+            sent again after that is handled again. A durable store keeps all of them.
 
     Only operations that are finished, or for which nothing was ever sent, are evicted: an open
     one must not be forgotten, or its requestId could be sent as if it were new.
@@ -242,14 +245,15 @@ class MemoryStore:
 
     max_finished: int = 10_000
     retention: float = DAY
+    max_handled: int = 100_000
     durable: bool = field(default=False, init=False)
     _entries: dict[tuple[str, str], Entry] = field(factory=dict[tuple[str, str], Entry], init=False)
     _finished: Ages = field(factory=Ages, init=False)
     _reserved: Ages = field(factory=Ages, init=False)
     _oldest_ends: float = field(default=0.0, init=False)
-    _inbox: OrderedDict[str, tuple[Receipt, float]] = field(
-        factory=OrderedDict[str, tuple[Receipt, float]], init=False
-    )
+    # What is being handled must not be forgotten, and those who deliver bound its number.
+    _handling: dict[str, float] = field(factory=dict[str, float], init=False)
+    _handled: OrderedDict[str, float] = field(factory=OrderedDict[str, float], init=False)
 
     async def reserve(self, entry: Entry) -> Entry:
         """Insert the entry unless its key is taken; return what is there now."""
@@ -300,23 +304,26 @@ class MemoryStore:
 
     async def receive(self, message: str, *, now: float, lease: float = LEASE) -> Receipt:
         """Take a callback for handling, unless it is handled already or right now."""
-        receipt, until = self._inbox.get(message, (Receipt.YOURS, now))
-        if until > now:
-            return receipt
-        self._inbox[message] = Receipt.BUSY, now + lease
+        if self._handled.get(message, now) > now:
+            return Receipt.HANDLED
+        if self._handling.get(message, now) > now:
+            return Receipt.BUSY
+        self._handling[message] = now + lease
         return Receipt.YOURS
 
     async def handled(self, message: str, *, now: float) -> None:
         """Note that the callback's effect has happened."""
-        self._inbox[message] = Receipt.HANDLED, now + INBOX_RETENTION
-        self._inbox.move_to_end(message)
-        while next(iter(self._inbox.values()))[1] <= now:
-            self._inbox.popitem(last=False)
+        self._handling.pop(message, None)
+        self._handled[message] = now + INBOX_RETENTION
+        self._handled.move_to_end(message)
+        while len(self._handled) > self.max_handled:
+            self._handled.popitem(last=False)
+        while self._handled and next(iter(self._handled.values())) <= now:
+            self._handled.popitem(last=False)
 
     async def unhandled(self, message: str) -> None:
         """Give the callback back."""
-        if self._inbox.get(message, (Receipt.YOURS, 0.0))[0] is Receipt.BUSY:
-            del self._inbox[message]
+        self._handling.pop(message, None)
 
     async def aclose(self) -> None:
         """Keep everything: a gateway that is opened again finds its operations."""
