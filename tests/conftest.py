@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import json
-from collections.abc import AsyncIterator, Callable
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,7 @@ from wxpay_async.transports.memory import MemoryTransport
 NOON = 1_763_870_400.0
 APP_KEY = "gmd930ea5d5a258f4f"
 SECRET = "192006250b4c09247ec02edce69f6a2d"
+QUOTA_HARNESS = Path(__file__).parent / "chaos" / "quota.py"
 SEED_REPLY = Path(__file__).parent / "vectors" / "seed_reply.json"
 
 Json = dict[str, Any]
@@ -198,6 +201,17 @@ class Shop:
 
 
 OpenShop = Callable[..., Shop]
+RunVirtual = Callable[[Coroutine[object, object, None]], None]
+
+
+@pytest.fixture(scope="session")
+def run_virtual() -> RunVirtual:
+    """Return a function that runs a coroutine on a loop whose clock jumps from timer to timer."""
+    spec = importlib.util.spec_from_file_location("wxpay_chaos_quota", QUOTA_HARNESS)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module.run_virtual
 
 
 @pytest.fixture

@@ -43,6 +43,9 @@ from wxpay_async.turns import Turns
 
 T = TypeVar("T")
 
+BATCH_CALL: Final = 86_400.0
+"""Seconds that a request of a batch has: what waits for its slot of the quota is not lost."""
+
 RECOVER_EVERY: Final = 30.0
 """Seconds between two looks for operations that a crash or a lost answer left open."""
 
@@ -97,7 +100,7 @@ class Dispatcher:
         operation = OPERATIONS[type(request)]
         content, meaning = _written(operation, request)
         began = self.wiring.clock.monotonic()
-        wait = self._call_time(timeout)
+        wait = self._call_time(timeout, lane)
         own = False
 
         def start() -> Coroutine[Any, Any, T]:
@@ -144,12 +147,13 @@ class Dispatcher:
             check=functools.partial(check_echo, request),
             lane=lane,
             min_left=self._least(wait),
+            patience=self.timeouts.call,
             deadline=began + wait,
         )
         if entry.state in FINAL or entry.state is State.PENDING:
             return execution.replayed(entry)
         execution.entry = entry
-        return await self._delivering(self.retry).deliver(
+        return await self._delivering(self._retry(lane)).deliver(
             execution.prepare,
             read=execution.read,
             settle=execution.settle,
@@ -173,7 +177,7 @@ class Dispatcher:
 
     async def _inquire(self, execution: Execution[T]) -> T | None:
         """Ask what became of an attempt in doubt, before it is sent again or given up."""
-        left = execution.deadline - self.wiring.clock.monotonic()
+        left = min(execution.deadline - self.wiring.clock.monotonic(), self.timeouts.call)
         entry = execution.entry
         if entry is None or entry.out_trade_no is None or left < self.retry.min_left:
             return None
@@ -198,7 +202,7 @@ class Dispatcher:
         retry: RetryPolicy | None = None,
     ) -> T:
         """Execute what needs no requestId and no store."""
-        wait = self._call_time(timeout)
+        wait = self._call_time(timeout, lane)
         return await self._asking(
             self._question(operation, params, result_type, wait=wait, lane=lane), retry
         )
@@ -219,6 +223,7 @@ class Dispatcher:
             result_type=result_type,
             lane=lane,
             min_left=self._least(wait),
+            patience=self.timeouts.call,
             deadline=self.wiring.clock.monotonic() + wait,
         )
 
@@ -228,7 +233,7 @@ class Dispatcher:
         if self.wiring.hooks:
             self._tell_start(operation, None)
         try:
-            result = await self._delivering(retry or self.retry).deliver(
+            result = await self._delivering(retry or self._retry(execution.lane)).deliver(
                 execution.prepare,
                 read=execution.read,
                 settle=execution.settle,
@@ -245,7 +250,7 @@ class Dispatcher:
     ) -> tuple[TradeStatus, datetime | None]:
         query = query_parameters(TradeQuery(out_trade_no=out_trade_no))
         execution = self._question(
-            QUERY, query, TradeStatus, wait=self._call_time(timeout), lane=Lane.RESOLVING
+            QUERY, query, TradeStatus, wait=self._call_time(timeout, Lane.RESOLVING), lane=Lane.RESOLVING
         )
         return await self._asking(execution, _ONE_ATTEMPT), execution.server_time
 
@@ -388,9 +393,12 @@ class Dispatcher:
         # Who asked for no more than one attempt needs has spent a moment of it on the way here.
         return min(self.retry.min_left, wait - SLACK)
 
-    def _call_time(self, timeout: float | None) -> float:
+    def _retry(self, lane: Lane) -> RetryPolicy:
+        return self.retry if lane is not Lane.BATCH else self.retry.of_batch()
+
+    def _call_time(self, timeout: float | None, lane: Lane) -> float:
         if timeout is None:
-            return self.timeouts.call
+            return self.timeouts.call if lane is not Lane.BATCH else BATCH_CALL
         if not self.retry.min_left <= timeout < math.inf:
             raise InvalidRequestError(
                 f"{timeout} s",

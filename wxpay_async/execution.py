@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import secrets
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -112,6 +113,8 @@ class Execution(Generic[T]):
         result_type: what a success is read into.
         check: raises when a success does not echo what was asked.
         min_left: seconds of the call that must be left for an attempt to start.
+        patience: seconds for which a slot may be held while no connection is free. A batch has a
+            day, and a slot that is held for longer than its lease would free by itself.
         lane: whose turn it is when the quota is short.
         deadline: by the clock's `monotonic`.
         entry: the operation's row; None for what only reads.
@@ -123,6 +126,7 @@ class Execution(Generic[T]):
     result_type: type[T]
     deadline: float
     min_left: float = 0.0
+    patience: float = math.inf
     lane: Lane = Lane.PEOPLE
     check: Callable[[T], None] = lambda _: None
     entry: Entry | None = None
@@ -163,7 +167,7 @@ class Execution(Generic[T]):
             if waited_until > began:
                 self._tell(EventKind.WAITED_FOR_QUOTA, seconds=waited_until - began)
         try:
-            await wiring.turns.take(self.deadline - waited_until)
+            await wiring.turns.take(min(self.deadline - waited_until, self.patience))
         except TimeoutError as error:
             await to_the_end(self._slot.unsent())
             raise NotSentError("no connection came free in time") from error

@@ -347,9 +347,11 @@ class PayGateway:
         of one request is raised. Leaving the loop cancels what is under way.
 
         Args:
-            requests: an iterable or async iterable.
+            requests: an iterable or async iterable, of any length: a request waits for its slot
+                of the quota as long as it takes (24 h at most), and is tried up to 6 times.
             concurrency: calls at once.
-            timeout: seconds for each call.
+            timeout: seconds for each call, the wait for the quota included; a long batch needs
+                minutes here. When absent, nothing is given up for want of quota.
         """
 
         async def pay(request: MiniProgramPay) -> PayResult:

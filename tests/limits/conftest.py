@@ -1,33 +1,18 @@
-"""Virtual time for the local limiter; a real Redis, with a clock that tests move, for the other."""
+"""A real Redis, with a clock that tests move, for the limiter that is shared."""
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import sys
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from pathlib import Path
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
 from tests.services import REDIS, require
 
-QUOTA_HARNESS = Path(__file__).parents[1] / "chaos" / "quota.py"
 REDIS_URL = os.environ.get("WXPAY_TEST_REDIS_URL", "redis://127.0.0.1:6379/0")
 
-RunVirtual = Callable[[Coroutine[object, object, None]], None]
 SetClock = Callable[[float], Awaitable[None]]
-
-
-@pytest.fixture(scope="session")
-def run_virtual() -> RunVirtual:
-    """Return a function that runs a coroutine on a loop whose clock jumps from timer to timer."""
-    spec = importlib.util.spec_from_file_location("wxpay_chaos_quota", QUOTA_HARNESS)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module.run_virtual
 
 
 @pytest.fixture

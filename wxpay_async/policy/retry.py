@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+import attrs
 from attrs import define, field, frozen
 from attrs.validators import ge, gt, instance_of
 
@@ -28,7 +29,8 @@ class RetryPolicy:
     """How often, how fast and until when.
 
     Attributes:
-        attempts: at most this many in one call; 1 switches retrying off.
+        attempts: at most this many in one call, twice as many in a batch; 1 switches retrying
+            off.
         base: seconds; the first pause is drawn from 0 to this.
         cap: seconds; no pause is drawn from a longer span.
         min_left: seconds that must be left of the call for another attempt to start.
@@ -38,6 +40,10 @@ class RetryPolicy:
     base: float = field(default=0.5, validator=gt(0))
     cap: float = field(default=8.0, validator=gt(0))
     min_left: float = field(default=3.0, validator=ge(0))
+
+    def of_batch(self) -> RetryPolicy:
+        """Return the policy of a batch: twice the attempts, as it has a day; 1 stays 1."""
+        return self if self.attempts == 1 else attrs.evolve(self, attempts=2 * self.attempts)
 
     def pause(self, errors: Sequence[WxPayError], *, left: float, roll: float) -> float | None:
         """Return the seconds to wait before the next attempt, None to give up.

@@ -72,7 +72,8 @@ class Timeouts:
         connect: until the connection (and its TLS handshake) stands.
         read: between two reads of the answer.
         attempt: one attempt as a whole, the backstop over both.
-        call: one operation of the gateway as a whole: quota, retries, sleeps and attempts.
+        call: one operation of the gateway as a whole: quota, retries, sleeps and attempts. A
+            request of a batch waits for its quota as long as it takes, up to a day.
     """
 
     connect: float = attrs.field(default=5.0, validator=[*_FINITE])
