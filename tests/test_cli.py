@@ -280,6 +280,16 @@ def test_repeating_a_trade_makes_no_second_order(run: Run, sandbox: Sandbox) -> 
     assert 1 == len(sandbox.platform.ledger)
 
 
+def test_repeating_a_trade_with_another_payee_is_no_success(run: Run, sandbox: Sandbox) -> None:
+    """In a process that remembers nothing, too: the first order stands, for the first payee."""
+    command = (*TRADE, "--out-trade-no", "1", "--amount", "1.00", "--json")
+    run(*command).fields()
+    found = run(*command, "--payee", "999")
+    assert 0 != found.code
+    assert "other content" in found.error()
+    assert 1 == len(sandbox.platform.ledger)
+
+
 def test_a_request_id_of_ones_own(run: Run, sandbox: Sandbox) -> None:
     """--request-id is sent as it is."""
     run(*TRADE, "--out-trade-no", "1", "--amount", "1.00", "--request-id", "mine-1")

@@ -14,6 +14,8 @@ from typing import Any, Final, TypeVar
 import attrs
 from attrs import define, field
 
+from wxpay_async.contents import next_generation, order_of, written
+from wxpay_async.echoes import check_echo, check_order
 from wxpay_async.errors import (
     Fate,
     IdempotencyConflictError,
@@ -22,7 +24,7 @@ from wxpay_async.errors import (
     NotSentError,
     WxPayError,
 )
-from wxpay_async.execution import SLACK, Execution, Wiring, check_echo
+from wxpay_async.execution import SLACK, Execution, Wiring
 from wxpay_async.flights import Flights, conflict
 from wxpay_async.idempotency.store import Entry
 from wxpay_async.limits.limiter import Lane
@@ -30,12 +32,11 @@ from wxpay_async.policy.resolving import Finding
 from wxpay_async.policy.retry import RetryBudget, RetryPolicy
 from wxpay_async.policy.states import FINAL, State
 from wxpay_async.protocol.builder import OPERATIONS, PAY, QUERY, Operation, query_parameters
-from wxpay_async.protocol.codec import encoded, wire_fields
-from wxpay_async.protocol.identity import Fingerprint, fingerprint
-from wxpay_async.protocol.requests import InstantTrade, Request, TradeQuery
+from wxpay_async.protocol.identity import Fingerprint
+from wxpay_async.protocol.requests import Request, TradeQuery
 from wxpay_async.protocol.results import PayResult, RefundResult, TradeResult, TradeStatus
 from wxpay_async.protocol.wire import Timeouts, Transport
-from wxpay_async.resolution import Resolver, next_generation
+from wxpay_async.resolution import Resolver
 from wxpay_async.stream import Outcome
 from wxpay_async.telemetry import Event, EventKind, fate_of
 from wxpay_async.transports.retrying import RetryingTransport
@@ -98,7 +99,7 @@ class Dispatcher:
         """Execute the request, together with whoever asks for the same."""
         self._enter_loop()
         operation = OPERATIONS[type(request)]
-        content, meaning = _written(operation, request)
+        content, meaning = written(operation, request)
         began = self.wiring.clock.monotonic()
         wait = self._call_time(timeout, lane)
         own = False
@@ -169,7 +170,7 @@ class Dispatcher:
             request_id=request.request_id,
             operation=OPERATIONS[type(request)].name,
             fingerprint=meaning,
-            out_trade_no=_order(request),
+            out_trade_no=order_of(request),
             content=content,
             created_at=now,
             updated_at=now,
@@ -200,12 +201,14 @@ class Dispatcher:
         timeout: float | None = None,
         lane: Lane = Lane.PEOPLE,
         retry: RetryPolicy | None = None,
+        check: Callable[[T], None] = lambda _: None,
     ) -> T:
         """Execute what needs no requestId and no store."""
         wait = self._call_time(timeout, lane)
-        return await self._asking(
-            self._question(operation, params, result_type, wait=wait, lane=lane), retry
+        execution = self._question(
+            operation, params, result_type, wait=wait, lane=lane, check=check
         )
+        return await self._asking(execution, retry)
 
     def _question(
         self,
@@ -215,12 +218,14 @@ class Dispatcher:
         *,
         wait: float,
         lane: Lane,
+        check: Callable[[T], None],
     ) -> Execution[T]:
         return Execution(
             wiring=self.wiring,
             operation=operation,
             params=params,
             result_type=result_type,
+            check=check,
             lane=lane,
             min_left=self._least(wait),
             patience=self.timeouts.call,
@@ -245,13 +250,35 @@ class Dispatcher:
         self._tell(operation, None, began, result=result)
         return result
 
+    async def query(
+        self,
+        query: TradeQuery,
+        *,
+        timeout: float | None,
+        lane: Lane = Lane.PEOPLE,
+    ) -> TradeStatus:
+        """Ask for one order; what the platform says of another is withheld."""
+        wait = self._call_time(timeout, lane)
+        return await self._asking(self._order_question(query, wait=wait, lane=lane), None)
+
+    def _order_question(
+        self, query: TradeQuery, *, wait: float, lane: Lane
+    ) -> Execution[TradeStatus]:
+        return self._question(
+            QUERY,
+            query_parameters(query),
+            TradeStatus,
+            wait=wait,
+            lane=lane,
+            check=functools.partial(check_order, query),
+        )
+
     async def _ask_for_order(
         self, out_trade_no: str, timeout: float
     ) -> tuple[TradeStatus, datetime | None]:
-        query = query_parameters(TradeQuery(out_trade_no=out_trade_no))
-        execution = self._question(
-            QUERY, query, TradeStatus, wait=self._call_time(timeout, Lane.RESOLVING), lane=Lane.RESOLVING
-        )
+        wait = self._call_time(timeout, Lane.RESOLVING)
+        query = TradeQuery(out_trade_no=out_trade_no)
+        execution = self._order_question(query, wait=wait, lane=Lane.RESOLVING)
         return await self._asking(execution, _ONE_ATTEMPT), execution.server_time
 
     # Doubt
@@ -286,7 +313,8 @@ class Dispatcher:
 
     def _outcome(self, entry: Entry) -> Outcome[str, Any]:
         try:
-            if entry.state not in FINAL and entry.state is not State.PENDING:
+            known = entry.state in FINAL or entry.state is State.PENDING
+            if not known and entry.reply is None:
                 raise InDoubtError(f"the operation is {entry.state}: not known yet")
             return Outcome[str, Any].ok(entry.request_id, self._replayed(entry))
         except WxPayError as error:
@@ -450,19 +478,3 @@ class Dispatcher:
                 shared=shared,
             )
         )
-
-
-def _written(operation: Operation, request: Request) -> tuple[bytes, Fingerprint]:
-    """Return the bytes to send and their fingerprint."""
-    # Of its own, so that no frame in which a call can fail holds the fields in the clear.
-    fields = wire_fields(request)
-    content = encoded(fields)
-    fields["outTradeNo"] = _order(request)
-    return content, fingerprint(operation.name, fields)
-
-
-def _order(request: Request) -> str | None:
-    """Return the order number that a query can ask for when the answer gets lost."""
-    if isinstance(request, InstantTrade):
-        return request.trade_info[0].out_trade_no
-    return request.out_trade_no

@@ -23,12 +23,12 @@ from wxpay_async.clock import Clock, PlatformTime, to_the_end
 from wxpay_async.errors import (
     AlreadyPaidError,
     ClockSkewError,
+    DuplicateRequestError,
     FailedError,
     Fate,
     IdempotencyConflictError,
     InDoubtError,
     InProgressError,
-    MalformedResponseError,
     NotExecutedError,
     NotSentError,
     PrepayExpiredError,
@@ -40,10 +40,9 @@ from wxpay_async.limits.limiter import Lane, Limiter, Slot, Unlimited
 from wxpay_async.limits.local import LocalLimiter
 from wxpay_async.policy.resolving import SCHEDULE
 from wxpay_async.policy.states import SENDABLE, Event as Step, State, meaning, next_state
-from wxpay_async.protocol.builder import PAY, Operation, RequestBuilder
+from wxpay_async.protocol.builder import PAY, REFUND, Operation, RequestBuilder
 from wxpay_async.protocol.codec import decode, server_time
 from wxpay_async.protocol.fields import without_credentials
-from wxpay_async.protocol.requests import MiniProgramPay, Refund, Request
 from wxpay_async.protocol.results import PREPAY_LIFE, PayResult, RefundResult
 from wxpay_async.protocol.wire import HttpRequest, HttpResponse
 from wxpay_async.signatures import Signatures
@@ -274,7 +273,7 @@ class Execution(Generic[T]):
         if self.entry is None:
             return
         try:
-            await self._record(self.entry, self._step(error))
+            await self._record(self.entry, self._step(error), error)
         except InDoubtError as unwritten:
             unwritten.retryable = False
             unwritten.outcome = self._result if error is None else error
@@ -303,9 +302,9 @@ class Execution(Generic[T]):
         else:
             await slot.doubtful()
 
-    async def _record(self, entry: Entry, step: Step) -> None:
+    async def _record(self, entry: Entry, step: Step, error: WxPayError | None = None) -> None:
         state = next_state(State.SENDING, step, in_doubt=entry.in_doubt)
-        settled = self._response if state not in {State.RESERVED, State.UNKNOWN} else None
+        status, reply = self._kept(entry, state, error)
         now = self.wiring.clock.time()
         since = entry.doubt_since or (now if state in OPEN else None)
         written = evolve(
@@ -314,8 +313,8 @@ class Execution(Generic[T]):
             in_doubt=entry.in_doubt or step is Step.DOUBT,
             lease_until=0.0,
             content=entry.content if state in SENDABLE else None,
-            status=settled.status if settled else None,
-            reply=settled.body if settled else None,
+            status=status,
+            reply=reply,
             doubt_since=since,
             next_check_at=now + SCHEDULE[0] if state in OPEN else None,
             updated_at=now,
@@ -329,6 +328,16 @@ class Execution(Generic[T]):
             self._tell(EventKind.DOUBT_OPENED)
         elif state is not State.UNKNOWN and entry.in_doubt:
             self._tell(EventKind.DOUBT_CLOSED)
+
+    def _kept(
+        self, entry: Entry, state: State, error: WxPayError | None
+    ) -> tuple[int | None, bytes | None]:
+        """Return what is kept of the reply: of the one that settles it, and see `Entry.taken`."""
+        settled = state not in {State.RESERVED, State.UNKNOWN}
+        duplicate = self.operation is REFUND and isinstance(error, DuplicateRequestError)
+        if not settled and not (duplicate and not entry.in_doubt):
+            return entry.status, entry.reply
+        return (self._response.status, self._response.body) if self._response else (None, None)
 
     @property
     def server_time(self) -> datetime | None:
@@ -397,34 +406,3 @@ def _held_with_other_content() -> IdempotencyConflictError:
     )
     error.fate = Fate.IN_DOUBT  # unlike our own store's conflict it was found out by sending
     return error
-
-
-def check_echo(request: Request, result: Any) -> None:  # noqa: ANN401 - the request's result
-    """Withhold an answer that belongs to another request."""
-    _same("requestId", request.request_id, result.request_id)
-    if isinstance(request, MiniProgramPay):
-        _same("appId", request.app_id, result.app_id)
-    elif isinstance(request, Refund):
-        _same("outTradeNo", request.out_trade_no, result.out_trade_no)
-    else:
-        numbers = {item.out_trade_no for item in request.trade_info}
-        for row in result.trade_res_list:
-            if row.out_trade_no not in numbers:
-                raise _withheld("outTradeNo")
-        # Which of the two instAmount repeats is documented nowhere; the page's sample differs.
-        amounts = {sum(item.total_amount for item in request.trade_info), request.pay_method.amount}
-        if result.inst_amount is not None and result.inst_amount not in amounts:
-            raise _withheld("instAmount")
-        if result.request_id is None and not result.trade_res_list:
-            raise _withheld("requestId")
-
-
-def _same(name: str, sent: str | None, echoed: str | None) -> None:
-    if sent is not None and echoed is not None and sent != echoed:
-        raise _withheld(name)
-
-
-def _withheld(name: str) -> MalformedResponseError:
-    return MalformedResponseError(
-        f"the answer's {name} is not the request's: it is withheld", retryable=False
-    )

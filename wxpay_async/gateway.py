@@ -24,13 +24,7 @@ from wxpay_async.idempotency.store import IdempotencyStore, MemoryStore
 from wxpay_async.limits.limiter import Lane, Limiter, Quota, Slowed
 from wxpay_async.limits.local import LocalLimiter
 from wxpay_async.policy.retry import RetryPolicy
-from wxpay_async.protocol.builder import (
-    MERCHANTS,
-    QUERY,
-    Placement,
-    RequestBuilder,
-    query_parameters,
-)
+from wxpay_async.protocol.builder import MERCHANTS, Placement, RequestBuilder
 from wxpay_async.protocol.identity import derive_request_id
 from wxpay_async.protocol.requests import InstantTrade, MiniProgramPay, Refund, Request, TradeQuery
 from wxpay_async.protocol.results import (
@@ -238,12 +232,11 @@ class PayGateway:
 
         Raises:
             RefusedError: the platform does not know the order, or refuses to say.
+            MalformedResponseError: the answer is about another order: it is withheld.
             NotSentError, InDoubtError: no answer; ask again.
         """
         query = TradeQuery(out_trade_no=out_trade_no, trade_no=trade_no)
-        return await self._dispatcher.ask(
-            QUERY, query_parameters(query), TradeStatus, timeout=timeout, lane=lane
-        )
+        return await self._dispatcher.query(query, timeout=timeout, lane=lane)
 
     async def merchants(
         self, *, page_size: int = 10, timeout: float | None = None
@@ -387,10 +380,8 @@ class PayGateway:
         """Query every order by its outTradeNo; works like `pay_many`."""
 
         async def query(out_trade_no: str) -> TradeStatus:
-            params = query_parameters(TradeQuery(out_trade_no=out_trade_no))
-            return await self._dispatcher.ask(
-                QUERY, params, TradeStatus, timeout=timeout, lane=Lane.BATCH
-            )
+            asked = TradeQuery(out_trade_no=out_trade_no)
+            return await self._dispatcher.query(asked, timeout=timeout, lane=Lane.BATCH)
 
         return stream(out_trade_nos, query, concurrency=concurrency)
 

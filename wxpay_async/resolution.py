@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
@@ -14,13 +14,12 @@ import attrs
 from attrs import define
 
 from wxpay_async.clock import Clock, PlatformTime
+from wxpay_async.echoes import same_order
 from wxpay_async.errors import RefusedError, WxPayError
 from wxpay_async.idempotency.store import OPEN, Entry, IdempotencyStore
 from wxpay_async.policy.resolving import Doubt, Finding, judge
 from wxpay_async.policy.states import FINAL, SENDABLE, Event, State, next_state
 from wxpay_async.protocol.builder import PAY, REFUND, TRADE
-from wxpay_async.protocol.identity import derive_request_id
-from wxpay_async.protocol.requests import MiniProgramPay
 from wxpay_async.protocol.results import TradeState, TradeStatus
 from wxpay_async.protocol.strict import strict_json
 
@@ -45,6 +44,16 @@ _OF_REFUND: Final = {
     TradeState.REFUNDING: Finding.UNDERWAY,
     TradeState.REFUND_FAILED: Finding.FAILED,
 }
+_ROW_STATUS: Final = {
+    **dict.fromkeys(
+        (TradeState.PAID, TradeState.REFUNDING, TradeState.REFUNDED, TradeState.REFUND_FAILED), "S"
+    ),
+    **dict.fromkeys((TradeState.FAILED, TradeState.CLOSED), "F"),
+}
+"""What `tradeResList` would say of an order; P for all others."""
+
+_REPLIED: Final = frozenset({Event.SUCCESS, Event.ACCEPTED})
+_DISPROVED: Final = frozenset({Event.FAILURE, Event.ABSENT, Event.MISMATCH})
 
 
 @define(eq=False, kw_only=True)
@@ -69,10 +78,13 @@ class Resolver:
     refunds_queryable: bool = False
 
     async def look(self, entry: Entry, timeout: float) -> tuple[Entry, Finding]:
-        """Make one query; return the operation as it stands then, and what the query said."""
+        """Make one query; return the operation as it stands then, and what the query said.
+
+        Of a trade, one for each of its orders.
+        """
         if entry.state not in OPEN:
             return entry, Finding.SILENT
-        finding, status, said = await self._find(entry, timeout)
+        finding, found, said = await self._find(entry, timeout)
         # Judged by the platform's time, read after the query, which may just have taught it: a
         # wall clock that jumped ahead must not end the quarantine of a request that still lives.
         now, offset = self.clock.time(), self.time.offset
@@ -97,7 +109,7 @@ class Resolver:
             next_check_at=None if check_at is None else check_at - offset,
             content=entry.content if state in SENDABLE else None,
             updated_at=now,
-            **_reply(entry, verdict.event, status),
+            **_reply(entry, verdict.event, found),
         )
         if not await self.store.record(changed):  # somebody claimed it meanwhile
             return await self.store.load(entry.key) or entry, finding
@@ -107,15 +119,24 @@ class Resolver:
 
     async def _find(
         self, entry: Entry, timeout: float
-    ) -> tuple[Finding, TradeStatus | None, datetime | None]:
-        if entry.out_trade_no is None:
-            return Finding.SILENT, None, None
-        try:
-            status, said = await self.ask(entry.out_trade_no, timeout)
-        except WxPayError as error:
-            said = error.server_time if isinstance(error, RefusedError) else None
-            return _finding_of_error(error), None, said
-        return _finding_of_status(entry, status), status, said
+    ) -> tuple[Finding, Sequence[TradeStatus], datetime | None]:
+        deadline = self.clock.monotonic() + timeout
+        findings, found, dates = set[Finding](), list[TradeStatus](), list[datetime]()
+        for number, item in _asked(entry):
+            try:
+                # With too little time left it raises: nothing is found out, as in any outage.
+                status, date = await self.ask(number, deadline - self.clock.monotonic())
+            except WxPayError as error:
+                findings.add(_finding_of_error(error))
+                date = error.server_time if isinstance(error, RefusedError) else None
+            else:
+                found.append(status)
+                findings.add(_finding_of_status(entry, item, status))
+            if date is not None:
+                dates.append(date)
+            if findings & {Finding.SILENT, Finding.OTHER}:
+                break
+        return _together(findings), found, min(dates, default=None)
 
     async def recover(self, app_key: str, timeout: float) -> int:
         """Look after everything that is open and due; return how many operations were settled.
@@ -139,19 +160,26 @@ class Resolver:
         return settled
 
 
-def next_generation(app_key: str, entry: Entry, content: bytes) -> MiniProgramPay:
-    """Return the payment that takes the place of one whose credential is lost."""
-    known = dict(strict_json(content))
-    known.pop("requestId")
-    return MiniProgramPay(
-        request_id=derive_request_id(app_key, PAY.name, entry.request_id, generation=1),
-        pay_token=known.pop("payToken"),
-        terminal_payer_id=known.pop("terminalPayerId"),
-        app_id=known.pop("appId", None),
-        target_organization=known.pop("targetOrganization"),
-        out_trade_no=entry.out_trade_no,
-        extra=known,
-    )
+def _asked(entry: Entry) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return the numbers to ask for, each with the content that must stand under it."""
+    # The content of a payment is a credential, and no query echoes anything of it.
+    readable = entry.content is not None and entry.operation != PAY.name
+    content: dict[str, Any] = strict_json(entry.content or b"") if readable else {}
+    if entry.operation == TRADE.name:
+        # A content that cannot be read any more (its seal) cannot be compared either: no question.
+        return [(item["outTradeNo"], item) for item in content.get("tradeInfo", ())]
+    return [] if entry.out_trade_no is None else [(entry.out_trade_no, content)]
+
+
+def _together(findings: set[Finding]) -> Finding:
+    """Return what is found of an operation by what is found of its orders."""
+    for alone in (Finding.OTHER, Finding.SILENT):
+        if alone in findings:
+            return alone
+    if len(findings) == 1:
+        return findings.pop()
+    # Some orders are there and some are not: nothing documented says what that means.
+    return Finding.DONE if findings == {Finding.DONE, Finding.FAILED} else Finding.SILENT
 
 
 def _finding_of_error(error: WxPayError) -> Finding:
@@ -161,39 +189,47 @@ def _finding_of_error(error: WxPayError) -> Finding:
     return Finding.SILENT
 
 
-def _finding_of_status(entry: Entry, status: TradeStatus) -> Finding:
+def _finding_of_status(entry: Entry, asked: Mapping[str, Any], status: TradeStatus) -> Finding:
     if entry.operation == PAY.name:
         return _OF_PAYMENT.get(status.state, Finding.SILENT)
-    if status.out_trade_no != entry.out_trade_no or not _same_amount(entry, status):
+    if entry.operation == TRADE.name:
+        if not same_order(asked, status):
+            return Finding.OTHER
+        # It exists, and that is all that a trade is meant to do, unless it is over already.
+        return Finding.FAILED if _ROW_STATUS.get(status.state) == "F" else Finding.DONE
+    if not _same_amount(asked, status):
         return Finding.OTHER
-    if entry.operation == TRADE.name:
-        return Finding.DONE  # it exists, and that is all that a trade is meant to do
-    return _OF_REFUND.get(status.state, Finding.SILENT)
+    finding = _OF_REFUND.get(status.state, Finding.SILENT)
+    # Nothing echoes which order the money went back to. What an earlier request of somebody's made
+    # is not taken for ours (decision 7); that it failed, or is not there, leaves ours unexecuted.
+    theirs = entry.taken and finding in {Finding.DONE, Finding.UNDERWAY}
+    return Finding.SILENT if theirs else finding
 
 
-def _same_amount(entry: Entry, status: TradeStatus) -> bool:
-    if entry.content is None or status.total_amount is None:
+def _same_amount(asked: Mapping[str, Any], status: TradeStatus) -> bool:
+    if not asked or status.total_amount is None:
         return True
-    content = strict_json(entry.content)
-    if entry.operation == TRADE.name:
-        amount = content["tradeInfo"][0]["totalAmount"]
-    else:
-        amount = content["refundAmount"]
-    return Decimal(amount) == status.total_amount
+    return Decimal(asked["refundAmount"]) == status.total_amount
 
 
-def _reply(entry: Entry, event: Event | None, status: TradeStatus | None) -> dict[str, Any]:
-    """Write down the reply that got lost, as far as a query can tell it."""
-    if event not in {Event.SUCCESS, Event.ACCEPTED} or status is None:
-        return {}
-    kept = "P" if event is Event.ACCEPTED else "S"
-    row = {"outTradeNo": entry.out_trade_no, "tradeNo": status.trade_no or "", "status": kept}
+def _reply(entry: Entry, event: Event | None, found: Sequence[TradeStatus]) -> dict[str, Any]:
+    """Write down the reply that got lost, as far as queries can tell it."""
+    if event in _DISPROVED:
+        return {"status": None, "reply": None}  # what was kept says something else
+    if event not in _REPLIED or entry.operation == PAY.name:
+        return {}  # the credential of a payment is lost for good
     data: dict[str, object] = {"requestId": entry.request_id}
     if entry.operation == REFUND.name:
-        data |= row
-    elif entry.operation == TRADE.name:
-        data["tradeResList"] = [row]
+        data |= _row(found[0], "P" if event is Event.ACCEPTED else "S")
     else:
-        return {}  # the credential of a payment is lost for good
+        data["tradeResList"] = [_row(one, _ROW_STATUS.get(one.state, "P")) for one in found]
     reply = json.dumps({"success": True, "data": data}, ensure_ascii=False).encode()
     return {"status": 200, "reply": reply}
+
+
+def _row(found: TradeStatus, status: str) -> dict[str, str]:
+    return {
+        "outTradeNo": found.out_trade_no,
+        "tradeNo": found.trade_no or "",
+        "status": status,
+    }

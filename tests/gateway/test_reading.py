@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 
@@ -59,6 +60,46 @@ async def test_a_query_takes_exactly_one_number(
     assert 0 == shop.transport.calls
 
 
+@pytest.mark.parametrize(
+    ("asked", "echoed"),
+    [
+        ({"out_trade_no": "O-1"}, {"outTradeNo": "O-2"}),
+        ({"out_trade_no": "O-1"}, {"outTradeNo": ""}),
+        ({"trade_no": "T-1"}, {"tradeNo": "T-2"}),
+    ],
+)
+async def test_what_is_said_of_another_order_is_withheld(
+    asked: dict[str, str], echoed: dict[str, str], open_shop: Fixture, replies: Fixture
+) -> None:
+    """A proxy's cache must not make anybody ship: in doubt, asked once, and nobody is told."""
+    reply = replies.order("已付款")
+    reply["data"].update(echoed)
+    shop = open_shop([reply])
+    with pytest.raises(MalformedResponseError, match=next(iter(echoed))) as caught:
+        await shop.gateway.query(**asked)
+
+    assert ("in_doubt", 1) == (caught.value.fate, shop.transport.calls)
+
+
+async def test_an_echo_that_the_platform_may_leave_out_is_not_missed(
+    open_shop: Fixture, replies: Fixture
+) -> None:
+    """Asked by tradeNo, answered without one: the page does not promise it."""
+    shop = open_shop([replies.order("已付款")])
+
+    assert TradeState.PAID is (await shop.gateway.query(trade_no="T-1")).state
+
+
+async def test_many_queries_withhold_what_is_said_of_another_order(
+    open_shop: Fixture, replies: Fixture
+) -> None:
+    """The outcome of the one is in doubt, of the other ok."""
+    shop = open_shop(lambda _: replies.order("已付款"))
+    kinds = {o.request: o.kind async for o in shop.gateway.query_many(["O-1", "O-2"])}
+
+    assert {"O-1": "ok", "O-2": "in_doubt"} == kinds
+
+
 async def test_a_query_is_repeated_like_anything_else(open_shop: Fixture, replies: Fixture) -> None:
     """Reading twice is harmless; an answer is an answer."""
     shop = open_shop([InDoubtError("timeout"), NotSentError("refused"), replies.order("已付款")])
@@ -68,7 +109,11 @@ async def test_a_query_is_repeated_like_anything_else(open_shop: Fixture, replie
 
 async def test_many_queries(open_shop: Fixture, replies: Fixture) -> None:
     """An outcome for each order number."""
-    shop = open_shop(lambda _: replies.order("待付款"))
+    shop = open_shop(
+        lambda request: replies.order(
+            "待付款", dict(parse_qsl(request.body.decode()))["outTradeNo"]
+        )
+    )
     outcomes = [o async for o in shop.gateway.query_many(f"O-{n}" for n in range(30))]
 
     assert {f"O-{n}" for n in range(30)} == {outcome.request for outcome in outcomes}

@@ -42,7 +42,7 @@ class Entry:
         lease_until: seconds since the epoch; until then nobody else may claim.
         content: the bytes that every attempt sends, kept until the operation is finished; they
             hold a person's openid, so a durable store gets them sealed.
-        status: the HTTP status of the reply that settled it.
+        status: the HTTP status of the reply that settled it, or by which it was `taken`.
         reply: the body of that reply; it may hold a credential, so a durable store gets it sealed.
         doubt_since: seconds since the epoch; when an attempt first got into doubt.
         next_check_at: seconds since the epoch; when a query should be made, None for never.
@@ -78,6 +78,15 @@ class Entry:
     def key(self) -> tuple[str, str]:
         """What makes it unique; requestIds of two appKeys have nothing to do with each other."""
         return self.app_key, self.request_id
+
+    @property
+    def taken(self) -> bool:
+        """Whether our first attempt found the requestId taken: by whom, and for what, is unknown.
+
+        Then no attempt of ours was executed. A refund that the platform holds under the same
+        number may have been made for another order, which no query echoes.
+        """
+        return self.status is not None and self.state in {State.SENDING, State.UNKNOWN}
 
     def claimable(self, now: float) -> bool:
         """Tell whether it may be claimed: nobody is sending it, or the sender's lease is over."""

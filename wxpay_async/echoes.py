@@ -1,0 +1,89 @@
+"""Whether an answer belongs to the question: an echo that differs is somebody else's."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+from wxpay_async.errors import MalformedResponseError
+from wxpay_async.protocol.requests import InstantTrade, MiniProgramPay, Refund, Request, TradeQuery
+from wxpay_async.protocol.results import RoyaltyShare, TradeRef, TradeStatus
+
+
+def check_echo(request: Request, result: Any) -> None:  # noqa: ANN401 - the request's result
+    """Withhold an answer that belongs to another request."""
+    _same("requestId", request.request_id, result.request_id)
+    if isinstance(request, MiniProgramPay):
+        _same("appId", request.app_id, result.app_id)
+    elif isinstance(request, Refund):
+        _same("outTradeNo", request.out_trade_no, result.out_trade_no)
+    else:
+        _listed({item.out_trade_no for item in request.trade_info}, result.trade_res_list)
+        _check_amount(request, result.inst_amount)
+        if result.request_id is None and not result.trade_res_list:
+            raise _withheld("requestId")
+
+
+def check_order(query: TradeQuery, status: TradeStatus) -> None:
+    """Withhold what a query says of another order than the one it asked for."""
+    _same("outTradeNo", query.out_trade_no, status.out_trade_no)
+    _same("tradeNo", query.trade_no, status.trade_no)
+
+
+def same_order(item: Mapping[str, Any], status: TradeStatus) -> bool:
+    """Tell whether an order is what an item of `tradeInfo` asked for, in all that a query echoes.
+
+    Args:
+        item: as it was sent.
+        status: what the platform holds under its number.
+    """
+    echoes: list[tuple[object, object]] = [
+        (item["subject"], status.subject),
+        (item["payeeIdentity"], status.payee_identity),
+        (Decimal(item["price"]), status.price),
+        (Decimal(item["totalAmount"]), status.total_amount),
+        (item["quantity"], None if status.quantity is None else _pieces(status.quantity)),
+    ]
+    differ = any(echoed is not None and asked != echoed for asked, echoed in echoes)
+    return not differ and _same_shares(item.get("royaltyInfo", ()), status.royalty_info)
+
+
+def _check_amount(request: InstantTrade, amount: Decimal | None) -> None:
+    # Which of the two instAmount repeats is documented nowhere; the page's sample differs.
+    amounts = {sum(item.total_amount for item in request.trade_info), request.pay_method.amount}
+    if amount is not None and amount not in amounts:
+        raise _withheld("instAmount")
+
+
+def _pieces(quantity: str) -> str:
+    """Read 2.00 as 2, as both are two pieces."""
+    whole, _, places = quantity.partition(".")
+    return quantity if places.strip("0") else whole
+
+
+def _same_shares(asked: Sequence[Mapping[str, Any]], echoed: Sequence[RoyaltyShare]) -> bool:
+    if not echoed:  # an empty list may mean that the query does not tell
+        return True
+    if any(share.payee_member_id is None or share.amount is None for share in echoed):
+        return len(asked) == len(echoed)
+    wanted = Counter((share["payeeMemberId"], Decimal(share["amount"])) for share in asked)
+    return wanted == Counter((share.payee_member_id, share.amount) for share in echoed)
+
+
+def _listed(numbers: set[str], rows: Sequence[TradeRef]) -> None:
+    for row in rows:
+        if row.out_trade_no not in numbers:
+            raise _withheld("outTradeNo")
+
+
+def _same(name: str, sent: str | None, echoed: str | None) -> None:
+    if sent is not None and echoed is not None and sent != echoed:
+        raise _withheld(name)
+
+
+def _withheld(name: str) -> MalformedResponseError:
+    return MalformedResponseError(
+        f"the answer's {name} is not the request's: it is withheld", retryable=False
+    )
