@@ -115,6 +115,7 @@ class Replies:
     def prepay(self, **changes: str) -> Json:
         """Say what the user's page shows, with other fields where a test names them."""
         reply: Json = json.loads(SEED_REPLY.read_text(encoding="utf-8"))
+        reply["data"]["tradeResList"] = [{"outTradeNo": "O-1", "tradeNo": "T-1", "status": "P"}]
         reply["data"].update(changes)
         return reply
 

@@ -17,6 +17,7 @@ def check_echo(request: Request, result: Any) -> None:  # noqa: ANN401 - the req
     _same("requestId", request.request_id, result.request_id)
     if isinstance(request, MiniProgramPay):
         _same("appId", request.app_id, result.app_id)
+        _lists(request.out_trade_no, result.trade_res_list)
     elif isinstance(request, Refund):
         _same("outTradeNo", request.out_trade_no, result.out_trade_no)
     else:
@@ -70,6 +71,11 @@ def _same_shares(asked: Sequence[Mapping[str, Any]], echoed: Sequence[RoyaltySha
         return len(asked) == len(echoed)
     wanted = Counter((share["payeeMemberId"], Decimal(share["amount"])) for share in asked)
     return wanted == Counter((share.payee_member_id, share.amount) for share in echoed)
+
+
+def _lists(number: str | None, rows: Sequence[TradeRef]) -> None:
+    if number is not None and rows and all(row.out_trade_no != number for row in rows):
+        raise _withheld("outTradeNo")
 
 
 def _listed(numbers: set[str], rows: Sequence[TradeRef]) -> None:

@@ -12,10 +12,8 @@ from wxpay_async import settings
 from wxpay_async.clock import Clock, PlatformTime
 from wxpay_async.dispatch import Dispatcher
 from wxpay_async.errors import (
-    InDoubtError,
     InvalidRequestError,
     MalformedResponseError,
-    NotPaidError,
     WxPayError,
 )
 from wxpay_async.execution import Wiring
@@ -23,17 +21,16 @@ from wxpay_async.idempotency.sealed import SEAL_KEY_BYTES, STORE_CONTEXT, Sealed
 from wxpay_async.idempotency.store import IdempotencyStore, MemoryStore
 from wxpay_async.limits.limiter import Lane, Limiter, Quota, Slowed
 from wxpay_async.limits.local import LocalLimiter
+from wxpay_async.pages import all_merchants
 from wxpay_async.policy.retry import RetryPolicy
-from wxpay_async.protocol.builder import MERCHANTS, Placement, RequestBuilder
+from wxpay_async.protocol.builder import Placement, RequestBuilder
 from wxpay_async.protocol.identity import derive_request_id
 from wxpay_async.protocol.requests import InstantTrade, MiniProgramPay, Refund, Request, TradeQuery
 from wxpay_async.protocol.results import (
     Merchant,
-    MerchantPage,
     PayResult,
     RefundResult,
     TradeResult,
-    TradeState,
     TradeStatus,
 )
 from wxpay_async.protocol.signing import KeySource, Signer
@@ -41,6 +38,7 @@ from wxpay_async.protocol.wire import PRODUCTION, Timeouts, Transport
 from wxpay_async.signatures import Signatures
 from wxpay_async.stream import Outcome, stream
 from wxpay_async.telemetry import Event, EventKind, Hook
+from wxpay_async.waiting import wait_until_paid
 
 R = TypeVar("R", bound=Request)
 
@@ -238,41 +236,42 @@ class PayGateway:
         query = TradeQuery(out_trade_no=out_trade_no, trade_no=trade_no)
         return await self._dispatcher.query(query, timeout=timeout, lane=lane)
 
-    async def merchants(
+    def merchants(
         self, *, page_size: int = 10, timeout: float | None = None
     ) -> AsyncIterator[Merchant]:
         """Iterate over the sub-merchants, fetching a page at a time.
 
+        It ends with the last page or the total that the platform tells; and with a page that comes
+        again or says that it is another one, as a platform that does not page would go on for ever.
+
         Args:
             page_size: sub-merchants a page.
             timeout: seconds for each page.
+
+        Raises:
+            InvalidRequestError: `page_size` is no integer above 0.
         """
-        if page_size < 1:
-            raise InvalidRequestError(f"{page_size}", field="pageSize", allowed="1 or above")
-        number = 1
-        while True:
-            params = {"pageSize": str(page_size), "currentPage": str(number)}
-            page = await self._dispatcher.ask(MERCHANTS, params, MerchantPage, timeout=timeout)
-            for merchant in page.merchants:
-                yield merchant
-            last = page.total_page or (number if len(page.merchants) < page_size else number + 1)
-            if not page.merchants or number >= last:
-                return
-            number += 1
+        return all_merchants(self._dispatcher, page_size=page_size, timeout=timeout)
 
     async def checkout(
         self, trade: InstantTrade, *, openid: str, app_id: str, timeout: float | None = None
     ) -> PayResult:
         """Create the order and its prepay in one call: `trade`, then `pay`.
 
-        The requestId of the payment is derived from the trade's, so calling again after any error
-        continues where it stopped.
+        The requestId of the payment is derived from the trade's, so calling again after an error
+        continues where it stopped. One error is a dead end: when the answer to `trade` was lost,
+        so was the payToken, and no query tells it. Then there is an order that nobody can pay.
 
         Args:
             trade: the order.
             openid: the payer's openid in the mini program.
             app_id: the mini program's appid.
             timeout: seconds for each of the two calls.
+
+        Raises:
+            MalformedResponseError: the order is there without a payToken, and calling again will
+                not bring one. Wait until the order is closed (its `timeout_express`; a query
+                tells), then make a new one with a new outTradeNo and requestId.
         """
         trade = _typed(trade, InstantTrade)
         request = MiniProgramPay(
@@ -285,13 +284,13 @@ class PayGateway:
         del openid  # the request masks it; a traceback with locals would not
         created = await self.trade(trade, timeout=timeout)
         if created.pay_token is None:
-            raise MalformedResponseError("the trade was created without a payToken")
+            raise _without_token(trade)
         return await self.pay(attrs.evolve(request, pay_token=created.pay_token), timeout=timeout)
 
     async def wait_paid(
         self, out_trade_no: str, *, timeout: float = 300.0, every: float = POLL_EVERY
     ) -> TradeStatus:
-        """Query until the order is paid.
+        """Query until the order was paid.
 
         Args:
             out_trade_no: the merchant's order number.
@@ -299,31 +298,17 @@ class PayGateway:
             every: seconds between two queries.
 
         Returns:
-            The status of the paid order.
+            The status of the paid order, which may be given back already: see its `state`.
 
         Raises:
+            InvalidRequestError: a time is negative, infinite or no number.
+            MalformedResponseError: an answer is about another order: it is withheld.
             NotPaidError: the order was closed, or the payment failed.
-            InDoubtError: the time is up and the order can still be paid.
+            InDoubtError: the time is up and the order can still be paid; the text has the
+                platform's last word.
             RefusedError: the platform does not know the order.
         """
-        deadline = self._clock.monotonic() + timeout
-        while True:
-            left = deadline - self._clock.monotonic()
-            try:
-                status = await self.query(
-                    out_trade_no=out_trade_no, timeout=self._dispatcher.at_most(left)
-                )
-            except WxPayError as error:
-                if not error.retryable:
-                    raise
-            else:
-                if status.state is TradeState.PAID:
-                    return status
-                if status.state in {TradeState.FAILED, TradeState.CLOSED}:
-                    raise NotPaidError(f"order {out_trade_no} ended as {status.status}")
-            if self._clock.monotonic() + every > deadline:
-                raise InDoubtError(f"order {out_trade_no} is not paid yet and still can be")
-            await self._clock.sleep(every)
+        return await wait_until_paid(self._dispatcher, out_trade_no, timeout=timeout, every=every)
 
     # Many at once
 
@@ -419,6 +404,18 @@ class PayGateway:
 def _own_limiter(timeouts: Timeouts, on_slowed: Callable[[Slowed], None]) -> Limiter:
     # A slot's lease must outlast the call that holds it, or it would free while the call is out.
     return LocalLimiter(Quota(lease=timeouts.call + 5), on_slowed=on_slowed)
+
+
+def _without_token(trade: InstantTrade) -> MalformedResponseError:
+    # To order anew at once would leave two orders of one purchase that can be paid.
+    error = MalformedResponseError(
+        f"order {trade.trade_info[0].out_trade_no} exists, but its payToken is lost and cannot be "
+        "asked for; wait until a query says that it is closed, then order anew with a new "
+        "outTradeNo and requestId",
+        retryable=False,
+    )
+    error.request_id = trade.request_id
+    return error
 
 
 def _typed(request: object, kind: type[R]) -> R:

@@ -227,11 +227,11 @@ def amount(content: dict[str, Any]) -> str:
 
 
 def _answer(content: dict[str, Any], status: str) -> dict[str, Any]:
-    row = {"outTradeNo": number(content) or "O-1", "tradeNo": "T-1", "status": status}
+    row = {"outTradeNo": number(content), "tradeNo": "T-1", "status": status}
     data: dict[str, Any] = {"requestId": content["requestId"]}
     if "refundAmount" in content:
         return data | row
-    data |= {"payToken": "token-1", "tradeResList": [row]}
+    data |= {"payToken": "token-1", "tradeResList": [row] if number(content) else []}
     names = ("appId", "timeStamp", "nonceStr", "prepayId", "signType", "paySign")
     return data | dict.fromkeys(names, "wx1") | {"extPackage": "prepay_id=wx1"}
 

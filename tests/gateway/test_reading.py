@@ -160,8 +160,54 @@ async def test_a_full_page_without_a_total_is_not_taken_for_the_last(open_shop: 
     assert ["m0", "m1", "m2"] == found
 
 
-@pytest.mark.parametrize("page_size", [0, -1])
-async def test_a_page_must_hold_something(page_size: int, open_shop: Fixture) -> None:
+@pytest.mark.parametrize(
+    ("pages", "expected", "calls"),
+    [
+        pytest.param([([0, 1], 1)], 2, 2, id="the same page for every number"),
+        pytest.param([([0, 1], None)], 2, 2, id="the same page, without a number"),
+        pytest.param([([0, 1], None), ([2, 3], None)] * 9, 4, 3, id="two pages in turn"),
+        pytest.param([([0, 1], 1), ([2, 3], 1)], 2, 2, id="another page, by its number"),
+        pytest.param([([0, 1], 0), ([2, 3], 2), ([4], 3)], 5, 3, id="a first page of any number"),
+    ],
+)
+async def test_the_walk_ends_though_the_platform_fills_every_page(
+    pages: list[tuple[list[int], int | None]],
+    expected: int,
+    calls: int,
+    open_shop: Fixture,
+) -> None:
+    """Without totals: a page that comes again, or says that it is another one, is the end."""
+
+    def answer(_: object) -> dict[str, Any]:
+        ids, number = pages.pop(0) if len(pages) > 1 else pages[0]
+        page = _page(ids, number or 0, None)
+        del page["data"]["total"]
+        if number is None:
+            del page["data"]["currentPage"]
+        return page
+
+    shop = open_shop(answer)
+    found = [merchant.merchant_id async for merchant in shop.gateway.merchants(page_size=2)]
+
+    assert ([f"m{n}" for n in range(expected)], calls) == (found, shop.transport.calls)
+
+
+async def test_the_walk_ends_with_the_total(open_shop: Fixture) -> None:
+    """Five are promised: after three pages of two there is nothing left to ask for."""
+    numbers = iter(range(1, 100))
+
+    def answer(_: object) -> dict[str, Any]:
+        number = next(numbers)
+        return _page([2 * number, 2 * number + 1], number, None)
+
+    shop = open_shop(answer)
+    found = [merchant async for merchant in shop.gateway.merchants(page_size=2)]
+
+    assert (6, 3) == (len(found), shop.transport.calls)
+
+
+@pytest.mark.parametrize("page_size", [0, -1, 1.5, "2", True, None])
+async def test_a_page_must_hold_something(page_size: object, open_shop: Fixture) -> None:
     """Refused before anything is sent."""
     shop = open_shop()
     with pytest.raises(InvalidRequestError, match="pageSize"):
@@ -216,6 +262,24 @@ async def test_checkout_without_a_token(
     assert 1 == shop.transport.calls
 
 
+async def test_checkout_after_a_lost_answer_says_that_it_cannot_go_on(
+    open_shop: Fixture, asking: Fixture, replies: Fixture, script: Fixture
+) -> None:
+    """The payToken cannot be asked for: in doubt, not to be repeated, and what to do instead."""
+    shop = open_shop(script(InDoubtError("timeout"), query=replies.order("待付款")))
+    for _ in range(2):
+        with pytest.raises(MalformedResponseError, match="order O-1 exists") as caught:
+            await shop.gateway.checkout(asking.trade(), openid="o", app_id="wx")
+        assert ("in_doubt", False, "trade-1") == (
+            caught.value.fate,
+            caught.value.retryable,
+            caught.value.request_id,
+        )
+        assert "closed" in str(caught.value)
+
+    assert 1 == len(shop.sent("/instant/trade"))
+
+
 # wait_paid
 
 
@@ -225,6 +289,56 @@ async def test_waiting_until_it_is_paid(open_shop: Fixture, replies: Fixture) ->
     status = await shop.gateway.wait_paid("O-1")
 
     assert (TradeState.PAID, [2.0, 2.0]) == (status.state, shop.clock.slept)
+
+
+@pytest.mark.parametrize("text", ["已付款", "退款中", "已退款", "退款失败"])
+async def test_an_order_that_was_given_back_was_paid(
+    text: str, open_shop: Fixture, replies: Fixture
+) -> None:
+    """Somebody refunds while another waits: the wait is over, and says how it stands."""
+    shop = open_shop([replies.order(text)])
+
+    assert text == (await shop.gateway.wait_paid("O-1")).status
+
+
+async def test_the_last_word_of_the_platform_is_in_the_error(
+    open_shop: Fixture, replies: Fixture
+) -> None:
+    """A text that the table does not know is seen, not guessed at."""
+    shop = open_shop(lambda _: replies.order("风控审核中"))
+    with pytest.raises(InDoubtError, match="风控审核中"):
+        await shop.gateway.wait_paid("O-1", timeout=10)
+
+
+async def test_a_wait_without_an_answer_says_so(open_shop: Fixture) -> None:
+    """There is no last word then."""
+    shop = open_shop(lambda _: InDoubtError("read timeout"))
+    with pytest.raises(InDoubtError, match="no query was answered"):
+        await shop.gateway.wait_paid("O-1", timeout=10)
+
+
+@pytest.mark.parametrize("name", ["timeout", "every"])
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf"), -1, -0.1, "2", None])
+async def test_a_wait_takes_seconds(
+    name: str,
+    seconds: Any,  # noqa: ANN401 - what must not be given
+    open_shop: Fixture,
+) -> None:
+    """What cannot be waited is named before anything is sent."""
+    shop = open_shop()
+    with pytest.raises(InvalidRequestError, match=name) as caught:
+        await shop.gateway.wait_paid("O-1", **{name: seconds})
+
+    assert (name, 0) == (caught.value.field, shop.transport.calls)
+
+
+async def test_waiting_withholds_what_is_said_of_another_order(
+    open_shop: Fixture, replies: Fixture
+) -> None:
+    """That another order is paid ends the wait with a doubt, not with a parcel."""
+    shop = open_shop([replies.order("已付款", "O-2")])
+    with pytest.raises(MalformedResponseError):
+        await shop.gateway.wait_paid("O-1")
 
 
 @pytest.mark.parametrize("text", ["交易关闭", "TRADE_CLOSED", "支付失败", "TRANSFER_FAIL"])

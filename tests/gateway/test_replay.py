@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from decimal import Decimal
 from typing import Any
 
@@ -307,6 +308,42 @@ async def test_an_answer_to_another_request_is_withheld(
     )
     assert "wx0616441" not in str(caught.value)
     assert "token-1" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("rows", "state"),
+    [
+        (["O-2"], State.UNKNOWN),
+        (["O-2", "O-3"], State.UNKNOWN),
+        (["O-2", "O-1"], State.SUCCEEDED),
+        ([], State.SUCCEEDED),
+    ],
+)
+async def test_a_prepay_for_a_foreign_order_is_withheld(
+    rows: list[str],
+    state: State,
+    open_shop: Fixture,
+    asking: Fixture,
+    replies: Fixture,
+    script: Fixture,
+) -> None:
+    """Whoever pays with it pays somebody else's order; one of several rows is enough."""
+    listed = [{"outTradeNo": number, "tradeNo": "T", "status": "P"} for number in rows]
+    shop = open_shop(script(replies.prepay(tradeResList=listed)))
+    withheld = pytest.raises(MalformedResponseError, match="outTradeNo")
+    with withheld if state is State.UNKNOWN else contextlib.nullcontext():
+        await shop.gateway.pay(asking.pay(out_trade_no="O-1"))
+
+    assert state is await shop.state("pay-1")
+
+
+async def test_a_prepay_is_not_held_against_an_order_that_nobody_named(
+    open_shop: Fixture, asking: Fixture, replies: Fixture
+) -> None:
+    """Without a local order number there is nothing to compare with."""
+    shop = open_shop([replies.prepay()])
+
+    assert (await shop.gateway.pay(asking.pay())).prepay_id
 
 
 async def test_a_trade_that_lists_a_foreign_order_is_withheld(
