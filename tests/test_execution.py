@@ -300,13 +300,77 @@ async def test_a_signer_that_raises_leaves_nothing_behind(
     limiter = CountedLimiter()
     shop = open_shop([replies.prepay()], limiter=limiter, max_in_flight=1)
     _signed_by(shop, SlowSigner([], error=ConnectionResetError("the key service is down")))
-    for _ in range(3):
-        with pytest.raises(ConnectionResetError):
-            await shop.gateway.pay(asking.pay())
+    with pytest.raises(NotSentError, match="ConnectionResetError") as caught:
+        await shop.gateway.pay(asking.pay())
+    assert (True, ConnectionResetError) == (caught.value.retryable, type(caught.value.__cause__))
     assert (["unsent"] * 3, State.RESERVED) == (limiter.endings, await shop.state("pay-1"))
     _signed_by(shop, SlowSigner([]))
 
     assert (await shop.gateway.pay(asking.pay())).prepay_id
+
+
+@define(eq=False)
+class Moody:
+    """A signer that fails for some calls, in a coroutine or not."""
+
+    asynchronous: bool
+    fails: set[int]
+    error: BaseException
+    calls: int = 0
+    sign_type: str | None = None
+
+    def sign(self, message: bytes) -> Any:  # noqa: ANN401 - a text, or what will be one
+        """Sign."""
+        self.calls += 1
+        return self._later(message, self.calls) if self.asynchronous else self._now(self.calls)
+
+    async def _later(self, _: bytes, number: int) -> str:
+        await asyncio.sleep(0)
+        return self._now(number)
+
+    def _now(self, number: int) -> str:
+        if number in self.fails:
+            raise self.error
+        return "A" * 32
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_a_signer_that_raises_does_not_end_a_batch(
+    asynchronous: bool,  # noqa: FBT001 - the parameter
+    open_shop: Fixture,
+    asking: Fixture,
+    replies: Fixture,
+) -> None:
+    """Tried again, as nothing was sent; every request has its outcome."""
+    shop = open_shop(lambda _: replies.prepay())
+    _signed_by(shop, Moody(asynchronous, {1, 4}, RuntimeError("kms throttled")))
+    payments = (asking.pay(f"pay-{n}") for n in range(5))
+    outcomes = [o async for o in shop.gateway.pay_many(payments, concurrency=1)]
+
+    assert ["ok"] * 5 == [outcome.kind for outcome in outcomes]
+
+
+async def test_what_a_signer_says_is_not_repeated(open_shop: Fixture, asking: Fixture) -> None:
+    """A key service may quote what it was asked to sign; the cause has it for who looks."""
+    shop = open_shop()
+    _signed_by(shop, Moody(asynchronous=False, fails={1, 2, 3}, error=RuntimeError("canary")))
+    with pytest.raises(NotSentError) as caught:
+        await shop.gateway.refund(asking.refund())
+
+    assert "canary" not in str(caught.value)
+    assert (0, State.RESERVED) == (shop.transport.calls, await shop.state("refund-1"))
+
+
+async def test_a_signer_s_own_verdict_stands(open_shop: Fixture, asking: Fixture) -> None:
+    """A WxPayError says by itself whether another attempt can help."""
+    shop = open_shop()
+    final = NotSentError("the key is revoked", retryable=False)
+    signer = Moody(asynchronous=True, fails={1}, error=final)
+    _signed_by(shop, signer)
+    with pytest.raises(NotSentError, match="revoked"):
+        await shop.gateway.pay(asking.pay())
+
+    assert 1 == signer.calls
 
 
 @pytest.mark.parametrize("waited", [27.1, 28.0])

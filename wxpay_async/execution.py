@@ -211,7 +211,15 @@ class Execution(Generic[T]):
         draft = wiring.builder.draft(
             self.operation, self.params, now_ms=self._signed_at, nonce=wiring.nonce()
         )
-        request = draft.signed(await wiring.signatures.of(draft.message))
+        try:
+            signature = await wiring.signatures.of(draft.message)
+        except WxPayError:
+            raise
+        except Exception as error:
+            # A stranger's code, which may raise anything: a key service that is busy must fail one
+            # call, not end the batch that it is part of. Its text may hold what it was given.
+            raise NotSentError(f"the signer raised {type(error).__name__}") from error
+        request = draft.signed(signature)
         if wiring.clock.monotonic() - self._started > STALE_AFTER:
             raise NotSentError("the process was paused between claiming and sending")
         return request

@@ -364,7 +364,11 @@ class PayGateway:
     ) -> AsyncIterator[Outcome[str, TradeStatus]]:
         """Query every order by its outTradeNo; works like `pay_many`."""
 
-        async def query(out_trade_no: str) -> TradeStatus:
+        async def query(out_trade_no: object) -> TradeStatus:
+            # A row of somebody's file may hold anything; one of them must not end the others.
+            if not isinstance(out_trade_no, str):
+                kind = type(out_trade_no).__name__
+                raise InvalidRequestError(f"got {kind}", field="outTradeNo", allowed="a text")
             asked = TradeQuery(out_trade_no=out_trade_no)
             return await self._dispatcher.query(asked, timeout=timeout, lane=Lane.BATCH)
 

@@ -90,6 +90,19 @@ async def test_an_echo_that_the_platform_may_leave_out_is_not_missed(
     assert TradeState.PAID is (await shop.gateway.query(trade_no="T-1")).state
 
 
+async def test_many_queries_take_what_they_are_given(open_shop: Fixture, replies: Fixture) -> None:
+    """A number that is none is the outcome of its row, and ends no other."""
+    shop = open_shop(lambda _: replies.order("待付款"))
+    outcomes = [o async for o in shop.gateway.query_many(["O-1", "", 5, None, "a&b"])]
+    errors = {outcome.request: outcome.error for outcome in outcomes}
+
+    assert {"O-1", "", 5, None, "a&b"} == set(errors)
+    assert errors.pop("O-1") is None
+    assert {(InvalidRequestError, "outTradeNo")} == {
+        (type(error), error.field) for error in errors.values()
+    }
+
+
 async def test_many_queries_withhold_what_is_said_of_another_order(
     open_shop: Fixture, replies: Fixture
 ) -> None:
