@@ -6,7 +6,6 @@ prepay or an openid, so whatever a hook does with it, none of them can leak.
 
 from __future__ import annotations
 
-import asyncio
 import enum
 import logging
 import re
@@ -106,7 +105,8 @@ def fate_of(error: BaseException | None) -> str:
         return "ok"
     if isinstance(error, WxPayError):
         return error.fate
-    return "cancelled" if isinstance(error, asyncio.CancelledError) else "broken"
+    # What is no Exception asks to stop: a cancellation, or the end of the process.
+    return "broken" if isinstance(error, Exception) else "cancelled"
 
 
 class Hook(Protocol):
