@@ -37,6 +37,7 @@ from wxpay_async.errors import (
 )
 from wxpay_async.policy.retry import RetryBudget, RetryPolicy
 from wxpay_async.protocol.builder import RequestBuilder
+from wxpay_async.protocol.canonical import canonical_string
 from wxpay_async.protocol.identity import derive_request_id
 from wxpay_async.protocol.notify import (
     ACK_HANDLED,
@@ -70,7 +71,6 @@ from wxpay_async.protocol.signing import (
     RsaVerifier,
     Signer,
     Verifier,
-    canonical_string,
 )
 from wxpay_async.protocol.wire import (
     PRODUCTION,

@@ -24,7 +24,7 @@ from wxpay_async.errors import (
     NotSentError,
     WxPayError,
 )
-from wxpay_async.execution import SLACK, Execution, Wiring
+from wxpay_async.execution import SLACK, Execution
 from wxpay_async.flights import Flights, conflict
 from wxpay_async.idempotency.store import Entry
 from wxpay_async.limits.limiter import Lane
@@ -38,9 +38,10 @@ from wxpay_async.protocol.results import PayResult, RefundResult, TradeResult, T
 from wxpay_async.protocol.wire import Timeouts, Transport
 from wxpay_async.resolution import Resolver
 from wxpay_async.stream import Outcome
-from wxpay_async.telemetry import Event, EventKind, fate_of
+from wxpay_async.telemetry import Event, EventKind
 from wxpay_async.transports.retrying import RetryingTransport
 from wxpay_async.turns import Turns
+from wxpay_async.wiring import Wiring
 
 T = TypeVar("T")
 
@@ -110,8 +111,7 @@ class Dispatcher:
             entry = self._fresh(request, meaning, content)
             return self._fly(request, entry, result_type, began=began, wait=wait, lane=lane)
 
-        if self.wiring.hooks:
-            self._tell_start(operation, request.request_id)
+        self.wiring.tell_start(operation, request.request_id)
         try:
             result, shared = await self._flights.join(
                 request.request_id, meaning, start, timeout=wait
@@ -120,11 +120,13 @@ class Dispatcher:
             if isinstance(error, WxPayError):
                 self._explain(error, request.request_id)
             shared = not own and not isinstance(error, IdempotencyConflictError)
-            self._tell(operation, request.request_id, began, error=error, shared=shared)
+            self.wiring.tell_outcome(
+                operation, request.request_id, began, error=error, shared=shared
+            )
             raise
         if shared:
             result = attrs.evolve(result, replayed=True)
-        self._tell(operation, request.request_id, began, result=result, shared=shared)
+        self.wiring.tell_outcome(operation, request.request_id, began, result=result, shared=shared)
         return result  # type: ignore[no-any-return] # flights carry results of every type
 
     async def _fly(
@@ -235,8 +237,7 @@ class Dispatcher:
     async def _asking(self, execution: Execution[T], retry: RetryPolicy | None) -> T:
         self._enter_loop()
         began, operation = self.wiring.clock.monotonic(), execution.operation
-        if self.wiring.hooks:
-            self._tell_start(operation, None)
+        self.wiring.tell_start(operation, None)
         try:
             result = await self._delivering(retry or self._retry(execution.lane)).deliver(
                 execution.prepare,
@@ -245,9 +246,9 @@ class Dispatcher:
                 deadline=execution.deadline,
             )
         except BaseException as error:  # as above
-            self._tell(operation, None, began, error=error)
+            self.wiring.tell_outcome(operation, None, began, error=error)
             raise
-        self._tell(operation, None, began, result=result)
+        self.wiring.tell_outcome(operation, None, began, result=result)
         return result
 
     async def query(
@@ -440,41 +441,3 @@ class Dispatcher:
         error.request_id = request_id
         if isinstance(error, InDoubtError) and error.fate is Fate.IN_DOUBT:
             error.resolver = functools.partial(self.resolve, request_id)
-
-    def _tell_start(self, operation: Operation, request_id: str | None) -> None:
-        self.wiring.tell(
-            Event(
-                kind=EventKind.CALL_STARTED,
-                operation=operation.name,
-                app_key=self.app_key,
-                request_id=request_id,
-            )
-        )
-
-    def _tell(
-        self,
-        operation: Operation,
-        request_id: str | None,
-        began: float,
-        *,
-        error: BaseException | None = None,
-        result: Any = None,  # noqa: ANN401 - any of the results
-        shared: bool = False,
-    ) -> None:
-        if not self.wiring.hooks:
-            return
-        told = error if isinstance(error, WxPayError) else result
-        self.wiring.tell(
-            Event(
-                kind=EventKind.OUTCOME,
-                operation=operation.name,
-                app_key=self.app_key,
-                request_id=request_id,
-                attempt=told.attempts if told else 0,
-                fate=fate_of(error),
-                code=error.code if isinstance(error, WxPayError) else None,
-                seconds=self.wiring.clock.monotonic() - began,
-                replayed=shared or (told is not None and told.replayed),
-                shared=shared,
-            )
-        )

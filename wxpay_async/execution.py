@@ -11,15 +11,14 @@ import asyncio
 import contextlib
 import logging
 import math
-import secrets
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Generic, TypeVar
 
 import attrs
 from attrs import define, field
 
-from wxpay_async.clock import Clock, PlatformTime, to_the_end
+from wxpay_async.clock import to_the_end
 from wxpay_async.errors import (
     AlreadyPaidError,
     ClockSkewError,
@@ -35,19 +34,17 @@ from wxpay_async.errors import (
     RateLimitedError,
     WxPayError,
 )
-from wxpay_async.idempotency.store import OPEN, Entry, IdempotencyStore, MemoryStore, evolve
-from wxpay_async.limits.limiter import Lane, Limiter, Slot, Unlimited
-from wxpay_async.limits.local import LocalLimiter
+from wxpay_async.idempotency.store import OPEN, Entry, evolve
+from wxpay_async.limits.limiter import Lane, Slot
 from wxpay_async.policy.resolving import SCHEDULE
 from wxpay_async.policy.states import SENDABLE, Event as Step, State, meaning, next_state
-from wxpay_async.protocol.builder import PAY, REFUND, Operation, RequestBuilder
+from wxpay_async.protocol.builder import PAY, REFUND, Operation
 from wxpay_async.protocol.codec import decode, server_time
 from wxpay_async.protocol.fields import without_credentials
 from wxpay_async.protocol.results import PREPAY_LIFE, PayResult, RefundResult
 from wxpay_async.protocol.wire import HttpRequest, HttpResponse
-from wxpay_async.signatures import Signatures
-from wxpay_async.telemetry import Event, EventKind, Hook
-from wxpay_async.turns import Turns
+from wxpay_async.telemetry import Event, EventKind
+from wxpay_async.wiring import Wiring
 
 T = TypeVar("T")
 
@@ -65,39 +62,6 @@ PREPAY_MARGIN: Final = timedelta(seconds=60)
 
 def _moment(milliseconds: int) -> datetime:
     return datetime.fromtimestamp(milliseconds / 1000, UTC)
-
-
-def _nonce() -> str:
-    return secrets.token_hex(16)
-
-
-@define(eq=False, kw_only=True)
-class Wiring:
-    """What every operation of a gateway shares."""
-
-    builder: RequestBuilder
-    signatures: Signatures
-    store: IdempotencyStore
-    limiter: Limiter
-    clock: Clock
-    time: PlatformTime
-    hooks: Sequence[Hook] = ()
-    nonce: Callable[[], str] = _nonce
-    in_process: bool = field(init=False)
-    turns: Turns = field(factory=lambda: Turns(64))
-
-    def __attrs_post_init__(self) -> None:
-        # These very classes: what a subclass awaits may be a network.
-        local = type(self.limiter) in {LocalLimiter, Unlimited}
-        self.in_process = local and type(self.store) is MemoryStore
-
-    def tell(self, event: Event) -> None:
-        """Tell every hook; one that breaks its promise not to raise must lose no answer."""
-        for hook in self.hooks:
-            try:
-                hook(event)
-            except Exception:  # noqa: BLE001 - a stranger's code, see above
-                _LOG.exception("a hook raised on %s", event.kind)
 
 
 @define(eq=False, kw_only=True)

@@ -16,7 +16,6 @@ from wxpay_async.errors import (
     MalformedResponseError,
     WxPayError,
 )
-from wxpay_async.execution import Wiring
 from wxpay_async.idempotency.sealed import SEAL_KEY_BYTES, STORE_CONTEXT, SealedStore
 from wxpay_async.idempotency.store import IdempotencyStore, MemoryStore
 from wxpay_async.limits.limiter import Lane, Limiter, Quota, Slowed
@@ -39,6 +38,7 @@ from wxpay_async.signatures import Signatures
 from wxpay_async.stream import Outcome, stream
 from wxpay_async.telemetry import Event, EventKind, Hook
 from wxpay_async.waiting import wait_until_paid
+from wxpay_async.wiring import Wiring
 
 R = TypeVar("R", bound=Request)
 

@@ -22,6 +22,7 @@ from Crypto.PublicKey import RSA
 from hypothesis import given, settings, strategies as st
 
 from wxpay_async.errors import InvalidKeyError, InvalidRequestError, NotificationError
+from wxpay_async.protocol.canonical import canonical_string
 from wxpay_async.protocol.keys import (
     InsecureKeyFileWarning,
     load_private_key,
@@ -33,7 +34,6 @@ from wxpay_async.protocol.signing import (
     Md5Verifier,
     RsaSigner,
     RsaVerifier,
-    canonical_string,
 )
 
 VECTORS = Path(__file__).parents[1] / "vectors"

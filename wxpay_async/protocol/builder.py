@@ -14,9 +14,9 @@ from urllib.parse import quote_plus
 from attrs import field, frozen
 
 from wxpay_async.protocol import fields
+from wxpay_async.protocol.canonical import canonical_string
 from wxpay_async.protocol.codec import biz_content
 from wxpay_async.protocol.requests import InstantTrade, MiniProgramPay, Refund, Request, TradeQuery
-from wxpay_async.protocol.signing import canonical_string
 from wxpay_async.protocol.wire import HttpRequest, checked_base_url
 
 Placement = Literal["body", "query"]

@@ -31,8 +31,9 @@ from attrs import evolve, field, frozen
 
 from wxpay_async.errors import InvalidRequestError, NotificationError
 from wxpay_async.protocol import fields
+from wxpay_async.protocol.canonical import canonical_string
 from wxpay_async.protocol.results import TradeState, TradeStatus
-from wxpay_async.protocol.signing import RsaVerifier, Verifier, canonical_string
+from wxpay_async.protocol.signing import RsaVerifier, Verifier
 from wxpay_async.protocol.strict import strict_json
 
 ACK_HANDLED: Final = b'{"status": 1}'

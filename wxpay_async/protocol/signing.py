@@ -1,14 +1,9 @@
 """The two signing schemes of the platform.
 
-Both sign the canonical string: all parameters but `sign`, without those whose value is the empty
-string, sorted by name in ASCII order, joined as `name=value` with `&`, raw values.
+Both sign the canonical string (`canonical.py`).
 
 - MD5 (published): append `&appSecret=<secret>`, MD5 over the UTF-8 bytes, hexadecimal, upper case.
 - RSA: the canonical string includes `signType=RSA`; RSASSA-PKCS1-v1_5 with SHA-256, Base64.
-
-The canonical string quotes nothing, so a value with `&` or `=` in it could stand for another set
-of parameters. Only `bizContent` may hold them: it is one complete JSON object, and no prefix of a
-JSON object is one, so the string stays unambiguous. All others are refused.
 """
 
 from __future__ import annotations
@@ -17,11 +12,9 @@ import base64
 import hashlib
 import hmac
 import importlib
-import json
 import os
-import re
-from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Final, Literal, NoReturn, Protocol, Self, cast, runtime_checkable
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Final, Literal, NoReturn, Protocol, Self, runtime_checkable
 
 from wxpay_async.errors import InvalidRequestError, NotificationError
 from wxpay_async.protocol import fields
@@ -39,9 +32,6 @@ if TYPE_CHECKING:
 
 Backend = Literal["openssl", "pycryptodome"]
 
-_JSON_PARAMETER: Final = "bizContent"
-_JSON: Final = json.JSONDecoder()
-_NAME: Final = re.compile(r"[A-Za-z0-9_.\-]+", re.ASCII)
 # The DigestInfo of SHA-256 up to the digest (RFC 8017, section 9.2, note 1).
 _SHA256_INFO: Final = bytes.fromhex("3031300d060960864801650304020105000420")
 
@@ -85,86 +75,6 @@ class Verifier(Protocol):
             NotificationError: it does not.
         """
         ...
-
-
-def canonical_string(params: Mapping[str, str]) -> str:
-    """Return the string that both schemes sign (the platform's page on signing).
-
-    Comparing it with the other side's is how a signature mismatch is found.
-
-    Args:
-        params: every parameter of the call; `sign` and empty values are left out by the rule.
-
-    Raises:
-        InvalidRequestError: a name or a value would make the string ambiguous, or has no UTF-8.
-        TypeError: a name or a value is no text.
-    """
-    pairs: list[str] = []
-    try:
-        for name in sorted(params):
-            value = params[name]
-            if name == "sign" or value == "":
-                continue
-            # A look at each is cheaper than a call for each, and nearly always enough.
-            plain = name.isascii() and name.isidentifier() and "&" not in value and "=" not in value
-            if not plain or name == _JSON_PARAMETER:
-                _check_unambiguous(name, value)
-            pairs.append(name + "=" + value)  # an f-string would write a list as well
-    except (TypeError, AttributeError) as error:
-        raise _naming(params, error) from None
-    text = "&".join(pairs)
-    if not _has_utf8(text):  # an encoding error further down would carry the text into a log
-        raise InvalidRequestError("a value holds half of a surrogate pair", allowed="Unicode text")
-    return text
-
-
-def _naming(params: Mapping[str, str], error: Exception) -> Exception:
-    """Return an error that names what is no text, the error itself if everything is one."""
-    for name, value in cast("Mapping[object, object]", params).items():
-        if not isinstance(name, str):
-            return TypeError(f"{_shown(repr(name))}: a parameter's name is a str")
-        if not isinstance(value, str):
-            return TypeError(f"{_shown(name)}: a str, not {type(value).__name__}")
-    return error
-
-
-def _shown(name: str) -> str:
-    return ascii(name[:32])[1:-1]  # it may come from a stranger and end in a log
-
-
-def _check_unambiguous(name: str, value: str) -> None:
-    if not _NAME.fullmatch(name):
-        raise InvalidRequestError(
-            "not a parameter's name", field=_shown(name), allowed="letters, digits, _ . -"
-        )
-    if name == _JSON_PARAMETER:
-        if not _is_object(value):
-            raise InvalidRequestError("no JSON object", field=name, allowed="one JSON object")
-    elif "&" in value or "=" in value:
-        raise InvalidRequestError(
-            "holds & or =, which makes the signed string ambiguous",
-            field=name,
-            allowed=f"text without & and = (only {_JSON_PARAMETER} may hold them)",
-        )
-
-
-def _is_object(value: str) -> bool:
-    # What begins with a brace and parses is an object; the parser runs in C and stops at its end.
-    if not value.startswith("{"):
-        return False
-    try:
-        end = _JSON.raw_decode(value)[1]
-    except (ValueError, RecursionError):
-        return False
-    return end == len(value) or not value[end:].strip(" \t\r\n")
-
-
-def _has_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 class Md5Signer:
