@@ -16,6 +16,7 @@ from hypothesis import assume, example, given, settings, strategies as st
 from wxpay_async.errors import InvalidRequestError
 from wxpay_async.protocol import builder
 from wxpay_async.protocol.builder import Draft, RequestBuilder
+from wxpay_async.protocol.canonical import canonical_string
 from wxpay_async.protocol.codec import biz_content
 from wxpay_async.protocol.requests import (
     InstantTrade,
@@ -25,7 +26,7 @@ from wxpay_async.protocol.requests import (
     TradeItem,
     TradeQuery,
 )
-from wxpay_async.protocol.signing import Md5Signer, RsaSigner, Signer, canonical_string
+from wxpay_async.protocol.signing import Md5Signer, RsaSigner, Signer
 from wxpay_async.protocol.wire import HttpRequest
 
 EXAMPLES = int(os.environ.get("WXPAY_TEST_EXAMPLES", "2000"))

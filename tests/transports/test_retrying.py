@@ -23,8 +23,9 @@ from wxpay_async.errors import (
 )
 from wxpay_async.policy.retry import QUOTA_WINDOW, RetryBudget, RetryPolicy
 from wxpay_async.protocol.builder import PAY, RequestBuilder, parameters
+from wxpay_async.protocol.canonical import canonical_string
 from wxpay_async.protocol.requests import MiniProgramPay
-from wxpay_async.protocol.signing import Md5Signer, Md5Verifier, canonical_string
+from wxpay_async.protocol.signing import Md5Signer, Md5Verifier
 from wxpay_async.protocol.wire import HttpRequest, HttpResponse, Timeouts
 from wxpay_async.transports.memory import MemoryTransport
 from wxpay_async.transports.retrying import RetryingTransport
