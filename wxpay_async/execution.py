@@ -28,13 +28,14 @@ from wxpay_async.errors import (
     IdempotencyConflictError,
     InDoubtError,
     InProgressError,
+    InvalidRequestError,
     NotExecutedError,
     NotSentError,
     PrepayExpiredError,
     RateLimitedError,
     WxPayError,
 )
-from wxpay_async.idempotency.store import OPEN, Entry, evolve
+from wxpay_async.idempotency.store import LEASE, OPEN, Entry, evolve
 from wxpay_async.limits.limiter import Lane, Slot
 from wxpay_async.policy.resolving import SCHEDULE
 from wxpay_async.policy.states import SENDABLE, Event as Step, State, meaning, next_state
@@ -42,7 +43,7 @@ from wxpay_async.protocol.builder import PAY, REFUND, Operation
 from wxpay_async.protocol.codec import decode, server_time
 from wxpay_async.protocol.fields import without_credentials
 from wxpay_async.protocol.results import PREPAY_LIFE, PayResult, RefundResult
-from wxpay_async.protocol.wire import HttpRequest, HttpResponse
+from wxpay_async.protocol.wire import HttpRequest, HttpResponse, Timeouts
 from wxpay_async.telemetry import Event, EventKind
 from wxpay_async.wiring import Wiring
 
@@ -62,6 +63,16 @@ PREPAY_MARGIN: Final = timedelta(seconds=60)
 
 def _moment(milliseconds: int) -> datetime:
     return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+def checked_timeouts(timeouts: Timeouts) -> Timeouts:
+    """Refuse an attempt that could outlast its claim: somebody else would send beside it."""
+    longest = LEASE - STALE_AFTER
+    if timeouts.attempt > longest:
+        raise InvalidRequestError(
+            f"{timeouts.attempt:g} s", field="timeouts.attempt", allowed=f"at most {longest:g} s"
+        )
+    return timeouts
 
 
 @define(eq=False, kw_only=True)

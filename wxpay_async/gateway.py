@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, Final, Self, TypeVar
 
 import attrs
@@ -16,9 +16,10 @@ from wxpay_async.errors import (
     MalformedResponseError,
     WxPayError,
 )
+from wxpay_async.execution import checked_timeouts
 from wxpay_async.idempotency.sealed import SEAL_KEY_BYTES, STORE_CONTEXT, SealedStore
 from wxpay_async.idempotency.store import IdempotencyStore, MemoryStore
-from wxpay_async.limits.limiter import Lane, Limiter, Quota, Slowed
+from wxpay_async.limits.limiter import Lane, Limiter, Slowed
 from wxpay_async.limits.local import LocalLimiter
 from wxpay_async.pages import all_merchants
 from wxpay_async.policy.retry import RetryPolicy
@@ -104,14 +105,18 @@ class PayGateway:
             raise InvalidRequestError("too few", field="max_in_flight", allowed="1 or above")
         self.app_key = app_key
         self._clock = Clock() if clock is None else clock
-        timeouts = Timeouts() if timeouts is None else timeouts
+        timeouts = checked_timeouts(Timeouts() if timeouts is None else timeouts)
         self._dispatcher = Dispatcher(
             app_key=app_key,
             wiring=Wiring(
                 builder=RequestBuilder(app_key, signer.sign_type, base_url, placement),
                 signatures=Signatures(signer),
                 store=store,
-                limiter=(_own_limiter(timeouts, self._slowed_down) if limiter is None else limiter),
+                limiter=(
+                    LocalLimiter(settings.quota_for(timeouts), on_slowed=self._slowed_down)
+                    if limiter is None
+                    else limiter
+                ),
                 clock=self._clock,
                 time=PlatformTime(self._clock),
                 hooks=tuple(hooks),
@@ -146,9 +151,14 @@ class PayGateway:
         env = os.environ if environ is None else environ
         try:
             app_key, signer = settings.app_key_from(env), settings.signer_from(env)
-            return cls(app_key, signer, **settings.parts_from(env, given))
+            gateway = cls(app_key, signer, **settings.parts_from(env, given))
+            if given.get("limiter") is None:  # one of ours, made before there was a gateway
+                limiter: Any = gateway._dispatcher.wiring.limiter
+                limiter.on_slowed = gateway._slowed_down
         except (WxPayError, ImportError) as error:
             failure = error.with_traceback(None)
+        else:
+            return gateway
         finally:
             del environ, env, given
         # Raised anew: the frames below hold the environment, secrets included.
@@ -403,11 +413,6 @@ class PayGateway:
             NotSentError: the store cannot be reached.
         """
         return await self._dispatcher.recover()
-
-
-def _own_limiter(timeouts: Timeouts, on_slowed: Callable[[Slowed], None]) -> Limiter:
-    # A slot's lease must outlast the call that holds it, or it would free while the call is out.
-    return LocalLimiter(Quota(lease=timeouts.call + 5), on_slowed=on_slowed)
 
 
 def _without_token(trade: InstantTrade) -> MalformedResponseError:

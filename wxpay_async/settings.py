@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from wxpay_async.errors import InvalidRequestError
+from wxpay_async.limits.limiter import Quota
 from wxpay_async.protocol.signing import Md5Signer, RsaSigner, Signer
-from wxpay_async.protocol.wire import PRODUCTION, Transport
+from wxpay_async.protocol.wire import PRODUCTION, Timeouts, Transport
 
 P = TypeVar("P")
 
@@ -62,8 +63,10 @@ def parts_from(env: Mapping[str, str], given: Mapping[str, Any]) -> dict[str, An
     if env.get("WXPAY_QUOTA_URL") and given.get("limiter") is None:
         from wxpay_async.limits.redis import RedisLimiter  # noqa: PLC0415 - an extra
 
-        app_key = app_key_from(env)
-        parts["limiter"] = _made("WXPAY_QUOTA_URL", env, lambda url: RedisLimiter(url, app_key))
+        app_key, quota = app_key_from(env), quota_for(given.get("timeouts") or Timeouts())
+        parts["limiter"] = _made(
+            "WXPAY_QUOTA_URL", env, lambda url: RedisLimiter(url, app_key, quota=quota)
+        )
     return {**parts, **{name: part for name, part in given.items() if part is not None}}
 
 
@@ -77,6 +80,12 @@ def _made(variable: str, env: Mapping[str, str], make: Callable[[str], P]) -> P:
         del env
     # A new one: the frames below hold the address, and with it perhaps a password.
     raise failure
+
+
+def quota_for(timeouts: Timeouts) -> Quota:
+    """Return the platform's quota for calls that take so long."""
+    # A slot's lease must outlast the call that holds it, or it would free while the call is out.
+    return Quota(lease=timeouts.call + 5)
 
 
 def default_transport(*, proxy: str | None = None, max_connections: int = 64) -> Transport:

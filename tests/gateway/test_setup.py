@@ -11,11 +11,14 @@ import pytest
 from wxpay_async.errors import InvalidKeyError, InvalidRequestError
 from wxpay_async.gateway import PayGateway
 from wxpay_async.idempotency.store import MemoryStore
+from wxpay_async.limits.limiter import Slowed
 from wxpay_async.limits.local import LocalLimiter
+from wxpay_async.limits.redis import RedisLimiter
 from wxpay_async.policy.retry import QUOTA_WINDOW
 from wxpay_async.protocol.signing import Md5Signer, RsaSigner
 from wxpay_async.protocol.wire import PRODUCTION, TEST, Timeouts
 from wxpay_async.sandbox import Sandbox
+from wxpay_async.telemetry import Event, EventKind
 from wxpay_async.transports.aiohttp import AiohttpTransport
 from wxpay_async.transports.memory import MemoryTransport
 
@@ -113,6 +116,32 @@ def test_a_proxy_from_the_environment() -> None:
     assert "http://proxy:3128" == transport.proxy
 
 
+def test_a_shared_quota_from_the_environment() -> None:
+    """A slot is leased for as long as a call may take, and being slowed down is told."""
+    told: list[Event] = []
+    gateway = PayGateway.from_env(
+        {**MD5, "WXPAY_QUOTA_URL": "redis://127.0.0.1:6379/0"},
+        timeouts=Timeouts(call=120.0),
+        hooks=[told.append],
+    )
+    limiter = _wiring(gateway).limiter
+    limiter.on_slowed(Slowed(taken=10, pace=7, limit=400))
+
+    assert isinstance(limiter, RedisLimiter)
+    assert 125.0 == limiter.quota.lease
+    assert [EventKind.SLOWED_DOWN] == [event.kind for event in told]
+
+
+def test_a_limiter_that_is_given_keeps_its_listener() -> None:
+    """What somebody has set up is left as it is."""
+    heard: list[Slowed] = []
+    given = LocalLimiter(on_slowed=heard.append)
+    gateway = PayGateway.from_env({**MD5, "WXPAY_QUOTA_URL": "redis://h"}, limiter=given)
+
+    assert given is _wiring(gateway).limiter
+    assert heard.append == given.on_slowed
+
+
 def test_what_is_given_wins_over_the_environment() -> None:
     """Keyword arguments are the constructor's, and the last word."""
     given = MemoryTransport()
@@ -162,6 +191,15 @@ def test_every_time_out_is_finite() -> None:
     )
     with pytest.raises(ValueError, match="must be"):
         Timeouts(call=math.inf)
+
+
+def test_an_attempt_that_outlasts_its_lease_is_refused() -> None:
+    """45 s after its claim somebody else may send: two of them go into finding that out."""
+    longest = Timeouts(attempt=43.0)
+    with pytest.raises(InvalidRequestError, match=r"timeouts\.attempt.*at most 43 s"):
+        PayGateway("k", Md5Signer("s"), timeouts=Timeouts(attempt=43.5))
+
+    assert PayGateway("k", Md5Signer("s"), timeouts=longest).app_key == "k"
 
 
 @pytest.mark.parametrize("timeout", [0, -1, 2.999, math.nan, math.inf])
