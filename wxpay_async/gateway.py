@@ -17,7 +17,7 @@ from wxpay_async.errors import (
     WxPayError,
 )
 from wxpay_async.execution import checked_timeouts
-from wxpay_async.idempotency.sealed import SEAL_KEY_BYTES, STORE_CONTEXT, SealedStore
+from wxpay_async.idempotency.sealed import sealed
 from wxpay_async.idempotency.store import IdempotencyStore, MemoryStore
 from wxpay_async.limits.limiter import Lane, Limiter, Slowed
 from wxpay_async.limits.local import LocalLimiter
@@ -33,7 +33,7 @@ from wxpay_async.protocol.results import (
     TradeResult,
     TradeStatus,
 )
-from wxpay_async.protocol.signing import KeySource, Signer
+from wxpay_async.protocol.signing import Signer
 from wxpay_async.protocol.wire import PRODUCTION, Timeouts, Transport
 from wxpay_async.signatures import Signatures
 from wxpay_async.stream import Outcome, stream
@@ -96,7 +96,7 @@ class PayGateway:
         clock: Clock | None = None,
     ) -> None:
         try:
-            store = _sealed(MemoryStore() if store is None else store, signer, seal_key)
+            store = sealed(MemoryStore() if store is None else store, signer, seal_key)
         finally:
             del seal_key  # a traceback with locals must not show it
         if not app_key:
@@ -399,7 +399,7 @@ class PayGateway:
 
         Raises:
             InvalidRequestError: the store does not know the requestId.
-            NotSentError: the store cannot be reached.
+            InDoubtError: the store cannot be reached, so nothing is known yet.
         """
         return await self._dispatcher.resolve(request_id, reissue=reissue)
 
@@ -433,19 +433,3 @@ def _typed(request: object, kind: type[R]) -> R:
             f"got {type(request).__name__}", field="request", allowed=kind.__name__
         )
     return request
-
-
-def _sealed(store: IdempotencyStore, signer: Signer, seal_key: bytes | None) -> IdempotencyStore:
-    """Seal what leaves the process; memory does not."""
-    if isinstance(store, MemoryStore | SealedStore):
-        return store
-    if seal_key is None and isinstance(signer, KeySource):
-        seal_key = signer.derive_key(STORE_CONTEXT)
-    if seal_key is None or len(seal_key) != SEAL_KEY_BYTES:
-        del seal_key
-        raise InvalidRequestError(
-            "missing, or of the wrong length",
-            field="seal_key",
-            allowed=f"{SEAL_KEY_BYTES} bytes that stay the same for the life of the store",
-        )
-    return SealedStore(store, seal_key)

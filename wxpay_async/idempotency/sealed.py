@@ -7,8 +7,17 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from attrs import define, field
 
-from wxpay_async.idempotency.store import LEASE, Entry, IdempotencyStore, Receipt, evolve
+from wxpay_async.errors import InvalidRequestError
+from wxpay_async.idempotency.store import (
+    LEASE,
+    Entry,
+    IdempotencyStore,
+    MemoryStore,
+    Receipt,
+    evolve,
+)
 from wxpay_async.protocol.fields import SecretBytes
+from wxpay_async.protocol.signing import KeySource, Signer
 
 if TYPE_CHECKING:
     from Crypto.Cipher._mode_gcm import GcmMode
@@ -185,3 +194,28 @@ def cipher_for(key: bytes) -> Cipher:
         return OpensslCipher(key)
     except ImportError:
         return PycryptodomeCipher(key)
+
+
+def sealed(store: IdempotencyStore, signer: Signer, seal_key: bytes | None) -> IdempotencyStore:
+    """Seal what leaves the process; memory does not.
+
+    Args:
+        store: where operations are kept.
+        signer: from its secret the key is derived when none is given.
+        seal_key: 32 bytes.
+
+    Raises:
+        InvalidRequestError: there is no key, or one of the wrong length.
+    """
+    if isinstance(store, MemoryStore | SealedStore):
+        return store
+    if seal_key is None and isinstance(signer, KeySource):
+        seal_key = signer.derive_key(STORE_CONTEXT)
+    if seal_key is None or len(seal_key) != SEAL_KEY_BYTES:
+        del seal_key
+        raise InvalidRequestError(
+            "missing, or of the wrong length",
+            field="seal_key",
+            allowed=f"{SEAL_KEY_BYTES} bytes that stay the same for the life of the store",
+        )
+    return SealedStore(store, seal_key)
