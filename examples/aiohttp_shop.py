@@ -65,11 +65,15 @@ def make_gateway() -> wx.PayGateway:
 
 async def create(request: web.Request) -> web.Response:
     """Note what is bought and by whom. A real server gets the openid from `wx.login`'s code."""
-    wish = await request.json()
-    if wish["item"] not in PRICES:
+    try:
+        wish = await request.json()
+        item, openid = str(wish["item"]), str(wish["openid"])
+    except (ValueError, TypeError, KeyError):
+        raise web.HTTPBadRequest from None
+    if item not in PRICES:
         raise web.HTTPNotFound
-    number, amount = uuid.uuid4().hex, str(PRICES[wish["item"]])
-    order = [number, wish["item"], amount, wish["openid"], request.remote]
+    number, amount = uuid.uuid4().hex, str(PRICES[item])
+    order = [number, item, amount, openid, request.remote]
     db.execute("INSERT INTO orders (number, item, amount, openid, ip) VALUES (?,?,?,?,?)", order)
     return web.json_response({"number": number, "amount": amount})
 
@@ -111,4 +115,4 @@ if __name__ == "__main__":
     app.add_routes([notification_route("/notify", notifications, on_trade=settle)])
     app.add_routes([web.post("/orders", create), web.post("/orders/{number}/pay", pay)])
     app.add_routes([web.get("/orders/{number}", tell)])
-    web.run_app(app, host="127.0.0.1", port=int(os.environ.get("PORT", "8080")))
+    web.run_app(app, host="127.0.0.1", port=int(os.environ.get("PORT", "8000")))
