@@ -13,7 +13,7 @@ import logging
 import math
 from collections.abc import Callable, Coroutine, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar, cast
 
 import attrs
 from attrs import define, field
@@ -42,7 +42,7 @@ from wxpay_async.policy.states import SENDABLE, Event as Step, State, meaning, n
 from wxpay_async.protocol.builder import PAY, REFUND, Operation
 from wxpay_async.protocol.codec import decode, server_time
 from wxpay_async.protocol.fields import without_credentials
-from wxpay_async.protocol.results import PREPAY_LIFE, PayResult, RefundResult
+from wxpay_async.protocol.results import PREPAY_LIFE, PayResult, RefundResult, TradeResult
 from wxpay_async.protocol.wire import HttpRequest, HttpResponse, Timeouts
 from wxpay_async.telemetry import Event, EventKind
 from wxpay_async.wiring import Wiring
@@ -334,17 +334,16 @@ class Execution(Generic[T]):
             if entry.reply is None:
                 raise _without_reply(entry)
             result = self.read(HttpResponse(entry.status or 0, entry.reply), replayed=True)
-            if isinstance(result, PayResult):
-                self._check_alive()
+            if not self._is_alive():
+                result = _without_prepay(result)
         except WxPayError as error:
             error.attempts, error.replayed = entry.attempts, True
             raise
         return result
 
-    def _check_alive(self) -> None:
+    def _is_alive(self) -> bool:
         dead_at = _moment(self._signed_at) + PREPAY_LIFE - PREPAY_MARGIN
-        if _moment(self.wiring.time.milliseconds()) >= dead_at:
-            raise PrepayExpiredError("the prepay is older than WeChat accepts")
+        return _moment(self.wiring.time.milliseconds()) < dead_at
 
     def _tell(
         self, kind: EventKind, *, error: WxPayError | None = None, seconds: float = 0.0
@@ -368,6 +367,13 @@ class Execution(Generic[T]):
                 quota_in_use=getattr(wiring.limiter, "in_use", None),
             )
         )
+
+
+def _without_prepay(result: T) -> T:
+    """Hand out no prepay that is dead, or dies while the person reads the dialogue."""
+    if isinstance(result, PayResult):
+        raise PrepayExpiredError("the prepay is older than WeChat accepts")
+    return cast("T", result.without_prepay()) if isinstance(result, TradeResult) else result
 
 
 def _without_reply(entry: Entry) -> WxPayError:

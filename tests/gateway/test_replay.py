@@ -57,6 +57,42 @@ async def test_an_old_prepay_is_reported_as_expired(
     assert (True, "refused", 1) == (caught.value.replayed, caught.value.fate, shop.transport.calls)
 
 
+JSAPI = {
+    "appId": "wx1",
+    "timeStamp": "1763870400",
+    "nonceStr": "n",
+    "prepayId": "wx201410272009395522657",
+    "extPackage": "prepay_id=wx201410272009395522657",
+    "signType": "RSA",
+    "paySign": "oR9d8PuhnIc",
+}
+
+
+async def test_a_trade_s_prepay_is_gone_when_it_is_old(
+    open_shop: Fixture, asking: Fixture, replies: Fixture
+) -> None:
+    """The order stands and can be paid by its payToken; the old prepay is shown nowhere."""
+    shop = open_shop([replies.created(**JSAPI)])
+    first = await shop.gateway.trade(asking.trade())
+    shop.clock.move(19 * 60 - 1)
+    young = await shop.gateway.trade(asking.trade())
+    shop.clock.move(1)
+    old = await shop.gateway.trade(asking.trade())
+
+    assert first == attrs.evolve(young, replayed=False)
+    assert (True, "token-1", "wx1") == (old.replayed, old.pay_token, old.app_id)
+    assert {None} == {
+        old.prepay_id,
+        old.ext_package,
+        old.pay_sign,
+        old.time_stamp,
+        old.nonce_str,
+        old.sign_type,
+    }
+    assert not {*JSAPI} - {"appId"} & {*old.raw}
+    assert 1 == shop.transport.calls
+
+
 async def test_a_refund_does_not_expire(
     open_shop: Fixture, asking: Fixture, replies: Fixture
 ) -> None:

@@ -13,9 +13,9 @@ from redis.asyncio import Redis
 
 from tests.contract.stores import NOW, RETENTION, Place
 from tests.services import private_redis
-from wxpay_async.errors import InvalidRequestError
+from wxpay_async.errors import InDoubtError, InvalidRequestError, NotSentError
 from wxpay_async.idempotency.redis import RedisStore
-from wxpay_async.idempotency.redis_layout import keys_of
+from wxpay_async.idempotency.redis_layout import VERSION_KEY, keys_of
 from wxpay_async.idempotency.store import LEASE, Receipt
 from wxpay_async.policy.states import State
 
@@ -57,6 +57,27 @@ async def test_durable_is_what_redis_is_set_up_for(
         await store.aclose()
 
     assert (False, durable) == (before, store.durable)
+
+
+async def test_the_layout_of_a_later_release_is_refused(tmp_path: Path) -> None:
+    """Neither a read nor a write touches it, and the error says what to do; ours is noted."""
+    with private_redis(tmp_path) as url:
+        place = _place(url)
+        ours, later = place.store(), place.store()
+        assert await ours.load(place.entry().key) is None
+        async with Redis.from_url(url) as client:
+            noted = await client.get(VERSION_KEY)
+            await client.set(VERSION_KEY, 2)
+
+            with pytest.raises(NotSentError, match=r"version 2.* knows 1: upgrade it") as raised:
+                await later.reserve(place.entry())
+            with pytest.raises(InDoubtError, match="version 2"):
+                await later.record(place.entry())
+            written = await client.keys("*")
+        await place.close()
+
+    assert (b"1", False) == (noted, raised.value.retryable)
+    assert [VERSION_KEY.encode()] == written
 
 
 async def test_only_what_may_be_forgotten_has_a_time_to_live(tmp_path: Path) -> None:
@@ -105,7 +126,7 @@ async def test_what_died_by_itself_leaves_no_trace(tmp_path: Path) -> None:
                 await client.delete(keys_of(("k", name))[3])
 
             assert [] == await store.sweep("k", NOW + RETENTION)
-            assert [] == await client.keys("*")
+            assert [VERSION_KEY.encode()] == await client.keys("*")
         await place.close()
 
 

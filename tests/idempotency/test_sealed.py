@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
+import attrs
 import pytest
 
+from wxpay_async.errors import InDoubtError, NotSentError
 from wxpay_async.idempotency.sealed import (
     Cipher,
     OpensslCipher,
@@ -14,6 +17,7 @@ from wxpay_async.idempotency.sealed import (
     cipher_for,
 )
 from wxpay_async.idempotency.store import Entry, MemoryStore
+from wxpay_async.policy.states import State
 from wxpay_async.protocol.identity import Fingerprint
 
 KEY, OTHER = bytes(range(32)), bytes(32)
@@ -99,3 +103,90 @@ async def test_a_row_shows_nothing_and_keeps_its_blobs_to_itself() -> None:
     found = await store.load(moved.key)
     assert found is not None
     assert found.content is None
+
+
+def _entry(**changes: Any) -> Entry:  # noqa: ANN401 - an entry's fields
+    given = {"app_key": "app", "request_id": "r1", "operation": "refund"}
+    return Entry(**given, fingerprint=Fingerprint("f"), **changes)
+
+
+@pytest.mark.parametrize("later", [State.UNKNOWN, State.NOT_EXECUTED, State.NEEDS_REVIEW])
+async def test_a_process_with_the_wrong_key_wipes_no_content(later: State) -> None:
+    """It looks after the operation, and leaves the bytes to whom they belong."""
+    below = MemoryStore()
+    right, wrong = SealedStore(below, KEY), SealedStore(below, OTHER)
+    await right.reserve(_entry(content=b"the bytes"))
+    claimed = await right.claim(("app", "r1"), now=0.0, signed_at=1)
+    assert claimed is not None
+    await right.record(attrs.evolve(claimed, state=State.UNKNOWN, in_doubt=True, next_check_at=0.0))
+    [due] = await wrong.sweep("app", 10.0)
+    assert due.content is None
+    assert await wrong.record(attrs.evolve(due, state=later, checks=1))
+
+    kept = await right.load(("app", "r1"))
+    assert kept is not None
+    assert (b"the bytes", later, 1) == (kept.content, kept.state, kept.checks)
+
+
+async def test_a_process_with_the_wrong_key_wipes_no_reply() -> None:
+    """A refund under way is queried; what the platform said first can still be read."""
+    below = MemoryStore()
+    right, wrong = SealedStore(below, KEY), SealedStore(below, OTHER)
+    await right.reserve(
+        _entry(content=b"c", state=State.PENDING, status=200, reply=b"P", next_check_at=0.0)
+    )
+    [due] = await wrong.sweep("app", 10.0)
+    assert await wrong.record(attrs.evolve(due, checks=1))
+
+    kept = await right.load(("app", "r1"))
+    assert kept is not None
+    assert (b"c", b"P") == (kept.content, kept.reply)
+
+
+async def test_what_is_finished_with_the_wrong_key_keeps_no_openid() -> None:
+    """The content is dropped as ever, and a reply that is at hand takes the place of the old."""
+    below = MemoryStore()
+    right, wrong = SealedStore(below, KEY), SealedStore(below, OTHER)
+    await right.reserve(_entry(content=b"c", state=State.PENDING, status=200, reply=b"P"))
+    found = await wrong.load(("app", "r1"))
+    assert found is not None
+    assert await wrong.record(attrs.evolve(found, state=State.SUCCEEDED, reply=b"S"))
+
+    kept = await below.load(("app", "r1"))
+    again = await wrong.load(("app", "r1"))
+    assert kept is not None
+    assert again is not None
+    assert (None, b"S") == (kept.content, again.reply)
+
+
+async def test_an_outcome_is_not_written_blindly_when_the_store_cannot_be_read() -> None:
+    """What is there cannot be put back, so nothing is written; recovery comes again."""
+
+    class Unreadable(MemoryStore):
+        async def load(self, key: tuple[str, str]) -> Entry | None:  # noqa: ARG002 - the store's
+            raise NotSentError("the store cannot load an operation (ConnectionError)")
+
+    store = SealedStore(Unreadable(), KEY)
+    with pytest.raises(InDoubtError, match="cannot load"):
+        await store.record(_entry(state=State.UNKNOWN))
+
+
+async def test_a_plain_success_reads_nothing_before_it_is_written() -> None:
+    """Only what lacks its bytes costs another round trip."""
+
+    class Counting(MemoryStore):
+        loads = 0
+
+        async def load(self, key: tuple[str, str]) -> Entry | None:
+            type(self).loads += 1
+            return await super().load(key)
+
+    store = SealedStore(Counting(), KEY)
+    await store.reserve(_entry(content=b"c"))
+    claimed = await store.claim(("app", "r1"), now=0.0, signed_at=1)
+    assert claimed is not None
+    await store.record(attrs.evolve(claimed, state=State.UNKNOWN))
+    done = attrs.evolve(claimed, state=State.SUCCEEDED, content=None, status=200, reply=b"S")
+    await store.record(done)
+
+    assert 0 == Counting.loads

@@ -37,17 +37,23 @@ def _raw(place: Place) -> sqlite3.Connection:
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres", "mariadb"])
-async def test_tables_of_a_later_release_are_refused(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "upgrade",
+    [
+        "UPDATE wxpay_schema SET version = 2",
+        "INSERT INTO wxpay_schema (version) VALUES (2)",
+        "INSERT INTO wxpay_schema (version) VALUES (0), (2)",
+    ],
+)
+async def test_tables_of_a_later_release_are_refused(
+    upgrade: str, kind: str, tmp_path: Path
+) -> None:
     """Neither a read nor a write touches them, and the error says what to do."""
     async with place_of(kind, tmp_path) as place:
         earlier, store = place.store(), place.store()
         assert isinstance(earlier, SqlStore)
         session = await earlier._session()
-        await session.transact(
-            lambda connection: (
-                connection.exec_driver_sql("UPDATE wxpay_schema SET version = 2") and None
-            )
-        )
+        await session.transact(lambda connection: connection.exec_driver_sql(upgrade) and None)
 
         with pytest.raises(NotSentError, match=r"version 2.* knows 1: upgrade it") as raised:
             await store.load(place.entry().key)

@@ -16,6 +16,8 @@ from attrs import define, field
 from wxpay_async.errors import InDoubtError, NotSentError
 from wxpay_async.idempotency.redis_layout import (
     SCRIPTS,
+    VERSION,
+    VERSION_KEY,
     Argument,
     entry_of,
     inbox_key,
@@ -23,7 +25,14 @@ from wxpay_async.idempotency.redis_layout import (
     milliseconds,
     written,
 )
-from wxpay_async.idempotency.store import DAY, INBOX_RETENTION, LEASE, Entry, Receipt
+from wxpay_async.idempotency.store import (
+    DAY,
+    INBOX_RETENTION,
+    LEASE,
+    Entry,
+    NewerSchemaError,
+    Receipt,
+)
 from wxpay_async.per_loop import Errands, PerLoop
 from wxpay_async.redis_address import checked_redis_url, shown_redis_url
 
@@ -61,8 +70,15 @@ class _Session:
         """Tell whether this Redis writes every command through and never evicts an open entry."""
         async with self._opening:
             if self._durable is None:
+                await self.errands.run(self._check_version())
                 self._durable = await self.errands.run(self._ask())
         return self._durable
+
+    async def _check_version(self) -> None:
+        await self.client.set(VERSION_KEY, VERSION, nx=True)
+        found = int(await self.client.get(VERSION_KEY) or VERSION)
+        if found > VERSION:
+            raise NewerSchemaError(found, VERSION)
 
     async def _ask(self) -> bool:
         try:
@@ -225,5 +241,7 @@ class RedisStore:
 def _mapped(meaning: type[NotSentError | InDoubtError], task: str) -> Generator[None]:
     try:
         yield
+    except NewerSchemaError as error:
+        raise meaning(str(error), retryable=False) from error
     except _FAILURES as error:  # its text stays in the cause: it may name hosts
         raise meaning(f"the store cannot {task} ({type(error).__name__})") from error

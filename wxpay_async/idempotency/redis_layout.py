@@ -5,6 +5,9 @@ at a lease's end, at a query's time, or since when it could be forgotten. All ke
 carry it in braces, which keeps them on one node of a cluster.
 
 A finished operation has a time to live as well, for a store that nobody sweeps; an open one none.
+
+A key of its own says which version of this layout a Redis holds; one that is later than ours is not
+touched.
 """
 
 from __future__ import annotations
@@ -19,6 +22,11 @@ from wxpay_async.policy.states import FINAL, State
 from wxpay_async.protocol.identity import Fingerprint
 
 Argument = str | bytes | int
+
+VERSION: Final = 1
+"""Of the layout below. A release that changes it raises it."""
+
+VERSION_KEY: Final = "wxpay:store:version"
 
 # The sets, by their place in KEYS: 1 leases, 2 checks, 3 old; then 4 the operation.
 _PLACE: Final = """

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from attrs import define, field
 
-from wxpay_async.errors import InvalidRequestError
+from wxpay_async.errors import InDoubtError, InvalidRequestError, NotSentError
 from wxpay_async.idempotency.store import (
     LEASE,
     Entry,
@@ -16,6 +16,7 @@ from wxpay_async.idempotency.store import (
     Receipt,
     evolve,
 )
+from wxpay_async.policy.states import SENDABLE
 from wxpay_async.protocol.fields import SecretBytes
 from wxpay_async.protocol.signing import KeySource, Signer
 
@@ -35,7 +36,8 @@ class SealedStore:
     """Wraps a store: request bytes and replies go in encrypted (AES-256-GCM) and come out clear.
 
     A blob that does not open (the merchant's secret was changed, somebody tampered) counts as
-    lost: the operation's state stays, its reply cannot be replayed.
+    lost: the operation's state stays, its reply cannot be replayed. It is kept as it is, for a
+    process that has the right key.
 
     Args:
         store: what keeps the sealed entries.
@@ -69,7 +71,22 @@ class SealedStore:
 
     async def record(self, entry: Entry) -> bool:
         """Write the entry if its epoch is still the stored one."""
-        return await self.store.record(self._sealed(entry))
+        sealed = self._sealed(entry)
+        if _is_short_of_bytes(entry):
+            sealed = await self._restored(sealed)
+        return await self.store.record(sealed)
+
+    async def _restored(self, sealed: Entry) -> Entry:
+        """Put back what did not open here: it may be this process that has the wrong key."""
+        try:
+            stored = await self.store.load(sealed.key)
+        except NotSentError as error:
+            raise InDoubtError(error.reason, retryable=error.retryable) from error
+        if stored is None:
+            return sealed
+        content = stored.content if sealed.state in SENDABLE else None
+        reply = stored.reply if sealed.status is not None else None
+        return evolve(sealed, content=sealed.content or content, reply=sealed.reply or reply)
 
     async def load(self, key: tuple[str, str]) -> Entry | None:
         """Return the entry, None if there is none."""
@@ -121,6 +138,12 @@ class SealedStore:
             return None
         opened = self._cipher.decrypt(blob[:_NONCE], blob[_NONCE:], _place(entry, part))
         return None if opened is None else SecretBytes(opened)
+
+
+def _is_short_of_bytes(entry: Entry) -> bool:
+    """Tell whether it has no content though it may be sent again, or no reply though it had one."""
+    sendable = entry.content is None and entry.state in SENDABLE
+    return sendable or (entry.reply is None and entry.status is not None)
 
 
 def _place(entry: Entry, part: bytes) -> bytes:

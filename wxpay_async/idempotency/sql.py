@@ -19,7 +19,7 @@ from attrs import define, field
 
 from wxpay_async.errors import InDoubtError, NotSentError
 from wxpay_async.idempotency import sql_engines  # first: it says what to install
-from wxpay_async.idempotency.store import DAY, LEASE, Entry, Receipt
+from wxpay_async.idempotency.store import DAY, LEASE, Entry, NewerSchemaError, Receipt
 from wxpay_async.per_loop import Errands, PerLoop
 
 # isort: split
@@ -29,7 +29,7 @@ from sqlalchemy.exc import DBAPIError
 
 from wxpay_async.idempotency import sql_tables
 from wxpay_async.idempotency.sql_groups import FAILURES, GroupCommit
-from wxpay_async.idempotency.sql_tables import Change, Key, NewerSchemaError, Settled
+from wxpay_async.idempotency.sql_tables import Change, Key, Settled
 
 T = TypeVar("T")
 

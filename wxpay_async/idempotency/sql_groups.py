@@ -18,7 +18,8 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from wxpay_async.idempotency import sql_tables
-from wxpay_async.idempotency.sql_tables import Change, NewerSchemaError, Settled
+from wxpay_async.idempotency.sql_tables import Change, Settled
+from wxpay_async.idempotency.store import NewerSchemaError
 from wxpay_async.per_loop import Errands
 
 Work = Callable[[Connection], list[Settled]]

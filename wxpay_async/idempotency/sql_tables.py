@@ -37,6 +37,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     delete,
+    func,
     insert,
     inspect,
     select,
@@ -45,7 +46,14 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.mysql import MEDIUMBLOB
 
-from wxpay_async.idempotency.store import INBOX_RETENTION, LEASE, OPEN, Entry, Receipt
+from wxpay_async.idempotency.store import (
+    INBOX_RETENTION,
+    LEASE,
+    OPEN,
+    Entry,
+    NewerSchemaError,
+    Receipt,
+)
 from wxpay_async.policy.states import FINISHED, State
 from wxpay_async.protocol.identity import Fingerprint
 
@@ -129,10 +137,6 @@ _DURABLE: Final = {
 """Asks a server whether it writes every commit through before it reports it."""
 
 
-class NewerSchemaError(Exception):
-    """The tables were made by a later release, and this one might misread them."""
-
-
 @attrs.frozen(kw_only=True)
 class Change:
     """What shall become of one operation.
@@ -183,12 +187,10 @@ def _alone(connection: Connection) -> Generator[None]:
 
 def _create(connection: Connection) -> None:
     found = inspect(connection).has_table(schema.name)
-    version = connection.scalar(select(schema.c.version)) if found else None
+    # The highest: an upgrade may leave the row of the version before beside its own.
+    version = connection.scalar(select(func.max(schema.c.version))) if found else None
     if version is not None and version > VERSION:
-        raise NewerSchemaError(
-            f"the store's tables are of version {version}, this release of wxpay-async knows"
-            f" {VERSION}: upgrade it"
-        )
+        raise NewerSchemaError(version, VERSION)
     if version is None:
         metadata.create_all(connection)
         connection.execute(insert(schema).values(version=VERSION))

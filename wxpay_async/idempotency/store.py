@@ -149,6 +149,16 @@ else:
         return later
 
 
+class NewerSchemaError(Exception):
+    """A later release has laid the store out, and this one might misread it."""
+
+    def __init__(self, found: int, known: int) -> None:
+        super().__init__(
+            f"the store is of version {found}, this release of wxpay-async knows {known}:"
+            " upgrade it"
+        )
+
+
 class Receipt(enum.StrEnum):
     """Whose a callback is."""
 

@@ -18,7 +18,7 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, Final
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from attrs.validators import min_len
 
 from wxpay_async.errors import MalformedResponseError
@@ -28,6 +28,10 @@ from wxpay_async.protocol.signing import RsaVerifier, Verifier
 
 PREPAY_LIFE: Final = timedelta(minutes=20)
 """How long WeChat accepts a prepayId (the user's page)."""
+
+_OF_PREPAY: Final = frozenset(
+    {"timeStamp", "nonceStr", "prepayId", "extPackage", "signType", "paySign"}
+)
 
 LOCAL_PREFIX: Final = "$"
 """What stands before the name of a field that only we know; no name of the platform's does."""
@@ -135,6 +139,7 @@ class TradeResult:
         trade_res_list: the orders that were created.
         inst_amount: yuan.
         app_id: this and `time_stamp` to `pay_sign`: the JSAPI fields, where the platform adds them.
+            They are gone from a result that is replayed when the prepay has died.
     """
 
     request_id: str | None = None
@@ -152,6 +157,20 @@ class TradeResult:
     attempts: int = field(default=1, eq=False, metadata=_LOCAL)
     replayed: bool = field(default=False, eq=False, metadata=_LOCAL)
     raw: Mapping[str, Any] = field(factory=dict[str, Any], repr=False, hash=False, metadata=_LOCAL)
+
+    def without_prepay(self) -> TradeResult:
+        """Return the order without what could be taken for a prepay that is still alive."""
+        raw = {name: value for name, value in self.raw.items() if name not in _OF_PREPAY}
+        return evolve(
+            self,
+            time_stamp=None,
+            nonce_str=None,
+            prepay_id=None,
+            ext_package=None,
+            sign_type=None,
+            pay_sign=None,
+            raw=fields.ReadOnly(raw),
+        )
 
 
 class TradeState(enum.StrEnum):
