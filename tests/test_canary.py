@@ -11,13 +11,12 @@ import base64
 import json
 import logging
 import re
-import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, quote, quote_plus, urlencode
+from urllib.parse import parse_qs, quote_plus, urlencode
 
 import httpx
 import pytest
@@ -32,6 +31,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from tests.canaries import Canaries, leaks, of_records, rendered
 from wxpay_async.errors import (
     FailedError,
     IdempotencyConflictError,
@@ -80,7 +80,6 @@ Fixture = Any
 """What a conftest.py defines, which no test module can import."""
 
 Call = Callable[[], Awaitable[object]]
-Canaries = dict[str, str]
 
 KEYS = Path(__file__).parent / "vectors" / "keys"
 PRIVATE_KEY = (KEYS / "pkcs8.pem").read_bytes()
@@ -124,87 +123,7 @@ def _of_pem(name: str, pem: bytes) -> Canaries:
     return {f"the {name}'s text": line, f"the {name}'s bytes": repr(octets)[2:-1]}
 
 
-def _forms(value: str) -> set[bytes]:
-    """Write a value in every way in which it could be hidden in plain sight."""
-    raw = value.encode()
-    found = {
-        raw,
-        raw.hex().encode(),
-        raw.hex().upper().encode(),
-        quote(value, safe="").encode(),
-        quote_plus(value).encode(),
-        json.dumps(value)[1:-1].encode(),
-        value[::-1].encode(),
-        value.encode("utf-16-le"),
-    }
-    for shift in range(3):  # Base64 of a longer text that holds the value at any offset
-        for encode in (base64.b64encode, base64.urlsafe_b64encode):
-            cut = encode(bytes(shift) + raw)[(0, 2, 3)[shift] :]
-            found.add(cut[: len(cut) // 4 * 4 - 4])
-    return found
-
-
-def leaks(places: Mapping[str, str | bytes], canaries: Canaries) -> list[tuple[str, str]]:
-    """Return each (place, canary) where something secret was found, in whatever form."""
-    forms = {name: _forms(value) for name, value in canaries.items()}
-    found: list[tuple[str, str]] = []
-    for place, content in places.items():
-        raw = content if isinstance(content, bytes) else content.encode("utf-8", "replace")
-        found.extend((place, name) for name, all_ in forms.items() if any(f in raw for f in all_))
-    return found
-
-
 # Where it is looked for
-
-
-def _chain(error: BaseException) -> list[BaseException]:
-    """Return the error and all below it, also those that `from None` keeps out of tracebacks."""
-    chain: list[BaseException] = []
-    todo: list[BaseException | None] = [error]
-    while todo:
-        link = todo.pop()
-        if link is not None and link not in chain:
-            chain.append(link)
-            todo += [link.__cause__, link.__context__]
-    return chain
-
-
-def _visible(error: BaseException) -> list[BaseException]:
-    """Return the error and what a traceback shows below it."""
-    below = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    return [error, *(_visible(below) if below else [])]
-
-
-def _locals(links: Iterable[BaseException], package: str = "") -> str:
-    """Show the locals of every frame, or of a package's."""
-    walks = (traceback.walk_tb(link.__traceback__) for link in links)
-    return "\n".join(
-        f"{frame.f_code.co_qualname}:{line} {name}={_shown(value)}"
-        for walk in walks
-        for frame, line in walk
-        if frame.f_globals.get("__name__", "").startswith(package)
-        for name, value in frame.f_locals.items()
-    )
-
-
-def _shown(value: object) -> str:
-    try:
-        return repr(value)
-    except (AttributeError, ValueError) as error:  # of an object that is only half made
-        return f"<{error!r} in a repr>"
-
-
-def rendered(error: BaseException) -> dict[str, str]:
-    """Show an error in every way that a log, a debugger or an error tracker would."""
-    name = type(error).__name__
-    return {
-        f"str of {name}": str(error),
-        f"repr of {name}": "\n".join(repr(link) for link in _chain(error)),
-        f"attributes of {name}": "\n".join(repr(vars(link)) for link in _chain(error)),
-        f"traceback of {name}": "".join(traceback.format_exception(error)),
-        f"traceback with locals of {name}": _locals(_visible(error)),
-        f"frames of {name}": _locals(_chain(error), "wxpay_async"),
-    }
 
 
 async def failure(call: Call) -> BaseException:
@@ -254,11 +173,6 @@ async def answers_to_payers(error: WxPayError) -> dict[str, str]:
 def _stored(folder: Path) -> dict[str, bytes]:
     """Return what a store's files hold, those beside the database too."""
     return {file.name: file.read_bytes() for file in folder.glob("store.db*")}
-
-
-def _of_records(records: Iterable[logging.LogRecord]) -> str:
-    """Show log records with their arguments and their `extra`."""
-    return "\n".join(f"{record.getMessage()} {vars(record)!r}" for record in records)
 
 
 @define(eq=False)
@@ -466,7 +380,7 @@ async def test_a_whole_day_leaves_no_secret_anywhere(
     await run.everything()
     places = await run.places()
     loop.set_debug(False)
-    places["logs"] = _of_records(caplog.records) + caplog.text
+    places["logs"] = of_records(caplog.records) + caplog.text
     places |= run.files()
     canaries = {
         "the secret": SECRET,
@@ -629,7 +543,7 @@ async def test_a_message_that_repeats_the_request_is_told_without_its_credential
     for error in (first, again, outcome.error):
         places |= {f"{len(places)} {name}": text for name, text in rendered(error).items()}
         places |= await answers_to_payers(error)
-    places["logs"] = _of_records(caplog.records) + caplog.text
+    places["logs"] = of_records(caplog.records) + caplog.text
     places |= _stored(tmp_path)
 
     assert isinstance(first, WxPayError)

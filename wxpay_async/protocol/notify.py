@@ -92,7 +92,7 @@ class TradeNotification:
         trade_amount: yuan.
         gmt_payment: when it was paid; None where it is absent or cannot be read (see `raw`).
         gmt_close: when it was closed, likewise.
-        fail_reason: the platform's words. They are for the merchant, not for a payer.
+        fail_reason: the platform's words. They are for the merchant, not for a payer or a log.
         authentic: an RSA signature verified. Without it this is a hint that anybody can have sent.
         verified: a signature of the endpoint's scheme verified, be it RSA or MD5.
         fresh: its signed timestamp is at most 300 s old. False for an unsigned one.
@@ -109,7 +109,7 @@ class TradeNotification:
     trade_amount: Decimal
     gmt_payment: datetime | None = None
     gmt_close: datetime | None = None
-    fail_reason: str | None = None
+    fail_reason: str | None = field(default=None, repr=False)
     authentic: bool
     verified: bool = False
     fresh: bool
@@ -202,6 +202,16 @@ class Notifications:
             TypeError: the body was parsed or decoded already: what is signed are its bytes.
         """
         _check_raw(body)
+        try:
+            return self._parsed(headers, body)
+        except NotificationError as error:
+            failure = error.with_traceback(None)
+        finally:
+            del body
+        # Raised anew: the frames below hold the message, and whatever it says of a payer.
+        raise failure
+
+    def _parsed(self, headers: Mapping[str, str], body: bytes) -> Notification:
         params = _read(headers, body)
         fresh = self._verify(params)
         authentic = fresh is not None and isinstance(self.verifier, RsaVerifier)

@@ -1,0 +1,98 @@
+"""Looking for what is secret: every form that it can hide in, every place that shows anything."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import traceback
+from collections.abc import Iterable, Mapping
+from urllib.parse import quote, quote_plus
+
+Canaries = dict[str, str]
+"""What must not be found, by what it is called."""
+
+
+def _forms(value: str) -> set[bytes]:
+    """Write a value in every way in which it could be hidden in plain sight."""
+    raw = value.encode()
+    found = {
+        raw,
+        raw.hex().encode(),
+        raw.hex().upper().encode(),
+        quote(value, safe="").encode(),
+        quote_plus(value).encode(),
+        json.dumps(value)[1:-1].encode(),
+        value[::-1].encode(),
+        value.encode("utf-16-le"),
+    }
+    for shift in range(3):  # Base64 of a longer text that holds the value at any offset
+        for encode in (base64.b64encode, base64.urlsafe_b64encode):
+            cut = encode(bytes(shift) + raw)[(0, 2, 3)[shift] :]
+            found.add(cut[: len(cut) // 4 * 4 - 4])
+    return found
+
+
+def leaks(places: Mapping[str, str | bytes], canaries: Canaries) -> list[tuple[str, str]]:
+    """Return each (place, canary) where something secret was found, in whatever form."""
+    forms = {name: _forms(value) for name, value in canaries.items()}
+    found: list[tuple[str, str]] = []
+    for place, content in places.items():
+        raw = content if isinstance(content, bytes) else content.encode("utf-8", "replace")
+        found.extend((place, name) for name, all_ in forms.items() if any(f in raw for f in all_))
+    return found
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """Return the error and all below it, also those that `from None` keeps out of tracebacks."""
+    chain: list[BaseException] = []
+    todo: list[BaseException | None] = [error]
+    while todo:
+        link = todo.pop()
+        if link is not None and link not in chain:
+            chain.append(link)
+            todo += [link.__cause__, link.__context__]
+    return chain
+
+
+def _visible(error: BaseException) -> list[BaseException]:
+    """Return the error and what a traceback shows below it."""
+    below = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return [error, *(_visible(below) if below else [])]
+
+
+def _locals(links: Iterable[BaseException], package: str = "") -> str:
+    """Show the locals of every frame, or of a package's."""
+    walks = (traceback.walk_tb(link.__traceback__) for link in links)
+    return "\n".join(
+        f"{frame.f_code.co_qualname}:{line} {name}={_shown(value)}"
+        for walk in walks
+        for frame, line in walk
+        if frame.f_globals.get("__name__", "").startswith(package)
+        for name, value in frame.f_locals.items()
+    )
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value)
+    except (AttributeError, ValueError) as error:  # of an object that is only half made
+        return f"<{error!r} in a repr>"
+
+
+def rendered(error: BaseException) -> dict[str, str]:
+    """Show an error in every way that a log, a debugger or an error tracker would."""
+    name = type(error).__name__
+    return {
+        f"str of {name}": str(error),
+        f"repr of {name}": "\n".join(repr(link) for link in _chain(error)),
+        f"attributes of {name}": "\n".join(repr(vars(link)) for link in _chain(error)),
+        f"traceback of {name}": "".join(traceback.format_exception(error)),
+        f"traceback with locals of {name}": _locals(_visible(error)),
+        f"frames of {name}": _locals(_chain(error), "wxpay_async"),
+    }
+
+
+def of_records(records: Iterable[logging.LogRecord]) -> str:
+    """Show log records with their arguments and their `extra`."""
+    return "\n".join(f"{record.getMessage()} {vars(record)!r}" for record in records)

@@ -1,0 +1,161 @@
+"""What a callback says of a payer is planted, and every place that shows anything is searched."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlencode
+
+import pytest
+from attrs import define, field
+
+from tests.canaries import Canaries, leaks, of_records, rendered
+from wxpay_async.callbacks import CallbackEvent, CallbackReceiver, Verdict
+from wxpay_async.errors import NotificationError
+from wxpay_async.protocol.notify import Notifications, TradeNotification
+from wxpay_async.protocol.signing import Md5Signer, Md5Verifier, RsaSigner, RsaVerifier, Signer
+
+Fixture = Any
+"""What a conftest.py defines, which no test module can import."""
+
+KEYS = Path(__file__).parent / "vectors" / "keys"
+APP_KEY = "gmd930ea5d5a258f4f"
+SECRET = "canarySecret0f6b1d2e3c4a59687a"
+OPENID = "oCanary-77_openid+31/xyz="
+REASON = "canary: the balance of a person"
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+
+
+@define(eq=False)
+class Sender:
+    """Signs callbacks about a payer in one scheme, and knows what must not be found of them."""
+
+    signer: Signer
+    notifications: Notifications
+    canaries: Canaries = field(factory=dict)
+
+    def body(self, **changes: str) -> bytes:
+        """Sign a callback that says more than anybody may learn."""
+        fields = {
+            "appKey": APP_KEY,
+            "nonce": "n",
+            "timestamp": str(round(self.notifications.clock() * 1000)),
+            **({"signType": "RSA"} if isinstance(self.signer, RsaSigner) else {}),
+            "out_trade_no": "O-1",
+            "inner_trade_no": "T-1",
+            "trade_status": "TRADE_SUCCESS",
+            "trade_amount": "1.00",
+            "buyer": OPENID.rstrip("="),
+            "failReason": REASON,
+            **changes,
+        }
+        message = "&".join(f"{name}={fields[name]}" for name in sorted(fields) if fields[name])
+        sign = str(self.signer.sign(message.encode()))
+        self.canaries |= {
+            "the openid": OPENID.rstrip("="),
+            "the reason": REASON,
+            "the secret": SECRET,
+            "the signature": sign,
+        }
+        return urlencode({**fields, "sign": sign}).encode()
+
+
+@pytest.fixture(params=["rsa", "md5"])
+def sender(request: pytest.FixtureRequest, clock: Fixture) -> Sender:
+    """Return what signs, and the notifications that verify it."""
+    if request.param == "rsa":
+        signer: Signer = RsaSigner.from_pem((KEYS / "pkcs8.pem").read_bytes())
+        verifier: Any = RsaVerifier.from_pem((KEYS / "public.pem").read_bytes())
+    else:
+        signer, verifier = Md5Signer(SECRET), Md5Verifier(SECRET)
+    return Sender(signer, Notifications(verifier, app_key=APP_KEY, clock=clock.time))
+
+
+def refusal(notifications: Notifications, body: Callable[[], bytes]) -> NotificationError:
+    """Return what reading raises; the frame of this function holds nothing of the message."""
+    try:
+        notifications.parse(FORM, body())
+    except NotificationError as error:
+        return error
+    raise AssertionError("it was believed")
+
+
+WRONG: dict[str, Callable[[Sender], bytes]] = {
+    "forged": lambda sender: sender.body().replace(b"1.00", b"0.01"),
+    "a sign that is none": lambda sender: sender.body().replace(b"sign=", b"sign=%21"),
+    "unsigned in part": lambda sender: sender.body().replace(b"nonce=n", b"nonce="),
+    "of another": lambda sender: sender.body(appKey="another"),
+    "ambiguous": lambda sender: sender.body(inner_trade_no="T&1"),
+    "a field hidden in the reason": lambda sender: sender.body(failReason=f"{REASON}&a=b"),
+    "from the future": lambda sender: sender.body(timestamp="9763870400000"),
+    "no amount": lambda sender: sender.body(trade_amount="a lot"),
+    "no number": lambda sender: sender.body(inner_trade_no=""),
+    "twice": lambda sender: sender.body() + b"&buyer=" + urlencode({"": OPENID}).encode()[1:],
+    "no form": lambda sender: sender.body() + b"&%ff",
+    "too large": lambda sender: sender.body() + b"&a=" + b"x" * (64 << 10),
+    "too many": lambda sender: sender.body() + b"".join(b"&f%d=1" % n for n in range(64)),
+}
+
+
+@pytest.mark.parametrize("why", WRONG)
+def test_a_refusal_shows_nothing_of_the_message(why: str, sender: Sender) -> None:
+    """Neither its text nor a frame of its traceback holds what the callback says."""
+    error = refusal(sender.notifications, lambda: WRONG[why](sender))
+
+    assert [] == leaks(rendered(error), sender.canaries)
+
+
+def test_what_was_read_shows_nothing_of_a_payer(sender: Sender) -> None:
+    """A notification in a log line tells the order, not the person."""
+    notification = sender.notifications.parse(FORM, sender.body())
+    places = {"repr": repr(notification), "str": f"{notification}"}
+
+    assert isinstance(notification, TradeNotification)
+    assert REASON == notification.fail_reason
+    assert "O-1" in places["repr"]
+    assert [] == leaks(places, sender.canaries)
+
+
+async def test_what_becomes_of_callbacks_shows_nothing_of_a_payer(
+    sender: Sender, open_shop: Fixture, replies: Fixture, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Logs at DEBUG, what hooks hear, and the keys of the inbox; whatever the handler does."""
+    caplog.set_level(logging.DEBUG)
+    shop, events = open_shop([replies.order("支付成功")] * 2), list[CallbackEvent]()
+    failing = [LookupError("the shop's database is away")]
+
+    async def handle(_: TradeNotification) -> None:
+        await asyncio.sleep(0)
+        if failing:
+            raise failing.pop()
+
+    receiver = CallbackReceiver(
+        shop.gateway, sender.notifications, on_trade=handle, hooks=[events.append], clock=shop.clock
+    )
+    forged = sender.body().replace(b"1.00", b"0.01")
+    for body in (forged, sender.body(), sender.body(), sender.body()):
+        await receiver.receive(FORM, body)
+    places = {
+        "logs": of_records(caplog.records) + caplog.text,
+        "events": "\n".join(f"{event!r} {event}" for event in [*events, *shop.events]),
+        "the inbox": repr(shop.store),
+    }
+
+    assert [Verdict.REFUSED, Verdict.FAILED, Verdict.HANDLED, Verdict.DUPLICATE] == [
+        event.verdict for event in events
+    ]
+    assert "O-1" in places["logs"]
+    assert [] == leaks(places, sender.canaries)
+
+
+def test_the_canaries_are_in_the_message(sender: Sender) -> None:
+    """A search for what was never there proves nothing."""
+    body = sender.body()
+    said = {name: values[0] for name, values in parse_qs(body.decode()).items()}
+
+    assert ["the openid", "the reason", "the signature"] == [
+        name for _, name in leaks({"it": "\n".join(said.values())}, sender.canaries)
+    ]
