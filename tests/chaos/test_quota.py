@@ -1,12 +1,15 @@
-"""The short form of the quota harness: an hour of virtual time, and the limiters it must catch."""
+"""The short form of the quota harness, virtual and real, and the limiters that it must catch."""
 
 from __future__ import annotations
 
 import importlib.util
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.services import REDIS, require
 
 
 def _harness() -> object:
@@ -57,3 +60,58 @@ def test_peak_counts_both_ends_of_the_window() -> None:
     assert 1 == harness.peak([(0.0, 0.0), (60.001, 60.001)])
     assert 2 == harness.peak([(0.0, 0.002), (60.001, 61.0)])
     assert 0 == harness.peak([])
+
+
+def _real_quota(*arguments: str) -> tuple[int, str]:
+    """Count for five seconds, in windows of two; the full size takes minutes."""
+    redis = ["--redis", require(REDIS)]
+    # What a call takes is much of so short a window, and little of a minute.
+    short = ["--seconds", "5", "--period", "2", "--least-use", "0.6", "--seed", "1"]
+    script = Path(__file__).with_name("quota.py")
+    command = [sys.executable, str(script), "--real", *redis, *short, *arguments]
+    done = subprocess.run(  # noqa: PLW1510 - the status is what the tests look at
+        command, capture_output=True, text=True, timeout=120
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("processes", [["1"], ["3", "--kill-one"]], ids=" ".join)
+def test_processes_share_the_quota(processes: list[str]) -> None:
+    """The receiver never counts over 400 calls in a window, and counts most of them."""
+    status, printed = _real_quota("--processes", *processes)
+
+    assert 0 == status, printed
+
+
+@pytest.mark.parametrize("limiter", ["token-bucket", "sending-log"])
+def test_the_receiver_catches_other_limiters(limiter: str) -> None:
+    """What 400 calls a window means to a bucket, or to a log of sending times, is too many."""
+    status, printed = _real_quota("--processes", "1", "--limiter", limiter)
+
+    assert 1 == status, printed
+    assert "RED" in printed
+
+
+@pytest.mark.parametrize(
+    ("processes", "use", "held"), [(1, 0.98, False), (1, 0.985, True), (4, 0.97, True)]
+)
+def test_one_process_must_use_more_of_the_quota_than_several(
+    processes: int, use: float, *, held: bool
+) -> None:
+    """98.5 % in one process, 97 % in several."""
+    code = f"""
+import argparse, quota_real
+count = round(400 * 3 * {use}) + 1
+moments = [float(n // 400 * 61) for n in range(count)]
+told = argparse.Namespace(seconds=180.0, period=60.0, processes={processes}, least_use=None)
+print(quota_real._figures(moments, told).held)
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert f"{held}\n" == ran.stdout
