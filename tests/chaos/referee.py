@@ -5,7 +5,10 @@ What must hold, for every requestId of a trade or a refund:
 - double: a purchase is ordered once and given back once;
 - lost: what was executed is SUCCEEDED in the store;
 - phantom: what is SUCCEEDED was executed;
-- open: nothing is left in doubt after recovery, and nothing needs a person;
+- open: nothing is left in doubt after recovery, and nothing needs a person, but for one case:
+  a refund whose first answer was that its requestId is repeated, which only a network that answers
+  with the second of two copies can bring about. Nothing echoes which order a refund went back to,
+  so no query may settle it (`for_a_person`);
 - refused: what was ever called refused was not executed, and what was last called unsent neither;
 - ok: what was ever called ok was executed.
 
@@ -26,6 +29,8 @@ from jobs import Job
 from wxpay_async.sandbox.state import Entry
 
 _SETTLED: Final = frozenset({None, "reserved", "succeeded", "rejected", "failed", "not_executed"})
+_UNRESOLVED: Final = frozenset({"unknown", "needs_review"})
+_REPEATED: Final = "DuplicateRequestError"
 _SHOWN: Final = 8
 Line = Mapping[str, object]
 
@@ -39,12 +44,14 @@ class Accounts:
         history: what the merchants heard.
         states: where each operation stands in the store, by requestId.
         ledger: what the platform executed.
+        second_answers: of two copies the second one's answer goes back.
     """
 
     purchases: Sequence[Job]
     history: Sequence[Line]
     states: Mapping[str, str | None]
     ledger: Sequence[Entry]
+    second_answers: bool = False
     figures: dict[str, int] = field(factory=dict, init=False)
     problems: dict[str, list[str]] = field(factory=dict, init=False)
 
@@ -79,10 +86,21 @@ class Accounts:
 
     def _check_states(self, moving: Iterable[str], executed: Counter[str]) -> None:
         succeeded = {name for name in moving if self.states.get(name) == "succeeded"}
-        self._found("lost", (name for name in executed if name not in succeeded))
+        told = self._for_a_person()
+        self.figures["for_a_person"] = len(told)
+        self._found("lost", (name for name in executed if name not in succeeded | told))
         self._found("phantom", (name for name in succeeded if not executed[name]))
-        still = (f"{name} {state}" for name, state in self.states.items() if state not in _SETTLED)
-        self._found("open", still)
+        left = {name: state for name, state in self.states.items() if state not in _SETTLED}
+        self._found("open", (f"{name} {state}" for name, state in left.items() if name not in told))
+
+    def _for_a_person(self) -> set[str]:
+        first: dict[object, object] = {}
+        for line in self.history:
+            if line["op"] == "refund" and line["what"] == "doubt":
+                first.setdefault(line["id"], line.get("error"))
+        repeated = {str(name) for name, error in first.items() if error == _REPEATED}
+        open_still = {name for name, state in self.states.items() if state in _UNRESOLVED}
+        return repeated & open_still if self.second_answers else set()
 
     def _check_words(self, executed: Counter[str]) -> None:
         said = [line for line in self.history if line["op"] in {"trade", "refund"}]

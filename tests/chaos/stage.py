@@ -124,6 +124,7 @@ class Stage:
             history=read_history(self.folder),
             states=states,
             ledger=self.sandbox.platform.ledger,
+            second_answers=self.proxy.weather.second_answers,
         )
         accounts.compare()
         print(accounts.show())

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 import time
@@ -68,6 +69,17 @@ def test_a_copy_that_is_answered_instead_loses_no_money() -> None:
     status, printed = play("lossy", "--payments", "40", "--seed", "1", *copies)
 
     assert OK == status, printed
+
+
+def test_a_refund_that_a_copy_makes_look_like_anothers_is_left_to_a_person() -> None:
+    """Nothing echoes which order it went back to, so it stays in doubt; only here is that right."""
+    copies = ["--second-answers", "--twice", "0.6"]
+    status, printed = play("lossy", "--payments", "40", "--seed", "1", *copies)
+    left = re.search(r"for_a_person (\d+)", printed)
+
+    assert OK == status, printed
+    assert left is not None
+    assert int(left[1]) > 0, printed
 
 
 @pytest.mark.parametrize(
