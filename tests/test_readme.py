@@ -131,6 +131,16 @@ def test_the_changelog_tells_of_this_version() -> None:
     assert ["Unreleased", project["project"]["version"]] == headings[:2]
 
 
+@pytest.mark.parametrize("file", [README, CHINESE], ids=["English", "Chinese"])
+def test_the_shops_listen_where_callbacks_are_sent(file: Path) -> None:
+    """Not on the sandbox's own port."""
+    shop = (README.parent / "examples" / "aiohttp_shop.py").read_text(encoding="utf-8")
+    [port] = re.findall(r'"PORT", "(\d+)"', shop)
+    sent = re.findall(r"--notify-url\s+http://127\.0\.0\.1:(\d+)", file.read_text("utf-8"))
+
+    assert (True, {"8000"}) == (bool(sent), {port, *sent})
+
+
 async def test_the_fastapi_example_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     """The ten lines, as printed, turn a payToken into what wx.requestPayment takes."""
     example = re.search(r"```python\n(from fastapi.*?)```", README.read_text("utf-8"), re.DOTALL)

@@ -44,6 +44,18 @@ async def test_one_person_pays(open_shop_town: Any) -> None:  # noqa: ANN401
         assert (1, 0) == (town.sandbox.callbacks.acknowledged, town.sandbox.callbacks.given_up)
 
 
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"tea"', b"{}", b'{"item": "tea"}'])
+async def test_a_bad_wish_is_the_payer_s_mistake(open_shop_town: Any, body: bytes) -> None:  # noqa: ANN401
+    """What is no order is answered so, and the shop does not stumble over it."""
+    headers = {"Content-Type": "application/json"}
+    async with (
+        asyncio.timeout(PATIENCE),
+        open_shop_town() as town,
+        town.session.post(f"{town.server.url}/orders", data=body, headers=headers) as reply,
+    ):
+        assert reply.status in {400, 422}
+
+
 async def test_an_order_that_ran_out_of_time(open_shop_town: Any) -> None:  # noqa: ANN401
     """The shop hears that it is closed, and that the next one failed."""
     async with asyncio.timeout(PATIENCE), open_shop_town() as town:
