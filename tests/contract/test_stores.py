@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 
 import attrs
@@ -11,6 +11,7 @@ import pytest
 
 from tests.contract.stores import (
     ALL,
+    MEMORY,
     NOW,
     SIGNED_AT,
     Place,
@@ -23,9 +24,12 @@ from wxpay_async.idempotency.store import (
     LEASE,
     Entry,
     IdempotencyStore,
+    MemoryStore,
 )
 from wxpay_async.policy.states import State
 from wxpay_async.protocol.identity import fingerprint
+
+Check = Callable[[Place, IdempotencyStore], Awaitable[None]]
 
 EVERY_FIELD: dict[str, object] = {
     "out_trade_no": "订单-\N{GRINNING FACE}",
@@ -276,3 +280,56 @@ async def test_a_late_finding_undoes_nothing(
     assert not await store.record(attrs.evolve(claimed, state=late))
     assert found == await store.load(claimed.key)
     assert await store.record(attrs.evolve(found, checks=1))
+
+
+# What the checks above are for
+
+
+class Unfenced(MemoryStore):
+    """Writes whatever comes last."""
+
+    async def record(self, entry: Entry) -> bool:
+        """Write."""
+        self._put(entry)
+        return True
+
+
+class Unleased(MemoryStore):
+    """Lets anybody claim what somebody is sending."""
+
+    async def claim(
+        self, key: tuple[str, str], *, now: float, signed_at: int, lease: float = LEASE
+    ) -> Entry | None:
+        """Claim."""
+        entry = self._entries[key]
+        claimed = entry.claimed(now=now, signed_at=signed_at, lease=lease)
+        self._put(claimed)
+        return claimed
+
+
+@pytest.mark.parametrize(
+    ("broken", "check"),
+    [
+        (Unfenced, test_a_late_outcome_changes_nothing),
+        (Unfenced, test_an_outcome_after_the_sweep_changes_nothing),
+        (Unfenced, test_an_epoch_from_the_future_changes_nothing),
+        (Unleased, test_a_lease_holds_until_it_is_over),
+    ],
+)
+async def test_a_store_without_fences_is_caught(
+    broken: type[MemoryStore], check: Check, tmp_path: Path
+) -> None:
+    """Each check of the epoch and of the lease goes red for a store that ignores them."""
+    async with place_of(MEMORY, tmp_path) as place:
+        with pytest.raises(AssertionError):
+            await check(place, broken())
+
+
+@pytest.mark.parametrize(("stands", "late"), [(State.SUCCEEDED, State.UNKNOWN)])
+async def test_a_store_that_reopens_what_is_final_is_caught(
+    stands: State, late: State, tmp_path: Path
+) -> None:
+    """So does the check of late findings."""
+    async with place_of(MEMORY, tmp_path) as place:
+        with pytest.raises(AssertionError):
+            await test_a_late_finding_undoes_nothing(place, Unfenced(), stands, late)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import aiohttp
 import pytest
 from attrs import define, field
 
 from wxpay_async.errors import InvalidRequestError, NotSentError
 from wxpay_async.protocol.wire import Timeouts, Transport
+from wxpay_async.transports.aiohttp import AiohttpTransport
 
 if TYPE_CHECKING:
     from tests.contract.conftest import (
@@ -125,9 +127,35 @@ async def test_a_redirect_is_never_followed(
 
     response = await transport.send(ask(f"{server.url}/start"), timeout=calm)
 
-    assert (status, location) == (response.status, response.headers["location"])
+    assert (status, location) == (response.status, response.headers.get("location"))
     assert ["/start"] == [seen.target for seen in server.requests]
     assert (0, 0) == (plain.connections, secure.connections)
+
+
+@pytest.mark.parametrize("target", ["other host", "userinfo"])
+async def test_a_redirect_that_is_followed_is_caught(
+    listen: Listen,
+    certificates: Certificates,
+    ask: Ask,
+    calm: Timeouts,
+    target: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The check above goes red for a client that goes where it is told to."""
+    send = aiohttp.ClientSession._request
+
+    async def obedient(session: aiohttp.ClientSession, *args: Any, **more: Any) -> Any:  # noqa: ANN401 - aiohttp's
+        return await send(session, *args, **(more | {"allow_redirects": True}))
+
+    monkeypatch.setattr(aiohttp.ClientSession, "_request", obedient)
+    transport = AiohttpTransport()
+    try:
+        with pytest.raises(AssertionError, match="302"):
+            await test_a_redirect_is_never_followed(
+                transport, listen, certificates, ask, calm, 302, target
+            )
+    finally:
+        await transport.aclose()
 
 
 # Cookies, environment

@@ -198,3 +198,13 @@ def test_canonical_string_can_be_read_back(params: dict[str, str], content: str)
 
     signed = {name: value for name, value in full.items() if value and name != "sign"}
     assert signed == read_back(text)
+
+
+def test_a_canonical_string_that_takes_anything_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where & and = are not refused, both checks find two meanings of one string."""
+    monkeypatch.setattr("wxpay_async.protocol.canonical._check_unambiguous", lambda *_: None)
+
+    with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
+        test_ambiguous_values_are_refused("1&nonce=2")
+    with pytest.raises((AssertionError, ValueError, ExceptionGroup)):
+        test_canonical_string_can_be_read_back()

@@ -7,6 +7,7 @@ import copy
 import functools
 import importlib.util
 import json
+import operator
 import pickle
 import shutil
 import string
@@ -143,6 +144,43 @@ def test_md5_compares_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hmac.compare_digest", lambda *_: True)
 
     Md5Verifier(SECRET).verify(b"message", "anything")
+
+
+def _by_equality(self: Md5Verifier, message: bytes, signature: str) -> None:
+    if self._signer.sign(message) != signature:
+        raise NotificationError("the MD5 signature does not fit")
+
+
+def _by_its_beginning(self: Md5Verifier, message: bytes, signature: str) -> None:
+    if not self._signer.sign(message).startswith(signature):
+        raise NotificationError("the MD5 signature does not fit")
+
+
+def _as_far_as_it_goes(self: Md5Verifier, message: bytes, signature: str) -> None:
+    if not all(map(operator.eq, self._signer.sign(message), signature)):
+        raise NotificationError("the MD5 signature does not fit")
+
+
+def test_a_comparison_that_takes_its_time_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check above goes red for `==`, which tells by its time how much of a guess fits."""
+    monkeypatch.setattr(Md5Verifier, "verify", _by_equality)
+
+    with pytest.raises(NotificationError):
+        test_md5_compares_in_constant_time(monkeypatch)
+
+
+@pytest.mark.parametrize("careless", [_by_its_beginning, _as_far_as_it_goes])
+@pytest.mark.parametrize("change", [lambda _: "", lambda good: good[:-1]], ids=["empty", "short"])
+def test_a_comparison_of_beginnings_is_caught(
+    change: Callable[[str], str],
+    careless: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The check of the exact text goes red where a part of it is enough."""
+    monkeypatch.setattr(Md5Verifier, "verify", careless)
+
+    with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
+        test_md5_refuses_all_but_the_exact_text(change)
 
 
 @pytest.mark.parametrize("make", [Md5Signer, Md5Verifier])
