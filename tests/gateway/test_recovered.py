@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from typing import Any
 
 import attrs
@@ -15,9 +18,11 @@ from wxpay_async.errors import (
     InDoubtError,
     NotExecutedError,
 )
+from wxpay_async.policy.resolving import PREPAY_QUARANTINE
+from wxpay_async.policy.retry import RetryPolicy
 from wxpay_async.policy.states import State
 from wxpay_async.protocol.requests import Royalty, TradeItem
-from wxpay_async.protocol.wire import HttpRequest
+from wxpay_async.protocol.wire import HttpRequest, HttpResponse
 
 Fixture = Any
 """What a conftest.py defines, which no test module can import."""
@@ -315,3 +320,24 @@ async def test_a_refund_that_failed_in_the_end_is_not_replayed_as_under_way(
     await shop.gateway.resolve("refund-1")
     with pytest.raises(FailedError):
         await shop.gateway.refund(asking.refund())
+
+
+async def test_an_unpaid_order_counts_by_the_time_of_the_answer(
+    open_shop: Fixture, asking: Fixture, replies: Fixture, script: Fixture
+) -> None:
+    """Our clock is ten minutes fast: a prepay that it takes for dead lives on at the platform."""
+
+    def query() -> HttpResponse:
+        date = datetime.fromtimestamp(shop.clock.time() - 600.0, UTC)
+        body = json.dumps(replies.order("待付款")).encode()
+        return HttpResponse(200, body, {"date": format_datetime(date, usegmt=True)})
+
+    shop = open_shop(script(LOST, query=query), retry=RetryPolicy(attempts=1))
+    with pytest.raises(InDoubtError):
+        await shop.gateway.pay(asking.pay(out_trade_no="O-1"))
+    said = []
+    for seconds in (PREPAY_QUARANTINE, 61.0, 600.0, 61.0):
+        shop.clock.move(seconds)
+        said.append((await shop.gateway.resolve("pay-1")).error)
+
+    assert [InDoubtError] * 3 + [NotExecutedError] == [type(error) for error in said]

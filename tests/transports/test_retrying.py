@@ -327,6 +327,21 @@ async def test_cancelled_while_sending_it_is_settled_as_in_doubt(clock: Clock) -
     assert ["in_doubt"] == [error.fate for error in call.settled if error]
 
 
+async def test_a_cancellation_comes_out_though_nothing_can_be_written_down(clock: Clock) -> None:
+    """A store that fails at that moment does not make an error of it, nor another attempt."""
+
+    async def fail() -> None:
+        raise InDoubtError("the store cannot record an outcome (ConnectionError)")
+
+    transport, call = Stuck(), Call(clock, before_settled=fail)
+    task = asyncio.create_task(_deliver(_retrying(transport, clock), call))
+    await transport.sending.wait()
+    task.cancel()
+    await asyncio.wait([task], timeout=1.0)
+
+    assert (True, [1]) == (task.cancelled(), call.prepared)
+
+
 async def test_a_cancellation_while_settling_is_the_settlement_s_own(clock: Clock) -> None:
     """It is called once and hears of the cancellation; whoever must finish shields itself."""
     settling = asyncio.Event()
