@@ -5,7 +5,7 @@
 | 1 | the bytes signed differ from the bytes sent | transports/test_retrying.py::test_each_attempt_is_signed_afresh_over_the_same_bytes |
 | 2 | amounts as floats | gateway/test_replay.py::test_amounts_are_exact |
 | 3 | an HTML 502 decodes to "failed" | gateway/test_replay.py::test_an_html_page_is_not_a_decline |
-| 4 | "0" vanishes from the signature | protocol/test_signing.py::test_only_empty_values_and_the_signature_are_left_out |
+| 4 | "0" vanishes from the signature | protocol/test_canonical.py::test_only_empty_values_and_the_signature_are_left_out |
 | 5 | a timestamp in the wrong unit | test_clock.py::test_timestamps_are_milliseconds |
 | 6 | a second event loop | gateway/test_loops.py::test_two_loops_in_a_row |
 | 7 | a constructor that needs a loop or does I/O | gateway/test_loops.py::test_making_a_gateway_is_pure |
