@@ -60,6 +60,14 @@ def test_the_operation_is_part_of_it() -> None:
     assert fingerprint("pay", CONTENT) != fingerprint("refund", CONTENT)
 
 
+def test_a_fingerprint_is_known_by_its_digest() -> None:
+    """Equal ones are one in a set; what is no fingerprint is never equal."""
+    one, same = fingerprint("pay", CONTENT), fingerprint("pay", dict(CONTENT))
+
+    assert 1 == len({one, same})
+    assert one != one.digest
+
+
 def test_a_fingerprint_holds_and_shows_no_content() -> None:
     """Only digests are kept."""
     request = MiniProgramPay(
