@@ -201,16 +201,11 @@ class Dispatcher:
         result_type: type[T],
         *,
         timeout: float | None = None,
-        lane: Lane = Lane.PEOPLE,
-        retry: RetryPolicy | None = None,
-        check: Callable[[T], None] = lambda _: None,
     ) -> T:
         """Execute what needs no requestId and no store."""
-        wait = self._call_time(timeout, lane)
-        execution = self._question(
-            operation, params, result_type, wait=wait, lane=lane, check=check
-        )
-        return await self._asking(execution, retry)
+        wait = self._call_time(timeout, Lane.PEOPLE)
+        execution = self._question(operation, params, result_type, wait=wait, lane=Lane.PEOPLE)
+        return await self._asking(execution)
 
     def _question(
         self,
@@ -220,7 +215,7 @@ class Dispatcher:
         *,
         wait: float,
         lane: Lane,
-        check: Callable[[T], None],
+        check: Callable[[T], None] = lambda _: None,
     ) -> Execution[T]:
         return Execution(
             wiring=self.wiring,
@@ -234,7 +229,7 @@ class Dispatcher:
             deadline=self.wiring.clock.monotonic() + wait,
         )
 
-    async def _asking(self, execution: Execution[T], retry: RetryPolicy | None) -> T:
+    async def _asking(self, execution: Execution[T], retry: RetryPolicy | None = None) -> T:
         self._enter_loop()
         began, operation = self.wiring.clock.monotonic(), execution.operation
         self.wiring.tell_start(operation, None)
@@ -260,7 +255,7 @@ class Dispatcher:
     ) -> TradeStatus:
         """Ask for one order; what the platform says of another is withheld."""
         wait = self._call_time(timeout, lane)
-        return await self._asking(self._order_question(query, wait=wait, lane=lane), None)
+        return await self._asking(self._order_question(query, wait=wait, lane=lane))
 
     def _order_question(
         self, query: TradeQuery, *, wait: float, lane: Lane
