@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import signal
 import sys
 import time
 from collections import Counter
@@ -30,40 +29,34 @@ SHIFT: Final = 600.0
 _PASSING: Final = (31.0, 61.0)
 
 
-async def _kill(stage: Stage, worker: int, _: float) -> None:
-    await stage.kill(worker)
+async def _kill(stage: Stage, worker: int, _: float) -> bool:
+    return await stage.kill(worker)
 
 
-async def _pause(stage: Stage, worker: int, pause: float) -> None:
-    process = stage.processes[worker]
-    process.send_signal(signal.SIGSTOP)
-    await asyncio.sleep(pause)
-    process.send_signal(signal.SIGCONT)
+async def _pause(stage: Stage, worker: int, pause: float) -> bool:
+    return await stage.pause(worker, pause)
 
 
-async def _partition(stage: Stage, _: int, pause: float) -> None:
+async def _partition(stage: Stage, _: int, pause: float) -> bool:
     stage.proxy.partitioned = True
     await asyncio.sleep(pause / 5)
     stage.proxy.partitioned = False
+    return True
 
 
-async def _ahead(stage: Stage, worker: int, _: float) -> None:
-    await _shifted(stage, worker, SHIFT)
+async def _ahead(stage: Stage, worker: int, _: float) -> bool:
+    return await _late(stage, worker, SHIFT)
 
 
-async def _behind(stage: Stage, worker: int, _: float) -> None:
-    await _shifted(stage, worker, -SHIFT)
+async def _behind(stage: Stage, worker: int, _: float) -> bool:
+    return await _late(stage, worker, -SHIFT)
 
 
-async def _minutes(stage: Stage, _: int, __: float) -> None:
-    await _late(stage)
+async def _minutes(stage: Stage, worker: int, _: float) -> bool:
+    return await _late(stage, worker, 0.0)
 
 
-async def _shifted(stage: Stage, worker: int, seconds: float) -> None:
-    await _late(stage, worker, seconds)
-
-
-async def _late(stage: Stage, worker: int = 0, shift: float = 0.0) -> None:
+async def _late(stage: Stage, worker: int, shift: float) -> bool:
     """Keep requests on their way while two minutes pass, and let them arrive in the end.
 
     That is less than the five minutes for which the platform takes them, and long enough for a
@@ -78,9 +71,10 @@ async def _late(stage: Stage, worker: int = 0, shift: float = 0.0) -> None:
     await asyncio.sleep(1.0)
     await stage.proxy.release()
     stage.timepiece.shift(worker, 0.0)
+    return True
 
 
-EVENTS: Final[Mapping[str, Callable[[Stage, int, float], Awaitable[None]]]] = {
+EVENTS: Final[Mapping[str, Callable[[Stage, int, float], Awaitable[bool]]]] = {
     "kill": _kill,
     "pause": _pause,
     "partition": _partition,
@@ -101,8 +95,7 @@ async def _go_wrong(stage: Stage, options: argparse.Namespace) -> Counter[str]:
         running = await stage.at_work()
         if not running:
             break
-        await EVENTS[name](stage, stage.dice.choice(running), options.pause)
-        happened[name] += 1
+        happened[name] += await EVENTS[name](stage, stage.dice.choice(running), options.pause)
         await asyncio.sleep(stage.dice.uniform(0.05, 0.3))
     while await stage.at_work():  # noqa: ASYNC110 - other processes set no event
         await asyncio.sleep(0.02)

@@ -222,7 +222,8 @@ class Proxy:
             await self._gate.wait()
         else:
             await asyncio.sleep(self.dice.uniform(0.1, 1.0))
-        await self._forward(request)
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):  # lost after all
+            await self._forward(request)
 
     async def _answer(self, answer: bytes, writer: asyncio.StreamWriter) -> bool:
         writer.write(answer)

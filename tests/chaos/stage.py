@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import json
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -99,6 +100,17 @@ class Stage:
             self._note_end(worker, status)
         await self.spawn(worker, "work")
         return status < 0
+
+    async def pause(self, worker: int, seconds: float) -> bool:
+        """Stop a merchant by SIGSTOP for a time; False if it had ended by itself."""
+        process = self.processes[worker]
+        try:
+            process.send_signal(signal.SIGSTOP)
+        except ProcessLookupError:
+            return False
+        await asyncio.sleep(seconds)
+        process.send_signal(signal.SIGCONT)
+        return True
 
     async def end(self) -> None:
         """Let no process outlive the run."""
