@@ -57,6 +57,8 @@ STALE_AFTER: Final = 2.0
 SLACK: Final = 0.5
 """Seconds that a call may have spent on itself without having waited for anything."""
 
+_ANSWERED: Final = frozenset({Step.SUCCESS, Step.ACCEPTED})
+
 PREPAY_MARGIN: Final = timedelta(seconds=60)
 """A prepay that dies while the person reads the dialogue is no use."""
 
@@ -294,6 +296,7 @@ class Execution(Generic[T]):
             entry,
             state=state,
             in_doubt=entry.in_doubt or step is Step.DOUBT,
+            signed_at=self._signed_at if step in _ANSWERED else entry.signed_at,
             lease_until=0.0,
             content=entry.content if state in SENDABLE else None,
             status=status,

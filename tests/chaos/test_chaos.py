@@ -280,7 +280,12 @@ def _mistakes() -> ModuleType:
 
 
 async def _said_while_on_its_way(
-    clock: _Time, *, future_refused: bool, jump: float, after: tuple[float, ...]
+    clock: _Time,
+    *,
+    future_refused: bool,
+    jump: float,
+    after: tuple[float, ...],
+    sent_again: bool = False,
 ) -> list[str]:
     """Give a request up, ask what became of it, and let it arrive; return what was said."""
     network = _SlowNetwork()
@@ -292,6 +297,9 @@ async def _said_while_on_its_way(
         with pytest.raises(InDoubtError):
             await gateway.trade(_order())
         clock.wrong_by += jump
+        if sent_again:
+            with pytest.raises(InDoubtError):
+                await gateway.trade(_order())
         said = []
         for seconds in after:
             clock.passed += seconds
@@ -325,6 +333,17 @@ async def test_clock_that_is_always_ahead_does_not_end_the_quarantine() -> None:
     said = await _said_while_on_its_way(clock, future_refused=False, jump=0.0, after=(605, 65))
 
     assert ["in_doubt"] * 2 == said
+
+
+@pytest.mark.parametrize("jump", [-400.0, -600.0, -86_400.0])
+async def test_clock_that_falls_behind_does_not_end_the_quarantine(jump: float) -> None:
+    """A later attempt with an earlier timestamp does not make the first one die any sooner."""
+    after = (1, 61, 61, 61, 61, 40)
+    said = await _said_while_on_its_way(
+        _Time(), future_refused=True, jump=jump, after=after, sent_again=True
+    )
+
+    assert ["in_doubt"] * len(after) == said
 
 
 def test_history_catches_absence_taken_for_proof() -> None:

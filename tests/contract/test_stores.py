@@ -175,6 +175,19 @@ async def test_a_claim_is_what_the_entry_says_it_is(
     assert claimed == await store.load(entry.key)
 
 
+async def test_a_later_claim_with_an_earlier_timestamp_keeps_the_latest(
+    place: Place, store: IdempotencyStore
+) -> None:
+    """What was signed before the clock was put back lives longest, and the quarantine with it."""
+    first = await claimed_by(store, place.entry())
+
+    second = await store.claim(first.key, now=NOW + LEASE, signed_at=SIGNED_AT - 600_000)
+    third = await store.claim(first.key, now=NOW + LEASE * 2, signed_at=SIGNED_AT + 1)
+
+    assert first.claimed(now=NOW + LEASE, signed_at=SIGNED_AT - 600_000, lease=LEASE) == second
+    assert [SIGNED_AT, SIGNED_AT, SIGNED_AT + 1] == [e.signed_at for e in (first, second, third)]
+
+
 async def test_a_lease_holds_until_it_is_over(place: Place, store: IdempotencyStore) -> None:
     """Just before its end nobody else may claim; at its end one may, and the first is in doubt."""
     first = await claimed_by(store, place.entry())

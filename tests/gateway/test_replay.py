@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -55,6 +57,20 @@ async def test_an_old_prepay_is_reported_as_expired(
         await shop.gateway.pay(asking.pay())
 
     assert (True, "refused", 1) == (caught.value.replayed, caught.value.fate, shop.transport.calls)
+
+
+async def test_a_prepay_dies_by_the_timestamp_that_was_answered(
+    open_shop: Fixture, asking: Fixture, replies: Fixture
+) -> None:
+    """An attempt that was signed ahead of time, and refused for it, lends it no longer life."""
+    expired = json.dumps(replies.no("CO_MSG_000005")).encode()
+    an_hour_ago = {"date": "Sun, 23 Nov 2025 03:00:00 GMT"}
+    shop = open_shop([HttpResponse(200, expired, an_hour_ago), replies.prepay()])
+
+    first = await shop.gateway.pay(asking.pay())
+    again = await shop.gateway.pay(asking.pay())
+
+    assert datetime(2025, 11, 23, 3, tzinfo=UTC) == first.signed_at == again.signed_at
 
 
 JSAPI = {

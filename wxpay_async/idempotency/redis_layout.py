@@ -70,7 +70,7 @@ return 1
 # What `Entry.claimable` and `Entry.claimed` say. ARGV: id, now, signed_at, lease_until.
 _CLAIM: Final = f"""{_PLACE}
 local op = KEYS[4]
-local found = redis.call('HMGET', op, 'state', 'lease_until')
+local found = redis.call('HMGET', op, 'state', 'lease_until', 'signed_at')
 local state, now = found[1], ARGV[2]
 if not state then return {{}} end
 local lapsed = state == 'sending' and tonumber(found[2]) <= tonumber(now)
@@ -82,8 +82,8 @@ end
 redis.call('HINCRBY', op, 'epoch', 1)
 redis.call('HINCRBY', op, 'attempts', 1)
 redis.call('HDEL', op, 'absent_at')
-redis.call('HSET', op, 'state', 'sending', 'signed_at', ARGV[3], 'lease_until', ARGV[4],
-    'updated_at', now)
+if tonumber(ARGV[3]) > tonumber(found[3] or 0) then redis.call('HSET', op, 'signed_at', ARGV[3]) end
+redis.call('HSET', op, 'state', 'sending', 'lease_until', ARGV[4], 'updated_at', now)
 redis.call('PERSIST', op)
 place(ARGV[1], 1, ARGV[4])
 return redis.call('HGETALL', op)

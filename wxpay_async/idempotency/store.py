@@ -38,7 +38,9 @@ class Entry:
         epoch: the fencing token; raised by every claim, checked by every write.
         attempts: claims so far.
         in_doubt: an attempt may have been executed.
-        signed_at: milliseconds since the epoch; the timestamp of the last attempt.
+        signed_at: milliseconds since the epoch; the latest timestamp of all attempts, which lives
+            longest: a clock that was put back signs a later attempt with an earlier one. Once it is
+            answered, the timestamp of the attempt that was.
         lease_until: seconds since the epoch; until then nobody else may claim.
         content: the bytes that every attempt sends, kept until the operation is finished; they
             hold a person's openid, so a durable store gets them sealed.
@@ -104,7 +106,7 @@ class Entry:
             attempts=self.attempts + 1,
             in_doubt=self.in_doubt or lapsed,
             doubt_since=self.doubt_since or (now if lapsed else None),
-            signed_at=signed_at,
+            signed_at=max(signed_at, self.signed_at or 0),
             lease_until=now + lease,
             absent_at=None,
             updated_at=now,

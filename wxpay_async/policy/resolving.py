@@ -1,8 +1,8 @@
 """How a doubt ends (`money-safety.md` §1 and §3): when to ask, and what an answer proves.
 
 - A request that was signed can still arrive until the platform rejects it as expired, 5 minutes
-  after its timestamp. So "not there" proves nothing until 600 s after the last timestamp, and then
-  only when it is seen twice, at least 60 s apart.
+  after its timestamp. So "not there" proves nothing until 600 s after the latest timestamp of all
+  attempts, and then only when it is seen twice, at least 60 s apart.
 - "Not paid" proves nothing while a prepay may still be paid: a signed request can become one for
   5 minutes, and a prepay lives 20.
 - The platform is asked 5 s, 15 s, 45 s, 2 min, 5 min and 10.5 min after the doubt arose, then
@@ -48,7 +48,7 @@ class Doubt:
     Attributes:
         state: UNKNOWN or PENDING.
         since: when it arose.
-        signed_at: the timestamp of the last attempt.
+        signed_at: the latest timestamp of all attempts.
         absent_at: when a query after the quarantine first found nothing.
         absence_proves: whether the platform's query would find the operation if it existed.
     """
