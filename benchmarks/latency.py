@@ -24,7 +24,7 @@ from time import perf_counter
 from typing import Final, NoReturn
 
 from benchmarks.figures import Figure, Size
-from benchmarks.payments import loops, request, signers
+from benchmarks.payments import loops, request, schemes
 from benchmarks.server import canned_server
 from wxpay_async import PayGateway, Signer, Unlimited
 
@@ -40,7 +40,7 @@ def run(size: Size) -> Iterator[Figure]:
     samples: defaultdict[str, list[float]] = defaultdict(list)
     subjects = [
         (f"{scheme}, {loop}", signer, make_loop)
-        for scheme, signer in signers().items()
+        for scheme, signer in schemes().items()
         for loop, make_loop in loops().items()
     ]
     with canned_server() as server:

@@ -2,7 +2,8 @@
 
 For each scheme, transport and event loop:
 
-- `pay`: `PayGateway.pay` with a new requestId each time; memory store, no quota.
+- `pay`: `PayGateway.pay` with a new requestId each time; memory store, no quota; also with
+  signatures by a process of its own.
 - `transport alone`: the transport's `send` of a request signed beforehand; no gateway.
 - `signature alone`: the signer's `sign` of the same bytes, one after another.
 - `the least`: the gateway's job by the standard library over the bare transport, unprotected: lay
@@ -31,6 +32,7 @@ from benchmarks.payments import (
     doing_the_least,
     gateway,
     paying,
+    schemes,
     sending,
     signed,
     signers,
@@ -78,9 +80,10 @@ def _subjects(
         yield repeated(_signature(scheme), partial(signer.sign, posted[scheme].message))
     for way in taken:
         yield way.subject(_ALONE, partial(sending, posted=posted["MD5"]))
-        for scheme, signer in known.items():
+        for scheme, signer in schemes().items():
             yield way.subject(f"pay, {scheme}", partial(_paying, url, signer, way.in_flight))
-            if way.in_flight == compared:
+        if way.in_flight == compared:
+            for scheme, signer in known.items():
                 least = partial(doing_the_least, signer=signer, url=url)
                 yield way.subject(f"the least, {scheme}", least)
                 floor = partial(signing_and_sending, signer=signer, posted=posted[scheme])

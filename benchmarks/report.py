@@ -53,12 +53,13 @@ def table(figures: Iterable[Figure]) -> str:
 
 def target_table(figures: Iterable[Figure]) -> str:
     """Return a line for each target that the figures at hand allow."""
-    rows = [("target", "limit", "measured", "unit", "")]
+    rows = [("target", "limit", "measured", "bound", "unit", "")]
     rows.extend(
         (
             result.target.name,
             f"{'≤' if result.target.at_most else '≥'} {number(result.target.limit)}",
             number(result.measured),
+            "" if result.bound is None else number(result.bound),
             result.target.unit,
             "met" if result.met else "missed",
         )
@@ -99,6 +100,7 @@ def as_json(figures: Sequence[Figure], size: Size) -> str:
                 "limit": result.target.limit,
                 "at_most": result.target.at_most,
                 "measured": result.measured,
+                "bound": result.bound,
                 "met": result.met,
             }
             for result in results(figures)

@@ -31,6 +31,8 @@ class Target:
         limit: the least or the most it should be.
         at_most: it is the most.
         measure: takes the figures.
+        bound: takes what something that does less comes to in the same run: where that misses the
+            limit, the limit is out of reach on this machine.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Target:
     limit: float
     at_most: bool = False
     measure: Measure
+    bound: Measure = lambda _: None
 
     def is_met_by(self, measured: float) -> bool:
         """Tell whether the limit is kept."""
@@ -50,6 +53,7 @@ class Result:
 
     target: Target
     measured: float
+    bound: float | None = None
 
     @property
     def met(self) -> bool:
@@ -63,7 +67,7 @@ def results(figures: Iterable[Figure]) -> Iterator[Result]:
     for target in TARGETS:
         measured = target.measure(found)
         if measured is not None:
-            yield Result(target=target, measured=measured)
+            yield Result(target=target, measured=measured, bound=target.bound(found))
 
 
 def median(section: str, name: str) -> Measure:
@@ -84,6 +88,7 @@ def ratio(section: str, name: str, other: str) -> Measure:
 
 
 _AIOHTTP: Final = "aiohttp, asyncio, 64 in flight"
+_AIOHTTP_UVLOOP: Final = "aiohttp, uvloop, 64 in flight"
 _REQWEST: Final = "reqwest, uvloop, 64 in flight"
 
 TARGETS: Final = (
@@ -92,6 +97,7 @@ TARGETS: Final = (
         unit="times",
         limit=0.8,
         measure=ratio("pay", f"pay, MD5, {_AIOHTTP}", f"transport alone, {_AIOHTTP}"),
+        bound=ratio("pay", f"the least, MD5, {_AIOHTTP}", f"transport alone, {_AIOHTTP}"),
     ),
     Target(
         name="pay by RSA in OpenSSL, to its floor (aiohttp, asyncio)",
@@ -100,18 +106,33 @@ TARGETS: Final = (
         measure=ratio(
             "pay", f"pay, RSA by OpenSSL, {_AIOHTTP}", f"floor, RSA by OpenSSL, {_AIOHTTP}"
         ),
+        bound=ratio(
+            "pay", f"the least, RSA by OpenSSL, {_AIOHTTP}", f"floor, RSA by OpenSSL, {_AIOHTTP}"
+        ),
+    ),
+    Target(
+        name="pay by RSA in OpenSSL in a process, to that floor (aiohttp, asyncio)",
+        unit="times",
+        limit=0.9,
+        measure=ratio(
+            "pay",
+            f"pay, RSA by OpenSSL in a process, {_AIOHTTP}",
+            f"floor, RSA by OpenSSL, {_AIOHTTP}",
+        ),
     ),
     Target(
         name="pay by MD5 over reqwest on uvloop, to aiohttp on asyncio",
         unit="times",
         limit=1.5,
         measure=ratio("pay", f"pay, MD5, {_REQWEST}", f"pay, MD5, {_AIOHTTP}"),
+        bound=ratio("pay", f"the least, MD5, {_REQWEST}", f"the least, MD5, {_AIOHTTP}"),
     ),
     Target(
         name="pay by MD5 over reqwest on uvloop, to aiohttp on uvloop",
         unit="times",
         limit=1.5,
-        measure=ratio("pay", f"pay, MD5, {_REQWEST}", "pay, MD5, aiohttp, uvloop, 64 in flight"),
+        measure=ratio("pay", f"pay, MD5, {_REQWEST}", f"pay, MD5, {_AIOHTTP_UVLOOP}"),
+        bound=ratio("pay", f"the least, MD5, {_REQWEST}", f"the least, MD5, {_AIOHTTP_UVLOOP}"),
     ),
     Target(
         name="memory store, to none (aiohttp, asyncio)",
@@ -131,9 +152,11 @@ TARGETS: Final = (
             unit="times",
             limit=limit,
             measure=ratio("peers", f"pay, {scheme}, {way}", f"{peer}, {loop}, 64 in flight"),
+            bound=ratio("peers", f"floor, {scheme}, {way}", f"{peer}, {loop}, 64 in flight"),
         )
         for peer, scheme, limit in (
             ("wechatpayv3", "RSA by OpenSSL", 10.0),
+            ("wechatpayv3", "RSA by OpenSSL in a process", 10.0),
             ("stripe with httpx", "MD5", 10.0),
             ("stripe with aiohttp", "MD5", 1.0),
         )
@@ -147,7 +170,7 @@ TARGETS: Final = (
             at_most=True,
             measure=median("latency", f"{scheme}, asyncio: lag p99"),
         )
-        for scheme in ("RSA by OpenSSL", "RSA by pycryptodome")
+        for scheme in ("RSA by OpenSSL", "RSA by OpenSSL in a process", "RSA by pycryptodome")
     ),
     Target(
         name="memory that 1,000,000 requests add",

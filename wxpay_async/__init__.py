@@ -88,6 +88,7 @@ if TYPE_CHECKING:
     from wxpay_async.idempotency.store import IdempotencyStore, MemoryStore
     from wxpay_async.limits.limiter import Limiter, Quota, Unlimited
     from wxpay_async.limits.local import LocalLimiter
+    from wxpay_async.process_signer import ProcessSigner
     from wxpay_async.stream import Outcome
     from wxpay_async.transports.memory import MemoryTransport
     from wxpay_async.transports.retrying import RetryingTransport
@@ -136,6 +137,7 @@ __all__ = [
     "PayMethod",
     "PayResult",
     "PrepayExpiredError",
+    "ProcessSigner",
     "Quota",
     "RateLimitedError",
     "Refund",
@@ -184,6 +186,7 @@ if not TYPE_CHECKING:
         "MemoryTransport": "transports.memory",
         "Outcome": "stream",
         "PayGateway": "gateway",
+        "ProcessSigner": "process_signer",
         "Quota": "limits.limiter",
         "RetryingTransport": "transports.retrying",
         "Unlimited": "limits.limiter",

@@ -34,6 +34,11 @@ class PerLoop(Generic[T]):
             self._thing = await anext(self._life)
         return self._thing
 
+    async def drop(self, thing: T) -> None:
+        """Release it if it is still this one, which is of no use any more."""
+        if self._thing is thing:
+            await self.aclose()
+
     async def aclose(self) -> None:
         """Release it; the next `get` makes a new one."""
         life, self._life, self._thing = self._life, None, None

@@ -106,13 +106,17 @@ def test_pay(measured: Measured) -> None:
     for transport, loop in ways:
         compared = f"{transport}, {loop}, {OURS}"
         expected.add(f"transport alone, {compared}")
-        kinds = ("pay", "the least", "floor", "floor by arithmetic")
+        kinds = ("the least", "floor", "floor by arithmetic")
         for kind, scheme in itertools.product(kinds, schemes):
             expected.add(f"{kind}, {scheme}, {compared}")
+        expected |= {f"pay, {scheme}, {compared}" for scheme in payments.schemes()}
         if (transport, loop) in {("aiohttp", "asyncio"), ("reqwest", "uvloop")}:
             for level in (1, 32):
                 way = f"{transport}, {loop}, {level} in flight"
-                expected |= {f"transport alone, {way}", *(f"pay, {s}, {way}" for s in schemes)}
+                expected |= {
+                    f"transport alone, {way}",
+                    *(f"pay, {s}, {way}" for s in payments.schemes()),
+                }
 
     assert ("aiohttp", "asyncio") in ways
     assert {"MD5", "RSA by pycryptodome"} <= {*schemes}
@@ -175,8 +179,9 @@ def test_peers(measured: Measured) -> None:
     clients = ("wechatpayv3", "stripe with httpx", "stripe with aiohttp", "raw httpx")
     theirs = ["raw aiohttp", *(name for name in clients if is_installed(*NEEDED[name]))]
     carriers = {"aiohttp", "reqwest"} & {*payments.transports()}
-    parts = itertools.product(("pay", "floor"), payments.signers(), carriers)
-    ours = [f"{what}, {scheme}, {transport}" for what, scheme, transport in parts]
+    parts = [f"pay, {scheme}" for scheme in payments.schemes()]
+    parts += [f"floor, {scheme}" for scheme in payments.signers()]
+    ours = [f"{part}, {transport}" for part, transport in itertools.product(parts, carriers)]
     subjects = itertools.product([*ours, *theirs], payments.loops())
     expected = {SERVER_ALONE, *(f"{name}, {loop}, {OURS}" for name, loop in subjects)}
 
@@ -317,11 +322,14 @@ def test_targets_find_their_figures(measured: Measured) -> None:
         for figure in figures
     ]
 
-    found = {result.target.name for result in targets.results(at_full_size)}
+    results = list(targets.results(at_full_size))
 
+    found = {result.target.name for result in results}
     names = {target.name for target in targets.TARGETS}
     assert {name for name in names if any(word in name for word in absent)} == names - found
     assert "SQLite with full sync (aiohttp, asyncio)" in found
+    bounded = {result.target.name for result in results if result.bound is not None}
+    assert {n for n in found if n.startswith("pay by") and "process" not in n} == bounded
 
 
 def test_limits() -> None:
@@ -352,13 +360,19 @@ a        0.125  0.125  0.125  /s"""
 
 
 def test_target_table() -> None:
-    """It says which limits were kept, of the targets whose figures are at hand."""
-    rate = figure("pay, SQLite, aiohttp, asyncio, 64 in flight", 999.0, section="stores")
+    """It says which limits were kept and which cannot be, as far as figures are at hand."""
+    figures = [
+        figure("pay, SQLite, aiohttp, asyncio, 64 in flight", 999.0, section="stores"),
+        figure("transport alone, aiohttp, asyncio, 64 in flight", 100.0),
+        figure("the least, MD5, aiohttp, asyncio, 64 in flight", 60.0),
+        figure("pay, MD5, aiohttp, asyncio, 64 in flight", 50.0),
+    ]
     expected = """\
-target                                      limit  measured  unit
-SQLite with full sync (aiohttp, asyncio)  ≥ 1,000       999  /s    missed"""
+target                                                   limit  measured  bound  unit
+pay by MD5, to its transport alone (aiohttp, asyncio)    ≥ 0.8       0.5    0.6  times  missed
+SQLite with full sync (aiohttp, asyncio)               ≥ 1,000       999         /s     missed"""
 
-    assert expected == report.target_table([rate])
+    assert expected == report.target_table(figures)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from benchmarks import callbacks, growth, latency, start
+from benchmarks import callbacks, growth, latency, payments, start
 from benchmarks.figures import SHORT, Figure, Size
 
 
@@ -57,7 +57,7 @@ def test_latency() -> None:
     loops = ["asyncio", *(["uvloop"] if importlib.util.find_spec("uvloop") else [])]
     expected = {
         f"{scheme}, {loop}: {what} {percentile}": "ms"
-        for scheme in schemes()
+        for scheme in payments.schemes()
         for loop in loops
         for what in ("pay", "lag")
         for percentile in ("p50", "p99", "p99.9")
