@@ -4,9 +4,9 @@ A machine drives two processes over one store against a small model of the platf
 drawn, what a caller was told and what a row says must agree with what the platform executed.
 
 Assumed of the platform, and nothing else: a requestId is executed at most once; a request expires
-300 s after its timestamp by the platform's clock, which may be 600 s late or 400 s ahead, and which
-the `Date` of an answer tells; a query finds what was executed (a refund only where
-`refunds_queryable` says so).
+300 s after its timestamp by the platform's clock, which the `Date` of an answer tells; a query
+finds what was executed (a refund only where `refunds_queryable` says so). That clock may be 600 s
+late or 400 s ahead, and ours is put wrong, and right again, at any time.
 """
 
 from __future__ import annotations
@@ -141,10 +141,15 @@ class MovedClock(Clock):
     """Stands still until it is moved, or slept by."""
 
     passed: float = 0.0
+    wrong_by: float = 0.0
+
+    def true_time(self) -> float:
+        """Return the seconds that a right wall clock shows."""
+        return NOON + self.passed
 
     def time(self) -> float:
         """Return wall-clock seconds."""
-        return NOON + self.passed
+        return self.true_time() + self.wrong_by
 
     def monotonic(self) -> float:
         """Return seconds that only grow."""
@@ -169,7 +174,7 @@ class Booking:
 class Platform:
     """Executes each requestId once, and tells the truth to who reaches it."""
 
-    clock: Clock
+    clock: MovedClock
     skew: float = 0.0
     queryable: bool = True
     booked: dict[str, Booking] = field(factory=dict)
@@ -179,7 +184,7 @@ class Platform:
     def take(self, request: HttpRequest, status: str = "S", refusal: str | None = None) -> Any:  # noqa: ANN401 - a reply
         """Execute a request, unless it is expired, repeated or refused."""
         params = dict(parse_qsl(request.body.decode()))
-        now = self.clock.time() + self.skew
+        now = self.clock.true_time() + self.skew
         if now - int(params["timestamp"]) / 1000 > EXPIRY:
             return self._dated(no("CO_MSG_000005").body)
         if "bizContent" not in params:
@@ -195,7 +200,7 @@ class Platform:
         return {"success": True, "data": _answer(content, status)}
 
     def _dated(self, body: bytes) -> HttpResponse:
-        now = datetime.fromtimestamp(self.clock.time() + self.skew, UTC)
+        now = datetime.fromtimestamp(self.clock.true_time() + self.skew, UTC)
         return HttpResponse(200, body, {"date": format_datetime(now, usegmt=True)})
 
     def _found(self, out_trade_no: str) -> bytes:
@@ -396,6 +401,8 @@ PURCHASES: Final = st.sampled_from([*NAMES, "blind"])
 PROCESSES: Final = st.sampled_from([0, 1])
 # What is still on its way is what the quarantine is for, so it is drawn more often.
 NETS: Final = st.lists(st.sampled_from([*Net, *[Net.DELAYED, Net.CRASH_DELAYED] * 3]), max_size=3)
+WRONGS: Final = (0.0, -600.0, -400.0, 400.0, 600.0)
+WRONG: Final = st.sampled_from(WRONGS)
 ASKED: Final = st.sampled_from(QUERY_NETS)
 MEANWHILE: Final = st.none() | st.builds(
     Meanwhile,
@@ -551,7 +558,7 @@ class Life(RuleBasedStateMachine):
             self.credentials.add(request_id)
             self.what_was_denied_never_happens()
         elif isinstance(told, PrepayExpiredError):
-            assert self.executed(request_id)
+            assert request_id in self.platform.booked, f"{request_id}: expired, never made"
         elif told.fate is not Fate.IN_DOUBT:
             self.barred[request_id] = told
             self.what_was_denied_never_happens()
@@ -633,9 +640,15 @@ class Life(RuleBasedStateMachine):
         process.meanwhile = None
 
     @precondition(lambda self: self.platform.underway)
-    @rule(at=PROCESSES, times=st.integers(2, 7))
-    def keep_asking(self, *, at: int, times: int) -> None:
-        """Resolve everything again and again, 61 s apart; then what was delayed arrives."""
+    @rule(at=PROCESSES, times=st.integers(2, 7), wrong_by=st.none() | WRONG)
+    def keep_asking(self, *, at: int, times: int, wrong_by: float | None) -> None:
+        """Resolve everything again and again, 61 s apart; then what was delayed arrives.
+
+        Before that, die of sending it once more by a clock that was put wrong.
+        """
+        if wrong_by is not None:
+            self.clock.wrong_by = wrong_by
+            self.send_again(at, self.platform.underway[-1])
         self.processes[at].asked = Net.ANSWERED
         known = [p for p in self.purchases.values() if self.row(p.request_id) is not None]
         for _ in range(times):
@@ -644,6 +657,15 @@ class Life(RuleBasedStateMachine):
             self.clock.passed += 61.0
         while self.platform.underway:
             self.platform.take(self.platform.underway.pop())
+
+    def send_again(self, at: int, request: HttpRequest) -> None:
+        """Die of sending a request once more, and have the lease run out."""
+        for purchase in self.purchases.values():
+            if purchase.is_meant_by(request):
+                self.processes[at].nets = [Net.CRASH_BEFORE]
+                self.runner.run(self.calling(at, purchase, self.yuan[purchase.request_id]))
+        self.clock.passed += LEASE
+        self.runner.run(self.processes[at].gateway.recover())
 
     @rule(at=PROCESSES, asked=ASKED, meanwhile=MEANWHILE)
     def recover(self, *, at: int, asked: Net, meanwhile: Meanwhile | None) -> None:
@@ -677,6 +699,11 @@ class Life(RuleBasedStateMachine):
     def wait(self, *, seconds: float) -> None:
         """Let time pass."""
         self.clock.passed += seconds
+
+    @rule(wrong_by=WRONG)
+    def put_clock(self, *, wrong_by: float) -> None:
+        """Put the machine's wall clock wrong, or right again."""
+        self.clock.wrong_by = wrong_by
 
     @precondition(lambda self: self.platform.underway)
     @rule(last=st.booleans())
@@ -760,7 +787,7 @@ TestLife.settings = settings(
 )
 
 
-def arrives_late(operation: str) -> None:
+def arrives_late(operation: str, wrong_by: float | None = None) -> None:
     """Send what is delayed by minutes, ask what became of it a minute apart, and let it arrive."""
     life = Life()
     try:
@@ -773,7 +800,7 @@ def arrives_late(operation: str) -> None:
             asked=Net.ANSWERED,
             meanwhile=None,
         )
-        life.keep_asking(at=0, times=3)
+        life.keep_asking(at=0, times=3, wrong_by=wrong_by)
         life.what_was_denied_never_happens()
         life.rows_tell_the_truth()
     finally:
@@ -781,9 +808,13 @@ def arrives_late(operation: str) -> None:
 
 
 @pytest.mark.parametrize("operation", ["refund", "trade"])
-def test_what_arrives_minutes_late_was_never_denied(operation: str) -> None:
-    """Two minutes in which a query finds nothing prove nothing: the machine need not be lucky."""
-    arrives_late(operation)
+@pytest.mark.parametrize("wrong_by", [None, *WRONGS])
+def test_what_arrives_minutes_late_was_never_denied(operation: str, wrong_by: float | None) -> None:
+    """Two minutes in which a query finds nothing prove nothing: the machine need not be lucky.
+
+    Not even where it was sent once more, by a clock that was put wrong meanwhile.
+    """
+    arrives_late(operation, wrong_by)
 
 
 @pytest.mark.parametrize("operation", ["refund", "trade"])
