@@ -53,13 +53,13 @@ def table(figures: Iterable[Figure]) -> str:
 
 def target_table(figures: Iterable[Figure]) -> str:
     """Return a line for each target that the figures at hand allow."""
-    rows = [("target", "limit", "measured", "bound", "unit", "")]
+    rows = [("target", "limit", "measured", "with less", "unit", "")]
     rows.extend(
         (
             result.target.name,
             f"{'≤' if result.target.at_most else '≥'} {number(result.target.limit)}",
             number(result.measured),
-            "" if result.bound is None else number(result.bound),
+            "" if result.less is None else number(result.less),
             result.target.unit,
             "met" if result.met else "missed",
         )
@@ -100,7 +100,7 @@ def as_json(figures: Sequence[Figure], size: Size) -> str:
                 "limit": result.target.limit,
                 "at_most": result.target.at_most,
                 "measured": result.measured,
-                "bound": result.bound,
+                "with_less": result.less,
                 "met": result.met,
             }
             for result in results(figures)
