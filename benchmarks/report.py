@@ -53,7 +53,7 @@ def table(figures: Iterable[Figure]) -> str:
 
 def target_table(figures: Iterable[Figure]) -> str:
     """Return a line for each target that the figures at hand allow."""
-    rows = [("target", "limit", "measured", "with less", "unit", "")]
+    rows = [("target", "limit", "measured", "less", "unit", "")]
     rows.extend(
         (
             result.target.name,

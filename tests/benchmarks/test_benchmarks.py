@@ -368,9 +368,9 @@ def test_target_table() -> None:
         figure("pay, MD5, aiohttp, asyncio, 64 in flight", 50.0),
     ]
     expected = """\
-target                                                   limit  measured  with less  unit
-pay by MD5, to its transport alone (aiohttp, asyncio)    ≥ 0.8       0.5        0.6  times  missed
-SQLite with full sync (aiohttp, asyncio)               ≥ 1,000       999             /s     missed"""
+target                                                   limit  measured  less  unit
+pay by MD5, to its transport alone (aiohttp, asyncio)    ≥ 0.8       0.5   0.6  times  missed
+SQLite with full sync (aiohttp, asyncio)               ≥ 1,000       999        /s     missed"""
 
     assert expected == report.target_table(figures)
 
