@@ -134,6 +134,18 @@ async def test_when_it_dies_nothing_was_sent_and_another_takes_over(signer: RsaS
     await elsewhere.aclose()
 
 
+async def test_one_that_is_stopped_does_not_hold_up_the_end(signer: RsaSigner) -> None:
+    """Closing ends it in whatever state it is."""
+    elsewhere = ProcessSigner(signer)
+    await elsewhere.sign(b"first")
+    os.kill(own_children()[0], signal.SIGSTOP)
+
+    async with asyncio.timeout(30):
+        await elsewhere.aclose()
+
+    assert [] == own_children()
+
+
 async def test_one_that_cannot_start_is_said(
     signer: RsaSigner, monkeypatch: pytest.MonkeyPatch
 ) -> None:

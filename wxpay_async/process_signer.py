@@ -84,6 +84,7 @@ class ProcessSigner:
             yield child
         finally:
             child.leave()
+            child.process.kill()  # it may be stopped, and has nothing to lose
             await asyncio.to_thread(child.process.wait)
 
     def __repr__(self) -> str:
