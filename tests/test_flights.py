@@ -45,8 +45,11 @@ class Work:
 def _join(
     flights: Flights, work: Work, *, meaning: Fingerprint = ONE, timeout: float = 60.0
 ) -> asyncio.Task[tuple[object, bool]]:
-    joined = flights.join("r1", meaning, work.run, timeout=timeout)
-    return asyncio.ensure_future(joined)
+    async def joined() -> tuple[object, bool]:
+        flight, shared = await flights.board("r1", meaning, work.run)
+        return await flight.landed(timeout if shared else None), shared
+
+    return asyncio.ensure_future(joined())
 
 
 async def _turns(number: int = 5) -> None:

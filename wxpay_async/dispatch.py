@@ -7,7 +7,7 @@ import contextvars
 import functools
 import logging
 import math
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
@@ -18,7 +18,6 @@ from wxpay_async.contents import next_generation, order_of, written
 from wxpay_async.echoes import check_echo, check_order
 from wxpay_async.errors import (
     Fate,
-    IdempotencyConflictError,
     InDoubtError,
     InvalidRequestError,
     NotSentError,
@@ -103,23 +102,19 @@ class Dispatcher:
         content, meaning = written(operation, request)
         began = self.wiring.clock.monotonic()
         wait = self._call_time(timeout, lane)
-        own = False
-
-        def start() -> Coroutine[Any, Any, T]:
-            nonlocal own
-            own = True
-            entry = self._fresh(request, meaning, content)
-            return self._fly(request, entry, result_type, began=began, wait=wait, lane=lane)
-
+        fresh = self._fresh(request, meaning, content)
+        fly = functools.partial(
+            self._fly, request, fresh, result_type, began=began, wait=wait, lane=lane
+        )
+        shared = False
         self.wiring.tell_start(operation, request.request_id)
         try:
-            result, shared = await self._flights.join(
-                request.request_id, meaning, start, timeout=wait
-            )
+            flight, shared = await self._flights.board(request.request_id, meaning, fly)
+            # One's own flight has its deadline inside.
+            result = await flight.landed(wait if shared else None)
         except BaseException as error:  # whoever heard of the start hears of the end
             if isinstance(error, WxPayError):
                 self._explain(error, request.request_id)
-            shared = not own and not isinstance(error, IdempotencyConflictError)
             self.wiring.tell_outcome(
                 operation, request.request_id, began, error=error, shared=shared
             )
@@ -160,9 +155,9 @@ class Dispatcher:
             execution.prepare,
             read=execution.read,
             settle=execution.settle,
-            inquire=lambda: self._inquire(execution),
+            inquire=functools.partial(self._inquire, execution),
             deadline=execution.deadline,
-            in_doubt=lambda: execution.entry is not None and execution.entry.in_doubt,
+            in_doubt=execution.is_in_doubt,
         )
 
     def _fresh(self, request: Request, meaning: Fingerprint, content: bytes) -> Entry:

@@ -325,6 +325,10 @@ class Execution(Generic[T]):
             return entry.status, entry.reply
         return (self._response.status, self._response.body) if self._response else (None, None)
 
+    def is_in_doubt(self) -> bool:
+        """Tell whether some attempt, of this call or an earlier one, may have been executed."""
+        return self.entry is not None and self.entry.in_doubt
+
     @property
     def server_time(self) -> datetime | None:
         """The platform's time from the `Date` of the last answer, None where there was none."""

@@ -15,7 +15,7 @@ from wxpay_async.protocol.identity import Fingerprint
 
 
 @define(eq=False)
-class _Flight:
+class Flight:
     """One operation under way, and how many callers wait for it."""
 
     task: asyncio.Task[Any]
@@ -24,7 +24,14 @@ class _Flight:
     falling: bool = False
 
     async def landed(self, timeout: float | None) -> Any:  # noqa: ANN401 - whatever the task gives
-        """Wait for the outcome; the last waiter that is cancelled takes the flight down with it."""
+        """Wait for the outcome; the last waiter that is cancelled takes the flight down with it.
+
+        Args:
+            timeout: seconds to wait at most, None for as long as it takes.
+
+        Raises:
+            InDoubtError: it was still under way by then, or its gateway was closed.
+        """
         # A future of one's own can be cancelled without the task; `asyncio.shield` costs more.
         landing = self.task.get_loop().create_future()
         self.waiting.add(landing)
@@ -72,24 +79,20 @@ class _Flight:
 class Flights:
     """The operations under way in one event loop."""
 
-    _open: dict[str, _Flight] = field(factory=dict[str, _Flight], init=False)
+    _open: dict[str, Flight] = field(factory=dict[str, Flight], init=False)
 
-    async def join(
+    async def board(
         self,
         request_id: str,
         fingerprint: Fingerprint,
         start: Callable[[], Coroutine[Any, Any, Any]],
-        *,
-        timeout: float,
-    ) -> tuple[Any, bool]:
-        """Return the operation's result, and whether somebody else's flight brought it.
+    ) -> tuple[Flight, bool]:
+        """Return the operation's flight, and whether somebody else began it.
 
         Args:
             request_id: what makes two calls one.
             fingerprint: what the request means.
             start: begins the operation, if nobody has.
-            timeout: seconds that a caller waits for somebody else's flight. The own one has its
-                deadline inside.
 
         Raises:
             IdempotencyConflictError: the flight under way has the same requestId and means
@@ -100,14 +103,14 @@ class Flights:
             self._landed(request_id, flight)
         if flight is None:
             task = asyncio.get_running_loop().create_task(start(), name=f"wxpay {request_id}")
-            flight = self._open[request_id] = _Flight(task, fingerprint)
+            flight = self._open[request_id] = Flight(task, fingerprint)
             task.add_done_callback(functools.partial(self._landed, request_id, flight))
-            return await flight.landed(None), False
+            return flight, False
         if flight.fingerprint != fingerprint:
             raise conflict(flight.fingerprint.differences(fingerprint))
-        return await flight.landed(timeout), True
+        return flight, True
 
-    def _landed(self, request_id: str, flight: _Flight, _: object = None) -> None:
+    def _landed(self, request_id: str, flight: Flight, _: object = None) -> None:
         if self._open.get(request_id) is flight:
             del self._open[request_id]
         flight.lands()
