@@ -162,8 +162,8 @@ def _draw(panel: Axes, figures: Sequence[Figure]) -> None:
         error_kw={"elinewidth": 1},
     )
     panel.set_xscale("log")
-    least, most = min(figure.low for figure in figures), max(figure.high for figure in figures)
-    panel.set_xlim(least / 2, most * 3)
+    shown = [end for figure in figures for end in (figure.low, figure.high) if end > 0]
+    panel.set_xlim(min(shown, default=1) / 2, max(shown, default=1) * 3)
     panel.bar_label(bars, labels=[f" {number(m)}" for m in medians], fontsize=7)
     panel.invert_yaxis()
     panel.margins(y=0.01)

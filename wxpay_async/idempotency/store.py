@@ -352,11 +352,12 @@ class MemoryStore:
     def _put(self, entry: Entry) -> None:
         key = entry.key
         self._entries[key] = entry
-        self._finished.pop(key, None)
         self._reserved.pop(key, None)
-        if entry.evictable():
-            ages = self._finished if entry.state in FINISHED else self._reserved
-            ages[key] = entry.updated_at
+        if entry.state in FINISHED:  # and stays so
+            self._finished[key] = entry.updated_at
+            self._finished.move_to_end(key)
+        elif entry.evictable():
+            self._reserved[key] = entry.updated_at
 
     def _evict(self, now: float) -> None:
         if now < self._oldest_ends and len(self._finished) <= self.max_finished:
