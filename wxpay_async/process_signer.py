@@ -205,7 +205,7 @@ def _serve(connection: socket.socket) -> None:
 
     backend, key = (read() or b"" for _ in range(2))
     signer = RsaSigner.from_pem(key, backend=cast("Backend", backend.decode()))
-    with contextlib.suppress(BrokenPipeError):
+    with contextlib.suppress(ConnectionError):
         while (message := read()) is not None:
             connection.sendall(signer.sign(message).encode() + b"\n")
 
