@@ -22,7 +22,7 @@ from attrs import define, field
 
 from wxpay_async.errors import NotSentError
 from wxpay_async.per_loop import PerLoop
-from wxpay_async.protocol.signing import Backend, RsaSigner, private_der
+from wxpay_async.protocol.signing import Backend, RsaSigner
 
 _LENGTH: Final = struct.Struct("!I")
 _CHUNK: Final = 1 << 16
@@ -108,7 +108,7 @@ def _started(signer: RsaSigner) -> _Child:
     ours.settimeout(0.0)
     child = _Child(process, ours, asyncio.get_running_loop())
     child.tell(signer.backend.encode())
-    child.tell(private_der(signer))
+    child.tell(signer.private_der())
     return child
 
 

@@ -166,9 +166,9 @@ class RsaSigner:
             self.backend: Backend = _chosen(backend)
             make = _openssl_signer if self.backend == "openssl" else _pycryptodome_signer
             self._sign = make(key)
-            # In a closure as well, see `Md5Signer`.
+            # In a closure as well, see `Md5Signer`; for the process that may sign in its place.
             der = fields.SecretBytes(key.export_key("DER"))
-            self._der: Callable[[], bytes] = lambda: der
+            self.private_der: Callable[[], bytes] = lambda: der
         finally:
             del key  # its repr holds its numbers, and a traceback with locals shows it
 
@@ -223,11 +223,6 @@ class RsaSigner:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a signer holds a secret and cannot be pickled")
-
-
-def private_der(signer: RsaSigner) -> bytes:
-    """Return the private key, for the process that signs in the signer's place."""
-    return signer._der()  # noqa: SLF001 - in its own room
 
 
 class RsaVerifier:
