@@ -1,7 +1,7 @@
 # ruff: noqa: T201 - a script that prints its figures
 """What merchants heard against what the platform did, while everything goes wrong at once.
 
-    python tests/chaos/history.py --payments 2000 --events 60
+    python tests/chaos/history.py --payments 4000 --pace 1 --events 60
 
 Two processes make the same purchases over one store. One after the other, at random: a merchant is
 killed; it is paused by SIGSTOP; the network is cut; its clock is ten minutes off, either way, and

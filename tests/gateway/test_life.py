@@ -39,7 +39,7 @@ from wxpay_async.errors import (
     WxPayError,
 )
 from wxpay_async.gateway import PayGateway
-from wxpay_async.idempotency.store import LEASE, Entry, MemoryStore
+from wxpay_async.idempotency.store import LEASE, Entry, MemoryStore, evolve
 from wxpay_async.limits.limiter import Unlimited
 from wxpay_async.policy import resolving
 from wxpay_async.policy.states import FINAL, TRANSITIONS, State
@@ -827,6 +827,27 @@ def test_a_quarantine_that_is_too_short_is_caught(
 
     with pytest.raises(AssertionError, match=r"told NotExecutedError|not_executed"):
         arrives_late(operation)
+
+
+@pytest.mark.parametrize("operation", ["refund", "trade"])
+def test_a_quarantine_from_the_last_timestamp_is_caught(
+    operation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The check sees the mistake of forgetting what was signed before the clock was put back."""
+    claim = MemoryStore.claim
+
+    async def forgetful(
+        self: MemoryStore, key: tuple[str, str], *, signed_at: int, **more: float
+    ) -> Entry | None:
+        claimed = await claim(self, key, signed_at=signed_at, **more)
+        if claimed is not None:
+            claimed = self._entries[key] = evolve(claimed, signed_at=signed_at)
+        return claimed
+
+    monkeypatch.setattr(MemoryStore, "claim", forgetful)
+
+    with pytest.raises(AssertionError, match=r"told NotExecutedError|not_executed"):
+        arrives_late(operation, -600.0)
 
 
 def test_the_quarantine_covers_a_platform_that_is_late_and_tells_no_time() -> None:
