@@ -77,12 +77,12 @@ class MovedClock(Clock):
 class Asking:
     """Makes requests that differ only in what a test names."""
 
-    def pay(self, request_id: str = "pay-1", **changes: Any) -> MiniProgramPay:  # noqa: ANN401
+    def pay(self, request_id: str = "pay-1", **changes: Any) -> MiniProgramPay:  # noqa: ANN401 - fields
         """Make a payment without an order number, so that nothing can be queried."""
         values = {"pay_token": "token-1", "terminal_payer_id": "openid-0123456789", **changes}
         return MiniProgramPay(request_id=request_id, **values)
 
-    def refund(self, request_id: str = "refund-1", **changes: Any) -> Refund:  # noqa: ANN401
+    def refund(self, request_id: str = "refund-1", **changes: Any) -> Refund:  # noqa: ANN401 - fields
         """Make a refund of one yuan."""
         values = {
             "out_trade_no": "R-1",
@@ -92,7 +92,7 @@ class Asking:
         }
         return Refund(request_id=request_id, **values)
 
-    def trade(self, request_id: str = "trade-1", **changes: Any) -> InstantTrade:  # noqa: ANN401
+    def trade(self, request_id: str = "trade-1", **changes: Any) -> InstantTrade:  # noqa: ANN401 - fields
         """Make an order of one yuan."""
         item = TradeItem(
             out_trade_no="O-1",

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -35,6 +35,15 @@ MESSAGES = [b"", b"two\nlines", *(f"appKey=app&nonce={i}".encode() for i in rang
 def signer() -> RsaSigner:
     """Return what signs here."""
     return RsaSigner.from_pem(KEY)
+
+
+@pytest.fixture
+async def elsewhere(signer: RsaSigner) -> AsyncIterator[ProcessSigner]:
+    """Yield what signs the same in a process that has begun."""
+    made = ProcessSigner(signer)
+    await made.sign(b"first")
+    yield made
+    await made.aclose()
 
 
 def children(parent: int) -> Iterator[int]:
@@ -100,11 +109,10 @@ def order(number: int) -> InstantTrade:
     )
 
 
-async def test_a_caller_that_leaves_does_not_mix_up_the_others(signer: RsaSigner) -> None:
+async def test_a_caller_that_leaves_does_not_mix_up_the_others(
+    signer: RsaSigner, elsewhere: ProcessSigner
+) -> None:
     """What nobody waits for any more is signed all the same, and given to nobody."""
-    elsewhere = ProcessSigner(signer)
-    await elsewhere.sign(b"first")
-
     calls = [asyncio.create_task(elsewhere.sign(message)) for message in MESSAGES]
     await asyncio.sleep(0)
     for call in calls[::2]:
@@ -112,13 +120,12 @@ async def test_a_caller_that_leaves_does_not_mix_up_the_others(signer: RsaSigner
     made = await asyncio.gather(*calls[1::2])
 
     assert list(map(signer.sign, MESSAGES[1::2])) == made
-    await elsewhere.aclose()
 
 
-async def test_when_it_dies_nothing_was_sent_and_another_takes_over(signer: RsaSigner) -> None:
+async def test_when_it_dies_nothing_was_sent_and_another_takes_over(
+    signer: RsaSigner, elsewhere: ProcessSigner
+) -> None:
     """Whoever waits hears that he may try again, and need do no more."""
-    elsewhere = ProcessSigner(signer)
-    await elsewhere.sign(b"first")
     (child,) = own_children()
     os.kill(child, signal.SIGSTOP)
     waiting = [asyncio.create_task(elsewhere.sign(message)) for message in MESSAGES]
@@ -131,13 +138,10 @@ async def test_when_it_dies_nothing_was_sent_and_another_takes_over(signer: RsaS
     assert all(isinstance(error, NotSentError) and error.retryable for error in said)
     assert list(map(signer.sign, MESSAGES)) == made
     assert 1 == len(own_children())
-    await elsewhere.aclose()
 
 
-async def test_one_that_is_stopped_does_not_hold_up_the_end(signer: RsaSigner) -> None:
+async def test_one_that_is_stopped_does_not_hold_up_the_end(elsewhere: ProcessSigner) -> None:
     """Closing ends it in whatever state it is."""
-    elsewhere = ProcessSigner(signer)
-    await elsewhere.sign(b"first")
     os.kill(own_children()[0], signal.SIGSTOP)
 
     async with asyncio.timeout(30):
@@ -161,10 +165,10 @@ async def test_one_that_cannot_start_is_said(
     await elsewhere.aclose()
 
 
-async def test_requests_to_stop_are_ours_to_heed(signer: RsaSigner) -> None:
+async def test_requests_to_stop_are_ours_to_heed(
+    signer: RsaSigner, elsewhere: ProcessSigner
+) -> None:
     """Ctrl-C reaches all processes of a terminal, and payments under way still need signatures."""
-    elsewhere = ProcessSigner(signer)
-    await elsewhere.sign(b"first")
     (child,) = own_children()
 
     os.kill(child, signal.SIGINT)
@@ -172,7 +176,6 @@ async def test_requests_to_stop_are_ours_to_heed(signer: RsaSigner) -> None:
 
     assert signer.sign(b"second") == await elsewhere.sign(b"second")
     assert [child] == own_children()
-    await elsewhere.aclose()
 
 
 def test_it_ends_with_the_loop_and_begins_with_the_next(signer: RsaSigner) -> None:
@@ -229,10 +232,8 @@ async def test_it_imports_nothing_from_where_it_stands(
     await elsewhere.aclose()
 
 
-async def test_the_key_is_seen_nowhere(signer: RsaSigner) -> None:
+async def test_the_key_is_seen_nowhere(signer: RsaSigner, elsewhere: ProcessSigner) -> None:
     """Neither among the arguments, which all users see, nor in the environment, nor in texts."""
-    elsewhere = ProcessSigner(signer)
-    await elsewhere.sign(b"first")
     (child,) = own_children()
     shown = [(Path("/proc") / str(child) / part).read_bytes() for part in ("cmdline", "environ")]
 
@@ -241,4 +242,3 @@ async def test_the_key_is_seen_nowhere(signer: RsaSigner) -> None:
     assert f"ProcessSigner(RsaSigner(bits=2048, backend={signer.backend!r}))" == repr(elsewhere)
     with pytest.raises(TypeError):
         pickle.dumps(elsewhere)
-    await elsewhere.aclose()

@@ -89,7 +89,7 @@ async def _go_wrong(stage: Stage, options: argparse.Namespace) -> Counter[str]:
     names = [options.kinds[i % len(options.kinds)] for i in range(options.events)]
     stage.dice.shuffle(names)
     happened: Counter[str] = Counter()
-    while not stage.sandbox.platform.ledger and await stage.at_work():  # noqa: ASYNC110 - see below
+    while not stage.sandbox.platform.ledger and await stage.at_work():  # noqa: ASYNC110 - no event
         await asyncio.sleep(0.02)
     for name in names:
         running = await stage.at_work()

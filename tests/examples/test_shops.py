@@ -14,9 +14,12 @@ PEOPLE = int(os.environ.get("WXPAY_TEST_PEOPLE", "300"))
 PATIENCE = 240.0  # seconds until a stuck test fails; nothing ever asserts on it
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
+Fixture = Any
+"""What a conftest.py defines, which no test module can import."""
+
 
 @pytest.fixture(params=["fastapi", "aiohttp"])
-def open_shop_town(request: pytest.FixtureRequest) -> Any:  # noqa: ANN401 - the conftest's OpenTown
+def open_shop_town(request: pytest.FixtureRequest) -> Fixture:
     """Open a town with either example."""
     return request.getfixturevalue(f"{request.param}_town")
 
@@ -27,7 +30,7 @@ def test_an_example_is_short(name: str) -> None:
     assert 120 > len((EXAMPLES / f"{name}.py").read_text(encoding="utf-8").splitlines())
 
 
-async def test_one_person_pays(open_shop_town: Any) -> None:  # noqa: ANN401
+async def test_one_person_pays(open_shop_town: Fixture) -> None:
     """Order, prepay, confirmation, callback, status; a forgery in between changes nothing."""
     async with asyncio.timeout(PATIENCE), open_shop_town() as town:
         number = await town.order("openid-1")
@@ -45,7 +48,7 @@ async def test_one_person_pays(open_shop_town: Any) -> None:  # noqa: ANN401
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"tea"', b"{}", b'{"item": "tea"}'])
-async def test_a_bad_wish_is_the_payer_s_mistake(open_shop_town: Any, body: bytes) -> None:  # noqa: ANN401
+async def test_a_bad_wish_is_the_payer_s_mistake(open_shop_town: Fixture, body: bytes) -> None:
     """What is no order is answered so, and the shop does not stumble over it."""
     headers = {"Content-Type": "application/json"}
     async with (
@@ -56,7 +59,7 @@ async def test_a_bad_wish_is_the_payer_s_mistake(open_shop_town: Any, body: byte
         assert reply.status in {400, 422}
 
 
-async def test_an_order_that_ran_out_of_time(open_shop_town: Any) -> None:  # noqa: ANN401
+async def test_an_order_that_ran_out_of_time(open_shop_town: Fixture) -> None:
     """The shop hears that it is closed, and that the next one failed."""
     async with asyncio.timeout(PATIENCE), open_shop_town() as town:
         slow, poor = await town.order("openid-1"), await town.order("openid-2")
@@ -68,7 +71,7 @@ async def test_an_order_that_ran_out_of_time(open_shop_town: Any) -> None:  # no
         assert ({slow: "closed", poor: "failed"}, []) == (town.histories(), town.charges())
 
 
-async def crowd(town: Any, restart: Callable[[], Awaitable[None]]) -> None:  # noqa: ANN401
+async def crowd(town: Fixture, restart: Callable[[], Awaitable[None]]) -> None:
     """Let people buy at once while callbacks are doubled and out of order, and a worker restarts.
 
     Every order that is paid also gets a "closed", before its copies or after them: late ones.
@@ -101,7 +104,7 @@ async def crowd(town: Any, restart: Callable[[], Awaitable[None]]) -> None:  # n
     await town.sandbox.callbacks_idle()
 
 
-def check(town: Any) -> None:  # noqa: ANN401
+def check(town: Fixture) -> None:
     """Compare the shop's books with the platform's."""
     assert PEOPLE == len(town.numbers)
     assert dict.fromkeys(town.numbers, "paid") == town.histories()
@@ -110,7 +113,7 @@ def check(town: Any) -> None:  # noqa: ANN401
     assert 2 * PEOPLE == town.sandbox.callbacks.acknowledged
 
 
-async def test_a_crowd_at_the_fastapi_shop(fastapi_town: Any) -> None:  # noqa: ANN401
+async def test_a_crowd_at_the_fastapi_shop(fastapi_town: Fixture) -> None:
     """Two workers, one of which is restarted: every order is paid once, and none is closed too."""
     async with (
         asyncio.timeout(PATIENCE),
@@ -120,7 +123,7 @@ async def test_a_crowd_at_the_fastapi_shop(fastapi_town: Any) -> None:  # noqa: 
         check(town)
 
 
-async def test_a_crowd_at_the_aiohttp_shop(aiohttp_town: Any) -> None:  # noqa: ANN401
+async def test_a_crowd_at_the_aiohttp_shop(aiohttp_town: Fixture) -> None:
     """One process, restarted: every order is paid once, and none is closed too."""
     async with asyncio.timeout(PATIENCE), aiohttp_town(SHOP_QUOTA="off") as town:
 
