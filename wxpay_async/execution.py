@@ -124,12 +124,12 @@ class Execution(Generic[T]):
         await self._wait_for_turn()
         claimed: Entry | None = None
         try:
-            claimed = await self._claim()
+            if self.entry is not None:
+                claimed = await self._claim(self.entry)
             request = await self._signed()
         except BaseException:
             await to_the_end(self._abandon(claimed))
             raise
-        self._started = self.wiring.clock.monotonic()
         self._tell(EventKind.ATTEMPT_STARTED)
         return request
 
@@ -150,17 +150,15 @@ class Execution(Generic[T]):
         except BaseException:
             await to_the_end(self._slot.unsent())
             raise
-        if self.deadline - clock.monotonic() < self.min_left:
+        self._started = clock.monotonic()
+        if self.deadline - self._started < self.min_left:
             await to_the_end(self._abandon(None))
             raise NotSentError("too little time was left for an attempt to be answered in")
+        self._signed_at = wiring.time.milliseconds()
 
-    async def _claim(self) -> Entry | None:
-        self._signed_at = self.wiring.time.milliseconds()
-        self._started = self.wiring.clock.monotonic()
-        if self.entry is None:
-            return None
+    async def _claim(self, entry: Entry) -> Entry:
         claiming = self.wiring.store.claim(
-            self.entry.key, now=self.wiring.clock.time(), signed_at=self._signed_at
+            entry.key, now=self.wiring.clock.time(), signed_at=self._signed_at
         )
         claimed = await (claiming if self.wiring.in_process else self._shielded(claiming))
         if claimed is None:
@@ -197,7 +195,8 @@ class Execution(Generic[T]):
             # call, not end the batch that it is part of. Its text may hold what it was given.
             raise NotSentError(f"the signer raised {type(error).__name__}") from error
         request = draft.signed(signature)
-        if wiring.clock.monotonic() - self._started > STALE_AFTER:
+        claimed_at, self._started = self._started, wiring.clock.monotonic()
+        if self._started - claimed_at > STALE_AFTER:
             raise NotSentError("the process was paused between claiming and sending")
         return request
 
@@ -223,11 +222,9 @@ class Execution(Generic[T]):
                 self.result_type,
                 url=self.wiring.builder.base_url,
                 moves_money=self.operation.moves_money,
-                local={
-                    "attempts": self._number,
-                    "signed_at": _moment(self._signed_at),
-                    "replayed": replayed,
-                },
+                signed_at=_moment(self._signed_at),
+                attempts=self._number,
+                replayed=replayed,
             )
         except WxPayError as error:
             error.message = without_credentials(error.message, self.params)
@@ -236,16 +233,15 @@ class Execution(Generic[T]):
         self._result = result
         return result
 
-    async def settle(self, error: WxPayError | None) -> None:
+    def settle(self, error: WxPayError | None) -> Coroutine[Any, Any, None]:
         """Record what the attempt led to, and free what it held; a cancellation has to wait.
 
         Raises:
             InDoubtError: the outcome is known but could not be written down; it is in `outcome`.
         """
-        if self.wiring.in_process:  # nothing to wait for, so nothing can be cut short
-            await self._settle(error)
-        else:
-            await to_the_end(self._settle(error))
+        settling = self._settle(error)
+        # In process there is nothing to wait for, so nothing can be cut short.
+        return settling if self.wiring.in_process else to_the_end(settling)
 
     async def _settle(self, error: WxPayError | None) -> None:
         self.wiring.turns.end()

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 from attrs import define, field
 
@@ -13,15 +12,35 @@ from wxpay_async.clock import to_the_end
 from wxpay_async.errors import IdempotencyConflictError, InDoubtError
 from wxpay_async.protocol.identity import Fingerprint
 
+T = TypeVar("T")
+
 
 @define(eq=False)
 class Flight:
-    """One operation under way, and how many callers wait for it."""
+    """One operation under way, and how many callers wait for it.
 
-    task: asyncio.Task[Any]
+    Attributes:
+        request_id: whose operation.
+        fingerprint: what it means.
+        others: the list on which it stands until it is over.
+        task: carries it out.
+        waiting: who waits.
+        falling: it was cancelled, and still records where it stands.
+    """
+
+    request_id: str
     fingerprint: Fingerprint
+    others: dict[str, Flight]
+    task: asyncio.Task[Any] = field(init=False)
     waiting: set[asyncio.Future[None]] = field(factory=set[asyncio.Future[None]])
     falling: bool = False
+
+    async def fly(self, start: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Carry it out."""
+        try:
+            return await start()
+        finally:  # a callback of the task would come a turn of the loop later
+            self.over()
 
     async def landed(self, timeout: float | None) -> Any:  # noqa: ANN401 - whatever the task gives
         """Wait for the outcome; the last waiter that is cancelled takes the flight down with it.
@@ -57,8 +76,10 @@ class Flight:
         if len(self.waiting) == 1:
             await self.brought_down()
 
-    def lands(self) -> None:
-        """Wake everybody who waits."""
+    def over(self) -> None:
+        """Wake everybody who waits; the next call with its requestId begins anew."""
+        if self.others.get(self.request_id) is self:
+            del self.others[self.request_id]
         for landing in self.waiting:
             if not landing.done():
                 landing.set_result(None)
@@ -71,6 +92,7 @@ class Flight:
 
     async def _down(self) -> None:
         await asyncio.wait([self.task])
+        self.over()  # which it cannot tell if it was cancelled before it began
         if not self.task.cancelled():
             self.task.exception()  # seen: whoever could have been told is gone
 
@@ -100,20 +122,16 @@ class Flights:
         """
         while (flight := self._open.get(request_id)) is not None and flight.falling:
             await asyncio.wait([flight.task])  # it still writes down where it stands
-            self._landed(request_id, flight)
+            flight.over()
         if flight is None:
-            task = asyncio.get_running_loop().create_task(start(), name=f"wxpay {request_id}")
-            flight = self._open[request_id] = Flight(task, fingerprint)
-            task.add_done_callback(functools.partial(self._landed, request_id, flight))
+            flight = self._open[request_id] = Flight(request_id, fingerprint, self._open)
+            flight.task = asyncio.get_running_loop().create_task(
+                flight.fly(start), name=f"wxpay {request_id}"
+            )
             return flight, False
         if flight.fingerprint != fingerprint:
             raise conflict(flight.fingerprint.differences(fingerprint))
         return flight, True
-
-    def _landed(self, request_id: str, flight: Flight, _: object = None) -> None:
-        if self._open.get(request_id) is flight:
-            del self._open[request_id]
-        flight.lands()
 
     async def aclose(self) -> None:
         """Bring down whatever is under way."""

@@ -185,7 +185,8 @@ def test_local_fields_come_from_us_alone() -> None:
         PayResult,
         url=URL,
         moves_money=False,
-        local={"attempts": 2, "replayed": False, "signed_at": signed_at},
+        signed_at=signed_at,
+        attempts=2,
     )
 
     assert (1, False, None) == (silent.attempts, silent.replayed, silent.signed_at)

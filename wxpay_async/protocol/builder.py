@@ -102,7 +102,8 @@ def _quoted(value: str) -> str:
     """Do what `quote_plus` does, in a third of its time where the value is JSON in ASCII."""
     quoted = value
     for character, escape in _QUOTING:
-        quoted = quoted.replace(character, escape)
+        if character in quoted:
+            quoted = quoted.replace(character, escape)
     return quoted if _QUOTED.fullmatch(quoted) else quote_plus(value)
 
 

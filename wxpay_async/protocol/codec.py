@@ -58,6 +58,9 @@ CODES: Final[Mapping[str, tuple[type[WxPayError], str]]] = MappingProxyType(
 )
 """errorCode -> (what is raised, what it means). See `protocol.md`, "Error codes"."""
 
+_RAW, _SIGNED_AT, _ATTEMPTS, _REPLAYED = (
+    LOCAL_PREFIX + name for name in ("raw", "signed_at", "attempts", "replayed")
+)
 _BUSINESS: Final = re.compile(r"GM_API_BUS_[0-9]+", re.ASCII)
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
@@ -91,7 +94,9 @@ def decode(
     *,
     url: str,
     moves_money: bool,
-    local: Mapping[str, Any] | None = None,
+    signed_at: datetime | None = None,
+    attempts: int = 1,
+    replayed: bool = False,
 ) -> T:
     """Read a reply.
 
@@ -100,14 +105,21 @@ def decode(
         into: the result class.
         url: where the request went, for the checks on redirects and sandboxes.
         moves_money: whether an undocumented error code leaves the request in doubt.
-        local: fields of the result that the SDK knows and the platform does not.
+        signed_at: when the request was signed: for the result, like the next two.
+        attempts: the attempts that the reply took.
+        replayed: whether it is an earlier call's.
 
     Raises:
         RefusedError: the platform refused.
         InDoubtError: the reply does not say what became of the request.
     """
+    if SANDBOX_MARKER in response.headers and not is_loopback(url):
+        raise MalformedResponseError(
+            "a sandbox answered from a host that is not loopback", retryable=False
+        )
+    local = {_SIGNED_AT: signed_at, _ATTEMPTS: attempts, _REPLAYED: replayed}
     try:
-        return _decoded(response, into, url=url, moves_money=moves_money, local=local)
+        return _decoded(response, into, local, moves_money=moves_money)
     except WxPayError as error:
         failure = error.with_traceback(None)
     # Raised anew: the frames below hold what was decoded, credentials included.
@@ -115,26 +127,11 @@ def decode(
 
 
 def _decoded(
-    response: HttpResponse,
-    into: type[T],
-    *,
-    url: str,
-    moves_money: bool,
-    local: Mapping[str, Any] | None,
+    response: HttpResponse, into: type[T], local: Mapping[str, Any], *, moves_money: bool
 ) -> T:
-    if SANDBOX_MARKER in response.headers and not is_loopback(url):
-        raise MalformedResponseError(
-            "a sandbox answered from a host that is not loopback", retryable=False
-        )
     data = _data_of(response, moves_money=moves_money)
-    fields = data
-    if LOCAL_PREFIX in "".join(data):
-        # The platform must not be able to set what only we know, e.g. when the prepay was signed.
-        fields = {name: value for name, value in data.items() if LOCAL_PREFIX not in name}
-    fields = {**fields, LOCAL_PREFIX + "raw": ReadOnly(data)}
-    for name, value in (local or {}).items():
-        fields[LOCAL_PREFIX + name] = value
-    result = _structured(fields, into)
+    # Ours last: the platform must not be able to set what only we know.
+    result = _structured({**data, **local, _RAW: ReadOnly(data)}, into)
     _check_not_failed(result)
     return result
 
