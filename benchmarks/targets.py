@@ -154,6 +154,7 @@ TARGETS: Final = (
             less=ratio("peers", f"floor, {scheme}, {way}", f"{peer}, {loop}, 64 in flight"),
         )
         for peer, scheme, limit in (
+            ("wechatpayv3", "MD5", 10.0),
             ("wechatpayv3", "RSA by OpenSSL", 10.0),
             ("wechatpayv3", "RSA by OpenSSL in a process", 10.0),
             ("stripe with httpx", "MD5", 10.0),

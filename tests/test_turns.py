@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 
 import pytest
 
@@ -41,7 +42,7 @@ class Work:
             await asyncio.sleep(0)
             counts.append(len(order))
         assert list(range(callers)) == order
-        return [b - a for a, b in zip(counts, counts[1:], strict=False) if b > a]
+        return [b - a for a, b in itertools.pairwise(counts) if b > a]
 
 
 async def test_a_turn_has_room_for_so_many() -> None:
