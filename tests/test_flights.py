@@ -177,6 +177,20 @@ async def test_closing_brings_everything_down_and_tells_the_waiters() -> None:
     assert set() == _strangers()
 
 
+async def test_closing_reaches_a_flight_that_has_not_begun() -> None:
+    """It cannot tell its end itself: its callers hear of it, and its requestId is free again."""
+    flights, work = Flights(), Work()
+    callers = [_join(flights, work) for _ in range(2)]
+    await asyncio.sleep(0)
+    await flights.aclose()
+    results = await asyncio.wait_for(asyncio.gather(*callers, return_exceptions=True), 5.0)
+
+    assert [InDoubtError] * 2 == [type(result) for result in results]
+    assert 0 == work.begun
+    work.gate.set()
+    assert ("landed", False) == await asyncio.wait_for(_join(flights, work), 5.0)
+
+
 async def test_a_flight_that_outlives_its_last_guest_is_not_lost_sight_of() -> None:
     """A guest that times out after the first caller was cancelled takes the flight down with it.
 
