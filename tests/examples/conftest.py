@@ -186,8 +186,8 @@ class Town:
         return urlencode({**full, "sign": signer.sign(message.encode())}).encode()
 
     async def notify(self, body: bytes) -> bytes:
-        """Deliver a callback once."""
-        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        """Deliver a callback once, over a connection of its own, so that any worker may get it."""
+        headers = {"Content-Type": "application/x-www-form-urlencoded", "Connection": "close"}
         url = f"{self.server.url}/notify"
         async with self.session.post(url, data=body, headers=headers) as reply:
             return await reply.read()

@@ -38,6 +38,10 @@ platform = RsaVerifier.from_file(os.environ["WXPAY_PLATFORM_KEY_FILE"])
 notifications = Notifications(platform, app_key=os.environ["WXPAY_APP_KEY"])
 app = FastAPI(lifespan=gateway_lifespan(PayGateway.from_env))
 app.include_router(notification_router("/notify", notifications, on_trade=note))
+
+@app.get("/worker")
+async def worker():
+    return os.getpid()
 """
 
 
@@ -64,6 +68,7 @@ async def test_one_callback_has_one_effect(
     numbers = [f"O-{index}" for index in range(40)]
     async with asyncio.timeout(PATIENCE), open_town("--workers", "2", store=database) as town:
         bodies = {number: town.sign(fields(number)) for number in numbers}
+        await both_at_work(town)
         answers = await asyncio.gather(
             *(town.notify(bodies[number]) for number in numbers for _ in range(COPIES))
         )
@@ -74,6 +79,15 @@ async def test_one_callback_has_one_effect(
     assert {b'{"status": 1}', b'{"status": 0}'} >= set(answers)
     assert dict.fromkeys(numbers, 1) | {"O-1": 2} == Counter(number for _, number in lines)
     assert 2 == len({worker for worker, _ in lines}), "both workers should have had a share"
+
+
+async def both_at_work(town: Any) -> None:  # noqa: ANN401 - as above
+    """Wait until each worker has answered: one of them may start much later than the other."""
+    seen = set[bytes]()
+    while len(seen) < 2:
+        url, alone = f"{town.server.url}/worker", {"Connection": "close"}
+        async with town.session.get(url, headers=alone) as reply:
+            seen.add(await reply.read())
 
 
 def fields(number: str) -> dict[str, str]:
