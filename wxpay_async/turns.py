@@ -29,7 +29,8 @@ class Turns:
 
     Args:
         at_once: attempts under way.
-        clock: seconds that never go back.
+        clock: seconds that never go back; the machine's also where a test moves time, since it is
+            work that is measured here.
     """
 
     at_once: int
@@ -49,8 +50,7 @@ class Turns:
         if not self._waiting and self._has_room():
             if not self._begun:
                 self._turn_begins()
-            self._begun += 1
-            self._under_way += 1
+            self._begin()
             return
         # A turn is over soon; only the end of somebody's attempt is worth a timer.
         soon = self._under_way + len(self._waiting) < self.at_once
@@ -75,6 +75,10 @@ class Turns:
     def _has_room(self) -> bool:
         return self._begun < self._fit and self._under_way < self.at_once
 
+    def _begin(self) -> None:
+        self._begun += 1
+        self._under_way += 1
+
     def _turn_begins(self) -> None:
         self._turn_began = self.clock()
         asyncio.get_running_loop().call_soon(self._turn_ends)
@@ -93,7 +97,6 @@ class Turns:
             place = self._waiting.popleft()
             if not place.done():  # it is when its caller was cancelled
                 place.set_result(None)
-                self._begun += 1
-                self._under_way += 1
+                self._begin()
         if is_first and self._begun:  # after those who were woken, so that the turn ends with them
             self._turn_begins()

@@ -21,6 +21,7 @@ from Crypto.PublicKey import RSA
 
 from wxpay_async import Md5Signer, RsaSigner, RsaVerifier
 from wxpay_async.sandbox import Sandbox
+from wxpay_async.sandbox.accounts import Scheme
 
 ROOT: Final = Path(__file__).parents[2]
 KEYS: Final = ROOT / "tests" / "vectors" / "keys"
@@ -118,7 +119,7 @@ class Town:
     server: Server
     folder: Path
     session: aiohttp.ClientSession
-    scheme: str
+    scheme: Scheme
     callback_key: RSA.RsaKey
     numbers: list[str] = field(factory=list)
 
@@ -227,7 +228,7 @@ OpenTown = Callable[..., AbstractAsyncContextManager[Town]]
 
 @asynccontextmanager
 async def town(
-    folder: Path, command: Command, *, scheme: str, store: str = "", **environment: str
+    folder: Path, command: Command, *, scheme: Scheme, store: str = "", **environment: str
 ) -> AsyncIterator[Town]:
     """Start a sandbox and a shop that know of each other."""
     merchant, callback_key = RSA.import_key(MERCHANT_KEY.read_bytes()), RSA.generate(2048)
@@ -239,7 +240,7 @@ async def town(
         quota=None,
         notify_url=f"http://127.0.0.1:{port}/notify",
         callback_schedule=SCHEDULE,
-        callback_scheme=scheme,  # type: ignore[arg-type]
+        callback_scheme=scheme,
         callback_key=callback_key,
     )
     async with sandbox, aiohttp.ClientSession() as session:

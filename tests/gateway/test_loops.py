@@ -59,7 +59,7 @@ def test_a_result_of_the_first_loop_is_replayed_in_the_second(asking: Fixture) -
     assert asyncio.run(GATEWAY.pay(asking.pay("replay"))).replayed
 
 
-def _gateway(**settings: Any) -> tuple[PayGateway, MemoryTransport]:  # noqa: ANN401
+def _gateway(**settings: Any) -> tuple[PayGateway, MemoryTransport]:  # noqa: ANN401 - the constructor's
     async def never(_: object) -> object:
         await asyncio.Event().wait()
         return {}
@@ -111,7 +111,7 @@ def test_opened_and_closed_in_each_loop(asking: Fixture) -> None:
     async def once(number: int) -> set[asyncio.Task[object]]:
         async with GATEWAY:
             await GATEWAY.pay(asking.pay(f"with-{number}"))
-        return asyncio.all_tasks() - {asyncio.current_task()}  # type: ignore[arg-type]
+        return {task for task in asyncio.all_tasks() if task is not asyncio.current_task()}
 
     assert [set(), set()] == [asyncio.run(once(number)) for number in range(2)]
 

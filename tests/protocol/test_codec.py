@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
+import attrs
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
@@ -192,6 +193,14 @@ def test_local_fields_come_from_us_alone() -> None:
     assert (1, False, None) == (silent.attempts, silent.replayed, silent.signed_at)
     assert (2, False, signed_at) == (told.attempts, told.replayed, told.signed_at)
     assert 99 == silent.raw["$attempts"]
+
+
+@pytest.mark.parametrize("into", [PayResult, TradeResult, TradeStatus, RefundResult, MerchantPage])
+def test_no_local_field_is_left_to_the_platform(into: type) -> None:
+    """What is not among these, `decode` would take from the data."""
+    local = {field.name for field in attrs.fields(into) if field.metadata.get("local")}
+
+    assert {"raw", "attempts", "replayed"} <= local <= {"raw", "attempts", "replayed", "signed_at"}
 
 
 def test_a_trade_reply_is_read() -> None:
