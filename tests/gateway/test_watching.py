@@ -10,6 +10,7 @@ import attrs
 import pytest
 
 from wxpay_async.errors import InDoubtError, NotSentError, RefusedError, WxPayError
+from wxpay_async.idempotency.store import Entry, MemoryStore
 from wxpay_async.policy.states import State
 from wxpay_async.telemetry import Event, EventKind
 
@@ -119,16 +120,21 @@ async def test_a_broken_part_is_told_of(open_shop: Fixture, asking: Fixture) -> 
 async def test_seconds_are_the_clock_s(
     open_shop: Fixture, asking: Fixture, replies: Fixture
 ) -> None:
-    """How long an attempt and the whole call took."""
+    """How long an attempt was on its way, and the whole call with what came before."""
 
     async def slow(_: object) -> object:
         shop.clock.move(1.5)
         return replies.prepay()
 
-    shop = open_shop(slow)
+    class SlowStore(MemoryStore):
+        async def claim(self, *key: tuple[str, str], **more: float) -> Entry | None:
+            shop.clock.move(0.5)
+            return await super().claim(*key, **more)
+
+    shop = open_shop(slow, store=SlowStore())
     await shop.gateway.pay(asking.pay())
 
-    assert [0.0, 0.0, 1.5, 1.5] == [event.seconds for event in shop.events]
+    assert [0.0, 0.0, 1.5, 2.0] == [event.seconds for event in shop.events]
 
 
 async def test_a_wait_for_quota_is_told_only_where_there_was_one(
