@@ -39,14 +39,7 @@ from benchmarks.figures import Figure, Size
 from benchmarks.latency import IN_FLIGHT, drive
 from benchmarks.payments import request
 from benchmarks.server import PAY_REPLY, canned_server
-from wxpay_async import (
-    HttpRequest,
-    HttpResponse,
-    Md5Signer,
-    MemoryTransport,
-    PayGateway,
-    Unlimited,
-)
+from wxpay_async import HttpRequest, HttpResponse, Md5Signer, MemoryTransport, PayGateway, Unlimited
 
 Sample = dict[str, tuple[str, float]]
 """What one process measured: unit and value, by name."""

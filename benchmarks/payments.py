@@ -133,7 +133,7 @@ def transports() -> Mapping[str, MakeTransport]:
 
 
 def _transport(name: str) -> MakeTransport:
-    module = importlib.import_module(f"wxpay_async.transports.{name}")
+    module = importlib.import_module(f"wxpay_async.adapters.transports.{name}")
     kind = getattr(module, f"{name.title()}Transport")
     return lambda connections: kind(max_connections=connections)
 

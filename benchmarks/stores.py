@@ -48,8 +48,8 @@ from wxpay_async import (
     Transport,
     Unlimited,
 )
-from wxpay_async.idempotency.connect import store_from_url
-from wxpay_async.idempotency.store import LEASE, Entry
+from wxpay_async.adapters.stores.from_url import store_from_url
+from wxpay_async.policy.record import LEASE, IdempotencyRecord
 
 SECTION: Final = "stores"
 
@@ -60,18 +60,18 @@ _BLOCK: Final = bytes(4096)
 class _NoStore(MemoryStore):
     """Knows an operation until it is sent, which a gateway cannot do without."""
 
-    async def reserve(self, entry: Entry) -> Entry:
+    async def reserve(self, entry: IdempotencyRecord) -> IdempotencyRecord:
         """Take every operation for new."""
         self._entries[entry.key] = entry
         return entry
 
     async def claim(
         self, key: tuple[str, str], *, now: float, signed_at: int, lease: float = LEASE
-    ) -> Entry | None:
+    ) -> IdempotencyRecord | None:
         """Forget the operation."""
         return self._entries.pop(key).claimed(now=now, signed_at=signed_at, lease=lease)
 
-    async def record(self, entry: Entry) -> bool:  # noqa: ARG002 - the protocol's
+    async def record(self, entry: IdempotencyRecord) -> bool:  # noqa: ARG002 - the protocol's
         """Do nothing."""
         return True
 

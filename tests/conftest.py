@@ -15,23 +15,18 @@ from urllib.parse import parse_qsl
 import pytest
 from attrs import define, field
 
-from wxpay_async.clock import Clock
+from wxpay_async.adapters.limiters.limiter import Unlimited
+from wxpay_async.adapters.stores.memory import MemoryStore
+from wxpay_async.adapters.transports.memory import MemoryTransport
+from wxpay_async.engine.clock import Clock
+from wxpay_async.engine.gateway import PayGateway
+from wxpay_async.engine.telemetry import Event
 from wxpay_async.errors import WxPayError
-from wxpay_async.gateway import PayGateway
-from wxpay_async.idempotency.store import Entry, MemoryStore
-from wxpay_async.limits.limiter import Unlimited
+from wxpay_async.policy.record import IdempotencyRecord
 from wxpay_async.policy.states import State
-from wxpay_async.protocol.requests import (
-    InstantTrade,
-    MiniProgramPay,
-    PayMethod,
-    Refund,
-    TradeItem,
-)
+from wxpay_async.protocol.requests import InstantTrade, MiniProgramPay, PayMethod, Refund, TradeItem
 from wxpay_async.protocol.signing import Md5Signer
 from wxpay_async.protocol.wire import HttpRequest
-from wxpay_async.telemetry import Event
-from wxpay_async.transports.memory import MemoryTransport
 
 NOON = 1_763_870_400.0
 APP_KEY = "gmd930ea5d5a258f4f"
@@ -181,7 +176,7 @@ class Shop:
     clock: MovedClock
     events: list[Event]
 
-    async def entry(self, request_id: str) -> Entry:
+    async def entry(self, request_id: str) -> IdempotencyRecord:
         """Return what the store holds; it must be there."""
         entry = await self.store.load((APP_KEY, request_id))
         assert entry is not None

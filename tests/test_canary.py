@@ -32,6 +32,15 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from tests.canaries import Canaries, leaks, of_records, rendered
+from wxpay_async.adapters.limiters.limiter import Unlimited
+from wxpay_async.adapters.stores.sql import SqlStore
+from wxpay_async.adapters.transports.aiohttp import AiohttpTransport
+from wxpay_async.adapters.transports.httpx import HttpxTransport
+from wxpay_async.adapters.transports.memory import MemoryTransport
+from wxpay_async.adapters.transports.reqwest import ReqwestTransport
+from wxpay_async.engine.environment import signer_from
+from wxpay_async.engine.gateway import PayGateway
+from wxpay_async.engine.telemetry import Event, logging_hook
 from wxpay_async.errors import (
     FailedError,
     IdempotencyConflictError,
@@ -43,38 +52,17 @@ from wxpay_async.errors import (
     SignatureRefusedError,
     WxPayError,
 )
-from wxpay_async.gateway import PayGateway
-from wxpay_async.idempotency.sql import SqlStore
 from wxpay_async.integrations.aiohttp import error_middleware
 from wxpay_async.integrations.fastapi import register_error_handlers
-from wxpay_async.limits.limiter import Unlimited
-from wxpay_async.opentelemetry import OpenTelemetryHook
+from wxpay_async.integrations.opentelemetry import OpenTelemetryHook
 from wxpay_async.policy.retry import RetryPolicy
 from wxpay_async.protocol.builder import PAY
-from wxpay_async.protocol.fields import without_credentials
 from wxpay_async.protocol.keys import InsecureKeyFileWarning
-from wxpay_async.protocol.requests import (
-    InstantTrade,
-    MiniProgramPay,
-    PayMethod,
-    Refund,
-    TradeItem,
-)
-from wxpay_async.protocol.signing import (
-    Md5Signer,
-    Md5Verifier,
-    RsaSigner,
-    RsaVerifier,
-    Signer,
-)
+from wxpay_async.protocol.requests import InstantTrade, MiniProgramPay, PayMethod, Refund, TradeItem
+from wxpay_async.protocol.secrets import without_credentials
+from wxpay_async.protocol.signing import Md5Signer, Md5Verifier, RsaSigner, RsaVerifier, Signer
 from wxpay_async.protocol.wire import MAX_BODY, HttpRequest, HttpResponse, Timeouts
 from wxpay_async.sandbox import Sandbox
-from wxpay_async.settings import signer_from
-from wxpay_async.telemetry import Event, logging_hook
-from wxpay_async.transports.aiohttp import AiohttpTransport
-from wxpay_async.transports.httpx import HttpxTransport
-from wxpay_async.transports.memory import MemoryTransport
-from wxpay_async.transports.reqwest import ReqwestTransport
 
 Fixture = Any
 """What a conftest.py defines, which no test module can import."""

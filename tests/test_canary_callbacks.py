@@ -13,7 +13,7 @@ import pytest
 from attrs import define, field
 
 from tests.canaries import Canaries, leaks, of_records, rendered
-from wxpay_async.callbacks import CallbackEvent, CallbackReceiver, Verdict
+from wxpay_async.engine.callbacks import CallbackEvent, CallbackReceiver, Verdict
 from wxpay_async.errors import NotificationError
 from wxpay_async.protocol.notify import Notifications, TradeNotification
 from wxpay_async.protocol.signing import Md5Signer, Md5Verifier, RsaSigner, RsaVerifier, Signer

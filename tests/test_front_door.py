@@ -34,4 +34,4 @@ print("asyncio" in sys.modules, PayGateway.__module__)
 """
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
-    assert "[]\nTrue wxpay_async.gateway\n" == ran.stdout
+    assert "[]\nTrue wxpay_async.engine.gateway\n" == ran.stdout

@@ -2,33 +2,33 @@
 
 | # | defect | test |
 |---|---|---|
-| 1 | the bytes signed differ from the bytes sent | transports/test_retrying.py::test_each_attempt_is_signed_afresh_over_the_same_bytes |
-| 2 | amounts as floats | gateway/test_replay.py::test_amounts_are_exact |
-| 3 | an HTML 502 decodes to "failed" | gateway/test_replay.py::test_an_html_page_is_not_a_decline |
+| 1 | the bytes signed differ from the bytes sent | engine/test_retrying.py::test_each_attempt_is_signed_afresh_over_the_same_bytes |
+| 2 | amounts as floats | engine/test_replay.py::test_amounts_are_exact |
+| 3 | an HTML 502 decodes to "failed" | engine/test_replay.py::test_an_html_page_is_not_a_decline |
 | 4 | "0" vanishes from the signature | protocol/test_canonical.py::test_only_empty_values_and_the_signature_are_left_out |
-| 5 | a timestamp in the wrong unit | test_clock.py::test_timestamps_are_milliseconds |
-| 6 | a second event loop | gateway/test_loops.py::test_two_loops_in_a_row |
-| 7 | a constructor that needs a loop or does I/O | gateway/test_loops.py::test_making_a_gateway_is_pure |
-| 8 | driver exceptions leak | transports/test_aiohttp.py::test_every_class_of_aiohttp_is_classified |
+| 5 | a timestamp in the wrong unit | engine/test_clock.py::test_timestamps_are_milliseconds |
+| 6 | a second event loop | engine/test_loops.py::test_two_loops_in_a_row |
+| 7 | a constructor that needs a loop or does I/O | engine/test_loops.py::test_making_a_gateway_is_pure |
+| 8 | driver exceptions leak | adapters/transports/test_aiohttp.py::test_every_class_of_aiohttp_is_classified |
 | 9 | TLS failures are retried | contract/test_transports.py::test_a_bad_certificate_is_not_sent_and_not_retried |
 | 10 | a first retry without jitter | policy/test_retry.py::test_the_first_retry_has_jitter |
-| 11 | a new key for each retry | gateway/test_replay.py::test_a_doubt_is_continued_with_the_very_same_bytes |
-| 12 | a duplicate after one's own timeout is a failure | gateway/test_replay.py::test_repeated_after_ones_own_timeout_is_what_the_query_says |
-| 13 | no timeout at all | gateway/test_setup.py::test_every_time_out_is_finite |
+| 11 | a new key for each retry | engine/test_replay.py::test_a_doubt_is_continued_with_the_very_same_bytes |
+| 12 | a duplicate after one's own timeout is a failure | engine/test_replay.py::test_repeated_after_ones_own_timeout_is_what_the_query_says |
+| 13 | no timeout at all | engine/test_setup.py::test_every_time_out_is_finite |
 | 14 | stale keep-alive connections | contract/test_transports.py::test_a_dead_kept_alive_connection_is_in_doubt |
 | 15 | an old callback is accepted | protocol/test_notify.py::test_an_old_callback_is_genuine_but_not_fresh |
 | 16 | verification over a parsed body | protocol/test_notify.py::test_only_raw_bytes_are_taken |
 | 17 | `==` on signatures | protocol/test_signing.py::test_md5_compares_in_constant_time |
 | 18 | an acknowledgement that is not byte-exact | protocol/test_notify.py::test_the_acknowledgements_are_exact_bytes |
 | 19 | PKCS#1 keys refused | protocol/test_keys.py::test_every_private_form_is_the_key_that_openssl_made |
-| 20 | the wrong key is learned of too late | test_cli.py::test_the_wrong_key |
-| 21 | secrets in logs | gateway/test_watching.py::test_no_event_error_result_or_log_holds_a_secret |
-| 22 | a sync twin that drifts | gateway/test_loops.py::test_there_is_no_sync_twin |
+| 20 | the wrong key is learned of too late | cli/test_cli.py::test_the_wrong_key |
+| 21 | secrets in logs | engine/test_watching.py::test_no_event_error_result_or_log_holds_a_secret |
+| 22 | a sync twin that drifts | engine/test_loops.py::test_there_is_no_sync_twin |
 | 23 | type hints that lie | test_lessons.py::test_type_hints_tell_the_truth |
-| 24 | import takes half a second | gateway/test_loops.py::test_importing_loads_no_http_client_and_configures_no_logging |
+| 24 | import takes half a second | engine/test_loops.py::test_importing_loads_no_http_client_and_configures_no_logging |
 | 25 | a session per request, or a leak | contract/test_transport_life.py::test_a_hundred_requests_take_one_connection |
-| 26 | one's own session cannot be shared | transports/test_aiohttp.py::test_a_session_is_used_and_never_closed |
-| 27 | `import` configures logging | gateway/test_loops.py::test_importing_loads_no_http_client_and_configures_no_logging |
+| 26 | one's own session cannot be shared | adapters/transports/test_aiohttp.py::test_a_session_is_used_and_never_closed |
+| 27 | `import` configures logging | engine/test_loops.py::test_importing_loads_no_http_client_and_configures_no_logging |
 | 28 | proxies broken | contract/test_transport_safety.py::test_https_goes_through_a_tunnel |
 | 29 | the documented retries are wrong | test_readme.py::test_the_table_of_errors_is_true |
 | 30 | a hard-coded time zone | protocol/test_notify.py::test_times_are_read_where_they_can_be |

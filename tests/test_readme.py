@@ -25,7 +25,7 @@ from wxpay_async import (
     TradeItem,
     WxPayError,
 )
-from wxpay_async.execution import _without_reply
+from wxpay_async.engine.call import _without_reply
 from wxpay_async.policy.retry import RetryPolicy
 from wxpay_async.policy.states import State
 from wxpay_async.sandbox import Sandbox

@@ -6,92 +6,107 @@
 
 Every call is safe to repeat with the same `request_id`, and every error says in its `fate` whether
 the request was not sent, refused, or may have been executed.
+
+Import every public name from here. Deeper paths are private and may change in any release. A name
+is loaded when it is first used, so that `import wxpay_async` is quick and an optional dependency is
+needed only by the part that bears its name.
 """
 
 import importlib
 import logging
 from typing import TYPE_CHECKING
 
-from wxpay_async.errors import (
-    AccessDeniedError,
-    AlreadyPaidError,
-    ClockSkewError,
-    DuplicateRequestError,
-    FailedError,
-    Fate,
-    IdempotencyConflictError,
-    InDoubtError,
-    InProgressError,
-    InvalidKeyError,
-    InvalidRequestError,
-    MalformedResponseError,
-    NotExecutedError,
-    NotificationError,
-    NotPaidError,
-    NotSentError,
-    PrepayExpiredError,
-    RateLimitedError,
-    RefusedError,
-    SignatureRefusedError,
-    WxPayError,
-)
-from wxpay_async.policy.retry import RetryBudget, RetryPolicy
-from wxpay_async.protocol.builder import RequestBuilder
-from wxpay_async.protocol.canonical import canonical_string
-from wxpay_async.protocol.identity import derive_request_id
-from wxpay_async.protocol.notify import (
-    ACK_HANDLED,
-    ACK_NOT_HANDLED,
-    Notifications,
-    RefundNotification,
-    TradeNotification,
-)
-from wxpay_async.protocol.requests import (
-    InstantTrade,
-    MiniProgramPay,
-    PayMethod,
-    Refund,
-    Royalty,
-    TerminalInfo,
-    TradeItem,
-)
-from wxpay_async.protocol.results import (
-    Merchant,
-    PayResult,
-    RefundResult,
-    TradeRef,
-    TradeResult,
-    TradeState,
-    TradeStatus,
-)
-from wxpay_async.protocol.signing import (
-    Md5Signer,
-    Md5Verifier,
-    RsaSigner,
-    RsaVerifier,
-    Signer,
-    Verifier,
-)
-from wxpay_async.protocol.wire import (
-    PRODUCTION,
-    TEST,
-    HttpRequest,
-    HttpResponse,
-    Timeouts,
-    Transport,
-)
-from wxpay_async.telemetry import Event, EventKind, Hook, logging_hook
-
 if TYPE_CHECKING:
-    from wxpay_async.callbacks import CallbackEvent, CallbackReceiver, Verdict
-    from wxpay_async.gateway import PayGateway
-    from wxpay_async.idempotency.store import IdempotencyStore, MemoryStore
-    from wxpay_async.limits.limiter import Limiter, Quota, Unlimited
-    from wxpay_async.limits.local import LocalLimiter
-    from wxpay_async.process_signer import ProcessSigner
-    from wxpay_async.stream import Outcome
-    from wxpay_async.transports.memory import MemoryTransport
-    from wxpay_async.transports.retrying import RetryingTransport
+    from wxpay_async.adapters.limiters.limiter import Lane, Limiter, Quota, Unlimited
+    from wxpay_async.adapters.limiters.local import LocalLimiter
+    from wxpay_async.adapters.limiters.redis import RedisLimiter
+    from wxpay_async.adapters.signers.process import ProcessSigner
+    from wxpay_async.adapters.stores.memory import MemoryStore
+    from wxpay_async.adapters.stores.redis import RedisStore
+    from wxpay_async.adapters.stores.sql import SqlStore
+    from wxpay_async.adapters.stores.store import IdempotencyStore
+    from wxpay_async.adapters.transports.aiohttp import AiohttpTransport
+    from wxpay_async.adapters.transports.httpx import HttpxTransport
+    from wxpay_async.adapters.transports.memory import MemoryTransport
+    from wxpay_async.adapters.transports.reqwest import ReqwestTransport
+    from wxpay_async.engine.callbacks import CallbackEvent, CallbackReceiver, Verdict
+    from wxpay_async.engine.clock import Clock
+    from wxpay_async.engine.gateway import PayGateway
+    from wxpay_async.engine.retrying import RetryingTransport
+    from wxpay_async.engine.streaming import Outcome
+    from wxpay_async.engine.telemetry import Event, EventKind, Hook, logging_hook
+    from wxpay_async.errors import (
+        AccessDeniedError,
+        AlreadyPaidError,
+        ClockSkewError,
+        DuplicateRequestError,
+        FailedError,
+        Fate,
+        IdempotencyConflictError,
+        InDoubtError,
+        InProgressError,
+        InvalidKeyError,
+        InvalidRequestError,
+        MalformedResponseError,
+        NotExecutedError,
+        NotificationError,
+        NotPaidError,
+        NotSentError,
+        PrepayExpiredError,
+        RateLimitedError,
+        RefusedError,
+        SignatureRefusedError,
+        WxPayError,
+    )
+    from wxpay_async.integrations.opentelemetry import OpenTelemetryHook
+    from wxpay_async.policy.retry import RetryBudget, RetryPolicy
+    from wxpay_async.protocol.builder import RequestBuilder
+    from wxpay_async.protocol.canonical import canonical_string
+    from wxpay_async.protocol.idempotency_key import derive_request_id
+    from wxpay_async.protocol.notify import (
+        ACK_HANDLED,
+        ACK_NOT_HANDLED,
+        Notifications,
+        RefundNotification,
+        TradeNotification,
+    )
+    from wxpay_async.protocol.requests import (
+        InstantTrade,
+        MiniProgramPay,
+        PayMethod,
+        Refund,
+        Royalty,
+        TerminalInfo,
+        TradeItem,
+        TradeQuery,
+    )
+    from wxpay_async.protocol.results import (
+        Merchant,
+        PayResult,
+        RefundResult,
+        TradeRef,
+        TradeResult,
+        TradeState,
+        TradeStatus,
+    )
+    from wxpay_async.protocol.signing import (
+        Md5Signer,
+        Md5Verifier,
+        RsaSigner,
+        RsaVerifier,
+        Signer,
+        Verifier,
+    )
+    from wxpay_async.protocol.wire import (
+        PRODUCTION,
+        TEST,
+        HttpRequest,
+        HttpResponse,
+        Timeouts,
+        Transport,
+    )
+
+__version__ = "0.1.0"
 
 __all__ = [
     "ACK_HANDLED",
@@ -99,9 +114,11 @@ __all__ = [
     "PRODUCTION",
     "TEST",
     "AccessDeniedError",
+    "AiohttpTransport",
     "AlreadyPaidError",
     "CallbackEvent",
     "CallbackReceiver",
+    "Clock",
     "ClockSkewError",
     "DuplicateRequestError",
     "Event",
@@ -111,6 +128,7 @@ __all__ = [
     "Hook",
     "HttpRequest",
     "HttpResponse",
+    "HttpxTransport",
     "IdempotencyConflictError",
     "IdempotencyStore",
     "InDoubtError",
@@ -118,6 +136,7 @@ __all__ = [
     "InstantTrade",
     "InvalidKeyError",
     "InvalidRequestError",
+    "Lane",
     "Limiter",
     "LocalLimiter",
     "MalformedResponseError",
@@ -132,6 +151,7 @@ __all__ = [
     "NotSentError",
     "NotificationError",
     "Notifications",
+    "OpenTelemetryHook",
     "Outcome",
     "PayGateway",
     "PayMethod",
@@ -140,11 +160,14 @@ __all__ = [
     "ProcessSigner",
     "Quota",
     "RateLimitedError",
+    "RedisLimiter",
+    "RedisStore",
     "Refund",
     "RefundNotification",
     "RefundResult",
     "RefusedError",
     "RequestBuilder",
+    "ReqwestTransport",
     "RetryBudget",
     "RetryPolicy",
     "RetryingTransport",
@@ -153,10 +176,12 @@ __all__ = [
     "RsaVerifier",
     "SignatureRefusedError",
     "Signer",
+    "SqlStore",
     "TerminalInfo",
     "Timeouts",
     "TradeItem",
     "TradeNotification",
+    "TradeQuery",
     "TradeRef",
     "TradeResult",
     "TradeState",
@@ -166,6 +191,7 @@ __all__ = [
     "Verdict",
     "Verifier",
     "WxPayError",
+    "__version__",
     "canonical_string",
     "derive_request_id",
     "logging_hook",
@@ -174,31 +200,100 @@ __all__ = [
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 if not TYPE_CHECKING:
-    # What runs in an event loop is imported when it is asked for: asyncio alone takes as long to
-    # import as all of the above, and who only signs or verifies need not wait for it.
-    _RUNNING = {
-        "CallbackEvent": "callbacks",
-        "CallbackReceiver": "callbacks",
-        "IdempotencyStore": "idempotency.store",
-        "Limiter": "limits.limiter",
-        "LocalLimiter": "limits.local",
-        "MemoryStore": "idempotency.store",
-        "MemoryTransport": "transports.memory",
-        "Outcome": "stream",
-        "PayGateway": "gateway",
-        "ProcessSigner": "process_signer",
-        "Quota": "limits.limiter",
-        "RetryingTransport": "transports.retrying",
-        "Unlimited": "limits.limiter",
-        "Verdict": "callbacks",
+    _MODULES = {
+        "ACK_HANDLED": "protocol.notify",
+        "ACK_NOT_HANDLED": "protocol.notify",
+        "AccessDeniedError": "errors",
+        "AiohttpTransport": "adapters.transports.aiohttp",
+        "AlreadyPaidError": "errors",
+        "CallbackEvent": "engine.callbacks",
+        "CallbackReceiver": "engine.callbacks",
+        "Clock": "engine.clock",
+        "ClockSkewError": "errors",
+        "DuplicateRequestError": "errors",
+        "Event": "engine.telemetry",
+        "EventKind": "engine.telemetry",
+        "FailedError": "errors",
+        "Fate": "errors",
+        "Hook": "engine.telemetry",
+        "HttpRequest": "protocol.wire",
+        "HttpResponse": "protocol.wire",
+        "HttpxTransport": "adapters.transports.httpx",
+        "IdempotencyConflictError": "errors",
+        "IdempotencyStore": "adapters.stores.store",
+        "InDoubtError": "errors",
+        "InProgressError": "errors",
+        "InstantTrade": "protocol.requests",
+        "InvalidKeyError": "errors",
+        "InvalidRequestError": "errors",
+        "Lane": "adapters.limiters.limiter",
+        "Limiter": "adapters.limiters.limiter",
+        "LocalLimiter": "adapters.limiters.local",
+        "MalformedResponseError": "errors",
+        "Md5Signer": "protocol.signing",
+        "Md5Verifier": "protocol.signing",
+        "MemoryStore": "adapters.stores.memory",
+        "MemoryTransport": "adapters.transports.memory",
+        "Merchant": "protocol.results",
+        "MiniProgramPay": "protocol.requests",
+        "NotExecutedError": "errors",
+        "NotPaidError": "errors",
+        "NotSentError": "errors",
+        "NotificationError": "errors",
+        "Notifications": "protocol.notify",
+        "OpenTelemetryHook": "integrations.opentelemetry",
+        "Outcome": "engine.streaming",
+        "PRODUCTION": "protocol.wire",
+        "PayGateway": "engine.gateway",
+        "PayMethod": "protocol.requests",
+        "PayResult": "protocol.results",
+        "PrepayExpiredError": "errors",
+        "ProcessSigner": "adapters.signers.process",
+        "Quota": "adapters.limiters.limiter",
+        "RateLimitedError": "errors",
+        "RedisLimiter": "adapters.limiters.redis",
+        "RedisStore": "adapters.stores.redis",
+        "Refund": "protocol.requests",
+        "RefundNotification": "protocol.notify",
+        "RefundResult": "protocol.results",
+        "RefusedError": "errors",
+        "RequestBuilder": "protocol.builder",
+        "ReqwestTransport": "adapters.transports.reqwest",
+        "RetryBudget": "policy.retry",
+        "RetryPolicy": "policy.retry",
+        "RetryingTransport": "engine.retrying",
+        "Royalty": "protocol.requests",
+        "RsaSigner": "protocol.signing",
+        "RsaVerifier": "protocol.signing",
+        "SignatureRefusedError": "errors",
+        "Signer": "protocol.signing",
+        "SqlStore": "adapters.stores.sql",
+        "TEST": "protocol.wire",
+        "TerminalInfo": "protocol.requests",
+        "Timeouts": "protocol.wire",
+        "TradeItem": "protocol.requests",
+        "TradeNotification": "protocol.notify",
+        "TradeQuery": "protocol.requests",
+        "TradeRef": "protocol.results",
+        "TradeResult": "protocol.results",
+        "TradeState": "protocol.results",
+        "TradeStatus": "protocol.results",
+        "Transport": "protocol.wire",
+        "Unlimited": "adapters.limiters.limiter",
+        "Verdict": "engine.callbacks",
+        "Verifier": "protocol.signing",
+        "WxPayError": "errors",
+        "canonical_string": "protocol.canonical",
+        "derive_request_id": "protocol.idempotency_key",
+        "logging_hook": "engine.telemetry",
     }
 
     def __getattr__(name: str) -> object:
-        if name not in _RUNNING:
+        if name not in _MODULES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = getattr(importlib.import_module(f"{__name__}.{_RUNNING[name]}"), name)
+        value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
         globals()[name] = value
         return value
 
     def __dir__() -> list[str]:
-        return [*globals(), *_RUNNING]
+        return sorted({*globals(), *_MODULES})

@@ -12,10 +12,11 @@ from typing import Final
 import attrs
 from attrs import define
 
+from wxpay_async.adapters.stores.store import IdempotencyStore
+from wxpay_async.engine.call import Execution
 from wxpay_async.errors import DuplicateRequestError
-from wxpay_async.execution import Execution
-from wxpay_async.idempotency.store import LEASE, Entry, IdempotencyStore
-from wxpay_async.policy import resolving
+from wxpay_async.policy import resolution
+from wxpay_async.policy.record import LEASE, IdempotencyRecord
 from wxpay_async.policy.retry import RetryBudget
 from wxpay_async.policy.states import State
 from wxpay_async.protocol.wire import HttpResponse
@@ -32,7 +33,7 @@ class UnfencedStore:
 
     async def claim(
         self, key: tuple[str, str], *, now: float, signed_at: int, lease: float = LEASE
-    ) -> Entry | None:
+    ) -> IdempotencyRecord | None:
         """Take the operation over, whoever is sending it."""
         entry = await self.store.load(key)
         if entry is not None and entry.state is State.SENDING:
@@ -40,7 +41,7 @@ class UnfencedStore:
             await self.store.record(attrs.evolve(entry, state=back))
         return await self.store.claim(key, now=now, signed_at=signed_at, lease=lease)
 
-    async def record(self, entry: Entry) -> bool:
+    async def record(self, entry: IdempotencyRecord) -> bool:
         """Write the entry, whatever happened since it was read."""
         stored = await self.store.load(entry.key)
         return await self.store.record(
@@ -59,7 +60,7 @@ def fenced_or_not(store: IdempotencyStore, broken: str | None) -> IdempotencySto
 
 def _absence_is_final() -> None:
     # Below 0, because the `Date` of an answer is cut off to a second, and a timestamp is not.
-    resolving.QUARANTINE, resolving.SEEN_APART = -1.0, 0.0
+    resolution.QUARANTINE, resolution.SEEN_APART = -1.0, 0.0
 
 
 def _budget_is_endless() -> None:

@@ -35,12 +35,12 @@ from wxpay_async import (
     Unlimited,
     WxPayError,
 )
+from wxpay_async.adapters.stores.from_url import store_from_url
+from wxpay_async.adapters.stores.sealed import SealedStore
+from wxpay_async.engine.streaming import Outcome
 from wxpay_async.errors import Fate
-from wxpay_async.idempotency.connect import store_from_url
-from wxpay_async.idempotency.sealed import SealedStore
 from wxpay_async.policy.states import FINAL, State
 from wxpay_async.protocol.results import TradeState
-from wxpay_async.stream import Outcome
 
 PATIENCE: Final = 6
 """How often a merchant asks again within one go."""

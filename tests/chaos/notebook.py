@@ -25,7 +25,7 @@ from pathlib import Path
 from attrs import define, field
 
 from wxpay_async import WxPayError
-from wxpay_async.stream import Outcome
+from wxpay_async.engine.streaming import Outcome
 
 
 @define(eq=False, kw_only=True)

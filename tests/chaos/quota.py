@@ -35,9 +35,9 @@ from typing import Final, TypeVar
 
 import attrs
 
-from wxpay_async.limits.limiter import Lane, Limiter, Slot, Unlimited
-from wxpay_async.limits.local import LocalLimiter
-from wxpay_async.policy.quota import Ending, Hold, IntervalLog
+from wxpay_async.adapters.limiters.limiter import Lane, Limiter, Slot, Unlimited
+from wxpay_async.adapters.limiters.local import LocalLimiter
+from wxpay_async.policy.quota import Lease, SlidingWindowLog, SlotOutcome
 
 LIMIT: Final = 400
 PERIOD: Final = 60.0
@@ -92,33 +92,33 @@ def loop_time() -> float:
 
 # --- how long a call takes, and how it ends -----------------------------------------------------
 
-Profile = Callable[[random.Random, float], tuple[float, Ending]]
+Profile = Callable[[random.Random, float], tuple[float, SlotOutcome]]
 
 
-def constant(_dice: random.Random, _now: float) -> tuple[float, Ending]:
+def constant(_dice: random.Random, _now: float) -> tuple[float, SlotOutcome]:
     """Answer after 50 ms."""
-    return 0.05, Ending.ANSWERED
+    return 0.05, SlotOutcome.ANSWERED
 
 
-def uniform(dice: random.Random, _now: float) -> tuple[float, Ending]:
+def uniform(dice: random.Random, _now: float) -> tuple[float, SlotOutcome]:
     """Answer after 20 to 500 ms."""
-    return dice.uniform(0.02, 0.5), Ending.ANSWERED
+    return dice.uniform(0.02, 0.5), SlotOutcome.ANSWERED
 
 
-def heavy_tail(dice: random.Random, _now: float) -> tuple[float, Ending]:
+def heavy_tail(dice: random.Random, _now: float) -> tuple[float, SlotOutcome]:
     """Answer after 0.2 s on average and 15 s at most; 0.3 % are given up, 1 % never leave."""
     kind = dice.random()
     if kind < 0.01:
-        return 0.005, Ending.UNSENT
+        return 0.005, SlotOutcome.UNSENT
     if kind < 0.013:
-        return dice.uniform(10.0, 15.0), Ending.DOUBTFUL
-    return min(dice.lognormvariate(math.log(0.12), 1.0), 15.0), Ending.ANSWERED
+        return dice.uniform(10.0, 15.0), SlotOutcome.DOUBTFUL
+    return min(dice.lognormvariate(math.log(0.12), 1.0), 15.0), SlotOutcome.ANSWERED
 
 
-def modes(dice: random.Random, now: float) -> tuple[float, Ending]:
+def modes(dice: random.Random, now: float) -> tuple[float, SlotOutcome]:
     """Answer after 30 ms, 300 ms or 2 s, the mode changing each 37 s."""
     mode = random.Random(int(now / 37.0)).choices([0.03, 0.3, 2.0], [60, 30, 10])[0]
-    return mode * dice.uniform(0.8, 1.2), Ending.ANSWERED
+    return mode * dice.uniform(0.8, 1.2), SlotOutcome.ANSWERED
 
 
 PROFILES: Final[dict[str, Profile]] = {
@@ -132,19 +132,19 @@ PROFILES: Final[dict[str, Profile]] = {
 # --- the limiters -------------------------------------------------------------------------------
 
 
-class SendingLog(IntervalLog):
+class SendingLog(SlidingWindowLog):
     """The interval log, broken: a slot is free 60 s after the call was allowed."""
 
-    def take(self, lane: Lane, now: float) -> Hold | None:
+    def take(self, lane: Lane, now: float) -> Lease | None:
         """Take a slot, and decide already when it is free."""
         hold = super().take(lane, now)
         if hold is not None:
             self._keep(hold, now + self.quota.period)
         return hold
 
-    def end(self, hold: Hold, ending: Ending, now: float) -> None:
+    def end(self, hold: Lease, ending: SlotOutcome, now: float) -> None:
         """Ignore the end, unless nothing was sent."""
-        if ending is Ending.UNSENT:
+        if ending is SlotOutcome.UNSENT:
             super().end(hold, ending, now)
 
 
@@ -229,7 +229,7 @@ class Call:
 
     earliest: float
     latest: float
-    ending: Ending
+    ending: SlotOutcome
 
 
 @attrs.frozen
@@ -265,8 +265,8 @@ async def _call_for_ever(
         try:
             await asyncio.sleep(takes)
         finally:
-            if ending is not Ending.UNSENT:
-                late = DOUBT if ending is Ending.DOUBTFUL else 0.0
+            if ending is not SlotOutcome.UNSENT:
+                late = DOUBT if ending is SlotOutcome.DOUBTFUL else 0.0
                 calls.append(Call(allowed, loop_time() + late, ending))
         await getattr(slot, ending.value)()
 
@@ -302,7 +302,7 @@ def simulate(limiter: str, profile: str, *, hours: float, seed: int) -> Figures:
     calls = run_virtual(_simulate(limiter, PROFILES[profile], hours, seed))
     dice = random.Random(seed)
     arrivals = [dice.uniform(call.earliest, call.latest) for call in calls]
-    answered = sorted(call.earliest for call in calls if call.ending is Ending.ANSWERED)
+    answered = sorted(call.earliest for call in calls if call.ending is SlotOutcome.ANSWERED)
     rate = statistics.linear_regression(answered, range(len(answered))).slope
     return Figures(
         peak=peak([(call.earliest, call.latest) for call in calls]),

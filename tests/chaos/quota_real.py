@@ -18,8 +18,8 @@ from typing import Final
 import attrs
 from quota import LEAST_USE, LIMIT, Figures, SendingLog, TokenBucket, peak
 
-from wxpay_async.limits.limiter import Lane, Limiter, Quota, Slot
-from wxpay_async.limits.local import LocalLimiter
+from wxpay_async.adapters.limiters.limiter import Lane, Limiter, Quota, Slot
+from wxpay_async.adapters.limiters.local import LocalLimiter
 
 LEAST_USE_OF_SEVERAL: Final = 0.97
 _ON_THE_WAY: Final = 0.1  # seconds, at most
@@ -76,7 +76,9 @@ async def _call_server(slot: Slot, port: int, dice: random.Random) -> None:
 
 
 def _limiter(job: Job) -> Limiter:
-    from wxpay_async.limits.redis import RedisLimiter  # noqa: PLC0415 - the extra may be missing
+    from wxpay_async.adapters.limiters.redis import (  # noqa: PLC0415 - the extra may be missing
+        RedisLimiter,
+    )
 
     if job.limiter == "token-bucket":
         return TokenBucket(job.quota.period)

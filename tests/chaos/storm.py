@@ -25,9 +25,9 @@ from jobs import Job, jobs
 from stage import parsed, parser
 
 from wxpay_async import Md5Signer, PayGateway, RetryPolicy, Timeouts, Unlimited
+from wxpay_async.adapters.transports.aiohttp import AiohttpTransport
+from wxpay_async.engine.streaming import stream
 from wxpay_async.protocol.wire import HttpRequest, HttpResponse
-from wxpay_async.stream import stream
-from wxpay_async.transports.aiohttp import AiohttpTransport
 
 ALLOWED: Final = 1.01
 _APP_KEY: Final = "chaos-storm"

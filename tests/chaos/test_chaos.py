@@ -35,12 +35,12 @@ from wxpay_async import (
     Unlimited,
     WxPayError,
 )
-from wxpay_async.clock import Clock
+from wxpay_async.adapters.limiters.limiter import Lane, Slot
+from wxpay_async.adapters.transports.aiohttp import AiohttpTransport
+from wxpay_async.engine.clock import Clock
 from wxpay_async.errors import Fate
-from wxpay_async.limits.limiter import Lane, Slot
 from wxpay_async.sandbox import Sandbox
 from wxpay_async.sandbox.state import Entry
-from wxpay_async.transports.aiohttp import AiohttpTransport
 
 OK, RED = 0, 1
 _FOLDER = Path(__file__).parent

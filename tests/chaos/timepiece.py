@@ -14,7 +14,7 @@ from typing import Final
 
 from attrs import define, field
 
-from wxpay_async.clock import Clock
+from wxpay_async.engine.clock import Clock
 
 _NUMBER: Final = struct.Struct("d")
 _WORKERS: Final = 8

@@ -22,10 +22,10 @@ import pytest
 import trustme
 from attrs import define, field, frozen
 
-import wxpay_async.transports.httpx as over_httpx2
+import wxpay_async.adapters.transports.httpx as over_httpx2
+from wxpay_async.adapters.transports.aiohttp import AiohttpTransport
+from wxpay_async.adapters.transports.reqwest import ReqwestTransport
 from wxpay_async.protocol.wire import HttpRequest, Timeouts, Transport
-from wxpay_async.transports.aiohttp import AiohttpTransport
-from wxpay_async.transports.reqwest import ReqwestTransport
 
 PATIENCE = 20.0  # seconds until a stuck test fails; nothing ever asserts on it
 OK = b'{"success":true,"data":{}}'

@@ -18,12 +18,14 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from tests.services import MYSQL, POSTGRES, REDIS, Service, require
-from wxpay_async.idempotency.redis import RedisStore
-from wxpay_async.idempotency.redis_layout import inbox_key
-from wxpay_async.idempotency.sql import SqlStore
-from wxpay_async.idempotency.store import Entry, IdempotencyStore, MemoryStore
+from wxpay_async.adapters.stores.memory import MemoryStore
+from wxpay_async.adapters.stores.redis import RedisStore
+from wxpay_async.adapters.stores.redis_layout import inbox_key
+from wxpay_async.adapters.stores.sql import SqlStore
+from wxpay_async.adapters.stores.store import IdempotencyStore
+from wxpay_async.policy.record import IdempotencyRecord
 from wxpay_async.policy.states import State
-from wxpay_async.protocol.identity import fingerprint
+from wxpay_async.protocol.idempotency_key import fingerprint
 
 NOW = 1_763_870_400.123456
 SIGNED_AT = 1_763_870_400_123
@@ -59,9 +61,9 @@ class Place:
         self._made.append(store)
         return store
 
-    def entry(self, request_id: str = "r1", **changes: object) -> Entry:
+    def entry(self, request_id: str = "r1", **changes: object) -> IdempotencyRecord:
         """Make an entry of this place's appKey."""
-        entry = Entry(
+        entry = IdempotencyRecord(
             app_key=self.app_key,
             request_id=request_id,
             operation="pay",
@@ -237,7 +239,9 @@ async def cancelled_after(turns: int, call: Awaitable[object]) -> None:
         await task
 
 
-async def claimed_by(store: IdempotencyStore, entry: Entry, *, now: float = NOW) -> Entry:
+async def claimed_by(
+    store: IdempotencyStore, entry: IdempotencyRecord, *, now: float = NOW
+) -> IdempotencyRecord:
     """Reserve the entry and claim it."""
     await store.reserve(entry)
     claimed = await store.claim(entry.key, now=now, signed_at=SIGNED_AT)
@@ -253,7 +257,7 @@ async def warm(place: Place) -> list[IdempotencyStore]:
     return stores
 
 
-def in_state(entry: Entry, state: State) -> Entry:
+def in_state(entry: IdempotencyRecord, state: State) -> IdempotencyRecord:
     """Return the entry as it would be in that state."""
     sending = state is State.SENDING
     return attrs.evolve(entry, state=state, lease_until=NOW + 45 if sending else 0.0)

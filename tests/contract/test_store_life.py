@@ -24,13 +24,10 @@ from tests.contract.stores import (
     place_of,
 )
 from tests.services import MYSQL, POSTGRES, REDIS
+from wxpay_async.adapters.stores.inbox import Receipt
+from wxpay_async.adapters.stores.store import IdempotencyStore
 from wxpay_async.errors import InDoubtError, NotSentError
-from wxpay_async.idempotency.store import (
-    LEASE,
-    Entry,
-    IdempotencyStore,
-    Receipt,
-)
+from wxpay_async.policy.record import LEASE, IdempotencyRecord
 from wxpay_async.policy.states import State
 
 durable_only = pytest.mark.parametrize("place", DURABLE, indirect=True)
@@ -76,7 +73,7 @@ async def test_one_event_loop_after_another(place: Place, store: IdempotencyStor
     """A store works in a second loop, and leaves nothing open that belonged to the first."""
     entry = place.entry()
 
-    async def scenario() -> list[Entry | None]:
+    async def scenario() -> list[IdempotencyRecord | None]:
         await store.reserve(entry)
         return await asyncio.gather(*(store.load(entry.key) for _ in range(5)))
 

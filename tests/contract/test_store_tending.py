@@ -21,12 +21,9 @@ from tests.contract.stores import (
     place_of,
     warm,
 )
-from wxpay_async.idempotency.store import (
-    INBOX_RETENTION,
-    LEASE,
-    IdempotencyStore,
-    Receipt,
-)
+from wxpay_async.adapters.stores.inbox import INBOX_RETENTION, Receipt
+from wxpay_async.adapters.stores.store import IdempotencyStore
+from wxpay_async.policy.record import LEASE
 from wxpay_async.policy.states import FINISHED, State
 
 

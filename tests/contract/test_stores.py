@@ -20,14 +20,11 @@ from tests.contract.stores import (
     place_of,
     warm,
 )
-from wxpay_async.idempotency.store import (
-    LEASE,
-    Entry,
-    IdempotencyStore,
-    MemoryStore,
-)
+from wxpay_async.adapters.stores.memory import MemoryStore
+from wxpay_async.adapters.stores.store import IdempotencyStore
+from wxpay_async.policy.record import LEASE, IdempotencyRecord
 from wxpay_async.policy.states import State
-from wxpay_async.protocol.identity import fingerprint
+from wxpay_async.protocol.idempotency_key import fingerprint
 
 Check = Callable[[Place, IdempotencyStore], Awaitable[None]]
 
@@ -108,8 +105,8 @@ async def test_keys_are_compared_exactly(place: Place, store: IdempotencyStore) 
 
 
 def test_the_round_trip_below_covers_every_field() -> None:
-    """A field that is added to `Entry` has to be added there, and to every store."""
-    names = {field.name for field in attrs.fields(Entry)}
+    """A field that is added to `IdempotencyRecord` has to be added there, and to every store."""
+    names = {field.name for field in attrs.fields(IdempotencyRecord)}
     given = {"app_key", "request_id", "operation", "fingerprint"}
 
     assert names - given == set(EVERY_FIELD)
@@ -163,7 +160,7 @@ async def test_only_what_nobody_sends_or_settled_can_be_claimed(
 async def test_a_claim_is_what_the_entry_says_it_is(
     place: Place, store: IdempotencyStore, state: State, doubt_since: float | None
 ) -> None:
-    """Epoch, attempts, lease, doubt and the signed timestamp are those of `Entry.claimed`."""
+    """Epoch, attempts, lease, doubt and the signed timestamp are those of `IdempotencyRecord.claimed`."""
     entry = place.entry(
         state=state, epoch=4, attempts=2, doubt_since=doubt_since, absent_at=NOW - 1
     )
@@ -301,7 +298,7 @@ async def test_a_late_finding_undoes_nothing(
 class Unfenced(MemoryStore):
     """Writes whatever comes last."""
 
-    async def record(self, entry: Entry) -> bool:
+    async def record(self, entry: IdempotencyRecord) -> bool:
         """Write."""
         self._put(entry)
         return True
@@ -312,7 +309,7 @@ class Unleased(MemoryStore):
 
     async def claim(
         self, key: tuple[str, str], *, now: float, signed_at: int, lease: float = LEASE
-    ) -> Entry | None:
+    ) -> IdempotencyRecord | None:
         """Claim."""
         entry = self._entries[key]
         claimed = entry.claimed(now=now, signed_at=signed_at, lease=lease)

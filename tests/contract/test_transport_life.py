@@ -43,11 +43,11 @@ print("done")
 """
 
 LOAD = {
-    "aiohttp": "from wxpay_async.transports.aiohttp import AiohttpTransport as T",
-    "httpx2": "from wxpay_async.transports.httpx import HttpxTransport as T",
+    "aiohttp": "from wxpay_async.adapters.transports.aiohttp import AiohttpTransport as T",
+    "httpx2": "from wxpay_async.adapters.transports.httpx import HttpxTransport as T",
     "httpx": "sys.modules['httpx2'] = None\n"
-    "from wxpay_async.transports.httpx import HttpxTransport as T",
-    "reqwest": "from wxpay_async.transports.reqwest import ReqwestTransport as T",
+    "from wxpay_async.adapters.transports.httpx import HttpxTransport as T",
+    "reqwest": "from wxpay_async.adapters.transports.reqwest import ReqwestTransport as T",
 }
 
 

@@ -11,9 +11,9 @@ import aiohttp
 import pytest
 from attrs import define, field
 
+from wxpay_async.adapters.transports.aiohttp import AiohttpTransport
 from wxpay_async.errors import InvalidRequestError, NotSentError
 from wxpay_async.protocol.wire import Timeouts, Transport
-from wxpay_async.transports.aiohttp import AiohttpTransport
 
 if TYPE_CHECKING:
     from tests.contract.conftest import (

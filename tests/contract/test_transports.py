@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from wxpay_async.adapters.transports.memory import MemoryTransport
 from wxpay_async.errors import InDoubtError, MalformedResponseError, NotSentError, WxPayError
 from wxpay_async.protocol.wire import MAX_BODY, HttpRequest, HttpResponse, Timeouts, Transport
-from wxpay_async.transports.memory import MemoryTransport
 
 if TYPE_CHECKING:
     from tests.contract.conftest import (

@@ -21,7 +21,7 @@ from Crypto.PublicKey import RSA
 
 from wxpay_async import Md5Signer, RsaSigner, RsaVerifier
 from wxpay_async.sandbox import Sandbox
-from wxpay_async.sandbox.accounts import Scheme
+from wxpay_async.sandbox.auth import Scheme
 
 ROOT: Final = Path(__file__).parents[2]
 KEYS: Final = ROOT / "tests" / "vectors" / "keys"

@@ -10,14 +10,8 @@ from urllib.parse import urlencode
 import pytest
 from attrs import define, field
 
-from wxpay_async import (
-    MemoryTransport,
-    PayGateway,
-    RsaSigner,
-    RsaVerifier,
-    Unlimited,
-)
-from wxpay_async.callbacks import CallbackEvent
+from wxpay_async import MemoryTransport, PayGateway, RsaSigner, RsaVerifier, Unlimited
+from wxpay_async.engine.callbacks import CallbackEvent
 from wxpay_async.errors import (
     AccessDeniedError,
     AlreadyPaidError,

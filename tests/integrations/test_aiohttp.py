@@ -13,7 +13,7 @@ from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestClient, TestServer
 
 from wxpay_async import PayGateway, WxPayError
-from wxpay_async.callbacks import Verdict
+from wxpay_async.engine.callbacks import Verdict
 from wxpay_async.integrations import service
 from wxpay_async.integrations.aiohttp import (
     error_middleware,

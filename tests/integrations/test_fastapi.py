@@ -12,7 +12,7 @@ import pytest
 from fastapi import FastAPI
 
 from wxpay_async import PayGateway, WxPayError
-from wxpay_async.callbacks import CallbackReceiver, Verdict
+from wxpay_async.engine.callbacks import CallbackReceiver, Verdict
 from wxpay_async.integrations import service
 from wxpay_async.integrations.fastapi import (
     GatewayDependency,

@@ -5,8 +5,8 @@ network that delays, loses and duplicates; any of them may stop at any step for 
 Two resolvers query. The platform refuses what is expired, and what repeats a requestId. Every
 reachable state is visited, breadth first, so a counter-example is a shortest one.
 
-What is shipped and not modelled: the table of states (`next_state`) and the meaning of errors
-(`meaning`). The model calls them.
+What is shipped and not modelled: the table of states (`next_state`) and the transition_for of errors
+(`transition_for`). The model calls them.
 
 Time goes in ticks of 150 s. Attempt (15 s), lease (45 s) and the limit between claim and sending
 (2 s) are all over with the next tick; a signed request is accepted until it is `EXPIRY` ticks old,
@@ -35,19 +35,26 @@ from wxpay_async.errors import (
     NotSentError,
     RefusedError,
 )
-from wxpay_async.policy.states import CLAIMABLE, FINAL, Event, State, meaning, next_state
+from wxpay_async.policy.states import (
+    CLAIMABLE,
+    FINAL,
+    State,
+    Transition,
+    next_state,
+    transition_for,
+)
 
 EXPIRY = 2
 SKEW = 1
 QUARANTINE = 4
 CLAIMS = 2
 
-UNSENT = meaning(NotSentError("connection refused"))
-TIMED_OUT = meaning(InDoubtError("read timeout"))
-EXPIRED = meaning(ClockSkewError("expired"))
-REFUSED = meaning(RefusedError("no"))
-DUPLICATE = meaning(DuplicateRequestError("repeated"))
-FAILURE = meaning(FailedError("status F"))
+UNSENT = transition_for(NotSentError("connection refused"))
+TIMED_OUT = transition_for(InDoubtError("read timeout"))
+EXPIRED = transition_for(ClockSkewError("expired"))
+REFUSED = transition_for(RefusedError("no"))
+DUPLICATE = transition_for(DuplicateRequestError("repeated"))
+FAILURE = transition_for(FailedError("status F"))
 
 OPEN = frozenset({State.UNKNOWN, State.PENDING})
 TIMELESS = FINAL | {State.RESERVED}
@@ -63,7 +70,7 @@ class Policy:
     resolvers: int = 2
     absent_is_final: bool = False
     new_id_after_doubt: bool = False
-    duplicate: Event = DUPLICATE
+    duplicate: Transition = DUPLICATE
     sends_after_a_pause: bool = False
     forgets_doubt: bool = False
     fenced_speak: bool = False
@@ -75,7 +82,7 @@ ALONE = evolve(OURS, resolvers=1)
 BAD = (
     evolve(ALONE, name="not found is final at once", absent_is_final=True),
     evolve(ALONE, name="a new requestId after a timeout", new_id_after_doubt=True),
-    evolve(ALONE, name="a duplicate is taken for a success", duplicate=Event.SUCCESS),
+    evolve(ALONE, name="a duplicate is taken for a success", duplicate=Transition.SUCCESS),
     evolve(ALONE, name="a paused worker sends without a look", sends_after_a_pause=True),
     evolve(ALONE, name="a refusal settles what is in doubt", forgets_doubt=True),
     evolve(ALONE, name="a fenced worker speaks for the purchase", fenced_speak=True),
@@ -113,7 +120,7 @@ class Worker(NamedTuple):
     generation: int = 0
     epoch: int = 0
     age: int = 0  # ticks since the claim, which are the ticks since the signed timestamp
-    heard: Event | None = None
+    heard: Transition | None = None
 
 
 _IDLE = Worker()
@@ -146,7 +153,7 @@ class Finding(NamedTuple):
 
     epoch: int
     state: State  # of the row, when it was read
-    event: Event
+    event: Transition
     counts: bool
 
 
@@ -157,7 +164,7 @@ class World(NamedTuple):
     workers: tuple[Worker, ...] = (Worker(), Worker())
     findings: frozenset[Finding] = frozenset()
     requests: frozenset[Request] = frozenset()
-    replies: frozenset[tuple[int, Event]] = frozenset()
+    replies: frozenset[tuple[int, Transition]] = frozenset()
     facts: tuple[int, int] = (Fact.NOTHING, Fact.NOTHING)
     told: frozenset[tuple[int, str]] = frozenset()  # generation and "ok" or "no"
 
@@ -242,7 +249,7 @@ def _claim(world: World) -> Iterator[Moved]:
         return
     doubtful = lapsed or row.state is State.UNKNOWN
     row = row._replace(
-        state=next_state(State.UNKNOWN if lapsed else row.state, Event.CLAIM),
+        state=next_state(State.UNKNOWN if lapsed else row.state, Transition.CLAIM),
         epoch=row.epoch + 1,
         claims=row.claims + 1,
         in_doubt=row.in_doubt or doubtful,
@@ -279,9 +286,9 @@ def _recorded(world: World, worker: Worker, policy: Policy) -> World:
         return _told(world, worker.generation, settled) if speaks else world
     in_doubt = row.in_doubt and not policy.forgets_doubt
     state = next_state(row.state, event, in_doubt=in_doubt)
-    row = row._replace(state=state, in_doubt=row.in_doubt or event is Event.DOUBT)
+    row = row._replace(state=state, in_doubt=row.in_doubt or event is Transition.DOUBT)
     world = _told(world._replace(row=row), row.generation, state)
-    if policy.new_id_after_doubt and event is Event.DOUBT and row.generation == 0:
+    if policy.new_id_after_doubt and event is Transition.DOUBT and row.generation == 0:
         return _next_generation(world)
     return world
 
@@ -301,12 +308,14 @@ def _platform_steps(world: World, policy: Policy) -> Iterator[Step]:
     for request in world.requests:
         for fact, event in _verdicts(world.facts[request.generation], request, policy):
             after = world._replace(facts=_fact(world, request.generation, fact))
-            if event is not Event.DOUBT:  # which says no more than the time-out does
+            if event is not Transition.DOUBT:  # which says no more than the time-out does
                 after = after._replace(replies=world.replies | {(request.epoch, event)})
             label = f"deliver {request}: {event}"
             yield label, after._replace(requests=world.requests - {request})
             copies = world.requests - {request} | {request._replace(age=0, passed=True)}
-            if policy.duplicate is not Event.DOUBT and not (request.barred or event is EXPIRED):
+            if policy.duplicate is not Transition.DOUBT and not (
+                request.barred or event is EXPIRED
+            ):
                 yield f"{label}, a copy stays under way", after._replace(requests=copies)
     for generation, fact in enumerate(world.facts):
         if fact == Fact.PROCESSING:
@@ -317,7 +326,7 @@ def _platform_steps(world: World, policy: Policy) -> Iterator[Step]:
                 )
 
 
-def _verdicts(fact: int, request: Request, policy: Policy) -> Iterator[tuple[int, Event]]:
+def _verdicts(fact: int, request: Request, policy: Policy) -> Iterator[tuple[int, Transition]]:
     if request.barred:
         yield fact, REFUSED
         return
@@ -328,8 +337,8 @@ def _verdicts(fact: int, request: Request, policy: Policy) -> Iterator[tuple[int
         if fact != Fact.NOTHING:
             yield fact, policy.duplicate
             return
-        yield Fact.EXECUTED, Event.SUCCESS
-        yield Fact.PROCESSING, Event.ACCEPTED
+        yield Fact.EXECUTED, Transition.SUCCESS
+        yield Fact.PROCESSING, Transition.ACCEPTED
         yield Fact.DECLINED, REFUSED
 
 
@@ -345,7 +354,7 @@ def _resolver_steps(world: World, policy: Policy) -> Iterator[Step]:
     row = world.row
     if row.state is State.SENDING and row.age > 0:
         swept = row._replace(
-            state=next_state(row.state, Event.DOUBT), in_doubt=True, epoch=row.epoch + 1
+            state=next_state(row.state, Transition.DOUBT), in_doubt=True, epoch=row.epoch + 1
         )
         yield "sweep", world._replace(row=swept)
     for finding in world.findings:
@@ -354,17 +363,17 @@ def _resolver_steps(world: World, policy: Policy) -> Iterator[Step]:
         finding = _found(world, policy)
         yield f"query: {finding.event}", world._replace(findings=world.findings | {finding})
     if row.state in OPEN and row.age == QUARANTINE:
-        tired = row._replace(state=next_state(row.state, Event.TOO_OLD), epoch=row.epoch + 1)
+        tired = row._replace(state=next_state(row.state, Transition.TOO_OLD), epoch=row.epoch + 1)
         yield "24 h are over", world._replace(row=tired)
 
 
 def _found(world: World, policy: Policy) -> Finding:
     row = world.row
     event = {
-        Fact.EXECUTED: Event.SUCCESS,
-        Fact.PROCESSING: Event.ACCEPTED,
+        Fact.EXECUTED: Transition.SUCCESS,
+        Fact.PROCESSING: Transition.ACCEPTED,
         Fact.FAILED: FAILURE,
-    }.get(world.facts[row.generation], Event.ABSENT)
+    }.get(world.facts[row.generation], Transition.ABSENT)
     counts = policy.absent_is_final or row.age >= QUARANTINE
     return Finding(row.epoch, row.state, event, counts)
 
@@ -375,9 +384,9 @@ def _settled(world: World, finding: Finding, policy: Policy) -> World:
     yields = row.state not in FINAL or policy.overwrites_what_is_settled
     if finding.epoch != row.epoch or not yields:
         return world
-    if finding.event is Event.ABSENT:
+    if finding.event is Transition.ABSENT:
         return _absent(world, finding)
-    if (finding.state, finding.event) == (State.PENDING, Event.ACCEPTED):
+    if (finding.state, finding.event) == (State.PENDING, Transition.ACCEPTED):
         return world._replace(row=row._replace(state=State.PENDING))
     return _moved(world, next_state(finding.state, finding.event))
 
@@ -388,7 +397,7 @@ def _absent(world: World, finding: Finding) -> World:
         return world._replace(row=row._replace(state=finding.state))
     if row.absent < 2 and row.age >= QUARANTINE:
         return world._replace(row=row._replace(state=finding.state, absent=row.absent or 1))
-    return _moved(world, next_state(finding.state, Event.ABSENT))
+    return _moved(world, next_state(finding.state, Transition.ABSENT))
 
 
 def _moved(world: World, state: State) -> World:

@@ -8,33 +8,35 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from wxpay_async.policy.quota import (
-    Ending,
-    Hold,
-    IntervalLog,
     Lane,
+    Lease,
     Quota,
+    SlidingWindowLog,
+    SlotOutcome,
     Slowed,
-    precedence,
+    lane_order,
 )
 
 TICK = 1e-6
 
 
-def take_many(log: IntervalLog, count: int, now: float, lane: Lane = Lane.PEOPLE) -> list[Hold]:
+def take_many(
+    log: SlidingWindowLog, count: int, now: float, lane: Lane = Lane.PEOPLE
+) -> list[Lease]:
     """Take slots until refused, `count` at most."""
     holds = (log.take(lane, now) for _ in range(count))
     return [hold for hold in holds if hold is not None]
 
 
-def end_all(log: IntervalLog, holds: Sequence[Hold], now: float) -> None:
+def end_all(log: SlidingWindowLog, holds: Sequence[Lease], now: float) -> None:
     """Report all calls as answered."""
     for hold in holds:
-        log.end(hold, Ending.ANSWERED, now)
+        log.end(hold, SlotOutcome.ANSWERED, now)
 
 
-def full_log(now: float = 0.0) -> IntervalLog:
+def full_log(now: float = 0.0) -> SlidingWindowLog:
     """Return a log whose 400 slots were all answered at `now`."""
-    log = IntervalLog()
+    log = SlidingWindowLog()
     end_all(log, take_many(log, 400, now), now)
     return log
 
@@ -82,17 +84,17 @@ class TestTaking:
 
     def test_four_hundred_and_no_more(self) -> None:
         """The 401st call of a moment is refused."""
-        log = IntervalLog()
+        log = SlidingWindowLog()
 
         assert 400 == len(take_many(log, 500, now=0.0))
         assert 400 == log.taken
 
     @pytest.mark.parametrize(
-        ("ending", "held_for"), [(Ending.ANSWERED, 60.25), (Ending.DOUBTFUL, 75.25)]
+        ("ending", "held_for"), [(SlotOutcome.ANSWERED, 60.25), (SlotOutcome.DOUBTFUL, 75.25)]
     )
-    def test_slot_is_free_so_long_after_the_end(self, ending: Ending, held_for: float) -> None:
+    def test_slot_is_free_so_long_after_the_end(self, ending: SlotOutcome, held_for: float) -> None:
         """The time counts from the end of the call, to the tick, not from its start."""
-        log = IntervalLog(Quota(limit=1))
+        log = SlidingWindowLog(Quota(limit=1))
         log.end(log.take(Lane.PEOPLE, 0.0), ending, 7.0)
 
         assert log.take(Lane.PEOPLE, 7.0 + held_for - TICK) is None
@@ -100,14 +102,14 @@ class TestTaking:
 
     def test_unsent_call_gives_its_slot_back_at_once(self) -> None:
         """Proof that nothing was sent frees the slot in the same moment."""
-        log = IntervalLog(Quota(limit=1))
-        log.end(log.take(Lane.PEOPLE, 0.0), Ending.UNSENT, 1.0)
+        log = SlidingWindowLog(Quota(limit=1))
+        log.end(log.take(Lane.PEOPLE, 0.0), SlotOutcome.UNSENT, 1.0)
 
         assert log.take(Lane.PEOPLE, 1.0) is not None
 
     def test_call_that_nobody_reports_is_in_doubt_after_its_lease(self) -> None:
         """A slot whose holder vanished comes back after lease, doubt and period."""
-        log = IntervalLog(Quota(limit=1))
+        log = SlidingWindowLog(Quota(limit=1))
         log.take(Lane.PEOPLE, 0.0)
 
         assert log.take(Lane.PEOPLE, 95.25 - TICK) is None
@@ -115,36 +117,36 @@ class TestTaking:
 
     def test_report_after_the_lease_takes_the_slot_again(self) -> None:
         """A call that outlasted its lease was really out, so it counts from its real end."""
-        log = IntervalLog(Quota(limit=2))
+        log = SlidingWindowLog(Quota(limit=2))
         late = log.take(Lane.PEOPLE, 0.0)
         log.take(Lane.PEOPLE, 96.0)
-        log.end(late, Ending.ANSWERED, 100.0)
+        log.end(late, SlotOutcome.ANSWERED, 100.0)
 
         assert log.take(Lane.PEOPLE, 100.0) is None
         assert log.take(Lane.PEOPLE, 160.25) is not None
 
     def test_unsent_report_after_the_lease_frees_nothing_twice(self) -> None:
         """What is free already is not freed again."""
-        log = IntervalLog(Quota(limit=2))
+        log = SlidingWindowLog(Quota(limit=2))
         late = log.take(Lane.PEOPLE, 0.0)
         take_many(log, 2, now=96.0)
-        log.end(late, Ending.UNSENT, 97.0)
+        log.end(late, SlotOutcome.UNSENT, 97.0)
 
         assert 2 == log.taken
 
     def test_later_end_replaces_the_earlier(self) -> None:
         """The expiry that an earlier report set is void."""
-        log = IntervalLog(Quota(limit=1))
+        log = SlidingWindowLog(Quota(limit=1))
         hold = log.take(Lane.PEOPLE, 0.0)
-        log.end(hold, Ending.ANSWERED, 1.0)
-        log.end(hold, Ending.DOUBTFUL, 1.0)
+        log.end(hold, SlotOutcome.ANSWERED, 1.0)
+        log.end(hold, SlotOutcome.DOUBTFUL, 1.0)
 
         assert log.take(Lane.PEOPLE, 61.25) is None
         assert log.take(Lane.PEOPLE, 76.25) is not None
 
     def test_batch_leaves_twenty_for_the_others(self) -> None:
         """A batch holds 380 slots at most; people and doubts get the rest."""
-        log = IntervalLog()
+        log = SlidingWindowLog()
 
         assert 380 == len(take_many(log, 400, 0.0, Lane.BATCH))
         assert 19 == len(take_many(log, 19, 0.0, Lane.PEOPLE))
@@ -152,15 +154,15 @@ class TestTaking:
 
     def test_batch_slots_come_back_to_the_batch(self) -> None:
         """The share counts what a batch holds now, not what it ever took."""
-        log = IntervalLog()
+        log = SlidingWindowLog()
         first, *_ = take_many(log, 380, 0.0, Lane.BATCH)
-        log.end(first, Ending.UNSENT, 0.0)
+        log.end(first, SlotOutcome.UNSENT, 0.0)
 
         assert 1 == len(take_many(log, 2, 0.0, Lane.BATCH))
 
     def test_restart_has_half_of_the_slots(self) -> None:
         """What an earlier process may have used counts for 60.25 s, batches included."""
-        log = IntervalLog()
+        log = SlidingWindowLog()
         log.assume_predecessor(0.0)
 
         assert 200 == len(take_many(log, 400, 0.0, Lane.BATCH))
@@ -169,14 +171,14 @@ class TestTaking:
 
     def test_storm_of_unsent_calls_needs_no_memory(self) -> None:
         """Calls that end unsent leave nothing behind, however many they are."""
-        log = IntervalLog(Quota(limit=10))
+        log = SlidingWindowLog(Quota(limit=10))
         kept = log.take(Lane.PEOPLE, 0.0)
         for _ in range(10_000):
-            log.end(log.take(Lane.PEOPLE, 0.0), Ending.UNSENT, 0.0)
+            log.end(log.take(Lane.PEOPLE, 0.0), SlotOutcome.UNSENT, 0.0)
 
         assert len(log._expiries) <= 4 * 10 + 16
         assert 1 == log.taken
-        log.end(kept, Ending.ANSWERED, 0.0)
+        log.end(kept, SlotOutcome.ANSWERED, 0.0)
         assert 60.25 == log.next_change(0.0)
 
 
@@ -185,28 +187,28 @@ class TestNextChange:
 
     def test_nothing_taken_changes_never(self) -> None:
         """An empty log has nothing to wait for."""
-        assert float("inf") == IntervalLog().next_change(0.0)
+        assert float("inf") == SlidingWindowLog().next_change(0.0)
 
     def test_earliest_slot_counts(self) -> None:
         """The earliest end decides, not the earliest start."""
-        log = IntervalLog()
+        log = SlidingWindowLog()
         first, second = take_many(log, 2, 0.0)
-        log.end(second, Ending.ANSWERED, 1.0)
-        log.end(first, Ending.ANSWERED, 2.0)
+        log.end(second, SlotOutcome.ANSWERED, 1.0)
+        log.end(first, SlotOutcome.ANSWERED, 2.0)
 
         assert 61.25 == log.next_change(2.0)
 
     def test_slot_that_was_given_back_is_not_waited_for(self) -> None:
         """The lease of an unsent call is void."""
-        log = IntervalLog()
-        log.end(log.take(Lane.PEOPLE, 0.0), Ending.UNSENT, 0.0)
+        log = SlidingWindowLog()
+        log.end(log.take(Lane.PEOPLE, 0.0), SlotOutcome.UNSENT, 0.0)
         log.take(Lane.PEOPLE, 1.0)
 
         assert 96.25 == log.next_change(1.0)
 
     def test_pace_changes_each_minute(self) -> None:
         """While slowed, the next minute may come before the next free slot."""
-        log = IntervalLog()
+        log = SlidingWindowLog()
         end_all(log, take_many(log, 10, 0.0), 30.0)
         log.throttled(20.0)
 
@@ -226,7 +228,7 @@ class TestThrottled:
 
     def test_below_our_count_slows_to_seventy_percent(self) -> None:
         """Somebody else uses the key: nobody goes until the calls out have shrunk to 70 %."""
-        log = IntervalLog()
+        log = SlidingWindowLog()
         holds = take_many(log, 100, 0.0)
         end_all(log, holds[:30], 1.0)
         end_all(log, holds[30:], 2.0)
@@ -239,7 +241,7 @@ class TestThrottled:
 
     def test_refusals_of_calls_sent_before_change_nothing(self) -> None:
         """One rush that is refused 50 times slows once, not to nothing."""
-        log = IntervalLog()
+        log = SlidingWindowLog()
         take_many(log, 100, 0.0)
 
         assert [70] + [None] * 50 == [
@@ -248,7 +250,7 @@ class TestThrottled:
 
     def test_refusal_at_the_reduced_pace_slows_further(self) -> None:
         """If 70 % is still too much, it is 70 % of that."""
-        log = IntervalLog()
+        log = SlidingWindowLog()
         take_many(log, 100, 0.0)
         log.throttled(0.0)
         take_many(log, 100, 100.0)
@@ -257,7 +259,7 @@ class TestThrottled:
 
     def test_pace_recovers_by_five_percent_a_minute(self) -> None:
         """Twenty calls more each minute, up to the limit and no further."""
-        log = IntervalLog()
+        log = SlidingWindowLog()
         take_many(log, 399, 0.0)
         log.throttled(0.0)
 
@@ -267,8 +269,8 @@ class TestThrottled:
 
     def test_one_call_is_never_slowed_to_none(self) -> None:
         """At the least one call may be out, or nobody would ever go again."""
-        log = IntervalLog()
-        log.end(log.take(Lane.PEOPLE, 0.0), Ending.ANSWERED, 0.0)
+        log = SlidingWindowLog()
+        log.end(log.take(Lane.PEOPLE, 0.0), SlotOutcome.ANSWERED, 0.0)
 
         assert Slowed(taken=1, pace=1, limit=400) == log.throttled(0.0)
         assert log.take(Lane.PEOPLE, 59.0) is None
@@ -276,7 +278,7 @@ class TestThrottled:
 
     def test_batch_keeps_its_share_of_a_reduced_pace(self) -> None:
         """People keep their twentieth when the pace is low."""
-        log = IntervalLog()
+        log = SlidingWindowLog()
         take_many(log, 300, 0.0)
         log.throttled(50.0)
 
@@ -286,11 +288,11 @@ class TestThrottled:
 
 def test_each_eighth_slot_is_offered_to_doubts_first() -> None:
     """People go first, doubts are not starved by a rush, and a batch is always last."""
-    firsts = [precedence(turn)[0] for turn in range(16)]
+    firsts = [lane_order(turn)[0] for turn in range(16)]
 
     assert ([Lane.PEOPLE] * 7 + [Lane.RESOLVING]) * 2 == firsts
-    assert {Lane.BATCH} == {precedence(turn)[2] for turn in range(16)}
-    assert all(set(Lane) == set(precedence(turn)) for turn in range(16))
+    assert {Lane.BATCH} == {lane_order(turn)[2] for turn in range(16)}
+    assert all(set(Lane) == set(lane_order(turn)) for turn in range(16))
 
 
 def worst_window(spans: Sequence[tuple[float, float]], period: float) -> int:
@@ -304,7 +306,7 @@ def worst_window(spans: Sequence[tuple[float, float]], period: float) -> int:
 
 STEPS = st.tuples(
     st.floats(min_value=0.0, max_value=12.0),
-    st.sampled_from(["take", "take", "take", *Ending, "throttled"]),
+    st.sampled_from(["take", "take", "take", *SlotOutcome, "throttled"]),
     st.sampled_from(Lane),
     st.integers(min_value=0, max_value=9),
 )
@@ -313,11 +315,11 @@ STEPS = st.tuples(
 @settings(max_examples=300, deadline=None)
 @given(steps=st.lists(STEPS, min_size=5, max_size=80))
 def test_never_more_than_the_limit_in_any_window(
-    steps: list[tuple[float, str | Ending, Lane, int]],
+    steps: list[tuple[float, str | SlotOutcome, Lane, int]],
 ) -> None:
     """Whatever happens in whatever order, no platform can count more than the limit."""
     quota = Quota(limit=3, batch=2, period=10.0, margin=0.25, doubt=4.0, lease=20.0)
-    log, out, spans, now = IntervalLog(quota), [], [], 0.0
+    log, out, spans, now = SlidingWindowLog(quota), [], [], 0.0
     for pause, step, lane, choice in steps:
         now += pause
         if step == "take":
@@ -330,8 +332,8 @@ def test_never_more_than_the_limit_in_any_window(
             # No attempt outlasts its lease: that is the caller's part of the promise.
             ended = min(now, allowed + quota.lease)
             log.end(hold, step, ended)
-            if step is not Ending.UNSENT:
-                spans.append((allowed, ended + quota.doubt * (step is Ending.DOUBTFUL)))
+            if step is not SlotOutcome.UNSENT:
+                spans.append((allowed, ended + quota.doubt * (step is SlotOutcome.DOUBTFUL)))
     spans += [(allowed, allowed + quota.lease + quota.doubt) for allowed, _ in out]
 
     assert worst_window(spans, quota.period) <= quota.limit if spans else True

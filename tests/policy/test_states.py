@@ -13,10 +13,10 @@ from wxpay_async.policy.states import (
     FINAL,
     FINISHED,
     TRANSITIONS,
-    Event,
     State,
-    meaning,
+    Transition,
     next_state,
+    transition_for,
 )
 
 # Written down a second time, as a person reads it off `money-safety.md` §3.
@@ -35,10 +35,10 @@ needs_review -        -         -         -        -         -          -       
 """  # noqa: E501 - a table
 
 
-def _cells() -> dict[tuple[State, Event], str]:
+def _cells() -> dict[tuple[State, Transition], str]:
     header, *rows = (line.split() for line in TABLE.strip().splitlines())
     return {
-        (State(state), Event(event)): after
+        (State(state), Transition(event)): after
         for state, *afters in rows
         for event, after in zip(header, afters, strict=True)
     }
@@ -46,16 +46,16 @@ def _cells() -> dict[tuple[State, Event], str]:
 
 CELLS = _cells()
 
-CLEARED = frozenset({Event.UNSENT, Event.REFUSED})
+CLEARED = frozenset({Transition.UNSENT, Transition.REFUSED})
 
 
 def test_the_table_knows_every_state_and_event() -> None:
     """No state and no event is left out of the table that the tests read."""
-    assert set(itertools.product(State, Event)) == set(CELLS)
+    assert set(itertools.product(State, Transition)) == set(CELLS)
 
 
 @pytest.mark.parametrize("cell", CELLS, ids="-".join)
-def test_every_cell(cell: tuple[State, Event]) -> None:
+def test_every_cell(cell: tuple[State, Transition]) -> None:
     """A step leads where the table says, and one that is not in it cannot happen."""
     state, event = cell
     if CELLS[cell] == "-":
@@ -66,7 +66,7 @@ def test_every_cell(cell: tuple[State, Event]) -> None:
 
 
 @pytest.mark.parametrize("cell", TRANSITIONS, ids="-".join)
-def test_an_earlier_doubt_outlives_what_clears_the_attempt(cell: tuple[State, Event]) -> None:
+def test_an_earlier_doubt_outlives_what_clears_the_attempt(cell: tuple[State, Transition]) -> None:
     """With an earlier attempt in doubt a refusal or proof of not sent stays UNKNOWN, only that."""
     expected = State.UNKNOWN if cell[1] in CLEARED else TRANSITIONS[cell]
 
@@ -76,13 +76,13 @@ def test_an_earlier_doubt_outlives_what_clears_the_attempt(cell: tuple[State, Ev
 def test_an_impossible_step_stays_impossible_in_doubt() -> None:
     """A doubt does not open a cell that is not there."""
     with pytest.raises(ValueError, match="rejected cannot meet claim"):
-        next_state(State.REJECTED, Event.CLAIM, in_doubt=True)
+        next_state(State.REJECTED, Transition.CLAIM, in_doubt=True)
 
 
 def test_the_table_cannot_be_changed() -> None:
     """Nobody adds a step at run time."""
     with pytest.raises(TypeError):
-        TRANSITIONS[State.REJECTED, Event.CLAIM] = State.SENDING  # type: ignore[index]
+        TRANSITIONS[State.REJECTED, Transition.CLAIM] = State.SENDING  # type: ignore[index]
 
 
 def test_final_states_have_no_way_out_and_all_others_have() -> None:
@@ -102,26 +102,26 @@ def test_every_state_can_be_reached() -> None:
 
 
 MEANINGS = {
-    errors.InvalidRequestError: Event.UNSENT,
-    errors.InvalidKeyError: Event.UNSENT,
-    errors.IdempotencyConflictError: Event.UNSENT,
-    errors.NotSentError: Event.UNSENT,
-    errors.NotificationError: Event.UNSENT,
-    errors.InProgressError: Event.DOUBT,
-    errors.InDoubtError: Event.DOUBT,
-    errors.MalformedResponseError: Event.DOUBT,
-    errors.DuplicateRequestError: Event.DOUBT,
-    errors.RefusedError: Event.REFUSED,
-    errors.AccessDeniedError: Event.REFUSED,
-    errors.AlreadyPaidError: Event.DOUBT,
-    errors.NotExecutedError: Event.REFUSED,
-    errors.NotPaidError: Event.REFUSED,
-    errors.PrepayExpiredError: Event.REFUSED,
-    errors.SignatureRefusedError: Event.REFUSED,
-    errors.ClockSkewError: Event.UNSENT,
-    errors.RateLimitedError: Event.UNSENT,
-    errors.FailedError: Event.FAILURE,
-    errors.WxPayError: Event.UNSENT,
+    errors.InvalidRequestError: Transition.UNSENT,
+    errors.InvalidKeyError: Transition.UNSENT,
+    errors.IdempotencyConflictError: Transition.UNSENT,
+    errors.NotSentError: Transition.UNSENT,
+    errors.NotificationError: Transition.UNSENT,
+    errors.InProgressError: Transition.DOUBT,
+    errors.InDoubtError: Transition.DOUBT,
+    errors.MalformedResponseError: Transition.DOUBT,
+    errors.DuplicateRequestError: Transition.DOUBT,
+    errors.RefusedError: Transition.REFUSED,
+    errors.AccessDeniedError: Transition.REFUSED,
+    errors.AlreadyPaidError: Transition.DOUBT,
+    errors.NotExecutedError: Transition.REFUSED,
+    errors.NotPaidError: Transition.REFUSED,
+    errors.PrepayExpiredError: Transition.REFUSED,
+    errors.SignatureRefusedError: Transition.REFUSED,
+    errors.ClockSkewError: Transition.UNSENT,
+    errors.RateLimitedError: Transition.UNSENT,
+    errors.FailedError: Transition.FAILURE,
+    errors.WxPayError: Transition.UNSENT,
 }
 
 
@@ -139,7 +139,7 @@ def test_the_meanings_cover_the_error_tree() -> None:
 @pytest.mark.parametrize("kind", MEANINGS, ids=lambda kind: kind.__name__)
 def test_meaning(kind: type[WxPayError]) -> None:
     """Each error class means one event."""
-    assert MEANINGS[kind] is meaning(kind("because"))
+    assert MEANINGS[kind] is transition_for(kind("because"))
 
 
 @pytest.mark.parametrize(
@@ -152,4 +152,4 @@ def test_an_error_in_doubt_never_clears_an_attempt(kind: type[WxPayError]) -> No
     error = kind("because")
     error.fate = errors.Fate.IN_DOUBT
 
-    assert Event.DOUBT is meaning(error)
+    assert Transition.DOUBT is transition_for(error)

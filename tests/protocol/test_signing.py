@@ -24,18 +24,8 @@ from hypothesis import given, settings, strategies as st
 
 from wxpay_async.errors import InvalidKeyError, InvalidRequestError, NotificationError
 from wxpay_async.protocol.canonical import canonical_string
-from wxpay_async.protocol.keys import (
-    InsecureKeyFileWarning,
-    load_private_key,
-    load_public_key,
-)
-from wxpay_async.protocol.signing import (
-    Backend,
-    Md5Signer,
-    Md5Verifier,
-    RsaSigner,
-    RsaVerifier,
-)
+from wxpay_async.protocol.keys import InsecureKeyFileWarning, load_private_key, load_public_key
+from wxpay_async.protocol.signing import Backend, Md5Signer, Md5Verifier, RsaSigner, RsaVerifier
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 KEYS = VECTORS / "keys"

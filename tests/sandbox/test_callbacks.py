@@ -16,7 +16,7 @@ from Crypto.PublicKey import RSA
 
 from wxpay_async.errors import InvalidRequestError
 from wxpay_async.sandbox import Sandbox, callbacks
-from wxpay_async.sandbox.accounts import Call
+from wxpay_async.sandbox.auth import Call
 from wxpay_async.sandbox.callbacks import Callbacks
 from wxpay_async.sandbox.faults import Forgery
 
@@ -691,7 +691,7 @@ async def test_many(merchant, sandbox, shop) -> None:
     assert sandbox.callbacks.acknowledged == 300
 
 
-# Mischief on request
+# CallbackFault on request
 
 
 async def test_double(merchant, sandbox, shop) -> None:
@@ -822,7 +822,7 @@ async def test_believed_forgeries_are_counted(merchant, sandbox) -> None:
 
 
 async def test_all_at_once(merchant, sandbox, shop, clock) -> None:
-    """Mischief combines: doubled, late and out of order."""
+    """CallbackFault combines: doubled, late and out of order."""
     sandbox.faults.double(2)
     sandbox.faults.late(60, 2)
     sandbox.faults.reorder(2)

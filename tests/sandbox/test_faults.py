@@ -2,7 +2,7 @@
 
 import pytest
 
-from wxpay_async.sandbox.faults import Faults, Forgery, Mischief, Mishap, ReplyFault
+from wxpay_async.sandbox.faults import CallbackFault, Faults, Forgery, ReplyFault, ReplyFaultKind
 
 PAY, QUERY = "/api/instant/pay/wxminiprogram", "/api/instant/query"
 
@@ -11,18 +11,18 @@ def test_nothing_goes_wrong_unasked() -> None:
     """Without a word everything behaves."""
     faults = Faults()
     assert faults.next_reply(PAY) is None
-    assert faults.next_callback() == Mischief()
+    assert faults.next_callback() == CallbackFault()
 
 
 def test_replies_in_order() -> None:
     """One mishap strikes one call, the first first; each can be named as text."""
     faults = Faults()
     faults.spoil("drop", executed=False)
-    faults.spoil(Mishap.DELAY, seconds=2)
+    faults.spoil(ReplyFaultKind.DELAY, seconds=2)
     taken = [faults.next_reply(PAY) for _ in range(3)]
     assert taken == [
-        ReplyFault(Mishap.DROP, executed=False),
-        ReplyFault(Mishap.DELAY, seconds=2),
+        ReplyFault(ReplyFaultKind.DROP, executed=False),
+        ReplyFault(ReplyFaultKind.DELAY, seconds=2),
         None,
     ]
     assert faults.struck == {"drop": 1, "delay": 1}
@@ -59,7 +59,7 @@ def test_what_cannot_go_wrong(ask) -> None:  # noqa: ANN001 - a parameter of the
     faults = Faults()
     with pytest.raises(ValueError, match=r".+"):
         ask(faults)
-    assert faults.next_callback() == Mischief()
+    assert faults.next_callback() == CallbackFault()
     assert faults.next_reply(PAY) is None
 
 
@@ -72,8 +72,8 @@ def test_mischief_combines() -> None:
     faults.pause(5)
     faults.forge("amount")
     assert [faults.next_callback() for _ in range(4)] == [
-        Mischief(copies=3, held=True, stale=60, pause=5, forgery=Forgery.AMOUNT),
-        Mischief(copies=3, held=True),
-        Mischief(turns=True),
-        Mischief(),
+        CallbackFault(copies=3, held=True, stale=60, pause=5, forgery=Forgery.AMOUNT),
+        CallbackFault(copies=3, held=True),
+        CallbackFault(turns=True),
+        CallbackFault(),
     ]

@@ -11,7 +11,7 @@ import pytest
 
 from wxpay_async.errors import InvalidRequestError, PrepayExpiredError
 from wxpay_async.sandbox import Sandbox
-from wxpay_async.sandbox.refusals import Code
+from wxpay_async.sandbox.error_codes import Code
 from wxpay_async.sandbox.state import Entry
 
 JSAPI = {"appId", "timeStamp", "nonceStr", "prepayId", "extPackage", "signType", "paySign"}

@@ -5,17 +5,9 @@ from decimal import Decimal
 
 import pytest
 
-from wxpay_async.sandbox.content import Item
-from wxpay_async.sandbox.refusals import Code, RefusalError
-from wxpay_async.sandbox.state import (
-    MACHINE,
-    Books,
-    Event,
-    Prepay,
-    Purchase,
-    Status,
-    Trade,
-)
+from wxpay_async.sandbox.error_codes import Code, RefusalError
+from wxpay_async.sandbox.request_parsing import Item
+from wxpay_async.sandbox.state import MACHINE, Books, Event, Prepay, Purchase, Status, Trade
 
 WAY_TO = {
     Status.AWAITING: None,

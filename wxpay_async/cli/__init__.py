@@ -8,8 +8,8 @@ import sys
 
 try:
     # A command is there once its module was imported.
-    from wxpay_async.cli import client as client, local as local
-    from wxpay_async.cli.program import main as main
+    from wxpay_async.cli import commands_client as commands_client, commands_local as commands_local
+    from wxpay_async.cli.main import main as main
 except ImportError as missing:  # pragma: no cover - a test runs it in a process of its own
     if (missing.name or "").partition(".")[0] not in {"typer", "rich"}:
         raise

@@ -18,15 +18,15 @@ from typing import Final
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from wxpay_async.callbacks import (
+from wxpay_async.engine.callbacks import (
     LIMIT,
     CallbackHook,
     CallbackReceiver,
     RefundHandler,
     TradeHandler,
 )
+from wxpay_async.engine.gateway import PayGateway
 from wxpay_async.errors import WxPayError
-from wxpay_async.gateway import PayGateway
 from wxpay_async.integrations.answers import ACK_TYPE, answer_to
 from wxpay_async.integrations.service import Service
 from wxpay_async.protocol.notify import Notifications

@@ -15,15 +15,15 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequen
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Annotated, Final
 
-from wxpay_async.callbacks import (
+from wxpay_async.engine.callbacks import (
     LIMIT,
     CallbackHook,
     CallbackReceiver,
     RefundHandler,
     TradeHandler,
 )
+from wxpay_async.engine.gateway import PayGateway
 from wxpay_async.errors import WxPayError
-from wxpay_async.gateway import PayGateway
 from wxpay_async.integrations.answers import ACK_TYPE, answer_to
 from wxpay_async.integrations.service import Service
 from wxpay_async.protocol.notify import Notifications

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterable, Callable, Mapping
 
 from attrs import define, field
 
-from wxpay_async.callbacks import ANSWER_WITHIN, CallbackReceiver
-from wxpay_async.gateway import PayGateway
+from wxpay_async.engine.callbacks import ANSWER_WITHIN, CallbackReceiver
+from wxpay_async.engine.gateway import PayGateway
 from wxpay_async.protocol.notify import ACK_NOT_HANDLED, MAX_BODY
 
 MakeReceiver = Callable[[PayGateway], CallbackReceiver]

@@ -44,7 +44,7 @@ class Lane(enum.StrEnum):
     BATCH = "batch"
 
 
-class Ending(enum.Enum):
+class SlotOutcome(enum.Enum):
     """How a call ended, as far as its slot is concerned."""
 
     ANSWERED = "answered"
@@ -52,7 +52,7 @@ class Ending(enum.Enum):
     UNSENT = "unsent"
 
 
-def precedence(turn: int) -> tuple[Lane, Lane, Lane]:
+def lane_order(turn: int) -> tuple[Lane, Lane, Lane]:
     """Order the lanes for the next free slot.
 
     People come first: somebody holds a phone, and the call is worthless after half a minute.
@@ -140,7 +140,7 @@ class Slowed:
 
 
 @attrs.define(eq=False)
-class Hold:
+class Lease:
     """One call's hold on a slot."""
 
     lane: Lane
@@ -154,15 +154,15 @@ class _Pace:
 
 
 @attrs.define(eq=False)
-class IntervalLog:
+class SlidingWindowLog:
     """Remember which slots are taken, and until when."""
 
     quota: Quota = attrs.field(factory=Quota)
     taken: int = attrs.field(default=0, init=False)
     _batch: int = attrs.field(default=0, init=False)
     # Ordered by time. An entry counts only while its hold still says the same time.
-    _expiries: list[tuple[float, int, Hold]] = attrs.field(
-        factory=list[tuple[float, int, Hold]], init=False
+    _expiries: list[tuple[float, int, Lease]] = attrs.field(
+        factory=list[tuple[float, int, Lease]], init=False
     )
     _pushed: int = attrs.field(default=0, init=False)
     _pace: _Pace | None = attrs.field(default=None, init=False)
@@ -175,9 +175,9 @@ class IntervalLog:
         and `throttled` does the rest: that costs time, never money.
         """
         for _ in range(self.quota.limit // 2):
-            self._keep(Hold(Lane.PEOPLE), now + self.quota.answered_for)
+            self._keep(Lease(Lane.PEOPLE), now + self.quota.answered_for)
 
-    def take(self, lane: Lane, now: float) -> Hold | None:
+    def take(self, lane: Lane, now: float) -> Lease | None:
         """Take a slot, if a call in this lane may go now."""
         self._sweep(now)
         capacity = self.capacity(now)
@@ -185,18 +185,18 @@ class IntervalLog:
             return None
         if lane is Lane.BATCH and self._batch >= self.quota.batch_share(capacity):
             return None
-        hold = Hold(lane)
+        hold = Lease(lane)
         self._keep(hold, now + self.quota.leased_for)
         return hold
 
-    def end(self, hold: Hold, ending: Ending, now: float) -> None:
+    def end(self, hold: Lease, ending: SlotOutcome, now: float) -> None:
         """Record how the call ended, which decides when its slot is free.
 
         A report that comes after the lease takes the slot again: the call was really out.
         """
-        if ending is Ending.ANSWERED:
+        if ending is SlotOutcome.ANSWERED:
             self._keep(hold, now + self.quota.answered_for)
-        elif ending is Ending.DOUBTFUL:
+        elif ending is SlotOutcome.DOUBTFUL:
             self._keep(hold, now + self.quota.doubtful_for)
         elif hold.frees_at != _FREE:
             self._free(hold)
@@ -240,7 +240,7 @@ class IntervalLog:
         minutes = int((now - self._pace.since) / _RECOVERY_PERIOD)
         return min(slot_free, self._pace.since + (minutes + 1) * _RECOVERY_PERIOD)
 
-    def _keep(self, hold: Hold, frees_at: float) -> None:
+    def _keep(self, hold: Lease, frees_at: float) -> None:
         if hold.frees_at == _FREE:
             self.taken += 1
             self._batch += hold.lane is Lane.BATCH
@@ -250,7 +250,7 @@ class IntervalLog:
         if len(self._expiries) > 4 * self.quota.limit + 16:
             self._compact()
 
-    def _free(self, hold: Hold) -> None:
+    def _free(self, hold: Lease) -> None:
         hold.frees_at = _FREE
         self.taken -= 1
         self._batch -= hold.lane is Lane.BATCH

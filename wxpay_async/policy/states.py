@@ -17,12 +17,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from wxpay_async.errors import (
-    DuplicateRequestError,
-    FailedError,
-    Fate,
-    WxPayError,
-)
+from wxpay_async.errors import DuplicateRequestError, FailedError, Fate, WxPayError
 
 
 class State(enum.StrEnum):
@@ -40,7 +35,7 @@ class State(enum.StrEnum):
     NEEDS_REVIEW = "needs_review"
 
 
-class Event(enum.StrEnum):
+class Transition(enum.StrEnum):
     """What can happen to an operation."""
 
     CLAIM = "claim"
@@ -55,32 +50,32 @@ class Event(enum.StrEnum):
     TOO_OLD = "too_old"
 
 
-TRANSITIONS: Final[Mapping[tuple[State, Event], State]] = MappingProxyType(
+TRANSITIONS: Final[Mapping[tuple[State, Transition], State]] = MappingProxyType(
     {
-        (State.RESERVED, Event.CLAIM): State.SENDING,
-        (State.UNKNOWN, Event.CLAIM): State.SENDING,
-        (State.SENDING, Event.UNSENT): State.RESERVED,
-        (State.SENDING, Event.REFUSED): State.REJECTED,
-        (State.SENDING, Event.DOUBT): State.UNKNOWN,
-        (State.SENDING, Event.ACCEPTED): State.PENDING,
-        (State.SENDING, Event.SUCCESS): State.SUCCEEDED,
-        (State.SENDING, Event.FAILURE): State.FAILED,
-        (State.SENDING, Event.MISMATCH): State.CONFLICT,
-        (State.UNKNOWN, Event.DOUBT): State.UNKNOWN,
-        (State.UNKNOWN, Event.ACCEPTED): State.PENDING,
-        (State.UNKNOWN, Event.SUCCESS): State.SUCCEEDED,
-        (State.UNKNOWN, Event.FAILURE): State.FAILED,
-        (State.UNKNOWN, Event.ABSENT): State.NOT_EXECUTED,
-        (State.UNKNOWN, Event.MISMATCH): State.CONFLICT,
-        (State.UNKNOWN, Event.TOO_OLD): State.NEEDS_REVIEW,
-        (State.PENDING, Event.SUCCESS): State.SUCCEEDED,
-        (State.PENDING, Event.FAILURE): State.FAILED,
-        (State.PENDING, Event.TOO_OLD): State.NEEDS_REVIEW,
+        (State.RESERVED, Transition.CLAIM): State.SENDING,
+        (State.UNKNOWN, Transition.CLAIM): State.SENDING,
+        (State.SENDING, Transition.UNSENT): State.RESERVED,
+        (State.SENDING, Transition.REFUSED): State.REJECTED,
+        (State.SENDING, Transition.DOUBT): State.UNKNOWN,
+        (State.SENDING, Transition.ACCEPTED): State.PENDING,
+        (State.SENDING, Transition.SUCCESS): State.SUCCEEDED,
+        (State.SENDING, Transition.FAILURE): State.FAILED,
+        (State.SENDING, Transition.MISMATCH): State.CONFLICT,
+        (State.UNKNOWN, Transition.DOUBT): State.UNKNOWN,
+        (State.UNKNOWN, Transition.ACCEPTED): State.PENDING,
+        (State.UNKNOWN, Transition.SUCCESS): State.SUCCEEDED,
+        (State.UNKNOWN, Transition.FAILURE): State.FAILED,
+        (State.UNKNOWN, Transition.ABSENT): State.NOT_EXECUTED,
+        (State.UNKNOWN, Transition.MISMATCH): State.CONFLICT,
+        (State.UNKNOWN, Transition.TOO_OLD): State.NEEDS_REVIEW,
+        (State.PENDING, Transition.SUCCESS): State.SUCCEEDED,
+        (State.PENDING, Transition.FAILURE): State.FAILED,
+        (State.PENDING, Transition.TOO_OLD): State.NEEDS_REVIEW,
     }
 )
 """Every legal step; what is not listed cannot happen."""
 
-CLAIMABLE: Final = frozenset(s for s, event in TRANSITIONS if event is Event.CLAIM)
+CLAIMABLE: Final = frozenset(s for s, event in TRANSITIONS if event is Transition.CLAIM)
 FINAL: Final = frozenset(
     {
         State.SUCCEEDED,
@@ -97,11 +92,11 @@ FINISHED: Final = FINAL - {State.CONFLICT, State.NEEDS_REVIEW}
 SENDABLE: Final = frozenset(State) - {State.SUCCEEDED, State.REJECTED, State.FAILED}
 """Whose bytes may be needed again, by a resend or by the next generation."""
 
-_CLEARED: Final = frozenset({Event.UNSENT, Event.REFUSED})
+_CLEARED: Final = frozenset({Transition.UNSENT, Transition.REFUSED})
 """What clears the attempt at hand and says nothing about earlier ones."""
 
 
-def next_state(state: State, event: Event, *, in_doubt: bool = False) -> State:
+def next_state(state: State, event: Transition, *, in_doubt: bool = False) -> State:
     """Return where the event leads.
 
     Args:
@@ -119,12 +114,12 @@ def next_state(state: State, event: Event, *, in_doubt: bool = False) -> State:
     return TRANSITIONS[state, event]
 
 
-def meaning(error: WxPayError) -> Event:
+def transition_for(error: WxPayError) -> Transition:
     """Return what an attempt's error means for the operation (`money-safety.md` §4)."""
     if isinstance(error, FailedError):
-        return Event.FAILURE
+        return Transition.FAILURE
     if isinstance(error, DuplicateRequestError) or error.fate is Fate.IN_DOUBT:
-        return Event.DOUBT
+        return Transition.DOUBT
     if error.fate is Fate.NOT_SENT or error.retryable:
-        return Event.UNSENT  # refused, but not for good: the quota, the clock
-    return Event.REFUSED
+        return Transition.UNSENT  # refused, but not for good: the quota, the clock
+    return Transition.REFUSED

@@ -13,7 +13,7 @@ from urllib.parse import quote_plus
 
 from attrs import field, frozen
 
-from wxpay_async.protocol import fields
+from wxpay_async.protocol import secrets, validators
 from wxpay_async.protocol.canonical import canonical_string
 from wxpay_async.protocol.codec import biz_content
 from wxpay_async.protocol.requests import InstantTrade, MiniProgramPay, Refund, Request, TradeQuery
@@ -85,7 +85,7 @@ class Draft:
         encoded = _form({**self._params, "sign": signature})
         if self._placement == "query":
             return HttpRequest(f"{self._url}?{encoded}", b"", _HEADERS)
-        return HttpRequest(self._url, fields.SecretBytes(encoded, "ascii"), _HEADERS)
+        return HttpRequest(self._url, secrets.SecretBytes(encoded, "ascii"), _HEADERS)
 
 
 def _form(params: Mapping[str, str]) -> str:
@@ -118,10 +118,10 @@ class RequestBuilder:
         placement: parameters in a form body, or in the query string.
     """
 
-    app_key: str = field(validator=fields.plain)
+    app_key: str = field(validator=validators.plain)
     sign_type: str | None
     base_url: str = field(converter=checked_base_url)
-    placement: Placement = field(default="body", validator=fields.one_of("body", "query"))
+    placement: Placement = field(default="body", validator=validators.one_of("body", "query"))
 
     def draft(
         self, operation: Operation, params: Mapping[str, str], *, now_ms: int, nonce: str
@@ -142,7 +142,7 @@ class RequestBuilder:
         }
         if self.sign_type:
             full["signType"] = self.sign_type
-        message = fields.SecretBytes(canonical_string(full), "utf-8")
+        message = secrets.SecretBytes(canonical_string(full), "utf-8")
         return Draft(message, self.base_url + operation.path, full, self.placement)
 
 

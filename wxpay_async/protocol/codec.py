@@ -26,10 +26,11 @@ from wxpay_async.errors import (
     SignatureRefusedError,
     WxPayError,
 )
-from wxpay_async.protocol.fields import ReadOnly, SecretBytes
 from wxpay_async.protocol.requests import Request
 from wxpay_async.protocol.results import LOCAL_PREFIX, PayResult, RefundResult, TradeResult
-from wxpay_async.protocol.strict import strict_json
+from wxpay_async.protocol.secrets import SecretBytes
+from wxpay_async.protocol.strict_json import strict_json
+from wxpay_async.protocol.validators import ReadOnly
 from wxpay_async.protocol.wire import SANDBOX_MARKER, HttpResponse, is_loopback
 
 if TYPE_CHECKING:

@@ -16,7 +16,6 @@ from cattrs import Converter
 from cattrs.fns import identity
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
-from wxpay_async.protocol.fields import wire_name
 from wxpay_async.protocol.results import (
     LOCAL_PREFIX,
     Merchant,
@@ -28,7 +27,8 @@ from wxpay_async.protocol.results import (
     TradeResult,
     TradeStatus,
 )
-from wxpay_async.protocol.strict import MAX_NUMBER, strict_json
+from wxpay_async.protocol.strict_json import MAX_NUMBER, strict_json
+from wxpay_async.protocol.validators import wire_name
 
 T = TypeVar("T")
 

@@ -30,11 +30,11 @@ from urllib.parse import parse_qsl
 from attrs import evolve, field, frozen
 
 from wxpay_async.errors import InvalidRequestError, NotificationError
-from wxpay_async.protocol import fields
+from wxpay_async.protocol import money, validators
 from wxpay_async.protocol.canonical import canonical_string
 from wxpay_async.protocol.results import TradeState, TradeStatus
 from wxpay_async.protocol.signing import RsaVerifier, Verifier
-from wxpay_async.protocol.strict import strict_json
+from wxpay_async.protocol.strict_json import strict_json
 
 ACK_HANDLED: Final = b'{"status": 1}'
 """Answer exactly this once the effect has happened."""
@@ -359,7 +359,7 @@ def _trade(params: Mapping[str, str]) -> TradeNotification:
         fail_reason=params.get(_FREE_TEXT),
         authentic=False,
         fresh=False,
-        raw=fields.ReadOnly(params),
+        raw=validators.ReadOnly(params),
     )
 
 
@@ -373,7 +373,7 @@ def _refund(params: Mapping[str, str]) -> RefundNotification:
         gmt_refund=_moment(params.get("gmt_refund", "")),
         authentic=False,
         fresh=False,
-        raw=fields.ReadOnly(params),
+        raw=validators.ReadOnly(params),
     )
 
 
@@ -387,7 +387,7 @@ def _identifier(params: Mapping[str, str], name: str) -> str:
 
 def _amount(params: Mapping[str, str], name: str) -> Decimal:
     try:
-        return fields.as_amount(params.get(name, ""), name)
+        return money.as_amount(params.get(name, ""), name)
     except InvalidRequestError:
         pass  # its text repeats the value
     raise NotificationError(f"{name} is not an amount of yuan")

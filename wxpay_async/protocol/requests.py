@@ -16,18 +16,9 @@ from attrs import field, frozen
 from attrs.validators import optional
 
 from wxpay_async.errors import InvalidRequestError
-from wxpay_async.protocol import fields
-from wxpay_async.protocol.fields import (
-    AMOUNTS,
-    EXACT,
-    MAX_AMOUNT,
-    NOTHING,
-    Json,
-    as_amount,
-    as_quantity,
-    frozen_json,
-    listed,
-)
+from wxpay_async.protocol import secrets, validators
+from wxpay_async.protocol.money import AMOUNTS, EXACT, MAX_AMOUNT, as_amount
+from wxpay_async.protocol.validators import NOTHING, Json, as_quantity, frozen_json, listed
 
 _LOCAL: Final = {"local": True}
 _SCANNED: Final = ("64", "65")
@@ -76,14 +67,14 @@ class Royalty:
         extra: fields that the page does not know.
     """
 
-    payee_member_id: str = field(validator=fields.text)
+    payee_member_id: str = field(validator=validators.text)
     amount: Decimal = field(converter=_amount)
-    payee_identity_type: str | None = field(default=None, validator=optional(fields.text))
+    payee_identity_type: str | None = field(default=None, validator=optional(validators.text))
     extra: Mapping[str, Json] = field(
         default=NOTHING,
         converter=frozen_json,
-        validator=fields.extra,
-        repr=fields.names,
+        validator=validators.extra,
+        repr=validators.names,
         hash=False,
     )
 
@@ -104,23 +95,23 @@ class TradeItem:
         extra: fields that the page does not know.
     """
 
-    out_trade_no: str = field(validator=fields.plain)
-    subject: str = field(validator=fields.text)
+    out_trade_no: str = field(validator=validators.plain)
+    subject: str = field(validator=validators.text)
     price: Decimal = field(converter=_price)
     quantity: int = field(converter=as_quantity)
     total_amount: Decimal = field(converter=_total_amount)
-    payee_identity: str = field(validator=fields.text)
-    currency: str | None = field(default=None, validator=optional(fields.text_or_empty))
+    payee_identity: str = field(validator=validators.text)
+    currency: str | None = field(default=None, validator=optional(validators.text_or_empty))
     royalty_info: tuple[Royalty, ...] = field(
         default=(),
         converter=_royalties,
-        validator=[fields.models(Royalty), fields.at_most_ten],
+        validator=[validators.models(Royalty), validators.at_most_ten],
     )
     extra: Mapping[str, Json] = field(
         default=NOTHING,
         converter=frozen_json,
-        validator=fields.extra,
-        repr=fields.names,
+        validator=validators.extra,
+        repr=validators.names,
         hash=False,
     )
 
@@ -155,19 +146,23 @@ class PayMethod:
         extra: fields that the page does not know.
     """
 
-    pay_product_code: str = field(validator=fields.code(2, "64, 65, 66, 67"))
+    pay_product_code: str = field(validator=validators.code(2, "64, 65, 66, 67"))
     amount: Decimal = field(converter=_amount)
     target_organization: str = field(
-        default="WECHAT", validator=fields.one_of("WECHAT", "ALIPAY", "UPOP")
+        default="WECHAT", validator=validators.one_of("WECHAT", "ALIPAY", "UPOP")
     )
-    app_id: str | None = field(default=None, validator=optional(fields.text))
-    open_id: str | None = field(default=None, validator=optional(fields.text), repr=fields.masked)
-    buyer_id: str | None = field(default=None, validator=optional(fields.text), repr=fields.masked)
+    app_id: str | None = field(default=None, validator=optional(validators.text))
+    open_id: str | None = field(
+        default=None, validator=optional(validators.text), repr=secrets.masked
+    )
+    buyer_id: str | None = field(
+        default=None, validator=optional(validators.text), repr=secrets.masked
+    )
     extra: Mapping[str, Json] = field(
         default=NOTHING,
         converter=frozen_json,
-        validator=fields.extra,
-        repr=fields.names,
+        validator=validators.extra,
+        repr=validators.names,
         hash=False,
     )
 
@@ -196,14 +191,14 @@ class TerminalInfo:
 
     terminal_type: str = field(
         default="01",
-        validator=fields.code(2, "00, 01, 02, 03, 04, 99"),
+        validator=validators.code(2, "00, 01, 02, 03, 04, 99"),
         metadata={"wire": "terminal_type"},
     )
     extra: Mapping[str, Json] = field(
         default=NOTHING,
         converter=frozen_json,
-        validator=fields.extra,
-        repr=fields.names,
+        validator=validators.extra,
+        repr=validators.names,
         hash=False,
     )
 
@@ -224,19 +219,25 @@ class InstantTrade:
         extra: fields that the page does not know.
     """
 
-    request_id: str = field(validator=fields.request_id)
-    trade_info: tuple[TradeItem, ...] = field(converter=_items, validator=fields.models(TradeItem))
-    payer_ip: str = field(validator=fields.ip_address)
-    pay_method: PayMethod = field(validator=fields.model(PayMethod))
-    biz_product_code: str = field(default="20701", validator=fields.code(5, "20701"))
-    cashier_type: str = field(default="API", validator=fields.one_of("API", "SDK"))
-    timeout_express: str | None = field(default=None, validator=optional(fields.timeout_express))
-    terminal_info: TerminalInfo = field(factory=TerminalInfo, validator=fields.model(TerminalInfo))
+    request_id: str = field(validator=validators.request_id)
+    trade_info: tuple[TradeItem, ...] = field(
+        converter=_items, validator=validators.models(TradeItem)
+    )
+    payer_ip: str = field(validator=validators.ip_address)
+    pay_method: PayMethod = field(validator=validators.model(PayMethod))
+    biz_product_code: str = field(default="20701", validator=validators.code(5, "20701"))
+    cashier_type: str = field(default="API", validator=validators.one_of("API", "SDK"))
+    timeout_express: str | None = field(
+        default=None, validator=optional(validators.timeout_express)
+    )
+    terminal_info: TerminalInfo = field(
+        factory=TerminalInfo, validator=validators.model(TerminalInfo)
+    )
     extra: Mapping[str, Json] = field(
         default=NOTHING,
         converter=frozen_json,
-        validator=fields.extra,
-        repr=fields.names,
+        validator=validators.extra,
+        repr=validators.names,
         hash=False,
     )
 
@@ -268,19 +269,19 @@ class MiniProgramPay:
         extra: fields that the page does not know.
     """
 
-    request_id: str = field(validator=fields.request_id)
-    pay_token: str = field(validator=fields.text, repr=fields.hidden)
-    terminal_payer_id: str = field(validator=fields.text, repr=fields.masked)
-    app_id: str | None = field(default=None, validator=optional(fields.text))
-    target_organization: str = field(default="WECHAT", validator=fields.one_of("WECHAT"))
+    request_id: str = field(validator=validators.request_id)
+    pay_token: str = field(validator=validators.text, repr=secrets.hidden)
+    terminal_payer_id: str = field(validator=validators.text, repr=secrets.masked)
+    app_id: str | None = field(default=None, validator=optional(validators.text))
+    target_organization: str = field(default="WECHAT", validator=validators.one_of("WECHAT"))
     out_trade_no: str | None = field(
-        default=None, validator=optional(fields.plain), metadata=_LOCAL
+        default=None, validator=optional(validators.plain), metadata=_LOCAL
     )
     extra: Mapping[str, Json] = field(
         default=NOTHING,
         converter=frozen_json,
-        validator=fields.extra,
-        repr=fields.names,
+        validator=validators.extra,
+        repr=validators.names,
         hash=False,
     )
 
@@ -299,21 +300,21 @@ class Refund:
         extra: fields that the page does not know.
     """
 
-    request_id: str = field(validator=fields.request_id)
-    out_trade_no: str = field(validator=fields.plain)
-    orig_out_trade_no: str = field(validator=fields.plain)
+    request_id: str = field(validator=validators.request_id)
+    out_trade_no: str = field(validator=validators.plain)
+    orig_out_trade_no: str = field(validator=validators.plain)
     refund_amount: Decimal = field(converter=_refund_amount)
-    currency: str | None = field(default=None, validator=optional(fields.text))
+    currency: str | None = field(default=None, validator=optional(validators.text))
     royalty_info: tuple[Royalty, ...] = field(
         default=(),
         converter=_royalties,
-        validator=[fields.models(Royalty), fields.at_most_ten],
+        validator=[validators.models(Royalty), validators.at_most_ten],
     )
     extra: Mapping[str, Json] = field(
         default=NOTHING,
         converter=frozen_json,
-        validator=fields.extra,
-        repr=fields.names,
+        validator=validators.extra,
+        repr=validators.names,
         hash=False,
     )
 
@@ -329,8 +330,8 @@ Request = MiniProgramPay | InstantTrade | Refund
 class TradeQuery:
     """Ask for one trade: `POST /api/instant/query`; exactly one of the two numbers."""
 
-    out_trade_no: str | None = field(default=None, validator=optional(fields.plain))
-    trade_no: str | None = field(default=None, validator=optional(fields.plain))
+    out_trade_no: str | None = field(default=None, validator=optional(validators.plain))
+    trade_no: str | None = field(default=None, validator=optional(validators.plain))
 
     def __attrs_post_init__(self) -> None:
         if (self.out_trade_no is None) == (self.trade_no is None):

@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, Literal, NoReturn, Protocol, Self, runtime_checkable
 
 from wxpay_async.errors import InvalidRequestError, NotificationError
-from wxpay_async.protocol import fields
+from wxpay_async.protocol import secrets
 from wxpay_async.protocol.keys import (
     KeyData,
     checked_private,
@@ -101,7 +101,7 @@ class Md5Signer:
                     field="appSecret",
                     allowed="ASCII text without blanks around it",
                 )
-            suffix = fields.SecretBytes("&appSecret=" + app_secret, "ascii")
+            suffix = secrets.SecretBytes("&appSecret=" + app_secret, "ascii")
         finally:
             del app_secret  # a traceback with locals must not show it
         # In a closure, not in an attribute: vars(), repr() and debuggers' dumps do not show it.
@@ -167,7 +167,7 @@ class RsaSigner:
             make = _openssl_signer if self.backend == "openssl" else _pycryptodome_signer
             self._sign = make(key)
             # In a closure as well, see `Md5Signer`; for the process that may sign in its place.
-            der = fields.SecretBytes(key.export_key("DER"))
+            der = secrets.SecretBytes(key.export_key("DER"))
             self.private_der: Callable[[], bytes] = lambda: der
         finally:
             del key  # its repr holds its numbers, and a traceback with locals shows it
@@ -189,7 +189,7 @@ class RsaSigner:
             InsecureKeyFileWarning: other users can read the file.
         """
         try:
-            data = fields.SecretBytes(read_key_file(path, private=True, stacklevel=3))
+            data = secrets.SecretBytes(read_key_file(path, private=True, stacklevel=3))
             return cls(load_private_key(data, passphrase, file=path), backend=backend)
         finally:
             del path, passphrase  # somebody may take the key itself for a path
@@ -254,7 +254,7 @@ class RsaVerifier:
             InvalidKeyError: the file or the key cannot be used, and why.
         """
         try:
-            data = fields.SecretBytes(read_key_file(path, private=False))
+            data = secrets.SecretBytes(read_key_file(path, private=False))
             return cls(load_public_key(data, file=path), backend=backend)
         finally:
             del path
@@ -346,7 +346,7 @@ def _openssl_signer(key: RSA.RsaKey) -> Callable[[bytes], bytes]:
     from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415 - an extra
     from cryptography.hazmat.primitives.asymmetric import padding, rsa  # noqa: PLC0415
 
-    der = fields.SecretBytes(key.export_key("DER"))
+    der = secrets.SecretBytes(key.export_key("DER"))
     del key  # it may have numbers that OpenSSL refuses
     loaded = serialization.load_der_private_key(der, password=None)
     if not isinstance(loaded, rsa.RSAPrivateKey):  # pragma: no cover - pycryptodome made it

@@ -24,9 +24,9 @@ from attrs.validators import deep_iterable, ge, gt, lt, min_len
 from wxpay_async.errors import InvalidRequestError
 from wxpay_async.protocol.signing import Md5Signer
 from wxpay_async.protocol.wire import SANDBOX_MARKER
-from wxpay_async.sandbox.accounts import App
-from wxpay_async.sandbox.faults import Faults, Forgery, Mischief
-from wxpay_async.sandbox.notices import Notice, Pairs, Seal, Sign, Stamp, forged
+from wxpay_async.sandbox.auth import App
+from wxpay_async.sandbox.callback_payloads import Notice, Pairs, Seal, Sign, Stamp, forged
+from wxpay_async.sandbox.faults import CallbackFault, Faults, Forgery
 
 SCHEDULE: Final = (0.0, 15.0, 60.0, 300.0, 900.0, 3600.0)
 """Seconds before each delivery. The platform's own are not documented."""
@@ -75,7 +75,7 @@ class _Waiting:
     """A callback that is not acknowledged yet; `tries` counts its deliveries."""
 
     notice: Notice
-    mischief: Mischief
+    mischief: CallbackFault
     forgery: Forgery | None = None
     tries: int = 0
 
@@ -203,7 +203,7 @@ class Callbacks:
             raise RuntimeError("the sandbox is not running")
         if self.apps[notice.app_key].notify_url is None:
             raise InvalidRequestError("is not set", field="notify_url", allowed="an address")
-        return await self._try(_Waiting(notice=notice, mischief=Mischief(), forgery=forgery))
+        return await self._try(_Waiting(notice=notice, mischief=CallbackFault(), forgery=forgery))
 
     def _release(self) -> None:
         """Let go what was held back: the last first, one after the other."""
@@ -296,7 +296,7 @@ class Callbacks:
             return None, b"", type(error).__name__
 
 
-def _lanes(notice: Notice, mischief: Mischief) -> list[_Lane]:
+def _lanes(notice: Notice, mischief: CallbackFault) -> list[_Lane]:
     """Lay out what is sent at once; the forgery goes before the first genuine copy."""
     lanes = [[_Waiting(notice=notice, mischief=mischief)] for _ in range(mischief.copies)]
     if mischief.forgery:

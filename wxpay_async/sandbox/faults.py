@@ -21,7 +21,7 @@ _T = TypeVar("_T")
 _FINITE: Final = and_(ge(0.0), lt(math.inf))
 
 
-class Mishap(enum.StrEnum):
+class ReplyFaultKind(enum.StrEnum):
     """What happens to the reply of a call."""
 
     DROP = "drop"
@@ -77,14 +77,14 @@ class ReplyFault:
         path: only a call to this path is struck; any when empty.
     """
 
-    mishap: Mishap = field(converter=Mishap)
+    mishap: ReplyFaultKind = field(converter=ReplyFaultKind)
     executed: bool = True
     seconds: float = field(default=0.0, validator=_FINITE)
     path: str = ""
 
 
 @frozen(kw_only=True)
-class Mischief:
+class CallbackFault:
     """What happens to one callback.
 
     Attributes:
@@ -112,7 +112,7 @@ class Faults:
         struck: how many replies were spoiled, by mishap.
     """
 
-    struck: Counter[Mishap] = field(init=False, factory=Counter[Mishap])
+    struck: Counter[ReplyFaultKind] = field(init=False, factory=Counter[ReplyFaultKind])
     _replies: deque[ReplyFault] = field(init=False, factory=deque[ReplyFault])
     _copies: deque[int] = field(init=False, factory=deque[int])
     _stale: deque[float] = field(init=False, factory=deque[float])
@@ -122,7 +122,7 @@ class Faults:
 
     def spoil(
         self,
-        mishap: Mishap | str,
+        mishap: ReplyFaultKind | str,
         *,
         executed: bool = True,
         seconds: float = 0.0,
@@ -199,10 +199,10 @@ class Faults:
                 return fault
         return None
 
-    def next_callback(self) -> Mischief:
+    def next_callback(self) -> CallbackFault:
         """Take what shall happen to a callback."""
         held = _next(self._held)
-        return Mischief(
+        return CallbackFault(
             copies=_next(self._copies) or 1,
             stale=_next(self._stale) or 0.0,
             pause=_next(self._pauses) or 0.0,

@@ -18,16 +18,11 @@ from attrs import define, field, frozen
 from wxpay_async.errors import InvalidRequestError, PrepayExpiredError
 from wxpay_async.protocol.keys import KeyData
 from wxpay_async.protocol.signing import RsaVerifier
-from wxpay_async.sandbox.accounts import App, Call, Scheme, read_params
-from wxpay_async.sandbox.content import (
-    TradeOrder,
-    read_pay,
-    read_refund,
-    read_trade,
-)
-from wxpay_async.sandbox.notices import Notice, refund_notice, trade_notice
-from wxpay_async.sandbox.refusals import Code, RefusalError, ReplayedError, malformed
-from wxpay_async.sandbox.replies import (
+from wxpay_async.sandbox.auth import App, Call, Scheme, read_params
+from wxpay_async.sandbox.callback_payloads import Notice, refund_notice, trade_notice
+from wxpay_async.sandbox.error_codes import Code, RefusalError, ReplayedError, malformed
+from wxpay_async.sandbox.request_parsing import TradeOrder, read_pay, read_refund, read_trade
+from wxpay_async.sandbox.responses import (
     Reply,
     failure,
     merchant_page,

@@ -25,15 +25,15 @@ from wxpay_async.errors import InvalidRequestError, PrepayExpiredError
 from wxpay_async.protocol.keys import KeyData
 from wxpay_async.protocol.signing import RsaSigner
 from wxpay_async.protocol.wire import SANDBOX_MARKER
-from wxpay_async.sandbox.accounts import App, Call, Scheme, read_pairs
+from wxpay_async.sandbox.auth import App, Call, Scheme, read_pairs
+from wxpay_async.sandbox.callback_payloads import refund_notice, trade_notice
 from wxpay_async.sandbox.callbacks import SCHEDULE, Callbacks, Delivery
 from wxpay_async.sandbox.cashier import render
-from wxpay_async.sandbox.faults import Faults, Forgery, Mishap
-from wxpay_async.sandbox.notices import refund_notice, trade_notice
+from wxpay_async.sandbox.error_codes import Code, RefusalError
+from wxpay_async.sandbox.fault_injection import spoil
+from wxpay_async.sandbox.faults import Faults, Forgery, ReplyFaultKind
 from wxpay_async.sandbox.platform import Platform
-from wxpay_async.sandbox.refusals import Code, RefusalError
-from wxpay_async.sandbox.replies import encode, failure
-from wxpay_async.sandbox.spoiling import spoil
+from wxpay_async.sandbox.responses import encode, failure
 from wxpay_async.sandbox.state import Entry, Status
 
 _JSON: Final = "application/json;charset=UTF-8"
@@ -339,7 +339,7 @@ class Sandbox:
             return self._respond(encode(self.platform.answer(call)))
         reply = self.platform.answer(call) if fault.executed else None
         await asyncio.sleep(fault.seconds)
-        if fault.mishap is Mishap.DELAY and reply is None:
+        if fault.mishap is ReplyFaultKind.DELAY and reply is None:
             reply = self.platform.answer(call)
         if reply is None:
             reply = failure(RefusalError(Code.INTERRUPTED))

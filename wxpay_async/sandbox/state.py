@@ -25,8 +25,8 @@ from typing import Final
 
 from attrs import define, evolve, field, frozen
 
-from wxpay_async.sandbox.content import Item
-from wxpay_async.sandbox.refusals import Code, RefusalError
+from wxpay_async.sandbox.error_codes import Code, RefusalError
+from wxpay_async.sandbox.request_parsing import Item
 
 
 class Status(enum.StrEnum):

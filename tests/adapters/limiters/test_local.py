@@ -1,0 +1,496 @@
+"""The quota of one process, on virtual time: an hour takes no longer than a test should."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine, Sequence
+
+import pytest
+
+from wxpay_async.adapters.limiters.limiter import Lane, Limiter, Quota, Slot, Slowed, Unlimited
+from wxpay_async.adapters.limiters.local import LocalLimiter
+from wxpay_async.errors import Fate, NotSentError
+from wxpay_async.policy.quota import SlotOutcome
+
+RunVirtual = Callable[[Coroutine[object, object, None]], None]
+
+
+def loop_time() -> float:
+    """Return the virtual time."""
+    return asyncio.get_running_loop().time()
+
+
+def make(limit: int = 400, **arguments: object) -> LocalLimiter:
+    """Make a limiter on virtual time, by default for a key that was idle."""
+    return LocalLimiter(Quota(limit=limit), **{"idle": True, "clock": loop_time, **arguments})
+
+
+async def take(limiter: Limiter, count: int, lane: Lane = Lane.PEOPLE) -> list[Slot]:
+    """Take slots that are free."""
+    return [await limiter.acquire(lane, timeout=0) for _ in range(count)]
+
+
+async def answer(slots: Sequence[Slot]) -> None:
+    """Report all calls as answered."""
+    for slot in slots:
+        await slot.answered()
+
+
+class Queue:
+    """Callers that note in which order, and when, they get their slots."""
+
+    def __init__(self, limiter: Limiter) -> None:
+        self.limiter = limiter
+        self.order: list[str] = []
+        self.times: list[float] = []
+        self.tasks: list[asyncio.Task[None]] = []
+
+    async def join(self, name: str, lane: Lane = Lane.PEOPLE) -> asyncio.Task[None]:
+        """Queue up, and let the task reach its place."""
+        task = asyncio.create_task(self._wait(name, lane))
+        self.tasks.append(task)
+        await asyncio.sleep(0)
+        return task
+
+    async def _wait(self, name: str, lane: Lane) -> None:
+        slot = await self.limiter.acquire(lane, timeout=1000)
+        self.order.append(name)
+        self.times.append(loop_time())
+        await slot.answered()
+
+
+class TestWaiting:
+    """Who waits, and for how long."""
+
+    def test_next_call_waits_until_the_first_slot_is_free(self, run_virtual: RunVirtual) -> None:
+        """The 401st call goes 60.25 s after the first answer, not after the first sending."""
+
+        async def main() -> None:
+            limiter = make()
+            slots = await take(limiter, 400)
+            queue = Queue(limiter)
+            await queue.join("next")
+            await asyncio.sleep(3.0)
+            await answer(slots)
+            await asyncio.gather(*queue.tasks)
+
+            assert [pytest.approx(63.25, abs=0.01)] == queue.times
+
+        run_virtual(main())
+
+    def test_timer_follows_the_earliest_end(self, run_virtual: RunVirtual) -> None:
+        """A later report with an earlier end wakes the waiters earlier; the other way round too."""
+
+        async def main() -> None:
+            limiter = make(2)
+            early, late = await take(limiter, 2)
+            await late.doubtful()
+            queue = Queue(limiter)
+            await queue.join("first")
+            await queue.join("second")
+            await asyncio.sleep(5.0)
+            await early.answered()
+            await asyncio.gather(*queue.tasks)
+
+            assert [pytest.approx(65.25, abs=0.01), pytest.approx(75.25, abs=0.01)] == queue.times
+
+        run_virtual(main())
+
+    def test_unsent_call_wakes_the_next_at_once(self, run_virtual: RunVirtual) -> None:
+        """A slot that was not used goes to the first waiter in the same moment."""
+
+        async def main() -> None:
+            limiter = make(1)
+            (slot,) = await take(limiter, 1)
+            queue = Queue(limiter)
+            await queue.join("next")
+            await slot.unsent()
+            await asyncio.gather(*queue.tasks)
+
+            assert [0.0] == queue.times
+
+        run_virtual(main())
+
+    def test_slot_that_nobody_reports_comes_back(self, run_virtual: RunVirtual) -> None:
+        """A caller that vanishes costs its slot for lease, doubt and period, not for ever."""
+
+        async def main() -> None:
+            limiter = make(1)
+            await take(limiter, 1)
+            queue = Queue(limiter)
+            await queue.join("next")
+            await asyncio.gather(*queue.tasks)
+
+            assert [pytest.approx(95.25, abs=0.01)] == queue.times
+
+        run_virtual(main())
+
+    def test_first_report_counts(self, run_virtual: RunVirtual) -> None:
+        """A `finally: await slot.doubtful()` behind a report changes nothing."""
+
+        async def main() -> None:
+            limiter = make(2)
+            answered, unsent = await take(limiter, 2)
+            await answered.answered()
+            await answered.doubtful()
+            await unsent.unsent()
+            await unsent.doubtful()
+            await take(limiter, 1)
+            await asyncio.sleep(60.25)
+
+            assert 1 == len(await take(limiter, 1))
+
+        run_virtual(main())
+
+    def test_no_slot_in_time_is_not_sent(self, run_virtual: RunVirtual) -> None:
+        """Who waits longer than it may is told so, and what was missing."""
+
+        async def main() -> None:
+            limiter = make(3)
+            await take(limiter, 3)
+            with pytest.raises(NotSentError, match=r"3 calls in 60 s.*people within 30 s; 3 are"):
+                await limiter.acquire(Lane.PEOPLE, timeout=30)
+
+            assert 30.0 == pytest.approx(loop_time())
+
+        run_virtual(main())
+
+    def test_error_says_that_the_request_was_not_sent(self, run_virtual: RunVirtual) -> None:
+        """The error's fate lets a caller try again with the same requestId."""
+
+        async def main() -> None:
+            limiter = make(1)
+            await take(limiter, 1)
+            with pytest.raises(NotSentError) as caught:
+                await limiter.acquire(Lane.BATCH, timeout=0)
+
+            assert (Fate.NOT_SENT, True) == (caught.value.fate, caught.value.retryable)
+
+        run_virtual(main())
+
+    def test_who_gave_up_takes_no_slot(self, run_virtual: RunVirtual) -> None:
+        """A waiter whose time ran out leaves its place to the one behind."""
+
+        async def main() -> None:
+            limiter = make(1)
+            (slot,) = await take(limiter, 1)
+            with pytest.raises(NotSentError):
+                await limiter.acquire(Lane.PEOPLE, timeout=1)
+            queue = Queue(limiter)
+            await queue.join("next")
+            await slot.unsent()
+            await asyncio.gather(*queue.tasks)
+
+            assert ["next"] == queue.order
+
+        run_virtual(main())
+
+
+class TestOrder:
+    """Whose turn it is."""
+
+    def test_first_come_first_served(self, run_virtual: RunVirtual) -> None:
+        """Within a lane nobody overtakes."""
+
+        async def main() -> None:
+            limiter = make(1)
+            await answer(await take(limiter, 1))
+            queue = Queue(limiter)
+            for name in "abcde":
+                await queue.join(name)
+            await asyncio.gather(*queue.tasks)
+
+            assert list("abcde") == queue.order
+
+        run_virtual(main())
+
+    def test_newcomer_does_not_pass_those_whose_timer_is_late(
+        self, run_virtual: RunVirtual
+    ) -> None:
+        """A slot that came free a moment ago belongs to the first waiter, woken or not."""
+        now = 0.0
+
+        async def main() -> None:
+            nonlocal now
+            limiter = make(1, clock=lambda: now)
+            await answer(await take(limiter, 1))
+            queue = Queue(limiter)
+            await queue.join("first")
+            now = 61.0
+            newcomer = await queue.join("newcomer")
+            await queue.tasks[0]
+
+            assert ["first"] == queue.order
+            assert not newcomer.done()
+            now = 200.0
+            await asyncio.gather(*queue.tasks)
+
+        run_virtual(main())
+
+    def test_people_then_doubts_then_batches(self, run_virtual: RunVirtual) -> None:
+        """A slot goes to the most urgent lane, in whatever order they came."""
+
+        async def main() -> None:
+            limiter = make(1)
+            await answer(await take(limiter, 1))
+            queue = Queue(limiter)
+            for lane in (Lane.BATCH, Lane.RESOLVING, Lane.PEOPLE):
+                await queue.join(lane, lane)
+            await asyncio.gather(*queue.tasks)
+
+            assert ["people", "resolving", "batch"] == queue.order
+
+        run_virtual(main())
+
+    def test_rush_of_people_does_not_starve_doubts(self, run_virtual: RunVirtual) -> None:
+        """The eighth slot goes to a doubt although people wait."""
+
+        async def main() -> None:
+            limiter = make(1)
+            await answer(await take(limiter, 1))
+            queue = Queue(limiter)
+            await queue.join("doubt", Lane.RESOLVING)
+            for number in range(10):
+                await queue.join(f"person {number}")
+            await asyncio.gather(*queue.tasks)
+
+            assert 7 == queue.order.index("doubt")
+
+        run_virtual(main())
+
+    def test_person_passes_a_waiting_batch(self, run_virtual: RunVirtual) -> None:
+        """A batch that holds its share waits; a person who comes later goes at once."""
+
+        async def main() -> None:
+            limiter = make()
+            await take(limiter, 380, Lane.BATCH)
+            queue = Queue(limiter)
+            waiting = await queue.join("batch", Lane.BATCH)
+            slots = await take(limiter, 20)
+
+            assert 20 == len(slots)
+            assert not waiting.done()
+            waiting.cancel()
+
+        run_virtual(main())
+
+
+class TestCancellation:
+    """A caller that goes away takes nothing with it."""
+
+    def test_cancelled_waiter_leaves_the_queue(self, run_virtual: RunVirtual) -> None:
+        """The slot goes to the waiter behind."""
+
+        async def main() -> None:
+            limiter = make(1)
+            (slot,) = await take(limiter, 1)
+            queue = Queue(limiter)
+            first = await queue.join("first")
+            second = await queue.join("second")
+            first.cancel()
+            await slot.unsent()
+            await second
+
+            assert ["second"] == queue.order
+            assert first.cancelled()
+
+        run_virtual(main())
+
+    def test_cancelled_amid_the_grant_gives_the_slot_back(self, run_virtual: RunVirtual) -> None:
+        """A slot granted to a task that is cancelled before it runs goes to the next."""
+
+        async def main() -> None:
+            limiter = make(1)
+            (slot,) = await take(limiter, 1)
+            queue = Queue(limiter)
+            first = await queue.join("first")
+            second = await queue.join("second")
+            await slot.unsent()  # granted to the first, whose task has not run yet
+            first.cancel()
+            await second
+
+            assert ["second"] == queue.order
+            assert [0.0] == queue.times, "not when the lease of a lost slot is over"
+            assert first.cancelled()
+
+        run_virtual(main())
+
+    def test_time_running_out_amid_the_grant_is_in_time(self, run_virtual: RunVirtual) -> None:
+        """A slot granted in the very turn of the loop in which time runs out is used, not lost."""
+
+        async def main() -> None:
+            limiter = make(1)
+            (slot,) = await take(limiter, 1)
+            # The loop's clock has a resolution of 1 ns: both timers fire in the same turn.
+            asyncio.get_running_loop().call_at(5.0 - 5e-10, slot._report, SlotOutcome.UNSENT)
+            late = await limiter.acquire(Lane.PEOPLE, timeout=5.0)
+            await late.unsent()
+
+            assert 1 == len(await take(limiter, 1))
+
+        run_virtual(main())
+
+
+class TestLoops:
+    """One event loop after another."""
+
+    def test_made_outside_a_loop_and_used_in_two(self, run_virtual: RunVirtual) -> None:
+        """A limiter made at import time works in each loop, and counts across them."""
+        limiter = LocalLimiter(Quota(limit=2), idle=True, clock=lambda: 0.0)
+
+        async def main() -> None:
+            await (await limiter.acquire(Lane.PEOPLE, timeout=0)).answered()
+
+        run_virtual(main())
+        run_virtual(main())
+        with pytest.raises(NotSentError):
+            run_virtual(main())
+
+    @pytest.mark.parametrize("reports", [True, False])
+    def test_waiter_of_a_dead_loop_is_forgotten(
+        self,
+        run_virtual: RunVirtual,
+        reports: bool,  # noqa: FBT001 - a parameter of the test
+    ) -> None:
+        """Neither a report nor a new waiter touches what a closed loop left behind."""
+        now = 0.0
+        limiter = LocalLimiter(Quota(limit=1), idle=True, clock=lambda: now)
+        dead, slots, tasks = asyncio.new_event_loop(), [], []
+
+        async def leave_a_waiter() -> None:
+            slots.extend(await take(limiter, 1))
+            queue = Queue(limiter)
+            tasks.append(await queue.join("left behind"))
+
+        dead.run_until_complete(leave_a_waiter())
+        dead.close()
+        now = 200.0
+
+        async def main() -> None:
+            if reports:
+                await slots[0].unsent()
+            assert 1 == len(await take(limiter, 1))
+
+        run_virtual(main())
+        tasks[0]._log_destroy_pending = False  # the point of the test, not an accident
+
+
+class TestRestart:
+    """The first minute of a process."""
+
+    def test_half_of_the_slots_at_first(self, run_virtual: RunVirtual) -> None:
+        """200 calls go at once, the others when an earlier process's minute is over."""
+
+        async def main() -> None:
+            limiter = make(idle=False)
+            await take(limiter, 200)
+            with pytest.raises(NotSentError, match=r"200 of them on the assumption.*idle=True"):
+                await limiter.acquire(Lane.PEOPLE, timeout=30)
+            await limiter.acquire(Lane.PEOPLE, timeout=31)
+
+            assert 60.25 == pytest.approx(loop_time(), abs=0.01)
+
+        run_virtual(main())
+
+    def test_all_slots_where_the_key_was_idle(self, run_virtual: RunVirtual) -> None:
+        """Who knows that nobody used the key gets all 400 at once."""
+
+        async def main() -> None:
+            limiter = make(idle=True)
+
+            assert 400 == len(await take(limiter, 400))
+            with pytest.raises(NotSentError, match=r"400 are taken$"):
+                await limiter.acquire(Lane.PEOPLE, timeout=0)
+
+        run_virtual(main())
+
+
+class TestThrottled:
+    """What happens after CO_MSG_000007."""
+
+    def test_all_lanes_pause_and_the_hook_is_told(self, run_virtual: RunVirtual) -> None:
+        """Below our own count nobody goes until 30 % of the calls are out of the window."""
+
+        async def main() -> None:
+            told: list[Slowed] = []
+            limiter = make(on_slowed=told.append)
+            slots = await take(limiter, 10)
+            await answer(slots[:4])
+            await asyncio.sleep(1)
+            await answer(slots[4:])
+            await limiter.throttled()
+            for lane in Lane:
+                with pytest.raises(NotSentError):
+                    await limiter.acquire(lane, timeout=15)
+            queue = Queue(limiter)
+            await queue.join("next")
+            await asyncio.gather(*queue.tasks)
+
+            assert [Slowed(taken=10, pace=7, limit=400)] == told
+            assert [pytest.approx(60.25, abs=0.01)] == queue.times
+
+        run_virtual(main())
+
+    def test_without_a_hook_it_slows_too(self, run_virtual: RunVirtual) -> None:
+        """The hook is optional, the pause is not."""
+
+        async def main() -> None:
+            limiter = make()
+            await take(limiter, 10)
+            await limiter.throttled()
+            with pytest.raises(NotSentError):
+                await limiter.acquire(Lane.PEOPLE, timeout=0)
+
+        run_virtual(main())
+
+    def test_full_count_blames_nobody(self, run_virtual: RunVirtual) -> None:
+        """With all slots taken the refusal is our own doing."""
+
+        async def main() -> None:
+            told: list[Slowed] = []
+            limiter = make(5, on_slowed=told.append)
+            await take(limiter, 5)
+            await limiter.throttled()
+
+            assert [] == told
+
+        run_virtual(main())
+
+
+async def test_real_clock_serves_a_waiter() -> None:
+    """On the loop's own clock a waiter gets its slot when the window is over."""
+    limiter = LocalLimiter(Quota(limit=1, period=0.02, margin=0.0), idle=True)
+    await answer(await take(limiter, 1))
+
+    await (await limiter.acquire(Lane.PEOPLE, timeout=30)).unsent()
+    await limiter.aclose()
+    await limiter.aclose()
+
+
+async def test_unlimited_lets_all_go() -> None:
+    """Every call shares one slot that means nothing."""
+    limiter = Unlimited()
+    slots = await take(limiter, 1000)
+    for report in (slots[0].answered, slots[0].doubtful, slots[0].unsent):
+        await report()
+    await limiter.throttled()
+    await limiter.aclose()
+
+    assert {id(slots[0])} == {id(slot) for slot in slots}
+
+
+async def test_many_callers_at_once_share_the_quota() -> None:
+    """Of a thousand people who tap at once 400 go, and the others are told in time."""
+    limiter = LocalLimiter(idle=True)
+
+    async def tap() -> bool:
+        with contextlib.suppress(NotSentError):
+            await limiter.acquire(Lane.PEOPLE, timeout=0.05)
+            return True
+        return False
+
+    went = await asyncio.gather(*(tap() for _ in range(1000)))
+
+    assert [True] * 400 + [False] * 600 == went
+    assert 0 == limiter._waiting

@@ -1,0 +1,453 @@
+"""The quota of many processes, on a real Redis whose clock the tests move."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+import pytest
+
+from tests.services import REDIS, require
+from wxpay_async.adapters.limiters.limiter import Lane, Limiter, Quota, Slot, Slowed
+from wxpay_async.errors import InvalidRequestError, NotSentError
+from wxpay_async.policy.quota import Lease, SlidingWindowLog, SlotOutcome
+
+redis = pytest.importorskip("redis.asyncio", reason="redis-py is not installed")
+
+from wxpay_async.adapters.limiters import (  # noqa: E402 - only where redis-py is there
+    redis as limits,
+)
+from wxpay_async.adapters.limiters.redis import RedisLimiter  # noqa: E402 - the same
+
+DEAD_URL = "redis://user:hidden-password@127.0.0.1:1/0"
+
+Make = Callable[..., RedisLimiter]
+SetClock = Callable[[float], Awaitable[None]]
+
+
+@pytest.fixture
+async def make(app_key: str, redis_url: str) -> AsyncIterator[Make]:
+    """Make limiters that share one appKey, each as if in a process of its own."""
+    made: list[RedisLimiter] = []
+
+    def make_one(limit: int = 400, **arguments: object) -> RedisLimiter:
+        values = {"idle": True, "quota": Quota(limit=limit), **arguments}
+        made.append(RedisLimiter(redis_url, app_key, **values))
+        return made[-1]
+
+    yield make_one
+    for limiter in made:
+        await limiter.aclose()
+
+
+@pytest.fixture
+def _eager(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let waiters ask again at once: the clock that they wait for is the test's."""
+    monkeypatch.setattr(limits, "_POLL", 0.005)
+
+
+async def take(limiter: Limiter, count: int, lane: Lane = Lane.PEOPLE) -> list[Slot]:
+    """Take slots until refused, `count` at most."""
+    slots: list[Slot] = []
+    for _ in range(count):
+        try:
+            slots.append(await limiter.acquire(lane, timeout=0.1))
+        except NotSentError:
+            break
+    return slots
+
+
+@pytest.mark.usefixtures("set_clock")
+class TestCounting:
+    """One count for all."""
+
+    async def test_processes_share_the_quota(self, make: Make) -> None:
+        """Together they take 400 slots and no more."""
+        first, second = make(), make()
+
+        assert 250 == len(await take(first, 250))
+        assert 150 == len(await take(second, 250))
+        assert [] == await take(first, 1)
+
+    async def test_in_use_is_what_all_processes_hold(self, make: Make, set_clock: SetClock) -> None:
+        """As Redis said when a slot was last asked for; nothing is asked for the number alone."""
+        first, second = make(3), make(3)
+
+        assert None is first.in_use
+        await take(first, 2)
+        await take(second, 1)
+        assert (2, 3) == (first.in_use, second.in_use)
+        await take(first, 1)
+        assert 3 == first.in_use
+        await set_clock(100.0)
+        await take(second, 1)
+        assert 1 == second.in_use
+
+    @pytest.mark.parametrize(
+        ("report", "held_for"), [("answered", 60.25), ("doubtful", 75.25), ("unsent", 0.0)]
+    )
+    async def test_slot_is_free_so_long_after_the_end(
+        self, make: Make, set_clock: SetClock, report: str, held_for: float
+    ) -> None:
+        """The time counts from the report, to the microsecond, on Redis's clock."""
+        limiter = make(1)
+        (slot,) = await take(limiter, 1)
+        await set_clock(7.0)
+        await getattr(slot, report)()
+        await getattr(slot, "doubtful")()  # noqa: B009 - a second report counts for nothing
+
+        if held_for:
+            await set_clock(7.0 + held_for - 1e-6)
+            assert [] == await take(limiter, 1)
+        await set_clock(7.0 + held_for)
+        assert 1 == len(await take(limiter, 1))
+
+    async def test_killed_process_never_frees_early(self, make: Make, set_clock: SetClock) -> None:
+        """Slots that nobody reports stay taken for their whole lease, and come back then."""
+        await take(make(2), 2)
+        survivor = make(2)
+
+        await set_clock(95.25 - 1e-6)
+        assert [] == await take(survivor, 1)
+        await set_clock(95.25)
+        assert 2 == len(await take(survivor, 3))
+
+    async def test_report_after_the_lease_takes_the_slot_again(
+        self, make: Make, set_clock: SetClock
+    ) -> None:
+        """A call that outlasted its lease was really out, so it counts from its end."""
+        limiter = make(1)
+        (late,) = await take(limiter, 1)
+        await set_clock(96.0)
+        await late.answered()
+
+        assert [] == await take(limiter, 1)
+
+    async def test_batch_leaves_a_twentieth(self, make: Make) -> None:
+        """Batches of all processes together hold 38 of 40."""
+        first, second = make(40), make(40)
+
+        assert 30 == len(await take(first, 30, Lane.BATCH))
+        assert 8 == len(await take(second, 30, Lane.BATCH))
+        assert 2 == len(await take(first, 3, Lane.RESOLVING))
+
+    async def test_lost_log_is_a_restart(self, make: Make, set_clock: SetClock) -> None:
+        """Where Redis knows nothing of the appKey half of the slots count as taken."""
+        limiter = make(10, idle=False)
+
+        assert 5 == len(await take(limiter, 10))
+        await set_clock(60.25)
+        assert 5 == len(await take(make(10, idle=False), 10))
+
+    async def test_known_log_is_no_restart(self, make: Make) -> None:
+        """A process that joins the others finds the true count."""
+        await take(make(10, idle=True), 1)
+
+        assert 9 == len(await take(make(10, idle=False), 10))
+
+    async def test_keys_do_not_pile_up(self, make: Make, app_key: str, redis_url: str) -> None:
+        """The slots expire with the last lease; one small hash for the appKey stays."""
+        limiter = make(10)
+        for lane in (Lane.PEOPLE, Lane.BATCH):
+            await take(limiter, 2, lane)
+        async with redis.Redis.from_url(redis_url) as client:
+            lives = {
+                name: await client.ttl(f"wxpay:quota:{{{app_key}}}:{name}")
+                for name in ("calls", "batch", "state")
+            }
+
+        assert 0 < lives["calls"] <= 96
+        assert 0 < lives["batch"] <= 96
+        assert -1 == lives["state"]
+
+
+@pytest.mark.usefixtures("_eager")
+class TestWaiting:
+    """Who waits, and for whom."""
+
+    async def test_first_come_first_served(self, make: Make, set_clock: SetClock) -> None:
+        """Within a process and a lane nobody overtakes."""
+        limiter, order = make(3), []
+        for slot in await take(limiter, 3):
+            await slot.answered()
+
+        async def wait(name: str) -> None:
+            await limiter.acquire(Lane.PEOPLE, timeout=30)
+            order.append(name)
+
+        tasks = []
+        for name in "abc":
+            tasks.append(asyncio.create_task(wait(name)))
+            await asyncio.sleep(0)
+        await set_clock(60.25)
+        await asyncio.gather(*tasks)
+
+        assert list("abc") == order
+
+    @pytest.mark.parametrize("lane", [Lane.PEOPLE, Lane.RESOLVING])
+    async def test_batches_stand_back(self, make: Make, set_clock: SetClock, lane: Lane) -> None:
+        """While somebody waits in any process, a free slot is not for a batch."""
+        web, batch = make(2), make(2)
+        first, second = await take(web, 2)
+        await first.answered()
+        await set_clock(1.0)
+        await second.answered()
+        assert [] == await take(web, 1, lane), "this leaves a note that somebody waits"
+
+        await set_clock(60.26)
+        assert [] == await take(batch, 1, Lane.BATCH)
+        assert 1 == len(await take(web, 1, lane))
+        await set_clock(61.25)
+        assert 1 == len(await take(batch, 1, Lane.BATCH))
+
+    @pytest.mark.usefixtures("set_clock")
+    async def test_note_of_who_was_served_is_void(self, make: Make) -> None:
+        """A batch goes as soon as nobody waits any more."""
+        web, batch = make(2), make(2)
+        first, second = await take(web, 2)
+        assert [] == await take(web, 1)
+        await first.unsent()
+        assert 1 == len(await take(web, 1))
+        await second.unsent()
+
+        assert 1 == len(await take(batch, 1, Lane.BATCH))
+
+    async def test_note_of_who_gave_up_is_void(self, make: Make, set_clock: SetClock) -> None:
+        """A batch waits no longer than 50 ms for somebody who may have gone."""
+        web, batch = make(1), make(1)
+        (slot,) = await take(web, 1)
+        await slot.answered()
+        assert [] == await take(web, 1)
+
+        await set_clock(60.25 + 0.051)
+        assert 1 == len(await take(batch, 1, Lane.BATCH))
+
+    @pytest.mark.usefixtures("set_clock")
+    async def test_unsent_call_of_another_process_is_noticed(self, make: Make) -> None:
+        """A waiter looks again before the time that it was told."""
+        first, second = make(1), make(1)
+        (slot,) = await take(first, 1)
+        waiting = asyncio.create_task(second.acquire(Lane.PEOPLE, timeout=30))
+        await asyncio.sleep(0.02)
+        await slot.unsent()
+
+        assert await waiting is not None
+
+    async def test_redis_has_a_clock_of_its_own(self, make: Make) -> None:
+        """With the scripts as they are shipped a waiter gets its slot when the window is over."""
+        limiter = make(quota=Quota(limit=1, period=0.05, margin=0.0, lease=5.0))
+        await (await limiter.acquire(Lane.PEOPLE, timeout=30)).answered()
+
+        assert await limiter.acquire(Lane.PEOPLE, timeout=30) is not None
+
+
+@pytest.mark.usefixtures("set_clock")
+class TestThrottled:
+    """What happens after CO_MSG_000007."""
+
+    async def test_all_processes_slow_down(self, make: Make, set_clock: SetClock) -> None:
+        """One is refused, all pause until the calls that are out have shrunk to 70 %."""
+        told: list[Slowed] = []
+        first, second = make(on_slowed=told.append), make()
+        slots = await take(first, 10)
+        for slot in slots[:4]:
+            await slot.answered()
+        await first.throttled()
+        await first.throttled()
+
+        assert [Slowed(taken=10, pace=7, limit=400)] == told
+        assert [] == await take(second, 1)
+        await set_clock(59.9)
+        assert [] == await take(second, 1)
+        await set_clock(60.25)
+        assert 21 == len(await take(second, 100)), "6 are out, and a minute gave 20 more"
+
+    async def test_without_a_hook_it_slows_too(self, make: Make) -> None:
+        """The hook is optional, the pause is not."""
+        limiter = make()
+        await take(limiter, 2)
+        await limiter.throttled()
+
+        assert [] == await take(limiter, 1)
+
+
+async def test_scripts_decide_as_the_pure_log(
+    make: Make, set_clock: SetClock, app_key: str, redis_url: str
+) -> None:
+    """Over a thousand random steps Redis and `policy/quota.py` never differ."""
+    dice, now = random.Random(20), 0.0
+    quota = Quota(limit=20, batch=15, period=10.0, margin=0.25, doubt=4.0, lease=5.0)
+    told: list[Slowed] = []
+    limiter, log = make(quota=quota, on_slowed=told.append), SlidingWindowLog(quota)
+    desk, slots, slowed = limiter._open(), [], []
+    async with redis.Redis.from_url(redis_url) as client:
+        for step in range(1000):
+            now += dice.choice([0.0, 0.0, 0.25, 0.5, 1.0, 30.0 * (step % 50 == 0)])
+            await set_clock(now)
+            kind = dice.choice(["take", "take", "take", "end", "throttled"])
+            if kind == "take":
+                # Standing back for people elsewhere is Redis's alone.
+                await client.hdel(f"wxpay:quota:{{{app_key}}}:state", "waiting")
+                lane, member = dice.choice(list(Lane)), f"member {step}"
+                wait = await limiter._ask(desk, lane, limiter._question(lane, member))
+                hold = log.take(lane, now)
+                expected = 0.0 if hold else log.next_change(now) - now
+                assert pytest.approx(expected, abs=2e-6) == wait / 1e6
+                slots += [(hold, member)] if hold else []
+            elif kind == "end" and slots:
+                hold, member = slots.pop(dice.randrange(len(slots)))
+                await _end_both(limiter, log, hold, member, dice.choice(list(SlotOutcome)), now)
+            elif kind == "throttled" and step % 10 == 0:
+                slowed += [event] if (event := log.throttled(now)) else []
+                await limiter.throttled()
+
+    assert slowed == told
+    assert len(told) > 3
+
+
+async def _end_both(
+    limiter: RedisLimiter,
+    log: SlidingWindowLog,
+    hold: Lease,
+    member: str,
+    ending: SlotOutcome,
+    now: float,
+) -> None:
+    times = {
+        SlotOutcome.ANSWERED: log.quota.answered_for,
+        SlotOutcome.DOUBTFUL: log.quota.doubtful_for,
+        SlotOutcome.UNSENT: -1e-6,
+    }
+    log.end(hold, ending, now)
+    await limiter._end(hold.lane, member, round(times[ending] * 1e6))
+
+
+class TestCancellation:
+    """A caller that goes away takes nothing with it."""
+
+    @pytest.mark.usefixtures("set_clock")
+    async def test_cancelled_amid_the_question_gives_the_slot_back(self, make: Make) -> None:
+        """What Redis grants to a caller that is gone is given back before the limiter closes."""
+        limiter = make(1)
+        desk = limiter._open()
+        asked, gone, real = asyncio.Event(), asyncio.Event(), desk.take
+
+        async def slow(keys: list[str], arguments: list[str | int]) -> object:
+            asked.set()
+            await gone.wait()
+            return await real(keys, arguments)
+
+        desk.take = slow
+        caller = asyncio.create_task(limiter.acquire(Lane.BATCH, timeout=30))
+        await asked.wait()
+        caller.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await caller
+        gone.set()
+        await limiter.aclose()
+
+        assert 1 == len(await take(make(1), 1))
+
+    @pytest.mark.usefixtures("set_clock", "_eager")
+    async def test_cancelled_waiter_lets_the_next_ask(self, make: Make) -> None:
+        """The head of a lane that goes away does not block the lane."""
+        limiter = make(1)
+        (slot,) = await take(limiter, 1)
+        head = asyncio.create_task(limiter.acquire(Lane.PEOPLE, timeout=30))
+        await asyncio.sleep(0.02)
+        behind = asyncio.create_task(limiter.acquire(Lane.PEOPLE, timeout=30))
+        head.cancel()
+        await slot.unsent()
+
+        assert await behind is not None
+
+
+class TestUnreachable:
+    """Without Redis nobody goes, and nothing else breaks."""
+
+    async def test_no_redis_no_call(self) -> None:
+        """The call is refused, and the error names neither address nor password."""
+        limiter = RedisLimiter(DEAD_URL, "key")
+        with pytest.raises(NotSentError, match="the Redis of the quota fails") as caught:
+            await limiter.acquire(Lane.PEOPLE, timeout=30)
+        await limiter.aclose()
+
+        assert "hidden" not in f"{caught.value} {caught.value.__cause__} {limiter!r}"
+
+    async def test_reports_never_raise(self, make: Make) -> None:
+        """A payment does not fail because its slot could not be given back."""
+        limiter = make(1)
+        answered = await limiter.acquire(Lane.PEOPLE, timeout=30)
+        await limiter.aclose()
+        limiter.url = DEAD_URL
+        await answered.answered()
+        await limiter.throttled()
+
+        assert limiter._desk is not None
+
+    def test_missing_driver_is_named(self) -> None:
+        """Without redis-py the import says what to install."""
+        program = (
+            "import sys; sys.modules['redis'] = None; import wxpay_async.adapters.limiters.redis"
+        )
+        run = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=False
+        )
+
+        assert 1 == run.returncode
+        assert "pip install 'wxpay-async[redis]'" in run.stderr
+
+
+def test_one_loop_after_another(redis_url: str) -> None:
+    """A limiter made outside a loop works in each loop, and again after it was closed."""
+    require(REDIS)
+    limiter = RedisLimiter(redis_url, f"test-{random.Random().random()}", quota=Quota(limit=6))
+
+    async def main() -> None:
+        for _ in range(2):
+            slot = await limiter.acquire(Lane.PEOPLE, timeout=5)
+            await slot.unsent()
+            await limiter._open().client.delete(*limiter._keys)
+            await limiter.aclose()
+            await limiter.aclose()
+
+    asyncio.run(main())
+    asyncio.run(main())
+
+
+def test_desk_of_another_loop_is_left_alone(redis_url: str) -> None:
+    """What belongs to a loop that is gone is neither used nor closed."""
+    limiter = RedisLimiter(redis_url, "key")
+
+    async def open_desk() -> object:
+        return limiter._open()
+
+    first = asyncio.run(open_desk())
+    second = asyncio.run(open_desk())
+    asyncio.run(limiter.aclose())
+
+    assert first is not second
+    assert limiter._desk is None
+
+
+@pytest.mark.parametrize(
+    "url", ["zzz", "", "http://host/0", "redis://", "redis://:s3cr3t@", "redis://s3cr3t@h:x/0"]
+)
+def test_what_is_no_address_of_a_redis_is_refused_when_it_is_made(url: str) -> None:
+    """Not with the first call; and the address, which may hold a password, is not repeated."""
+    with pytest.raises(InvalidRequestError, match="redis://host:port/0") as caught:
+        RedisLimiter(url, "k")
+
+    assert "url" == caught.value.field
+    assert "s3cr3t" not in str(caught.value)
+
+
+def test_the_address_is_shown_without_its_credentials() -> None:
+    """Its repr has the host and the database; no user, password or parameter."""
+    shown = repr(RedisLimiter("rediss://me:s3cr3t@host/3?password=s3cr3t", "k"))
+
+    assert "rediss://host:6379/3" in shown
+    assert "s3cr3t" not in shown

@@ -1,0 +1,244 @@
+"""RSA signatures by a process of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from wxpay_async import (
+    InstantTrade,
+    NotSentError,
+    PayGateway,
+    PayMethod,
+    ProcessSigner,
+    RsaSigner,
+    TradeItem,
+)
+from wxpay_async.protocol.signing import Backend
+from wxpay_async.sandbox import Sandbox
+
+KEYS = Path(__file__).parents[2] / "vectors" / "keys"
+KEY = (KEYS / "pkcs1.pem").read_bytes()
+MESSAGES = [b"", b"two\nlines", *(f"appKey=app&nonce={i}".encode() for i in range(200))]
+
+
+@pytest.fixture
+def signer() -> RsaSigner:
+    """Return what signs here."""
+    return RsaSigner.from_pem(KEY)
+
+
+@pytest.fixture
+async def elsewhere(signer: RsaSigner) -> AsyncIterator[ProcessSigner]:
+    """Yield what signs the same in a process that has begun."""
+    made = ProcessSigner(signer)
+    await made.sign(b"first")
+    yield made
+    await made.aclose()
+
+
+def children(parent: int) -> Iterator[int]:
+    """Yield the processes that sign for another one."""
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            status, command = (process / "stat").read_text(), (process / "cmdline").read_bytes()
+        except OSError:  # it ended meanwhile
+            continue
+        if int(status.rpartition(")")[2].split()[1]) == parent and b"process_signer" in command:
+            yield int(process.name)
+
+
+def own_children() -> list[int]:
+    """Return the processes that sign for this one."""
+    return list(children(os.getpid()))
+
+
+@pytest.mark.parametrize("backend", ["openssl", "pycryptodome"])
+async def test_it_signs_as_the_signer_does(backend: Backend) -> None:
+    """Whoever asks gets the signature of his own message, however many ask at once."""
+    signer = RsaSigner.from_pem(KEY, backend=backend)
+    elsewhere = ProcessSigner(signer)
+
+    made = await asyncio.gather(*map(elsewhere.sign, MESSAGES))
+
+    assert list(map(signer.sign, MESSAGES)) == made
+    assert 1 == len(own_children())
+    assert signer.derive_key(b"store") == elsewhere.derive_key(b"store")
+    await elsewhere.aclose()
+    assert [] == own_children()
+
+
+async def test_a_gateway_pays_with_it() -> None:
+    """The platform takes its signatures."""
+    public = (KEYS / "public.pem").read_bytes()
+    signer = ProcessSigner(RsaSigner.from_pem(KEY))
+    async with (
+        Sandbox(merchant_public_key=public) as sandbox,
+        PayGateway(sandbox.app_key, signer, base_url=sandbox.url) as gateway,
+    ):
+        made = await asyncio.gather(*(gateway.trade(order(number)) for number in range(20)))
+
+    assert 20 == len({trade.pay_token for trade in made})
+    await signer.aclose()
+
+
+def order(number: int) -> InstantTrade:
+    """Return an order of one yuan."""
+    item = TradeItem(
+        out_trade_no=f"order-{number}",
+        subject="图像 & 文字",
+        price="1.00",
+        quantity=1,
+        total_amount="1.00",
+        payee_identity="1000",
+    )
+    return InstantTrade(
+        request_id=f"order-{number}",
+        trade_info=[item],
+        payer_ip="127.0.0.1",
+        pay_method=PayMethod(pay_product_code="65", amount="1.00"),
+    )
+
+
+async def test_a_caller_that_leaves_does_not_mix_up_the_others(
+    signer: RsaSigner, elsewhere: ProcessSigner
+) -> None:
+    """What nobody waits for any more is signed all the same, and given to nobody."""
+    calls = [asyncio.create_task(elsewhere.sign(message)) for message in MESSAGES]
+    await asyncio.sleep(0)
+    for call in calls[::2]:
+        call.cancel()
+    made = await asyncio.gather(*calls[1::2])
+
+    assert list(map(signer.sign, MESSAGES[1::2])) == made
+
+
+async def test_when_it_dies_nothing_was_sent_and_another_takes_over(
+    signer: RsaSigner, elsewhere: ProcessSigner
+) -> None:
+    """Whoever waits hears that he may try again, and need do no more."""
+    (child,) = own_children()
+    os.kill(child, signal.SIGSTOP)
+    waiting = [asyncio.create_task(elsewhere.sign(message)) for message in MESSAGES]
+    await asyncio.sleep(0)
+    os.kill(child, signal.SIGKILL)
+
+    said = await asyncio.gather(*waiting, return_exceptions=True)
+    made = await asyncio.gather(*map(elsewhere.sign, MESSAGES))
+
+    assert all(isinstance(error, NotSentError) and error.retryable for error in said)
+    assert list(map(signer.sign, MESSAGES)) == made
+    assert 1 == len(own_children())
+
+
+async def test_one_that_is_stopped_does_not_hold_up_the_end(elsewhere: ProcessSigner) -> None:
+    """Closing ends it in whatever state it is."""
+    os.kill(own_children()[0], signal.SIGSTOP)
+
+    async with asyncio.timeout(30):
+        await elsewhere.aclose()
+
+    assert [] == own_children()
+
+
+async def test_one_that_cannot_start_is_said(
+    signer: RsaSigner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And once it can it does."""
+    elsewhere = ProcessSigner(signer)
+    for program, said in {"/nonexistent": "FileNotFoundError", "/bin/false": "has died"}.items():
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "executable", program)
+            with pytest.raises(NotSentError, match=said):
+                await elsewhere.sign(b"message")
+
+    assert signer.sign(b"message") == await elsewhere.sign(b"message")
+    await elsewhere.aclose()
+
+
+async def test_requests_to_stop_are_ours_to_heed(
+    signer: RsaSigner, elsewhere: ProcessSigner
+) -> None:
+    """Ctrl-C reaches all processes of a terminal, and payments under way still need signatures."""
+    (child,) = own_children()
+
+    os.kill(child, signal.SIGINT)
+    os.kill(child, signal.SIGTERM)
+
+    assert signer.sign(b"second") == await elsewhere.sign(b"second")
+    assert [child] == own_children()
+
+
+def test_it_ends_with_the_loop_and_begins_with_the_next(signer: RsaSigner) -> None:
+    """Nobody needs to close it, not even where the loop ends before it has begun."""
+    elsewhere = ProcessSigner(signer)
+
+    async def hurry() -> None:
+        signing = asyncio.create_task(elsewhere.sign(b"unheard"))
+        await asyncio.sleep(0)
+        assert not signing.done()
+
+    for _ in range(2):
+        assert signer.sign(b"message") == asyncio.run(elsewhere.sign(b"message"))
+        assert [] == own_children()
+        asyncio.run(hurry())
+        assert [] == own_children()
+
+
+def test_it_ends_with_its_process(signer: RsaSigner, tmp_path: Path) -> None:
+    """However that ends: nobody holds a key for a process that is no more."""
+    script = tmp_path / "script.py"
+    script.write_text("""
+import asyncio, sys
+from wxpay_async import ProcessSigner, RsaSigner
+
+async def main():
+    signer = ProcessSigner(RsaSigner.from_file(sys.argv[1]))
+    print(await signer.sign(b"m"), flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+""")
+    command = [sys.executable, script, KEYS / "pkcs1.pem"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as parent:
+        assert signer.sign(b"m") == parent.stdout.readline().decode().strip()
+        (child,) = children(parent.pid)
+        parent.kill()
+
+    while Path(f"/proc/{child}").exists():
+        time.sleep(0.01)
+
+
+async def test_it_imports_nothing_from_where_it_stands(
+    signer: RsaSigner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file in the working directory must not get hold of the key."""
+    (tmp_path / "struct.py").write_text("raise SystemExit('imported')")
+    (tmp_path / "wxpay_async").mkdir()
+    (tmp_path / "wxpay_async" / "__init__.py").touch()
+    monkeypatch.chdir(tmp_path)
+    elsewhere = ProcessSigner(signer)
+
+    assert signer.sign(b"message") == await elsewhere.sign(b"message")
+    await elsewhere.aclose()
+
+
+async def test_the_key_is_seen_nowhere(signer: RsaSigner, elsewhere: ProcessSigner) -> None:
+    """Neither among the arguments, which all users see, nor in the environment, nor in texts."""
+    (child,) = own_children()
+    shown = [(Path("/proc") / str(child) / part).read_bytes() for part in ("cmdline", "environ")]
+
+    for encoding in (KEY, (KEYS / "pkcs1.der").read_bytes(), (KEYS / "pkcs1.b64").read_bytes()):
+        assert not any(encoding[100:130] in text for text in shown)
+    assert f"ProcessSigner(RsaSigner(bits=2048, backend={signer.backend!r}))" == repr(elsewhere)
+    with pytest.raises(TypeError):
+        pickle.dumps(elsewhere)

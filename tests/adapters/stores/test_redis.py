@@ -1,0 +1,206 @@
+"""What only the Redis store does: durability as Redis is set up, lives of keys, clusters."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import attrs
+import pytest
+from redis.asyncio import Redis
+
+from tests.contract.stores import NOW, RETENTION, Place
+from tests.services import private_redis
+from wxpay_async.adapters.stores.inbox import Receipt
+from wxpay_async.adapters.stores.redis import RedisStore
+from wxpay_async.adapters.stores.redis_layout import VERSION_KEY, keys_of
+from wxpay_async.errors import InDoubtError, InvalidRequestError, NotSentError
+from wxpay_async.policy.record import LEASE
+from wxpay_async.policy.states import State
+
+SAFE = ("--appendonly", "yes", "--appendfsync", "always")
+HIDDEN = ("--rename-command", "CONFIG", "")
+
+
+def _place(url: str) -> Place:
+    return Place("redis", url, lambda at, _: RedisStore(at, retention=RETENTION), app_key="k")
+
+
+@pytest.mark.parametrize(
+    ("options", "durable"),
+    [
+        pytest.param(SAFE, True, id="every write through"),
+        pytest.param(("--appendonly", "no"), False, id="no log"),
+        pytest.param((*SAFE[:3], "everysec"), False, id="a second may be lost"),
+        pytest.param((*SAFE, *HIDDEN), False, id="settings hidden"),
+        pytest.param(
+            (*SAFE, "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"),
+            False,
+            id="open entries may be evicted",
+        ),
+        pytest.param(
+            (*SAFE, "--maxmemory", "100mb", "--maxmemory-policy", "noeviction"),
+            True,
+            id="refuses writes when full",
+        ),
+    ],
+)
+async def test_durable_is_what_redis_is_set_up_for(
+    tmp_path: Path, options: tuple[str, ...], *, durable: bool
+) -> None:
+    """False until the first call; then True only where Redis says that it keeps everything."""
+    with private_redis(tmp_path, *options) as url:
+        store = RedisStore(url)
+        before = store.durable
+        await store.load(("k", "r"))
+        await store.aclose()
+
+    assert (False, durable) == (before, store.durable)
+
+
+async def test_the_layout_of_a_later_release_is_refused(tmp_path: Path) -> None:
+    """Neither a read nor a write touches it, and the error says what to do; ours is noted."""
+    with private_redis(tmp_path) as url:
+        place = _place(url)
+        ours, later = place.store(), place.store()
+        assert await ours.load(place.entry().key) is None
+        async with Redis.from_url(url) as client:
+            noted = await client.get(VERSION_KEY)
+            await client.set(VERSION_KEY, 2)
+
+            with pytest.raises(NotSentError, match=r"version 2.* knows 1: upgrade it") as raised:
+                await later.reserve(place.entry())
+            with pytest.raises(InDoubtError, match="version 2"):
+                await later.record(place.entry())
+            written = await client.keys("*")
+        await place.close()
+
+    assert (b"1", False) == (noted, raised.value.retryable)
+    assert [VERSION_KEY.encode()] == written
+
+
+async def test_only_what_may_be_forgotten_has_a_time_to_live(tmp_path: Path) -> None:
+    """A reserved or finished entry dies by itself after the retention, an open one never."""
+    with private_redis(tmp_path) as url:
+        place = _place(url)
+        store = place.store()
+        entry = place.entry()
+        lives = []
+        async with Redis.from_url(url) as client:
+
+            async def note_life() -> None:
+                lives.append(await client.ttl(keys_of(entry.key)[3]))
+
+            await store.reserve(entry)
+            await note_life()
+            claimed = await store.claim(entry.key, now=NOW, signed_at=1)
+            assert claimed is not None
+            await note_life()
+            for state in (State.UNKNOWN, State.PENDING, State.NEEDS_REVIEW):
+                await store.record(attrs.evolve(claimed, state=state))
+                await note_life()
+            entry = place.entry("finished")
+            await store.reserve(entry)
+            claimed = await store.claim(entry.key, now=NOW, signed_at=1)
+            assert claimed is not None
+            await store.record(attrs.evolve(claimed, state=State.SUCCEEDED))
+            await note_life()
+        await place.close()
+
+    assert [True, False, False, False, False, True] == [life > RETENTION - 60 for life in lives]
+    assert {-1} == set(lives[1:5])
+
+
+async def test_what_died_by_itself_leaves_no_trace(tmp_path: Path) -> None:
+    """A sweep clears the sets of entries that are gone, and makes none of them anew."""
+    with private_redis(tmp_path) as url:
+        place = _place(url)
+        store = place.store()
+        due = place.entry("due", state=State.UNKNOWN, next_check_at=NOW)
+        for entry in (due, place.entry("sent"), place.entry("old")):
+            await store.reserve(entry)
+        await store.claim(place.entry("sent").key, now=NOW, signed_at=1)
+        async with Redis.from_url(url) as client:
+            for name in ("due", "sent", "old"):
+                await client.delete(keys_of(("k", name))[3])
+
+            assert [] == await store.sweep("k", NOW + RETENTION)
+            assert [VERSION_KEY.encode()] == await client.keys("*")
+        await place.close()
+
+
+async def test_a_node_of_a_cluster_can_run_every_script(tmp_path: Path) -> None:
+    """All keys that a script touches are in one slot, and Redis sees no other one used."""
+    with private_redis(tmp_path, "--cluster-enabled", "yes") as url:
+        async with Redis.from_url(url) as client:
+            await client.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
+            await _ready(client)
+        place = _place(url)
+        store = place.store()
+        claimed = None
+        for name in ("a", "b"):
+            await store.reserve(place.entry(name))
+            claimed = await store.claim(place.entry(name).key, now=NOW, signed_at=1)
+        assert claimed is not None
+        assert await store.record(attrs.evolve(claimed, state=State.SUCCEEDED))
+        assert ["a"] == [e.request_id for e in await store.sweep("k", NOW + LEASE)]
+        assert ["a"] == [e.request_id for e in await store.sweep("k", NOW + RETENTION)]
+        assert await store.load(claimed.key) is None
+        assert await store.receive("m", now=NOW) is Receipt.YOURS
+        await store.handled("m", now=NOW)
+        await place.close()
+
+
+async def _ready(client: Redis) -> None:
+    for _ in range(200):
+        if (await client.execute_command("CLUSTER INFO"))["cluster_state"] == "ok":
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError("the cluster does not come up")
+
+
+async def test_scripts_that_redis_forgot_are_loaded_again(tmp_path: Path) -> None:
+    """After a restart or a SCRIPT FLUSH nothing fails."""
+    with private_redis(tmp_path) as url:
+        place = _place(url)
+        store = place.store()
+        await store.reserve(place.entry())
+        async with Redis.from_url(url) as client:
+            await client.script_flush()
+
+        assert place.entry() == await store.reserve(place.entry())
+        await place.close()
+
+
+@pytest.mark.parametrize(
+    "address", ["", "redis://", "http://u:s3cr3t@h", "redis://u:s3cr3t@h:0", "redis://h:s3cr3t"]
+)
+def test_other_addresses_are_refused(address: str) -> None:
+    """The error says what is allowed and does not repeat what may be a password."""
+    with pytest.raises(InvalidRequestError, match="allowed: redis://") as raised:
+        RedisStore(address)
+
+    assert "s3cr3t" not in str(raised.value)
+
+
+def test_a_store_shows_where_it_is_and_no_secret() -> None:
+    """Its repr has the host and the database; no user, password or parameter."""
+    shown = repr(RedisStore("rediss://me:s3cr3t@host/3?password=s3cr3t"))
+
+    assert "rediss://host:6379/3" in shown
+    assert "s3cr3t" not in shown
+
+
+def test_a_missing_library_is_named() -> None:
+    """Importing the module fails with what to install; nothing else of the package needs it."""
+    code = (
+        "import sys; sys.modules['redis.asyncio'] = None; import wxpay_async.adapters.stores.redis"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+
+    assert "ImportError: RedisStore needs redis-py" in process.stderr
+    assert "wxpay-async[redis]" in process.stderr

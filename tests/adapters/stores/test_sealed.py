@@ -1,0 +1,193 @@
+"""What is sealed opens in its own place, with its own key, by either library, and nowhere else."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import attrs
+import pytest
+
+from wxpay_async.adapters.stores.memory import MemoryStore
+from wxpay_async.adapters.stores.sealed import (
+    Cipher,
+    OpensslCipher,
+    PycryptodomeCipher,
+    SealedStore,
+    cipher_for,
+)
+from wxpay_async.errors import InDoubtError, NotSentError
+from wxpay_async.policy.record import IdempotencyRecord
+from wxpay_async.policy.states import State
+from wxpay_async.protocol.idempotency_key import Fingerprint
+
+KEY, OTHER = bytes(range(32)), bytes(32)
+NONCE, PLACE = bytes(12), b"content\x00app\x00r1"
+CIPHERS = (PycryptodomeCipher, OpensslCipher)
+Make = type[PycryptodomeCipher] | type[OpensslCipher]
+
+
+@pytest.mark.parametrize("opens", CIPHERS)
+@pytest.mark.parametrize("seals", CIPHERS)
+def test_either_opens_what_either_sealed(seals: Make, opens: Make) -> None:
+    """A store may be shared with a process that lacks the extra."""
+    sealed = seals(KEY).encrypt(NONCE, b"openid", PLACE)
+
+    assert b"openid" == opens(KEY).decrypt(NONCE, sealed, PLACE)
+    assert b"openid" not in sealed
+
+
+def test_it_is_aes_256_gcm() -> None:
+    """Test case 16 of the GCM specification (McGrew and Viega, 2005)."""
+    key = bytes.fromhex("feffe9928665731c6d6a8f9467308308" * 2)
+    nonce = bytes.fromhex("cafebabefacedbaddecaf888")
+    place = bytes.fromhex("feedfacedeadbeeffeedfacedeadbeefabaddad2")
+    clear = bytes.fromhex(
+        "d9313225f88406e5a55909c5aff5269a86a7a9531534f7da2e4c303d8a318a72"
+        "1c3c0c95956809532fcf0e2449a6b525b16aedf5aa0de657ba637b39"
+    )
+    sealed = bytes.fromhex(
+        "522dc1f099567d07f47f37a32a84427d643a8cdcbfe5c0c97598a2bd2555d1aa"
+        "8cb08e48590dbb3da7b08b1056828838c5f61e6393ba7a0abcc9f662"
+        "76fc6ece0f4e1768cddf8853bb2d551b"
+    )
+
+    for make in CIPHERS:
+        assert sealed == make(key).encrypt(nonce, clear, place)
+
+
+@pytest.mark.parametrize("make", CIPHERS)
+def test_nothing_else_opens(make: Make) -> None:
+    """Another key, nonce or place, a bit that is not the same, or too few of them."""
+    cipher: Cipher = make(KEY)
+    sealed = cipher.encrypt(NONCE, b"openid", PLACE)
+
+    assert cipher.decrypt(bytes([1, *NONCE[1:]]), sealed, PLACE) is None
+    assert cipher.decrypt(NONCE, sealed, PLACE + b"2") is None
+    assert make(OTHER).decrypt(NONCE, sealed, PLACE) is None
+    for at in range(len(sealed)):
+        touched = sealed[:at] + bytes([sealed[at] ^ 1]) + sealed[at + 1 :]
+        assert cipher.decrypt(NONCE, touched, PLACE) is None
+    for length in range(len(sealed)):
+        assert cipher.decrypt(NONCE[: length % 12], sealed[:length], PLACE) is None
+
+
+def test_openssl_is_used_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And pycryptodome where it is not."""
+    assert isinstance(cipher_for(KEY), OpensslCipher)
+
+    monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.ciphers.aead", None)
+    assert isinstance(cipher_for(KEY), PycryptodomeCipher)
+
+
+async def test_a_row_shows_nothing_and_keeps_its_blobs_to_itself() -> None:
+    """What the store below holds is sealed; moved to another row, it is lost, not readable."""
+    below = MemoryStore()
+    store = SealedStore(below, KEY)
+    entry = IdempotencyRecord(
+        app_key="app", request_id="r1", operation="pay", fingerprint=Fingerprint("f"), content=b"o"
+    )
+    await store.reserve(entry)
+    kept = await below.load(entry.key)
+    assert kept is not None
+    assert kept.content not in (None, b"o")
+    assert await store.load(entry.key) == entry
+
+    moved = IdempotencyRecord(
+        app_key="app",
+        request_id="r2",
+        operation="pay",
+        fingerprint=Fingerprint("f"),
+        content=kept.content,
+    )
+    await below.reserve(moved)
+    found = await store.load(moved.key)
+    assert found is not None
+    assert found.content is None
+
+
+def _entry(**changes: Any) -> IdempotencyRecord:  # noqa: ANN401 - an entry's fields
+    given = {"app_key": "app", "request_id": "r1", "operation": "refund"}
+    return IdempotencyRecord(**given, fingerprint=Fingerprint("f"), **changes)
+
+
+@pytest.mark.parametrize("later", [State.UNKNOWN, State.NOT_EXECUTED, State.NEEDS_REVIEW])
+async def test_a_process_with_the_wrong_key_wipes_no_content(later: State) -> None:
+    """It looks after the operation, and leaves the bytes to whom they belong."""
+    below = MemoryStore()
+    right, wrong = SealedStore(below, KEY), SealedStore(below, OTHER)
+    await right.reserve(_entry(content=b"the bytes"))
+    claimed = await right.claim(("app", "r1"), now=0.0, signed_at=1)
+    assert claimed is not None
+    await right.record(attrs.evolve(claimed, state=State.UNKNOWN, in_doubt=True, next_check_at=0.0))
+    [due] = await wrong.sweep("app", 10.0)
+    assert due.content is None
+    assert await wrong.record(attrs.evolve(due, state=later, checks=1))
+
+    kept = await right.load(("app", "r1"))
+    assert kept is not None
+    assert (b"the bytes", later, 1) == (kept.content, kept.state, kept.checks)
+
+
+async def test_a_process_with_the_wrong_key_wipes_no_reply() -> None:
+    """A refund under way is queried; what the platform said first can still be read."""
+    below = MemoryStore()
+    right, wrong = SealedStore(below, KEY), SealedStore(below, OTHER)
+    await right.reserve(
+        _entry(content=b"c", state=State.PENDING, status=200, reply=b"P", next_check_at=0.0)
+    )
+    [due] = await wrong.sweep("app", 10.0)
+    assert await wrong.record(attrs.evolve(due, checks=1))
+
+    kept = await right.load(("app", "r1"))
+    assert kept is not None
+    assert (b"c", b"P") == (kept.content, kept.reply)
+
+
+async def test_what_is_finished_with_the_wrong_key_keeps_no_openid() -> None:
+    """The content is dropped as ever, and a reply that is at hand takes the place of the old."""
+    below = MemoryStore()
+    right, wrong = SealedStore(below, KEY), SealedStore(below, OTHER)
+    await right.reserve(_entry(content=b"c", state=State.PENDING, status=200, reply=b"P"))
+    found = await wrong.load(("app", "r1"))
+    assert found is not None
+    assert await wrong.record(attrs.evolve(found, state=State.SUCCEEDED, reply=b"S"))
+
+    kept = await below.load(("app", "r1"))
+    again = await wrong.load(("app", "r1"))
+    assert kept is not None
+    assert again is not None
+    assert (None, b"S") == (kept.content, again.reply)
+
+
+async def test_an_outcome_is_not_written_blindly_when_the_store_cannot_be_read() -> None:
+    """What is there cannot be put back, so nothing is written; recovery comes again."""
+
+    class Unreadable(MemoryStore):
+        async def load(self, key: tuple[str, str]) -> IdempotencyRecord | None:  # noqa: ARG002 - the store's
+            raise NotSentError("the store cannot load an operation (ConnectionError)")
+
+    store = SealedStore(Unreadable(), KEY)
+    with pytest.raises(InDoubtError, match="cannot load"):
+        await store.record(_entry(state=State.UNKNOWN))
+
+
+async def test_a_plain_success_reads_nothing_before_it_is_written() -> None:
+    """Only what lacks its bytes costs another round trip."""
+
+    class Counting(MemoryStore):
+        loads = 0
+
+        async def load(self, key: tuple[str, str]) -> IdempotencyRecord | None:
+            type(self).loads += 1
+            return await super().load(key)
+
+    store = SealedStore(Counting(), KEY)
+    await store.reserve(_entry(content=b"c"))
+    claimed = await store.claim(("app", "r1"), now=0.0, signed_at=1)
+    assert claimed is not None
+    await store.record(attrs.evolve(claimed, state=State.UNKNOWN))
+    done = attrs.evolve(claimed, state=State.SUCCEEDED, content=None, status=200, reply=b"S")
+    await store.record(done)
+
+    assert 0 == Counting.loads

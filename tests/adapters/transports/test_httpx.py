@@ -1,0 +1,205 @@
+"""What httpx2 and httpx raise, class by class, and how a client of others is treated."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import httpx
+import httpx2
+import pytest
+
+from wxpay_async.adapters.transports.httpx import HttpxTransport
+from wxpay_async.errors import Fate, InDoubtError, InvalidRequestError, NotSentError
+from wxpay_async.protocol.wire import HttpRequest, Timeouts
+
+if TYPE_CHECKING:
+    from tests.transports.conftest import Till
+
+NOT_SENT = {"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError"}
+HOPELESS = {"InvalidURL", "UnsupportedProtocol"}
+DOUBT = {
+    "CloseError",
+    "DecodingError",
+    "HTTPError",
+    "HTTPStatusError",
+    "LocalProtocolError",
+    "NetworkError",
+    "ProtocolError",
+    "ReadError",
+    "ReadTimeout",
+    "RemoteProtocolError",
+    "RequestError",
+    "RequestNotRead",
+    "ResponseNotRead",
+    "StreamClosed",
+    "StreamConsumed",
+    "StreamError",
+    "TimeoutException",
+    "TooManyRedirects",
+    "TransportError",
+    "WriteError",
+    "WriteTimeout",
+}
+NOT_OF_REQUESTS = {"CookieConflict", "HTTPXDeprecationWarning"}
+NEEDS_NOTHING = {"StreamConsumed", "StreamClosed", "ResponseNotRead", "RequestNotRead"}
+CLASSES = sorted(NOT_SENT | HOPELESS | DOUBT)
+REQUEST = HttpRequest("https://platform.example/api?sign=CANARY", b"a=1")
+
+
+@pytest.fixture(params=["httpx2", "httpx"])
+def library(request: pytest.FixtureRequest) -> ModuleType:
+    """Take one of the two libraries."""
+    return {"httpx2": httpx2, "httpx": httpx}[request.param]
+
+
+def example(library: ModuleType, name: str) -> Exception:
+    """Make an error of a class."""
+    kind = getattr(library, name)
+    if name in NEEDS_NOTHING:
+        error: Exception = kind()
+    elif name == "HTTPStatusError":
+        request = library.Request("POST", REQUEST.url)
+        error = kind("CANARY", request=request, response=library.Response(500))
+    else:
+        error = kind("CANARY")
+    return error
+
+
+def client_that_raises(library: ModuleType, error: Exception, *events: str) -> httpx.AsyncClient:
+    """Make a client whose network reports some events and then fails."""
+
+    async def handle(request: httpx.Request) -> httpx.Response:
+        for event in events:
+            await request.extensions["trace"](event, {"request": request})
+        raise error
+
+    client: httpx.AsyncClient = library.AsyncClient(transport=library.MockTransport(handle))
+    return client
+
+
+# Every class of error
+
+
+def test_every_class_is_classified(library: ModuleType) -> None:
+    """A new version with a new error fails here until somebody has thought about it."""
+    errors = {
+        name
+        for name in library.__all__
+        if isinstance(kind := getattr(library, name), type) and issubclass(kind, Exception)
+    }
+    known = set(CLASSES) | NOT_OF_REQUESTS
+    websocket = {name for name in errors if name.startswith(("WebSocket", "SSE"))}
+
+    assert set() == errors - known - websocket
+
+
+@pytest.mark.parametrize("name", CLASSES)
+async def test_without_a_phase_the_class_decides(
+    library: ModuleType, name: str, calm: Timeouts
+) -> None:
+    """A client that reports nothing leaves only its class of error to judge by."""
+    async with client_that_raises(library, example(library, name)) as client:
+        with pytest.raises((NotSentError, InDoubtError)) as caught:
+            await HttpxTransport(client=client).send(REQUEST, timeout=calm)
+
+    expected = Fate.IN_DOUBT if name in DOUBT else Fate.NOT_SENT
+    assert (expected, name not in HOPELESS) == (caught.value.fate, caught.value.retryable)
+    assert (f"httpx: {name}", True) == (str(caught.value), caught.value.__suppress_context__)
+
+
+@pytest.mark.parametrize("name", CLASSES)
+@pytest.mark.parametrize(
+    ("events", "fate"),
+    [
+        (["connection.connect_tcp.started"], Fate.NOT_SENT),
+        (["http11.send_request_headers.started"], Fate.IN_DOUBT),
+        (["http2.send_request_headers.started"], Fate.IN_DOUBT),
+    ],
+)
+async def test_with_a_phase_the_phase_decides(
+    library: ModuleType, name: str, events: list[str], *, fate: Fate, calm: Timeouts
+) -> None:
+    """Once the headers are out, all is in doubt, and before them nothing is."""
+    async with client_that_raises(library, example(library, name), *events) as client:
+        with pytest.raises((NotSentError, InDoubtError)) as caught:
+            await HttpxTransport(client=client).send(REQUEST, timeout=calm)
+
+    assert fate == caught.value.fate
+
+
+# Clients of others
+
+
+async def test_a_client_is_used_and_never_closed(
+    library: ModuleType, till: Till, request_to: HttpRequest, calm: Timeouts
+) -> None:
+    """A client of either library serves, and stays open after `aclose`."""
+    async with library.AsyncClient(trust_env=False) as client:
+        transport = HttpxTransport(client=client)
+        await transport.send(request_to, timeout=calm)
+        await transport.aclose()
+        await transport.send(request_to, timeout=calm)
+
+        assert (False, 1) == (client.is_closed, till.connections)
+
+
+async def test_a_client_of_the_other_library_is_understood(
+    library: ModuleType, till: Till, request_to: HttpRequest, quick: Timeouts
+) -> None:
+    """Both may be installed; the errors are those of the client that was handed in."""
+    till.mute = True
+
+    class Own(library.AsyncClient):  # type: ignore[name-defined,misc]
+        """A subclass, as observability tools make them."""
+
+    async with Own(trust_env=False) as client:
+        with pytest.raises(InDoubtError, match="ReadTimeout"):
+            await HttpxTransport(client=client).send(request_to, timeout=quick)
+
+
+async def test_a_closed_client_means_not_sent(
+    library: ModuleType, request_to: HttpRequest, calm: Timeouts
+) -> None:
+    """Sending over it cannot help, now or later."""
+    client = library.AsyncClient()
+    await client.aclose()
+
+    with pytest.raises(NotSentError, match="closed") as caught:
+        await HttpxTransport(client=client).send(request_to, timeout=calm)
+
+    assert not caught.value.retryable
+
+
+async def test_a_client_of_something_else_is_refused() -> None:
+    """Its errors would not be understood."""
+    with pytest.raises(InvalidRequestError, match="client"):
+        HttpxTransport(client=object())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("options", [{"proxy": "http://127.0.0.1:1"}, {"ca_file": "ca.pem"}])
+async def test_a_client_brings_its_own_proxy_and_certificates(options: dict[str, str]) -> None:
+    """What could not be applied is refused, not ignored."""
+    async with httpx2.AsyncClient() as client:
+        with pytest.raises(InvalidRequestError, match="brings its own"):
+            HttpxTransport(client=client, **options)
+
+
+# The library
+
+
+def test_without_a_library_the_extra_is_named() -> None:
+    """The one import that needs it says what to install."""
+    script = (
+        "import sys; sys.modules.update(httpx=None, httpx2=None)\n"
+        "import wxpay_async.adapters.transports.httpx"
+    )
+
+    result = subprocess.run(
+        [sys.executable, "-c", script], check=False, capture_output=True, text=True
+    )
+
+    assert "ImportError" in result.stderr.splitlines()[-1]
+    assert "pip install 'wxpay-async[httpx]'" in result.stderr.splitlines()[-1]

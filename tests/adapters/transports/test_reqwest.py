@@ -1,0 +1,637 @@
+"""What pyreqwest raises, class by class, what it cannot do, and what it must not do."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+from attrs import define, field
+from pyreqwest import exceptions
+
+from wxpay_async.adapters.transports import reqwest
+from wxpay_async.adapters.transports.reqwest import ReqwestTransport
+from wxpay_async.errors import Fate, InDoubtError, MalformedResponseError, NotSentError, WxPayError
+from wxpay_async.protocol.wire import MAX_BODY, HttpRequest, Timeouts
+
+Act = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+PATIENCE = 10.0  # seconds; less than those after which an idle connection closes by itself
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+LIES = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n"
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@define(eq=False)
+class Desk:
+    """A server that does with each request what a test says, on real sockets.
+
+    Attributes:
+        targets: the request targets that arrived.
+        heads: the heads of these requests.
+        connections: how many were ever accepted.
+        open: how many connections are open now.
+        peak: the most that were open at once.
+    """
+
+    act: Act
+    url: str = ""
+    targets: list[str] = field(factory=list)
+    heads: list[str] = field(factory=list)
+    connections: int = 0
+    open: int = 0
+    peak: int = 0
+    changed: asyncio.Condition = field(factory=asyncio.Condition)
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        """Wait for something to become true, as requests arrive and connections end."""
+        async with asyncio.timeout(PATIENCE), self.changed:
+            await self.changed.wait_for(holds)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer one connection until either side ends it."""
+        self.connections += 1
+        self.open += 1
+        self.peak = max(self.peak, self.open)
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while not writer.is_closing():
+                head = (await reader.readuntil(b"\r\n\r\n")).decode()
+                if "Content-Length: 0" not in head:
+                    await reader.readexactly(3)
+                self.heads.append(head)
+                self.targets.append(head.split(" ")[1])
+                async with self.changed:
+                    self.changed.notify_all()
+                await self.act(reader, writer)
+        writer.close()
+        self.open -= 1
+        async with self.changed:
+            self.changed.notify_all()
+
+
+Open = Callable[[Act], Awaitable[Desk]]
+
+
+@pytest.fixture
+async def open_desk() -> AsyncIterator[Open]:
+    """Open servers; at the end no connection to them is open."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def opened(act: Act) -> Desk:
+            desk = Desk(act)
+            server = await asyncio.start_server(desk.serve, "127.0.0.1", 0)
+            desk.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            stack.push_async_callback(desk.until, lambda: desk.open == 0)
+            stack.callback(server.close)
+            return desk
+
+        yield opened
+
+
+@pytest.fixture
+async def transport(open_desk: Open) -> AsyncIterator[ReqwestTransport]:
+    """Make one with defaults, closed before the servers are."""
+    del open_desk
+    made = ReqwestTransport()
+    yield made
+    await made.aclose()
+
+
+async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer and keep the connection."""
+    writer.write(OK)
+
+
+async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Say nothing until the client goes."""
+    await reader.read()
+    writer.close()
+
+
+def says(*parts: bytes) -> Act:
+    """Write something, and close."""
+
+    async def act(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"".join(parts))
+        await writer.drain()
+        writer.close()
+
+    return act
+
+
+async def failure(transport: ReqwestTransport, url: str, timeout: Timeouts) -> WxPayError:
+    """Return what a request raises."""
+    with pytest.raises(WxPayError) as caught:
+        await transport.send(HttpRequest(url, b"a=1"), timeout=timeout)
+    return caught.value
+
+
+# Every class of error
+
+RAISED = sorted(
+    name
+    for name, kind in vars(exceptions).items()
+    if isinstance(kind, type) and issubclass(kind, Exception) and not name.endswith("_")
+)
+NEVER = {"PyreqwestError"}  # the root, without details; nothing raises it
+FOR_CERTAIN = {"PoolTimeoutError": Fate.NOT_SENT}
+WITHOUT_CAUSES = {"ClientClosedError", "RequestPanicError"}
+TOP = "error sending request for url (https://h/?sign=CANARY)"
+
+
+def example(name: str, *causes: str) -> exceptions.DetailedPyreqwestError:
+    """Make an error of a class, with what Rust would say of it."""
+    details = {
+        "causes": [{"message": cause} for cause in causes] or None,
+        "status": 500,
+        "doc": "CANARY",
+        "pos": 0,
+    }
+    if name == "RequestPanicError":
+        details["causes"] = ["CANARY"]  # a panic's causes are texts, against the annotation
+    error: exceptions.DetailedPyreqwestError = getattr(exceptions, name)("CANARY", details)
+    return error
+
+
+@pytest.mark.parametrize("name", sorted(set(RAISED) - NEVER))
+@pytest.mark.parametrize(
+    ("causes", "fate"),
+    [
+        ((TOP, "client error (Connect)", "tcp connect error"), Fate.NOT_SENT),
+        ((TOP, "client error (SendRequest)", "connection error"), Fate.IN_DOUBT),
+        ((TOP, "client error (Canceled)", "connection closed"), Fate.IN_DOUBT),
+        ((TOP, "operation timed out"), Fate.IN_DOUBT),
+        ((TOP, "connection error", "client error (Connect)"), Fate.IN_DOUBT),
+        (("client error (Connect)",), Fate.IN_DOUBT),
+        ((), Fate.IN_DOUBT),
+    ],
+)
+def test_the_step_decides_and_not_the_class(name: str, causes: tuple[str, ...], fate: Fate) -> None:
+    """The driver guesses its classes from texts: only hyper's own word for the step is proof."""
+    meant = reqwest._meaning(example(name, *causes))
+
+    expected = Fate.IN_DOUBT if name in WITHOUT_CAUSES else FOR_CERTAIN.get(name, fate)
+    assert (expected, True) == (meant.fate, meant.retryable)
+    assert "CANARY" not in str(meant)
+
+
+def test_what_is_none_of_its_classes_is_in_doubt() -> None:
+    """The driver's Rust raises a RuntimeError where its own states do not fit."""
+    meant = reqwest._meaning(RuntimeError("CANARY"))
+
+    assert (Fate.IN_DOUBT, "reqwest: RuntimeError") == (meant.fate, str(meant))
+
+
+def test_no_class_is_unknown() -> None:
+    """A new version with a new error fails here until somebody has thought about it."""
+    known = {
+        "BodyDecodeError",
+        "BuilderError",
+        "ClientClosedError",
+        "ConnectError",
+        "ConnectTimeoutError",
+        "DecodeError",
+        "DetailedPyreqwestError",
+        "JSONDecodeError",
+        "NetworkError",
+        "PoolTimeoutError",
+        "PyreqwestError",
+        "ReadError",
+        "ReadTimeoutError",
+        "RedirectError",
+        "RequestError",
+        "RequestPanicError",
+        "RequestTimeoutError",
+        "StatusError",
+        "TransportError",
+        "WriteError",
+        "WriteTimeoutError",
+    }
+
+    assert known == set(RAISED)
+
+
+@pytest.mark.parametrize(
+    ("act", "said"),
+    [
+        (says(), "ReadError (connection closed before message completed)"),
+        (says(b"SIP/2.0 200 OK\r\n\r\n"), "ReadError (invalid HTTP version parsed)"),
+        (says(OK[:-1]), "ReadError (end of file before message length reached)"),
+        (says(CHUNKED, b"2\r\nab\r\n"), "ReadError (unexpected EOF during chunk size line)"),
+        (says(CHUNKED, b"zz\r\n"), "ReadError (Invalid chunk size line: missing size digit)"),
+        (hang, "ReadTimeout (operation timed out)"),
+    ],
+)
+async def test_what_the_driver_calls_connecting_may_have_been_sent(
+    transport: ReqwestTransport, open_desk: Open, quick: Timeouts, act: Act, *, said: str
+) -> None:
+    """Most of these are a ConnectError or ConnectTimeoutError to pyreqwest; the request arrived."""
+    desk = await open_desk(act)
+
+    error = await failure(transport, f"{desk.url}/?sign=CANARY", quick)
+
+    assert (InDoubtError, f"reqwest: {said}") == (type(error), str(error))
+    assert (["/?sign=CANARY"], None) == (desk.targets, error.__context__)
+
+
+async def test_a_word_in_the_address_changes_nothing(
+    transport: ReqwestTransport, calm: Timeouts
+) -> None:
+    """The driver finds "timeout" in the address and calls a refused connection a timeout."""
+    error = await failure(transport, "http://127.0.0.1:1/timeout", calm)
+
+    assert (Fate.NOT_SENT, "reqwest: ConnectError (ECONNREFUSED)") == (error.fate, str(error))
+
+
+async def test_a_connection_that_is_too_slow_for_a_read_is_not_sent(
+    transport: ReqwestTransport, open_desk: Open
+) -> None:
+    """The read timeout would hide the phase, so connecting ends before it."""
+    desk = await open_desk(hang)
+    times = Timeouts(connect=20, read=0.2, attempt=20)
+
+    error = await failure(transport, desk.url.replace("http", "https"), times)
+
+    assert (Fate.NOT_SENT, "ConnectTimeout" in str(error)) == (error.fate, True)
+
+
+async def test_an_attempt_that_ends_while_connecting_is_in_doubt(
+    transport: ReqwestTransport, open_desk: Open
+) -> None:
+    """Rust does not tell how far it got, and what is not known is in doubt."""
+    desk = await open_desk(hang)
+    times = Timeouts(connect=20, read=20, attempt=0.2)
+
+    error = await failure(transport, desk.url.replace("http", "https"), times)
+
+    assert Fate.IN_DOUBT == error.fate
+
+
+# Addresses
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        "/a/../b?sign=CANARY",
+        "/a?sign=CAN'ARY",
+        "/a?sign=CANARY ",
+        "/a?sign=CAN\tARY",
+        '/a?sign="CANARY"',
+        "/a?sign=\u4f60CANARY",
+        "/a?sign=CANARY#part",
+        "/a\\b?sign=CANARY",
+        "\\a?sign=CANARY",
+        "/?sign=CANARY" + "x" * 70_000,
+        "/?sign=CANARY\ud800",
+    ],
+)
+async def test_what_would_travel_otherwise_than_it_was_signed_is_not_sent(
+    transport: ReqwestTransport, open_desk: Open, calm: Timeouts, tail: str
+) -> None:
+    """Rust writes some addresses anew, and the platform would refuse the signature."""
+    desk = await open_desk(answer)
+
+    error = await failure(transport, desk.url + tail, calm)
+
+    assert (Fate.NOT_SENT, False, []) == (error.fate, error.retryable, desk.targets)
+    assert "CANARY" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("tail", "target"),
+    [
+        ("", "/"),
+        ("?a=1", "/?a=1"),
+        ("/?", "/?"),
+        ("/%7e%zz/;,:@!$&()*+=~?a=%7B{}|^`[]%e4%BD%A0&b=+/?:@!$()*,;~\\", None),
+    ],
+)
+async def test_what_is_odd_travels_as_it_is(
+    transport: ReqwestTransport, open_desk: Open, calm: Timeouts, tail: str, target: str | None
+) -> None:
+    """Only the slash that every path has is added."""
+    desk = await open_desk(answer)
+
+    await transport.send(HttpRequest(desk.url.upper() + tail, b"a=1"), timeout=calm)
+
+    assert [target or tail] == desk.targets
+
+
+@pytest.mark.parametrize("url", ["http:///a", "http:127.0.0.1:1/a", "http:\\\\127.0.0.1:1/a"])
+async def test_an_address_is_not_mended(
+    transport: ReqwestTransport, calm: Timeouts, url: str
+) -> None:
+    """A browser would find a host in these."""
+    error = await failure(transport, url, calm)
+
+    assert (Fate.NOT_SENT, False) == (error.fate, error.retryable)
+
+
+@pytest.mark.parametrize("headers", [{"X": "a\r\nY: b"}, {"X Y": "a"}])
+async def test_a_header_that_cannot_be_written_is_not_sent(
+    transport: ReqwestTransport, open_desk: Open, calm: Timeouts, headers: dict[str, str]
+) -> None:
+    """No header makes another."""
+    desk = await open_desk(answer)
+
+    with pytest.raises(NotSentError, match="header") as caught:
+        await transport.send(HttpRequest(desk.url, b"a=1", headers), timeout=calm)
+
+    assert (False, []) == (caught.value.retryable, desk.targets)
+
+
+async def test_an_encoding_that_was_asked_for_is_asked_for_alone(
+    transport: ReqwestTransport, open_desk: Open, calm: Timeouts
+) -> None:
+    """A request's own header stands instead of the default, not beside it."""
+    desk = await open_desk(answer)
+    request = HttpRequest(desk.url, b"a=1", {"accept-encoding": "gzip"})
+
+    await transport.send(request, timeout=calm)
+
+    assert (1, True) == (desk.heads[0].count("ncoding:"), "Encoding: gzip\r\n" in desk.heads[0])
+
+
+# Answers
+
+
+@pytest.mark.parametrize("headers", [LIES, CHUNKED.replace(b"\r\n\r\n", b"\r\nX: \xe4\r\n\r\n")])
+async def test_a_length_that_does_not_hold_is_not_believed(
+    transport: ReqwestTransport, open_desk: Open, calm: Timeouts, headers: bytes
+) -> None:
+    """A small Content-Length beside chunks of any size does not open the cap."""
+    size = MAX_BODY + 1
+    desk = await open_desk(says(headers, b"%x\r\n" % size, b"x" * size, b"\r\n0\r\n\r\n"))
+
+    error = await failure(transport, desk.url, calm)
+
+    assert isinstance(error, MalformedResponseError)
+
+
+async def test_a_length_that_stands_twice_is_read(
+    transport: ReqwestTransport, open_desk: Open, calm: Timeouts
+) -> None:
+    """HTTP allows "2, 2"."""
+    desk = await open_desk(says(OK.replace(b": 2", b": 2, 2")))
+
+    response = await transport.send(HttpRequest(desk.url, b"a=1"), timeout=calm)
+
+    assert b"ok" == response.body
+
+
+async def test_no_frame_of_ours_shows_the_answer_or_the_address(
+    transport: ReqwestTransport, open_desk: Open, quick: Timeouts
+) -> None:
+    """Error trackers keep the locals of each frame."""
+    desk = await open_desk(says(CHUNKED, b"6\r\nCANARY\r\n", b"zz\r\n"))
+    shown = []
+
+    for url in (desk.url, "http://127.0.0.1:1", f"{desk.url}/a/../b"):
+        error = await failure(transport, f"{url}?sign=CANARY", quick)
+        frames = traceback.TracebackException.from_exception(error, capture_locals=True).stack
+        shown += [str(frame.locals) for frame in frames if frame.filename == reqwest.__file__]
+
+    assert (3, False) == (len(shown), "CANARY" in "".join(shown))
+
+
+# Cancellation
+
+
+async def test_a_cancelled_request_keeps_its_place_until_its_time_is_over(open_desk: Open) -> None:
+    """The driver cannot take it back: the next one waits, and the bound on connections holds."""
+
+    async def act(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await (hang if len(desk.targets) == 1 else answer)(reader, writer)
+
+    desk = await open_desk(act)
+    times = Timeouts(connect=0.5, read=0.5, attempt=20)
+    transport = ReqwestTransport(max_connections=1)
+    first = asyncio.create_task(transport.send(HttpRequest(desk.url, b"a=1"), timeout=times))
+    await desk.until(lambda: len(desk.targets) == 1)
+    first.cancel()
+    await asyncio.wait([first])
+
+    second = await transport.send(HttpRequest(desk.url, b"a=1"), timeout=times)
+    await transport.aclose()
+
+    assert (True, 200, 1) == (first.cancelled(), second.status, desk.peak)
+
+
+async def test_no_place_behind_a_cancelled_request_is_not_sent(open_desk: Open) -> None:
+    """Who waits for it too long learns that nothing was sent."""
+    desk = await open_desk(hang)
+    long, short = (Timeouts(connect=1, read=1, attempt=attempt) for attempt in (20, 0.1))
+    transport = ReqwestTransport(max_connections=1)
+    first = asyncio.create_task(transport.send(HttpRequest(desk.url, b"a=1"), timeout=long))
+    await desk.until(lambda: len(desk.targets) == 1)
+    first.cancel()
+    await asyncio.wait([first])
+
+    error = await failure(transport, desk.url, short)
+    await transport.aclose()
+    await desk.until(lambda: desk.open == 0)
+
+    assert (Fate.NOT_SENT, True, ["/"]) == (error.fate, error.retryable, desk.targets)
+
+
+@pytest.mark.parametrize(
+    ("begin", "rest"),
+    [(b"", OK), (b"", CHUNKED), (CHUNKED, b"1\r\nx\r\n"), (OK[:-1], OK[-1:])],
+)
+async def test_a_cancellation_is_not_lost_when_an_answer_comes_with_it(
+    transport: ReqwestTransport, open_desk: Open, calm: Timeouts, begin: bytes, rest: bytes
+) -> None:
+    """The driver tosses a coin then, and half of the tasks would go on."""
+
+    async def act(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(begin)
+        await asyncio.sleep(0.01)  # the client reads so far
+        writer.write(rest)
+        time.sleep(0.01)  # noqa: ASYNC251 - both come before the client's loop can look
+        task.cancel()
+        writer.close()
+
+    desk = await open_desk(act)
+    ended = []
+    for _ in range(12):
+        task = asyncio.create_task(transport.send(HttpRequest(desk.url, b"a=1"), timeout=calm))
+        await asyncio.wait([task])
+        ended.append(task.cancelled())
+
+    assert [True] * 12 == ended
+
+
+async def test_an_earlier_cancellation_is_none_of_this_request(
+    transport: ReqwestTransport, open_desk: Open, calm: Timeouts
+) -> None:
+    """Who was cancelled and tidies up may still send."""
+    desk = await open_desk(answer)
+
+    async def tidy() -> int:
+        try:
+            await asyncio.sleep(20)
+        except asyncio.CancelledError:
+            request = HttpRequest(desk.url, b"a=1")
+            return (await transport.send(request, timeout=calm)).status
+        return 0
+
+    task = asyncio.create_task(tidy())
+    await asyncio.sleep(0)
+    task.cancel()
+
+    assert 200 == await task
+
+
+# The clients
+
+
+async def test_each_pair_of_timeouts_has_a_client_and_only_a_few_are_kept(
+    transport: ReqwestTransport, open_desk: Open
+) -> None:
+    """Rust takes them per client: nine pairs are served, and the first one's client is gone."""
+    desk = await open_desk(answer)
+    request = HttpRequest(desk.url, b"a=1")
+
+    for seconds in (*range(20, 29), 28):
+        await transport.send(request, timeout=Timeouts(connect=20, read=seconds, attempt=20))
+
+    await desk.until(lambda: desk.open == 8)
+    assert (9, 10) == (desk.connections, len(desk.targets))
+
+
+async def test_times_beyond_rust_s_clock_are_taken(
+    transport: ReqwestTransport, open_desk: Open
+) -> None:
+    """A float holds more seconds than a timedelta does."""
+    desk = await open_desk(answer)
+    times = Timeouts(connect=1e300, read=1e300, attempt=1e300)
+
+    response = await transport.send(HttpRequest(desk.url, b"a=1"), timeout=times)
+
+    assert 200 == response.status
+
+
+async def test_a_proxy_that_only_rust_cannot_read_is_not_sent(calm: Timeouts) -> None:
+    """It is told at the first request, and its password is not."""
+    transport = ReqwestTransport(proxy="http://user:CANARY@a b:1")
+
+    error = await failure(transport, "http://127.0.0.1:1/", calm)
+
+    assert (Fate.NOT_SENT, False) == (error.fate, error.retryable)
+    assert "proxy" in str(error)
+    assert "CANARY" not in f"{error} {error.__cause__}"
+
+
+async def test_without_the_system_s_certificates_nothing_is_sent(
+    monkeypatch: pytest.MonkeyPatch, calm: Timeouts, tmp_path: os.PathLike[str]
+) -> None:
+    """A machine that trusts nobody is told so, and not at every retry."""
+    monkeypatch.setenv("SSL_CERT_FILE", f"{tmp_path}/none")
+    monkeypatch.setenv("SSL_CERT_DIR", f"{tmp_path}")
+
+    error = await failure(ReqwestTransport(), "https://127.0.0.1:1/", calm)
+
+    assert (Fate.NOT_SENT, False) == (error.fate, error.retryable)
+    assert "no client can be made" in str(error)
+
+
+class Till(BaseHTTPRequestHandler):
+    """A server in a thread, for tests that have several loops."""
+
+    def do_POST(self) -> None:
+        """Answer anything, and close."""
+        self.rfile.read(3)
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_the_places_belong_to_the_loop(calm: Timeouts) -> None:
+    """Requests queue for one place in one loop after another."""
+    transport = ReqwestTransport(max_connections=1)
+    server = HTTPServer(("127.0.0.1", 0), Till)
+    request = HttpRequest(f"http://127.0.0.1:{server.server_port}", b"a=1")
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+
+    async def three() -> list[int]:
+        answers = await asyncio.gather(*(transport.send(request, timeout=calm) for _ in "123"))
+        return [answer.status for answer in answers]
+
+    try:
+        statuses = asyncio.run(three()) + asyncio.run(three())
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+    assert [200] * 6 == statuses
+
+
+FORK = """
+import asyncio, os
+from wxpay_async.errors import NotSentError
+from wxpay_async.protocol.wire import HttpRequest, Timeouts
+from wxpay_async.adapters.transports.reqwest import ReqwestTransport
+transport = ReqwestTransport()
+
+async def main():
+    try:
+        await transport.send(HttpRequest("http://127.0.0.1:1/", b""), timeout=Timeouts())
+    except NotSentError as error:
+        print(error, error.retryable, flush=True)
+
+asyncio.run(main())
+if not os.fork():
+    asyncio.run(main())
+    os._exit(0)
+os.wait()
+os._exit(0)  # once in about seventy times the driver's thread aborts a process that winds down
+"""
+
+
+def test_after_a_fork_nothing_is_sent_and_nothing_hangs() -> None:
+    """The driver's thread stays with the parent; the child is told."""
+    result = subprocess.run(
+        [sys.executable, "-c", FORK], check=True, capture_output=True, text=True, timeout=20
+    )
+
+    assert [
+        "reqwest: ConnectError (ECONNREFUSED) True",
+        "reqwest: no client can be made False",
+    ] == result.stdout.splitlines()
+
+
+def test_without_the_library_the_extra_is_named() -> None:
+    """The one import that needs it says what to install."""
+    script = "import sys; sys.modules['pyreqwest'] = None\nimport wxpay_async.adapters.transports.reqwest"
+
+    result = subprocess.run(
+        [sys.executable, "-c", script], check=False, capture_output=True, text=True
+    )
+
+    assert "ImportError" in result.stderr.splitlines()[-1]
+    assert "pip install 'wxpay-async[reqwest]'" in result.stderr.splitlines()[-1]
+
+
+def test_only_its_own_module_imports_the_library() -> None:
+    """Neither the package nor its default transport brings it in."""
+    script = (
+        "import sys, wxpay_async, wxpay_async.adapters.transports.aiohttp, wxpay_async.engine.environment\n"
+        "print('pyreqwest' in sys.modules)"
+    )
+
+    result = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+
+    assert b"False" == result.stdout.strip()

@@ -1,0 +1,319 @@
+"""Many requests: pulled no faster than they are sent, an outcome for each, nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import itertools
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+import pytest
+from attrs import define, field
+
+from wxpay_async.engine.streaming import Outcome, stream
+from wxpay_async.errors import (
+    Fate,
+    InDoubtError,
+    InvalidRequestError,
+    NotSentError,
+    RefusedError,
+    WxPayError,
+)
+
+
+@define(eq=False)
+class Source:
+    """Counts what is pulled from it, and notes when it is closed."""
+
+    size: int | None = None
+    error: Exception | None = None
+    pulled: int = 0
+    closed: bool = False
+
+    def sync(self) -> Iterator[int]:
+        """Give numbers."""
+        try:
+            for number in itertools.count():
+                if number == self.size:
+                    if self.error:
+                        raise self.error
+                    return
+                self.pulled += 1
+                yield number
+        finally:
+            self.closed = True
+
+    async def asynchronous(self) -> AsyncIterator[int]:
+        """Give numbers, each after a turn of the loop."""
+        for number in self.sync():
+            await asyncio.sleep(0)
+            yield number
+
+
+Shape = Callable[[Source], object]
+BOTH = pytest.mark.parametrize("shape", [Source.sync, Source.asynchronous], ids=["sync", "async"])
+
+
+@define(eq=False)
+class Platform:
+    """Answers after some turns of the loop, and knows how many ask at once."""
+
+    turns: Callable[[int], int] = lambda _: 1
+    now: int = 0
+    most: int = 0
+    asked: list[int] = field(factory=list)
+    errors: dict[int, Exception] = field(factory=dict)
+
+    async def call(self, number: int) -> str:
+        """Answer."""
+        self.asked.append(number)
+        self.now += 1
+        self.most = max(self.most, self.now)
+        try:
+            for _ in range(self.turns(number)):
+                await asyncio.sleep(0)
+            if number in self.errors:
+                raise self.errors[number]
+            return f"paid {number}"
+        finally:
+            self.now -= 1
+
+
+async def _turns(number: int = 10) -> None:
+    for _ in range(number):
+        await asyncio.sleep(0)
+
+
+def _others() -> set[asyncio.Task[object]]:
+    current = asyncio.current_task()
+    return {task for task in asyncio.all_tasks() if task is not current}
+
+
+@BOTH
+async def test_every_request_has_exactly_one_outcome(shape: Shape) -> None:
+    """Nothing is lost and nothing is said twice, whatever the order."""
+    platform = Platform(turns=lambda n: n % 7)
+    outcomes = [o async for o in stream(shape(Source(100)), platform.call, concurrency=8)]
+
+    assert list(range(100)) == sorted(outcome.request for outcome in outcomes)
+    assert {f"paid {n}" for n in range(100)} == {outcome.unwrap() for outcome in outcomes}
+
+
+@BOTH
+async def test_no_more_than_the_concurrency_are_under_way(shape: Shape) -> None:
+    """8 at once, all 8 used, never a ninth."""
+    platform = Platform(turns=lambda _: 100)
+    async for _ in stream(shape(Source(100)), platform.call, concurrency=8):
+        pass
+
+    assert 8 == platform.most
+
+
+@BOTH
+async def test_nothing_is_pulled_much_ahead_of_what_is_taken(shape: Shape) -> None:
+    """A slow consumer bounds the pulling: one request a worker, and one outcome a place."""
+    source, platform, taken = Source(), Platform(turns=lambda _: 0), 0
+    requests = stream(shape(source), platform.call, concurrency=4)
+    async for _ in requests:
+        taken += 1
+        await _turns(20)
+        assert source.pulled - taken <= 2 * 4
+        if taken == 50:
+            break
+    await requests.aclose()  # type: ignore[attr-defined]
+
+
+async def test_outcomes_come_as_they_end() -> None:
+    """A slow request holds nobody up."""
+    platform = Platform(turns=lambda n: 50 if n == 0 else 1)
+    requests = [o.request async for o in stream(range(5), platform.call, concurrency=5)]
+
+    assert 0 == requests[-1]
+
+
+async def test_errors_become_outcomes_by_their_fate() -> None:
+    """No error of one request is raised; the kind is the fate."""
+    errors: dict[int, Exception] = {
+        1: RefusedError("no"),
+        2: NotSentError("refused"),
+        3: InDoubtError("timeout"),
+    }
+    platform = Platform(errors=errors)
+    outcomes = {o.request: o async for o in stream(range(4), platform.call, concurrency=2)}
+
+    assert ["ok", "refused", "not_sent", "in_doubt"] == [outcomes[n].kind for n in range(4)]
+    assert [None, *errors.values()] == [outcomes[n].error for n in range(4)]
+
+
+@BOTH
+async def test_an_iterable_that_raises_is_heard_after_what_was_pulled(shape: Shape) -> None:
+    """Every request that was pulled has its outcome, then the error of the iterable comes out."""
+    source, seen = Source(10, error=LookupError("row 11")), list[int]()
+
+    async def consume() -> None:
+        async for outcome in stream(shape(source), Platform().call, concurrency=4):
+            seen.append(outcome.request)
+
+    with pytest.raises(LookupError, match="row 11"):
+        await consume()
+
+    assert list(range(10)) == sorted(seen)
+    assert set() == _others()
+
+
+@BOTH
+async def test_breaking_out_leaves_no_task_and_closes_the_iterable(shape: Shape) -> None:
+    """After ten outcomes the consumer leaves; a few turns later nothing is under way."""
+    source, platform, taken = Source(), Platform(turns=lambda n: 1 + n % 5), 0
+    async for _ in stream(shape(source), platform.call, concurrency=8):
+        taken += 1
+        if taken == 10:
+            break
+    gc.collect()
+    await _turns(30)
+
+    assert (set(), 0, True) == (_others(), platform.now, source.closed)
+
+
+@BOTH
+async def test_closing_is_at_once(shape: Shape) -> None:
+    """`aclose` returns when every call is cancelled and the iterable is closed."""
+    source, platform = Source(), Platform(turns=lambda n: 1 if n < 3 else 10_000)
+    outcomes = stream(shape(source), platform.call, concurrency=8)
+    await anext(outcomes)
+    await outcomes.aclose()  # type: ignore[attr-defined]
+
+    assert (set(), 0) == (_others(), platform.now)
+
+
+async def test_an_exception_in_the_body_leaves_no_task() -> None:
+    """What the consumer raises is what the consumer gets."""
+    platform = Platform(turns=lambda n: 1 if n < 3 else 10_000)
+
+    async def consume() -> None:
+        async for _ in stream(itertools.count(), platform.call, concurrency=4):
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await consume()
+    gc.collect()
+    await _turns(30)
+
+    assert (set(), 0) == (_others(), platform.now)
+
+
+async def test_a_cancelled_consumer_leaves_no_task() -> None:
+    """Cancellation while waiting for an outcome cancels what is under way."""
+    platform = Platform(turns=lambda _: 10_000)
+
+    async def consume() -> None:
+        async for _ in stream(itertools.count(), platform.call, concurrency=4):
+            pass
+
+    consumer = asyncio.create_task(consume())
+    await _turns()
+    assert 4 == platform.now
+    consumer.cancel()
+    await asyncio.wait([consumer])
+    await _turns(30)
+
+    assert (True, set(), 0) == (consumer.cancelled(), _others(), platform.now)
+
+
+async def test_a_defect_is_raised_and_stops_the_pulling() -> None:
+    """An exception that is no WxPayError is a bug: it comes out, though the iterable is endless."""
+    source, platform = Source(), Platform(errors={5: ZeroDivisionError()})
+
+    async def consume() -> None:
+        async for outcome in stream(source.sync(), platform.call, concurrency=2):
+            assert outcome.request < 100, "the bug was swallowed"
+
+    with pytest.raises(ZeroDivisionError):
+        await consume()
+    assert set() == _others()
+
+
+@pytest.mark.parametrize("concurrency", [0, -1])
+async def test_a_concurrency_below_one_is_refused(concurrency: int) -> None:
+    """Nothing is pulled and nothing is called."""
+    source = Source()
+    with pytest.raises(InvalidRequestError, match="concurrency"):
+        await anext(stream(source.sync(), Platform().call, concurrency=concurrency))
+
+    assert 0 == source.pulled
+
+
+@BOTH
+async def test_nothing_in_nothing_out(shape: Shape) -> None:
+    """An empty iterable ends at once."""
+    assert [] == [o async for o in stream(shape(Source(0)), Platform().call, concurrency=3)]
+
+
+async def test_more_workers_than_requests() -> None:
+    """Idle workers end with the others."""
+    assert 3 == len([o async for o in stream(range(3), Platform().call, concurrency=50)])
+    assert set() == _others()
+
+
+async def test_memory_does_not_grow_with_the_number_of_requests() -> None:
+    """Outcomes are not kept: of N answers at most a few dozen are alive at once.
+
+    N is 20,000; `WXPAY_TEST_STREAM=100000` asks for the full length.
+    """
+    length = int(os.environ.get("WXPAY_TEST_STREAM", "20000"))
+    alive, most = 0, 0
+
+    class Answer:
+        def __init__(self) -> None:
+            nonlocal alive, most
+            alive += 1
+            most = max(most, alive)
+
+        def __del__(self) -> None:
+            nonlocal alive
+            alive -= 1
+
+    async def call(_: int) -> Answer:
+        await asyncio.sleep(0)
+        return Answer()
+
+    async for outcome in stream(range(length), call, concurrency=16):
+        assert "ok" == outcome.kind
+
+    assert most <= 2 * 16 + 2
+
+
+def test_an_outcome_unwraps() -> None:
+    """To the result, or to the error."""
+    error = RefusedError("no")
+
+    assert "paid" == Outcome[int, str].ok(1, "paid").unwrap()
+    with pytest.raises(RefusedError) as caught:
+        Outcome[int, str].failed(1, error).unwrap()
+    assert error is caught.value
+
+
+def test_an_outcome_does_not_show_the_request() -> None:
+    """A request holds an openid and a payToken."""
+    assert "openid" not in repr(Outcome[str, str].ok("openid", "paid"))
+
+
+@pytest.mark.parametrize("fate", Fate)
+def test_the_kind_of_an_outcome_is_the_fate(fate: Fate) -> None:
+    """For every fate there is a kind of the same name."""
+    error = WxPayError("because")
+    error.fate = fate
+
+    assert fate.value == Outcome[int, str].failed(1, error).kind
+
+
+async def test_a_call_may_be_any_awaitable() -> None:
+    """What is awaited need not be a coroutine function."""
+
+    def call(number: int) -> Awaitable[int]:
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        future.set_result(number)
+        return future
+
+    assert [1, 2] == sorted([o.unwrap() async for o in stream([1, 2], call, concurrency=1)])

@@ -1,0 +1,577 @@
+"""Spans and metrics, read as an exporter would read them."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from attrs import define, field
+from opentelemetry import propagate, trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import (
+    HistogramDataPoint,
+    InMemoryMetricReader,
+    NumberDataPoint,
+)
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from wxpay_async.adapters.limiters.limiter import Lane, Quota, Slot, Unlimited
+from wxpay_async.adapters.limiters.local import LocalLimiter
+from wxpay_async.adapters.transports.aiohttp import AiohttpTransport
+from wxpay_async.adapters.transports.httpx import HttpxTransport
+from wxpay_async.adapters.transports.reqwest import ReqwestTransport
+from wxpay_async.engine.telemetry import Event, EventKind
+from wxpay_async.errors import (
+    IdempotencyConflictError,
+    InDoubtError,
+    NotSentError,
+    RefusedError,
+    SignatureRefusedError,
+)
+from wxpay_async.integrations.opentelemetry import OpenTelemetryHook
+from wxpay_async.policy.retry import RetryPolicy
+
+Fixture = Any
+"""What a conftest.py defines, which no test module can import."""
+
+Labels = tuple[tuple[str, object], ...]
+HOST = "openapi.gongmall.com"
+ONE_ATTEMPT = RetryPolicy(attempts=1)
+
+
+@define(eq=False)
+class Watch:
+    """A hook, and what came out of it."""
+
+    spans: InMemorySpanExporter = field(factory=InMemorySpanExporter)
+    reader: InMemoryMetricReader = field(factory=InMemoryMetricReader)
+    tracer: trace.Tracer = field(init=False)
+    meters: MeterProvider = field(init=False)
+    hook: OpenTelemetryHook = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        tracers = TracerProvider()
+        tracers.add_span_processor(SimpleSpanProcessor(self.spans))
+        self.meters = MeterProvider(metric_readers=[self.reader])
+        self.tracer = tracers.get_tracer("test")
+        self.hook = OpenTelemetryHook(self.tracer, self.meters.get_meter("test"))
+
+    def finished(self, name: str | None = None) -> list[ReadableSpan]:
+        """Return the finished spans, all or those of a name."""
+        return [s for s in self.spans.get_finished_spans() if name in (None, s.name)]
+
+    def points(self) -> dict[str, list[NumberDataPoint | HistogramDataPoint]]:
+        """Return the data points of each metric."""
+        data = self.reader.get_metrics_data()
+        return {
+            metric.name: list(metric.data.data_points)
+            for resource in (data.resource_metrics if data else ())
+            for scope in resource.scope_metrics
+            for metric in scope.metrics
+        }
+
+    def values(self, name: str) -> dict[Labels, float]:
+        """Return a metric's value, or a histogram's sum, for each set of labels."""
+        return {
+            tuple(sorted((point.attributes or {}).items())): (
+                point.sum if isinstance(point, HistogramDataPoint) else point.value
+            )
+            for point in self.points().get(name, [])
+        }
+
+
+@pytest.fixture
+def watch() -> Iterator[Watch]:
+    """Return a hook whose spans and metrics stay in memory."""
+    watch = Watch()
+    yield watch
+    watch.meters.shutdown()
+
+
+def _of(operation: str, fate: str | None = None, code: str | None = None) -> Labels:
+    labels = {"wxpay.operation": operation, "wxpay.fate": fate, "wxpay.code": code}
+    return tuple(sorted((name, value) for name, value in labels.items() if value))
+
+
+# Spans
+
+
+async def test_a_call_is_one_span_and_each_attempt_another(
+    watch: Watch, asking: Fixture, open_shop: Fixture, replies: Fixture
+) -> None:
+    """Names are as few as operations; what tells two calls apart stands in attributes."""
+    shop = open_shop([NotSentError("refused"), replies.prepay()], hooks=[watch.hook])
+    await shop.gateway.pay(asking.pay())
+
+    assert ["POST", "POST", "wxpay pay"] == [span.name for span in watch.finished()]
+    assert [
+        {
+            "http.request.method": "POST",
+            "server.address": HOST,
+            "server.port": 443,
+            "url.full": f"https://{HOST}/api/instant/pay/wxminiprogram",
+            "error.type": "not_sent",
+            "wxpay.operation": "pay",
+            "wxpay.attempt": 1,
+            "wxpay.request_id": "pay-1",
+        },
+        {
+            "http.request.method": "POST",
+            "server.address": HOST,
+            "server.port": 443,
+            "url.full": f"https://{HOST}/api/instant/pay/wxminiprogram",
+            "http.response.status_code": 200,
+            "http.request.resend_count": 1,
+            "wxpay.operation": "pay",
+            "wxpay.attempt": 2,
+            "wxpay.request_id": "pay-1",
+        },
+        {
+            "wxpay.operation": "pay",
+            "wxpay.fate": "ok",
+            "wxpay.replayed": False,
+            "wxpay.attempt": 2,
+            "wxpay.request_id": "pay-1",
+        },
+    ] == [dict(span.attributes or {}) for span in watch.finished()]
+
+
+async def test_kinds_and_status_follow_the_conventions(
+    watch: Watch, asking: Fixture, open_shop: Fixture, replies: Fixture
+) -> None:
+    """What goes over HTTP is a CLIENT span; only what failed has the status ERROR."""
+    shop = open_shop([replies.prepay(), replies.no("CO_MSG_000006", "x")], hooks=[watch.hook])
+    await shop.gateway.pay(asking.pay())
+    with pytest.raises(RefusedError):
+        await shop.gateway.refund(asking.refund())
+
+    assert [
+        ("POST", trace.SpanKind.CLIENT, trace.StatusCode.UNSET, None),
+        ("wxpay pay", trace.SpanKind.INTERNAL, trace.StatusCode.UNSET, None),
+        ("POST", trace.SpanKind.CLIENT, trace.StatusCode.ERROR, "CO_MSG_000006"),
+        ("wxpay refund", trace.SpanKind.INTERNAL, trace.StatusCode.ERROR, "CO_MSG_000006"),
+    ] == [(s.name, s.kind, s.status.status_code, s.status.description) for s in watch.finished()]
+
+
+async def test_the_caller_s_span_is_the_parent(
+    watch: Watch, asking: Fixture, open_shop: Fixture, replies: Fixture
+) -> None:
+    """Of the call; the call is that of its attempts, which run in a task of their own."""
+    shop = open_shop([replies.prepay()], hooks=[watch.hook])
+    with watch.tracer.start_as_current_span("the caller's") as caller:
+        await shop.gateway.pay(asking.pay())
+    parents = [span.parent for span in watch.finished() if span.name != "the caller's"]
+
+    [call] = watch.finished("wxpay pay")
+    assert [call.get_span_context(), caller.get_span_context()] == parents
+
+
+async def test_an_attempt_stands_under_the_call_that_made_it(
+    watch: Watch, asking: Fixture, open_shop: Fixture, script: Fixture, replies: Fixture
+) -> None:
+    """A query between two attempts is a call of its own, within the payment's."""
+    answers = script(InDoubtError("timeout"), replies.prepay(), query=replies.order("待付款"))
+    shop = open_shop(answers, hooks=[watch.hook])
+    await shop.gateway.pay(asking.pay(out_trade_no="O-1"))
+    await shop.gateway.query(out_trade_no="O-1")
+    names = {span.context.span_id: span.name for span in watch.finished() if span.context}
+
+    assert [
+        ("POST", "wxpay pay"),
+        ("POST", "wxpay query"),
+        ("wxpay query", "wxpay pay"),
+        ("POST", "wxpay pay"),
+        ("wxpay pay", None),
+        ("POST", "wxpay query"),
+        ("wxpay query", None),
+    ] == [(s.name, s.parent and names[s.parent.span_id]) for s in watch.finished()]
+
+
+async def test_each_hook_has_a_tree_of_its_own(
+    watch: Watch, asking: Fixture, open_shop: Fixture, replies: Fixture
+) -> None:
+    """Two hooks do not take each other's spans for parents."""
+    other = Watch()
+    shop = open_shop([replies.prepay()], hooks=[watch.hook, other.hook])
+    await shop.gateway.pay(asking.pay())
+    other.meters.shutdown()
+
+    for each in (watch, other):
+        attempt, call = each.finished()
+        assert call.get_span_context() == attempt.parent
+
+
+def test_an_outcome_without_a_start_is_a_span_too(watch: Watch) -> None:
+    """It reaches back from its end."""
+    watch.hook(Event(kind=EventKind.OUTCOME, operation="pay", fate="ok", seconds=2.0))
+    [span] = watch.finished()
+
+    assert 2_000_000_000 == (span.end_time or 0) - (span.start_time or 0)
+
+
+async def test_what_recovers_in_the_background_is_nobody_s_child(
+    watch: Watch, asking: Fixture, open_shop: Fixture, script: Fixture, replies: Fixture
+) -> None:
+    """The span of whoever opened the gateway, a start-up say, has ended long before."""
+    answers = script(InDoubtError("timeout"), query=InDoubtError("timeout"))
+    shop = open_shop(answers, hooks=[watch.hook], retry=ONE_ATTEMPT)
+    with pytest.raises(InDoubtError):
+        await shop.gateway.pay(asking.pay(out_trade_no="O-1"))
+    asked = asyncio.Event()
+
+    def order() -> object:
+        asked.set()
+        return replies.order("已付款")
+
+    shop.clock.move(10.0)  # the operation in doubt is due
+    answers.query = order
+    watch.spans.clear()
+    with watch.tracer.start_as_current_span("start-up"):
+        async with shop.gateway:
+            await asked.wait()
+            while len(watch.finished()) < 2:  # noqa: ASYNC110 - spans have no event
+                await asyncio.sleep(0)
+
+    attempt, query, start_up = watch.finished()
+    assert [("wxpay query", None), ("start-up", None)] == [
+        (span.name, span.parent) for span in (query, start_up)
+    ]
+    assert query.get_span_context() == attempt.parent
+
+
+async def test_a_span_is_as_long_as_the_call(
+    watch: Watch, asking: Fixture, open_shop: Fixture, replies: Fixture
+) -> None:
+    """It is made at the end, and reaches back."""
+
+    async def slow(_: object) -> object:
+        shop.clock.move(1.5)
+        return replies.prepay()
+
+    shop = open_shop(slow, hooks=[watch.hook])
+    await shop.gateway.pay(asking.pay())
+
+    assert [1_500_000_000] * 2 == [
+        (span.end_time or 0) - (span.start_time or 0) for span in watch.finished()
+    ]
+
+
+async def test_what_has_no_request_id_claims_none(
+    watch: Watch, open_shop: Fixture, replies: Fixture
+) -> None:
+    """A query carries none, so its spans do not either."""
+    shop = open_shop([replies.order("待付款")], hooks=[watch.hook])
+    await shop.gateway.query(out_trade_no="O-1")
+
+    assert ["POST", "wxpay query"] == [span.name for span in watch.finished()]
+    assert not any("wxpay.request_id" in (span.attributes or {}) for span in watch.finished())
+
+
+@pytest.mark.parametrize("transport", [AiohttpTransport, HttpxTransport, ReqwestTransport])
+async def test_no_trace_context_reaches_the_platform(
+    transport: type, watch: Watch, asking: Fixture, open_shop: Fixture
+) -> None:
+    """The span and baggage of the merchant's own systems are nobody else's business."""
+    arrived: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        arrived.extend(name.lower() for name in request.headers)
+        return web.json_response({"success": False, "errorCode": "CO_MSG_000001"})
+
+    app = web.Application()
+    app.add_routes([web.post("/{path:.*}", answer)])
+    async with TestServer(app) as server:
+        url = f"http://127.0.0.1:{server.port}"
+        shop = open_shop(base_url=url, transport=transport(), hooks=[watch.hook])
+        with watch.tracer.start_as_current_span("the caller's"):
+            offered: dict[str, str] = {}
+            propagate.inject(offered)
+            with pytest.raises(RefusedError):
+                await shop.gateway.pay(asking.pay())
+        await shop.gateway.aclose()
+
+    assert "traceparent" in offered
+    assert "content-type" in arrived
+    assert set() == {"traceparent", "tracestate", "baggage", "b3"} & set(arrived)
+
+
+# Metrics
+
+
+async def test_attempts_and_outcomes_are_counted_by_fate_and_code(
+    watch: Watch, asking: Fixture, open_shop: Fixture, replies: Fixture
+) -> None:
+    """One outcome a call, one attempt for each time that it was tried."""
+    answers = [NotSentError("refused"), replies.prepay(), replies.no("CO_MSG_000006", "x")]
+    shop = open_shop(answers, hooks=[watch.hook])
+    await shop.gateway.pay(asking.pay())
+    await shop.gateway.pay(asking.pay())
+    with pytest.raises(RefusedError):
+        await shop.gateway.refund(asking.refund())
+
+    assert {
+        _of("pay", "not_sent"): 1,
+        _of("pay", "ok"): 1,
+        _of("refund", "refused", "CO_MSG_000006"): 1,
+    } == watch.values("wxpay.attempts")
+    assert {
+        _of("pay", "ok"): 2,
+        _of("refund", "refused", "CO_MSG_000006"): 1,
+    } == watch.values("wxpay.outcomes")
+
+
+async def test_latency_of_attempts_and_of_calls(
+    watch: Watch, asking: Fixture, open_shop: Fixture, replies: Fixture
+) -> None:
+    """Seconds; an attempt's labels are those of the HTTP conventions."""
+
+    async def slow(_: object) -> object:
+        shop.clock.move(1.5)
+        return replies.prepay()
+
+    shop = open_shop(slow, hooks=[watch.hook])
+    await shop.gateway.pay(asking.pay())
+
+    http = {
+        "http.request.method": "POST",
+        "http.response.status_code": 200,
+        "server.address": HOST,
+        "server.port": 443,
+    }
+    assert {tuple(sorted(http.items())): 1.5} == watch.values("http.client.request.duration")
+    assert {_of("pay", "ok"): 1.5} == watch.values("wxpay.call.duration")
+
+
+async def test_durations_are_told_apart(
+    watch: Watch, asking: Fixture, open_shop: Fixture, replies: Fixture
+) -> None:
+    """A call of 60 ms and one of 600 fall into different buckets, which are meant for seconds."""
+    seconds = iter((0.06, 0.6))
+
+    async def slow(_: object) -> object:
+        shop.clock.move(next(seconds))
+        return replies.prepay()
+
+    shop = open_shop(slow, hooks=[watch.hook])
+    for request_id in ("a", "b"):
+        await shop.gateway.pay(asking.pay(request_id))
+
+    for name in ("http.client.request.duration", "wxpay.call.duration"):
+        [point] = watch.points()[name]
+        assert isinstance(point, HistogramDataPoint)
+        assert [1, 1] == [count for count in point.bucket_counts if count]
+
+
+async def test_an_attempt_that_failed_says_why(
+    watch: Watch, asking: Fixture, open_shop: Fixture
+) -> None:
+    """`error.type` is the fate where the platform gave no code."""
+    shop = open_shop([InDoubtError("timeout")], hooks=[watch.hook], retry=ONE_ATTEMPT)
+    with pytest.raises(InDoubtError):
+        await shop.gateway.pay(asking.pay())
+    [labels] = watch.values("http.client.request.duration")
+
+    assert "in_doubt" == dict(labels)["error.type"]
+    assert "http.response.status_code" not in dict(labels)
+
+
+async def test_the_wait_for_quota_is_measured(
+    watch: Watch, asking: Fixture, open_shop: Fixture, replies: Fixture
+) -> None:
+    """As long as the limiter let the call wait."""
+
+    class Waiting(Unlimited):
+        async def acquire(self, lane: Lane, *, timeout: float) -> Slot:
+            shop.clock.move(2.0)
+            return await super().acquire(lane, timeout=timeout)
+
+    shop = open_shop([replies.prepay()], hooks=[watch.hook], limiter=Waiting())
+    await shop.gateway.pay(asking.pay())
+
+    assert {_of("pay"): 2.0} == watch.values("wxpay.quota.wait")
+
+
+async def test_a_wait_in_vain_is_measured_too(
+    watch: Watch, asking: Fixture, open_shop: Fixture
+) -> None:
+    """Nobody waits longer for the quota than those who get none of it."""
+
+    class Full(Unlimited):
+        async def acquire(self, lane: Lane, *, timeout: float) -> Slot:
+            del lane
+            shop.clock.move(timeout)
+            raise NotSentError("no slot came free")
+
+    shop = open_shop(hooks=[watch.hook], limiter=Full(), retry=ONE_ATTEMPT)
+    with pytest.raises(NotSentError):
+        await shop.gateway.pay(asking.pay(), timeout=5.0)
+
+    assert {_of("pay"): 5.0} == watch.values("wxpay.quota.wait")
+
+
+async def test_quota_in_use_is_what_the_limiter_says(
+    watch: Watch, asking: Fixture, open_shop: Fixture, replies: Fixture, clock: Fixture
+) -> None:
+    """As many as are taken at that time, by the limiter's own clock."""
+    limiter = LocalLimiter(Quota(), idle=True, clock=clock.monotonic)
+    shop = open_shop([replies.prepay()] * 3, hooks=[watch.hook], limiter=limiter)
+    labels = (("wxpay.app_key", shop.gateway.app_key),)
+    await shop.gateway.pay(asking.pay("a"))
+    await shop.gateway.pay(asking.pay("b"))
+
+    assert {labels: 2} == watch.values("wxpay.quota.in_use")
+    clock.move(61.0)
+    assert 0 == limiter.in_use
+    await shop.gateway.pay(asking.pay("c"))
+    assert {labels: 1} == watch.values("wxpay.quota.in_use")
+
+
+def test_each_app_key_has_a_quota_and_doubts_of_its_own(watch: Watch) -> None:
+    """Two gateways with one hook neither hide nor settle what is the other's."""
+    for app_key, in_use in (("one", 10), ("two", 400)):
+        event = Event(
+            kind=EventKind.DOUBT_OPENED,
+            operation="pay",
+            app_key=app_key,
+            request_id="the same",
+            quota_in_use=in_use,
+        )
+        watch.hook(event)
+
+    assert {(("wxpay.app_key", "one"),): 10, (("wxpay.app_key", "two"),): 400} == watch.values(
+        "wxpay.quota.in_use"
+    )
+    assert {_of("pay"): 2} == watch.values("wxpay.in_doubt.open")
+    watch.hook(
+        Event(kind=EventKind.DOUBT_CLOSED, operation="pay", app_key="one", request_id="the same")
+    )
+    assert {_of("pay"): 1} == watch.values("wxpay.in_doubt.open")
+
+
+async def test_a_quota_in_redis_is_told_as_far_as_it_is_known(
+    watch: Watch, asking: Fixture, open_shop: Fixture, replies: Fixture
+) -> None:
+    """Any limiter that knows its number, a wrapped one too, has it told; None is not a number."""
+
+    class Remote(Unlimited):
+        in_use: int | None = None
+
+        async def acquire(self, lane: Lane, *, timeout: float) -> Slot:
+            Remote.in_use = None if Remote.in_use is None else 7
+            return await super().acquire(lane, timeout=timeout)
+
+    shop = open_shop([replies.prepay()] * 2, hooks=[watch.hook], limiter=Remote())
+    await shop.gateway.pay(asking.pay("a"))
+    assert {} == watch.values("wxpay.quota.in_use")
+    Remote.in_use = 0
+    await shop.gateway.pay(asking.pay("b"))
+
+    assert {(("wxpay.app_key", shop.gateway.app_key),): 7} == watch.values("wxpay.quota.in_use")
+
+
+async def test_shared_flights_are_counted(
+    watch: Watch, asking: Fixture, open_shop: Fixture, replies: Fixture
+) -> None:
+    """Three callers of one requestId: one attempt, two who shared it."""
+    shop = open_shop([replies.prepay()], hooks=[watch.hook])
+    await asyncio.gather(*(shop.gateway.pay(asking.pay()) for _ in range(3)))
+
+    assert {_of("pay"): 2} == watch.values("wxpay.flights.shared")
+    assert {_of("pay", "ok"): 1} == watch.values("wxpay.attempts")
+
+
+async def test_a_shared_flight_that_fails_is_counted_as_shared(
+    watch: Watch, asking: Fixture, open_shop: Fixture, replies: Fixture
+) -> None:
+    """Three callers of one requestId who are all refused: one attempt, two who shared it."""
+    shop = open_shop([replies.no("CO_MSG_000006")], hooks=[watch.hook])
+    calls = (shop.gateway.pay(asking.pay()) for _ in range(3))
+    errors = await asyncio.gather(*calls, return_exceptions=True)
+
+    assert [SignatureRefusedError] * 3 == [type(error) for error in errors]
+    assert {_of("pay"): 2} == watch.values("wxpay.flights.shared")
+    assert [False, True, True] == sorted(
+        (span.attributes or {})["wxpay.replayed"] for span in watch.finished("wxpay pay")
+    )
+
+
+async def test_a_conflict_with_a_flight_is_not_shared(
+    watch: Watch, asking: Fixture, open_shop: Fixture, replies: Fixture
+) -> None:
+    """Whoever means something else by the requestId gets nothing of the other's flight."""
+    shop = open_shop([replies.prepay()], hooks=[watch.hook])
+    calls = (shop.gateway.pay(asking.pay(pay_token=token)) for token in ("one", "two"))
+    _, conflict = await asyncio.gather(*calls, return_exceptions=True)
+
+    assert isinstance(conflict, IdempotencyConflictError)
+    assert {} == watch.values("wxpay.flights.shared")
+
+
+async def test_a_doubt_goes_up_and_down_again(
+    watch: Watch, asking: Fixture, open_shop: Fixture, script: Fixture, replies: Fixture
+) -> None:
+    """Open from the lost answer until a query settles it."""
+    answers = script(InDoubtError("timeout"), query=InDoubtError("timeout"))
+    shop = open_shop(answers, hooks=[watch.hook], retry=ONE_ATTEMPT)
+    with pytest.raises(InDoubtError):
+        await shop.gateway.pay(asking.pay(out_trade_no="O-1"))
+
+    assert {_of("pay"): 1} == watch.values("wxpay.in_doubt.open")
+    answers.query = replies.order("已付款")
+    await shop.gateway.resolve("pay-1")
+    assert {_of("pay"): 0} == watch.values("wxpay.in_doubt.open")
+
+
+async def test_a_doubt_that_a_resend_settles_is_open_no_more(
+    watch: Watch, asking: Fixture, open_shop: Fixture, replies: Fixture
+) -> None:
+    """The second attempt is answered: nothing is in doubt any longer."""
+    shop = open_shop([InDoubtError("timeout"), replies.prepay()], hooks=[watch.hook])
+    await shop.gateway.pay(asking.pay())
+
+    assert {_of("pay"): 0} == watch.values("wxpay.in_doubt.open")
+
+
+def test_doubts_of_others_do_not_count_below_zero(watch: Watch) -> None:
+    """One that another process opened, or that is told twice, changes nothing."""
+    opened = Event(kind=EventKind.DOUBT_OPENED, operation="pay", request_id="mine")
+    closed = Event(kind=EventKind.DOUBT_CLOSED, operation="pay", request_id="another's")
+    for event in (closed, opened, opened, closed):
+        watch.hook(event)
+
+    assert {_of("pay"): 1} == watch.values("wxpay.in_doubt.open")
+
+
+async def test_labels_are_few(
+    watch: Watch, asking: Fixture, open_shop: Fixture, replies: Fixture
+) -> None:
+    """No requestId and no text of the other side's ever becomes a label of a metric."""
+    answers = [replies.no(f"free text {n}", "x") for n in range(5)]
+    shop = open_shop(answers, hooks=[watch.hook], limiter=LocalLimiter(Quota(), idle=True))
+    for n in range(5):
+        with pytest.raises(RefusedError):
+            await shop.gateway.pay(asking.pay(f"unique-{n}"))
+    points = watch.points()
+    said = repr([dict(p.attributes or {}) for some in points.values() for p in some])
+
+    assert {_of("pay", "refused", "other"): 5} == watch.values("wxpay.outcomes")
+    assert "unique" not in said
+    assert "free text" not in said
+    assert all(len(some) == 1 for some in points.values())
+
+
+def test_the_extra_is_named_when_the_library_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It fails at its own import, and says what to install."""
+    monkeypatch.setitem(sys.modules, "opentelemetry", None)
+    monkeypatch.delitem(sys.modules, "wxpay_async.integrations.opentelemetry")
+
+    with pytest.raises(ImportError, match=r"wxpay-async\[otel\]"):
+        importlib.import_module("wxpay_async.integrations.opentelemetry")

@@ -1,0 +1,1 @@
+"""What the tests share: one clock, one platform script, one merchant, the vectors."""

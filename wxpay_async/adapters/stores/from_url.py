@@ -1,0 +1,37 @@
+"""The store that an address names."""
+
+from __future__ import annotations
+
+from wxpay_async.adapters.stores.memory import MemoryStore
+from wxpay_async.adapters.stores.store import IdempotencyStore
+from wxpay_async.errors import InvalidRequestError
+
+_SQL = ("sqlite", "postgresql", "postgres", "mysql", "mariadb")
+_REDIS = ("redis", "rediss")
+
+
+def store_from_url(url: str) -> IdempotencyStore:
+    """Make the store that the address names. No I/O: it opens with its first call.
+
+    Args:
+        url: `memory://`, `sqlite:///file.db`, `postgresql://...`, `mysql://...`, `mariadb://...`,
+            `redis://...` or `rediss://...`; a driver may be named, as in `mysql+asyncmy://`.
+
+    Raises:
+        InvalidRequestError: the address is none of these. It is not repeated in the text, since
+            it may hold a password.
+        ImportError: a library is missing; it names the extra.
+    """
+    scheme = url.partition(":")[0].lower()
+    if scheme == "memory":
+        return MemoryStore()
+    if scheme in _REDIS:
+        from wxpay_async.adapters.stores.redis import RedisStore  # noqa: PLC0415 - an extra
+
+        return RedisStore(url)
+    if scheme.partition("+")[0] in _SQL:
+        from wxpay_async.adapters.stores.sql import SqlStore  # noqa: PLC0415 - an extra
+
+        return SqlStore(url)
+    schemes = ", ".join(f"{name}://" for name in ("memory", *_SQL, *_REDIS))
+    raise InvalidRequestError("no address of a store", field="url", allowed=schemes)

@@ -1,0 +1,272 @@
+"""The default transport, over aiohttp."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextvars import ContextVar
+from typing import Any, Final
+
+import aiohttp
+from aiohttp.connector import Connection
+from attrs import define, field, validators
+from yarl import URL
+
+from wxpay_async.adapters.event_loop import LoopLocal
+from wxpay_async.adapters.transports.connection import KEEP_ALIVE, checked_proxy, tls_context, told
+from wxpay_async.adapters.transports.watchdog import Watch, Watchdog
+from wxpay_async.errors import (
+    InDoubtError,
+    InvalidRequestError,
+    MalformedResponseError,
+    NotSentError,
+    WxPayError,
+)
+from wxpay_async.protocol.secrets import SecretBytes
+from wxpay_async.protocol.wire import KEPT_HEADERS, MAX_BODY, HttpRequest, HttpResponse, Timeouts
+
+# Besides its own errors aiohttp lets ValueError (an address or a header that cannot be written) and
+# RuntimeError (a session of another loop) through.
+_FAILURES: Final = (aiohttp.ClientError, OSError, ValueError, RuntimeError)
+_BEFORE_SENDING: Final = (
+    aiohttp.ClientConnectorError,
+    aiohttp.ClientHttpProxyError,
+    aiohttp.ConnectionTimeoutError,
+    aiohttp.InvalidURL,
+    aiohttp.NonHttpUrlClientError,
+    aiohttp.ServerFingerprintMismatch,
+)
+_HOPELESS: Final = (
+    aiohttp.ClientSSLError,
+    aiohttp.NonHttpUrlClientError,
+    aiohttp.ServerFingerprintMismatch,
+    RuntimeError,
+    ValueError,
+)
+
+
+@define(eq=False)
+class _Phase:
+    """How far one request got; None until aiohttp makes it.
+
+    aiohttp hands a request to `send` just before it writes the headers, and makes its own CONNECT
+    to a proxy of another class: "not sent" is proof that nothing of the request is out.
+    """
+
+    watch: Watch
+    patience: float
+    headers_sent: bool | None = None
+
+    def sends(self) -> None:
+        """Note that the connection stands and the headers go out now."""
+        self.headers_sent = True
+        self.watch.alive(self.patience)
+
+
+_PHASE: Final = ContextVar[_Phase]("_PHASE")
+
+
+class _Request(aiohttp.ClientRequest):
+    """Notes how far it got: aiohttp's own tracing tells the same at a fifth of a call's cost."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - aiohttp's own
+        super().__init__(*args, **kwargs)
+        self._phase = _PHASE.get()
+        self._phase.headers_sent = False
+
+    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+        self._phase.sends()
+        return await super().send(conn)
+
+
+@define(eq=False)
+class _Pool:
+    """What belongs to one event loop."""
+
+    session: aiohttp.ClientSession
+    vigil: Watchdog
+
+
+@define(eq=False, kw_only=True)
+class AiohttpTransport:
+    """Sends over one pool of connections, which belongs to the running event loop.
+
+    Making one is pure: the pool opens with the first request, closes with the loop or by
+    `aclose`, and opens anew in the next loop.
+
+    Args:
+        session: use this session and never close it. Its own settings apply for cookies,
+            environment proxies and tracing; since its phases cannot be traced, every failure
+            after connecting counts as in doubt.
+        connector: use this connector and never close it.
+        proxy: `http://host:port` of a proxy with a fixed address; the environment is not read.
+        ca_file: PEM certificates to trust beside the system's.
+        max_connections: connections at once.
+
+    Raises:
+        InvalidRequestError: the proxy is none, or `session`, `connector` and `ca_file` exclude
+            each other.
+    """
+
+    session: aiohttp.ClientSession | None = None
+    connector: aiohttp.BaseConnector | None = None
+    proxy: str | None = field(default=None, converter=checked_proxy, repr=False)
+    ca_file: str | None = None
+    max_connections: int = field(default=64, validator=validators.ge(1))
+    _pools: LoopLocal[_Pool] = field(init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._pools = LoopLocal(self._lifetime)
+        given = [
+            name for name in ("session", "connector", "ca_file") if getattr(self, name) is not None
+        ]
+        if len(given) > 1:
+            raise InvalidRequestError(
+                f"{' and '.join(given)} exclude each other", field=given[-1], allowed="one of them"
+            )
+
+    async def send(self, request: HttpRequest, *, timeout: Timeouts) -> HttpResponse:
+        """Post the request once; see `Transport.send` for the contract."""
+        self._check_what_was_handed_in()
+        pool = await self._pools.get()
+        watch = pool.vigil.begin(timeout.attempt)
+        phase = _Phase(watch, timeout.read)
+        try:
+            return await self._post(pool.session, request, timeout, phase)
+        except _FAILURES as error:
+            failure: BaseException = _meaning(error, sent=phase.headers_sent)
+        except asyncio.CancelledError as error:
+            if watch.forgives():
+                failure = _meaning(TimeoutError(), sent=phase.headers_sent)
+            elif watch.task.cancelling():
+                failure = error.with_traceback(None)
+            else:
+                # Nobody cancelled this task: a pool that closes cancels those who wait for it.
+                failure = _meaning(error, sent=phase.headers_sent)
+        except WxPayError as error:
+            failure = error.with_traceback(None)
+        finally:
+            watch.end()
+        # Raised out here, without a cause: texts and frames below hold the address, whose query
+        # may be signed.
+        raise failure from None
+
+    async def _post(
+        self,
+        session: aiohttp.ClientSession,
+        request: HttpRequest,
+        timeout: Timeouts,
+        phase: _Phase,
+    ) -> HttpResponse:
+        _PHASE.set(phase)
+        address = _address(request.url)
+        if address is None:
+            raise NotSentError("a malformed address", retryable=False)
+        async with session.post(
+            address,
+            data=aiohttp.BytesPayload(request.body),
+            headers={"Accept-Encoding": "identity", **request.headers},
+            allow_redirects=False,
+            auto_decompress=False,
+            raise_for_status=False,
+            middlewares=(),  # a session's own may send again, which only one layer may
+            proxy=self.proxy,
+            timeout=aiohttp.ClientTimeout(
+                sock_connect=timeout.connect,
+                # Of a session of our own, a sign of life moves the watch on.
+                sock_read=None if self.session is None else timeout.read,
+            ),
+        ) as response:
+            found = ((name, response.headers.get(name, "")) for name in KEPT_HEADERS)
+            kept = {name: value for name, value in found if value and value.isascii()}
+            return HttpResponse(response.status, await _read(response, phase), kept)
+
+    def _check_what_was_handed_in(self) -> None:
+        given = self.session or self.connector
+        if given is None:
+            return
+        loop = asyncio.get_running_loop()
+        if given.closed or getattr(given, "_loop", loop) is not loop:
+            raise NotSentError(
+                f"the {type(given).__name__} that was handed in is closed or of another event loop",
+                retryable=False,
+            )
+
+    async def _lifetime(self) -> AsyncGenerator[_Pool]:
+        vigil = Watchdog(asyncio.get_running_loop())
+        session = self.session or self._make_session()
+        try:
+            yield _Pool(session, vigil)
+        finally:
+            vigil.close()
+            if session is not self.session:
+                await session.close()
+
+    def _make_session(self) -> aiohttp.ClientSession:
+        session = aiohttp.ClientSession(
+            connector=self.connector or self._make_connector(),
+            connector_owner=self.connector is None,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            request_class=_Request,
+            trust_env=False,
+        )
+        # Instrumentation of the whole process hangs itself in here. It would send the merchant's
+        # trace context and baggage to the platform, and keep an address that may be signed.
+        session.trace_configs.clear()
+        return session
+
+    def _make_connector(self) -> aiohttp.TCPConnector:
+        # Without a file of one's own, aiohttp shares one context among all connectors.
+        context = True if self.ca_file is None else tls_context(self.ca_file)
+        return aiohttp.TCPConnector(
+            limit=self.max_connections, keepalive_timeout=KEEP_ALIVE, ssl=context
+        )
+
+    async def aclose(self) -> None:
+        """Close the own pool of this loop; a session or connector that was handed in stays open."""
+        await self._pools.aclose()
+
+
+def _address(url: str) -> URL | None:
+    """Return the address as it is, if it is one: what was signed must not be quoted anew."""
+    try:
+        address = URL(url, encoded=True)
+        address.port  # noqa: B018 - reading it checks it
+    except ValueError:
+        return None
+    return address
+
+
+async def _read(response: aiohttp.ClientResponse, phase: _Phase) -> bytes:
+    """Read at most `MAX_BODY` bytes, and close the connection on an answer that has more."""
+    body = await _whole(response, phase)
+    if body is not None:
+        return body
+    response.close()
+    raise MalformedResponseError(f"HTTP {response.status} with a body of over {MAX_BODY} bytes")
+
+
+async def _whole(response: aiohttp.ClientResponse, phase: _Phase) -> bytes | None:
+    """Return the body, None if it is too large; raised above, where no local holds any of it."""
+    if (response.content_length or 0) > MAX_BODY:
+        return None
+    body = bytearray()
+    while not response.content.at_eof():
+        phase.watch.alive(phase.patience)
+        body += await response.content.readany()
+        if len(body) > MAX_BODY:
+            return None
+    return SecretBytes(body)
+
+
+def _meaning(error: BaseException, *, sent: bool | None) -> NotSentError | InDoubtError:
+    """Say what a failure means: by the phase, or by the error's class where no phase is known."""
+    if sent is None:
+        sent = not isinstance(error, _BEFORE_SENDING) or isinstance(
+            error, aiohttp.RedirectClientError
+        )
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    reason = f"aiohttp: {type(error).__name__}{told(cause)}"
+    if sent:
+        return InDoubtError(reason)
+    return NotSentError(reason, retryable=not isinstance(error, _HOPELESS))

@@ -1,0 +1,308 @@
+"""A transport over httpx2, or over httpx where only that is installed: the extra `httpx`."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import ssl
+import sys
+from collections.abc import AsyncGenerator, Mapping
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Final, Protocol
+from urllib.parse import urlsplit
+
+from attrs import define, field, frozen, validators
+
+from wxpay_async.adapters.transports.connection import KEEP_ALIVE, checked_proxy, tls_context, told
+from wxpay_async.errors import (
+    InDoubtError,
+    InvalidRequestError,
+    MalformedResponseError,
+    NotSentError,
+    WxPayError,
+)
+from wxpay_async.protocol.secrets import SecretBytes
+from wxpay_async.protocol.wire import KEPT_HEADERS, MAX_BODY, HttpRequest, HttpResponse, Timeouts
+
+_LIBRARIES: Final = ("httpx2", "httpx")
+
+
+def _installed() -> ModuleType:
+    for name in _LIBRARIES:
+        try:
+            return importlib.import_module(name)
+        except ImportError:
+            continue
+    raise ImportError("this transport needs httpx2 or httpx: pip install 'wxpay-async[httpx]'")
+
+
+if TYPE_CHECKING:
+    import httpx
+    import httpx2
+
+    Client = httpx.AsyncClient | httpx2.AsyncClient
+    Response = httpx.Response | httpx2.Response
+else:
+    httpx = _installed()
+
+
+@frozen
+class _Dialect:
+    """The error classes of httpx2 or of httpx: the same names, but not the same classes."""
+
+    failures: tuple[type[Exception], ...]
+    before_sending: tuple[type[Exception], ...]
+    hopeless: tuple[type[Exception], ...]
+
+    @classmethod
+    def of(cls, library: ModuleType) -> _Dialect:
+        hopeless = (library.InvalidURL, library.UnsupportedProtocol)
+        connecting = (
+            library.ConnectError,
+            library.ConnectTimeout,
+            library.PoolTimeout,
+            library.ProxyError,
+        )
+        # ValueError: a header or host name that cannot be written; RuntimeError: a closed client.
+        return cls(
+            failures=(library.HTTPError, library.InvalidURL, OSError, RuntimeError, ValueError),
+            before_sending=(*connecting, *hopeless),
+            hopeless=(*hopeless, library.LocalProtocolError, RuntimeError, ValueError),
+        )
+
+
+def _library_of(client: Client | None) -> ModuleType:
+    """Return whose client it is: a user may hold one of httpx while httpx2 is installed too."""
+    if client is None:
+        return httpx
+    for kind in type(client).__mro__:
+        name = kind.__module__.partition(".")[0]
+        if name in _LIBRARIES:
+            return sys.modules[name]
+    raise InvalidRequestError("no client of httpx", field="client", allowed="an AsyncClient")
+
+
+class _Stream(Protocol):
+    async def aclose(self) -> None: ...
+
+
+@define(eq=False)
+class _Pool:
+    """A client of our own, and the generator that closes it."""
+
+    client: Client
+    lifetime: AsyncGenerator[Client]
+    users: int = 0
+    retired: bool = False
+    closed: bool = False
+
+    async def close(self) -> None:
+        if not self.closed:
+            self.closed = True
+            await self.lifetime.aclose()
+
+
+@define(eq=False)
+class _Phase:
+    """How far one request got; `headers_sent` is None until a client reports anything.
+
+    httpcore reports each step just before it takes it.
+    """
+
+    pool: _Pool | None = None
+    headers_sent: bool | None = None
+    tunnel_broke: bool = False
+    _stream: _Stream | None = None
+
+    async def note(self, event: str, info: Mapping[str, Any]) -> None:
+        """Take note of a step, and tidy up what httpcore leaves behind."""
+        if event.endswith(".send_request_headers.started"):
+            # Through a tunnel, the CONNECT to the proxy is reported like a request.
+            self.headers_sent = info["request"].method != b"CONNECT"
+        elif self.headers_sent is None:
+            self.headers_sent = False
+        if event.endswith(".connect_tcp.started") and self.pool and self.pool.closed:
+            # httpcore connects those that wait in a pool even after it was closed.
+            raise NotSentError("the transport was closed")
+        if event.endswith(".connect_tcp.complete"):
+            self._stream = info["return_value"]
+        elif event.endswith(".start_tls.failed"):
+            self.tunnel_broke = not event.startswith("connection.")
+            if self._stream is not None:  # httpcore leaves it open when cancelled
+                await self._stream.aclose()
+
+
+@define(eq=False, kw_only=True)
+class HttpxTransport:
+    """Sends over one pool of connections, which belongs to the running event loop.
+
+    Making one is pure: the pool opens with the first request, closes with the loop or by
+    `aclose`, and opens anew in the next loop.
+
+    Args:
+        client: use this `AsyncClient`, of httpx2 or httpx, and never close it. Its own settings
+            apply for cookies, proxies and certificates.
+        proxy: `http://host:port` of a proxy with a fixed address; the environment is not read.
+        ca_file: PEM certificates to trust beside the system's.
+        max_connections: connections at once.
+
+    Raises:
+        InvalidRequestError: the proxy is none, or `client` comes with `proxy` or `ca_file`.
+    """
+
+    client: Client | None = None
+    proxy: str | None = field(default=None, converter=checked_proxy, repr=False)
+    ca_file: str | None = None
+    max_connections: int = field(default=64, validator=validators.ge(1))
+    _dialect: _Dialect = field(init=False, repr=False)
+    _loop: asyncio.AbstractEventLoop | None = field(default=None, init=False, repr=False)
+    _pool: _Pool | None = field(default=None, init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        if self.client is not None and (self.proxy or self.ca_file):
+            raise InvalidRequestError(
+                "the client that was handed in brings its own", field="proxy, ca_file"
+            )
+        self._dialect = _Dialect.of(_library_of(self.client))
+
+    async def send(self, request: HttpRequest, *, timeout: Timeouts) -> HttpResponse:
+        """Post the request once; see `Transport.send` for the contract."""
+        if not _is_address(request.url):
+            raise NotSentError("a malformed address", retryable=False)
+        if self.client is None:
+            return await self._send_over_own(request, timeout)
+        if self.client.is_closed:
+            raise NotSentError("the client that was handed in is closed", retryable=False)
+        return await self._post(self.client, request, timeout, _Phase())
+
+    async def _send_over_own(self, request: HttpRequest, timeout: Timeouts) -> HttpResponse:
+        pool = await self._pool_of_this_loop()
+        phase = _Phase(pool, headers_sent=False)
+        pool.users += 1
+        try:
+            return await self._post(pool.client, request, timeout, phase)
+        finally:
+            pool.users -= 1
+            if phase.tunnel_broke:
+                # httpcore never gives such a connection's place in its pool back.
+                pool.retired = True
+            if pool.retired and not pool.users:
+                await pool.close()
+
+    async def _post(
+        self, client: Client, request: HttpRequest, timeout: Timeouts, phase: _Phase
+    ) -> HttpResponse:
+        try:
+            async with (
+                asyncio.timeout(timeout.attempt),
+                client.stream(
+                    "POST",
+                    request.url,
+                    content=request.body,
+                    headers={"Accept-Encoding": "identity", **request.headers},
+                    timeout=(timeout.connect, timeout.read, timeout.read, timeout.attempt),
+                    follow_redirects=False,
+                    extensions={"trace": phase.note},
+                ) as response,
+            ):
+                found = ((name, response.headers.get(name, "")) for name in KEPT_HEADERS)
+                kept = {name: value for name, value in found if value and value.isascii()}
+                return HttpResponse(response.status_code, await _read(response), kept)
+        except self._dialect.failures as error:
+            failure: BaseException = _meaning(error, self._dialect, sent=phase.headers_sent)
+        except (WxPayError, asyncio.CancelledError) as error:
+            failure = error.with_traceback(None)
+        # Raised out here, without a cause: texts and frames below hold the address, whose query
+        # may be signed.
+        raise failure from None
+
+    async def _pool_of_this_loop(self) -> _Pool:
+        loop = asyncio.get_running_loop()
+        if self._pool is None or self._loop is not loop or self._pool.retired:
+            self._loop = loop
+            # A generator, because the loop closes those that are open when it shuts down: a
+            # gateway that nobody closes then still leaves no connection behind.
+            lifetime = self._lifetime()
+            self._pool = _Pool(await anext(lifetime), lifetime)
+        return self._pool
+
+    async def _lifetime(self) -> AsyncGenerator[Client]:
+        context = tls_context(self.ca_file)
+        client = httpx.AsyncClient(
+            verify=context,
+            proxy=self._proxy(context),
+            limits=httpx.Limits(max_connections=self.max_connections, keepalive_expiry=KEEP_ALIVE),
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+            trust_env=False,
+        )
+        try:
+            yield client
+        finally:
+            await client.aclose()
+
+    def _proxy(self, context: ssl.SSLContext) -> httpx.Proxy | None:
+        if self.proxy is None:
+            return None
+        secure = urlsplit(self.proxy).scheme == "https"
+        return httpx.Proxy(self.proxy, ssl_context=context if secure else None)
+
+    async def aclose(self) -> None:
+        """Close the own pool of this loop; a client that was handed in stays open."""
+        pool, self._pool = self._pool, None
+        if pool is not None and self._loop is asyncio.get_running_loop():
+            await pool.close()
+
+
+def _is_address(url: str) -> bool:
+    """Refuse what httpx would take: a port out of range ends in an exception group below it."""
+    try:
+        urlsplit(url).port  # noqa: B018 - reading it checks it
+    except ValueError:
+        return False
+    return True
+
+
+async def _read(response: Response) -> bytes:
+    """Read at most `MAX_BODY` bytes; what is left unread closes with the connection."""
+    body = await _whole(response)
+    if body is not None:
+        return body
+    raise MalformedResponseError(
+        f"HTTP {response.status_code} with a body of over {MAX_BODY} bytes"
+    )
+
+
+async def _whole(response: Response) -> bytes | None:
+    """Return the body, None if it is too large; raised above, where no local holds any of it."""
+    if int(response.headers.get("content-length", 0)) > MAX_BODY:
+        return None
+    body = bytearray()
+    async for chunk in response.aiter_raw():
+        body += chunk
+        if len(body) > MAX_BODY:
+            return None
+    return SecretBytes(body)
+
+
+def _meaning(
+    error: Exception, dialect: _Dialect, *, sent: bool | None
+) -> NotSentError | InDoubtError:
+    """Say what a failure means: by the phase, or by the error's class where no phase is known."""
+    if sent is None:
+        sent = not isinstance(error, dialect.before_sending)
+    root = _root(error)
+    reason = f"httpx: {type(error).__name__}{told(root)}"
+    if sent:
+        return InDoubtError(reason)
+    broke_off = isinstance(root, ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError)
+    untrusted = isinstance(root, ssl.SSLError) and not broke_off
+    return NotSentError(reason, retryable=not (untrusted or isinstance(error, dialect.hopeless)))
+
+
+def _root(error: BaseException) -> BaseException | None:
+    """Return what the system or OpenSSL raised, some levels below."""
+    below: BaseException | None = error
+    while below is not None and not isinstance(below, OSError):
+        below = below.__cause__ or below.__context__
+    return below and (below.__cause__ or below)

@@ -1,0 +1,107 @@
+"""The program around the commands: its name, its help, and how it ends.
+
+Answers go to stdout, everything else to stderr. An error is one line. The exit code tells what is
+known about the money, see `EXIT_CODES`.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from types import MappingProxyType
+from typing import Annotated, Final, NoReturn, cast
+
+import typer
+from typer import Option
+
+from wxpay_async import (
+    Fate,
+    IdempotencyConflictError,
+    InvalidKeyError,
+    InvalidRequestError,
+    WxPayError,
+)
+from wxpay_async.cli.output import flat, tell
+
+EXIT_CODES: Final = (
+    "Exit codes: 0 done; 1 refused by the platform, or the demo went wrong; 2 bad input or "
+    "configuration, nothing was sent; 3 not sent, try again; 4 in doubt, the request may have "
+    "been executed, or its answer could not be shown: query before anything else; "
+    "130 interrupted."
+)
+FATES: Final[Mapping[Fate, tuple[str, int]]] = MappingProxyType(
+    {
+        Fate.REFUSED: ("refused", 1),
+        Fate.NOT_SENT: ("not sent", 3),
+        Fate.IN_DOUBT: ("in doubt", 4),
+    }
+)
+"""How an error begins, and the exit code, by what is known about the request."""
+
+_BAD_INPUT: Final = 2
+_INTERRUPTED: Final = 130
+
+# Newer versions of typer carry a click of their own: this names the class in both cases.
+_UsageError: Final = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
+
+app = typer.Typer(
+    name="wxpay-async",
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=EXIT_CODES,
+    pretty_exceptions_enable=False,
+)
+
+AsJson = Annotated[bool, Option("--json", help="Print JSON, and nothing else, on stdout.")]
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run a command and exit with what `EXIT_CODES` says.
+
+    Args:
+        argv: the arguments; the process's own when absent.
+    """
+    stdout: object = sys.stdout
+    if isinstance(stdout, io.TextIOWrapper):
+        stdout.reconfigure(errors="replace")  # a terminal without Chinese must not end a payment
+    try:
+        code = app(None if argv is None else list(argv), standalone_mode=False)
+    except _UsageError as error:
+        place = error.ctx.command_path if error.ctx else "wxpay-async"
+        fail(f"{flat(error.format_message()).rstrip('.')}; see {place} --help", _BAD_INPUT)
+    except WxPayError as error:
+        fail(*_diagnosis(error))
+    except typer.Abort:
+        code = _INTERRUPTED
+    if code == _INTERRUPTED:
+        fail("interrupted", _INTERRUPTED)
+    sys.exit(code or 0)
+
+
+def fail(text: str, code: int) -> NoReturn:
+    """Exit after one line on stderr."""
+    tell("error:", text, colour="red")
+    sys.exit(code)
+
+
+def _diagnosis(error: WxPayError) -> tuple[str, int]:
+    bad_input = isinstance(error, InvalidRequestError | InvalidKeyError | IdempotencyConflictError)
+    if bad_input and error.fate is Fate.NOT_SENT:
+        return flat(str(error)), _BAD_INPUT
+    fate, code = FATES[error.fate]
+    return f"{fate}: {flat(str(error))}", code
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    *,
+    show_version: Annotated[bool, Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Take WeChat mini-program payments; see them work without a platform first: try `demo`."""
+    if show_version:
+        typer.echo(f"wxpay-async {version('wxpay-async')}")
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())

@@ -1,0 +1,95 @@
+"""What `PayGateway.from_env` reads, and how each address picks its part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from wxpay_async.adapters.limiters.limiter import Quota
+from wxpay_async.errors import InvalidRequestError
+from wxpay_async.protocol.signing import Md5Signer, RsaSigner, Signer
+from wxpay_async.protocol.wire import PRODUCTION, Timeouts, Transport
+
+P = TypeVar("P")
+
+
+def app_key_from(env: Mapping[str, str]) -> str:
+    """Return `WXPAY_APP_KEY`."""
+    app_key = env.get("WXPAY_APP_KEY", "")
+    if not app_key:
+        raise InvalidRequestError("not set", field="WXPAY_APP_KEY", allowed="the appKey")
+    return app_key
+
+
+def signer_from(env: Mapping[str, str]) -> Signer:
+    """Return the signer of the one scheme that is set.
+
+    Raises:
+        InvalidRequestError: neither scheme is set, or both.
+        InvalidKeyError: the key file cannot be used.
+    """
+    try:
+        # Only whether they are set: what a local holds, a traceback with locals shows.
+        by_secret, by_key = (
+            bool(env.get("WXPAY_APP_SECRET")),
+            bool(env.get("WXPAY_PRIVATE_KEY_FILE")),
+        )
+        if by_secret == by_key:
+            raise InvalidRequestError(
+                "both set" if by_secret else "not set",
+                field="WXPAY_APP_SECRET",
+                allowed="WXPAY_APP_SECRET (MD5) or WXPAY_PRIVATE_KEY_FILE (RSA), one of the two",
+            )
+        if by_secret:
+            return Md5Signer(env["WXPAY_APP_SECRET"])
+        return RsaSigner.from_file(
+            env["WXPAY_PRIVATE_KEY_FILE"], env.get("WXPAY_PRIVATE_KEY_PASSPHRASE") or None
+        )
+    finally:
+        del env
+
+
+def parts_from(env: Mapping[str, str], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the constructor's keyword arguments; what is given wins over the environment."""
+    parts: dict[str, Any] = {"base_url": env.get("WXPAY_BASE_URL") or PRODUCTION}
+    if env.get("WXPAY_PROXY") and given.get("transport") is None:
+        parts["transport"] = default_transport(proxy=env["WXPAY_PROXY"])
+    if env.get("WXPAY_STORE_URL") and given.get("store") is None:
+        from wxpay_async.adapters.stores.from_url import (  # noqa: PLC0415 - only who sets it needs it
+            store_from_url,
+        )
+
+        parts["store"] = _made("WXPAY_STORE_URL", env, store_from_url)
+    if env.get("WXPAY_QUOTA_URL") and given.get("limiter") is None:
+        from wxpay_async.adapters.limiters.redis import RedisLimiter  # noqa: PLC0415 - an extra
+
+        app_key, quota = app_key_from(env), quota_for(given.get("timeouts") or Timeouts())
+        parts["limiter"] = _made(
+            "WXPAY_QUOTA_URL", env, lambda url: RedisLimiter(url, app_key, quota=quota)
+        )
+    return {**parts, **{name: part for name, part in given.items() if part is not None}}
+
+
+def _made(variable: str, env: Mapping[str, str], make: Callable[[str], P]) -> P:
+    """Make a part from the address in a variable; an error names the variable."""
+    try:
+        return make(env[variable])
+    except InvalidRequestError as error:
+        failure = error.called(variable)
+    finally:
+        del env
+    # A new one: the frames below hold the address, and with it perhaps a password.
+    raise failure
+
+
+def quota_for(timeouts: Timeouts) -> Quota:
+    """Return the platform's quota for calls that take so long."""
+    # A slot's lease must outlast the call that holds it, or it would free while the call is out.
+    return Quota(lease=timeouts.call + 5)
+
+
+def default_transport(*, proxy: str | None = None, max_connections: int = 64) -> Transport:
+    """Make the aiohttp transport; aiohttp is imported here and not by `import wxpay_async`."""
+    from wxpay_async.adapters.transports.aiohttp import AiohttpTransport  # noqa: PLC0415
+
+    return AiohttpTransport(proxy=proxy, max_connections=max_connections)

@@ -1,0 +1,426 @@
+"""`PayGateway`: the acquiring chapter as operations to await."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from typing import Any, Final, Self, TypeVar
+
+import attrs
+
+from wxpay_async.adapters.limiters.limiter import Lane, Limiter, Slowed
+from wxpay_async.adapters.limiters.local import LocalLimiter
+from wxpay_async.adapters.signers.threads import SigningExecutor
+from wxpay_async.adapters.stores.memory import MemoryStore
+from wxpay_async.adapters.stores.sealed import sealed
+from wxpay_async.adapters.stores.store import IdempotencyStore
+from wxpay_async.engine import environment
+from wxpay_async.engine.call import checked_timeouts
+from wxpay_async.engine.clock import Clock, PlatformTime
+from wxpay_async.engine.dispatcher import Dispatcher
+from wxpay_async.engine.pages import all_merchants
+from wxpay_async.engine.streaming import Outcome, stream
+from wxpay_async.engine.telemetry import Event, EventKind, Hook
+from wxpay_async.engine.waiting import wait_until_paid
+from wxpay_async.engine.wiring import Wiring
+from wxpay_async.errors import InvalidRequestError, MalformedResponseError, WxPayError
+from wxpay_async.policy.retry import RetryPolicy
+from wxpay_async.protocol.builder import Placement, RequestBuilder
+from wxpay_async.protocol.idempotency_key import derive_request_id
+from wxpay_async.protocol.requests import InstantTrade, MiniProgramPay, Refund, Request, TradeQuery
+from wxpay_async.protocol.results import Merchant, PayResult, RefundResult, TradeResult, TradeStatus
+from wxpay_async.protocol.signing import Signer
+from wxpay_async.protocol.wire import PRODUCTION, Timeouts, Transport
+
+R = TypeVar("R", bound=Request)
+
+POLL_EVERY: Final = 2.0
+"""Seconds between two queries of `wait_paid`."""
+
+
+class PayGateway:
+    """Awaits the platform for one appKey; many calls at once, each safe to repeat.
+
+    Making one is pure: no I/O, no event loop. It works in one loop after another. Inside
+    `async with` it also looks every 30 s after operations that a crash or a lost answer left open.
+
+    Args:
+        app_key: the merchant's developer id.
+        signer: the scheme that the contract names: `RsaSigner`, `Md5Signer` or your own.
+        base_url: the platform's origin; HTTPS, except on loopback.
+        transport: how requests travel; aiohttp by default.
+        store: where requestIds are remembered; in memory by default.
+        limiter: the quota; 400 calls per 60 s by default, `Unlimited()` switches it off.
+        retry: how often and how fast to try again.
+        timeouts: how long each phase may take.
+        hooks: called with every `Event`.
+        max_in_flight: HTTP requests at once; further callers wait.
+        seal_key: 32 bytes that encrypt what a durable store keeps; derived from the signer's
+            secret when absent, needed for a signer of your own.
+        refunds_queryable: set it once you have seen, on the platform's test host, that a query by
+            a refund's own number finds it. Only then is a refund that is not found taken for not
+            executed; otherwise a person must look.
+        placement: where the parameters travel: a form body, or `"query"`, the query string, which
+            ends up in the logs of whatever stands between.
+        clock: the machine's, unless a test moves it.
+
+    Raises:
+        InvalidRequestError: a setting cannot be used; nothing was sent.
+    """
+
+    def __init__(  # noqa: PLR0913 - one keyword for each part that can be replaced
+        self,
+        app_key: str,
+        signer: Signer,
+        *,
+        base_url: str = PRODUCTION,
+        transport: Transport | None = None,
+        store: IdempotencyStore | None = None,
+        limiter: Limiter | None = None,
+        retry: RetryPolicy | None = None,
+        timeouts: Timeouts | None = None,
+        hooks: Sequence[Hook] = (),
+        max_in_flight: int = 64,
+        seal_key: bytes | None = None,
+        refunds_queryable: bool = False,
+        placement: Placement = "body",
+        clock: Clock | None = None,
+    ) -> None:
+        try:
+            store = sealed(MemoryStore() if store is None else store, signer, seal_key)
+        finally:
+            del seal_key  # a traceback with locals must not show it
+        if not app_key:
+            raise InvalidRequestError("empty", field="appKey", allowed="a non-empty text")
+        if max_in_flight < 1:
+            raise InvalidRequestError("too few", field="max_in_flight", allowed="1 or above")
+        self.app_key = app_key
+        self._clock = Clock() if clock is None else clock
+        timeouts = checked_timeouts(Timeouts() if timeouts is None else timeouts)
+        self._dispatcher = Dispatcher(
+            app_key=app_key,
+            wiring=Wiring(
+                builder=RequestBuilder(app_key, signer.sign_type, base_url, placement),
+                signatures=SigningExecutor(signer),
+                store=store,
+                limiter=(
+                    LocalLimiter(environment.quota_for(timeouts), on_slowed=self._slowed_down)
+                    if limiter is None
+                    else limiter
+                ),
+                clock=self._clock,
+                time=PlatformTime(self._clock),
+                hooks=tuple(hooks),
+            ),
+            make_transport=lambda: (
+                environment.default_transport(max_connections=max_in_flight)
+                if transport is None
+                else transport
+            ),
+            retry=RetryPolicy() if retry is None else retry,
+            timeouts=timeouts,
+            max_in_flight=max_in_flight,
+            refunds_queryable=refunds_queryable,
+        )
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None, **given: Any) -> Self:  # noqa: ANN401 - the constructor's
+        """Make a gateway from the environment.
+
+        Reads `WXPAY_APP_KEY`; `WXPAY_APP_SECRET` (MD5) or `WXPAY_PRIVATE_KEY_FILE` (RSA, with
+        `WXPAY_PRIVATE_KEY_PASSPHRASE`); `WXPAY_BASE_URL`; `WXPAY_PROXY`; `WXPAY_STORE_URL`;
+        `WXPAY_QUOTA_URL`.
+
+        Args:
+            environ: read this mapping instead of `os.environ`.
+            **given: the constructor's keyword arguments, which win over the environment.
+
+        Raises:
+            InvalidRequestError: a variable is missing or cannot be used; both schemes are set.
+            InvalidKeyError: the key file cannot be used.
+        """
+        env = os.environ if environ is None else environ
+        try:
+            app_key, signer = environment.app_key_from(env), environment.signer_from(env)
+            gateway = cls(app_key, signer, **environment.parts_from(env, given))
+            if given.get("limiter") is None:  # one of ours, made before there was a gateway
+                limiter: Any = gateway._dispatcher.wiring.limiter
+                limiter.on_slowed = gateway._slowed_down
+        except (WxPayError, ImportError) as error:
+            failure = error.with_traceback(None)
+        else:
+            return gateway
+        finally:
+            del environ, env, given
+        # Raised anew: the frames below hold the environment, secrets included.
+        raise failure
+
+    def _slowed_down(self, slowed: Slowed) -> None:
+        del slowed
+        self._dispatcher.wiring.tell(
+            Event(kind=EventKind.SLOWED_DOWN, operation="", app_key=self.app_key)
+        )
+
+    @property
+    def store(self) -> IdempotencyStore:
+        """Where requestIds and callbacks are remembered."""
+        return self._dispatcher.wiring.store
+
+    @property
+    def min_left(self) -> float:
+        """Seconds that a call's `timeout` must have at least: one attempt may need them."""
+        return self._dispatcher.retry.min_left
+
+    async def __aenter__(self) -> Self:
+        """Start to look after open operations; connections open with the first request."""
+        self._dispatcher.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close it."""
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Cancel what is under way, record where it stands, and release every connection."""
+        await self._dispatcher.aclose()
+
+    # The operations
+
+    async def pay(self, request: MiniProgramPay, *, timeout: float | None = None) -> PayResult:
+        """Turn a payToken into the parameters of `wx.requestPayment`.
+
+        Args:
+            request: what to pay.
+            timeout: seconds for the whole call: quota, retries and all; 30 when absent.
+
+        Raises:
+            IdempotencyConflictError: the requestId stands for other content; nothing was sent.
+            NotSentError: the request cannot have arrived.
+            InDoubtError: it may have been executed; call again with the same request.
+            RefusedError: the platform refused, see its subclasses.
+        """
+        return await self._dispatcher.once(
+            _typed(request, MiniProgramPay), PayResult, timeout=timeout
+        )
+
+    async def trade(self, request: InstantTrade, *, timeout: float | None = None) -> TradeResult:
+        """Create payable orders. Takes and raises what `pay` does."""
+        return await self._dispatcher.once(
+            _typed(request, InstantTrade), TradeResult, timeout=timeout
+        )
+
+    async def refund(self, request: Refund, *, timeout: float | None = None) -> RefundResult:
+        """Give money back. Takes and raises what `pay` does; status F is a `FailedError`."""
+        return await self._dispatcher.once(_typed(request, Refund), RefundResult, timeout=timeout)
+
+    async def query(
+        self,
+        *,
+        out_trade_no: str | None = None,
+        trade_no: str | None = None,
+        timeout: float | None = None,
+        lane: Lane = Lane.PEOPLE,
+    ) -> TradeStatus:
+        """Ask what the platform knows of one trade: the truth behind every callback.
+
+        Args:
+            out_trade_no: the merchant's order number, or
+            trade_no: the platform's; exactly one of the two.
+            timeout: seconds for the whole call.
+            lane: whose turn it is when the quota is short.
+
+        Raises:
+            RefusedError: the platform does not know the order, or refuses to say.
+            MalformedResponseError: the answer is about another order: it is withheld.
+            NotSentError, InDoubtError: no answer; ask again.
+        """
+        query = TradeQuery(out_trade_no=out_trade_no, trade_no=trade_no)
+        return await self._dispatcher.query(query, timeout=timeout, lane=lane)
+
+    def merchants(
+        self, *, page_size: int = 10, timeout: float | None = None
+    ) -> AsyncIterator[Merchant]:
+        """Iterate over the sub-merchants, fetching a page at a time.
+
+        It ends with the last page or the total that the platform tells; and with a page that comes
+        again or says that it is another one, as a platform that does not page would go on for ever.
+
+        Args:
+            page_size: sub-merchants a page.
+            timeout: seconds for each page.
+
+        Raises:
+            InvalidRequestError: `page_size` is no integer above 0.
+        """
+        return all_merchants(self._dispatcher, page_size=page_size, timeout=timeout)
+
+    async def checkout(
+        self, trade: InstantTrade, *, openid: str, app_id: str, timeout: float | None = None
+    ) -> PayResult:
+        """Create the order and its prepay in one call: `trade`, then `pay`.
+
+        The requestId of the payment is derived from the trade's, so calling again after an error
+        continues where it stopped. One error is a dead end: when the answer to `trade` was lost,
+        so was the payToken, and no query tells it. Then there is an order that nobody can pay.
+
+        Args:
+            trade: the order.
+            openid: the payer's openid in the mini program.
+            app_id: the mini program's appid.
+            timeout: seconds for each of the two calls.
+
+        Raises:
+            MalformedResponseError: the order is there without a payToken, and calling again will
+                not bring one. Wait until the order is closed (its `timeout_express`; a query
+                tells), then make a new one with a new outTradeNo and requestId.
+        """
+        trade = _typed(trade, InstantTrade)
+        request = MiniProgramPay(
+            request_id=derive_request_id(self.app_key, "pay", trade.request_id),
+            pay_token="not known yet",  # noqa: S106 - a placeholder
+            terminal_payer_id=openid,
+            app_id=app_id,
+            out_trade_no=trade.trade_info[0].out_trade_no,
+        )
+        del openid  # the request masks it; a traceback with locals would not
+        created = await self.trade(trade, timeout=timeout)
+        if created.pay_token is None:
+            raise _without_token(trade)
+        return await self.pay(attrs.evolve(request, pay_token=created.pay_token), timeout=timeout)
+
+    async def wait_paid(
+        self, out_trade_no: str, *, timeout: float = 300.0, every: float = POLL_EVERY
+    ) -> TradeStatus:
+        """Query until the order was paid.
+
+        Args:
+            out_trade_no: the merchant's order number.
+            timeout: seconds to wait for the person.
+            every: seconds between two queries.
+
+        Returns:
+            The status of the paid order, which may be given back already: see its `state`.
+
+        Raises:
+            InvalidRequestError: a time is negative, infinite or no number.
+            MalformedResponseError: an answer is about another order: it is withheld.
+            NotPaidError: the order was closed, or the payment failed.
+            InDoubtError: the time is up and the order can still be paid; the text has the
+                platform's last word.
+            RefusedError: the platform does not know the order.
+        """
+        return await wait_until_paid(self._dispatcher, out_trade_no, timeout=timeout, every=every)
+
+    # Many at once
+
+    def pay_many(
+        self,
+        requests: Iterable[MiniProgramPay] | AsyncIterable[MiniProgramPay],
+        *,
+        concurrency: int = 64,
+        timeout: float | None = None,
+    ) -> AsyncIterator[Outcome[MiniProgramPay, PayResult]]:
+        """Pay for every request and yield an `Outcome` for each as it ends, in no fixed order.
+
+        Requests are pulled no faster than they are sent, so an endless generator is fine. No error
+        of one request is raised. Leaving the loop cancels what is under way.
+
+        Args:
+            requests: an iterable or async iterable, of any length: a request waits for its slot
+                of the quota as long as it takes (24 h at most), and is tried up to 6 times.
+            concurrency: calls at once.
+            timeout: seconds for each call, the wait for the quota included; a long batch needs
+                minutes here. When absent, nothing is given up for want of quota.
+        """
+
+        async def pay(request: MiniProgramPay) -> PayResult:
+            return await self._dispatcher.once(
+                _typed(request, MiniProgramPay), PayResult, timeout=timeout, lane=Lane.BATCH
+            )
+
+        return stream(requests, pay, concurrency=concurrency)
+
+    def refund_many(
+        self,
+        requests: Iterable[Refund] | AsyncIterable[Refund],
+        *,
+        concurrency: int = 64,
+        timeout: float | None = None,
+    ) -> AsyncIterator[Outcome[Refund, RefundResult]]:
+        """Refund for every request; works like `pay_many`."""
+
+        async def refund(request: Refund) -> RefundResult:
+            return await self._dispatcher.once(
+                _typed(request, Refund), RefundResult, timeout=timeout, lane=Lane.BATCH
+            )
+
+        return stream(requests, refund, concurrency=concurrency)
+
+    def query_many(
+        self,
+        out_trade_nos: Iterable[str] | AsyncIterable[str],
+        *,
+        concurrency: int = 64,
+        timeout: float | None = None,
+    ) -> AsyncIterator[Outcome[str, TradeStatus]]:
+        """Query every order by its outTradeNo; works like `pay_many`."""
+
+        async def query(out_trade_no: object) -> TradeStatus:
+            # A row of somebody's file may hold anything; one of them must not end the others.
+            if not isinstance(out_trade_no, str):
+                kind = type(out_trade_no).__name__
+                raise InvalidRequestError(f"got {kind}", field="outTradeNo", allowed="a text")
+            asked = TradeQuery(out_trade_no=out_trade_no)
+            return await self._dispatcher.query(asked, timeout=timeout, lane=Lane.BATCH)
+
+        return stream(out_trade_nos, query, concurrency=concurrency)
+
+    # Doubt
+
+    async def resolve(self, request_id: str, *, reissue: bool = False) -> Outcome[str, Any]:
+        """Find out what became of an operation, by its stored state and one query.
+
+        Args:
+            request_id: what it was sent under.
+            reissue: for a `pay` whose answer got lost and whose order is not paid: issue a new
+                prepay under the next generation of the requestId. Nothing is charged by a prepay.
+
+        Returns:
+            `ok` with the result, `refused` with what the platform said, or `in_doubt`.
+
+        Raises:
+            InvalidRequestError: the store does not know the requestId.
+            InDoubtError: the store cannot be reached, so nothing is known yet.
+        """
+        return await self._dispatcher.resolve(request_id, reissue=reissue)
+
+    async def recover(self) -> int:
+        """Look after everything that is open and due, once; for batch jobs.
+
+        Returns:
+            How many operations reached an end.
+
+        Raises:
+            NotSentError: the store cannot be reached.
+        """
+        return await self._dispatcher.recover()
+
+
+def _without_token(trade: InstantTrade) -> MalformedResponseError:
+    # To order anew at once would leave two orders of one purchase that can be paid.
+    error = MalformedResponseError(
+        f"order {trade.trade_info[0].out_trade_no} exists, but its payToken is lost and cannot be "
+        "asked for; wait until a query says that it is closed, then order anew with a new "
+        "outTradeNo and requestId",
+        retryable=False,
+    )
+    error.request_id = trade.request_id
+    return error
+
+
+def _typed(request: object, kind: type[R]) -> R:
+    if not isinstance(request, kind):
+        raise InvalidRequestError(
+            f"got {type(request).__name__}", field="request", allowed=kind.__name__
+        )
+    return request

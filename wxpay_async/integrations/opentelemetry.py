@@ -1,0 +1,190 @@
+"""Spans and metrics for OpenTelemetry (extra `otel`); Prometheus is reached through its exporter.
+
+`wxpay <operation>` is the span of a call, under the caller's own; `POST`, by the HTTP conventions,
+that of an attempt, under the call that made it. The trace context is not sent to the platform. A
+requestId stands in spans only: names and labels of metrics are few, and a code that does not look
+like one of the platform's is `other`.
+
+`wxpay.in_doubt.open` counts the doubts that this process opened and has not seen closed.
+
+| metric | kind | labels |
+| --- | --- | --- |
+| `wxpay.attempts` | counter | operation, fate, code |
+| `wxpay.outcomes` | counter | operation, fate, code |
+| `wxpay.flights.shared` | counter | operation |
+| `http.client.request.duration` | histogram, s | the HTTP conventions' |
+| `wxpay.call.duration` | histogram, s | operation, fate, code |
+| `wxpay.quota.wait` | histogram, s | operation |
+| `wxpay.quota.in_use` | gauge, as of the last attempt | app_key |
+| `wxpay.in_doubt.open` | up-down counter | operation |
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from typing import Final
+
+from attrs import define, field, frozen
+
+from wxpay_async.engine.telemetry import Event, EventKind
+
+try:
+    from opentelemetry import metrics, trace
+except ImportError as error:
+    raise ImportError("OpenTelemetry is missing: pip install 'wxpay-async[otel]'") from error
+
+_NANOSECONDS: Final = 1_000_000_000
+
+# Those of the HTTP conventions, and the half minute that a call may last. Without them the SDK
+# counts in steps that are made for milliseconds, and every call falls into the first one.
+_SECONDS: Final = (
+    *(0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75),
+    *(1.0, 2.5, 5.0, 7.5, 10.0, 30.0),
+)
+
+Labels = dict[str, str | int]
+Doubt = tuple[str, str, str | None]
+"""appKey, operation and requestId: two merchants of one process may choose the same requestId."""
+
+
+@frozen(eq=False)
+class _Call:
+    """A call under way: its span, when that began, and the call in which it was made."""
+
+    span: trace.Span
+    began: int
+    outer: _Call | None
+
+
+def _no_call() -> ContextVar[_Call | None]:
+    return ContextVar("wxpay_call", default=None)
+
+
+@define(eq=False)
+class OpenTelemetryHook:
+    """Reports every event to OpenTelemetry.
+
+    Args:
+        tracer: where spans go; the global provider's by default.
+        meter: where metrics go; the global provider's by default.
+    """
+
+    tracer: trace.Tracer = field(factory=lambda: trace.get_tracer("wxpay_async"))
+    meter: metrics.Meter = field(factory=lambda: metrics.get_meter("wxpay_async"))
+    _attempts: metrics.Counter = field(init=False)
+    _outcomes: metrics.Counter = field(init=False)
+    _shared: metrics.Counter = field(init=False)
+    _requests: metrics.Histogram = field(init=False)
+    _calls: metrics.Histogram = field(init=False)
+    _waits: metrics.Histogram = field(init=False)
+    _doubts: metrics.UpDownCounter = field(init=False)
+    _set_in_use: Callable[[int, Labels], None] = field(init=False)
+    _open: set[Doubt] = field(factory=set[Doubt], init=False)
+    # Of each hook its own, since each has spans of its own. A hook lives as long as the process.
+    _call: ContextVar[_Call | None] = field(factory=_no_call, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        meter = self.meter
+        self._attempts = meter.create_counter("wxpay.attempts", unit="{attempt}")
+        self._outcomes = meter.create_counter("wxpay.outcomes", unit="{call}")
+        self._shared = meter.create_counter("wxpay.flights.shared", unit="{call}")
+        self._requests = _histogram(meter, "http.client.request.duration")
+        self._calls = _histogram(meter, "wxpay.call.duration")
+        self._waits = _histogram(meter, "wxpay.quota.wait")
+        self._set_in_use = meter.create_gauge("wxpay.quota.in_use", unit="{slot}").set
+        self._doubts = meter.create_up_down_counter("wxpay.in_doubt.open", unit="{operation}")
+
+    def __call__(self, event: Event, /) -> None:
+        """Take note of an event."""
+        operation: Labels = {"wxpay.operation": event.operation}
+        if event.kind is EventKind.CALL_STARTED:
+            self._call.set(self._begun(event))
+        elif event.kind is EventKind.ATTEMPT_ENDED:
+            self._attempt(event)
+        elif event.kind is EventKind.OUTCOME:
+            self._outcome(event)
+        elif event.kind is EventKind.WAITED_FOR_QUOTA:
+            self._waits.record(event.seconds, operation)
+        elif event.kind in {EventKind.DOUBT_OPENED, EventKind.DOUBT_CLOSED}:
+            self._doubt(event, operation)
+        if event.quota_in_use is not None:
+            self._set_in_use(event.quota_in_use, {"wxpay.app_key": event.app_key})
+
+    def _doubt(self, event: Event, operation: Labels) -> None:
+        # One that another process opened may be closed here: below zero would mean nothing.
+        doubt = (event.app_key, event.operation, event.request_id)
+        before = len(self._open)
+        if event.kind is EventKind.DOUBT_OPENED:
+            self._open.add(doubt)
+        else:
+            self._open.discard(doubt)
+        if len(self._open) != before:
+            self._doubts.add(len(self._open) - before, operation)
+
+    def _attempt(self, event: Event) -> None:
+        self._attempts.add(1, _labels(event))
+        http: Labels = {
+            "http.request.method": "POST",
+            "server.address": event.host,
+            "server.port": event.port,
+        }
+        if event.status is not None:
+            http["http.response.status_code"] = event.status
+        if event.fate != "ok":
+            http["error.type"] = event.known_code or event.fate
+        self._requests.record(event.seconds, http)
+        spoken = {**http, "url.full": event.url, "wxpay.operation": event.operation}
+        if event.attempt > 1:
+            spoken["http.request.resend_count"] = event.attempt - 1
+        span, began = self._open_span("POST", trace.SpanKind.CLIENT, event)
+        _end(span, began, event, spoken)
+
+    def _outcome(self, event: Event) -> None:
+        labels = _labels(event)
+        self._outcomes.add(1, labels)
+        self._calls.record(event.seconds, labels)
+        if event.shared:
+            self._shared.add(1, {"wxpay.operation": event.operation})
+        labels = {**labels, "wxpay.replayed": event.replayed}
+        call = self._call.get()
+        if call is None:  # nobody told of its start
+            call = self._begun(event)
+        self._call.set(call.outer)
+        _end(call.span, call.began, event, labels)
+
+    def _begun(self, event: Event) -> _Call:
+        span, began = self._open_span(f"wxpay {event.operation}", trace.SpanKind.INTERNAL, event)
+        return _Call(span, began, self._call.get())
+
+    def _open_span(self, name: str, kind: trace.SpanKind, event: Event) -> tuple[trace.Span, int]:
+        """Start a span under the call that is under way, else under the caller's span."""
+        call = self._call.get()
+        began = time.time_ns() - round(event.seconds * _NANOSECONDS)
+        span = self.tracer.start_span(
+            name,
+            context=trace.set_span_in_context(call.span) if call else None,
+            kind=kind,
+            start_time=began,
+            attributes={"wxpay.operation": event.operation},
+        )
+        return span, began
+
+
+def _end(span: trace.Span, began: int, event: Event, labels: Mapping[str, str | int]) -> None:
+    span.set_attributes({**labels, "wxpay.attempt": event.attempt})
+    if event.request_id is not None:
+        span.set_attribute("wxpay.request_id", event.request_id)
+    if event.fate != "ok":
+        span.set_status(trace.StatusCode.ERROR, event.known_code or event.fate)
+    span.end(began + round(event.seconds * _NANOSECONDS))
+
+
+def _histogram(meter: metrics.Meter, name: str) -> metrics.Histogram:
+    return meter.create_histogram(name, unit="s", explicit_bucket_boundaries_advisory=_SECONDS)
+
+
+def _labels(event: Event) -> Labels:
+    labels: Labels = {"wxpay.operation": event.operation, "wxpay.fate": event.fate}
+    return {**labels, "wxpay.code": event.known_code} if event.known_code else labels

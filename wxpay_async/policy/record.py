@@ -1,0 +1,145 @@
+"""One operation, as a store keeps it, and what may happen to it."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Final
+
+import attrs
+from attrs import field, frozen
+
+from wxpay_async.policy.states import CLAIMABLE, FINAL, FINISHED, State, Transition, next_state
+from wxpay_async.protocol.idempotency_key import Fingerprint
+
+LEASE: Final = 45.0
+"""Seconds for which a claim is held: longer than any attempt, shorter than patience."""
+
+OPEN: Final = frozenset({State.UNKNOWN, State.PENDING})
+"""What a query can settle."""
+
+
+@frozen(kw_only=True, slots=False)
+class IdempotencyRecord:
+    """One operation, as a store keeps it.
+
+    Attributes:
+        app_key: whose operation it is.
+        request_id: the idempotency key.
+        operation: pay, trade or refund.
+        fingerprint: what it means.
+        out_trade_no: what a query can ask for, where there is one.
+        state: where it stands.
+        epoch: the fencing token; raised by every claim, checked by every write.
+        attempts: claims so far.
+        in_doubt: an attempt may have been executed.
+        signed_at: milliseconds since the epoch; the latest timestamp of all attempts, which lives
+            longest: a clock that was put back signs a later attempt with an earlier one. Once it is
+            answered, the timestamp of the attempt that was.
+        lease_until: seconds since the epoch; until then nobody else may claim.
+        content: the bytes that every attempt sends, kept until the operation is finished; they
+            hold a person's openid, so a durable store gets them sealed.
+        status: the HTTP status of the reply that settled it, or by which it was `taken`.
+        reply: the body of that reply; it may hold a credential, so a durable store gets it sealed.
+        doubt_since: seconds since the epoch; when an attempt first got into doubt.
+        next_check_at: seconds since the epoch; when a query should be made, None for never.
+        checks: queries made so far.
+        absent_at: seconds since the epoch by the platform's time, like `signed_at`; when a query
+            after the quarantine first found nothing.
+        created_at: seconds since the epoch.
+        updated_at: seconds since the epoch.
+    """
+
+    app_key: str
+    request_id: str
+    operation: str
+    fingerprint: Fingerprint
+    out_trade_no: str | None = None
+    state: State = State.RESERVED
+    epoch: int = 0
+    attempts: int = 0
+    in_doubt: bool = False
+    signed_at: int | None = None
+    lease_until: float = 0.0
+    content: bytes | None = field(default=None, repr=False)
+    status: int | None = None
+    reply: bytes | None = field(default=None, repr=False)
+    doubt_since: float | None = None
+    next_check_at: float | None = None
+    checks: int = 0
+    absent_at: float | None = None
+    created_at: float = 0.0
+    updated_at: float = 0.0
+
+    @functools.cached_property
+    def key(self) -> tuple[str, str]:
+        """What makes it unique; requestIds of two appKeys have nothing to do with each other."""
+        return self.app_key, self.request_id
+
+    @property
+    def taken(self) -> bool:
+        """Whether our first attempt found the requestId taken: by whom, and for what, is unknown.
+
+        Then no attempt of ours was executed. A refund that the platform holds under the same
+        number may have been made for another order, which no query echoes.
+        """
+        return self.status is not None and self.state in {State.SENDING, State.UNKNOWN}
+
+    def claimable(self, now: float) -> bool:
+        """Tell whether it may be claimed: nobody is sending it, or the sender's lease is over."""
+        if self.state is State.SENDING:
+            return self.lease_until <= now
+        return self.state in CLAIMABLE
+
+    def claimed(self, *, now: float, signed_at: int, lease: float) -> IdempotencyRecord:
+        """Return it under a new claim. A lease that ran out leaves its attempt in doubt."""
+        lapsed = self.state in {State.SENDING, State.UNKNOWN}
+        return evolve(
+            self,
+            state=next_state(State.UNKNOWN if lapsed else self.state, Transition.CLAIM),
+            epoch=self.epoch + 1,
+            attempts=self.attempts + 1,
+            in_doubt=self.in_doubt or lapsed,
+            doubt_since=self.doubt_since or (now if lapsed else None),
+            signed_at=max(signed_at, self.signed_at or 0),
+            lease_until=now + lease,
+            absent_at=None,
+            updated_at=now,
+        )
+
+    def lapsed(self, now: float) -> IdempotencyRecord:
+        """Return it in doubt, after the process that was sending it died."""
+        return attrs.evolve(
+            self,
+            state=next_state(self.state, Transition.DOUBT),
+            epoch=self.epoch + 1,
+            in_doubt=True,
+            doubt_since=self.doubt_since or now,
+            next_check_at=now,
+            lease_until=0.0,
+            updated_at=now,
+        )
+
+    def can_be_replaced_by(self, later: IdempotencyRecord) -> bool:
+        """Tell whether the later entry may take its place.
+
+        Only under the same epoch, never out of a final state, and not from PENDING back to UNKNOWN:
+        a query that was slow to come back must not reopen what another one has found out.
+        """
+        settled = self.state in FINAL and later.state is not self.state
+        accepted = self.state is State.PENDING and later.state is State.UNKNOWN
+        return self.epoch == later.epoch and not settled and not accepted
+
+    def evictable(self) -> bool:
+        """Tell whether it may be forgotten: it is finished, or nothing was ever sent for it."""
+        return self.state in FINISHED or (self.state is State.RESERVED and not self.in_doubt)
+
+
+if TYPE_CHECKING:
+    from attrs import evolve as evolve  # noqa: PLC0414 - a public name of this module
+else:
+
+    def evolve(record: IdempotencyRecord, **changes: object) -> IdempotencyRecord:
+        """Do what `attrs.evolve` does, in an eighth of its time: each attempt needs it twice."""
+        later = object.__new__(IdempotencyRecord)
+        later.__dict__.update(record.__dict__, **changes)
+        return later

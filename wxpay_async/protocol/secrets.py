@@ -1,0 +1,63 @@
+"""Keep credentials out of logs, errors and tracebacks."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import quote_plus
+
+_CREDENTIAL: Final = re.compile(
+    r'"(?:payToken|terminalPayerId|openId|buyerId)":"((?:[^"\\]|\\.)+)"', re.DOTALL
+)
+_SHORTEST_CREDENTIAL: Final = 6  # what is shorter stands in the platform's words by chance
+
+
+class SecretBytes(bytes):
+    """Bytes that hold credentials: logs and tracebacks with locals show only how many they are."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} bytes>"
+
+    __str__ = __repr__
+
+
+def masked(value: str | None) -> str:
+    """Show enough of a person's identifier to recognise it in a log, and no more."""
+    long_enough = 8
+    if value is None:
+        return "None"
+    return f"'{value[:3]}…{value[-2:]}'" if len(value) > long_enough else "'…'"
+
+
+def hidden(value: object) -> str:
+    """Show that a credential is there, and nothing of it."""
+    return "None" if value is None else "'***'"
+
+
+def without_credentials(message: str | None, params: Mapping[str, str]) -> str | None:
+    """Blank the request's own credentials in what the platform says of it.
+
+    Args:
+        message: the platform's errorMsg.
+        params: what was sent. Where it is not known any more, neither is what to look for, and
+            nothing is left of the message.
+    """
+    if message is None or not params:
+        return None
+    written = {match for value in params.values() for match in _CREDENTIAL.findall(value)}
+    values = {text: json.loads(f'"{text}"') for text in written}
+    forms = {
+        form
+        for text, value in values.items()
+        if len(value) >= _SHORTEST_CREDENTIAL
+        for form in (text, value, quote_plus(value))
+    }
+    if not forms:
+        return message
+    # The longest first: one credential may begin like another.
+    longest_first = map(re.escape, sorted(forms, key=len, reverse=True))
+    return re.sub("|".join(longest_first), "***", message, flags=re.IGNORECASE)

@@ -1,0 +1,300 @@
+"""What a single field may hold: the limits of the platform's tables as converters and fields.
+
+Every check raises `InvalidRequestError` with the platform's name of the field and what is allowed.
+A value is never repeated in an error unless it is an amount or a code: the rest may be a person's.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, Final, TypeVar, cast, final
+
+import attrs
+
+from wxpay_async.errors import InvalidRequestError
+
+V = TypeVar("V")
+Validator = Callable[[Any, "attrs.Attribute[Any]", Any], None]
+Json = bool | int | str | Sequence["Json"] | Mapping[str, "Json"] | None
+
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,32}", re.ASCII)
+_QUANTITY: Final = re.compile(r"[1-9][0-9]{0,13}", re.ASCII)
+_TIMEOUT: Final = re.compile(r"([1-9][0-9]{0,5})([mhd])", re.ASCII)
+_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+_UNITS: Final = {"m": "minutes", "h": "hours", "d": "days"}
+_DASHED_UUID: Final = 36
+_MAX_QUANTITY: Final = 10**14 - 1  # more pieces at 0.01 yuan exceed any amount
+_MAX_ROYALTIES: Final = 10
+_MAX_INTEGER: Final = 2**53 - 1  # beyond it some JSON readers round
+_MAX_NESTING: Final = 16
+_PLAIN: Final = "a text without & and = that is not blank"
+_REQUEST_IDS: Final = "1 to 32 characters of A-Z a-z 0-9 _ -"
+_ADDRESSES: Final = "an IPv4 or IPv6 address"
+_TIMEOUTS: Final = "0, or 10m to 7d with unit m, h or d"
+
+
+@final
+class ReadOnly(Mapping[str, V]):
+    """A view that cannot be assigned to; unlike `MappingProxyType` it can be copied and pickled."""
+
+    __slots__ = ("_content",)
+
+    def __init__(self, content: Mapping[str, V]) -> None:
+        self._content = content
+
+    def __getitem__(self, name: str) -> V:
+        return self._content[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._content)
+
+    def __len__(self) -> int:
+        return len(self._content)
+
+    def __repr__(self) -> str:
+        return f"ReadOnly({self._content!r})"
+
+
+NOTHING: Final[Mapping[str, Json]] = ReadOnly({})
+
+
+def wire_name(attribute: attrs.Attribute[Any]) -> str:
+    """Return the platform's name: the `wire` metadata, else the attribute's name in camelCase."""
+    return attribute.metadata.get("wire") or _camel(attribute.name)
+
+
+def _camel(name: str) -> str:
+    head, *rest = name.split("_")
+    return head + "".join(word.capitalize() for word in rest)
+
+
+def as_quantity(value: object) -> int:
+    """Convert a quantity: an integer above 0, or its text."""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise TypeError(f"quantity: an int or its text, not {type(value).__name__}")
+    fits = _QUANTITY.fullmatch(value) if isinstance(value, str) else 0 < value <= _MAX_QUANTITY
+    if not fits:
+        raise InvalidRequestError(
+            "not a quantity",
+            field="quantity",
+            allowed="an integer above 0, at most 14 digits, none of them a leading 0",
+        )
+    return int(value)
+
+
+def listed(value: Iterable[V], name: str, kind: type) -> tuple[V, ...]:
+    """Freeze a list of a model's values."""
+    if not isinstance(cast("object", value), Iterable):
+        raise TypeError(f"{name}: a list of {kind.__name__}, not {type(value).__name__}")
+    return tuple(value)
+
+
+def frozen_json(extra: Mapping[str, Json]) -> Mapping[str, Json]:
+    """Copy the fields that the page does not know, so that a later change cannot reach the wire."""
+    if extra is NOTHING:
+        return NOTHING
+    if not isinstance(cast("object", extra), Mapping):
+        raise TypeError(f"extra: a mapping of names to JSON, not {type(extra).__name__}")
+    return ReadOnly(
+        {_member(name, "extra"): _copied(item, name, _MAX_NESTING) for name, item in extra.items()}
+    )
+
+
+def _copied(value: object, name: str, left: int) -> Json:
+    """Copy a JSON value that every reader understands alike."""
+    if isinstance(value, str):
+        return _encodable(value, name)
+    if isinstance(value, int) and abs(value) > _MAX_INTEGER:
+        raise InvalidRequestError(
+            "an integer that JSON readers may round",
+            field=name,
+            allowed="integers below 2**53; longer ones as text",
+        )
+    if value is None or isinstance(value, int):
+        return value
+    if not left:
+        raise InvalidRequestError("nested too deep", field=name, allowed=f"{_MAX_NESTING} levels")
+    if isinstance(value, Mapping):
+        members = cast("Mapping[object, object]", value).items()
+        return {_member(key, name): _copied(item, name, left - 1) for key, item in members}
+    if isinstance(value, list | tuple):
+        return [_copied(item, name, left - 1) for item in cast("Sequence[object]", value)]
+    raise TypeError(f"{name}: {type(value).__name__} is not exact JSON; write amounts as str")
+
+
+def _member(key: object, name: str) -> str:
+    # json.dumps would write the keys 1 and "1" as one name that stands twice.
+    if not isinstance(key, str):
+        raise TypeError(f"{name}: the keys of a JSON object are str, not {type(key).__name__}")
+    return _encodable(key, name)
+
+
+def _encodable(value: str, name: str) -> str:
+    if _SURROGATE.search(value):
+        raise InvalidRequestError("holds a lone surrogate", field=name, allowed="Unicode text")
+    return value
+
+
+def text(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    """Accept a text that is not blank and has no control characters."""
+    del instance
+    _check_text(attribute, value, "a text that is not blank")
+
+
+def _check_text(attribute: attrs.Attribute[Any], value: object, allowed: str) -> None:
+    if not isinstance(value, str):
+        raise TypeError(f"{wire_name(attribute)}: a str, not {type(value).__name__}")
+    if not value or value.isspace() or _CONTROL.search(value):
+        raise InvalidRequestError(
+            "empty, blank, or holds control characters or lone surrogates",
+            field=wire_name(attribute),
+            allowed=allowed,
+        )
+
+
+def text_or_empty(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    """Accept the empty text too, where the platform reads it as absent."""
+    if value != "":
+        text(instance, attribute, value)
+
+
+def plain(instance: object, attribute: attrs.Attribute[Any], value: str) -> None:
+    """Accept a text that may stand in a signed parameter by itself: no `&` and no `=`."""
+    del instance
+    _check_text(attribute, value, _PLAIN)
+    if "&" in value or "=" in value:
+        raise InvalidRequestError(
+            "holds & or =, which makes the signed string ambiguous",
+            field=wire_name(attribute),
+            allowed=_PLAIN,
+        )
+
+
+def request_id(instance: object, attribute: attrs.Attribute[Any], value: str) -> None:
+    """Accept a requestId: at most 32 characters of an alphabet that is safe anywhere."""
+    del instance
+    _check_text(attribute, value, _REQUEST_IDS)
+    if not _REQUEST_ID.fullmatch(value):
+        hint = (
+            "; a dashed UUID does not fit, uuid4().hex does" if len(value) == _DASHED_UUID else ""
+        )
+        raise InvalidRequestError(
+            f"{len(value)} characters do not fit{hint}",
+            field=wire_name(attribute),
+            allowed=_REQUEST_IDS,
+        )
+
+
+def one_of(*allowed: str) -> Validator:
+    """Accept only the listed values."""
+
+    def check(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+        del instance
+        if value not in allowed:
+            raise InvalidRequestError(
+                f"{value!r:.40} is unknown",
+                field=wire_name(attribute),
+                allowed=", ".join(allowed),
+            )
+
+    return check
+
+
+def code(digits: int, known: str) -> Validator:
+    """Accept a numeric code by its shape: codes newer than the documentation must pass."""
+    shape = re.compile(rf"[0-9]{{{digits}}}", re.ASCII)
+
+    def check(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+        del instance
+        if not isinstance(value, str) or not shape.fullmatch(value):
+            raise InvalidRequestError(
+                f"{value!r:.40} is no code",
+                field=wire_name(attribute),
+                allowed=f"{digits} digits; documented: {known}",
+            )
+
+    return check
+
+
+def ip_address(instance: object, attribute: attrs.Attribute[Any], value: str) -> None:
+    """Accept an IPv4 or IPv6 address."""
+    del instance
+    _check_text(attribute, value, _ADDRESSES)
+    try:
+        # A zone (`%eth0`) may be any text, and means nothing on another machine.
+        fits = "%" not in value and bool(ipaddress.ip_address(value))
+    except ValueError:
+        fits = False  # the cause would repeat a person's address
+    if not fits:
+        raise InvalidRequestError(
+            "not an IP address", field=wire_name(attribute), allowed=_ADDRESSES
+        )
+
+
+def timeout_express(instance: object, attribute: attrs.Attribute[Any], value: str) -> None:
+    """Accept `0`, or 10m to 7d with unit m, h or d."""
+    del instance
+    _check_text(attribute, value, _TIMEOUTS)
+    match = _TIMEOUT.fullmatch(value)
+    span = timedelta(**{_UNITS[match[2]]: int(match[1])}) if match else timedelta()
+    if value != "0" and not timedelta(minutes=10) <= span <= timedelta(days=7):
+        raise InvalidRequestError(
+            f"{value[:16]!r} does not fit",
+            field=wire_name(attribute),
+            allowed=_TIMEOUTS,
+        )
+
+
+def at_most_ten(instance: object, attribute: attrs.Attribute[Any], value: Sequence[object]) -> None:
+    """Accept up to 10 royalties."""
+    del instance
+    if len(value) > _MAX_ROYALTIES:
+        raise InvalidRequestError(
+            f"{len(value)} royalties", field=wire_name(attribute), allowed="at most 10"
+        )
+
+
+def model(kind: type) -> Validator:
+    """Accept one value of a model; unlike attrs' own, the error does not show another's content."""
+
+    def check(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+        del instance
+        if not isinstance(value, kind):
+            wrong = type(value).__name__
+            raise TypeError(f"{wire_name(attribute)}: a {kind.__name__}, not {wrong}")
+
+    return check
+
+
+def models(kind: type) -> Validator:
+    """Accept a tuple of a model's values."""
+    check_one = model(kind)
+
+    def check(instance: object, attribute: attrs.Attribute[Any], value: Sequence[object]) -> None:
+        for item in value:
+            check_one(instance, attribute, item)
+
+    return check
+
+
+def extra(instance: object, attribute: attrs.Attribute[Any], value: Mapping[str, Json]) -> None:
+    """Accept names that the model itself does not use."""
+    del attribute
+    if not value:
+        return
+    others = attrs.fields(cast("type[attrs.AttrsInstance]", type(instance)))
+    known = {wire_name(other) for other in others if other.name != "extra"}
+    for name in value:
+        if name in known:
+            raise InvalidRequestError(
+                "is a known field", field=name, allowed="names that the model does not have"
+            )
+
+
+def names(value: Mapping[str, Json]) -> str:
+    """Show which unknown fields are there; what they hold may be anything."""
+    return f"{{{', '.join(map(repr, value))}}}"
