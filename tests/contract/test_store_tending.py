@@ -50,7 +50,7 @@ async def test_a_lapsed_lease_ends_in_doubt(place: Place, store: IdempotencyStor
     assert [] == await store.sweep(place.app_key, NOW + LEASE - 0.001)
     assert claimed == await store.load(claimed.key)
 
-    lapsed = claimed.lapsed(NOW + LEASE)
+    lapsed = claimed.with_expired_lease(NOW + LEASE)
     assert [lapsed] == await store.sweep(place.app_key, NOW + LEASE)
     moved = attrs.evolve(lapsed, next_check_at=NOW + 2 * LEASE)
     assert moved == await store.load(claimed.key)

@@ -324,7 +324,7 @@ class Execution(Generic[T]):
     def _kept(
         self, entry: IdempotencyRecord, state: State, error: WxPayError | None
     ) -> tuple[int | None, bytes | None]:
-        """Return what is kept of the reply: of the one that settles it, and see `IdempotencyRecord.taken`."""
+        """Return what is kept of the reply; see `IdempotencyRecord.duplicate_at_first`."""
         settled = state not in {State.RESERVED, State.UNKNOWN}
         duplicate = self.operation is REFUND and isinstance(error, DuplicateRequestError)
         if not settled and not (duplicate and not entry.in_doubt):

@@ -207,7 +207,7 @@ def _finding_of_status(
     finding = _OF_REFUND.get(status.state, Finding.SILENT)
     # Nothing echoes which order the money went back to. What an earlier request of somebody's made
     # is not taken for ours (decision 7); that it failed, or is not there, leaves ours unexecuted.
-    theirs = entry.taken and finding in {Finding.DONE, Finding.UNDERWAY}
+    theirs = entry.duplicate_at_first and finding in {Finding.DONE, Finding.UNDERWAY}
     return Finding.SILENT if theirs else finding
 
 

@@ -38,7 +38,7 @@ class IdempotencyRecord:
         lease_until: seconds since the epoch; until then nobody else may claim.
         content: the bytes that every attempt sends, kept until the operation is finished; they
             hold a person's openid, so a durable store gets them sealed.
-        status: the HTTP status of the reply that settled it, or by which it was `taken`.
+        status: the HTTP status of the reply that settled it, or that said `duplicate_at_first`.
         reply: the body of that reply; it may hold a credential, so a durable store gets it sealed.
         doubt_since: seconds since the epoch; when an attempt first got into doubt.
         next_check_at: seconds since the epoch; when a query should be made, None for never.
@@ -76,7 +76,7 @@ class IdempotencyRecord:
         return self.app_key, self.request_id
 
     @property
-    def taken(self) -> bool:
+    def duplicate_at_first(self) -> bool:
         """Whether our first attempt found the requestId taken: by whom, and for what, is unknown.
 
         Then no attempt of ours was executed. A refund that the platform holds under the same
@@ -106,7 +106,7 @@ class IdempotencyRecord:
             updated_at=now,
         )
 
-    def lapsed(self, now: float) -> IdempotencyRecord:
+    def with_expired_lease(self, now: float) -> IdempotencyRecord:
         """Return it in doubt, after the process that was sending it died."""
         return attrs.evolve(
             self,

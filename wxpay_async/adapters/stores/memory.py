@@ -83,7 +83,7 @@ class MemoryStore:
         mine = [entry for entry in self._entries.values() if entry.app_key == app_key]
         for entry in mine:
             if entry.state is State.SENDING and entry.lease_until <= now:
-                self._put(entry.lapsed(now))
+                self._put(entry.with_expired_lease(now))
         current = (self._entries[entry.key] for entry in mine)
         waiting = [(e.next_check_at, e) for e in current if e.state in OPEN]
         due = [(at, entry) for at, entry in waiting if at is not None and at <= now]

@@ -232,7 +232,7 @@ def sweep(
 ) -> list[IdempotencyRecord]:
     """Do what `IdempotencyStore.sweep` says. Rows that somebody else holds are left to them."""
     lapsed = _tended(connection, _tendable(app_key, {State.SENDING}, now))
-    _save(connection, [entry.lapsed(now) for entry in lapsed])
+    _save(connection, [entry.with_expired_lease(now) for entry in lapsed])
     _drop_old(connection, app_key, now, retention)
     due = _tended(connection, _tendable(app_key, OPEN, now), limit)
     _save(connection, [attrs.evolve(entry, next_check_at=now + LEASE) for entry in due])

@@ -59,7 +59,7 @@ class IdempotencyStore(Protocol):
     async def sweep(self, app_key: str, now: float, *, limit: int = 100) -> list[IdempotencyRecord]:
         """Tend an appKey's operations; every process calls this now and then.
 
-        SENDING whose lease ran out becomes UNKNOWN (`IdempotencyRecord.lapsed`); what is evictable and older
+        SENDING whose lease ran out becomes UNKNOWN (`IdempotencyRecord.with_expired_lease`); what is evictable and older
         than the store's retention is dropped.
 
         Returns:
