@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from wxpay_async.adapters.event_loop import LoopLocal, ShieldedTasks
+from wxpay_async.adapters.event_loop import LoopLocal, LoopLocalValue, ShieldedTasks
 
 
 class _Things:
@@ -99,3 +99,17 @@ async def test_an_errand_tells_its_caller_what_happened() -> None:
     assert 3 == await errands.run(asyncio.sleep(0, 3))
     with pytest.raises(LookupError):
         await errands.run(fails())
+
+
+def test_loop_local_value_is_made_once_for_each_loop() -> None:
+    """A value that needs no release is made by its first use in a loop."""
+    values = LoopLocalValue(object)
+
+    async def get_twice() -> tuple[object, object]:
+        return values.get(), values.get()
+
+    first, again = asyncio.run(get_twice())
+    other, _ = asyncio.run(get_twice())
+
+    assert first is again
+    assert first is not other

@@ -210,7 +210,7 @@ class TestNextChange:
         """While slowed, the next minute may come before the next free slot."""
         log = SlidingWindowLog()
         end_all(log, take_many(log, 10, 0.0), 30.0)
-        log.throttled(20.0)
+        log.slow_down(20.0)
 
         assert 80.0 == log.next_change(20.0)
         assert 90.25 == log.next_change(81.0)
@@ -223,7 +223,7 @@ class TestThrottled:
         """With all our own slots taken nobody else needs to be blamed."""
         log = full_log()
 
-        assert log.throttled(1.0) is None
+        assert log.slow_down(1.0) is None
         assert 400 == log.capacity(1.0)
 
     def test_below_our_count_slows_to_seventy_percent(self) -> None:
@@ -233,7 +233,7 @@ class TestThrottled:
         end_all(log, holds[:30], 1.0)
         end_all(log, holds[30:], 2.0)
 
-        assert Slowed(taken=100, pace=70, limit=400) == log.throttled(2.0)
+        assert Slowed(taken=100, pace=70, limit=400) == log.slow_down(2.0)
         assert log.take(Lane.PEOPLE, 61.25 - TICK) is None
         end_all(log, holds[30:31], 2.0)
         assert log.take(Lane.PEOPLE, 61.25) is None, "70 are still out"
@@ -245,23 +245,23 @@ class TestThrottled:
         take_many(log, 100, 0.0)
 
         assert [70] + [None] * 50 == [
-            slowed and slowed.pace for slowed in (log.throttled(1.0) for _ in range(51))
+            slowed and slowed.pace for slowed in (log.slow_down(1.0) for _ in range(51))
         ]
 
     def test_refusal_at_the_reduced_pace_slows_further(self) -> None:
         """If 70 % is still too much, it is 70 % of that."""
         log = SlidingWindowLog()
         take_many(log, 100, 0.0)
-        log.throttled(0.0)
+        log.slow_down(0.0)
         take_many(log, 100, 100.0)
 
-        assert Slowed(taken=90, pace=63, limit=400) == log.throttled(100.0)
+        assert Slowed(taken=90, pace=63, limit=400) == log.slow_down(100.0)
 
     def test_pace_recovers_by_five_percent_a_minute(self) -> None:
         """Twenty calls more each minute, up to the limit and no further."""
         log = SlidingWindowLog()
         take_many(log, 399, 0.0)
-        log.throttled(0.0)
+        log.slow_down(0.0)
 
         assert [279, 279, 299, 399, 400, 400] == [
             log.capacity(now) for now in (0.0, 59.9, 60.0, 360.0, 420.0, 421.0)
@@ -272,7 +272,7 @@ class TestThrottled:
         log = SlidingWindowLog()
         log.end(log.take(Lane.PEOPLE, 0.0), SlotOutcome.ANSWERED, 0.0)
 
-        assert Slowed(taken=1, pace=1, limit=400) == log.throttled(0.0)
+        assert Slowed(taken=1, pace=1, limit=400) == log.slow_down(0.0)
         assert log.take(Lane.PEOPLE, 59.0) is None
         assert log.take(Lane.PEOPLE, 60.25) is not None
 
@@ -280,7 +280,7 @@ class TestThrottled:
         """People keep their twentieth when the pace is low."""
         log = SlidingWindowLog()
         take_many(log, 300, 0.0)
-        log.throttled(50.0)
+        log.slow_down(50.0)
 
         assert 199 == len(take_many(log, 400, 100.0, Lane.BATCH)), "95 % of 210"
         assert 11 == len(take_many(log, 400, 100.0, Lane.PEOPLE))
@@ -326,7 +326,7 @@ def test_never_more_than_the_limit_in_any_window(
             hold = log.take(lane, now)
             out += [(now, hold)] if hold else []
         elif step == "throttled":
-            log.throttled(now)
+            log.slow_down(now)
         elif out:
             allowed, hold = out.pop(choice % len(out))
             # No attempt outlasts its lease: that is the caller's part of the promise.

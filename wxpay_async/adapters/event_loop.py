@@ -47,6 +47,26 @@ class LoopLocal(Generic[T]):
 
 
 @define(eq=False)
+class LoopLocalValue(Generic[T]):
+    """Keeps one value for the running loop that needs no release.
+
+    Args:
+        make: makes the value.
+    """
+
+    make: Callable[[], T]
+    _loop: asyncio.AbstractEventLoop | None = field(default=None, init=False)
+    _value: T | None = field(default=None, init=False)
+
+    def get(self) -> T:
+        """Return the running loop's value; made now if this is the first call."""
+        loop = asyncio.get_running_loop()
+        if self._value is None or self._loop is not loop:
+            self._loop, self._value = loop, self.make()
+        return self._value
+
+
+@define(eq=False)
 class ShieldedTasks:
     """Runs work to its end, even when the caller is cancelled meanwhile.
 

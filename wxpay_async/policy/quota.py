@@ -1,24 +1,24 @@
-"""The interval log: may this call go now, and if not, when.
+"""Decide by a sliding window log whether a call may go now, and if not, when.
 
 The platform takes 400 calls in any 60 s as it counts them. A call arrives there at some moment
-between being allowed and its answer being read; nobody on this side knows which. So:
+between being allowed and its answer being read; this side cannot know when. So:
 
 1. A call takes a slot from the moment it is allowed until its answer is read, plus 60.25 s.
 2. A call in doubt may still be on its way: its slot is taken for 15 s more.
 3. A call that was proven not to be sent gives its slot back at once.
-4. A call whose end nobody reports counts as in doubt when its lease is over.
+4. A call whose end is not reported counts as in doubt when its lease is over.
 5. At most 400 slots are taken, at most 380 of them by batches.
 
 Why that is enough: look at any 60 s. A call that arrived in them was allowed before they ended, and
 its slot is taken for 60.25 s after it arrived. So all of them hold a slot at the moment the 60 s
-end, and there are only 400. No latency and no clock of the platform's enters the argument; the
-quarter of a second is for clocks that run at slightly different speeds. What it rests on: a call
+end, and there are only 400. The argument uses no latency and not the platform's clock; the quarter
+of a second is for clocks that run at slightly different speeds. It relies on two things: a call
 that was given up arrives within 15 s or never, and no attempt outlasts its lease.
 
-A refusal for too many calls (CO_MSG_000007) while less than 400 slots are taken means that somebody
-else uses the appKey. Then nobody goes until the calls that are out have shrunk to 70 %, and the
-pace recovers by 5 % of the quota a minute. The calls that are out, not the quota, are what shrinks:
-whoever is refused at 100 of 400 gains nothing by slowing to 280.
+A refusal for too many calls (CO_MSG_000007) while less than 400 slots are taken means that another
+program uses the appKey. Then no call goes until the calls that are out have shrunk to 70 %, and the
+pace recovers by 5 % of the quota a minute. The calls that are out are what shrinks, not the quota:
+a process that is refused at 100 of 400 gains nothing by slowing to 280.
 
 Everything here is pure: `now` is an argument, in seconds of any clock that never goes back.
 """
@@ -33,11 +33,11 @@ import attrs
 
 _FREE: Final = float("-inf")
 _RECOVERY_PERIOD: Final = 60.0
-_RESOLVING_TURN: Final = 8
+_RESOLVING_EVERY: Final = 8
 
 
 class Lane(enum.StrEnum):
-    """Who waits for the call."""
+    """What kind of caller waits for the call."""
 
     PEOPLE = "people"
     RESOLVING = "resolving"
@@ -52,26 +52,26 @@ class SlotOutcome(enum.Enum):
     UNSENT = "unsent"
 
 
-def lane_order(turn: int) -> tuple[Lane, Lane, Lane]:
+def lane_order(served: int) -> tuple[Lane, Lane, Lane]:
     """Order the lanes for the next free slot.
 
-    People come first: somebody holds a phone, and the call is worthless after half a minute.
+    People come first: a payer holds a phone, and the call is worthless after half a minute.
     Resolving a doubt can wait, but not for as long as a rush lasts, so each eighth slot is offered
     to it first. A batch has a day.
 
     Args:
-        turn: how many slots were given to waiters so far.
+        served: how many slots were given to waiters so far.
     """
-    if turn % _RESOLVING_TURN == _RESOLVING_TURN - 1:
+    if served % _RESOLVING_EVERY == _RESOLVING_EVERY - 1:
         return (Lane.RESOLVING, Lane.PEOPLE, Lane.BATCH)
     return (Lane.PEOPLE, Lane.RESOLVING, Lane.BATCH)
 
 
-def _most_of_the_limit(quota: Quota) -> int:
+def _default_batch(quota: Quota) -> int:
     return max(1, quota.limit * 95 // 100)
 
 
-def _within_limit(quota: Quota, _: object, batch: int) -> None:
+def _check_batch(quota: Quota, _: object, batch: int) -> None:
     if not 1 <= batch <= quota.limit:
         raise ValueError(f"batch must be 1 to {quota.limit}, not {batch}")
 
@@ -86,13 +86,13 @@ class Quota:
         period: the window in which the platform counts.
         margin: held longer than the period, for clocks of different speed.
         doubt: how long a call that was given up may still take to arrive.
-        lease: after this a call whose end nobody reported counts as given up. It must be longer
+        lease: after this a call whose end was not reported counts as given up. It must be longer
             than the longest attempt, or the quota does not hold.
     """
 
     limit: int = attrs.field(default=400, validator=attrs.validators.ge(1))
     batch: int = attrs.field(
-        default=attrs.Factory(_most_of_the_limit, takes_self=True), validator=_within_limit
+        default=attrs.Factory(_default_batch, takes_self=True), validator=_check_batch
     )
     period: float = attrs.field(default=60.0, validator=attrs.validators.gt(0))
     margin: float = attrs.field(default=0.25, validator=attrs.validators.ge(0))
@@ -126,12 +126,12 @@ class Quota:
 
 @attrs.frozen(kw_only=True)
 class Slowed:
-    """Somebody else uses the appKey: the platform refused a call that our count allowed.
+    """The platform refused a call that our count allowed: another program uses the appKey.
 
     Attributes:
         taken: the slots that were taken when the refusal came.
         pace: how many may be taken from now on, growing by 5 % of the limit a minute.
-        limit: the quota that we believed to have alone.
+        limit: the quota, which we believed was ours alone.
     """
 
     taken: int
@@ -141,7 +141,7 @@ class Slowed:
 
 @attrs.define(eq=False)
 class Lease:
-    """One call's hold on a slot."""
+    """One call's right to a slot."""
 
     lane: Lane
     frees_at: float = _FREE
@@ -155,12 +155,12 @@ class _Pace:
 
 @attrs.define(eq=False)
 class SlidingWindowLog:
-    """Remember which slots are taken, and until when."""
+    """Remembers which slots are taken, and until when."""
 
     quota: Quota = attrs.field(factory=Quota)
     taken: int = attrs.field(default=0, init=False)
     _batch: int = attrs.field(default=0, init=False)
-    # Ordered by time. An entry counts only while its hold still says the same time.
+    # Ordered by time. An entry counts only while its lease still says the same time.
     _expiries: list[tuple[float, int, Lease]] = attrs.field(
         factory=list[tuple[float, int, Lease]], init=False
     )
@@ -168,11 +168,11 @@ class SlidingWindowLog:
     _pace: _Pace | None = attrs.field(default=None, init=False)
 
     def assume_predecessor(self, now: float) -> None:
-        """Count half of the slots as taken just now by a process that left no record.
+        """Count half of the slots as taken just now by an earlier process that left no record.
 
-        It may have used none or all of them. Half keeps the quota when it used up to half and left
-        no call on its way. When it used more, the platform refuses calls that it did not execute,
-        and `throttled` does the rest: that costs time, never money.
+        It may have used none or all of them. Half keeps the quota if it used up to half and left
+        no call on its way. If it used more, the platform refuses calls that it did not execute,
+        and `slow_down` does the rest: that costs time, never money.
         """
         for _ in range(self.quota.limit // 2):
             self._keep(Lease(Lane.PEOPLE), now + self.quota.answered_for)
@@ -185,28 +185,28 @@ class SlidingWindowLog:
             return None
         if lane is Lane.BATCH and self._batch >= self.quota.batch_share(capacity):
             return None
-        hold = Lease(lane)
-        self._keep(hold, now + self.quota.leased_for)
-        return hold
+        lease = Lease(lane)
+        self._keep(lease, now + self.quota.leased_for)
+        return lease
 
-    def end(self, hold: Lease, ending: SlotOutcome, now: float) -> None:
+    def end(self, lease: Lease, outcome: SlotOutcome, now: float) -> None:
         """Record how the call ended, which decides when its slot is free.
 
         A report that comes after the lease takes the slot again: the call was really out.
         """
-        if ending is SlotOutcome.ANSWERED:
-            self._keep(hold, now + self.quota.answered_for)
-        elif ending is SlotOutcome.DOUBTFUL:
-            self._keep(hold, now + self.quota.doubtful_for)
-        elif hold.frees_at != _FREE:
-            self._free(hold)
+        if outcome is SlotOutcome.ANSWERED:
+            self._keep(lease, now + self.quota.answered_for)
+        elif outcome is SlotOutcome.DOUBTFUL:
+            self._keep(lease, now + self.quota.doubtful_for)
+        elif lease.frees_at != _FREE:
+            self._free(lease)
 
-    def throttled(self, now: float) -> Slowed | None:
-        """Slow down after a refusal for too many calls.
+    def slow_down(self, now: float) -> Slowed | None:
+        """Reduce the pace after a refusal for too many calls.
 
         Returns:
             What was done, or None: all our own slots are taken, which explains the refusal, or
-            the calls are still shrinking, so that this one left before the last slowing.
+            the calls that are out still shrink, so this one left before the pace was last reduced.
         """
         self._sweep(now)
         if self.taken >= self.quota.limit or self.taken > self.capacity(now):
@@ -240,26 +240,26 @@ class SlidingWindowLog:
         minutes = int((now - self._pace.since) / _RECOVERY_PERIOD)
         return min(slot_free, self._pace.since + (minutes + 1) * _RECOVERY_PERIOD)
 
-    def _keep(self, hold: Lease, frees_at: float) -> None:
-        if hold.frees_at == _FREE:
+    def _keep(self, lease: Lease, frees_at: float) -> None:
+        if lease.frees_at == _FREE:
             self.taken += 1
-            self._batch += hold.lane is Lane.BATCH
-        hold.frees_at = frees_at
+            self._batch += lease.lane is Lane.BATCH
+        lease.frees_at = frees_at
         self._pushed += 1
-        heapq.heappush(self._expiries, (frees_at, self._pushed, hold))
+        heapq.heappush(self._expiries, (frees_at, self._pushed, lease))
         if len(self._expiries) > 4 * self.quota.limit + 16:
             self._compact()
 
-    def _free(self, hold: Lease) -> None:
-        hold.frees_at = _FREE
+    def _free(self, lease: Lease) -> None:
+        lease.frees_at = _FREE
         self.taken -= 1
-        self._batch -= hold.lane is Lane.BATCH
+        self._batch -= lease.lane is Lane.BATCH
 
     def _sweep(self, now: float) -> None:
         while self._expiries and self._expiries[0][0] <= now:
-            frees_at, _, hold = heapq.heappop(self._expiries)
-            if hold.frees_at == frees_at:
-                self._free(hold)
+            frees_at, _, lease = heapq.heappop(self._expiries)
+            if lease.frees_at == frees_at:
+                self._free(lease)
 
     def _compact(self) -> None:
         # Thousands of calls a second can end unsent in an outage; their leases would pile up here.

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from tests.services import REDIS, require
+from tests.support.services import REDIS, require
 
 REDIS_URL = os.environ.get("WXPAY_TEST_REDIS_URL", "redis://127.0.0.1:6379/0")
 

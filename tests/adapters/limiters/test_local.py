@@ -493,4 +493,4 @@ async def test_many_callers_at_once_share_the_quota() -> None:
     went = await asyncio.gather(*(tap() for _ in range(1000)))
 
     assert [True] * 400 + [False] * 600 == went
-    assert 0 == limiter._waiting
+    assert 0 == limiter._rooms.get().size

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import pytest
 
-from tests.services import REDIS, require
+from tests.support.services import REDIS, require
 from wxpay_async.adapters.limiters.limiter import Lane, Limiter, Quota, Slot, Slowed
 from wxpay_async.errors import InvalidRequestError, NotSentError
 from wxpay_async.policy.quota import Lease, SlidingWindowLog, SlotOutcome
@@ -282,7 +282,7 @@ async def test_scripts_decide_as_the_pure_log(
     quota = Quota(limit=20, batch=15, period=10.0, margin=0.25, doubt=4.0, lease=5.0)
     told: list[Slowed] = []
     limiter, log = make(quota=quota, on_slowed=told.append), SlidingWindowLog(quota)
-    desk, slots, slowed = limiter._open(), [], []
+    session, slots, slowed = await limiter._sessions.get(), [], []
     async with redis.Redis.from_url(redis_url) as client:
         for step in range(1000):
             now += dice.choice([0.0, 0.0, 0.25, 0.5, 1.0, 30.0 * (step % 50 == 0)])
@@ -292,16 +292,17 @@ async def test_scripts_decide_as_the_pure_log(
                 # Standing back for people elsewhere is Redis's alone.
                 await client.hdel(f"wxpay:quota:{{{app_key}}}:state", "waiting")
                 lane, member = dice.choice(list(Lane)), f"member {step}"
-                wait = await limiter._ask(desk, lane, limiter._question(lane, member))
-                hold = log.take(lane, now)
-                expected = 0.0 if hold else log.next_change(now) - now
+                arguments = limiter._take_arguments(lane, member)
+                wait = await limiter._try_take(session, lane, arguments)
+                lease = log.take(lane, now)
+                expected = 0.0 if lease else log.next_change(now) - now
                 assert pytest.approx(expected, abs=2e-6) == wait / 1e6
-                slots += [(hold, member)] if hold else []
+                slots += [(lease, member)] if lease else []
             elif kind == "end" and slots:
-                hold, member = slots.pop(dice.randrange(len(slots)))
-                await _end_both(limiter, log, hold, member, dice.choice(list(SlotOutcome)), now)
+                lease, member = slots.pop(dice.randrange(len(slots)))
+                await _end_both(limiter, log, lease, member, dice.choice(list(SlotOutcome)), now)
             elif kind == "throttled" and step % 10 == 0:
-                slowed += [event] if (event := log.throttled(now)) else []
+                slowed += [event] if (event := log.slow_down(now)) else []
                 await limiter.throttled()
 
     assert slowed == told
@@ -311,9 +312,9 @@ async def test_scripts_decide_as_the_pure_log(
 async def _end_both(
     limiter: RedisLimiter,
     log: SlidingWindowLog,
-    hold: Lease,
+    lease: Lease,
     member: str,
-    ending: SlotOutcome,
+    outcome: SlotOutcome,
     now: float,
 ) -> None:
     times = {
@@ -321,8 +322,8 @@ async def _end_both(
         SlotOutcome.DOUBTFUL: log.quota.doubtful_for,
         SlotOutcome.UNSENT: -1e-6,
     }
-    log.end(hold, ending, now)
-    await limiter._end(hold.lane, member, round(times[ending] * 1e6))
+    log.end(lease, outcome, now)
+    await limiter._report(lease.lane, member, round(times[outcome] * 1e6))
 
 
 class TestCancellation:
@@ -332,15 +333,15 @@ class TestCancellation:
     async def test_cancelled_amid_the_question_gives_the_slot_back(self, make: Make) -> None:
         """What Redis grants to a caller that is gone is given back before the limiter closes."""
         limiter = make(1)
-        desk = limiter._open()
-        asked, gone, real = asyncio.Event(), asyncio.Event(), desk.take
+        session = await limiter._sessions.get()
+        asked, gone, real = asyncio.Event(), asyncio.Event(), session.take
 
         async def slow(keys: list[str], arguments: list[str | int]) -> object:
             asked.set()
             await gone.wait()
             return await real(keys, arguments)
 
-        desk.take = slow
+        session.take = slow
         caller = asyncio.create_task(limiter.acquire(Lane.BATCH, timeout=30))
         await asked.wait()
         caller.cancel()
@@ -386,7 +387,9 @@ class TestUnreachable:
         await answered.answered()
         await limiter.throttled()
 
-        assert limiter._desk is not None
+        session = await limiter._sessions.get()
+        assert 1 == session.client.connection_pool.connection_kwargs["port"]
+        await limiter.aclose()
 
     def test_missing_driver_is_named(self) -> None:
         """Without redis-py the import says what to install."""
@@ -410,7 +413,8 @@ def test_one_loop_after_another(redis_url: str) -> None:
         for _ in range(2):
             slot = await limiter.acquire(Lane.PEOPLE, timeout=5)
             await slot.unsent()
-            await limiter._open().client.delete(*limiter._keys)
+            session = await limiter._sessions.get()
+            await session.client.delete(*limiter._keys)
             await limiter.aclose()
             await limiter.aclose()
 
@@ -418,19 +422,15 @@ def test_one_loop_after_another(redis_url: str) -> None:
     asyncio.run(main())
 
 
-def test_desk_of_another_loop_is_left_alone(redis_url: str) -> None:
-    """What belongs to a loop that is gone is neither used nor closed."""
+def test_session_of_a_loop_that_ended_is_not_used_again(redis_url: str) -> None:
+    """Each loop has a session of its own, and closing in a third loop does no harm."""
     limiter = RedisLimiter(redis_url, "key")
 
-    async def open_desk() -> object:
-        return limiter._open()
-
-    first = asyncio.run(open_desk())
-    second = asyncio.run(open_desk())
+    first = asyncio.run(limiter._sessions.get())
+    second = asyncio.run(limiter._sessions.get())
     asyncio.run(limiter.aclose())
 
     assert first is not second
-    assert limiter._desk is None
 
 
 @pytest.mark.parametrize(

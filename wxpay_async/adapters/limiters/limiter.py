@@ -1,7 +1,7 @@
-"""What a gateway asks before each call: a slot of the quota, and whose turn it is.
+"""The protocol of a limiter, which gives each call a slot of the platform's quota.
 
-Usage, once for each attempt; the first report counts, so the last line only catches what no other
-line reported:
+Usage, once for each attempt. Only the first report counts: the last line covers what no other line
+reported.
 
     slot = await limiter.acquire(Lane.PEOPLE, timeout=remaining)
     try:
@@ -28,8 +28,8 @@ __all__ = ["Lane", "Limiter", "Quota", "Slot", "Slowed", "Unlimited"]
 class Slot(Protocol):
     """One call's permission to go. It ends once; a report after the first changes nothing.
 
-    None of the reports raises: a payment must not fail because its slot could not be given back.
-    A slot that is never reported stays taken until its lease is over.
+    No report raises: a payment must not fail because its slot could not be given back. A slot that
+    is never reported stays taken until its lease is over.
     """
 
     async def answered(self) -> None:
@@ -48,18 +48,18 @@ class Slot(Protocol):
 class Limiter(Protocol):
     """Keeps the calls of one appKey within the platform's quota. Wrap one to add behaviour.
 
-    Slots are given first come, first served within a lane. A free slot goes to people before
-    doubts before batches, but each eighth to doubts first, and a batch holds at most 380 of the
-    400, so that neither a rush nor a batch keeps the others out.
+    Within a lane, slots are given first come, first served. A free slot goes to people before
+    doubts before batches, but each eighth to doubts first. A batch holds at most 380 of the 400. So
+    neither a rush nor a batch keeps the others out.
 
-    One that has an attribute `in_use`, the slots that are taken or None, has it told to the hooks.
+    If a limiter has an attribute `in_use` (the slots that are taken, or None), hooks get its value.
     """
 
     async def acquire(self, lane: Lane, *, timeout: float) -> Slot:
         """Wait for a slot. A caller that is cancelled takes none.
 
         Args:
-            lane: who waits for the call.
+            lane: what kind of caller waits.
             timeout: the longest wait in seconds.
 
         Raises:
@@ -68,14 +68,14 @@ class Limiter(Protocol):
         ...
 
     async def throttled(self) -> None:
-        """Learn that the platform refused a call for too many calls (CO_MSG_000007, HTTP 429).
+        """Slow down: the platform refused a call for too many calls (CO_MSG_000007, HTTP 429).
 
         Report the call's slot as answered too. All lanes pause until enough of the window is free.
         """
         ...
 
     async def aclose(self) -> None:
-        """Release connections. May be called twice; `acquire` opens them anew."""
+        """Release connections. May be called twice; `acquire` opens new ones."""
         ...
 
 
@@ -93,7 +93,7 @@ _NO_SLOT: Final = _NoSlot()
 
 @attrs.frozen
 class Unlimited:
-    """Let every call go at once: for a sandbox, or where something else keeps the quota."""
+    """Lets every call go at once: for a sandbox, or where something else keeps the quota."""
 
     async def acquire(self, lane: Lane, *, timeout: float) -> Slot:  # noqa: ARG002 - the protocol's
         """Return the slot that all calls share."""

@@ -1,30 +1,32 @@
-"""The quota of many machines: the interval log in Redis, on Redis's own clock.
+"""Keep the quota of many machines: a sliding window log in Redis, on Redis's own clock.
 
 The rules are those of `policy/quota.py`, one Lua script for each operation, since only a script is
-atomic. A slot is written with its whole lease when it is taken, and shortened when the call ends:
-a process that is killed wastes its slots for a while and never frees them early. If Redis cannot be
-reached there is no slot, because a call outside the count could be the one too many.
+atomic. A slot is written with its whole lease when it is taken, and the lease is shortened when the
+call ends: a process that is killed wastes its slots for a while and never frees them early. If
+Redis cannot be reached there is no slot, because an uncounted call could exceed the quota.
 
 Waiters ask again when the next slot comes free, and each second at the latest (a call that ended
 unsent frees its slot early). Only the first waiter of a lane asks, so within a process it is first
-come, first served. Between processes it is a race, except that batches stand back while people or
-doubts anywhere wait.
+come, first served. Between processes it is a race, except that batches wait while people or doubts
+wait in any process.
 
-What it rests on: Redis keeps its last writes, and its clock does not jump forward. A failover to a
-replica can lose slots. A log that is gone altogether is treated like a restart: half of the slots
-count as taken.
+This relies on Redis keeping its last writes, and on its clock never jumping forward. A failover to
+a replica can lose slots. If the whole log is lost, half of the slots count as taken, as after a
+restart.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Final, Protocol, cast
 
 import attrs
 
+from wxpay_async.adapters.event_loop import LoopLocal, ShieldedTasks
 from wxpay_async.adapters.limiters.limiter import Slot
 from wxpay_async.adapters.redis_url import checked_redis_url, shown_redis_url
 from wxpay_async.errors import NotSentError
@@ -44,7 +46,7 @@ _MICRO: Final = 1_000_000
 _POLL: Final = 1.0
 _IO_TIMEOUT: Final = 2.0
 
-_GIVE_BACK: Final = -1
+_RELEASE: Final = -1
 
 _CLOCK: Final = "redis.call('TIME')"
 
@@ -102,7 +104,7 @@ return {math.max(1, free - now), taken}
 """
 )
 
-# A negative time gives the slot back. Otherwise it is taken from now on, even if the lease is over.
+# A negative time releases the slot. Otherwise it is taken from now on, even if the lease is over.
 _END: Final = f"""
 if tonumber(ARGV[2]) < 0 then return redis.call('ZREM', KEYS[1], ARGV[1]) end
 local clock = {_CLOCK}
@@ -130,18 +132,26 @@ class _Script(Protocol):
 
 @attrs.define(eq=False)
 class _Session:
-    """What belongs to one event loop: connections, and the place at the head of each lane."""
+    """What belongs to one event loop.
 
-    loop: asyncio.AbstractEventLoop
+    Attributes:
+        client: the connections.
+        queue_locks: held by the first waiter of each lane, the only one that asks Redis.
+        take: the script that takes a slot.
+        end: the script that reports a call's end.
+        slow: the script that reduces the pace.
+        pending_releases: callers that were cancelled while Redis decided.
+    """
+
     client: Redis
-    heads: dict[Lane, asyncio.Lock]
+    queue_locks: dict[Lane, asyncio.Lock]
     take: _Script
     end: _Script
     slow: _Script
-    undoing: set[asyncio.Task[None]] = attrs.field(factory=set[asyncio.Task[None]])
+    pending_releases: ShieldedTasks = attrs.field(factory=ShieldedTasks)
 
 
-def _open_desk(url: str) -> _Session:
+def _open_session(url: str) -> _Session:
     # One retry without a pause is for a pooled connection that Redis has closed meanwhile.
     client = Redis.from_url(  # pyright: ignore[reportUnknownMemberType] - untyped keyword arguments
         url,
@@ -150,9 +160,8 @@ def _open_desk(url: str) -> _Session:
         retry=Retry(NoBackoff(), 1),
     )
     return _Session(
-        loop=asyncio.get_running_loop(),
         client=client,
-        heads={lane: asyncio.Lock() for lane in Lane},
+        queue_locks={lane: asyncio.Lock() for lane in Lane},
         take=cast("_Script", client.register_script(_TAKE)),
         end=cast("_Script", client.register_script(_END)),
         slow=cast("_Script", client.register_script(_SLOW)),
@@ -180,7 +189,7 @@ class RedisSlot:
 
     async def unsent(self) -> None:
         """Report that nothing was sent."""
-        await self._report(_GIVE_BACK)
+        await self._report(_RELEASE)
 
     async def _report(self, taken_for: int) -> None:
         if self._end is not None:
@@ -190,7 +199,7 @@ class RedisSlot:
 
 @attrs.define(eq=False)
 class RedisLimiter:
-    """Keep the quota for an appKey that several processes or machines use.
+    """Keeps the quota for an appKey that several processes or machines use.
 
     It can be made anywhere, also outside a running loop, and used in one loop after another.
 
@@ -198,9 +207,9 @@ class RedisLimiter:
         url: `redis://host:6379/0` or `rediss://...`; user and password are never shown.
         app_key: whose quota it is. All who share it must pass the same `quota`.
         quota: the platform's numbers, or smaller ones.
-        idle: nobody used the appKey in the last 75 s. It matters only where Redis holds no log of
-            the appKey yet; otherwise half of the slots then count as taken for 60.25 s.
-        on_slowed: called when somebody else turns out to use the appKey. It must not raise.
+        idle: the appKey was not used in the last 75 s. It matters only while Redis holds no log of
+            the appKey: without it, half of the slots then count as taken for 60.25 s.
+        on_slowed: called when another program turns out to use the appKey. It must not raise.
 
     Raises:
         InvalidRequestError: the address is none of these.
@@ -211,12 +220,15 @@ class RedisLimiter:
     quota: Quota = attrs.field(default=attrs.Factory(Quota), kw_only=True)
     idle: bool = attrs.field(default=False, kw_only=True)
     on_slowed: Callable[[Slowed], None] | None = attrs.field(default=None, kw_only=True)
-    _desk: _Session | None = attrs.field(default=None, init=False)
+    _sessions: LoopLocal[_Session] = attrs.field(init=False, repr=False)
     _taken: int | None = attrs.field(default=None, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._sessions = LoopLocal(self._lifetime)
 
     @property
     def in_use(self) -> int | None:
-        """Slots that all processes held when this one last asked; None before that."""
+        """Slots that all processes held when this one last asked; None before it ever did."""
         return self._taken
 
     async def acquire(self, lane: Lane, *, timeout: float) -> Slot:
@@ -225,11 +237,11 @@ class RedisLimiter:
         Raises:
             NotSentError: none came free within `timeout` seconds, or Redis cannot be reached.
         """
-        desk = self._open()
+        session = await self._sessions.get()
         member = secrets.token_hex(8)
         try:
-            async with asyncio.timeout(timeout), desk.heads[lane]:
-                await self._take(desk, lane, member)
+            async with asyncio.timeout(timeout), session.queue_locks[lane]:
+                await self._take(session, lane, member)
         except TimeoutError:
             quota = f"{self.quota.limit} calls in {self.quota.period:g} s"
             raise NotSentError(
@@ -237,44 +249,43 @@ class RedisLimiter:
             ) from None
         except (RedisError, OSError) as error:
             raise NotSentError(f"the Redis of the quota fails ({type(error).__name__})") from error
-        return RedisSlot(lambda taken_for: self._end(lane, member, taken_for), self.quota)
+        return RedisSlot(functools.partial(self._report, lane, member), self.quota)
 
     async def throttled(self) -> None:
         """Slow all processes down after the platform refused a call for too many calls."""
         arguments = [self.quota.limit, self.quota.recovery]
-        with contextlib.suppress(RedisError, OSError):  # without Redis nobody goes anyway
-            answer = await self._open().slow(self._keys, arguments)
+        session = await self._sessions.get()
+        with contextlib.suppress(RedisError, OSError):  # without Redis no call goes anyway
+            answer = await session.slow(self._keys, arguments)
             taken, pace = cast("tuple[int, int]", answer)
             self._taken = taken
             if pace and self.on_slowed is not None:
                 self.on_slowed(Slowed(taken=taken, pace=pace, limit=self.quota.limit))
 
     async def aclose(self) -> None:
-        """Close the connections. `acquire` opens them anew."""
-        desk = self._desk
-        if desk is not None and desk.loop is asyncio.get_running_loop():
-            await asyncio.gather(*desk.undoing)
-            await desk.client.aclose()
-        self._desk = None
+        """Close the connections. `acquire` opens new ones."""
+        await self._sessions.aclose()
+
+    async def _lifetime(self) -> AsyncGenerator[_Session]:
+        session = _open_session(self.url)
+        try:
+            yield session
+        finally:
+            await session.pending_releases.finished()
+            await session.client.aclose()
 
     @property
     def _keys(self) -> list[str]:
         # The braces keep the keys on one node of a cluster: a script may not reach further.
         return [f"wxpay:quota:{{{self.app_key}}}:{name}" for name in ("calls", "batch", "state")]
 
-    def _open(self) -> _Session:
-        # Connections and locks belong to the loop that made them; a dead loop's cannot be closed.
-        if self._desk is None or self._desk.loop is not asyncio.get_running_loop():
-            self._desk = _open_desk(self.url)
-        return self._desk
-
-    async def _take(self, desk: _Session, lane: Lane, member: str) -> None:
-        question = self._question(lane, member)
+    async def _take(self, session: _Session, lane: Lane, member: str) -> None:
+        arguments = self._take_arguments(lane, member)
         # What frees a slot happens in other processes: there is no event to wait for.
-        while wait := await self._ask(desk, lane, question):  # noqa: ASYNC110 - as just said
+        while wait := await self._try_take(session, lane, arguments):  # noqa: ASYNC110 - as just said
             await asyncio.sleep(min(wait / _MICRO, _POLL))
 
-    def _question(self, lane: Lane, member: str) -> list[str | int]:
+    def _take_arguments(self, lane: Lane, member: str) -> list[str | int]:
         return [
             self.quota.limit,
             self.quota.recovery,
@@ -286,26 +297,31 @@ class RedisLimiter:
             self.quota.batch,
         ]
 
-    async def _ask(self, desk: _Session, lane: Lane, question: list[str | int]) -> int:
-        asking = asyncio.ensure_future(desk.take(self._keys, question))
+    async def _try_take(self, session: _Session, lane: Lane, arguments: list[str | int]) -> int:
+        """Ask for a slot; return the microseconds until it is worth asking again, 0 with a slot."""
+        reply = asyncio.ensure_future(session.take(self._keys, arguments))
         try:
-            wait, self._taken = cast("tuple[int, int]", await asyncio.shield(asking))
+            wait, self._taken = cast("tuple[int, int]", await asyncio.shield(reply))
         except asyncio.CancelledError:
-            # The question is on its way: it is let arrive, and what it took is given back.
-            undo = asyncio.create_task(self._undo(asking, lane, str(question[2])))
-            desk.undoing.add(undo)
-            undo.add_done_callback(desk.undoing.discard)
+            # Redis may grant the slot yet: wait for that and release it.
+            release = self._release_late(session, reply, lane, str(arguments[2]))
+            session.pending_releases.start(release)
             raise
         return wait
 
-    async def _undo(self, asking: asyncio.Future[object], lane: Lane, member: str) -> None:
+    async def _release_late(
+        self, session: _Session, reply: asyncio.Future[object], lane: Lane, member: str
+    ) -> None:
         with contextlib.suppress(RedisError, OSError):
-            await asking
-        await self._end(lane, member, _GIVE_BACK)
+            await reply
+        await self._end(session, lane, member, _RELEASE)
 
-    async def _end(self, lane: Lane, member: str, taken_for: int) -> None:
+    async def _report(self, lane: Lane, member: str, taken_for: int) -> None:
+        await self._end(await self._sessions.get(), lane, member, taken_for)
+
+    async def _end(self, session: _Session, lane: Lane, member: str, taken_for: int) -> None:
         calls, batch, _ = self._keys
         key = batch if lane is Lane.BATCH else calls
         with contextlib.suppress(RedisError, OSError):
             async with asyncio.timeout(_IO_TIMEOUT):
-                await self._open().end([key], [member, taken_for])
+                await session.end([key], [member, taken_for])
