@@ -176,7 +176,7 @@ def example(name: str, *causes: str) -> exceptions.DetailedPyreqwestError:
 )
 def test_the_step_decides_and_not_the_class(name: str, causes: tuple[str, ...], fate: Fate) -> None:
     """The driver guesses its classes from texts: only hyper's own word for the step is proof."""
-    meant = reqwest._meaning(example(name, *causes))
+    meant = reqwest._map_error(example(name, *causes))
 
     expected = Fate.IN_DOUBT if name in WITHOUT_CAUSES else FOR_CERTAIN.get(name, fate)
     assert (expected, True) == (meant.fate, meant.retryable)
@@ -185,7 +185,7 @@ def test_the_step_decides_and_not_the_class(name: str, causes: tuple[str, ...], 
 
 def test_what_is_none_of_its_classes_is_in_doubt() -> None:
     """The driver's Rust raises a RuntimeError where its own states do not fit."""
-    meant = reqwest._meaning(RuntimeError("CANARY"))
+    meant = reqwest._map_error(RuntimeError("CANARY"))
 
     assert (Fate.IN_DOUBT, "reqwest: RuntimeError") == (meant.fate, str(meant))
 

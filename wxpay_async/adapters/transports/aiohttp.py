@@ -13,7 +13,12 @@ from attrs import define, field, validators
 from yarl import URL
 
 from wxpay_async.adapters.event_loop import LoopLocal
-from wxpay_async.adapters.transports.connection import KEEP_ALIVE, checked_proxy, tls_context, told
+from wxpay_async.adapters.transports.connection import (
+    KEEP_ALIVE,
+    checked_proxy,
+    os_reason,
+    tls_context,
+)
 from wxpay_async.adapters.transports.watchdog import Watch, Watchdog
 from wxpay_async.errors import (
     InDoubtError,
@@ -266,7 +271,7 @@ def _meaning(error: BaseException, *, sent: bool | None) -> NotSentError | InDou
             error, aiohttp.RedirectClientError
         )
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-    reason = f"aiohttp: {type(error).__name__}{told(cause)}"
+    reason = f"aiohttp: {type(error).__name__}{os_reason(cause)}"
     if sent:
         return InDoubtError(reason)
     return NotSentError(reason, retryable=not isinstance(error, _HOPELESS))

@@ -1,4 +1,4 @@
-"""What every HTTP client here is given, and what may be told when a connection fails."""
+"""Settings that all HTTP clients share, and the reason of a failed connection."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from urllib.parse import urlsplit
 from wxpay_async.errors import InvalidRequestError, NotSentError
 
 KEEP_ALIVE: Final = 15.0
-"""Seconds; below any server's, so that a connection is rarely found dead when it is used again."""
+"""Seconds; shorter than any server's, so a kept connection is rarely dead when it is used again."""
 
 
 def checked_proxy(proxy: str | None) -> str | None:
-    """Return the proxy's address; it is not repeated in an error, since it may hold a password."""
+    """Return a proxy's address as it is.
+
+    Raises:
+        InvalidRequestError: it is none. It is not repeated, since it may hold a password.
+    """
     if proxy is None:
         return None
     try:
@@ -42,10 +46,10 @@ def tls_context(ca_file: str | None) -> ssl.SSLContext:
     return context
 
 
-def told(error: BaseException | None) -> str:
+def os_reason(error: BaseException | None) -> str:
     """Return what the system or OpenSSL says; a driver's own text may hold the signed address."""
     if isinstance(error, ssl.SSLError):
-        said = getattr(error, "verify_message", None) or getattr(error, "reason", None)
+        reason = getattr(error, "verify_message", None) or getattr(error, "reason", None)
     else:
-        said = errno.errorcode.get(error.errno or 0) if isinstance(error, OSError) else None
-    return f" ({said})" if said else ""
+        reason = errno.errorcode.get(error.errno or 0) if isinstance(error, OSError) else None
+    return f" ({reason})" if reason else ""

@@ -1,4 +1,4 @@
-"""A transport over httpx2, or over httpx where only that is installed: the extra `httpx`."""
+"""A transport over httpx2, or over httpx if only that is installed (extra `httpx`)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ from urllib.parse import urlsplit
 
 from attrs import define, field, frozen, validators
 
-from wxpay_async.adapters.transports.connection import KEEP_ALIVE, checked_proxy, tls_context, told
+from wxpay_async.adapters.transports.connection import (
+    KEEP_ALIVE,
+    checked_proxy,
+    os_reason,
+    tls_context,
+)
 from wxpay_async.errors import (
     InDoubtError,
     InvalidRequestError,
@@ -28,7 +33,7 @@ from wxpay_async.protocol.wire import KEPT_HEADERS, MAX_BODY, HttpRequest, HttpR
 _LIBRARIES: Final = ("httpx2", "httpx")
 
 
-def _installed() -> ModuleType:
+def _import_library() -> ModuleType:
     for name in _LIBRARIES:
         try:
             return importlib.import_module(name)
@@ -44,20 +49,20 @@ if TYPE_CHECKING:
     Client = httpx.AsyncClient | httpx2.AsyncClient
     Response = httpx.Response | httpx2.Response
 else:
-    httpx = _installed()
+    httpx = _import_library()
 
 
 @frozen
-class _Dialect:
+class _ErrorClasses:
     """The error classes of httpx2 or of httpx: the same names, but not the same classes."""
 
     failures: tuple[type[Exception], ...]
     before_sending: tuple[type[Exception], ...]
-    hopeless: tuple[type[Exception], ...]
+    not_retryable: tuple[type[Exception], ...]
 
     @classmethod
-    def of(cls, library: ModuleType) -> _Dialect:
-        hopeless = (library.InvalidURL, library.UnsupportedProtocol)
+    def of(cls, library: ModuleType) -> _ErrorClasses:
+        malformed = (library.InvalidURL, library.UnsupportedProtocol)
         connecting = (
             library.ConnectError,
             library.ConnectTimeout,
@@ -67,13 +72,13 @@ class _Dialect:
         # ValueError: a header or host name that cannot be written; RuntimeError: a closed client.
         return cls(
             failures=(library.HTTPError, library.InvalidURL, OSError, RuntimeError, ValueError),
-            before_sending=(*connecting, *hopeless),
-            hopeless=(*hopeless, library.LocalProtocolError, RuntimeError, ValueError),
+            before_sending=(*connecting, *malformed),
+            not_retryable=(*malformed, library.LocalProtocolError, RuntimeError, ValueError),
         )
 
 
 def _library_of(client: Client | None) -> ModuleType:
-    """Return whose client it is: a user may hold one of httpx while httpx2 is installed too."""
+    """Return the library of a client: it may be of httpx while httpx2 is installed too."""
     if client is None:
         return httpx
     for kind in type(client).__mro__:
@@ -115,21 +120,21 @@ class _Phase:
     tunnel_broke: bool = False
     _stream: _Stream | None = None
 
-    async def note(self, event: str, info: Mapping[str, Any]) -> None:
-        """Take note of a step, and tidy up what httpcore leaves behind."""
+    async def trace(self, event: str, info: Mapping[str, Any]) -> None:
+        """Record a step, and close what httpcore leaves open."""
         if event.endswith(".send_request_headers.started"):
             # Through a tunnel, the CONNECT to the proxy is reported like a request.
             self.headers_sent = info["request"].method != b"CONNECT"
         elif self.headers_sent is None:
             self.headers_sent = False
         if event.endswith(".connect_tcp.started") and self.pool and self.pool.closed:
-            # httpcore connects those that wait in a pool even after it was closed.
+            # httpcore opens connections for requests that wait in a pool even after it was closed.
             raise NotSentError("the transport was closed")
         if event.endswith(".connect_tcp.complete"):
             self._stream = info["return_value"]
         elif event.endswith(".start_tls.failed"):
             self.tunnel_broke = not event.startswith("connection.")
-            if self._stream is not None:  # httpcore leaves it open when cancelled
+            if self._stream is not None:  # httpcore leaves it open when the task is cancelled
                 await self._stream.aclose()
 
 
@@ -138,7 +143,7 @@ class HttpxTransport:
     """Sends over one pool of connections, which belongs to the running event loop.
 
     Making one is pure: the pool opens with the first request, closes with the loop or by
-    `aclose`, and opens anew in the next loop.
+    `aclose`, and opens again in the next loop.
 
     Args:
         client: use this `AsyncClient`, of httpx2 or httpx, and never close it. Its own settings
@@ -155,7 +160,7 @@ class HttpxTransport:
     proxy: str | None = field(default=None, converter=checked_proxy, repr=False)
     ca_file: str | None = None
     max_connections: int = field(default=64, validator=validators.ge(1))
-    _dialect: _Dialect = field(init=False, repr=False)
+    _errors: _ErrorClasses = field(init=False, repr=False)
     _loop: asyncio.AbstractEventLoop | None = field(default=None, init=False, repr=False)
     _pool: _Pool | None = field(default=None, init=False, repr=False)
 
@@ -164,7 +169,7 @@ class HttpxTransport:
             raise InvalidRequestError(
                 "the client that was handed in brings its own", field="proxy, ca_file"
             )
-        self._dialect = _Dialect.of(_library_of(self.client))
+        self._errors = _ErrorClasses.of(_library_of(self.client))
 
     async def send(self, request: HttpRequest, *, timeout: Timeouts) -> HttpResponse:
         """Post the request once; see `Transport.send` for the contract."""
@@ -203,26 +208,27 @@ class HttpxTransport:
                     headers={"Accept-Encoding": "identity", **request.headers},
                     timeout=(timeout.connect, timeout.read, timeout.read, timeout.attempt),
                     follow_redirects=False,
-                    extensions={"trace": phase.note},
+                    extensions={"trace": phase.trace},
                 ) as response,
             ):
                 found = ((name, response.headers.get(name, "")) for name in KEPT_HEADERS)
                 kept = {name: value for name, value in found if value and value.isascii()}
                 return HttpResponse(response.status_code, await _read(response), kept)
-        except self._dialect.failures as error:
-            failure: BaseException = _meaning(error, self._dialect, sent=phase.headers_sent)
+        except self._errors.failures as error:
+            failure: BaseException = _map_error(error, self._errors, sent=phase.headers_sent)
         except (WxPayError, asyncio.CancelledError) as error:
             failure = error.with_traceback(None)
-        # Raised out here, without a cause: texts and frames below hold the address, whose query
-        # may be signed.
+        # Raise here and without a cause: texts and frames below hold the address, whose query may
+        # be signed.
         raise failure from None
 
     async def _pool_of_this_loop(self) -> _Pool:
         loop = asyncio.get_running_loop()
         if self._pool is None or self._loop is not loop or self._pool.retired:
             self._loop = loop
-            # A generator, because the loop closes those that are open when it shuts down: a
-            # gateway that nobody closes then still leaves no connection behind.
+            # The loop closes open generators when it shuts down, so a gateway that is never closed
+            # leaves no connection behind. LoopLocal does not fit: a retired pool lives on until
+            # its last request ends.
             lifetime = self._lifetime()
             self._pool = _Pool(await anext(lifetime), lifetime)
         return self._pool
@@ -248,7 +254,7 @@ class HttpxTransport:
         return httpx.Proxy(self.proxy, ssl_context=context if secure else None)
 
     async def aclose(self) -> None:
-        """Close the own pool of this loop; a client that was handed in stays open."""
+        """Close this loop's own pool; a client that was handed in stays open."""
         pool, self._pool = self._pool, None
         if pool is not None and self._loop is asyncio.get_running_loop():
             await pool.close()
@@ -265,7 +271,7 @@ def _is_address(url: str) -> bool:
 
 async def _read(response: Response) -> bytes:
     """Read at most `MAX_BODY` bytes; what is left unread closes with the connection."""
-    body = await _whole(response)
+    body = await _read_capped(response)
     if body is not None:
         return body
     raise MalformedResponseError(
@@ -273,8 +279,8 @@ async def _read(response: Response) -> bytes:
     )
 
 
-async def _whole(response: Response) -> bytes | None:
-    """Return the body, None if it is too large; raised above, where no local holds any of it."""
+async def _read_capped(response: Response) -> bytes | None:
+    """Return the body, None if it is too large: the caller raises, and its frame holds no body."""
     if int(response.headers.get("content-length", 0)) > MAX_BODY:
         return None
     body = bytearray()
@@ -285,23 +291,25 @@ async def _whole(response: Response) -> bytes | None:
     return SecretBytes(body)
 
 
-def _meaning(
-    error: Exception, dialect: _Dialect, *, sent: bool | None
+def _map_error(
+    error: Exception, classes: _ErrorClasses, *, sent: bool | None
 ) -> NotSentError | InDoubtError:
-    """Say what a failure means: by the phase, or by the error's class where no phase is known."""
+    """Map a failure by its phase, or by the error's class where no phase is known."""
     if sent is None:
-        sent = not isinstance(error, dialect.before_sending)
+        sent = not isinstance(error, classes.before_sending)
     root = _root(error)
-    reason = f"httpx: {type(error).__name__}{told(root)}"
+    reason = f"httpx: {type(error).__name__}{os_reason(root)}"
     if sent:
         return InDoubtError(reason)
     broke_off = isinstance(root, ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError)
     untrusted = isinstance(root, ssl.SSLError) and not broke_off
-    return NotSentError(reason, retryable=not (untrusted or isinstance(error, dialect.hopeless)))
+    return NotSentError(
+        reason, retryable=not (untrusted or isinstance(error, classes.not_retryable))
+    )
 
 
 def _root(error: BaseException) -> BaseException | None:
-    """Return what the system or OpenSSL raised, some levels below."""
+    """Return the error of the system or of OpenSSL, some levels below."""
     below: BaseException | None = error
     while below is not None and not isinstance(below, OSError):
         below = below.__cause__ or below.__context__

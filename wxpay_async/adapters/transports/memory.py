@@ -1,4 +1,4 @@
-"""A transport without a network, for tests: answers from a list or from a function."""
+"""A transport without a network, for tests: replies from a list or from a function."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Handler = Callable[[HttpRequest], Answer | Awaitable[Answer]]
 
 
 class UnexpectedRequestError(AssertionError):
-    """More requests were sent than answers were laid out: the test's script and the code differ."""
+    """More requests were sent than there are answers: the test's script and the code differ."""
 
 
-def _as_answers(answers: Handler | Iterable[Answer]) -> Handler | deque[Answer]:
+def _to_answers(answers: Handler | Iterable[Answer]) -> Handler | deque[Answer]:
     if isinstance(answers, Mapping | str):  # would be taken apart into its keys or letters
         raise TypeError("answers must be a handler or a list of answers")
     return answers if callable(answers) else deque(answers)
@@ -29,10 +29,10 @@ def _as_answers(answers: Handler | Iterable[Answer]) -> Handler | deque[Answer]:
 
 @define(eq=False)
 class MemoryTransport:
-    """Answers from memory and remembers what was asked.
+    """Answers from memory and remembers the requests.
 
     Args:
-        answers: a handler (plain or async) that gets each request, or a list that is used up
+        answers: a handler (plain or async) that gets each request, or a list that is consumed
             first in, first out. An answer is an `HttpResponse`, an error to raise, or the JSON
             of a reply with status 200.
         keep: how many of the last requests are remembered.
@@ -43,7 +43,7 @@ class MemoryTransport:
     """
 
     _answers: Handler | deque[Answer] = field(
-        factory=deque[Answer], converter=_as_answers, repr=False
+        factory=deque[Answer], converter=_to_answers, repr=False
     )
     keep: int = field(default=100, kw_only=True)
     requests: deque[HttpRequest] = field(init=False, repr=False)

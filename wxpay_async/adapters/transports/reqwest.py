@@ -1,4 +1,4 @@
-"""The fastest transport, over pyreqwest (Rust's reqwest): the extra `reqwest`."""
+"""A transport over pyreqwest, Rust's reqwest: the fastest one (extra `reqwest`)."""
 
 from __future__ import annotations
 
@@ -35,62 +35,64 @@ except ImportError as error:
         "this transport needs pyreqwest: pip install 'wxpay-async[reqwest]'"
     ) from error
 
-_LONGEST: Final = 86_400.0  # seconds; Rust's clocks end before a float does
-_KINDS: Final = 8  # pairs of connect and read timeouts; all but a few are the same
+_LONGEST: Final = 86_400.0  # seconds; Rust's durations end before a float does
+_MAX_CLIENTS: Final = 8  # pairs of connect and read timeouts; hardly any program uses more
 
-# What Rust says of an error, outermost first. The second is the step of hyper in which it
-# happened, and the only proof of the phase: pyreqwest's classes are guessed from the texts (a
-# reset of a request that was sent is a ConnectError), and the first text repeats the address.
+# Rust names the causes of an error, outermost first. The second is the step of hyper in which it
+# happened, and the only proof of the phase: pyreqwest guesses its classes from the texts (a reset
+# of a request that was sent is a ConnectError), and the first text repeats the address.
 _CONNECTING: Final = "client error (Connect)"
-_UNBUILT: Final = "builder error"
+_BUILDER_FAILED: Final = "builder error"
 _TIMED_OUT: Final = ("operation timed out", "deadline has elapsed")
 
-_NO_PLACE: Final = "reqwest: no connection was free in time"
-_AS_IT_IS: Final = "reqwest: an address or a header that cannot be sent as it is"
+_NO_CONNECTION: Final = "reqwest: no connection was free in time"
+_NOT_SENDABLE: Final = "reqwest: an address or a header that cannot be sent as it is"
 
 _OS_ERROR: Final = re.compile(r"\(os error ([0-9]+)\)$")
 _WORDS: Final = re.compile(r"[A-Za-z :]*")
-_HOPELESS: Final = re.compile(r"invalid peer certificate|received (corrupt|fatal|un)|peer (is|mis)")
+_NOT_RETRYABLE: Final = re.compile(
+    r"invalid peer certificate|received (corrupt|fatal|un)|peer (is|mis)"
+)
 _ORIGIN: Final = re.compile(r"[a-z]+://[^/?#\\]*", re.IGNORECASE)
 
 
 @define(eq=False)
 class _Pool:
-    """The clients of one event loop, and the places that all their requests share.
+    """The clients of one event loop, and the connections that all their requests share.
 
-    reqwest takes its timeouts per client, so there is one for each pair that is asked for.
+    reqwest takes its timeouts per client, so there is one for each pair of timeouts.
     """
 
     build: Callable[[float, float], Client]
-    places: asyncio.Semaphore
+    permits: asyncio.Semaphore
     clients: dict[tuple[float, float], Client] = field(factory=dict[tuple[float, float], Client])
     closed: bool = False
 
     def client(self, timeout: Timeouts) -> Client:
-        kind = timeout.connect, timeout.read
-        found = self.clients.get(kind)
-        if found is None:
-            if len(self.clients) == _KINDS:
-                del self.clients[next(iter(self.clients))]  # what it is sending ends by itself
-            found = self.clients[kind] = self.build(*kind)
-        return found
+        pair = timeout.connect, timeout.read
+        client = self.clients.get(pair)
+        if client is None:
+            if len(self.clients) == _MAX_CLIENTS:
+                del self.clients[next(iter(self.clients))]  # its requests end by themselves
+            client = self.clients[pair] = self.build(*pair)
+        return client
 
-    async def enter(self, attempt: float) -> float:
-        """Take a place, and return what is left of the attempt's time."""
-        if not self.places.locked():
-            await self.places.acquire()
+    async def acquire(self, attempt: float) -> float:
+        """Wait for a free connection, and return what is left of the attempt's time."""
+        if not self.permits.locked():
+            await self.permits.acquire()
             return attempt
         clock = asyncio.get_running_loop().time
         end = clock() + attempt
         try:
             async with asyncio.timeout(attempt):
-                await self.places.acquire()
+                await self.permits.acquire()
         except TimeoutError:
-            raise NotSentError(_NO_PLACE) from None
+            raise NotSentError(_NO_CONNECTION) from None
         left = end - clock()
         if self.closed or left <= 0.0:
-            self.places.release()
-            raise NotSentError("the transport was closed" if self.closed else _NO_PLACE)
+            self.permits.release()
+            raise NotSentError("the transport was closed" if self.closed else _NO_CONNECTION)
         return left
 
     async def close(self) -> None:
@@ -106,15 +108,15 @@ class ReqwestTransport:
     """Sends over one pool of connections, which belongs to the running event loop.
 
     Making one is pure: the pool opens with the first request, closes with the loop or by
-    `aclose`, and opens anew in the next loop.
+    `aclose`, and opens again in the next loop.
 
-    pyreqwest cannot take back a request whose answer has not begun: when the caller is cancelled,
-    or `aclose` is called, it goes on unheard, keeps its place among the connections, and ends
-    with the answer, the read timeout or the attempt's time. A connection has to stand within half
-    the read timeout, whatever the connect timeout says, since reqwest's clock of the first read
-    starts with the request. An attempt whose whole time ends while it connects is in doubt, since
-    reqwest does not tell how far it got. None of this survives a fork: a process that forks after
-    its first request gets `NotSentError` in the child.
+    pyreqwest cannot cancel a request whose answer has not begun. When the caller is cancelled, or
+    `aclose` is called, the request goes on in the background, keeps its connection, and ends with
+    the answer, the read timeout or the attempt's time. A connection must be made within half the
+    read timeout, whatever the connect timeout says, since reqwest counts the first read from the
+    start of the request. An attempt whose whole time ends while it connects is in doubt, since
+    reqwest does not tell how far it got. The transport does not survive a fork: after the first
+    request of the parent, a child process gets `NotSentError`.
 
     Args:
         proxy: `http://host:port` of a proxy with a fixed address; the environment is not read.
@@ -136,30 +138,32 @@ class ReqwestTransport:
     async def send(self, request: HttpRequest, *, timeout: Timeouts) -> HttpResponse:
         """Post the request once; see `Transport.send` for the contract."""
         pool = await self._pools.get()
-        left = await pool.enter(timeout.attempt)
+        left = await pool.acquire(timeout.attempt)
         try:
-            return await _post(_written(pool.client(timeout), request, left), _heeding())
+            return await _post(
+                _build_request(pool.client(timeout), request, left), _cancellation_check()
+            )
         except (DetailedPyreqwestError, RuntimeError) as error:
-            failure: BaseException = _meaning(error)
+            failure: BaseException = _map_error(error)
         except (WxPayError, asyncio.CancelledError) as error:
             failure = error.with_traceback(None)
         finally:
-            pool.places.release()
-        # Raised out here, without a cause: reqwest's texts repeat the address, whose query may be
+            pool.permits.release()
+        # Raise here and without a cause: reqwest's texts repeat the address, whose query may be
         # signed, and frames below hold parts of the answer.
         raise failure
 
     async def _lifetime(self) -> AsyncGenerator[_Pool]:
-        pool = _Pool(self._build, asyncio.Semaphore(self.max_connections))
+        pool = _Pool(self._build_client, asyncio.Semaphore(self.max_connections))
         try:
             yield pool
         finally:
             await pool.close()
 
-    def _build(self, connect: float, read: float) -> Client:
-        # Nothing is ever sent twice: hyper repeats by itself only a request of which it had not
-        # begun to write anything when a kept-alive connection turned out to be closed, and
-        # reqwest repeats what HTTP/2 servers refuse, which HTTP/1 has no way to say.
+    def _build_client(self, connect: float, read: float) -> Client:
+        # Nothing is ever sent twice. By itself hyper repeats only a request of which it had not
+        # written anything when a kept-alive connection turned out to be closed; reqwest repeats
+        # only what an HTTP/2 server refuses, and HTTP/1 has no such refusal.
         builder = (
             ClientBuilder()
             .http1_only()
@@ -172,7 +176,7 @@ class ReqwestTransport:
             .zstd(enable=False)
             .deflate(enable=False)
             .default_headers({"Accept-Encoding": "identity"})
-            # Besides our own places, for those that were cancelled and still go on.
+            # Besides our own permits, for requests that were cancelled and still go on.
             .max_connections(self.max_connections)
             .pool_idle_timeout(_span(KEEP_ALIVE))
             .connect_timeout(_span(min(connect, read / 2)))
@@ -189,7 +193,7 @@ class ReqwestTransport:
             raise NotSentError("reqwest: no client can be made", retryable=False) from error
 
     async def aclose(self) -> None:
-        """Close the pool of this loop; what was sent and has no answer yet is in doubt."""
+        """Close this loop's pool; a request that was sent and has no answer yet is in doubt."""
         await self._pools.aclose()
 
 
@@ -204,9 +208,9 @@ def _proxy(address: str) -> ProxyBuilder:
         raise NotSentError("reqwest: not the address of a proxy", retryable=False) from None
 
 
-def _written(client: Client, request: HttpRequest, left: float) -> StreamRequest:
-    """Return what reqwest will send, if that is what was signed."""
-    # Of an empty body hyper does not tell the length, and some servers wait for it.
+def _build_request(client: Client, request: HttpRequest, left: float) -> StreamRequest:
+    """Build a request of reqwest, if that sends what was signed."""
+    # hyper announces no length of an empty body, and some servers wait for one.
     empty = {} if request.body else {"Content-Length": "0"}
     try:
         return (
@@ -218,11 +222,11 @@ def _written(client: Client, request: HttpRequest, left: float) -> StreamRequest
             .build_streamed()
         )
     except ValueError:
-        raise NotSentError(_AS_IT_IS, retryable=False) from None
+        raise NotSentError(_NOT_SENDABLE, retryable=False) from None
 
 
 def _address(request: HttpRequest) -> Url:
-    """Return the address as it is: a target that reqwest would write anew was not signed."""
+    """Return the address as it is: a target that reqwest would rewrite is not the one signed."""
     url = Url(request.url)
     if str(url) != request.url or "#" in request.url:  # the usual address is not taken apart
         sent = url.path if url.query_string is None else f"{url.path}?{url.query_string}"
@@ -231,36 +235,36 @@ def _address(request: HttpRequest) -> Url:
     return url
 
 
-def _heeding() -> Callable[[], None]:
-    """Return what raises a cancellation of the caller that pyreqwest lost.
+def _cancellation_check() -> Callable[[], None]:
+    """Return a function that raises a cancellation of the caller which pyreqwest lost.
 
-    When an answer has come too as the caller is cancelled, it tosses a coin.
+    When an answer arrives as the caller is cancelled, pyreqwest may drop the cancellation.
     """
     task = asyncio.current_task()
     before = task.cancelling() if task else 0
 
-    def heed() -> None:
+    def check() -> None:
         if task and task.cancelling() > before:
             raise asyncio.CancelledError
 
-    return heed
+    return check
 
 
-async def _post(request: StreamRequest, heed: Callable[[], None]) -> HttpResponse:
+async def _post(request: StreamRequest, check: Callable[[], None]) -> HttpResponse:
     async with request as response:
-        heed()
+        check()
         status = response.status
         found = ((name, _header(response, name)) for name in KEPT_HEADERS)
         kept = {name: value for name, value in found if value}
-        body = await _whole(response, heed)
+        body = await _read_capped(response, check)
         if body is None:
             raise MalformedResponseError(f"HTTP {status} with a body of over {MAX_BODY} bytes")
-    heed()
+    check()
     return HttpResponse(status, body, kept)
 
 
-async def _whole(response: Response, heed: Callable[[], None]) -> bytes | None:
-    """Return the body, None if it is too large; raised above, where no local holds any of it."""
+async def _read_capped(response: Response, check: Callable[[], None]) -> bytes | None:
+    """Return the body, None if it is too large: the caller raises, and its frame holds no body."""
     length = _header(response, "content-length")
     if length.isdecimal():
         if int(length) > MAX_BODY:
@@ -269,7 +273,7 @@ async def _whole(response: Response, heed: Callable[[], None]) -> bytes | None:
             return SecretBytes(await response.bytes())
     body = bytearray()
     while (chunk := await response.body_reader.read_chunk()) is not None:
-        heed()
+        check()
         body += chunk
         if len(body) > MAX_BODY:
             return None
@@ -283,27 +287,27 @@ def _header(response: Response, name: str) -> str:
         return ""
 
 
-def _meaning(error: DetailedPyreqwestError | RuntimeError) -> NotSentError | InDoubtError:
-    """Say what a failure means: not sent only where reqwest was still making a connection."""
+def _map_error(error: DetailedPyreqwestError | RuntimeError) -> NotSentError | InDoubtError:
+    """Map a failure: not sent only while reqwest was still making a connection."""
     if isinstance(error, PoolTimeoutError):
-        return NotSentError(_NO_PLACE)
+        return NotSentError(_NO_CONNECTION)
     if isinstance(error, RuntimeError | ClientClosedError | RequestPanicError):
         return InDoubtError(f"reqwest: {type(error).__name__}")
     causes = [cause["message"] for cause in error.details["causes"] or ()]
     last = causes[-1] if causes else ""
     connecting = causes[1:2] == [_CONNECTING]
     step = "Connect" if connecting else "Read"
-    reason = f"reqwest: {step}{'Timeout' if last in _TIMED_OUT else 'Error'}{_told(last)}"
+    reason = f"reqwest: {step}{'Timeout' if last in _TIMED_OUT else 'Error'}{_reason(last)}"
     if connecting:
-        return NotSentError(reason, retryable=not any(map(_HOPELESS.match, causes[2:])))
-    if causes and causes[0].startswith(_UNBUILT):
-        return NotSentError(_AS_IT_IS, retryable=False)
+        return NotSentError(reason, retryable=not any(map(_NOT_RETRYABLE.match, causes[2:])))
+    if causes and causes[0].startswith(_BUILDER_FAILED):
+        return NotSentError(_NOT_SENDABLE, retryable=False)
     return InDoubtError(reason)
 
 
-def _told(cause: str) -> str:
-    """Return what the system says, or the words at the start: the rest may be anybody's text."""
+def _reason(cause: str) -> str:
+    """Return the system's error name, or the first words: the rest may be the server's text."""
     code = _OS_ERROR.search(cause)
     words = _WORDS.match(cause)
-    said = errno.errorcode.get(int(code[1])) if code else words and words[0].strip()
-    return f" ({said})" if said else ""
+    reason = errno.errorcode.get(int(code[1])) if code else words and words[0].strip()
+    return f" ({reason})" if reason else ""
