@@ -53,7 +53,7 @@ def children(parent: int) -> Iterator[int]:
             status, command = (process / "stat").read_text(), (process / "cmdline").read_bytes()
         except OSError:  # it ended meanwhile
             continue
-        if int(status.rpartition(")")[2].split()[1]) == parent and b"process_signer" in command:
+        if int(status.rpartition(")")[2].split()[1]) == parent and b"signers.process" in command:
             yield int(process.name)
 
 

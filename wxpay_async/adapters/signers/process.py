@@ -1,6 +1,6 @@
-"""RSA signatures by a process of their own: on another core, and out of the event loop's way.
+"""Sign by RSA in a separate process, on another core, so that signing does not hold the event loop.
 
-A thread cannot do that: it signs only once the busy loop lets go of the interpreter's lock.
+A thread cannot do that: it signs only when the busy loop releases the interpreter's lock.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ _CHUNK: Final = 1 << 16
 
 
 class ProcessSigner:
-    """Sign like an `RsaSigner`, in a process of its own.
+    """Signs like an `RsaSigner`, in a process of its own.
 
-    For whoever signs hundreds of requests a second: the time of a signature is then another core's.
-    The process starts with the first signature. It belongs to the running event loop and ends with
-    it, by `aclose`, or with this process however that ends. The key reaches it through a pair of
-    connected sockets, and stands in no argument, environment or file. Gateways may share one. Not
-    on Windows.
+    It is for programs that sign hundreds of requests a second: signing then takes the time of
+    another core. The process starts with the first signature. It belongs to the running event loop
+    and ends with it, by `aclose`, or with this process however that ends. The key reaches it
+    through a pair of connected sockets, and stands in no argument, environment or file. Gateways
+    may share one. It does not work on Windows.
 
-    Where the process has died, whoever waits gets a `NotSentError`, which the gateway retries: the
-    next signature starts another.
+    When the process dies, callers that wait get a `NotSentError`, which the gateway retries: the
+    next signature starts another process.
 
     Args:
         signer: holds the key.
@@ -48,7 +48,7 @@ class ProcessSigner:
 
     def __init__(self, signer: RsaSigner) -> None:
         self._signer = signer
-        self._children = LoopLocal(self._lifetime)
+        self._workers = LoopLocal(self._lifetime)
 
     async def sign(self, message: bytes) -> str:
         """Return the signature in Base64.
@@ -57,15 +57,15 @@ class ProcessSigner:
             NotSentError: the process could not be started, or has died.
         """
         try:
-            child = await self._children.get()
-            if child.over:
-                await self._children.drop(child)
-                child = await self._children.get()
+            worker = await self._workers.get()
+            if worker.closed:
+                await self._workers.drop(worker)
+                worker = await self._workers.get()
         except OSError as error:
             raise NotSentError(
                 f"no process can be started that signs: {type(error).__name__}"
             ) from error
-        signature = await child.ask(message)
+        signature = await worker.submit(message)
         if signature is None:
             raise NotSentError("the process that signs has died")
         return signature
@@ -75,25 +75,25 @@ class ProcessSigner:
         return self._signer.derive_key(context)
 
     async def aclose(self) -> None:
-        """End the process of this loop; the next signature starts another."""
-        await self._children.aclose()
+        """End this loop's process; the next signature starts another."""
+        await self._workers.aclose()
 
-    async def _lifetime(self) -> AsyncGenerator[_Child]:
-        child = _started(self._signer)
+    async def _lifetime(self) -> AsyncGenerator[_Worker]:
+        worker = _start_worker(self._signer)
         try:
-            yield child
+            yield worker
         finally:
-            child.leave()
-            child.process.kill()  # it may be stopped, and has nothing to lose
-            await asyncio.to_thread(child.process.wait)
+            worker.close()
+            worker.process.kill()  # it may be stopped by a signal, and has nothing to lose
+            await asyncio.to_thread(worker.process.wait)
 
     def __repr__(self) -> str:
         return f"ProcessSigner({self._signer!r})"
 
 
-def _started(signer: RsaSigner) -> _Child:
-    """Start a process, and tell it the key."""
-    # It is to import what we have imported, and nothing from the folder that we stand in.
+def _start_worker(signer: RsaSigner) -> _Worker:
+    """Start a process and send it the key."""
+    # It must import what we have imported, and nothing from the current directory.
     paths = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
     command = (sys.executable, "-P", "-m", __name__)
     ours, theirs = socket.socketpair()
@@ -106,58 +106,58 @@ def _started(signer: RsaSigner) -> _Child:
         ours.close()
         raise
     ours.settimeout(0.0)
-    child = _Child(process, ours, asyncio.get_running_loop())
-    child.tell(signer.backend.encode())
-    child.tell(signer.private_der())
-    return child
+    worker = _Worker(process, ours, asyncio.get_running_loop())
+    worker.write(signer.backend.encode())
+    worker.write(signer.private_der())
+    return worker
 
 
 @define(eq=False)
-class _Child:
-    """The process of one event loop. It answers in the order in which it is asked.
+class _Worker:
+    """The process of one event loop. It answers in the order in which messages are submitted.
 
     Attributes:
-        process: what runs.
+        process: the process.
         socket: the other end of its standard input.
-        loop: whose it is.
-        over: it has died, or was left.
+        loop: the loop that it belongs to.
+        closed: it has died, or was closed.
     """
 
     process: subprocess.Popen[bytes]
     socket: socket.socket
     loop: asyncio.AbstractEventLoop
-    over: bool = field(default=False, init=False)
+    closed: bool = field(default=False, init=False)
     _unsent: bytearray = field(factory=bytearray, init=False, repr=False)
-    _answers: bytes = field(default=b"", init=False)
-    _asked: deque[asyncio.Future[str | None]] = field(
+    _received: bytes = field(default=b"", init=False)
+    _pending: deque[asyncio.Future[str | None]] = field(
         factory=deque["asyncio.Future[str | None]"], init=False
     )
 
     def __attrs_post_init__(self) -> None:
         self.loop.add_reader(self.socket, self._receive)
 
-    def ask(self, message: bytes) -> asyncio.Future[str | None]:
-        """Have a message signed; None when nobody will."""
-        answer: asyncio.Future[str | None] = self.loop.create_future()
-        self._asked.append(answer)
-        self.tell(message)
-        return answer
+    def submit(self, message: bytes) -> asyncio.Future[str | None]:
+        """Have a message signed; the result is None if the process dies before."""
+        signature: asyncio.Future[str | None] = self.loop.create_future()
+        self._pending.append(signature)
+        self.write(message)
+        return signature
 
-    def tell(self, message: bytes) -> None:
-        """Send a message, together with what else is sent in this turn of the loop."""
+    def write(self, message: bytes) -> None:
+        """Send a message, together with the others of this iteration of the loop."""
         if not self._unsent:
             self.loop.call_soon(self._send)
         self._unsent += _LENGTH.pack(len(message)) + message
 
     def _send(self) -> None:
-        if self.over:
+        if self.closed:
             return
         try:
             del self._unsent[: self.socket.send(self._unsent)]
         except BlockingIOError:
             pass
         except OSError:
-            self.leave()
+            self.close()
             return
         if self._unsent:
             self.loop.add_writer(self.socket, self._send)
@@ -165,7 +165,7 @@ class _Child:
             self.loop.remove_writer(self.socket)
 
     def _receive(self) -> None:
-        """Hand the signatures out; each is a line."""
+        """Resolve the signatures that arrived; each is a line."""
         try:
             data = self.socket.recv(_CHUNK)
         except BlockingIOError:
@@ -173,35 +173,35 @@ class _Child:
         except OSError:
             data = b""
         if not data:
-            self.leave()
-        *signatures, self._answers = (self._answers + data).split(b"\n")
+            self.close()
+        *signatures, self._received = (self._received + data).split(b"\n")
         for signature in signatures:
-            self._hand_out(signature.decode("ascii"))
+            self._resolve_next(signature.decode("ascii"))
 
-    def leave(self) -> None:
-        """Ask nothing more, which ends it; whoever still waits hears that nothing will come."""
-        if self.over:
+    def close(self) -> None:
+        """Close the socket, which ends the process, and resolve all that is pending with None."""
+        if self.closed:
             return
-        self.over = True
+        self.closed = True
         self.loop.remove_reader(self.socket)
         self.loop.remove_writer(self.socket)
         self.socket.close()
-        while self._asked:
-            self._hand_out(None)
+        while self._pending:
+            self._resolve_next(None)
 
-    def _hand_out(self, signature: str | None) -> None:
-        answer = self._asked.popleft()
-        if not answer.done():  # it is when its caller was cancelled
-            answer.set_result(signature)
+    def _resolve_next(self, signature: str | None) -> None:
+        future = self._pending.popleft()
+        if not future.done():  # it is done if its caller was cancelled
+            future.set_result(signature)
 
 
 def _serve(connection: socket.socket) -> None:
-    """Sign what is asked until nobody can ask any more: the end of the process is its caller's."""
-    asked = connection.makefile("rb")
+    """Sign messages until the other end closes the connection, which ends this process too."""
+    stream = connection.makefile("rb")
 
     def read() -> bytes | None:
-        length = asked.read(_LENGTH.size)
-        return asked.read(*_LENGTH.unpack(length)) if length else None
+        length = stream.read(_LENGTH.size)
+        return stream.read(*_LENGTH.unpack(length)) if length else None
 
     backend, key = (read() or b"" for _ in range(2))
     signer = RsaSigner.from_pem(key, backend=cast("Backend", backend.decode()))
@@ -211,7 +211,7 @@ def _serve(connection: socket.socket) -> None:
 
 
 if __name__ == "__main__":
-    # A terminal or a supervisor tells every process to stop; ours has payments to finish first.
+    # A terminal or a supervisor signals every process; our caller has payments to finish first.
     for request_to_stop in (signal.SIGINT, signal.SIGTERM):
         signal.signal(request_to_stop, signal.SIG_IGN)
     _serve(socket.socket(fileno=sys.stdin.fileno()))
