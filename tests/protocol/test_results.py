@@ -139,6 +139,14 @@ def test_only_a_known_text_has_a_meaning(text: str, expected: TradeState) -> Non
     assert expected == TradeStatus(out_trade_no="1", status=text).state
 
 
+def test_trade_state_says_whether_the_money_came() -> None:
+    """A refund needs a payment; what is unknown is neither paid nor over."""
+    states = list(TradeState)
+
+    assert {"paid", "refunding", "refunded", "refund_failed"} == {s for s in states if s.was_paid}
+    assert {"failed", "closed"} == {s for s in states if s.ended_unpaid}
+
+
 def test_the_meanings_cannot_be_changed() -> None:
     """A text that somebody adds at run time would be taken for a payment everywhere."""
     with pytest.raises(TypeError):

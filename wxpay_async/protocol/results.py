@@ -1,12 +1,12 @@
-"""What the platform answers.
+"""The results of the platform's replies.
 
-Every result carries, beside its own fields:
+Beside its own fields every result has:
 
 - `attempts`: the HTTP attempts that this answer took;
-- `replayed`: it came from the idempotency store or from another caller's flight;
+- `replayed`: whether it came from the idempotency store or from another caller's call;
 - `raw`: the decoded `data` as the platform sent it, unknown fields included.
 
-What a credential is (payToken, paySign, the prepay) is kept out of every `repr`.
+No `repr` shows a credential (payToken, paySign, the prepay).
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from wxpay_async.protocol.keys import KeyData
 from wxpay_async.protocol.signing import RsaVerifier, Verifier
 
 PREPAY_LIFE: Final = timedelta(minutes=20)
-"""How long WeChat accepts a prepayId (the user's page)."""
+"""How long WeChat accepts a prepayId (the platform's page)."""
 
-_OF_PREPAY: Final = frozenset(
+_PREPAY_FIELDS: Final = frozenset(
     {"timeStamp", "nonceStr", "prepayId", "extPackage", "signType", "paySign"}
 )
 
 LOCAL_PREFIX: Final = "$"
-"""What stands before the name of a field that only we know; no name of the platform's does."""
+"""The prefix of a field that only this side sets; no name of the platform begins with it."""
 
 _LOCAL: Final = {"local": True}
 
@@ -56,7 +56,7 @@ class TradeRef:
 
 @frozen(kw_only=True)
 class PayResult:
-    """The JSAPI parameters of one payment (the user's page).
+    """The JSAPI parameters of one payment (the platform's page).
 
     Attributes:
         app_id: the mini program's appid.
@@ -99,7 +99,7 @@ class PayResult:
 
     @property
     def expires_at(self) -> datetime | None:
-        """When the prepay dies: 20 minutes after signing, which is before the platform's answer."""
+        """When the prepay expires: 20 minutes after signing, which errs on the early side."""
         return self.signed_at + PREPAY_LIFE if self.signed_at else None
 
     def jsapi_params(self) -> dict[str, str]:
@@ -113,7 +113,7 @@ class PayResult:
         }
 
     def verify_pay_sign(self, public_key: Verifier | KeyData) -> None:
-        """Verify WeChat's RSA signature over appId, timeStamp, nonceStr and package, a line each.
+        """Verify WeChat's RSA signature over four lines: appId, timeStamp, nonceStr, package.
 
         Args:
             public_key: a verifier, or the public key that belongs to the signing merchant key.
@@ -134,12 +134,12 @@ class TradeResult:
 
     Attributes:
         request_id: the echo of the requestId, where the platform gives one.
-        pay_token: what `MiniProgramPay` takes (the user's page says that this call returns it).
+        pay_token: what `MiniProgramPay` takes (its page says that this call returns it).
         return_url: address of a QR code, for the products that are scanned.
         trade_res_list: the orders that were created.
         inst_amount: yuan.
-        app_id: this and `time_stamp` to `pay_sign`: the JSAPI fields, where the platform adds them.
-            They are gone from a result that is replayed when the prepay has died.
+        app_id: a JSAPI field like `time_stamp` to `pay_sign`, if the platform sends them. A result
+            that is replayed after the prepay expired has none of them but this one.
     """
 
     request_id: str | None = None
@@ -159,8 +159,8 @@ class TradeResult:
     raw: Mapping[str, Any] = field(factory=dict[str, Any], repr=False, hash=False, metadata=_LOCAL)
 
     def without_prepay(self) -> TradeResult:
-        """Return the order without what could be taken for a prepay that is still alive."""
-        raw = {name: value for name, value in self.raw.items() if name not in _OF_PREPAY}
+        """Return the order without the fields of a prepay that has expired."""
+        raw = {name: value for name, value in self.raw.items() if name not in _PREPAY_FIELDS}
         return evolve(
             self,
             time_stamp=None,
@@ -174,7 +174,7 @@ class TradeResult:
 
 
 class TradeState(enum.StrEnum):
-    """What the text of a trade's status means."""
+    """The meaning of a trade's status text."""
 
     AWAITING = "awaiting"
     PAID = "paid"
@@ -185,12 +185,28 @@ class TradeState(enum.StrEnum):
     REFUND_FAILED = "refund_failed"
     UNKNOWN = "unknown"
 
+    @property
+    def was_paid(self) -> bool:
+        """Whether the money came; only what was paid can be refunded."""
+        return self in _WAS_PAID
+
+    @property
+    def ended_unpaid(self) -> bool:
+        """Whether the order is over without a payment."""
+        return self in _ENDED_UNPAID
+
+
+_WAS_PAID: Final = frozenset(
+    {TradeState.PAID, TradeState.REFUNDING, TradeState.REFUNDED, TradeState.REFUND_FAILED}
+)
+_ENDED_UNPAID: Final = frozenset({TradeState.FAILED, TradeState.CLOSED})
+
 
 TRADE_STATES: Final[Mapping[str, TradeState]] = MappingProxyType(
     {
         "待付款": TradeState.AWAITING,  # the only documented value
-        # The rest is read by its literal meaning. A text that is not here stays UNKNOWN: it is
-        # never taken for a payment.
+        # The others are read literally. A text that is not here stays UNKNOWN: it is never taken
+        # for a payment.
         "待支付": TradeState.AWAITING,
         "支付中": TradeState.AWAITING,
         "处理中": TradeState.AWAITING,
@@ -229,7 +245,7 @@ class RoyaltyShare:
 
 @frozen(kw_only=True)
 class TradeStatus:
-    """What the platform knows of one trade (`/api/instant/query`).
+    """The platform's record of one trade (`/api/instant/query`).
 
     Attributes:
         out_trade_no: the merchant's order number.
@@ -266,7 +282,7 @@ class TradeStatus:
 
     @property
     def state(self) -> TradeState:
-        """What the text means; UNKNOWN for a text that `TRADE_STATES` does not list."""
+        """The meaning of the text; UNKNOWN for a text that `TRADE_STATES` does not list."""
         return TRADE_STATES.get(self.status, TradeState.UNKNOWN)
 
 
