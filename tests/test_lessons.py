@@ -21,7 +21,7 @@
 | 17 | `==` on signatures | protocol/test_signing.py::test_md5_compares_in_constant_time |
 | 18 | an acknowledgement that is not byte-exact | protocol/test_notify.py::test_the_acknowledgements_are_exact_bytes |
 | 19 | PKCS#1 keys refused | protocol/test_keys.py::test_every_private_form_is_the_key_that_openssl_made |
-| 20 | the wrong key is learned of too late | cli/test_cli.py::test_the_wrong_key |
+| 20 | the wrong key is learned of too late | cli/test_options.py::test_key_that_is_not_registered_is_refused |
 | 21 | secrets in logs | engine/test_watching.py::test_no_event_error_result_or_log_holds_a_secret |
 | 22 | a sync twin that drifts | engine/test_loops.py::test_there_is_no_sync_twin |
 | 23 | type hints that lie | test_lessons.py::test_public_face_passes_mypy_strict |
@@ -30,7 +30,7 @@
 | 26 | one's own session cannot be shared | adapters/transports/test_aiohttp.py::test_a_session_is_used_and_never_closed |
 | 27 | `import` configures logging | engine/test_loops.py::test_importing_loads_no_http_client_and_configures_no_logging |
 | 28 | proxies broken | contract/test_transport_safety.py::test_https_goes_through_a_tunnel |
-| 29 | the documented retries are wrong | test_readme.py::test_the_table_of_errors_is_true |
+| 29 | the documented retries are wrong | test_readme.py::test_row_of_an_error_has_its_fate_and_retrying |
 | 30 | a hard-coded time zone | protocol/test_notify.py::test_times_are_read_where_they_can_be |
 """  # noqa: E501 - a table
 

@@ -204,7 +204,7 @@ async def test_an_order_that_is_paid_is_not_reported_as_if_no_money_moved(
 async def test_a_doubt_is_continued_with_the_very_same_bytes(
     open_shop: Fixture, asking: Fixture, replies: Fixture, script: Fixture
 ) -> None:
-    """The content is stored, not rebuilt: a second call sends what the first one signed (§1.3)."""
+    """The content is stored, not rebuilt: a second call sends what the first one signed (§1.4)."""
     shop = open_shop(script(LOST, LOST, LOST, replies.prepay()))
     with pytest.raises(InDoubtError):
         await shop.gateway.pay(asking.pay(extra={"a": "1", "b": "2"}))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import re
 from pathlib import Path
@@ -10,18 +9,27 @@ from pathlib import Path
 TESTS = Path(__file__).parents[1]
 
 _DEFINITION = re.compile(
-    r"^(?P<indent> *)(?:async )?(?:def (?P<test>test_\w+)\(|class (?P<group>\w+)[(:])", re.MULTILINE
+    r"^(?P<indent> *)(?:(?:async )?def (?P<test>test_\w+)\(|class (?P<group>\w+)[(:]"
+    r"|(?P<machine>Test\w+) = )",
+    re.MULTILINE,
 )
+
+_FILLERS = frozenset({"a", "an", "and", "in", "is", "it", "not", "of", "s", "test", "that", "the"})
 
 
 @functools.cache
 def tests_in(path: str) -> tuple[str, ...]:
-    """Return the tests of a file under `tests/`: `name`, or `Class::name` for a method."""
+    """Return the tests of a file under `tests/`.
+
+    A function is `name`, a method `Class::name`, a state machine of Hypothesis `TestName`.
+    """
     found: list[str] = []
     group = ""
     for match in _DEFINITION.finditer((TESTS / path).read_text(encoding="utf-8")):
         if match["group"]:
             group = f"{match['group']}::"
+        elif match["machine"]:
+            found.append(match["machine"])
         else:
             found.append((group if match["indent"] else "") + match["test"])
     return tuple(found)
@@ -49,8 +57,15 @@ def _advice(path: str, test: str) -> str:
     moved = [other for other in _all_tests() if other.endswith(f"::{test}")]
     if moved:
         return f"write {' or '.join(moved)} in its place"
-    here = [other for other in _all_tests() if other.startswith(f"{path}::")]
-    near = difflib.get_close_matches(f"{path}::{test}", here or _all_tests(), n=3, cutoff=0.5)
-    if near:
-        return f"if it was renamed, write one of {', '.join(near)} in its place"
-    return "name the test that holds the same now"
+    folder = path.rpartition("/")[0]
+    near = [other for other in _all_tests() if other.rpartition("/")[0] == folder]
+    likeliest = sorted(near, key=lambda other: _likeness(path, test, other), reverse=True)[:3]
+    if not likeliest:
+        return "name the test that holds the same now"
+    return f"if it was renamed, write its new name in its place, such as {', '.join(likeliest)}"
+
+
+def _likeness(path: str, test: str, other: str) -> float:
+    other_path, _, other_test = other.partition("::")
+    words, others = (set(name.split("_")) - _FILLERS for name in (test, other_test))
+    return len(words & others) / len(words | others) + (0.1 if path == other_path else 0.0)
