@@ -18,7 +18,7 @@ class Sample:
         default="a", validator=validators.text, metadata={"wire": "wire_name"}
     )
     extra: object = attrs.field(
-        default=validators.NOTHING, converter=validators.frozen_json, validator=validators.extra
+        default=validators.NOTHING, converter=validators.freeze_json, validator=validators.extra
     )
 
 
@@ -123,12 +123,12 @@ def test_a_quantity_of_another_type_is_a_type_error(given: object) -> None:
     "value",
     [
         *(None, True, 0, -(2**53 - 1), "", "中文 & = + % 😀", "a\nb", [], {}),
-        *([1, ["2"]], {"a": {"b": [None]}}, ("a", "b"), validators.frozen_json({"a": 1})),
+        *([1, ["2"]], {"a": {"b": [None]}}, ("a", "b"), validators.freeze_json({"a": 1})),
     ],
 )
 def test_unknown_fields_of_any_json_kind_are_taken(value: validators.Json) -> None:
     """Text, integers, booleans, null, lists and objects pass."""
-    copied = validators.frozen_json({"newField": value})["newField"]
+    copied = validators.freeze_json({"newField": value})["newField"]
 
     expected = list(value) if isinstance(value, tuple) else value
     assert expected == copied
@@ -138,15 +138,15 @@ def test_unknown_fields_of_any_json_kind_are_taken(value: validators.Json) -> No
 def test_an_unknown_field_of_inexact_json_is_a_type_error(value: validators.Json) -> None:
     """A float anywhere in it, or what JSON does not have, is refused with the field's name."""
     with pytest.raises(TypeError, match="newField"):
-        validators.frozen_json({"newField": value})
+        validators.freeze_json({"newField": value})
 
 
 def test_a_json_name_is_a_text() -> None:
     """`json` would write 1 and "1" as one name that stands twice."""
     with pytest.raises(TypeError, match="keys of a JSON object are str, not int"):
-        validators.frozen_json({1: "a", "1": "b"})
+        validators.freeze_json({1: "a", "1": "b"})
     with pytest.raises(TypeError, match="outer: the keys"):
-        validators.frozen_json({"outer": {1: "a"}})
+        validators.freeze_json({"outer": {1: "a"}})
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_what_two_readers_would_see_differently_is_refused(
 ) -> None:
     """Lone surrogates cannot be encoded, integers beyond 2**53 are rounded by some readers."""
     with pytest.raises(InvalidRequestError):
-        validators.frozen_json(extra)
+        validators.freeze_json(extra)
 
 
 def test_nesting_ends_at_sixteen() -> None:
@@ -172,17 +172,17 @@ def test_nesting_ends_at_sixteen() -> None:
     endless: list[validators.Json] = []
     endless.append(endless)
 
-    assert deepest == validators.frozen_json({"a": deepest})["a"]
+    assert deepest == validators.freeze_json({"a": deepest})["a"]
     for value in ([deepest], endless):
         with pytest.raises(InvalidRequestError, match="16 levels"):
-            validators.frozen_json({"a": value})
+            validators.freeze_json({"a": value})
 
 
 def test_later_changes_do_not_reach_the_copy() -> None:
     """Neither the mapping nor what is nested in it is shared with the caller."""
     inner: dict[str, validators.Json] = {"b": [1]}
     given: dict[str, validators.Json] = {"a": inner}
-    frozen = validators.frozen_json(given)
+    frozen = validators.freeze_json(given)
     inner["b"] = 2
     given["c"] = 3
 
@@ -192,7 +192,7 @@ def test_later_changes_do_not_reach_the_copy() -> None:
 def test_the_copy_cannot_be_assigned_to() -> None:
     """What was checked stays what is sent."""
     with pytest.raises(TypeError):
-        validators.frozen_json({"a": 1})["b"] = 2
+        validators.freeze_json({"a": 1})["b"] = 2
 
 
 def test_extra_may_not_shadow_a_known_field() -> None:
@@ -210,17 +210,17 @@ def test_extra_may_not_shadow_a_known_field() -> None:
 )
 def test_masked_shows_five_characters_at_most(value: str | None, expected: str) -> None:
     """A short identifier is not shown at all."""
-    assert expected == secrets.masked(value)
+    assert expected == secrets.mask(value)
 
 
 def test_hidden_shows_only_whether_there_is_one() -> None:
     """Nothing of a credential, not even its length."""
-    assert ["None", "'***'", "'***'"] == [secrets.hidden(value) for value in (None, "", "token")]
+    assert ["None", "'***'", "'***'"] == [secrets.hide(value) for value in (None, "", "token")]
 
 
 def test_names_shows_no_values() -> None:
     """What an unknown field holds may be anything, so only its name is shown."""
-    assert "{'a', 'b'}" == validators.names({"a": "secret", "b": 1})
+    assert "{'a', 'b'}" == validators.show_names({"a": "secret", "b": 1})
 
 
 def test_secret_bytes_show_only_their_number() -> None:

@@ -1,11 +1,11 @@
-"""The canonical string, which both signing schemes sign.
+"""Build the canonical string, which both signing schemes sign.
 
-All parameters but `sign`, without those whose value is the empty string, sorted by name in ASCII
-order, joined as `name=value` with `&`, raw values.
+It holds all parameters but `sign` and those whose value is empty, sorted by name in ASCII order,
+joined as `name=value` with `&`, values raw.
 
-It quotes nothing, so a value with `&` or `=` in it could stand for another set of parameters. Only
+Nothing in it is quoted, so a value with `&` or `=` could stand for another set of parameters. Only
 `bizContent` may hold them: it is one complete JSON object, and no prefix of a JSON object is one,
-so the string stays unambiguous. All others are refused.
+so the string stays unambiguous. In any other value they are refused.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _NAME: Final = re.compile(r"[A-Za-z0-9_.\-]+", re.ASCII)
 def canonical_string(params: Mapping[str, str]) -> str:
     """Return the string that both schemes sign (the platform's page on signing).
 
-    Comparing it with the other side's is how a signature mismatch is found.
+    To find the cause of a signature mismatch, compare it with the platform's.
 
     Args:
         params: every parameter of the call; `sign` and empty values are left out by the rule.
 
     Raises:
-        InvalidRequestError: a name or a value would make the string ambiguous, or has no UTF-8.
+        InvalidRequestError: a name or a value makes the string ambiguous, or has no UTF-8 form.
         TypeError: a name or a value is no text.
     """
     pairs: list[str] = []
@@ -40,37 +40,37 @@ def canonical_string(params: Mapping[str, str]) -> str:
             value = params[name]
             if name == "sign" or value == "":
                 continue
-            # A look at each is cheaper than a call for each, and nearly always enough.
+            # This test is cheaper than a call for each pair, and nearly always enough.
             plain = name.isascii() and name.isidentifier() and "&" not in value and "=" not in value
             if not plain or name == _JSON_PARAMETER:
                 _check_unambiguous(name, value)
             pairs.append(name + "=" + value)  # an f-string would write a list as well
     except (TypeError, AttributeError) as error:
-        raise _naming(params, error) from None
+        raise _explain(params, error) from None
     text = "&".join(pairs)
-    if not _has_utf8(text):  # an encoding error further down would carry the text into a log
+    if not _has_utf8(text):  # a later encoding error would carry the text into a log
         raise InvalidRequestError("a value holds half of a surrogate pair", allowed="Unicode text")
     return text
 
 
-def _naming(params: Mapping[str, str], error: Exception) -> Exception:
-    """Return an error that names what is no text, the error itself if everything is one."""
+def _explain(params: Mapping[str, str], error: Exception) -> Exception:
+    """Return an error that names the parameter that is no text, or the error itself."""
     for name, value in cast("Mapping[object, object]", params).items():
         if not isinstance(name, str):
-            return TypeError(f"{_shown(repr(name))}: a parameter's name is a str")
+            return TypeError(f"{_show(repr(name))}: a parameter's name is a str")
         if not isinstance(value, str):
-            return TypeError(f"{_shown(name)}: a str, not {type(value).__name__}")
+            return TypeError(f"{_show(name)}: a str, not {type(value).__name__}")
     return error
 
 
-def _shown(name: str) -> str:
-    return ascii(name[:32])[1:-1]  # it may come from a stranger and end in a log
+def _show(name: str) -> str:
+    return ascii(name[:32])[1:-1]  # it may come from an unknown sender and end in a log
 
 
 def _check_unambiguous(name: str, value: str) -> None:
     if not _NAME.fullmatch(name):
         raise InvalidRequestError(
-            "not a parameter's name", field=_shown(name), allowed="letters, digits, _ . -"
+            "not a parameter's name", field=_show(name), allowed="letters, digits, _ . -"
         )
     if name == _JSON_PARAMETER:
         if not _is_object(value):
@@ -84,7 +84,7 @@ def _check_unambiguous(name: str, value: str) -> None:
 
 
 def _is_object(value: str) -> bool:
-    # What begins with a brace and parses is an object; the parser runs in C and stops at its end.
+    # JSON that begins with a brace is an object. The parser runs in C and stops at its end.
     if not value.startswith("{"):
         return False
     try:

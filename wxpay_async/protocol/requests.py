@@ -1,4 +1,4 @@
-"""What the merchant asks: the requests, which check themselves when they are made.
+"""The merchant's requests, which validate themselves when they are made.
 
 Fields are the platform's names in snake case; money is `Decimal` yuan (`str` and `int` are
 converted exactly, a `float` is a `TypeError`). Every limit of the platform's tables is an
@@ -18,7 +18,7 @@ from attrs.validators import optional
 from wxpay_async.errors import InvalidRequestError
 from wxpay_async.protocol import secrets, validators
 from wxpay_async.protocol.money import AMOUNTS, EXACT, MAX_AMOUNT, as_amount
-from wxpay_async.protocol.validators import NOTHING, Json, as_quantity, frozen_json, listed
+from wxpay_async.protocol.validators import NOTHING, Json, as_quantity, as_tuple, freeze_json
 
 _LOCAL: Final = {"local": True}
 _SCANNED: Final = ("64", "65")
@@ -41,11 +41,11 @@ def _refund_amount(value: Decimal | str | int) -> Decimal:
 
 
 def _items(value: Iterable[TradeItem]) -> tuple[TradeItem, ...]:
-    return listed(value, "tradeInfo", TradeItem)
+    return as_tuple(value, "tradeInfo", TradeItem)
 
 
 def _royalties(value: Iterable[Royalty]) -> tuple[Royalty, ...]:
-    return listed(value, "royaltyInfo", Royalty)
+    return as_tuple(value, "royaltyInfo", Royalty)
 
 
 def _check_royalties(royalties: Iterable[Royalty], total: Decimal) -> None:
@@ -72,9 +72,9 @@ class Royalty:
     payee_identity_type: str | None = field(default=None, validator=optional(validators.text))
     extra: Mapping[str, Json] = field(
         default=NOTHING,
-        converter=frozen_json,
+        converter=freeze_json,
         validator=validators.extra,
-        repr=validators.names,
+        repr=validators.show_names,
         hash=False,
     )
 
@@ -109,9 +109,9 @@ class TradeItem:
     )
     extra: Mapping[str, Json] = field(
         default=NOTHING,
-        converter=frozen_json,
+        converter=freeze_json,
         validator=validators.extra,
-        repr=validators.names,
+        repr=validators.show_names,
         hash=False,
     )
 
@@ -140,8 +140,8 @@ class PayMethod:
         amount: yuan. The page's sample shows that it may differ from the items' total.
         target_organization: WECHAT, ALIPAY or UPOP.
         app_id: the mini program's appid.
-        open_id: the payer's openid. Required for WECHAT, except with the products 64 and 65:
-            before a code is scanned nobody knows it yet.
+        open_id: the payer's openid. Required for WECHAT, except with the products 64 and 65: it is
+            not known before a code is scanned.
         buyer_id: the payer's id at Alipay; required for ALIPAY.
         extra: fields that the page does not know.
     """
@@ -153,16 +153,16 @@ class PayMethod:
     )
     app_id: str | None = field(default=None, validator=optional(validators.text))
     open_id: str | None = field(
-        default=None, validator=optional(validators.text), repr=secrets.masked
+        default=None, validator=optional(validators.text), repr=secrets.mask
     )
     buyer_id: str | None = field(
-        default=None, validator=optional(validators.text), repr=secrets.masked
+        default=None, validator=optional(validators.text), repr=secrets.mask
     )
     extra: Mapping[str, Json] = field(
         default=NOTHING,
-        converter=frozen_json,
+        converter=freeze_json,
         validator=validators.extra,
-        repr=validators.names,
+        repr=validators.show_names,
         hash=False,
     )
 
@@ -196,9 +196,9 @@ class TerminalInfo:
     )
     extra: Mapping[str, Json] = field(
         default=NOTHING,
-        converter=frozen_json,
+        converter=freeze_json,
         validator=validators.extra,
-        repr=validators.names,
+        repr=validators.show_names,
         hash=False,
     )
 
@@ -235,9 +235,9 @@ class InstantTrade:
     )
     extra: Mapping[str, Json] = field(
         default=NOTHING,
-        converter=frozen_json,
+        converter=freeze_json,
         validator=validators.extra,
-        repr=validators.names,
+        repr=validators.show_names,
         hash=False,
     )
 
@@ -253,7 +253,7 @@ class InstantTrade:
 
 @frozen(kw_only=True)
 class MiniProgramPay:
-    """Turn a payToken into the parameters of `wx.requestPayment` (the user's page).
+    """Turn a payToken into the parameters of `wx.requestPayment`.
 
     `POST /api/instant/pay/wxminiprogram`.
 
@@ -263,15 +263,15 @@ class MiniProgramPay:
         terminal_payer_id: the payer's openid in the mini program. The page's table calls it
             optional, its note required; no JSAPI prepay exists without one, so it is required.
         app_id: the mini program's appid; the platform's own when absent.
-        target_organization: WECHAT, the only one that the page knows.
-        out_trade_no: the order that is paid. Never sent; kept beside the requestId, because an
-            answer that got lost can only be found out by a query for it.
+        target_organization: WECHAT, the only one that the page lists.
+        out_trade_no: the order that is paid. It is never sent, but kept beside the requestId:
+            when an answer gets lost, only a query for the order can tell the outcome.
         extra: fields that the page does not know.
     """
 
     request_id: str = field(validator=validators.request_id)
-    pay_token: str = field(validator=validators.text, repr=secrets.hidden)
-    terminal_payer_id: str = field(validator=validators.text, repr=secrets.masked)
+    pay_token: str = field(validator=validators.text, repr=secrets.hide)
+    terminal_payer_id: str = field(validator=validators.text, repr=secrets.mask)
     app_id: str | None = field(default=None, validator=optional(validators.text))
     target_organization: str = field(default="WECHAT", validator=validators.one_of("WECHAT"))
     out_trade_no: str | None = field(
@@ -279,9 +279,9 @@ class MiniProgramPay:
     )
     extra: Mapping[str, Json] = field(
         default=NOTHING,
-        converter=frozen_json,
+        converter=freeze_json,
         validator=validators.extra,
-        repr=validators.names,
+        repr=validators.show_names,
         hash=False,
     )
 
@@ -312,9 +312,9 @@ class Refund:
     )
     extra: Mapping[str, Json] = field(
         default=NOTHING,
-        converter=frozen_json,
+        converter=freeze_json,
         validator=validators.extra,
-        repr=validators.names,
+        repr=validators.show_names,
         hash=False,
     )
 
@@ -323,7 +323,7 @@ class Refund:
 
 
 Request = MiniProgramPay | InstantTrade | Refund
-"""The requests that carry a requestId."""
+"""The requests that have a requestId."""
 
 
 @frozen(kw_only=True)

@@ -75,10 +75,10 @@ class PayResult:
     app_id: str
     time_stamp: str
     nonce_str: str
-    prepay_id: str = field(repr=secrets.masked)
+    prepay_id: str = field(repr=secrets.mask)
     ext_package: str = field(repr=False)
     sign_type: str
-    pay_sign: str = field(repr=secrets.hidden)
+    pay_sign: str = field(repr=secrets.hide)
     request_id: str | None = None
     inst_amount: Decimal | None = None
     trade_res_list: tuple[TradeRef, ...] = ()
@@ -143,17 +143,17 @@ class TradeResult:
     """
 
     request_id: str | None = None
-    pay_token: str | None = field(default=None, repr=secrets.hidden)
-    return_url: str | None = field(default=None, repr=secrets.hidden)
+    pay_token: str | None = field(default=None, repr=secrets.hide)
+    return_url: str | None = field(default=None, repr=secrets.hide)
     trade_res_list: tuple[TradeRef, ...] = ()
     inst_amount: Decimal | None = None
     app_id: str | None = None
     time_stamp: str | None = None
     nonce_str: str | None = None
-    prepay_id: str | None = field(default=None, repr=secrets.masked)
+    prepay_id: str | None = field(default=None, repr=secrets.mask)
     ext_package: str | None = field(default=None, repr=False)
     sign_type: str | None = None
-    pay_sign: str | None = field(default=None, repr=secrets.hidden)
+    pay_sign: str | None = field(default=None, repr=secrets.hide)
     attempts: int = field(default=1, eq=False, metadata=_LOCAL)
     replayed: bool = field(default=False, eq=False, metadata=_LOCAL)
     raw: Mapping[str, Any] = field(factory=dict[str, Any], repr=False, hash=False, metadata=_LOCAL)

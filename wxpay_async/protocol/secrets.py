@@ -11,11 +11,11 @@ from urllib.parse import quote_plus
 _CREDENTIAL: Final = re.compile(
     r'"(?:payToken|terminalPayerId|openId|buyerId)":"((?:[^"\\]|\\.)+)"', re.DOTALL
 )
-_SHORTEST_CREDENTIAL: Final = 6  # what is shorter stands in the platform's words by chance
+_SHORTEST_CREDENTIAL: Final = 6  # a shorter text may stand in the platform's words by chance
 
 
 class SecretBytes(bytes):
-    """Bytes that hold credentials: logs and tracebacks with locals show only how many they are."""
+    """Bytes that hold credentials: logs and tracebacks with locals show only their number."""
 
     __slots__ = ()
 
@@ -25,31 +25,31 @@ class SecretBytes(bytes):
     __str__ = __repr__
 
 
-def masked(value: str | None) -> str:
-    """Show enough of a person's identifier to recognise it in a log, and no more."""
+def mask(value: str | None) -> str:
+    """Show just enough of a person's identifier to recognise it in a log."""
     long_enough = 8
     if value is None:
         return "None"
     return f"'{value[:3]}…{value[-2:]}'" if len(value) > long_enough else "'…'"
 
 
-def hidden(value: object) -> str:
-    """Show that a credential is there, and nothing of it."""
+def hide(value: object) -> str:
+    """Show whether a credential is there, and nothing of it."""
     return "None" if value is None else "'***'"
 
 
 def without_credentials(message: str | None, params: Mapping[str, str]) -> str | None:
-    """Blank the request's own credentials in what the platform says of it.
+    """Blank the request's own credentials in the platform's message about it.
 
     Args:
         message: the platform's errorMsg.
-        params: what was sent. Where it is not known any more, neither is what to look for, and
-            nothing is left of the message.
+        params: what was sent. If that is no longer known, the credentials are not known either, and
+            the whole message is dropped.
     """
     if message is None or not params:
         return None
-    written = {match for value in params.values() for match in _CREDENTIAL.findall(value)}
-    values = {text: json.loads(f'"{text}"') for text in written}
+    encoded = {match for value in params.values() for match in _CREDENTIAL.findall(value)}
+    values = {text: json.loads(f'"{text}"') for text in encoded}
     forms = {
         form
         for text, value in values.items()
@@ -58,6 +58,6 @@ def without_credentials(message: str | None, params: Mapping[str, str]) -> str |
     }
     if not forms:
         return message
-    # The longest first: one credential may begin like another.
+    # The longest first: one credential may be the beginning of another.
     longest_first = map(re.escape, sorted(forms, key=len, reverse=True))
     return re.sub("|".join(longest_first), "***", message, flags=re.IGNORECASE)

@@ -1,7 +1,7 @@
-"""What a single field may hold: the limits of the platform's tables as converters and fields.
+"""Check single fields by the limits of the platform's tables, as converters and validators.
 
 Every check raises `InvalidRequestError` with the platform's name of the field and what is allowed.
-A value is never repeated in an error unless it is an amount or a code: the rest may be a person's.
+An error repeats no value but amounts and codes: other values may be personal data.
 """
 
 from __future__ import annotations
@@ -86,28 +86,31 @@ def as_quantity(value: object) -> int:
     return int(value)
 
 
-def listed(value: Iterable[V], name: str, kind: type) -> tuple[V, ...]:
-    """Freeze a list of a model's values."""
+def as_tuple(value: Iterable[V], name: str, kind: type) -> tuple[V, ...]:
+    """Convert a list of a model's values to a tuple."""
     if not isinstance(cast("object", value), Iterable):
         raise TypeError(f"{name}: a list of {kind.__name__}, not {type(value).__name__}")
     return tuple(value)
 
 
-def frozen_json(extra: Mapping[str, Json]) -> Mapping[str, Json]:
-    """Copy the fields that the page does not know, so that a later change cannot reach the wire."""
+def freeze_json(extra: Mapping[str, Json]) -> Mapping[str, Json]:
+    """Copy the fields that the page does not know, so that a later change does not get sent."""
     if extra is NOTHING:
         return NOTHING
     if not isinstance(cast("object", extra), Mapping):
         raise TypeError(f"extra: a mapping of names to JSON, not {type(extra).__name__}")
     return ReadOnly(
-        {_member(name, "extra"): _copied(item, name, _MAX_NESTING) for name, item in extra.items()}
+        {
+            _check_key(name, "extra"): _copy_json(item, name, _MAX_NESTING)
+            for name, item in extra.items()
+        }
     )
 
 
-def _copied(value: object, name: str, left: int) -> Json:
-    """Copy a JSON value that every reader understands alike."""
+def _copy_json(value: object, name: str, left: int) -> Json:
+    """Copy a JSON value, and refuse one that two readers could understand differently."""
     if isinstance(value, str):
-        return _encodable(value, name)
+        return _check_encodable(value, name)
     if isinstance(value, int) and abs(value) > _MAX_INTEGER:
         raise InvalidRequestError(
             "an integer that JSON readers may round",
@@ -120,20 +123,20 @@ def _copied(value: object, name: str, left: int) -> Json:
         raise InvalidRequestError("nested too deep", field=name, allowed=f"{_MAX_NESTING} levels")
     if isinstance(value, Mapping):
         members = cast("Mapping[object, object]", value).items()
-        return {_member(key, name): _copied(item, name, left - 1) for key, item in members}
+        return {_check_key(key, name): _copy_json(item, name, left - 1) for key, item in members}
     if isinstance(value, list | tuple):
-        return [_copied(item, name, left - 1) for item in cast("Sequence[object]", value)]
+        return [_copy_json(item, name, left - 1) for item in cast("Sequence[object]", value)]
     raise TypeError(f"{name}: {type(value).__name__} is not exact JSON; write amounts as str")
 
 
-def _member(key: object, name: str) -> str:
-    # json.dumps would write the keys 1 and "1" as one name that stands twice.
+def _check_key(key: object, name: str) -> str:
+    # json.dumps would write the keys 1 and "1" as the same name twice.
     if not isinstance(key, str):
         raise TypeError(f"{name}: the keys of a JSON object are str, not {type(key).__name__}")
-    return _encodable(key, name)
+    return _check_encodable(key, name)
 
 
-def _encodable(value: str, name: str) -> str:
+def _check_encodable(value: str, name: str) -> str:
     if _SURROGATE.search(value):
         raise InvalidRequestError("holds a lone surrogate", field=name, allowed="Unicode text")
     return value
@@ -157,13 +160,13 @@ def _check_text(attribute: attrs.Attribute[Any], value: object, allowed: str) ->
 
 
 def text_or_empty(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    """Accept the empty text too, where the platform reads it as absent."""
+    """Accept the empty text too, for fields that the platform then reads as absent."""
     if value != "":
         text(instance, attribute, value)
 
 
 def plain(instance: object, attribute: attrs.Attribute[Any], value: str) -> None:
-    """Accept a text that may stand in a signed parameter by itself: no `&` and no `=`."""
+    """Accept a text that can be a signed parameter by itself: no `&` and no `=`."""
     del instance
     _check_text(attribute, value, _PLAIN)
     if "&" in value or "=" in value:
@@ -175,7 +178,7 @@ def plain(instance: object, attribute: attrs.Attribute[Any], value: str) -> None
 
 
 def request_id(instance: object, attribute: attrs.Attribute[Any], value: str) -> None:
-    """Accept a requestId: at most 32 characters of an alphabet that is safe anywhere."""
+    """Accept a requestId: at most 32 characters that are safe anywhere."""
     del instance
     _check_text(attribute, value, _REQUEST_IDS)
     if not _REQUEST_ID.fullmatch(value):
@@ -205,7 +208,7 @@ def one_of(*allowed: str) -> Validator:
 
 
 def code(digits: int, known: str) -> Validator:
-    """Accept a numeric code by its shape: codes newer than the documentation must pass."""
+    """Accept a numeric code by its shape, since the platform may add codes that no page lists."""
     shape = re.compile(rf"[0-9]{{{digits}}}", re.ASCII)
 
     def check(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
@@ -225,10 +228,10 @@ def ip_address(instance: object, attribute: attrs.Attribute[Any], value: str) ->
     del instance
     _check_text(attribute, value, _ADDRESSES)
     try:
-        # A zone (`%eth0`) may be any text, and means nothing on another machine.
+        # A zone (`%eth0`) may be any text, and has no meaning on another machine.
         fits = "%" not in value and bool(ipaddress.ip_address(value))
     except ValueError:
-        fits = False  # the cause would repeat a person's address
+        fits = False  # a cause would repeat a person's address
     if not fits:
         raise InvalidRequestError(
             "not an IP address", field=wire_name(attribute), allowed=_ADDRESSES
@@ -259,7 +262,7 @@ def at_most_ten(instance: object, attribute: attrs.Attribute[Any], value: Sequen
 
 
 def model(kind: type) -> Validator:
-    """Accept one value of a model; unlike attrs' own, the error does not show another's content."""
+    """Accept a value of a model; unlike attrs' validator, the error does not show its content."""
 
     def check(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
         del instance
@@ -295,6 +298,6 @@ def extra(instance: object, attribute: attrs.Attribute[Any], value: Mapping[str,
             )
 
 
-def names(value: Mapping[str, Json]) -> str:
-    """Show which unknown fields are there; what they hold may be anything."""
+def show_names(value: Mapping[str, Json]) -> str:
+    """Show the names of unknown fields only; their values may be secrets."""
     return f"{{{', '.join(map(repr, value))}}}"

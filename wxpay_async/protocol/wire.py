@@ -1,4 +1,4 @@
-"""The one seam to HTTP: what is posted, what comes back, and who carries it."""
+"""The boundary to HTTP: request, response, timeouts, and the protocol of a transport."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ SANDBOX_MARKER: Final = "x-wxpay-sandbox"
 """The response header by which a sandbox says that no money moves."""
 
 KEPT_HEADERS: Final = ("date", "location", SANDBOX_MARKER)
-"""The response headers that mean something here; a transport hands on no others."""
+"""The response headers that are used; a transport returns no others."""
 
 _ADDRESSES: Final = "https://host[:port], or http:// on loopback"
-# Whatever follows an origin would swallow the path that is appended to it, or hold a password.
+# Text after an origin would swallow the path that is appended to it, or hold a password.
 _ORIGIN: Final = re.compile(
     r"(?P<scheme>https?)://(?:[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?|\[(?P<v6>[0-9a-f:.]+)\])"
     r"(?::(?P<port>[0-9]{1,5}))?",
@@ -42,7 +42,7 @@ def _without_query(url: str) -> str:
 
 @attrs.frozen
 class HttpRequest:
-    """A signed POST. Body and query hold credentials, so they are not part of the `repr`."""
+    """A signed POST. Body and query hold credentials, so the `repr` does not show them."""
 
     url: str = attrs.field(repr=_without_query)
     body: bytes = attrs.field(repr=False)
@@ -51,12 +51,12 @@ class HttpRequest:
 
 @attrs.frozen
 class HttpResponse:
-    """An answer of any status.
+    """A response of any status.
 
     Attributes:
         status: the HTTP status.
         body: the raw bytes, at most `MAX_BODY` of them, never decompressed.
-        headers: those of `KEPT_HEADERS`, under lower-case names.
+        headers: those in `KEPT_HEADERS`, under lower-case names.
     """
 
     status: int
@@ -69,11 +69,11 @@ class Timeouts:
     """How long each phase may take, in seconds. All are finite: nothing may hang for ever.
 
     Attributes:
-        connect: until the connection (and its TLS handshake) stands.
-        read: between two reads of the answer.
-        attempt: one attempt as a whole, the backstop over both.
+        connect: making the connection, TLS handshake included.
+        read: between two reads of the response.
+        attempt: one attempt as a whole, a limit over both.
         call: one operation of the gateway as a whole: quota, retries, sleeps and attempts. A
-            request of a batch waits for its quota as long as it takes, up to a day.
+            request of a batch waits for its quota for up to a day.
     """
 
     connect: float = attrs.field(default=5.0, validator=[*_FINITE])
@@ -83,29 +83,29 @@ class Timeouts:
 
 
 class Transport(Protocol):
-    """Carries one request. Wrap one to add behaviour; there is no middleware.
+    """Sends one request. Wrap a transport to add behaviour; there is no middleware.
 
-    Any status is a response, redirects included: they are never followed. A transport keeps no
-    cookies, decompresses nothing, reads at most `MAX_BODY` bytes and uses no proxy that it was
-    not given.
+    Any status is a response. Redirects are responses too, and are never followed. A transport keeps
+    no cookies, decompresses nothing, reads at most `MAX_BODY` bytes and uses no proxy but the one
+    that it was given.
     """
 
     async def send(self, request: HttpRequest, *, timeout: Timeouts) -> HttpResponse:
         """Post the request once.
 
         Raises:
-            NotSentError: proof that no byte of the request arrived.
-            InDoubtError: everything else; the request may have been executed.
+            NotSentError: it is proven that no byte of the request arrived.
+            InDoubtError: any other failure; the request may have been executed.
         """
         ...
 
     async def aclose(self) -> None:
-        """Release connections. May be called twice; `send` opens them anew."""
+        """Release connections. May be called twice; `send` opens new ones."""
         ...
 
 
 def is_loopback(url: str) -> bool:
-    """Tell whether a URL's host is this machine by its very name or address."""
+    """Tell whether a URL's host is this machine, by its name or address alone."""
     host = urlsplit(url).hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -121,7 +121,7 @@ def checked_base_url(url: str) -> str:
     """
     origin = url.rstrip("/")
     match = _ORIGIN.fullmatch(origin)
-    # The address is not repeated: it may hold somebody's password.
+    # The error does not repeat the address, which may hold a password.
     if not match or not _is_port(match["port"]) or not _is_host(match["v6"]):
         raise InvalidRequestError(
             "not the address of a platform", field="base_url", allowed=_ADDRESSES
