@@ -1,8 +1,8 @@
-"""RSA keys from files, PEM, DER or bare Base64, with the reason named when one does not load.
+"""Load RSA keys from files, PEM, DER or bare Base64, and say why a key does not load.
 
-A key may come from somebody else: its size, its exponent and the work that its encryption asks for
-are bounded. No message repeats what was handed over, since that may be a secret, and no frame of a
-traceback holds it: there are loggers that write down the locals of each.
+A key may come from an untrusted source: its size, its exponent and the work of its decryption are
+bounded. No message repeats the input, since that may be a secret, and no frame of a traceback holds
+it: some loggers record the local variables of each frame.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from Crypto.PublicKey import RSA
 
 MIN_BITS: Final = 2048
-MAX_BITS: Final = 8192  # here a signature already holds the event loop for 36 ms
-MAX_EXPONENT: Final = 1 << 64  # OpenSSL's bound too; a longer one only makes verifying slow
+MAX_BITS: Final = 8192  # a signature of this size holds the event loop for 36 ms
+MAX_EXPONENT: Final = 1 << 64  # as in OpenSSL; a longer one only makes verifying slow
 MAX_FILE: Final = 64 * 1024
 MAX_KDF_ROUNDS: Final = 5_000_000  # about a second; tools write 2,048 to 1,400,000
 _LONGEST_PATH: Final = 1024
 _SHORTEST_KEY: Final = 256
 
 _BOM: Final = b"\xef\xbb\xbf"
-_DER: Final = b"\x30"  # a SEQUENCE; in Base64 it begins with M
+_DER: Final = b"\x30"  # a SEQUENCE; its Base64 begins with M
 _BASE64: Final = re.compile(rb"M[A-Za-z0-9+/\s]*=*")
 _BEGIN: Final = b"-----BEGIN "
 _ENCRYPTED_PEM: Final = b"-----BEGIN RSA PRIVATE KEY-----"
@@ -63,7 +63,7 @@ _MARKS: Final[tuple[tuple[bytes, str], ...]] = (
         "the key's encryption is outdated; renew it with `openssl pkcs8 -topk8 -v2 aes256`",
     ),
 )
-"""What betrays the usual mistakes (words of PEM, object identifiers of DER), and what to say."""
+"""Marks of the usual mistakes (words of PEM, object identifiers of DER), and the explanations."""
 
 _NO_PATH: Final = "; if it is a path, from_file() takes paths"
 
@@ -72,7 +72,7 @@ KeyFile = str | os.PathLike[str]
 
 
 class InsecureKeyFileWarning(UserWarning):
-    """Other users of the machine can read a private key file."""
+    """Warns that other users of the machine can read a private key file."""
 
 
 def read_key_file(path: KeyFile, *, private: bool, stacklevel: int = 2) -> bytes:
@@ -81,17 +81,17 @@ def read_key_file(path: KeyFile, *, private: bool, stacklevel: int = 2) -> bytes
     Args:
         path: of a regular file, or of a link to one.
         private: warn if other users can read it.
-        stacklevel: whom the warning points at; 2 is the caller.
+        stacklevel: the frame that the warning names; 2 is the caller.
 
     Raises:
-        InvalidKeyError: no regular file, over 64 KB, or others can write it.
+        InvalidKeyError: it is no regular file, is over 64 KB, or other users can write it.
     """
     name = os.fsdecode(path)
     if "-----BEGIN" in name or "\0" in name or len(name) > _LONGEST_PATH:
         del path, name
         raise InvalidKeyError("this is a key, not the path of one; from_pem() takes keys")
     try:
-        with open(name, "rb", opener=_without_waiting) as file:
+        with open(name, "rb", opener=_open_without_waiting) as file:
             status = os.fstat(file.fileno())
             _check_status(name, status)
             if private and os.name == "posix" and status.st_mode & (stat.S_IRGRP | stat.S_IROTH):
@@ -102,8 +102,8 @@ def read_key_file(path: KeyFile, *, private: bool, stacklevel: int = 2) -> bytes
         raise InvalidKeyError(f"{name}: cannot be read ({error.strerror})") from error
 
 
-def _without_waiting(path: str, flags: int) -> int:
-    # A FIFO in the file's place must be refused, not waited for.
+def _open_without_waiting(path: str, flags: int) -> int:
+    # A FIFO instead of a file must be refused, not waited for.
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
@@ -123,14 +123,14 @@ def load_private_key(
 
     Args:
         data: PKCS#1 or PKCS#8, as PEM, DER or bare Base64, encrypted or not.
-        passphrase: of an encrypted key, text as UTF-8; a key in the clear needs none and takes any.
-        file: where it was read from, which an error then names.
+        passphrase: of an encrypted key, text as UTF-8; ignored for a key that is not encrypted.
+        file: where it was read from; an error then names it.
 
     Raises:
         InvalidKeyError: it is no such key; the text says what it is instead.
     """
     try:
-        return _loaded(data, passphrase, check=checked_private, file=file)
+        return _load_checked(data, passphrase, check=checked_private, file=file)
     finally:
         del data, passphrase
 
@@ -138,17 +138,17 @@ def load_private_key(
 def load_public_key(data: KeyData, *, file: KeyFile | None = None) -> RSA.RsaKey:
     """Load a public key: SubjectPublicKeyInfo, PKCS#1 or a certificate; PEM, DER or bare Base64.
 
-    A certificate only lends its key: its dates, its issuer and its signature are not looked at.
+    Of a certificate only the key is used: dates, issuer and signature are not checked.
 
     Args:
         data: the key.
-        file: where it was read from, which an error then names.
+        file: where it was read from; an error then names it.
 
     Raises:
         InvalidKeyError: it is no such key; the text says what it is instead.
     """
     try:
-        return _loaded(data, None, check=checked_public, file=file)
+        return _load_checked(data, None, check=checked_public, file=file)
     finally:
         del data
 
@@ -159,7 +159,7 @@ def checked_private(key: RSA.RsaKey) -> RSA.RsaKey:
     Raises:
         InvalidKeyError: a public key, or one with unfit numbers.
     """
-    problem = _unfit(key) if key.has_private() else _PUBLIC
+    problem = _find_flaw(key) if key.has_private() else _PUBLIC
     if problem:
         del key
         raise InvalidKeyError(problem)
@@ -172,24 +172,24 @@ def checked_public(key: RSA.RsaKey) -> RSA.RsaKey:
     Raises:
         InvalidKeyError: a private key, or one with unfit numbers.
     """
-    problem = _PRIVATE if key.has_private() else _unfit(key)
+    problem = _PRIVATE if key.has_private() else _find_flaw(key)
     if problem:
         del key
         raise InvalidKeyError(problem)
     return key
 
 
-def _unfit(key: RSA.RsaKey) -> str | None:
+def _find_flaw(key: RSA.RsaKey) -> str | None:
     bits = key.size_in_bits()
     if not MIN_BITS <= bits <= MAX_BITS:
         return f"{bits} bits; RSA needs at least {MIN_BITS}, at most {MAX_BITS}"
-    # pycryptodome takes a public key with an even exponent, to which no private key can belong.
+    # pycryptodome accepts an even public exponent, to which no private key can belong.
     if key.e % 2 == 0 or not 1 < key.e < MAX_EXPONENT:
         return "the public exponent is even, below 3 or above 64 bits"
     return None
 
 
-def _loaded(
+def _load_checked(
     data: KeyData,
     passphrase: KeyData | None,
     *,
@@ -205,20 +205,20 @@ def _loaded(
             failure = InvalidKeyError(f"{os.fsdecode(file)}: {reason}")
     finally:
         del data, passphrase
-    # A new one: the frames below hold the key, and so do those of its cause, the library's.
+    # A new error: the frames below hold the key, and so do those of the library's error.
     raise failure
 
 
 def _load(data: KeyData, passphrase: KeyData | None) -> RSA.RsaKey:
-    raw = _octets(data)
+    raw = _to_bytes(data)
     if len(raw) > MAX_FILE:
         raise InvalidKeyError(f"{len(raw)} bytes; a key has at most {MAX_FILE}")
-    raw = _unwrapped(raw)
-    # An environment variable that is set to nothing means: no passphrase.
-    secret = _octets(passphrase) if passphrase else None
-    if not raw.startswith((_DER, _ENCRYPTED_PEM)):  # no other parser is exposed to what comes
-        raise InvalidKeyError(_reason(raw))
-    from Crypto.PublicKey import RSA  # noqa: PLC0415 - an MD5 merchant need not wait for it
+    raw = _unwrap(raw)
+    # An empty environment variable means that there is no passphrase.
+    secret = _to_bytes(passphrase) if passphrase else None
+    if not raw.startswith((_DER, _ENCRYPTED_PEM)):  # expose no other parser to the input
+        raise InvalidKeyError(_explain(raw))
+    from Crypto.PublicKey import RSA  # noqa: PLC0415 - not needed by the MD5 scheme
 
     try:
         return RSA.import_key(raw, secret, max_iteration_count=MAX_KDF_ROUNDS)
@@ -229,52 +229,54 @@ def _load(data: KeyData, passphrase: KeyData | None) -> RSA.RsaKey:
     except KdfLimitError:
         raise InvalidKeyError("the key's encryption asks for an absurd amount of work") from None
     except (ValueError, IndexError, TypeError, ZeroDivisionError):
-        # The first three as documented; the last one is what a prime of 0 does.
-        raise InvalidKeyError(_reason(raw)) from None
+        # The first three are documented; a prime of 0 causes the last one.
+        raise InvalidKeyError(_explain(raw)) from None
 
 
-def _octets(data: KeyData) -> bytes:
+def _to_bytes(data: KeyData) -> bytes:
     if isinstance(data, os.PathLike):
         raise InvalidKeyError("this is a path, not a key; from_file() takes paths")
     if isinstance(data, str):
-        # An encoding error would carry the whole key into a log; a damaged key is refused anyway.
+        # An encoding error would carry the key into a log, and a damaged key is refused anyway.
         return data.encode("utf-8", "surrogatepass")
     return bytes(memoryview(data))  # bytes(5) alone would be five zeros
 
 
-def _unwrapped(raw: bytes) -> bytes:
-    """Undo PEM, and bare Base64: the form in which platforms' consoles hand out keys."""
+def _unwrap(raw: bytes) -> bytes:
+    """Decode PEM, and bare Base64, which is what the platform's console gives out."""
     text = raw.removeprefix(_BOM).strip()
     if _BEGIN in text:
-        return _block(text)
-    return _decoded(text) if _BASE64.fullmatch(text) else raw
+        return _read_block(text)
+    return _decode_base64(text) if _BASE64.fullmatch(text) else raw
 
 
-def _block(text: bytes) -> bytes:
+def _read_block(text: bytes) -> bytes:
     if text.count(_BEGIN) > 1:
-        raise InvalidKeyError(_hint(text) or "several PEM blocks; keep the one with the key")
+        raise InvalidKeyError(_find_hint(text) or "several PEM blocks; keep the one with the key")
     block = _PEM.search(text)
     if block is None:
-        raise InvalidKeyError(_hint(text) or "the PEM block is cut short: its END line is missing")
-    # The old way of encrypting is part of PEM itself; pycryptodome undoes both at once.
-    return block[0] if b"Proc-Type:" in block[2] else _decoded(block[2])
+        raise InvalidKeyError(
+            _find_hint(text) or "the PEM block is cut short: its END line is missing"
+        )
+    # The old encryption is part of PEM itself; pycryptodome decodes both at once.
+    return block[0] if b"Proc-Type:" in block[2] else _decode_base64(block[2])
 
 
-def _decoded(text: bytes) -> bytes:
+def _decode_base64(text: bytes) -> bytes:
     try:
         return base64.b64decode(b"".join(text.split()), validate=True)
     except binascii.Error:
         raise InvalidKeyError("the Base64 of the key is cut short or damaged") from None
 
 
-def _hint(raw: bytes) -> str | None:
+def _find_hint(raw: bytes) -> str | None:
     return next((text for mark, text in _MARKS if mark in raw), None)
 
 
-def _reason(raw: bytes) -> str:
+def _explain(raw: bytes) -> str:
     if not raw.strip():
         return "the key is empty"
-    hint = _hint(raw)
+    hint = _find_hint(raw)
     if hint:
         return hint
     if len(raw) < _SHORTEST_KEY and raw.isascii():

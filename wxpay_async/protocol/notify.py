@@ -1,20 +1,21 @@
-"""Callbacks as bytes: what arrived, who signed it, and how much of it may be believed.
+"""Read and verify the raw bytes of a callback.
 
-The rules (`money-safety.md` §7), in the order in which they are applied:
+The rules (`docs/money-safety.md` §7), in the order in which they are applied:
 
 1. Raw bytes only: at most 64 KB and 64 fields, a form or a flat JSON object by the content type,
    strict UTF-8, no name twice.
-2. The appKey is ours. The verifier is the endpoint's configuration; what the message says about
-   its own signature chooses nothing.
+2. The appKey is ours. The endpoint's configuration alone chooses the verifier; the message's
+   `signType` does not.
 3. A message with any of the four signature fields must have them all and verify. One with none of
-   them is unverified: the acquiring callbacks' own pages do not list the four.
+   them is unverified: the pages of the acquiring callbacks do not list the four.
 4. `&` and `=` are refused in signed values, since nothing quotes them. `failReason` is free text
-   and may hold them, as long as it does not read like a further field: then the signed string
-   still stands for one message only.
+   and may hold them if it does not look like a further field: then the signed string still stands
+   for one message only.
 5. A signed timestamp over 300 s ahead is refused; one over 300 s old is genuine but not fresh.
 
-Only an RSA signature makes a notification `authentic`. The MD5 scheme shares its secret and its
-digest collides: like an unsigned message it is a hint, to be confirmed by a query.
+Only an RSA signature makes a notification `authentic`. In the MD5 scheme both sides share the
+secret, and MD5 collides: such a message is only a hint, like an unsigned one, and a query must
+confirm it.
 """
 
 from __future__ import annotations
@@ -37,10 +38,10 @@ from wxpay_async.protocol.signing import RsaVerifier, Verifier
 from wxpay_async.protocol.strict_json import strict_json
 
 ACK_HANDLED: Final = b'{"status": 1}'
-"""Answer exactly this once the effect has happened."""
+"""The exact answer after the effect has happened."""
 
 ACK_NOT_HANDLED: Final = b'{"status": 0}'
-"""Answer exactly this otherwise; the platform sends the callback again."""
+"""The exact answer otherwise; the platform sends the callback again."""
 
 MAX_BODY: Final = 64 * 1024
 """Bytes of a callback."""
@@ -51,7 +52,7 @@ FRESH: Final = 300.0
 """Seconds either way within which a signed timestamp is fresh."""
 
 CHINA: Final = timezone(timedelta(hours=8))
-"""China Standard Time, which is meant where a time names no zone."""
+"""China Standard Time, which applies to a time without a zone."""
 
 _STATES: Final[Mapping[str, TradeState]] = MappingProxyType(
     {
@@ -62,9 +63,9 @@ _STATES: Final[Mapping[str, TradeState]] = MappingProxyType(
         "REFUND_FAIL": TradeState.REFUND_FAILED,
     }
 )
-_SEAL: Final = ("appKey", "nonce", "timestamp", "sign")
+_SIGNATURE_FIELDS: Final = ("appKey", "nonce", "timestamp", "sign")
 _FREE_TEXT: Final = "failReason"
-_LIKE_A_FIELD: Final = re.compile(r"&[A-Za-z0-9_.\-]+=", re.ASCII)
+_FURTHER_FIELD: Final = re.compile(r"&[A-Za-z0-9_.\-]+=", re.ASCII)
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _CHARSET: Final = re.compile(r'charset\s*=\s*"?utf-?8"?', re.ASCII)
 _FORM: Final = "application/x-www-form-urlencoded"
@@ -82,7 +83,7 @@ def _state(text: str, *known: TradeState) -> TradeState:
 
 @frozen(kw_only=True)
 class TradeNotification:
-    """What a callback says about an order.
+    """A callback about an order.
 
     Attributes:
         out_trade_no: the merchant's order number.
@@ -92,15 +93,15 @@ class TradeNotification:
         trade_amount: yuan.
         gmt_payment: when it was paid; None where it is absent or cannot be read (see `raw`).
         gmt_close: when it was closed, likewise.
-        fail_reason: the platform's words. They are for the merchant, not for a payer or a log.
-        authentic: an RSA signature verified. Without it this is a hint that anybody can have sent.
+        fail_reason: the platform's words, for the merchant only: not for a payer or a log.
+        authentic: an RSA signature verified. Without it, this is a hint of unknown origin.
         verified: a signature of the endpoint's scheme verified, be it RSA or MD5.
         fresh: its signed timestamp is at most 300 s old. False for an unsigned one.
-        confirmed: a query said the same about the order, its status and its amount; the other
-            fields are only as good as the signature.
-        queried: what that query said: the truth to act on. It may know more, a refund say. None
-            where a fresh RSA signature made a query unnecessary.
-        raw: every field that has a value, as it came, without the signature.
+        confirmed: a query said the same about the order, its status and its amount. For the other
+            fields there is only the signature.
+        queried: the answer of that query, which is the truth to act on. It may know more, such as a
+            refund. None if a fresh RSA signature made a query unnecessary.
+        raw: every field that has a value, as it arrived, without the signature.
     """
 
     out_trade_no: str
@@ -119,29 +120,29 @@ class TradeNotification:
 
     @property
     def state(self) -> TradeState:
-        """What the status means: PAID, FAILED, CLOSED, or UNKNOWN for any other text."""
+        """The meaning of the status: PAID, FAILED, CLOSED, or UNKNOWN for any other text."""
         known = (TradeState.PAID, TradeState.FAILED, TradeState.CLOSED)
         return _state(self.trade_status, *known)
 
 
 @frozen(kw_only=True)
 class RefundNotification:
-    """What a callback says about a refund.
+    """A callback about a refund.
 
     Attributes:
-        orig_outer_trade_no: the order that was paid. A query does not tell it: unless `authentic`,
-            find your refund by `out_trade_no`, which you made.
+        orig_outer_trade_no: the order that was paid. A query does not tell it. If this is not
+            `authentic`, find your refund by `out_trade_no`, the number that you chose.
         out_trade_no: the refund's own number.
         inner_trade_no: the platform's number of the refund.
         refund_status: REFUND_SUCCESS or REFUND_FAIL; others are kept as text.
         refund_amount: yuan.
         gmt_refund: when it was refunded; None where it is absent or cannot be read (see `raw`).
-        authentic: as in `TradeNotification`, like those below.
+        authentic: as in `TradeNotification`, like the fields below.
         verified: a signature of the endpoint's scheme verified.
         fresh: its signed timestamp is at most 300 s old.
         confirmed: a query by the refund's number said the same.
-        queried: what that query said; None where none was needed, or the refund was not found.
-        raw: every field that has a value, as it came, without the signature.
+        queried: the answer of that query; None if none was needed, or it did not find the refund.
+        raw: every field that has a value, as it arrived, without the signature.
     """
 
     orig_outer_trade_no: str
@@ -159,7 +160,7 @@ class RefundNotification:
 
     @property
     def state(self) -> TradeState:
-        """What the status means: REFUNDED, REFUND_FAILED, or UNKNOWN for any other text."""
+        """The meaning of the status: REFUNDED, REFUND_FAILED, or UNKNOWN for any other text."""
         return _state(self.refund_status, TradeState.REFUNDED, TradeState.REFUND_FAILED)
 
 
@@ -175,14 +176,14 @@ class Notifications:
     """Reads the callbacks of one endpoint.
 
     Args:
-        verifier: of the scheme in which the platform signs to this endpoint: `RsaVerifier` with
-            the platform's public key, or `Md5Verifier`. None where it does not sign: then
-            nothing is verified and every notification is a hint.
+        verifier: of the scheme by which the platform signs for this endpoint: `RsaVerifier` with
+            the platform's public key, or `Md5Verifier`. None if it does not sign: then every
+            notification is an unverified hint.
         app_key: ours; a callback for another one is refused.
         allow_unsigned: whether a callback without the four signature fields is read as a hint.
-            Set it to False once you have seen that yours are signed: whoever knows the address
-            can otherwise make you spend your quota on queries.
-        clock: seconds since the epoch. The only thing here that is not pure, hence handed in.
+            Set it to False once you have seen that yours are signed. Otherwise anyone who knows
+            the address can make you spend your quota on queries.
+        clock: seconds since the epoch; an argument, because all else here is pure.
     """
 
     verifier: Verifier | None
@@ -194,59 +195,60 @@ class Notifications:
         """Read one callback.
 
         Args:
-            headers: of the HTTP request, in any case; only the content's type is looked at.
+            headers: of the HTTP request, names in upper or lower case; only the content's type and
+                encoding matter.
             body: the raw bytes as they arrived.
 
         Raises:
             NotificationError: it must not be believed. The text repeats no value of it.
-            TypeError: the body was parsed or decoded already: what is signed are its bytes.
+            TypeError: the body was already parsed or decoded, but the signature is over its bytes.
         """
         _check_raw(body)
         try:
-            return self._parsed(headers, body)
+            return self._parse(headers, body)
         except NotificationError as error:
             failure = error.with_traceback(None)
         finally:
             del body
-        # Raised anew: the frames below hold the message, and whatever it says of a payer.
+        # Raise it from here: the frames below hold the message, which may name a payer.
         raise failure
 
-    def _parsed(self, headers: Mapping[str, str], body: bytes) -> Notification:
-        params = _read(headers, body)
+    def _parse(self, headers: Mapping[str, str], body: bytes) -> Notification:
+        params = _read_fields(headers, body)
         fresh = self._verify(params)
         authentic = fresh is not None and isinstance(self.verifier, RsaVerifier)
-        notification = _notification({n: v for n, v in params.items() if n != "sign"})
+        notification = _to_notification({n: v for n, v in params.items() if n != "sign"})
         verified = fresh is not None
         return evolve(notification, authentic=authentic, verified=verified, fresh=bool(fresh))
 
     def _verify(self, params: Mapping[str, str]) -> bool | None:
-        """Return whether it is fresh; None for one that proves nothing."""
+        """Return whether it is fresh; None if no signature proves anything."""
         if params.get("appKey", self.app_key) != self.app_key:
             raise NotificationError("the callback is for another appKey")
-        sealed = [name for name in _SEAL if name in params]
-        if not sealed and "signType" not in params and self.allow_unsigned:
+        present = [name for name in _SIGNATURE_FIELDS if name in params]
+        if not present and "signType" not in params and self.allow_unsigned:
             return None
-        if len(sealed) < len(_SEAL):
+        if len(present) < len(_SIGNATURE_FIELDS):
             raise NotificationError("the callback is not signed, or a part of it is missing")
         if self.verifier is None:
             return None
-        self.verifier.verify(_signed(params), params["sign"])
+        self.verifier.verify(_message_to_verify(params), params["sign"])
         return _is_fresh(params["timestamp"], self.clock())
 
 
-def _signed(params: Mapping[str, str]) -> bytes:
+def _message_to_verify(params: Mapping[str, str]) -> bytes:
     try:
-        return _canonical(params).encode()
+        return _join_canonical(params).encode()
     except InvalidRequestError as error:
         name = error.field or "a value"
-    # Raised out here: a cause would carry the message into tracebacks.
+    # Raise it here: a cause would carry the message into tracebacks.
     raise NotificationError(f"cannot have been signed: {name} is ambiguous")
 
 
-def _canonical(params: Mapping[str, str]) -> str:
-    """Return the canonical string, with the free text in its place between the other fields."""
+def _join_canonical(params: Mapping[str, str]) -> str:
+    """Build the canonical string, with the free text at its place among the other fields."""
     free = params.get(_FREE_TEXT, "")
-    if _LIKE_A_FIELD.search(free):
+    if _FURTHER_FIELD.search(free):
         raise InvalidRequestError("reads like a further field", field=_FREE_TEXT)
     parts = (
         canonical_string({name: params[name] for name in params if name < _FREE_TEXT}),
@@ -276,15 +278,15 @@ def _check_raw(body: object) -> None:
         )
 
 
-def _read(headers: Mapping[str, str], body: bytes) -> dict[str, str]:
-    """Return the fields that have a value; an empty one is as good as absent, and not signed."""
+def _read_fields(headers: Mapping[str, str], body: bytes) -> dict[str, str]:
+    """Return the fields that have a value; an empty one counts as absent, and is not signed."""
     if len(body) > MAX_BODY:
         raise NotificationError(f"the body is over {MAX_BODY} bytes")
-    if _header(headers, "content-encoding") not in {"", "identity"}:
+    if _read_header(headers, "content-encoding") not in {"", "identity"}:
         raise NotificationError("the body is compressed")
-    read = _reader(_header(headers, "content-type"))
+    parse = _choose_parser(_read_header(headers, "content-type"))
     try:
-        pairs = read(body)
+        pairs = parse(body)
     except ValueError:
         pairs = None  # the error would carry the whole body into tracebacks
     if pairs is None:
@@ -297,40 +299,40 @@ def _read(headers: Mapping[str, str], body: bytes) -> dict[str, str]:
     return {name: value for name, value in params.items() if value}
 
 
-def _header(headers: Mapping[str, str], name: str) -> str:
+def _read_header(headers: Mapping[str, str], name: str) -> str:
     found = {value.strip().lower() for key, value in headers.items() if key.lower() == name}
     if len(found) > 1:
         raise NotificationError(f"{name} stands twice")
     return found.pop() if found else ""
 
 
-def _reader(content_type: str) -> Callable[[bytes], list[tuple[str, str]]]:
+def _choose_parser(content_type: str) -> Callable[[bytes], list[tuple[str, str]]]:
     kind, _, options = content_type.partition(";")
     if options.strip() and not _CHARSET.fullmatch(options.strip()):
         raise NotificationError("another charset than UTF-8, or an unknown option")
     match kind.strip():
         case "application/x-www-form-urlencoded":
-            return _form_pairs
+            return _parse_form
         case "application/json":
-            return _json_pairs
+            return _parse_json
         case _:
             raise NotificationError(f"the content type is neither {_FORM} nor {_JSON}")
 
 
-def _form_pairs(body: bytes) -> list[tuple[str, str]]:
+def _parse_form(body: bytes) -> list[tuple[str, str]]:
     text = body.decode("utf-8")
     return parse_qsl(text, keep_blank_values=True, strict_parsing=True, errors="strict")
 
 
-def _json_pairs(body: bytes) -> list[tuple[str, str]]:
+def _parse_json(body: bytes) -> list[tuple[str, str]]:
     value = strict_json(body)
     if not isinstance(value, dict):
         raise ValueError("no object")  # noqa: TRY004 - the data is bad, not the call
-    return [(name, _flat(item)) for name, item in cast("dict[str, object]", value).items()]
+    return [(name, _to_text(item)) for name, item in cast("dict[str, object]", value).items()]
 
 
-def _flat(item: object) -> str:
-    """Return a JSON value as the text that a form would have had."""
+def _to_text(item: object) -> str:
+    """Convert a JSON value to the text that a form would hold."""
     if item is None:
         return ""
     if isinstance(item, bool) or not isinstance(item, str | int | Decimal):
@@ -341,21 +343,21 @@ def _flat(item: object) -> str:
 # From fields to a notification
 
 
-def _notification(params: Mapping[str, str]) -> Notification:
+def _to_notification(params: Mapping[str, str]) -> Notification:
     kinds = [name for name in ("trade_status", "refund_status") if name in params]
     if len(kinds) != 1:
         raise NotificationError("neither a trade's callback nor a refund's")
-    return _trade(params) if kinds == ["trade_status"] else _refund(params)
+    return _to_trade(params) if kinds == ["trade_status"] else _to_refund(params)
 
 
-def _trade(params: Mapping[str, str]) -> TradeNotification:
+def _to_trade(params: Mapping[str, str]) -> TradeNotification:
     return TradeNotification(
-        out_trade_no=_identifier(params, "out_trade_no"),
-        inner_trade_no=_identifier(params, "inner_trade_no"),
-        trade_status=_identifier(params, "trade_status"),
-        trade_amount=_amount(params, "trade_amount"),
-        gmt_payment=_moment(params.get("gmt_payment", "")),
-        gmt_close=_moment(params.get("gmt_close", "")),
+        out_trade_no=_read_identifier(params, "out_trade_no"),
+        inner_trade_no=_read_identifier(params, "inner_trade_no"),
+        trade_status=_read_identifier(params, "trade_status"),
+        trade_amount=_read_amount(params, "trade_amount"),
+        gmt_payment=_read_time(params.get("gmt_payment", "")),
+        gmt_close=_read_time(params.get("gmt_close", "")),
         fail_reason=params.get(_FREE_TEXT),
         authentic=False,
         fresh=False,
@@ -363,29 +365,29 @@ def _trade(params: Mapping[str, str]) -> TradeNotification:
     )
 
 
-def _refund(params: Mapping[str, str]) -> RefundNotification:
+def _to_refund(params: Mapping[str, str]) -> RefundNotification:
     return RefundNotification(
-        orig_outer_trade_no=_identifier(params, "orig_outer_trade_no"),
-        out_trade_no=_identifier(params, "out_trade_no"),
-        inner_trade_no=_identifier(params, "inner_trade_no"),
-        refund_status=_identifier(params, "refund_status"),
-        refund_amount=_amount(params, "refund_amount"),
-        gmt_refund=_moment(params.get("gmt_refund", "")),
+        orig_outer_trade_no=_read_identifier(params, "orig_outer_trade_no"),
+        out_trade_no=_read_identifier(params, "out_trade_no"),
+        inner_trade_no=_read_identifier(params, "inner_trade_no"),
+        refund_status=_read_identifier(params, "refund_status"),
+        refund_amount=_read_amount(params, "refund_amount"),
+        gmt_refund=_read_time(params.get("gmt_refund", "")),
         authentic=False,
         fresh=False,
         raw=validators.ReadOnly(params),
     )
 
 
-def _identifier(params: Mapping[str, str], name: str) -> str:
-    """Return a text that may stand in a log line, a key and a query."""
+def _read_identifier(params: Mapping[str, str], name: str) -> str:
+    """Read a text that may stand in a log line, a key and a query."""
     value = params.get(name, "")
     if not value or len(value) > _MAX_IDENTIFIER or _CONTROL.search(value):
         raise NotificationError(f"{name} is missing, too long, or holds control characters")
     return value
 
 
-def _amount(params: Mapping[str, str], name: str) -> Decimal:
+def _read_amount(params: Mapping[str, str], name: str) -> Decimal:
     try:
         return money.as_amount(params.get(name, ""), name)
     except InvalidRequestError:
@@ -393,7 +395,7 @@ def _amount(params: Mapping[str, str], name: str) -> Decimal:
     raise NotificationError(f"{name} is not an amount of yuan")
 
 
-def _moment(text: str) -> datetime | None:
+def _read_time(text: str) -> datetime | None:
     """Read a time. The platform gives no format: ISO 8601, 14 digits, or milliseconds."""
     try:
         if _EPOCH_MILLISECONDS.fullmatch(text):

@@ -1,4 +1,4 @@
-"""The two signing schemes of the platform.
+"""Sign and verify by the platform's two schemes.
 
 Both sign the canonical string (`canonical.py`).
 
@@ -39,49 +39,49 @@ _SHA256_INFO: Final = bytes.fromhex("3031300d060960864801650304020105000420")
 class Signer(Protocol):
     """Signs canonical strings.
 
-    The `sign_type` is announced as the parameter `signType`, which is itself signed.
+    The `sign_type` is sent as the parameter `signType`, which is itself signed.
     """
 
     @property
     def sign_type(self) -> str | None:
-        """`RSA`, or None for the published MD5 scheme, which announces nothing."""
+        """`RSA`, or None for the published MD5 scheme, which has no such parameter."""
         ...
 
     def sign(self, message: bytes) -> str | Awaitable[str]:
-        """Sign; may be a coroutine, since a key-management service is I/O."""
+        """Sign. It may be a coroutine, since a key-management service needs I/O."""
         ...
 
 
 @runtime_checkable
 class KeySource(Protocol):
-    """A signer that holds its secret itself, so that other keys can be derived from it."""
+    """A signer that holds its secret, so that other keys can be derived from it."""
 
     def derive_key(self, context: bytes) -> bytes:
         """Return 32 bytes that only the holder of the secret knows, always the same ones.
 
         Args:
-            context: what the key is for; another context gives an unrelated key.
+            context: the purpose of the key; another context gives an unrelated key.
         """
         ...
 
 
 class Verifier(Protocol):
-    """Verifies what the other side signed."""
+    """Verifies the other side's signatures."""
 
     def verify(self, message: bytes, signature: str) -> None:
-        """Return if the signature fits.
+        """Return if the signature is valid.
 
         Raises:
-            NotificationError: it does not.
+            NotificationError: it is not.
         """
         ...
 
 
 class Md5Signer:
-    """Sign by the platform's published MD5 scheme.
+    """Signs by the platform's published MD5 scheme.
 
-    Anybody who learns the secret can sign, and the scheme cannot tell `a=1&b=2` in one value from
-    two parameters: prefer RSA where the contract allows it.
+    Anyone who learns the secret can sign, and the scheme cannot tell `a=1&b=2` in one value from
+    two parameters: prefer RSA if your contract allows it.
 
     Args:
         app_secret: the secret of the appKey. It is never shown by `repr`.
@@ -94,7 +94,7 @@ class Md5Signer:
 
     def __init__(self, app_secret: str) -> None:
         try:
-            # A line break at the end of a secret's file would cost a day of refused signatures.
+            # A line break at the end of a secret's file would make every signature wrong.
             if not app_secret or app_secret != app_secret.strip() or not app_secret.isascii():
                 raise InvalidRequestError(
                     "empty, or with characters that no secret has",
@@ -104,7 +104,7 @@ class Md5Signer:
             suffix = secrets.SecretBytes("&appSecret=" + app_secret, "ascii")
         finally:
             del app_secret  # a traceback with locals must not show it
-        # In a closure, not in an attribute: vars(), repr() and debuggers' dumps do not show it.
+        # The secret is in a closure: vars(), repr() and debuggers' dumps do not show it.
         self._digest: Callable[[bytes], str] = lambda message: (
             hashlib.md5(message + suffix, usedforsecurity=False).hexdigest().upper()
         )
@@ -124,7 +124,7 @@ class Md5Signer:
 
 
 class Md5Verifier:
-    """Verify by the MD5 scheme. Whoever can verify can also forge: both sides share the secret."""
+    """Verifies by the MD5 scheme. A verifier can also forge, since both sides share the secret."""
 
     def __init__(self, app_secret: str) -> None:
         try:
@@ -133,9 +133,9 @@ class Md5Verifier:
             del app_secret  # a traceback with locals must not show it
 
     def verify(self, message: bytes, signature: str) -> None:
-        """Return if the signature fits, in constant time; raise `NotificationError` otherwise."""
+        """Return if the signature is valid, in constant time; else raise `NotificationError`."""
         given = signature.encode("utf-8", "surrogatepass")
-        # What would have fitted has no name: a traceback with locals must not show it.
+        # The valid signature has no name here: a traceback with locals must not show it.
         if not hmac.compare_digest(self._signer.sign(message).encode(), given):
             raise NotificationError("the MD5 signature does not fit")
 
@@ -144,18 +144,18 @@ class Md5Verifier:
 
 
 class RsaSigner:
-    """Sign with RSASSA-PKCS1-v1_5 and SHA-256.
+    """Signs with RSASSA-PKCS1-v1_5 and SHA-256.
 
-    pycryptodome is always there; OpenSSL (extra `speedups`) makes the same bytes in less time and
-    is used when it is installed. Which one it is was chosen once and stands in the `repr`.
+    pycryptodome is always installed. OpenSSL (extra `speedups`) makes the same bytes in less time,
+    and is used if it is installed. The choice is made once; the `repr` shows it.
 
     Args:
         key: the merchant's private key.
-        backend: take this one instead of choosing.
+        backend: use this one.
 
     Raises:
         InvalidKeyError: a public key, or one with unfit numbers.
-        ImportError: OpenSSL was asked for, and the extra is not installed.
+        ImportError: `backend` is OpenSSL, and the extra is not installed.
     """
 
     sign_type = "RSA"
@@ -163,10 +163,10 @@ class RsaSigner:
     def __init__(self, key: RSA.RsaKey, *, backend: Backend | None = None) -> None:
         try:
             self.bits = checked_private(key).size_in_bits()
-            self.backend: Backend = _chosen(backend)
+            self.backend: Backend = _choose(backend)
             make = _openssl_signer if self.backend == "openssl" else _pycryptodome_signer
             self._sign = make(key)
-            # In a closure as well, see `Md5Signer`; for the process that may sign in its place.
+            # In a closure, as in `Md5Signer`; a `ProcessSigner` needs the key.
             der = secrets.SecretBytes(key.export_key("DER"))
             self.private_der: Callable[[], bytes] = lambda: der
         finally:
@@ -192,7 +192,7 @@ class RsaSigner:
             data = secrets.SecretBytes(read_key_file(path, private=True, stacklevel=3))
             return cls(load_private_key(data, passphrase, file=path), backend=backend)
         finally:
-            del path, passphrase  # somebody may take the key itself for a path
+            del path, passphrase  # a caller may pass the key itself as the path
 
     @classmethod
     def from_pem(
@@ -214,8 +214,8 @@ class RsaSigner:
 
     def derive_key(self, context: bytes) -> bytes:
         """Return 32 bytes that only the holder of the private key knows, always the same ones."""
-        # The scheme is deterministic, and no canonical string begins with a zero byte: nobody ever
-        # sees this signature.
+        # The scheme is deterministic. No canonical string begins with a zero byte, so this
+        # signature is never sent.
         return hashlib.sha256(self._sign(b"\x00" + context)).digest()
 
     def __repr__(self) -> str:
@@ -226,25 +226,25 @@ class RsaSigner:
 
 
 class RsaVerifier:
-    """Verify RSASSA-PKCS1-v1_5 with SHA-256 by the other side's public key.
+    """Verifies RSASSA-PKCS1-v1_5 with SHA-256 by the other side's public key.
 
     Args:
         key: the other side's public key.
-        backend: take this one instead of choosing.
+        backend: use this one.
 
     Raises:
         InvalidKeyError: a private key, or one with unfit numbers.
-        ImportError: OpenSSL was asked for, and the extra is not installed.
+        ImportError: `backend` is OpenSSL, and the extra is not installed.
     """
 
     def __init__(self, key: RSA.RsaKey, *, backend: Backend | None = None) -> None:
         try:
             self.bits = checked_public(key).size_in_bits()
-            self.backend: Backend = _chosen(backend)
+            self.backend: Backend = _choose(backend)
             make = _openssl_verifier if self.backend == "openssl" else _pycryptodome_verifier
             self._fits = make(key)
         finally:
-            del key  # somebody may hand over a private one
+            del key  # a caller may pass a private one
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str], *, backend: Backend | None = None) -> Self:
@@ -272,8 +272,8 @@ class RsaVerifier:
             del data
 
     def verify(self, message: bytes, signature: str) -> None:
-        """Return if the signature fits; raise `NotificationError` otherwise."""
-        raw = _from_base64(signature)
+        """Return if the signature is valid; else raise `NotificationError`."""
+        raw = _decode_base64(signature)
         if not self._fits(message, raw):
             raise NotificationError("the RSA signature does not fit")
 
@@ -281,19 +281,19 @@ class RsaVerifier:
         return f"RsaVerifier(bits={self.bits}, backend={self.backend!r})"
 
 
-def _from_base64(signature: str) -> bytes:
+def _decode_base64(signature: str) -> bytes:
     try:
         raw = base64.b64decode(signature)
     except ValueError as error:
         raise NotificationError("the RSA signature is not Base64") from error
-    # One spelling only: no line breaks, no other alphabet, and no bits beyond the last byte, which
-    # would give every signature sixteen spellings.
+    # Accept one spelling only: no line breaks, no other alphabet, and no bits beyond the last byte,
+    # which would give every signature sixteen spellings.
     if base64.b64encode(raw).decode("ascii") != signature:
         raise NotificationError("the RSA signature is not canonical Base64")
     return raw
 
 
-def _chosen(backend: Backend | None) -> Backend:
+def _choose(backend: Backend | None) -> Backend:
     if backend not in (None, "openssl", "pycryptodome"):
         raise ValueError(f"no backend {backend!r}; there are openssl and pycryptodome")
     if backend == "pycryptodome":
@@ -307,7 +307,7 @@ def _chosen(backend: Backend | None) -> Backend:
 
 def _has_openssl() -> bool:
     try:
-        # The very module that is needed: a broken installation has the package, but not this.
+        # Import the module that is needed: a broken installation has the package, but not this.
         importlib.import_module("cryptography.hazmat.primitives.asymmetric.rsa")
     except ImportError:
         return False
@@ -315,7 +315,7 @@ def _has_openssl() -> bool:
 
 
 def _pycryptodome_signer(key: RSA.RsaKey) -> Callable[[bytes], bytes]:
-    from Crypto.Hash import SHA256  # noqa: PLC0415 - an MD5 merchant need not wait for RSA
+    from Crypto.Hash import SHA256  # noqa: PLC0415 - not needed by the MD5 scheme
     from Crypto.Signature import pkcs1_15  # noqa: PLC0415
 
     scheme = pkcs1_15.new(key)
@@ -323,7 +323,7 @@ def _pycryptodome_signer(key: RSA.RsaKey) -> Callable[[bytes], bytes]:
 
 
 def _pycryptodome_verifier(key: RSA.RsaKey) -> Callable[[bytes, bytes], bool]:
-    from Crypto.Hash import SHA256  # noqa: PLC0415 - an MD5 merchant need not wait for RSA
+    from Crypto.Hash import SHA256  # noqa: PLC0415 - not needed by the MD5 scheme
     from Crypto.Signature import pkcs1_15  # noqa: PLC0415
 
     scheme, size = pkcs1_15.new(key), key.size_in_bytes()
@@ -334,8 +334,8 @@ def _pycryptodome_verifier(key: RSA.RsaKey) -> Callable[[bytes, bytes], bool]:
             scheme.verify(digest, signature)
         except ValueError:
             return False
-        # pycryptodome also takes a DigestInfo without its NULL, which RFC 8017 lets nobody write
-        # and OpenSSL refuses. What is genuine must not depend on the backend.
+        # pycryptodome also accepts a DigestInfo without its NULL, which RFC 8017 forbids to write
+        # and OpenSSL refuses. The verdict must not depend on the backend.
         opened = pow(int.from_bytes(signature), key.e, key.n).to_bytes(size)
         return opened.endswith(_SHA256_INFO + digest.digest())
 
