@@ -484,7 +484,7 @@ async def test_shared_flights_are_counted(
     shop = open_shop([replies.prepay()], hooks=[watch.hook])
     await asyncio.gather(*(shop.gateway.pay(asking.pay()) for _ in range(3)))
 
-    assert {_of("pay"): 2} == watch.values("wxpay.flights.shared")
+    assert {_of("pay"): 2} == watch.values("wxpay.calls.shared")
     assert {_of("pay", "ok"): 1} == watch.values("wxpay.attempts")
 
 
@@ -497,7 +497,7 @@ async def test_a_shared_flight_that_fails_is_counted_as_shared(
     errors = await asyncio.gather(*calls, return_exceptions=True)
 
     assert [SignatureRefusedError] * 3 == [type(error) for error in errors]
-    assert {_of("pay"): 2} == watch.values("wxpay.flights.shared")
+    assert {_of("pay"): 2} == watch.values("wxpay.calls.shared")
     assert [False, True, True] == sorted(
         (span.attributes or {})["wxpay.replayed"] for span in watch.finished("wxpay pay")
     )
@@ -512,7 +512,7 @@ async def test_a_conflict_with_a_flight_is_not_shared(
     _, conflict = await asyncio.gather(*calls, return_exceptions=True)
 
     assert isinstance(conflict, IdempotencyConflictError)
-    assert {} == watch.values("wxpay.flights.shared")
+    assert {} == watch.values("wxpay.calls.shared")
 
 
 async def test_a_doubt_goes_up_and_down_again(

@@ -1,4 +1,4 @@
-"""aiohttp.web: the gateway as a cleanup context, a callback route, errors as a middleware.
+"""Integrate with aiohttp.web: a cleanup context, a callback route, a middleware for errors.
 
 notifications = Notifications(RsaVerifier.from_file("platform.pem"), app_key="app-key")
 app = web.Application(middlewares=[error_middleware])
@@ -11,6 +11,7 @@ async def pay(request: web.Request) -> web.Response:
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final
@@ -28,7 +29,7 @@ from wxpay_async.engine.callbacks import (
 from wxpay_async.engine.gateway import PayGateway
 from wxpay_async.errors import WxPayError
 from wxpay_async.integrations.answers import ACK_TYPE, answer_to
-from wxpay_async.integrations.service import Service
+from wxpay_async.integrations.service import Service, open_service
 from wxpay_async.protocol.notify import Notifications
 
 _SERVICE: Final = web.AppKey("wxpay_async", Service)
@@ -40,21 +41,18 @@ def gateway_context(
 ) -> Callable[[web.Application], AsyncIterator[None]]:
     """Open the gateway as the app starts and close it as the app ends.
 
-    At the end the handlers of callbacks that are still running are waited for first.
+    At the end it first waits for handlers of callbacks that are still running.
 
     Args:
-        gateway: one, or what makes one, such as `PayGateway.from_env`.
+        gateway: a gateway, or a function that makes one, such as `PayGateway.from_env`.
 
     Returns:
-        What `app.cleanup_ctx` takes.
+        A function for `app.cleanup_ctx`.
     """
 
     async def context(app: web.Application) -> AsyncIterator[None]:
-        made = gateway if isinstance(gateway, PayGateway) else gateway()
-        async with made as opened:
-            service = app[_SERVICE] = Service(opened)
+        async with open_service(gateway) as app[_SERVICE]:
             yield
-            await service.aclose()
 
     return context
 
@@ -85,28 +83,26 @@ def notification_route(
     hooks: Sequence[CallbackHook] = (),
     limit: float = LIMIT,
 ) -> web.RouteDef:
-    """Make the route that the platform's callbacks arrive at, for `app.add_routes`.
+    """Make the route for the platform's callbacks, for `app.add_routes`.
 
     Args:
         path: as it is registered with the platform.
         notifications: reads and verifies.
-        on_trade: see `CallbackReceiver`, as for the others.
+        on_trade: called once for each status that an order reaches; see `CallbackReceiver`.
         on_refund: called once for each status that a refund reaches.
         endpoint: part of the inbox's keys.
         hooks: called with every `CallbackEvent`.
         limit: seconds that a confirmation and its handler may take together.
     """
-
-    def make(gateway: PayGateway) -> CallbackReceiver:
-        return CallbackReceiver(
-            gateway,
-            notifications,
-            on_trade=on_trade,
-            on_refund=on_refund,
-            endpoint=endpoint,
-            hooks=hooks,
-            limit=limit,
-        )
+    make = functools.partial(
+        CallbackReceiver,
+        notifications=notifications,
+        on_trade=on_trade,
+        on_refund=on_refund,
+        endpoint=endpoint,
+        hooks=hooks,
+        limit=limit,
+    )
 
     async def receive(request: web.Request) -> web.Response:
         answer = await _service(request).answer(
@@ -119,7 +115,7 @@ def notification_route(
 
 @web.middleware
 async def error_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer the SDK's errors in a way that is fit for a payer (see `integrations.answers`)."""
+    """Answer errors of the SDK with what a payer may see (`integrations/answers.py`)."""
     try:
         return await handler(request)
     except WxPayError as error:

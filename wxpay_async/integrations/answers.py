@@ -1,7 +1,7 @@
-"""What a payer may be told about an error, and how the callbacks' answer looks in HTTP.
+"""Answer a payer with an error of the SDK: an HTTP status and one word.
 
 An error of the SDK is written for the merchant: it may hold the platform's message, codes and
-order numbers. Out of it goes one word of this table, and nothing else; the rest is in the log.
+order numbers. The payer gets one word from this table and nothing else; the log has the rest.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ ANSWERS: Final[Mapping[type[WxPayError], tuple[int, str]]] = MappingProxyType(
 )
 """Error -> (HTTP status, the word in `{"error": ...}`); the nearest class counts.
 
-`in_doubt` and `in_progress` say: do not pay again, ask for the order's status.
+`in_doubt` and `in_progress` mean: do not pay again, ask for the order's status.
 """
 
 _LOG: Final = logging.getLogger("wxpay_async.integrations")
@@ -64,7 +64,7 @@ _LOG: Final = logging.getLogger("wxpay_async.integrations")
 
 def answer_to(error: WxPayError) -> tuple[int, dict[str, str]]:
     """Log the error for the merchant; return status and JSON body for the payer."""
-    # A duplicate is a refusal too, but to the payer it is the doubt that matters.
+    # A duplicate is a refusal too, but for the payer the doubt matters.
     doubtful = isinstance(error, DuplicateRequestError)
     kinds = (InDoubtError,) if doubtful else type(error).__mro__
     status, word = next(ANSWERS[kind] for kind in kinds if kind in ANSWERS)

@@ -1,4 +1,4 @@
-"""FastAPI (extra `fastapi`): the gateway's lifespan, its dependency, a callback route, errors.
+"""Integrate with FastAPI (extra `fastapi`): lifespan, dependency, callback route, error handlers.
 
 notifications = Notifications(RsaVerifier.from_file("platform.pem"), app_key="app-key")
 app = FastAPI(lifespan=gateway_lifespan(PayGateway.from_env))
@@ -11,6 +11,7 @@ async def pay(order: Order, gateway: GatewayDependency) -> dict[str, str]: ...
 
 from __future__ import annotations
 
+import functools
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Annotated, Final
@@ -25,7 +26,7 @@ from wxpay_async.engine.callbacks import (
 from wxpay_async.engine.gateway import PayGateway
 from wxpay_async.errors import WxPayError
 from wxpay_async.integrations.answers import ACK_TYPE, answer_to
-from wxpay_async.integrations.service import Service
+from wxpay_async.integrations.service import Service, open_service
 from wxpay_async.protocol.notify import Notifications
 
 try:
@@ -45,39 +46,34 @@ def gateway_lifespan(
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     """Open the gateway as the app starts and close it as the app ends.
 
-    Apps that are mounted inside have it too. At the end the handlers of callbacks that are still
-    running are waited for first.
+    Mounted apps get it too. At the end it first waits for handlers of callbacks that are still
+    running.
 
     Args:
-        gateway: one, or what makes one, such as `PayGateway.from_env`.
+        gateway: a gateway, or a function that makes one, such as `PayGateway.from_env`.
 
     Returns:
-        What `FastAPI(lifespan=...)` takes.
+        A function for `FastAPI(lifespan=...)`.
     """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
-        made = gateway if isinstance(gateway, PayGateway) else gateway()
-        async with made as opened:
-            service = Service(opened)
-            # A mounted app has a state of its own, and a request there knows no other. A lifespan's
-            # state would reach it, but not every server has one.
-            for each in (app, *_mounted(app.routes)):
+        async with open_service(gateway) as service:
+            # A mounted app has a state of its own, and its requests see no other. A lifespan's
+            # state would reach them, but not every server supports it.
+            for each in (app, *_find_mounted(app.routes)):
                 setattr(each.state, _STATE, service)
-            try:
-                yield
-            finally:
-                await service.aclose()
+            yield
 
     return lifespan
 
 
-def _mounted(routes: Iterable[BaseRoute]) -> Iterator[Starlette]:
+def _find_mounted(routes: Iterable[BaseRoute]) -> Iterator[Starlette]:
     for route in routes:
         if isinstance(route, Mount):
             if isinstance(route.app, Starlette):
                 yield route.app
-            yield from _mounted(route.routes)
+            yield from _find_mounted(route.routes)
 
 
 def _service(request: Request) -> Service:
@@ -99,7 +95,7 @@ def get_gateway(request: Request) -> PayGateway:
 
 
 GatewayDependency = Annotated[PayGateway, Depends(get_gateway)]
-"""Annotate a parameter with it and FastAPI hands the gateway in."""
+"""FastAPI passes the gateway to a parameter with this annotation."""
 
 
 def notification_router(
@@ -112,28 +108,26 @@ def notification_router(
     hooks: Sequence[CallbackHook] = (),
     limit: float = LIMIT,
 ) -> APIRouter:
-    """Make the route that the platform's callbacks arrive at.
+    """Make the route for the platform's callbacks.
 
     Args:
         path: as it is registered with the platform.
         notifications: reads and verifies.
-        on_trade: see `CallbackReceiver`, as for the others.
+        on_trade: called once for each status that an order reaches; see `CallbackReceiver`.
         on_refund: called once for each status that a refund reaches.
         endpoint: part of the inbox's keys.
         hooks: called with every `CallbackEvent`.
         limit: seconds that a confirmation and its handler may take together.
     """
-
-    def make(gateway: PayGateway) -> CallbackReceiver:
-        return CallbackReceiver(
-            gateway,
-            notifications,
-            on_trade=on_trade,
-            on_refund=on_refund,
-            endpoint=endpoint,
-            hooks=hooks,
-            limit=limit,
-        )
+    make = functools.partial(
+        CallbackReceiver,
+        notifications=notifications,
+        on_trade=on_trade,
+        on_refund=on_refund,
+        endpoint=endpoint,
+        hooks=hooks,
+        limit=limit,
+    )
 
     async def receive(request: Request) -> Response:
         answer = await _service(request).answer(
@@ -147,7 +141,7 @@ def notification_router(
 
 
 def register_error_handlers(app: FastAPI) -> None:
-    """Answer the SDK's errors in a way that is fit for a payer (see `integrations.answers`)."""
+    """Answer errors of the SDK with what a payer may see (`integrations/answers.py`)."""
 
     async def answer(request: Request, error: Exception) -> Response:
         del request

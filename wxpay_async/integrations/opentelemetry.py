@@ -1,9 +1,9 @@
-"""Spans and metrics for OpenTelemetry (extra `otel`); Prometheus is reached through its exporter.
+"""Report spans and metrics to OpenTelemetry (extra `otel`), and to Prometheus by its exporter.
 
-`wxpay <operation>` is the span of a call, under the caller's own; `POST`, by the HTTP conventions,
-that of an attempt, under the call that made it. The trace context is not sent to the platform. A
-requestId stands in spans only: names and labels of metrics are few, and a code that does not look
-like one of the platform's is `other`.
+`wxpay <operation>` is the span of a call, a child of the caller's span. `POST`, by the HTTP
+conventions, is the span of an attempt, a child of its call. The trace context is not sent to the
+platform. A requestId stands in spans only, since metrics must have few names and labels. A code
+that does not look like one of the platform's becomes `other`.
 
 `wxpay.in_doubt.open` counts the doubts that this process opened and has not seen closed.
 
@@ -11,7 +11,7 @@ like one of the platform's is `other`.
 | --- | --- | --- |
 | `wxpay.attempts` | counter | operation, fate, code |
 | `wxpay.outcomes` | counter | operation, fate, code |
-| `wxpay.flights.shared` | counter | operation |
+| `wxpay.calls.shared` | counter | operation |
 | `http.client.request.duration` | histogram, s | the HTTP conventions' |
 | `wxpay.call.duration` | histogram, s | operation, fate, code |
 | `wxpay.quota.wait` | histogram, s | operation |
@@ -37,28 +37,28 @@ except ImportError as error:
 
 _NANOSECONDS: Final = 1_000_000_000
 
-# Those of the HTTP conventions, and the half minute that a call may last. Without them the SDK
-# counts in steps that are made for milliseconds, and every call falls into the first one.
+# The buckets of the HTTP conventions, and the 30 s that a call may last. The SDK's own buckets are
+# made for milliseconds, and every call would fall into the first one.
 _SECONDS: Final = (
     *(0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75),
     *(1.0, 2.5, 5.0, 7.5, 10.0, 30.0),
 )
 
 Labels = dict[str, str | int]
-Doubt = tuple[str, str, str | None]
+DoubtKey = tuple[str, str, str | None]
 """appKey, operation and requestId: two merchants of one process may choose the same requestId."""
 
 
 @frozen(eq=False)
-class _Call:
-    """A call under way: its span, when that began, and the call in which it was made."""
+class _CallSpan:
+    """The span of a call that has not ended, its start, and the call that made this one."""
 
     span: trace.Span
     began: int
-    outer: _Call | None
+    outer: _CallSpan | None
 
 
-def _no_call() -> ContextVar[_Call | None]:
+def _make_variable() -> ContextVar[_CallSpan | None]:
     return ContextVar("wxpay_call", default=None)
 
 
@@ -81,15 +81,15 @@ class OpenTelemetryHook:
     _waits: metrics.Histogram = field(init=False)
     _doubts: metrics.UpDownCounter = field(init=False)
     _set_in_use: Callable[[int, Labels], None] = field(init=False)
-    _open: set[Doubt] = field(factory=set[Doubt], init=False)
-    # Of each hook its own, since each has spans of its own. A hook lives as long as the process.
-    _call: ContextVar[_Call | None] = field(factory=_no_call, init=False)
+    _open: set[DoubtKey] = field(factory=set[DoubtKey], init=False)
+    # One for each hook, since each has its own spans. A hook lives as long as the process.
+    _call: ContextVar[_CallSpan | None] = field(factory=_make_variable, init=False)
 
     def __attrs_post_init__(self) -> None:
         meter = self.meter
         self._attempts = meter.create_counter("wxpay.attempts", unit="{attempt}")
         self._outcomes = meter.create_counter("wxpay.outcomes", unit="{call}")
-        self._shared = meter.create_counter("wxpay.flights.shared", unit="{call}")
+        self._shared = meter.create_counter("wxpay.calls.shared", unit="{call}")
         self._requests = _histogram(meter, "http.client.request.duration")
         self._calls = _histogram(meter, "wxpay.call.duration")
         self._waits = _histogram(meter, "wxpay.quota.wait")
@@ -97,23 +97,23 @@ class OpenTelemetryHook:
         self._doubts = meter.create_up_down_counter("wxpay.in_doubt.open", unit="{operation}")
 
     def __call__(self, event: Event, /) -> None:
-        """Take note of an event."""
+        """Record an event."""
         operation: Labels = {"wxpay.operation": event.operation}
         if event.kind is EventKind.CALL_STARTED:
-            self._call.set(self._begun(event))
+            self._call.set(self._start_call(event))
         elif event.kind is EventKind.ATTEMPT_ENDED:
-            self._attempt(event)
+            self._record_attempt(event)
         elif event.kind is EventKind.OUTCOME:
-            self._outcome(event)
+            self._record_outcome(event)
         elif event.kind is EventKind.WAITED_FOR_QUOTA:
             self._waits.record(event.seconds, operation)
         elif event.kind in {EventKind.DOUBT_OPENED, EventKind.DOUBT_CLOSED}:
-            self._doubt(event, operation)
+            self._record_doubt(event, operation)
         if event.quota_in_use is not None:
             self._set_in_use(event.quota_in_use, {"wxpay.app_key": event.app_key})
 
-    def _doubt(self, event: Event, operation: Labels) -> None:
-        # One that another process opened may be closed here: below zero would mean nothing.
+    def _record_doubt(self, event: Event, operation: Labels) -> None:
+        # A doubt that another process opened may be closed here; the count must not go below zero.
         doubt = (event.app_key, event.operation, event.request_id)
         before = len(self._open)
         if event.kind is EventKind.DOUBT_OPENED:
@@ -123,7 +123,7 @@ class OpenTelemetryHook:
         if len(self._open) != before:
             self._doubts.add(len(self._open) - before, operation)
 
-    def _attempt(self, event: Event) -> None:
+    def _record_attempt(self, event: Event) -> None:
         self._attempts.add(1, _labels(event))
         http: Labels = {
             "http.request.method": "POST",
@@ -135,13 +135,13 @@ class OpenTelemetryHook:
         if event.fate != "ok":
             http["error.type"] = event.known_code or event.fate
         self._requests.record(event.seconds, http)
-        spoken = {**http, "url.full": event.url, "wxpay.operation": event.operation}
+        attributes = {**http, "url.full": event.url, "wxpay.operation": event.operation}
         if event.attempt > 1:
-            spoken["http.request.resend_count"] = event.attempt - 1
+            attributes["http.request.resend_count"] = event.attempt - 1
         span, began = self._open_span("POST", trace.SpanKind.CLIENT, event)
-        _end(span, began, event, spoken)
+        _end(span, began, event, attributes)
 
-    def _outcome(self, event: Event) -> None:
+    def _record_outcome(self, event: Event) -> None:
         labels = _labels(event)
         self._outcomes.add(1, labels)
         self._calls.record(event.seconds, labels)
@@ -149,17 +149,17 @@ class OpenTelemetryHook:
             self._shared.add(1, {"wxpay.operation": event.operation})
         labels = {**labels, "wxpay.replayed": event.replayed}
         call = self._call.get()
-        if call is None:  # nobody told of its start
-            call = self._begun(event)
+        if call is None:  # the hook was added after its start
+            call = self._start_call(event)
         self._call.set(call.outer)
         _end(call.span, call.began, event, labels)
 
-    def _begun(self, event: Event) -> _Call:
+    def _start_call(self, event: Event) -> _CallSpan:
         span, began = self._open_span(f"wxpay {event.operation}", trace.SpanKind.INTERNAL, event)
-        return _Call(span, began, self._call.get())
+        return _CallSpan(span, began, self._call.get())
 
     def _open_span(self, name: str, kind: trace.SpanKind, event: Event) -> tuple[trace.Span, int]:
-        """Start a span under the call that is under way, else under the caller's span."""
+        """Start a span as a child of the current call, else of the caller's span."""
         call = self._call.get()
         began = time.time_ns() - round(event.seconds * _NANOSECONDS)
         span = self.tracer.start_span(

@@ -1,9 +1,10 @@
-"""What one run of an app holds, whatever framework it is made with."""
+"""The state of one run of a web app, for any framework."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping
+from contextlib import asynccontextmanager
 
 from attrs import define, field
 
@@ -31,13 +32,13 @@ class Service:
         *,
         broken: tuple[type[Exception], ...],
     ) -> bytes:
-        """Read a callback and return what to answer. Reading takes of the time for the answer.
+        """Read a callback and return the answer. Reading counts towards the time for the answer.
 
         Args:
             make: makes the receiver of the route.
             headers: of the HTTP request.
             chunks: its body.
-            broken: what the framework raises when the body is garbled or its sender goes away.
+            broken: errors of the framework for a garbled body, or a sender that disconnects.
         """
         began = asyncio.get_running_loop().time()
         body = await _read(chunks, broken)
@@ -46,27 +47,43 @@ class Service:
         return await self.receiver(make).receive(headers, body, began=began)
 
     def receiver(self, make: MakeReceiver) -> CallbackReceiver:
-        """Return the receiver of a route, which is made with the first callback."""
+        """Return the receiver of a route; its first callback makes it."""
         if make not in self._receivers:
             self._receivers[make] = make(self.gateway)
         return self._receivers[make]
 
     async def aclose(self) -> None:
-        """Wait for the handlers that are still running; the gateway must outlive them."""
+        """Wait for the handlers that are still running; they need the gateway."""
         for receiver in self._receivers.values():
             await receiver.aclose()
 
 
+@asynccontextmanager
+async def open_service(gateway: PayGateway | Callable[[], PayGateway]) -> AsyncGenerator[Service]:
+    """Open a gateway. At the end wait for the handlers of callbacks, then close it.
+
+    Args:
+        gateway: a gateway, or a function that makes one.
+    """
+    made = gateway if isinstance(gateway, PayGateway) else gateway()
+    async with made as opened:
+        service = Service(opened)
+        try:
+            yield service
+        finally:
+            await service.aclose()
+
+
 async def _read(chunks: AsyncIterable[bytes], broken: tuple[type[Exception], ...]) -> bytes | None:
-    """Read the body as it came; None if it is too large, too slow or broken."""
+    """Read the raw body; None if it is too large, too slow or broken."""
     body = bytearray()
-    given_up: tuple[type[Exception], ...] = (TimeoutError, *broken)
+    failures: tuple[type[Exception], ...] = (TimeoutError, *broken)
     try:
         async with asyncio.timeout(ANSWER_WITHIN):
             async for chunk in chunks:
                 body += chunk
                 if len(body) > MAX_BODY:
                     return None
-    except given_up:
+    except failures:
         return None
     return bytes(body)
