@@ -1,4 +1,4 @@
-"""Many requests through one gateway: an `Outcome` for each as it ends, memory for none."""
+"""Stream many requests: yield an `Outcome` for each as it ends, and keep none in memory."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ OutcomeKind = Literal["ok", "refused", "not_sent", "in_doubt"]
 
 @frozen(kw_only=True)
 class Outcome(Generic[Q, R]):
-    """What became of one request of many.
+    """The outcome of one request of many.
 
     Attributes:
         kind: `ok`, or the fate of the error.
-        request: what was asked.
-        result: the answer, when `kind` is `ok`.
-        error: the error, when it is not.
+        request: the request.
+        result: the result, if `kind` is `ok`.
+        error: the error, if it is not.
     """
 
     kind: OutcomeKind
@@ -73,30 +73,30 @@ class Outcome(Generic[Q, R]):
 
 @define(eq=False)
 class _Pipeline(Generic[Q, R]):
-    """Workers that each pull one request, await its call and hand over the outcome.
+    """Workers that each pull one request, await its call and pass on the outcome.
 
-    The queue is bounded and a worker pulls only when its previous outcome was taken, so nothing
-    is pulled faster than it is sent, and nothing is sent faster than it is consumed.
+    The queue is bounded, and a worker pulls only after its previous outcome was taken. So requests
+    are not pulled faster than they are sent, nor sent faster than outcomes are consumed.
     """
 
     source: AsyncGenerator[Q]
     call: Callable[[Q], Awaitable[R]]
     outcomes: asyncio.Queue[Outcome[Q, R] | None]
-    turn: asyncio.Lock = field(factory=asyncio.Lock)
+    pulling: asyncio.Lock = field(factory=asyncio.Lock)
     exhausted: bool = False
 
     async def work(self) -> None:
         try:
             while (request := await self._pull()) is not _END:
-                await self.outcomes.put(await self._outcome(request))
+                await self.outcomes.put(await self._call(request))
         finally:
-            self.exhausted = True  # whoever stops, by a defect even, stops the pulling
+            self.exhausted = True  # a worker that stops, even by a defect, stops the pulling
 
     async def _pull(self) -> Q | _End:
-        async with self.turn:
+        async with self.pulling:
             if self.exhausted:
                 return _END
-            self.exhausted = True  # unless the pull goes well; an iterable that raised is over
+            self.exhausted = True  # until the pull succeeds: an iterable that raised is over
             try:
                 request = await anext(self.source)
             except StopAsyncIteration:
@@ -104,7 +104,7 @@ class _Pipeline(Generic[Q, R]):
             self.exhausted = False
             return request
 
-    async def _outcome(self, request: Q) -> Outcome[Q, R]:
+    async def _call(self, request: Q) -> Outcome[Q, R]:
         try:
             return Outcome[Q, R].ok(request, await self.call(request))
         except WxPayError as error:
@@ -119,8 +119,8 @@ async def stream(
 ) -> AsyncIterator[Outcome[Q, R]]:
     """Call for every request, at most `concurrency` at once, and yield outcomes as they end.
 
-    An exception of the iterable itself is raised after the outcomes of what was already pulled.
-    Leaving the loop early cancels what is under way.
+    An exception of the iterable itself is raised after the outcomes of all requests that were
+    already pulled. Leaving the loop early cancels the calls under way.
 
     Raises:
         InvalidRequestError: `concurrency` is below 1.
@@ -128,7 +128,7 @@ async def stream(
     if concurrency < 1:
         raise InvalidRequestError(f"{concurrency}", field="concurrency", allowed="1 or above")
     outcomes: asyncio.Queue[Outcome[Q, R] | None] = asyncio.Queue(maxsize=concurrency)
-    pipeline = _Pipeline(_pulled(requests), call, outcomes)
+    pipeline = _Pipeline(_iterate(requests), call, outcomes)
     workers = [asyncio.ensure_future(pipeline.work()) for _ in range(concurrency)]
     ended = asyncio.gather(*workers, return_exceptions=True)
     closing = asyncio.ensure_future(_close_after(ended, outcomes))
@@ -152,7 +152,7 @@ async def _close_after(
     await outcomes.put(None)
 
 
-async def _pulled(requests: Iterable[Q] | AsyncIterable[Q]) -> AsyncGenerator[Q]:
+async def _iterate(requests: Iterable[Q] | AsyncIterable[Q]) -> AsyncGenerator[Q]:
     if isinstance(requests, AsyncIterable):
         async for request in requests:
             yield request
