@@ -1,4 +1,4 @@
-"""The interval log, at every edge of its rules."""
+"""The sliding window log, at every edge of its rules."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def take_many(
     log: SlidingWindowLog, count: int, now: float, lane: Lane = Lane.PEOPLE
 ) -> list[Lease]:
     """Take slots until refused, `count` at most."""
-    holds = (log.take(lane, now) for _ in range(count))
-    return [hold for hold in holds if hold is not None]
+    leases = (log.take(lane, now) for _ in range(count))
+    return [lease for lease in leases if lease is not None]
 
 
-def end_all(log: SlidingWindowLog, holds: Sequence[Lease], now: float) -> None:
+def end_all(log: SlidingWindowLog, leases: Sequence[Lease], now: float) -> None:
     """Report all calls as answered."""
-    for hold in holds:
-        log.end(hold, SlotOutcome.ANSWERED, now)
+    for lease in leases:
+        log.end(lease, SlotOutcome.ANSWERED, now)
 
 
 def full_log(now: float = 0.0) -> SlidingWindowLog:
@@ -73,16 +73,16 @@ class TestQuota:
             {"lease": 0.0},
         ],
     )
-    def test_numbers_that_make_no_sense_are_refused(self, numbers: dict[str, float]) -> None:
+    def test_impossible_numbers_are_refused(self, numbers: dict[str, float]) -> None:
         """A quota that could never work is refused when it is made."""
         with pytest.raises(ValueError, match=next(iter(numbers))):
             Quota(**numbers)  # type: ignore[arg-type]
 
 
 class TestTaking:
-    """Who may go now."""
+    """Which calls may go now."""
 
-    def test_four_hundred_and_no_more(self) -> None:
+    def test_call_401_of_a_moment_is_refused(self) -> None:
         """The 401st call of a moment is refused."""
         log = SlidingWindowLog()
 
@@ -90,12 +90,14 @@ class TestTaking:
         assert 400 == log.taken
 
     @pytest.mark.parametrize(
-        ("ending", "held_for"), [(SlotOutcome.ANSWERED, 60.25), (SlotOutcome.DOUBTFUL, 75.25)]
+        ("outcome", "held_for"), [(SlotOutcome.ANSWERED, 60.25), (SlotOutcome.DOUBTFUL, 75.25)]
     )
-    def test_slot_is_free_so_long_after_the_end(self, ending: SlotOutcome, held_for: float) -> None:
-        """The time counts from the end of the call, to the tick, not from its start."""
+    def test_slot_is_freed_by_the_time_of_the_end(
+        self, outcome: SlotOutcome, held_for: float
+    ) -> None:
+        """The time counts from the end of the call, not from its start, to the microsecond."""
         log = SlidingWindowLog(Quota(limit=1))
-        log.end(log.take(Lane.PEOPLE, 0.0), ending, 7.0)
+        log.end(log.take(Lane.PEOPLE, 0.0), outcome, 7.0)
 
         assert log.take(Lane.PEOPLE, 7.0 + held_for - TICK) is None
         assert log.take(Lane.PEOPLE, 7.0 + held_for) is not None
@@ -107,8 +109,8 @@ class TestTaking:
 
         assert log.take(Lane.PEOPLE, 1.0) is not None
 
-    def test_call_that_nobody_reports_is_in_doubt_after_its_lease(self) -> None:
-        """A slot whose holder vanished comes back after lease, doubt and period."""
+    def test_call_without_a_report_is_in_doubt_after_its_lease(self) -> None:
+        """A slot whose caller vanished comes free after lease, doubt and period."""
         log = SlidingWindowLog(Quota(limit=1))
         log.take(Lane.PEOPLE, 0.0)
 
@@ -126,7 +128,7 @@ class TestTaking:
         assert log.take(Lane.PEOPLE, 160.25) is not None
 
     def test_unsent_report_after_the_lease_frees_nothing_twice(self) -> None:
-        """What is free already is not freed again."""
+        """A slot that is already free is not freed again."""
         log = SlidingWindowLog(Quota(limit=2))
         late = log.take(Lane.PEOPLE, 0.0)
         take_many(log, 2, now=96.0)
@@ -137,9 +139,9 @@ class TestTaking:
     def test_later_end_replaces_the_earlier(self) -> None:
         """The expiry that an earlier report set is void."""
         log = SlidingWindowLog(Quota(limit=1))
-        hold = log.take(Lane.PEOPLE, 0.0)
-        log.end(hold, SlotOutcome.ANSWERED, 1.0)
-        log.end(hold, SlotOutcome.DOUBTFUL, 1.0)
+        lease = log.take(Lane.PEOPLE, 0.0)
+        log.end(lease, SlotOutcome.ANSWERED, 1.0)
+        log.end(lease, SlotOutcome.DOUBTFUL, 1.0)
 
         assert log.take(Lane.PEOPLE, 61.25) is None
         assert log.take(Lane.PEOPLE, 76.25) is not None
@@ -153,7 +155,7 @@ class TestTaking:
         assert 1 == len(take_many(log, 2, 0.0, Lane.RESOLVING))
 
     def test_batch_slots_come_back_to_the_batch(self) -> None:
-        """The share counts what a batch holds now, not what it ever took."""
+        """The share counts the slots that a batch holds now, not all that it ever took."""
         log = SlidingWindowLog()
         first, *_ = take_many(log, 380, 0.0, Lane.BATCH)
         log.end(first, SlotOutcome.UNSENT, 0.0)
@@ -161,7 +163,7 @@ class TestTaking:
         assert 1 == len(take_many(log, 2, 0.0, Lane.BATCH))
 
     def test_restart_has_half_of_the_slots(self) -> None:
-        """What an earlier process may have used counts for 60.25 s, batches included."""
+        """The slots of an assumed earlier process are taken for 60.25 s, for batches too."""
         log = SlidingWindowLog()
         log.assume_predecessor(0.0)
 
@@ -170,7 +172,7 @@ class TestTaking:
         assert 200 == len(take_many(log, 400, 60.25))
 
     def test_storm_of_unsent_calls_needs_no_memory(self) -> None:
-        """Calls that end unsent leave nothing behind, however many they are."""
+        """Calls that end unsent leave nothing in memory, however many they are."""
         log = SlidingWindowLog(Quota(limit=10))
         kept = log.take(Lane.PEOPLE, 0.0)
         for _ in range(10_000):
@@ -185,7 +187,7 @@ class TestTaking:
 class TestNextChange:
     """When it is worth asking again."""
 
-    def test_nothing_taken_changes_never(self) -> None:
+    def test_empty_log_never_changes(self) -> None:
         """An empty log has nothing to wait for."""
         assert float("inf") == SlidingWindowLog().next_change(0.0)
 
@@ -198,7 +200,7 @@ class TestNextChange:
 
         assert 61.25 == log.next_change(2.0)
 
-    def test_slot_that_was_given_back_is_not_waited_for(self) -> None:
+    def test_released_slot_is_not_waited_for(self) -> None:
         """The lease of an unsent call is void."""
         log = SlidingWindowLog()
         log.end(log.take(Lane.PEOPLE, 0.0), SlotOutcome.UNSENT, 0.0)
@@ -219,23 +221,23 @@ class TestNextChange:
 class TestThrottled:
     """What a refusal for too many calls means."""
 
-    def test_full_count_explains_it(self) -> None:
-        """With all our own slots taken nobody else needs to be blamed."""
+    def test_refusal_at_the_full_quota_changes_nothing(self) -> None:
+        """With all slots taken our own calls explain the refusal."""
         log = full_log()
 
         assert log.slow_down(1.0) is None
         assert 400 == log.capacity(1.0)
 
-    def test_below_our_count_slows_to_seventy_percent(self) -> None:
-        """Somebody else uses the key: nobody goes until the calls out have shrunk to 70 %."""
+    def test_refusal_below_our_count_slows_to_seventy_percent(self) -> None:
+        """Another program uses the key: no call goes until the calls out have shrunk to 70 %."""
         log = SlidingWindowLog()
-        holds = take_many(log, 100, 0.0)
-        end_all(log, holds[:30], 1.0)
-        end_all(log, holds[30:], 2.0)
+        leases = take_many(log, 100, 0.0)
+        end_all(log, leases[:30], 1.0)
+        end_all(log, leases[30:], 2.0)
 
         assert Slowed(taken=100, pace=70, limit=400) == log.slow_down(2.0)
         assert log.take(Lane.PEOPLE, 61.25 - TICK) is None
-        end_all(log, holds[30:31], 2.0)
+        end_all(log, leases[30:31], 2.0)
         assert log.take(Lane.PEOPLE, 61.25) is None, "70 are still out"
         assert 70 + 20 == log.capacity(62.0)
 
@@ -267,8 +269,8 @@ class TestThrottled:
             log.capacity(now) for now in (0.0, 59.9, 60.0, 360.0, 420.0, 421.0)
         ]
 
-    def test_one_call_is_never_slowed_to_none(self) -> None:
-        """At the least one call may be out, or nobody would ever go again."""
+    def test_pace_never_falls_below_one_call(self) -> None:
+        """At least one call may be out, or no call would ever go again."""
         log = SlidingWindowLog()
         log.end(log.take(Lane.PEOPLE, 0.0), SlotOutcome.ANSWERED, 0.0)
 
@@ -288,11 +290,11 @@ class TestThrottled:
 
 def test_each_eighth_slot_is_offered_to_doubts_first() -> None:
     """People go first, doubts are not starved by a rush, and a batch is always last."""
-    firsts = [lane_order(turn)[0] for turn in range(16)]
+    firsts = [lane_order(served)[0] for served in range(16)]
 
     assert ([Lane.PEOPLE] * 7 + [Lane.RESOLVING]) * 2 == firsts
-    assert {Lane.BATCH} == {lane_order(turn)[2] for turn in range(16)}
-    assert all(set(Lane) == set(lane_order(turn)) for turn in range(16))
+    assert {Lane.BATCH} == {lane_order(served)[2] for served in range(16)}
+    assert all(set(Lane) == set(lane_order(served)) for served in range(16))
 
 
 def worst_window(spans: Sequence[tuple[float, float]], period: float) -> int:
@@ -323,15 +325,15 @@ def test_never_more_than_the_limit_in_any_window(
     for pause, step, lane, choice in steps:
         now += pause
         if step == "take":
-            hold = log.take(lane, now)
-            out += [(now, hold)] if hold else []
+            lease = log.take(lane, now)
+            out += [(now, lease)] if lease else []
         elif step == "throttled":
             log.slow_down(now)
         elif out:
-            allowed, hold = out.pop(choice % len(out))
+            allowed, lease = out.pop(choice % len(out))
             # No attempt outlasts its lease: that is the caller's part of the promise.
             ended = min(now, allowed + quota.lease)
-            log.end(hold, step, ended)
+            log.end(lease, step, ended)
             if step is not SlotOutcome.UNSENT:
                 spans.append((allowed, ended + quota.doubt * (step is SlotOutcome.DOUBTFUL)))
     spans += [(allowed, allowed + quota.lease + quota.doubt) for allowed, _ in out]

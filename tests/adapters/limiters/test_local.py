@@ -61,7 +61,7 @@ class Queue:
 
 
 class TestWaiting:
-    """Who waits, and for how long."""
+    """How long callers wait."""
 
     def test_next_call_waits_until_the_first_slot_is_free(self, run_virtual: RunVirtual) -> None:
         """The 401st call goes 60.25 s after the first answer, not after the first sending."""
@@ -112,7 +112,9 @@ class TestWaiting:
 
         run_virtual(main())
 
-    def test_slot_that_nobody_reports_comes_back(self, run_virtual: RunVirtual) -> None:
+    def test_slot_without_a_report_comes_free_after_its_lease(
+        self, run_virtual: RunVirtual
+    ) -> None:
         """A caller that vanishes costs its slot for lease, doubt and period, not for ever."""
 
         async def main() -> None:
@@ -127,7 +129,7 @@ class TestWaiting:
         run_virtual(main())
 
     def test_first_report_counts(self, run_virtual: RunVirtual) -> None:
-        """A `finally: await slot.doubtful()` behind a report changes nothing."""
+        """A `finally: await slot.doubtful()` after a report changes nothing."""
 
         async def main() -> None:
             limiter = make(2)
@@ -143,8 +145,8 @@ class TestWaiting:
 
         run_virtual(main())
 
-    def test_no_slot_in_time_is_not_sent(self, run_virtual: RunVirtual) -> None:
-        """Who waits longer than it may is told so, and what was missing."""
+    def test_timeout_raises_not_sent_with_the_reason(self, run_virtual: RunVirtual) -> None:
+        """The error names the quota, the lane, the timeout and the slots that are taken."""
 
         async def main() -> None:
             limiter = make(3)
@@ -156,8 +158,8 @@ class TestWaiting:
 
         run_virtual(main())
 
-    def test_error_says_that_the_request_was_not_sent(self, run_virtual: RunVirtual) -> None:
-        """The error's fate lets a caller try again with the same requestId."""
+    def test_timeout_error_is_not_sent_and_retryable(self, run_virtual: RunVirtual) -> None:
+        """A caller may try again with the same requestId."""
 
         async def main() -> None:
             limiter = make(1)
@@ -169,8 +171,8 @@ class TestWaiting:
 
         run_virtual(main())
 
-    def test_who_gave_up_takes_no_slot(self, run_virtual: RunVirtual) -> None:
-        """A waiter whose time ran out leaves its place to the one behind."""
+    def test_waiter_that_timed_out_takes_no_slot(self, run_virtual: RunVirtual) -> None:
+        """A waiter whose time ran out leaves its place to the next one."""
 
         async def main() -> None:
             limiter = make(1)
@@ -188,10 +190,10 @@ class TestWaiting:
 
 
 class TestOrder:
-    """Whose turn it is."""
+    """The order in which callers get slots."""
 
     def test_first_come_first_served(self, run_virtual: RunVirtual) -> None:
-        """Within a lane nobody overtakes."""
+        """Within a lane no caller overtakes another."""
 
         async def main() -> None:
             limiter = make(1)
@@ -205,10 +207,10 @@ class TestOrder:
 
         run_virtual(main())
 
-    def test_newcomer_does_not_pass_those_whose_timer_is_late(
+    def test_newcomer_does_not_overtake_a_waiter_whose_timer_is_late(
         self, run_virtual: RunVirtual
     ) -> None:
-        """A slot that came free a moment ago belongs to the first waiter, woken or not."""
+        """A slot that just came free belongs to the first waiter, even before its timer fires."""
         now = 0.0
 
         async def main() -> None:
@@ -259,7 +261,7 @@ class TestOrder:
 
         run_virtual(main())
 
-    def test_person_passes_a_waiting_batch(self, run_virtual: RunVirtual) -> None:
+    def test_person_overtakes_a_waiting_batch(self, run_virtual: RunVirtual) -> None:
         """A batch that holds its share waits; a person who comes later goes at once."""
 
         async def main() -> None:
@@ -277,10 +279,10 @@ class TestOrder:
 
 
 class TestCancellation:
-    """A caller that goes away takes nothing with it."""
+    """A caller that is cancelled keeps no slot."""
 
     def test_cancelled_waiter_leaves_the_queue(self, run_virtual: RunVirtual) -> None:
-        """The slot goes to the waiter behind."""
+        """The slot goes to the next waiter."""
 
         async def main() -> None:
             limiter = make(1)
@@ -297,7 +299,9 @@ class TestCancellation:
 
         run_virtual(main())
 
-    def test_cancelled_amid_the_grant_gives_the_slot_back(self, run_virtual: RunVirtual) -> None:
+    def test_waiter_cancelled_after_the_grant_releases_its_slot(
+        self, run_virtual: RunVirtual
+    ) -> None:
         """A slot granted to a task that is cancelled before it runs goes to the next."""
 
         async def main() -> None:
@@ -316,13 +320,15 @@ class TestCancellation:
 
         run_virtual(main())
 
-    def test_time_running_out_amid_the_grant_is_in_time(self, run_virtual: RunVirtual) -> None:
-        """A slot granted in the very turn of the loop in which time runs out is used, not lost."""
+    def test_timeout_in_the_iteration_of_the_grant_keeps_the_slot(
+        self, run_virtual: RunVirtual
+    ) -> None:
+        """A slot that is granted in the same iteration as the timeout is used, not lost."""
 
         async def main() -> None:
             limiter = make(1)
             (slot,) = await take(limiter, 1)
-            # The loop's clock has a resolution of 1 ns: both timers fire in the same turn.
+            # The loop's clock has a resolution of 1 ns: both timers fire in the same iteration.
             asyncio.get_running_loop().call_at(5.0 - 5e-10, slot._report, SlotOutcome.UNSENT)
             late = await limiter.acquire(Lane.PEOPLE, timeout=5.0)
             await late.unsent()
@@ -335,7 +341,7 @@ class TestCancellation:
 class TestLoops:
     """One event loop after another."""
 
-    def test_made_outside_a_loop_and_used_in_two(self, run_virtual: RunVirtual) -> None:
+    def test_limiter_made_outside_a_loop_works_in_two(self, run_virtual: RunVirtual) -> None:
         """A limiter made at import time works in each loop, and counts across them."""
         limiter = LocalLimiter(Quota(limit=2), idle=True, clock=lambda: 0.0)
 
@@ -353,7 +359,7 @@ class TestLoops:
         run_virtual: RunVirtual,
         reports: bool,  # noqa: FBT001 - a parameter of the test
     ) -> None:
-        """Neither a report nor a new waiter touches what a closed loop left behind."""
+        """Neither a report nor a new waiter touches the futures of a closed loop."""
         now = 0.0
         limiter = LocalLimiter(Quota(limit=1), idle=True, clock=lambda: now)
         dead, slots, tasks = asyncio.new_event_loop(), [], []
@@ -379,7 +385,7 @@ class TestLoops:
 class TestRestart:
     """The first minute of a process."""
 
-    def test_half_of_the_slots_at_first(self, run_virtual: RunVirtual) -> None:
+    def test_new_process_has_half_of_the_slots(self, run_virtual: RunVirtual) -> None:
         """200 calls go at once, the others when an earlier process's minute is over."""
 
         async def main() -> None:
@@ -393,8 +399,8 @@ class TestRestart:
 
         run_virtual(main())
 
-    def test_all_slots_where_the_key_was_idle(self, run_virtual: RunVirtual) -> None:
-        """Who knows that nobody used the key gets all 400 at once."""
+    def test_idle_key_has_all_slots(self, run_virtual: RunVirtual) -> None:
+        """With `idle=True` all 400 may go at once."""
 
         async def main() -> None:
             limiter = make(idle=True)
@@ -409,12 +415,12 @@ class TestRestart:
 class TestThrottled:
     """What happens after CO_MSG_000007."""
 
-    def test_all_lanes_pause_and_the_hook_is_told(self, run_virtual: RunVirtual) -> None:
-        """Below our own count nobody goes until 30 % of the calls are out of the window."""
+    def test_refusal_pauses_all_lanes_and_calls_the_hook(self, run_virtual: RunVirtual) -> None:
+        """Below our own count no call goes until 30 % of the calls have left the window."""
 
         async def main() -> None:
-            told: list[Slowed] = []
-            limiter = make(on_slowed=told.append)
+            slowed: list[Slowed] = []
+            limiter = make(on_slowed=slowed.append)
             slots = await take(limiter, 10)
             await answer(slots[:4])
             await asyncio.sleep(1)
@@ -427,12 +433,12 @@ class TestThrottled:
             await queue.join("next")
             await asyncio.gather(*queue.tasks)
 
-            assert [Slowed(taken=10, pace=7, limit=400)] == told
+            assert [Slowed(taken=10, pace=7, limit=400)] == slowed
             assert [pytest.approx(60.25, abs=0.01)] == queue.times
 
         run_virtual(main())
 
-    def test_without_a_hook_it_slows_too(self, run_virtual: RunVirtual) -> None:
+    def test_refusal_without_a_hook_slows_down_too(self, run_virtual: RunVirtual) -> None:
         """The hook is optional, the pause is not."""
 
         async def main() -> None:
@@ -444,16 +450,16 @@ class TestThrottled:
 
         run_virtual(main())
 
-    def test_full_count_blames_nobody(self, run_virtual: RunVirtual) -> None:
-        """With all slots taken the refusal is our own doing."""
+    def test_refusal_at_the_full_quota_calls_no_hook(self, run_virtual: RunVirtual) -> None:
+        """With all slots taken, our own calls explain the refusal."""
 
         async def main() -> None:
-            told: list[Slowed] = []
-            limiter = make(5, on_slowed=told.append)
+            slowed: list[Slowed] = []
+            limiter = make(5, on_slowed=slowed.append)
             await take(limiter, 5)
             await limiter.throttled()
 
-            assert [] == told
+            assert [] == slowed
 
         run_virtual(main())
 
@@ -468,8 +474,8 @@ async def test_real_clock_serves_a_waiter() -> None:
     await limiter.aclose()
 
 
-async def test_unlimited_lets_all_go() -> None:
-    """Every call shares one slot that means nothing."""
+async def test_unlimited_lets_all_calls_go() -> None:
+    """All calls share one slot that counts nothing."""
     limiter = Unlimited()
     slots = await take(limiter, 1000)
     for report in (slots[0].answered, slots[0].doubtful, slots[0].unsent):
@@ -481,7 +487,7 @@ async def test_unlimited_lets_all_go() -> None:
 
 
 async def test_many_callers_at_once_share_the_quota() -> None:
-    """Of a thousand people who tap at once 400 go, and the others are told in time."""
+    """Of a thousand callers at once 400 go, and the others time out."""
     limiter = LocalLimiter(idle=True)
 
     async def tap() -> bool:

@@ -73,7 +73,7 @@ class TestCounting:
         assert [] == await take(first, 1)
 
     async def test_in_use_is_what_all_processes_hold(self, make: Make, set_clock: SetClock) -> None:
-        """As Redis said when a slot was last asked for; nothing is asked for the number alone."""
+        """The number is as of the last request for a slot; it costs no request of its own."""
         first, second = make(3), make(3)
 
         assert None is first.in_use
@@ -89,7 +89,7 @@ class TestCounting:
     @pytest.mark.parametrize(
         ("report", "held_for"), [("answered", 60.25), ("doubtful", 75.25), ("unsent", 0.0)]
     )
-    async def test_slot_is_free_so_long_after_the_end(
+    async def test_slot_is_freed_to_the_microsecond_after_the_end(
         self, make: Make, set_clock: SetClock, report: str, held_for: float
     ) -> None:
         """The time counts from the report, to the microsecond, on Redis's clock."""
@@ -106,7 +106,7 @@ class TestCounting:
         assert 1 == len(await take(limiter, 1))
 
     async def test_killed_process_never_frees_early(self, make: Make, set_clock: SetClock) -> None:
-        """Slots that nobody reports stay taken for their whole lease, and come back then."""
+        """Slots without a report stay taken for their whole lease, and come free then."""
         await take(make(2), 2)
         survivor = make(2)
 
@@ -166,10 +166,10 @@ class TestCounting:
 
 @pytest.mark.usefixtures("_eager")
 class TestWaiting:
-    """Who waits, and for whom."""
+    """Which callers wait, and for whom."""
 
     async def test_first_come_first_served(self, make: Make, set_clock: SetClock) -> None:
-        """Within a process and a lane nobody overtakes."""
+        """Within a process and a lane no caller overtakes another."""
         limiter, order = make(3), []
         for slot in await take(limiter, 3):
             await slot.answered()
@@ -188,14 +188,16 @@ class TestWaiting:
         assert list("abc") == order
 
     @pytest.mark.parametrize("lane", [Lane.PEOPLE, Lane.RESOLVING])
-    async def test_batches_stand_back(self, make: Make, set_clock: SetClock, lane: Lane) -> None:
-        """While somebody waits in any process, a free slot is not for a batch."""
+    async def test_batch_waits_while_others_wait(
+        self, make: Make, set_clock: SetClock, lane: Lane
+    ) -> None:
+        """While a person or a doubt waits in any process, a batch gets no free slot."""
         web, batch = make(2), make(2)
         first, second = await take(web, 2)
         await first.answered()
         await set_clock(1.0)
         await second.answered()
-        assert [] == await take(web, 1, lane), "this leaves a note that somebody waits"
+        assert [] == await take(web, 1, lane), "this records in Redis that a caller waits"
 
         await set_clock(60.26)
         assert [] == await take(batch, 1, Lane.BATCH)
@@ -204,8 +206,8 @@ class TestWaiting:
         assert 1 == len(await take(batch, 1, Lane.BATCH))
 
     @pytest.mark.usefixtures("set_clock")
-    async def test_note_of_who_was_served_is_void(self, make: Make) -> None:
-        """A batch goes as soon as nobody waits any more."""
+    async def test_batch_goes_once_the_waiter_was_served(self, make: Make) -> None:
+        """A batch goes as soon as no other lane waits."""
         web, batch = make(2), make(2)
         first, second = await take(web, 2)
         assert [] == await take(web, 1)
@@ -215,8 +217,10 @@ class TestWaiting:
 
         assert 1 == len(await take(batch, 1, Lane.BATCH))
 
-    async def test_note_of_who_gave_up_is_void(self, make: Make, set_clock: SetClock) -> None:
-        """A batch waits no longer than 50 ms for somebody who may have gone."""
+    async def test_batch_goes_soon_after_the_waiter_left(
+        self, make: Make, set_clock: SetClock
+    ) -> None:
+        """A batch waits 50 ms at most for a waiter that may have left."""
         web, batch = make(1), make(1)
         (slot,) = await take(web, 1)
         await slot.answered()
@@ -227,7 +231,7 @@ class TestWaiting:
 
     @pytest.mark.usefixtures("set_clock")
     async def test_unsent_call_of_another_process_is_noticed(self, make: Make) -> None:
-        """A waiter looks again before the time that it was told."""
+        """A waiter asks again before the time that Redis named."""
         first, second = make(1), make(1)
         (slot,) = await take(first, 1)
         waiting = asyncio.create_task(second.acquire(Lane.PEOPLE, timeout=30))
@@ -236,8 +240,8 @@ class TestWaiting:
 
         assert await waiting is not None
 
-    async def test_redis_has_a_clock_of_its_own(self, make: Make) -> None:
-        """With the scripts as they are shipped a waiter gets its slot when the window is over."""
+    async def test_waiter_is_served_by_the_clock_of_redis(self, make: Make) -> None:
+        """With the unchanged scripts a waiter gets its slot when the window is over."""
         limiter = make(quota=Quota(limit=1, period=0.05, margin=0.0, lease=5.0))
         await (await limiter.acquire(Lane.PEOPLE, timeout=30)).answered()
 
@@ -249,23 +253,23 @@ class TestThrottled:
     """What happens after CO_MSG_000007."""
 
     async def test_all_processes_slow_down(self, make: Make, set_clock: SetClock) -> None:
-        """One is refused, all pause until the calls that are out have shrunk to 70 %."""
-        told: list[Slowed] = []
-        first, second = make(on_slowed=told.append), make()
+        """One is refused; all pause until the calls that are out have shrunk to 70 %."""
+        reported: list[Slowed] = []
+        first, second = make(on_slowed=reported.append), make()
         slots = await take(first, 10)
         for slot in slots[:4]:
             await slot.answered()
         await first.throttled()
         await first.throttled()
 
-        assert [Slowed(taken=10, pace=7, limit=400)] == told
+        assert [Slowed(taken=10, pace=7, limit=400)] == reported
         assert [] == await take(second, 1)
         await set_clock(59.9)
         assert [] == await take(second, 1)
         await set_clock(60.25)
         assert 21 == len(await take(second, 100)), "6 are out, and a minute gave 20 more"
 
-    async def test_without_a_hook_it_slows_too(self, make: Make) -> None:
+    async def test_refusal_without_a_hook_slows_down_too(self, make: Make) -> None:
         """The hook is optional, the pause is not."""
         limiter = make()
         await take(limiter, 2)
@@ -274,14 +278,14 @@ class TestThrottled:
         assert [] == await take(limiter, 1)
 
 
-async def test_scripts_decide_as_the_pure_log(
+async def test_scripts_decide_like_the_sliding_window_log(
     make: Make, set_clock: SetClock, app_key: str, redis_url: str
 ) -> None:
-    """Over a thousand random steps Redis and `policy/quota.py` never differ."""
+    """Over a thousand random steps the scripts and `policy/quota.py` never differ."""
     dice, now = random.Random(20), 0.0
     quota = Quota(limit=20, batch=15, period=10.0, margin=0.25, doubt=4.0, lease=5.0)
-    told: list[Slowed] = []
-    limiter, log = make(quota=quota, on_slowed=told.append), SlidingWindowLog(quota)
+    reported: list[Slowed] = []
+    limiter, log = make(quota=quota, on_slowed=reported.append), SlidingWindowLog(quota)
     session, slots, slowed = await limiter._sessions.get(), [], []
     async with redis.Redis.from_url(redis_url) as client:
         for step in range(1000):
@@ -289,7 +293,7 @@ async def test_scripts_decide_as_the_pure_log(
             await set_clock(now)
             kind = dice.choice(["take", "take", "take", "end", "throttled"])
             if kind == "take":
-                # Standing back for people elsewhere is Redis's alone.
+                # Only Redis makes batches wait for other processes.
                 await client.hdel(f"wxpay:quota:{{{app_key}}}:state", "waiting")
                 lane, member = dice.choice(list(Lane)), f"member {step}"
                 arguments = limiter._take_arguments(lane, member)
@@ -305,8 +309,8 @@ async def test_scripts_decide_as_the_pure_log(
                 slowed += [event] if (event := log.slow_down(now)) else []
                 await limiter.throttled()
 
-    assert slowed == told
-    assert len(told) > 3
+    assert slowed == reported
+    assert len(reported) > 3
 
 
 async def _end_both(
@@ -327,11 +331,11 @@ async def _end_both(
 
 
 class TestCancellation:
-    """A caller that goes away takes nothing with it."""
+    """A caller that is cancelled keeps no slot."""
 
     @pytest.mark.usefixtures("set_clock")
-    async def test_cancelled_amid_the_question_gives_the_slot_back(self, make: Make) -> None:
-        """What Redis grants to a caller that is gone is given back before the limiter closes."""
+    async def test_caller_cancelled_while_redis_decides_releases_the_slot(self, make: Make) -> None:
+        """A slot that is granted after the cancellation is released before the limiter closes."""
         limiter = make(1)
         session = await limiter._sessions.get()
         asked, gone, real = asyncio.Event(), asyncio.Event(), session.take
@@ -353,8 +357,8 @@ class TestCancellation:
         assert 1 == len(await take(make(1), 1))
 
     @pytest.mark.usefixtures("set_clock", "_eager")
-    async def test_cancelled_waiter_lets_the_next_ask(self, make: Make) -> None:
-        """The head of a lane that goes away does not block the lane."""
+    async def test_cancelled_first_waiter_does_not_block_its_lane(self, make: Make) -> None:
+        """The next waiter asks Redis instead."""
         limiter = make(1)
         (slot,) = await take(limiter, 1)
         head = asyncio.create_task(limiter.acquire(Lane.PEOPLE, timeout=30))
@@ -367,9 +371,9 @@ class TestCancellation:
 
 
 class TestUnreachable:
-    """Without Redis nobody goes, and nothing else breaks."""
+    """Without Redis no call goes, and nothing else breaks."""
 
-    async def test_no_redis_no_call(self) -> None:
+    async def test_unreachable_redis_refuses_the_call(self) -> None:
         """The call is refused, and the error names neither address nor password."""
         limiter = RedisLimiter(DEAD_URL, "key")
         with pytest.raises(NotSentError, match="the Redis of the quota fails") as caught:
@@ -404,7 +408,7 @@ class TestUnreachable:
         assert "pip install 'wxpay-async[redis]'" in run.stderr
 
 
-def test_one_loop_after_another(redis_url: str) -> None:
+def test_limiter_works_in_one_loop_after_another(redis_url: str) -> None:
     """A limiter made outside a loop works in each loop, and again after it was closed."""
     require(REDIS)
     limiter = RedisLimiter(redis_url, f"test-{random.Random().random()}", quota=Quota(limit=6))
@@ -436,8 +440,8 @@ def test_session_of_a_loop_that_ended_is_not_used_again(redis_url: str) -> None:
 @pytest.mark.parametrize(
     "url", ["zzz", "", "http://host/0", "redis://", "redis://:s3cr3t@", "redis://s3cr3t@h:x/0"]
 )
-def test_what_is_no_address_of_a_redis_is_refused_when_it_is_made(url: str) -> None:
-    """Not with the first call; and the address, which may hold a password, is not repeated."""
+def test_invalid_address_is_refused_when_the_limiter_is_made(url: str) -> None:
+    """It is not refused only at the first call, and the error does not repeat the address."""
     with pytest.raises(InvalidRequestError, match="redis://host:port/0") as caught:
         RedisLimiter(url, "k")
 
@@ -445,8 +449,8 @@ def test_what_is_no_address_of_a_redis_is_refused_when_it_is_made(url: str) -> N
     assert "s3cr3t" not in str(caught.value)
 
 
-def test_the_address_is_shown_without_its_credentials() -> None:
-    """Its repr has the host and the database; no user, password or parameter."""
+def test_repr_shows_the_address_without_credentials() -> None:
+    """The repr has the host and the database, but no user, password or parameter."""
     shown = repr(RedisLimiter("rediss://me:s3cr3t@host/3?password=s3cr3t", "k"))
 
     assert "rediss://host:6379/3" in shown
