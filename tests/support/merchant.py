@@ -1,0 +1,106 @@
+"""The merchant's side: its requests, and a gateway over memory with all that can be looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+from urllib.parse import parse_qsl
+
+from attrs import define
+
+from tests.support.clock import MovedClock
+from tests.support.platform import APP_KEY, SECRET
+from wxpay_async.adapters.limiters.limiter import Unlimited
+from wxpay_async.adapters.stores.memory import MemoryStore
+from wxpay_async.adapters.transports.memory import MemoryTransport
+from wxpay_async.engine.gateway import PayGateway
+from wxpay_async.engine.telemetry import Event
+from wxpay_async.policy.record import IdempotencyRecord
+from wxpay_async.policy.states import State
+from wxpay_async.protocol.requests import InstantTrade, MiniProgramPay, PayMethod, Refund, TradeItem
+from wxpay_async.protocol.signing import Md5Signer
+
+
+class Asking:
+    """Makes requests that differ only in what a test names."""
+
+    def pay(self, request_id: str = "pay-1", **changes: Any) -> MiniProgramPay:  # noqa: ANN401 - fields
+        """Make a payment without an order number, so that nothing can be queried."""
+        values = {"pay_token": "token-1", "terminal_payer_id": "openid-0123456789", **changes}
+        return MiniProgramPay(request_id=request_id, **values)
+
+    def refund(self, request_id: str = "refund-1", **changes: Any) -> Refund:  # noqa: ANN401 - fields
+        """Make a refund of one yuan."""
+        values = {
+            "out_trade_no": "R-1",
+            "orig_out_trade_no": "O-1",
+            "refund_amount": Decimal("1.00"),
+            **changes,
+        }
+        return Refund(request_id=request_id, **values)
+
+    def trade(self, request_id: str = "trade-1", **changes: Any) -> InstantTrade:  # noqa: ANN401 - fields
+        """Make an order of one yuan."""
+        item = TradeItem(
+            out_trade_no="O-1",
+            subject="商品的标题",
+            price=Decimal("1.00"),
+            quantity=1,
+            total_amount=Decimal("1.00"),
+            payee_identity="100",
+        )
+        method = PayMethod(
+            pay_product_code="67", amount=Decimal("1.00"), app_id="wx1", open_id="openid-0123456789"
+        )
+        values = {"trade_info": [item], "payer_ip": "11.22.33.44", "pay_method": method, **changes}
+        return InstantTrade(request_id=request_id, **values)
+
+
+@define(eq=False, kw_only=True)
+class Shop:
+    """A gateway over memory, and everything that can be looked at around it."""
+
+    gateway: PayGateway
+    transport: MemoryTransport
+    store: MemoryStore
+    clock: MovedClock
+    events: list[Event]
+
+    async def entry(self, request_id: str) -> IdempotencyRecord:
+        """Return what the store holds; it must be there."""
+        entry = await self.store.load((APP_KEY, request_id))
+        assert entry is not None
+        return entry
+
+    async def state(self, request_id: str) -> State | None:
+        """Return where an operation stands, None if the store does not have it."""
+        entry = await self.store.load((APP_KEY, request_id))
+        return entry.state if entry else None
+
+    def sent(self, path: str = "") -> list[dict[str, str]]:
+        """Return the parameters of each request whose address ends like that, as they went out."""
+        return [
+            dict(parse_qsl(request.body.decode("ascii"), keep_blank_values=True))
+            for request in self.transport.requests
+            if request.url.endswith(path)
+        ]
+
+
+OpenShop = Callable[..., Shop]
+
+
+def make_shop(answers: Any, clock: MovedClock, **settings: Any) -> Shop:  # noqa: ANN401 - MemoryTransport's
+    """Make a gateway that gets these answers; the settings are the constructor's."""
+    transport = MemoryTransport(answers, keep=5_000)
+    store = settings.pop("store", None) or MemoryStore()
+    events: list[Event] = []
+    given = {
+        "transport": transport,
+        "store": store,
+        "limiter": Unlimited(),
+        "clock": clock,
+        "hooks": [events.append],
+    }
+    gateway = PayGateway(APP_KEY, Md5Signer(SECRET), **(given | settings))
+    return Shop(gateway=gateway, transport=transport, store=store, clock=clock, events=events)
