@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.services import REDIS, require
+from tests.support.services import REDIS, require
 
 
 def _harness() -> object:
