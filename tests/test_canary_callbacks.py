@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlencode
 import pytest
 from attrs import define, field
 
-from tests.canaries import Canaries, leaks, of_records, rendered
+from tests.support.canaries import Canaries, leaks, of_records, rendered
 from wxpay_async.engine.callbacks import CallbackEvent, CallbackReceiver, Verdict
 from wxpay_async.errors import NotificationError
 from wxpay_async.protocol.notify import Notifications, TradeNotification
