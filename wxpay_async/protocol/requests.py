@@ -48,6 +48,16 @@ def _royalties(value: Iterable[Royalty]) -> tuple[Royalty, ...]:
     return as_tuple(value, "royaltyInfo", Royalty)
 
 
+def _extra() -> Mapping[str, Json]:
+    return field(
+        default=NOTHING,
+        converter=freeze_json,
+        validator=validators.extra,
+        repr=validators.show_names,
+        hash=False,
+    )
+
+
 def _check_royalties(royalties: Iterable[Royalty], total: Decimal) -> None:
     shared = reduce(EXACT.add, (royalty.amount for royalty in royalties), Decimal(0))
     if shared > total:
@@ -70,13 +80,7 @@ class Royalty:
     payee_member_id: str = field(validator=validators.text)
     amount: Decimal = field(converter=_amount)
     payee_identity_type: str | None = field(default=None, validator=optional(validators.text))
-    extra: Mapping[str, Json] = field(
-        default=NOTHING,
-        converter=freeze_json,
-        validator=validators.extra,
-        repr=validators.show_names,
-        hash=False,
-    )
+    extra: Mapping[str, Json] = _extra()
 
 
 @frozen(kw_only=True)
@@ -107,13 +111,7 @@ class TradeItem:
         converter=_royalties,
         validator=[validators.models(Royalty), validators.at_most_ten],
     )
-    extra: Mapping[str, Json] = field(
-        default=NOTHING,
-        converter=freeze_json,
-        validator=validators.extra,
-        repr=validators.show_names,
-        hash=False,
-    )
+    extra: Mapping[str, Json] = _extra()
 
     def __attrs_post_init__(self) -> None:
         expected = EXACT.multiply(self.price, self.quantity)
@@ -158,13 +156,7 @@ class PayMethod:
     buyer_id: str | None = field(
         default=None, validator=optional(validators.text), repr=secrets.mask
     )
-    extra: Mapping[str, Json] = field(
-        default=NOTHING,
-        converter=freeze_json,
-        validator=validators.extra,
-        repr=validators.show_names,
-        hash=False,
-    )
+    extra: Mapping[str, Json] = _extra()
 
     def __attrs_post_init__(self) -> None:
         scanned = self.pay_product_code in _SCANNED
@@ -194,13 +186,7 @@ class TerminalInfo:
         validator=validators.code(2, "00, 01, 02, 03, 04, 99"),
         metadata={"wire": "terminal_type"},
     )
-    extra: Mapping[str, Json] = field(
-        default=NOTHING,
-        converter=freeze_json,
-        validator=validators.extra,
-        repr=validators.show_names,
-        hash=False,
-    )
+    extra: Mapping[str, Json] = _extra()
 
 
 @frozen(kw_only=True)
@@ -233,13 +219,7 @@ class InstantTrade:
     terminal_info: TerminalInfo = field(
         factory=TerminalInfo, validator=validators.model(TerminalInfo)
     )
-    extra: Mapping[str, Json] = field(
-        default=NOTHING,
-        converter=freeze_json,
-        validator=validators.extra,
-        repr=validators.show_names,
-        hash=False,
-    )
+    extra: Mapping[str, Json] = _extra()
 
     def __attrs_post_init__(self) -> None:
         numbers = [item.out_trade_no for item in self.trade_info]
@@ -277,13 +257,7 @@ class MiniProgramPay:
     out_trade_no: str | None = field(
         default=None, validator=optional(validators.plain), metadata=_LOCAL
     )
-    extra: Mapping[str, Json] = field(
-        default=NOTHING,
-        converter=freeze_json,
-        validator=validators.extra,
-        repr=validators.show_names,
-        hash=False,
-    )
+    extra: Mapping[str, Json] = _extra()
 
 
 @frozen(kw_only=True)
@@ -310,13 +284,7 @@ class Refund:
         converter=_royalties,
         validator=[validators.models(Royalty), validators.at_most_ten],
     )
-    extra: Mapping[str, Json] = field(
-        default=NOTHING,
-        converter=freeze_json,
-        validator=validators.extra,
-        repr=validators.show_names,
-        hash=False,
-    )
+    extra: Mapping[str, Json] = _extra()
 
     def __attrs_post_init__(self) -> None:
         _check_royalties(self.royalty_info, self.refund_amount)
