@@ -270,10 +270,10 @@ class Run:
         conflicting = evolve(pay, terminal_payer_id=f"{OPENID}2")
         await self.fails(lambda: gateway.pay(conflicting), IdempotencyConflictError)
         for mishap in ("drop", "reset", "truncated", "html-502"):
-            self.sandbox.faults.spoil(mishap, path=PAY.path)
+            self.sandbox.faults.inject(mishap, path=PAY.path)
             lost = evolve(pay, request_id=f"lost-{mishap}", out_trade_no=None)
             await self.fails(lambda lost=lost: gateway.pay(lost), InDoubtError)
-        self.sandbox.faults.spoil("drop", path=PAY.path)
+        self.sandbox.faults.inject("drop", path=PAY.path)
         order = _trade("checkout", "O-2")
         await self.fails(lambda: gateway.checkout(order, openid=OPENID, app_id="wx1"), InDoubtError)
         outcome = await gateway.resolve("lost-drop")
@@ -287,7 +287,7 @@ class Run:
             lambda: gateway.pay(pay),
             lambda: gateway.query(out_trade_no="O-1"),
         ):
-            self.sandbox.faults.spoil("delay", seconds=30.0)
+            self.sandbox.faults.inject("delay", seconds=30.0)
             sent = len(self.tap.requests)
             task = asyncio.ensure_future(call())
             while len(self.tap.requests) == sent:  # noqa: ASYNC110 - others' code, no event

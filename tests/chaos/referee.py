@@ -26,7 +26,7 @@ from typing import Final
 from attrs import define, field
 from jobs import Job
 
-from wxpay_async.sandbox.state import Entry
+from wxpay_async.sandbox.state import LedgerEntry
 
 _SETTLED: Final = frozenset({None, "reserved", "succeeded", "rejected", "failed", "not_executed"})
 _UNRESOLVED: Final = frozenset({"unknown", "needs_review"})
@@ -50,7 +50,7 @@ class Accounts:
     purchases: Sequence[Job]
     history: Sequence[Line]
     states: Mapping[str, str | None]
-    ledger: Sequence[Entry]
+    ledger: Sequence[LedgerEntry]
     second_answers: bool = False
     figures: dict[str, int] = field(factory=dict, init=False)
     problems: dict[str, list[str]] = field(factory=dict, init=False)

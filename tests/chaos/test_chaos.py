@@ -40,7 +40,7 @@ from wxpay_async.adapters.transports.aiohttp import AiohttpTransport
 from wxpay_async.engine.clock import Clock
 from wxpay_async.errors import Fate
 from wxpay_async.sandbox import Sandbox
-from wxpay_async.sandbox.state import Entry
+from wxpay_async.sandbox.state import LedgerEntry
 
 OK, RED = 0, 1
 _FOLDER = Path(__file__).parent
@@ -102,7 +102,7 @@ def test_only_a_refund_that_a_copy_makes_look_like_anothers_is_left_to_a_person(
         history=[line | {"what": "invoke"}, line | {"what": "doubt", "error": error}],
         states={name: state},
         ledger=[
-            Entry(
+            LedgerEntry(
                 kind="refund",
                 app_key="app-key",
                 request_id=name,
@@ -306,7 +306,7 @@ async def _said_while_on_its_way(
             said.append((await gateway.resolve("order-1")).kind)
         await network.deliver()
 
-        assert 1 == len(sandbox.platform.executed("order-1"))
+        assert 1 == len(sandbox.platform.find_entries("order-1"))
         return said
 
 
@@ -390,7 +390,7 @@ async def test_fences_keep_a_refusal_from_hiding_an_execution(
 
         assert isinstance(first.exception(), WxPayError)
         assert "rejected" == (await store.load((sandbox.app_key, "order-1"))).state
-        assert executed == len(sandbox.platform.executed("order-1"))
+        assert executed == len(sandbox.platform.find_entries("order-1"))
         await turned_away.aclose()
         await other.aclose()
 
@@ -431,7 +431,7 @@ async def test_refusal_does_not_hide_a_doubt_that_arose_while_waiting_for_quota(
         await waiting.aclose()
         await other.aclose()
 
-        assert 1 == len(sandbox.platform.executed("order-1"))
+        assert 1 == len(sandbox.platform.find_entries("order-1"))
         assert Fate.IN_DOUBT == first.exception().fate
 
 
@@ -451,7 +451,7 @@ async def test_refusal_that_was_fenced_off_is_no_refusal() -> None:
         await turned_away.aclose()
         await other.aclose()
 
-        assert 1 == len(sandbox.platform.executed("order-1"))
+        assert 1 == len(sandbox.platform.find_entries("order-1"))
         assert Fate.IN_DOUBT == first.exception().fate
 
 

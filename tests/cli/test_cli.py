@@ -945,7 +945,7 @@ class TellsOfNothing(Sandbox):
     async def start(self) -> None:
         """Start, and forget how to tell."""
         await super().start()
-        self.platform.tell = lambda _: None
+        self.platform.notify = lambda _: None
 
 
 def test_a_demo_without_callbacks(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from wxpay_async.cli.demo import (
 )
 from wxpay_async.protocol.notify import TradeNotification
 from wxpay_async.sandbox import Sandbox
-from wxpay_async.sandbox.callback_payloads import Notice
+from wxpay_async.sandbox.callback_payloads import Callback
 
 KEYS = Path(__file__).parents[1] / "vectors" / "keys"
 KEY = RSA.import_key((KEYS / "pkcs8.pem").read_bytes())
@@ -65,7 +65,7 @@ async def pay_few(sandbox: Sandbox, signer: Signer | None = None) -> Report:
         return await pay_through(sandbox, work, concurrency=FEW, advance=lambda: None)
 
 
-def telling(change: Callable[[Notice], Notice | None]) -> Sandbox:
+def telling(change: Callable[[Callback], Callback | None]) -> Sandbox:
     """Make a sandbox that tells something else, or nothing, about the third order."""
     sandbox = Sandbox(
         pay_key=KEY,
@@ -73,16 +73,16 @@ def telling(change: Callable[[Notice], Notice | None]) -> Sandbox:
         callback_schedule=SCHEDULE,
     )
 
-    def tell(notice: Notice) -> None:
+    def tell(notice: Callback) -> None:
         told = change(notice) if notice.out_trade_no.endswith("00002") else notice
         if told:
-            sandbox.callbacks.tell(told)
+            sandbox.callbacks.enqueue(told)
 
-    sandbox.platform.tell = tell
+    sandbox.platform.notify = tell
     return sandbox
 
 
-def with_fields(notice: Notice, **fields: str) -> Notice:
+def with_fields(notice: Callback, **fields: str) -> Callback:
     """Change what a callback says."""
     return evolve(notice, fields={**notice.fields, **fields})
 
@@ -139,8 +139,8 @@ async def test_a_callback_that_never_comes_is_found(signer: Signer | None) -> No
 async def test_a_refund_that_is_not_told_of_is_found() -> None:
     """A missing effect of a refund is named by the refund's own number."""
     sandbox = telling(lambda notice: notice)
-    tell = sandbox.platform.tell
-    sandbox.platform.tell = lambda notice: tell(notice) if notice.kind == "trade" else None
+    tell = sandbox.platform.notify
+    sandbox.platform.notify = lambda notice: tell(notice) if notice.kind == "trade" else None
     report = await pay_few(sandbox)
     expected = "demo-md5-00000-R: the callbacks tell of 0 × refund of 1.00 yuan, not 1"
     assert [expected] == report.problems

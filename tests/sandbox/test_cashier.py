@@ -1,11 +1,12 @@
-"""The payer's page: every order with its buttons, and nothing that came in is taken for markup."""
-# ruff: noqa: ANN001 - the fixtures' classes live in conftest.py, which is no module to import
+"""The payer's page: every order with its buttons, and all text from requests escaped."""
+# ruff: noqa: ANN001 - fixtures and parameters of the tests
 
 import re
 from collections.abc import Awaitable, Callable
 
 import pytest
 
+from tests.sandbox.raw_merchant import make_trade_item
 from wxpay_async.sandbox.cashier import MAX_ROWS
 
 NASTY = "<script>alert(1)</script>\"'&amp;"
@@ -24,12 +25,12 @@ def page(session, sandbox) -> Callable[[], Awaitable[str]]:
     return fetch
 
 
-async def test_empty_page(page) -> None:
+async def test_page_without_orders_says_so(page) -> None:
     """Without orders the page says so."""
     assert "No orders yet" in await page()
 
 
-async def test_orders_have_buttons_while_they_await_payment(merchant, sandbox, page) -> None:
+async def test_page_has_buttons_for_open_orders_only(merchant, sandbox, page) -> None:
     """An open order has three buttons, an ended one its status only."""
     await merchant.trade("A1")
     await merchant.trade("A2")
@@ -39,24 +40,24 @@ async def test_orders_have_buttons_while_they_await_payment(merchant, sandbox, p
     assert html.index("支付成功") < html.index("待付款")
 
 
-async def test_everything_is_escaped(merchant, make_item, page) -> None:
+async def test_page_escapes_text_from_requests(merchant, page) -> None:
     """Markup in an order's number or subject is shown, not run."""
-    await merchant.trade("A1", tradeInfo=[make_item(NASTY, subject=NASTY)])
+    await merchant.trade("A1", tradeInfo=[make_trade_item(NASTY, subject=NASTY)])
     html = await page()
     assert "<script" not in html
     assert html.count("&lt;script&gt;alert(1)&lt;/script&gt;&quot;&#x27;&amp;amp;") == 5
 
 
-async def test_page_needs_nothing_from_elsewhere(merchant, page) -> None:
+async def test_page_loads_nothing_and_runs_nothing(merchant, page) -> None:
     """The page loads no resource and runs no script."""
     await merchant.trade("A1")
     assert not re.search(r"https?:|<script|<img|<link|src=|@import", await page())
 
 
-async def test_page_is_bounded(merchant, make_item, page) -> None:
-    """The page lists the latest orders only, so that it stays a page."""
+async def test_page_with_many_orders_lists_the_latest(merchant, page) -> None:
+    """The page lists the latest orders only, so that its size is limited."""
     for batch in range(3):
-        items = [make_item(f"N{batch}-{row:03}") for row in range(100)]
+        items = [make_trade_item(f"N{batch}-{row:03}") for row in range(100)]
         await merchant.trade(f"N{batch}", tradeInfo=items)
     html = await page()
     assert html.count("<tr><td>") == MAX_ROWS == 200

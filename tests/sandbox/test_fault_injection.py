@@ -1,5 +1,5 @@
-"""Replies that go wrong on request, as a raw HTTP client sees them."""
-# ruff: noqa: ANN001 - the fixtures' classes live in conftest.py, which is no module to import
+"""Faults of replies, as a raw HTTP client sees them."""
+# ruff: noqa: ANN001 - fixtures and parameters of the tests
 
 import asyncio
 import contextlib
@@ -10,122 +10,128 @@ from collections.abc import AsyncIterator, Callable
 import aiohttp
 import pytest
 
+from tests.sandbox.raw_merchant import QUERY, TRADE, make_trade_body
 from wxpay_async.sandbox.faults import ReplyFaultKind
-
-TRADE = "/api/instant/trade"
 
 
 @contextlib.asynccontextmanager
-async def posted(merchant, make_body, number: str = "A1") -> AsyncIterator[aiohttp.ClientResponse]:
+async def post_trade(merchant) -> AsyncIterator[aiohttp.ClientResponse]:
     """Post a signed trade; yield the response as it comes."""
-    params = merchant.signed(bizContent=json.dumps(make_body(number)))
+    params = merchant.signed(bizContent=json.dumps(make_trade_body("A1")))
     url = merchant.sandbox.url + TRADE
-    async with merchant.session.post(url, data=params, timeout=_timeout()) as response:
+    timeout = aiohttp.ClientTimeout(total=30)
+    async with merchant.session.post(url, data=params, timeout=timeout) as response:
         yield response
 
 
-def _timeout() -> aiohttp.ClientTimeout:
-    return aiohttp.ClientTimeout(total=30)
-
-
-def executed(sandbox) -> list[str]:
-    """Return what was executed."""
+def executed_requests(sandbox) -> list[str]:
+    """Return the requestId of everything that was executed."""
     return [entry.request_id for entry in sandbox.platform.ledger]
 
 
-async def until(holds: Callable[[], object]) -> None:
-    """Wait until the server got that far."""
+async def wait_until(holds: Callable[[], object]) -> None:
+    """Wait until the server has come so far."""
     while not holds():  # noqa: ASYNC110 - it has no event to wait for
         await asyncio.sleep(0)
 
 
-both = pytest.mark.parametrize("done", [True, False], ids=["executed", "not-executed"])
+executed_or_not = pytest.mark.parametrize("done", [True, False], ids=["executed", "not-executed"])
 
 
-@both
+@executed_or_not
 @pytest.mark.parametrize(
-    ("mishap", "error"),
+    ("kind", "error"),
     [("drop", aiohttp.ServerDisconnectedError), ("reset", aiohttp.ClientOSError)],
 )
-async def test_no_reply(merchant, sandbox, make_body, mishap, error, done) -> None:
-    """The connection ends without a byte; what was to be executed before is executed."""
-    sandbox.faults.spoil(mishap, executed=done)
+async def test_drop_or_reset_ends_the_connection_without_a_reply(
+    merchant, sandbox, kind, error, done
+) -> None:
+    """The call is executed before the fault, or not at all."""
+    sandbox.faults.inject(kind, executed=done)
     with pytest.raises(error):
-        async with posted(merchant, make_body):
+        async with post_trade(merchant):
             pytest.fail("there was a reply")
-    assert executed(sandbox) == ["r-A1"] * done
+    assert executed_requests(sandbox) == ["r-A1"] * done
 
 
-async def test_reset_is_a_reset(merchant, sandbox, make_body) -> None:
+async def test_reset_is_econnreset_to_the_caller(merchant, sandbox) -> None:
     """The caller sees ECONNRESET, not the end of the stream."""
-    sandbox.faults.spoil("reset")
+    sandbox.faults.inject("reset")
     with pytest.raises(aiohttp.ClientOSError) as raised:
-        async with posted(merchant, make_body):
+        async with post_trade(merchant):
             pytest.fail("there was a reply")
     assert raised.value.errno == errno.ECONNRESET
 
 
-@both
-async def test_truncated(merchant, sandbox, make_body, done) -> None:
+@executed_or_not
+async def test_truncated_reply_ends_too_early(merchant, sandbox, done) -> None:
     """The status arrives, and less of the body than its length says."""
-    sandbox.faults.spoil("truncated", executed=done)
-    async with posted(merchant, make_body) as response:
+    sandbox.faults.inject("truncated", executed=done)
+    async with post_trade(merchant) as response:
         assert response.status == 200
         with pytest.raises(aiohttp.ClientPayloadError):
             await response.read()
-    assert executed(sandbox) == ["r-A1"] * done
+    assert executed_requests(sandbox) == ["r-A1"] * done
 
 
-@both
-async def test_html(merchant, sandbox, make_body, done) -> None:
-    """A proxy's page arrives, which is no envelope and bears no marker."""
-    sandbox.faults.spoil("html-502", executed=done)
-    async with posted(merchant, make_body) as response:
+@executed_or_not
+async def test_html_502_is_an_unmarked_page(merchant, sandbox, done) -> None:
+    """A proxy's page arrives, which is not an envelope and has no marker."""
+    sandbox.faults.inject("html-502", executed=done)
+    async with post_trade(merchant) as response:
         assert (response.status, response.content_type) == (502, "text/html")
         assert (await response.read()).startswith(b"<html>")
         assert "x-wxpay-sandbox" not in response.headers
-    assert executed(sandbox) == ["r-A1"] * done
+    assert executed_requests(sandbox) == ["r-A1"] * done
 
 
-@both
-async def test_delay(merchant, sandbox, make_body, monkeypatch, done) -> None:
+@executed_or_not
+async def test_delay_waits_before_the_reply(merchant, sandbox, monkeypatch, done) -> None:
     """The reply waits; the call is executed before the wait, or only after it."""
     waits: list[tuple[float, list[str]]] = []
     real_sleep = asyncio.sleep
 
     async def sleep(seconds: float) -> None:
         if seconds:
-            waits.append((seconds, executed(sandbox)))
+            waits.append((seconds, executed_requests(sandbox)))
         await real_sleep(0)
 
     monkeypatch.setattr(asyncio, "sleep", sleep)
-    sandbox.faults.spoil("delay", executed=done, seconds=7)
-    async with posted(merchant, make_body) as response:
+    sandbox.faults.inject("delay", executed=done, seconds=7)
+    async with post_trade(merchant) as response:
         reply = json.loads(await response.read())
     assert reply["success"] is True
     assert waits == [(7, ["r-A1"] * done)]
-    assert executed(sandbox) == ["r-A1"]
+    assert executed_requests(sandbox) == ["r-A1"]
 
 
-async def test_caller_that_does_not_wait(merchant, sandbox, make_body) -> None:
-    """A call whose caller has gone is executed all the same, once its delay is over."""
-    sandbox.faults.spoil("delay", executed=False, seconds=0.05)
-    asking = asyncio.create_task(posted(merchant, make_body).__aenter__())
-    await until(lambda: sandbox.faults.struck)
+async def test_delay_of_a_caller_that_left_still_executes(merchant, sandbox, monkeypatch) -> None:
+    """A call whose caller left is executed after its delay."""
+    delay_over = asyncio.Event()
+    real_sleep = asyncio.sleep
+
+    async def sleep(seconds: float) -> None:
+        await (delay_over.wait() if seconds else real_sleep(0))
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    sandbox.faults.inject("delay", executed=False, seconds=7)
+    asking = asyncio.create_task(post_trade(merchant).__aenter__())
+    await wait_until(lambda: sandbox.faults.injected)
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking
-    before = executed(sandbox)
-    await until(lambda: executed(sandbox))
-    assert (before, executed(sandbox)) == ([], ["r-A1"])
+    before = executed_requests(sandbox)
+    delay_over.set()
+    await wait_until(lambda: executed_requests(sandbox))
+    assert (before, executed_requests(sandbox)) == ([], ["r-A1"])
 
 
-@pytest.mark.parametrize("mishap", list(ReplyFaultKind))
-async def test_nobody_left_to_annoy(merchant, sandbox, make_body, caplog, mishap) -> None:
-    """A mishap to a caller that has gone is no error, and the sandbox goes on."""
-    sandbox.faults.spoil(mishap, seconds=0.02)
-    asking = asyncio.create_task(posted(merchant, make_body).__aenter__())
-    await until(lambda: executed(sandbox))
+@pytest.mark.parametrize("kind", list(ReplyFaultKind))
+async def test_fault_of_a_caller_that_left_is_no_error(merchant, sandbox, caplog, kind) -> None:
+    """A fault of a connection that is closed is not an error, and the sandbox goes on."""
+    sandbox.faults.inject(kind, seconds=0.02)
+    asking = asyncio.create_task(post_trade(merchant).__aenter__())
+    await wait_until(lambda: executed_requests(sandbox))
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking
@@ -134,26 +140,26 @@ async def test_nobody_left_to_annoy(merchant, sandbox, make_body, caplog, mishap
     assert caplog.records == []
 
 
-async def test_one_call_only(merchant, sandbox) -> None:
-    """One mishap strikes one call; the next one is answered, and finds what was executed."""
-    sandbox.faults.spoil("drop")
+async def test_fault_applies_to_one_call_only(merchant, sandbox) -> None:
+    """The next call is answered, and finds what was executed."""
+    sandbox.faults.inject("drop")
     with pytest.raises(aiohttp.ServerDisconnectedError):
         await merchant.trade("A1")
     again = await merchant.trade("A1")
     assert again["errorCode"] == "GM_API_BUS_0000015"
 
 
-async def test_unexecuted_call_was_never_seen(merchant, sandbox) -> None:
-    """A call that is lost on its way takes no slot of the quota and spoils no nonce."""
-    sandbox.faults.spoil("drop", executed=False)
+async def test_fault_before_execution_uses_no_quota_and_no_nonce(merchant, sandbox) -> None:
+    """A call that is lost on its way has no effect on the platform."""
+    sandbox.faults.inject("drop", executed=False)
     with pytest.raises(aiohttp.ServerDisconnectedError):
         await merchant.trade("A1")
     assert sandbox.platform.calls.total() == 0
 
 
-async def test_only_the_named_path(merchant, sandbox) -> None:
-    """A mishap for one path lets the others pass."""
-    sandbox.faults.spoil("drop", path="/api/instant/query")
+async def test_fault_of_one_path_skips_other_paths(merchant, sandbox) -> None:
+    """A fault of one path lets other calls pass."""
+    sandbox.faults.inject("drop", path=QUERY)
     reply = await merchant.trade("A1")
     with pytest.raises(aiohttp.ServerDisconnectedError):
         await merchant.query("A1")
@@ -161,11 +167,11 @@ async def test_only_the_named_path(merchant, sandbox) -> None:
     assert await merchant.status("A1") == "待付款"
 
 
-async def test_closing_does_not_wait_for_a_delay(merchant, sandbox, make_body) -> None:
+async def test_close_does_not_wait_for_a_delay(merchant, sandbox) -> None:
     """A reply that is hours late does not hold the sandbox open."""
-    sandbox.faults.spoil("delay", seconds=7200)
-    asking = asyncio.create_task(posted(merchant, make_body).__aenter__())
-    await until(lambda: executed(sandbox))
+    sandbox.faults.inject("delay", seconds=7200)
+    asking = asyncio.create_task(post_trade(merchant).__aenter__())
+    await wait_until(lambda: executed_requests(sandbox))
     await sandbox.aclose()
     with pytest.raises(aiohttp.ClientError):
         await asking

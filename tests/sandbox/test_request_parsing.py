@@ -1,10 +1,11 @@
-"""What a bizContent must hold: the platform's tables, field by field."""
-# ruff: noqa: ANN001 - the fixtures' classes live in conftest.py, which is no module to import
+"""The content of each bizContent, field by field, by the platform's tables."""
+# ruff: noqa: ANN001 - fixtures and parameters of the tests
 
 import json
 
 import pytest
 
+from tests.sandbox.raw_merchant import make_trade_body
 from wxpay_async.sandbox.error_codes import RefusalError
 from wxpay_async.sandbox.request_parsing import read_pay, read_refund, read_trade
 
@@ -23,7 +24,7 @@ REFUND = {
 }
 
 
-def changed(body, path, value) -> str:
+def change_field(body, path, value) -> str:
     """Copy a body with one field set, or taken away."""
     copy = json.loads(json.dumps(body))
     *way, last = path.split("/")
@@ -37,8 +38,8 @@ def changed(body, path, value) -> str:
     return json.dumps(copy)
 
 
-def code_of(read, content) -> tuple[str, str]:
-    """Read what must be refused, and return the refusal."""
+def read_refused(read, content) -> tuple[str, str]:
+    """Read content that must be refused; return the code and the message."""
     with pytest.raises(RefusalError) as refused:
         read(content)
     return refused.value.code, refused.value.message
@@ -69,9 +70,9 @@ TRADE_FIELDS = [
 
 @pytest.mark.parametrize("path", TRADE_FIELDS)
 @pytest.mark.parametrize("value", [MISSING, None, "", 5], ids=["absent", "null", "empty", "number"])
-def test_required_fields_of_a_trade(make_body, path, value) -> None:
-    """Every required field of an instant trade is missed, and named."""
-    code, message = code_of(read_trade, changed(make_body("A1"), path, value))
+def test_trade_without_a_required_field_is_malformed(path, value) -> None:
+    """Every required field of an instant trade is checked, and the refusal names it."""
+    code, message = read_refused(read_trade, change_field(make_trade_body("A1"), path, value))
     assert code == "CO_MSG_000001"
     assert path.split("/")[-1] in message
 
@@ -82,27 +83,27 @@ def test_required_fields_of_a_trade(make_body, path, value) -> None:
     + [(read_refund, REFUND, name) for name in REFUND if name != "requestId"],
 )
 @pytest.mark.parametrize("value", [MISSING, None, "", 5], ids=["absent", "null", "empty", "number"])
-def test_required_fields_of_pay_and_refund(read, body, name, value) -> None:
-    """Every required field of the other two is missed, and named."""
-    code, message = code_of(read, changed(body, name, value))
+def test_pay_or_refund_without_a_required_field_is_malformed(read, body, name, value) -> None:
+    """Every required field of a pay and a refund is checked, and the refusal names it."""
+    code, message = read_refused(read, change_field(body, name, value))
     assert code == "CO_MSG_000001"
     assert name in message
 
 
 @pytest.mark.parametrize("value", [MISSING, None, ""], ids=["absent", "null", "empty"])
 @pytest.mark.parametrize("read", [read_trade, read_pay, read_refund])
-def test_request_id_has_a_code_of_its_own(make_body, read, value) -> None:
-    """A requestId that is empty is GM_API_BUS_000005."""
-    body = {read_trade: make_body("A1"), read_pay: PAY, read_refund: REFUND}[read]
-    code, _ = code_of(read, changed(body, "requestId", value))
-    assert code == "GM_API_BUS_000005"
+def test_request_id_empty_has_its_own_code(read, value) -> None:
+    """A missing or empty requestId is GM_API_BUS_000005, before other missing fields."""
+    body = {read_trade: make_trade_body("A1"), read_pay: PAY, read_refund: REFUND}[read]
+    for content in (change_field(body, "requestId", value), "{}"):
+        assert read_refused(read, content)[0] == "GM_API_BUS_000005"
 
 
-def test_length_of_a_request_id() -> None:
+def test_request_id_over_32_characters_is_malformed() -> None:
     """A requestId has at most 32 characters."""
-    assert read_pay(changed(PAY, "requestId", "r" * 32)).request_id == "r" * 32
-    assert code_of(read_pay, changed(PAY, "requestId", "r" * 33))[0] == "CO_MSG_000001"
-    assert code_of(read_pay, changed(PAY, "requestId", 7))[0] == "CO_MSG_000001"
+    assert read_pay(change_field(PAY, "requestId", "r" * 32)).request_id == "r" * 32
+    assert read_refused(read_pay, change_field(PAY, "requestId", "r" * 33))[0] == "CO_MSG_000001"
+    assert read_refused(read_pay, change_field(PAY, "requestId", 7))[0] == "CO_MSG_000001"
 
 
 @pytest.mark.parametrize(
@@ -126,9 +127,12 @@ def test_length_of_a_request_id() -> None:
         ("tradeInfo/0/royaltyInfo", [{"payeeMemberId": "1", "amount": "0.01"}] * 11),
     ],
 )
-def test_values_that_do_not_fit(make_body, path, value) -> None:
+def test_trade_with_a_value_outside_its_table_is_malformed(path, value) -> None:
     """A value outside its table is malformed."""
-    assert code_of(read_trade, changed(make_body("A1"), path, value))[0] == "CO_MSG_000001"
+    assert (
+        read_refused(read_trade, change_field(make_trade_body("A1"), path, value))[0]
+        == "CO_MSG_000001"
+    )
 
 
 @pytest.mark.parametrize(
@@ -150,24 +154,29 @@ def test_values_that_do_not_fit(make_body, path, value) -> None:
         "NaN",
     ],
 )
-def test_amounts_that_do_not_fit(make_body, amount) -> None:
+def test_amount_of_wrong_form_or_range_is_malformed(amount) -> None:
     """An amount is yuan with exactly two places, 0.01 to 100000000000.00."""
-    code, message = code_of(read_trade, changed(make_body("A1"), "payMethod/amount", amount))
+    code, message = read_refused(
+        read_trade, change_field(make_trade_body("A1"), "payMethod/amount", amount)
+    )
     assert code == "CO_MSG_000001"
     assert "amount" in message
 
 
 @pytest.mark.parametrize("amount", ["0.01", "100000000000.00"])
-def test_ends_of_the_range(make_body, amount) -> None:
+def test_amount_at_the_end_of_the_range_is_accepted(amount) -> None:
     """Both ends of the range are inside."""
-    assert str(read_trade(changed(make_body("A1"), "payMethod/amount", amount)).amount) == amount
+    assert (
+        str(read_trade(change_field(make_trade_body("A1"), "payMethod/amount", amount)).amount)
+        == amount
+    )
 
 
 @pytest.mark.parametrize("quantity", ["0", "-1", "1.0", "03", "three", "٣"])
-def test_quantities_that_do_not_fit(make_body, quantity) -> None:
+def test_quantity_that_is_no_integer_above_0_is_malformed(quantity) -> None:
     """A quantity is the text of an integer above 0."""
-    content = changed(make_body("A1"), "tradeInfo/0/quantity", quantity)
-    assert "quantity" in code_of(read_trade, content)[1]
+    content = change_field(make_trade_body("A1"), "tradeInfo/0/quantity", quantity)
+    assert "quantity" in read_refused(read_trade, content)[1]
 
 
 @pytest.mark.parametrize(
@@ -183,16 +192,18 @@ def test_quantities_that_do_not_fit(make_body, quantity) -> None:
         (MISSING, None),
     ],
 )
-def test_time_limits(make_body, text, seconds) -> None:
+def test_time_limit_is_read_to_the_second(text, seconds) -> None:
     """A time limit is read to the second; 0 and nothing mean none."""
-    assert read_trade(changed(make_body("A1"), "timeoutExpress", text)).timeout == seconds
+    assert (
+        read_trade(change_field(make_trade_body("A1"), "timeoutExpress", text)).timeout == seconds
+    )
 
 
 @pytest.mark.parametrize("text", ["9m", "8d", "169h", "0m", "1w", "m", "10", "-1h", "1.5h", "010m"])
-def test_time_limits_that_do_not_fit(make_body, text) -> None:
+def test_time_limit_outside_10m_to_7d_is_malformed(text) -> None:
     """A time limit is 10m to 7d."""
-    content = changed(make_body("A1"), "timeoutExpress", text)
-    assert "timeoutExpress" in code_of(read_trade, content)[1]
+    content = change_field(make_trade_body("A1"), "timeoutExpress", text)
+    assert "timeoutExpress" in read_refused(read_trade, content)[1]
 
 
 @pytest.mark.parametrize(
@@ -205,57 +216,63 @@ def test_time_limits_that_do_not_fit(make_body, text) -> None:
         ("67", "UPOP", False),
     ],
 )
-def test_who_pays_inside_wechat(make_body, product, target, jsapi) -> None:
+def test_jsapi_is_products_66_and_67_with_wechat(product, target, jsapi) -> None:
     """Only the products 66 and 67 with WECHAT pay by a prepay."""
-    body = make_body("A1", product=product, payMethod={"targetOrganization": target})
+    body = make_trade_body("A1", product=product, payMethod={"targetOrganization": target})
     assert read_trade(json.dumps(body)).jsapi is jsapi
 
 
-def test_nobody_knows_who_will_scan(make_body) -> None:
+def test_trade_to_scan_needs_no_openid() -> None:
     """A code to scan needs no openId, which the page's own sample shows."""
-    content = changed(make_body("A1", product="65"), "payMethod/openId", MISSING)
+    content = change_field(make_trade_body("A1", product="65"), "payMethod/openId", MISSING)
     assert read_trade(content).jsapi is False
 
 
-def test_alipay_needs_a_buyer(make_body) -> None:
+def test_trade_by_alipay_needs_a_buyer_id() -> None:
     """For ALIPAY the buyerId is required."""
-    body = make_body("A1", payMethod={"targetOrganization": "ALIPAY"})
-    assert "buyerId" in code_of(read_trade, json.dumps(body))[1]
+    body = make_trade_body("A1", payMethod={"targetOrganization": "ALIPAY"})
+    assert "buyerId" in read_refused(read_trade, json.dumps(body))[1]
     body["payMethod"]["buyerId"] = "2088"
     assert read_trade(json.dumps(body)).jsapi is False
 
 
-def test_ten_royalties_fit(make_body) -> None:
+def test_royalties_of_none_and_of_ten_are_accepted() -> None:
     """Ten royalties are allowed, and none."""
     rows = [{"payeeMemberId": "1", "amount": "0.01", "payeeIdentityType": "1"}] * 10
-    full = read_trade(changed(make_body("A1"), "tradeInfo/0/royaltyInfo", rows))
-    none = read_trade(changed(make_body("A1"), "tradeInfo/0/royaltyInfo", MISSING))
+    full = read_trade(change_field(make_trade_body("A1"), "tradeInfo/0/royaltyInfo", rows))
+    none = read_trade(change_field(make_trade_body("A1"), "tradeInfo/0/royaltyInfo", MISSING))
     assert [len(full.items[0].royalties), len(none.items[0].royalties)] == [10, 0]
 
 
-def test_length_of_a_refund_amount() -> None:
-    """A refund's amount has at most 15 characters, by length before by shape."""
-    assert str(read_refund(changed(REFUND, "refundAmount", "99999999999.99")).amount)
-    code, message = code_of(read_refund, changed(REFUND, "refundAmount", "1000000000000.00"))
+def test_refund_amount_over_15_characters_is_malformed() -> None:
+    """The length is checked before the form."""
+    assert str(read_refund(change_field(REFUND, "refundAmount", "99999999999.99")).amount)
+    code, message = read_refused(
+        read_refund, change_field(REFUND, "refundAmount", "1000000000000.00")
+    )
     assert code == "CO_MSG_000001"
     assert "15 characters" in message
 
 
-def test_other_fields_of_a_refund() -> None:
+def test_refund_with_wrong_royalties_or_currency_is_malformed() -> None:
     """A refund's royalties and currency are checked like a trade's."""
-    assert code_of(read_refund, changed(REFUND, "royaltyInfo", [{}]))[0] == "CO_MSG_000001"
-    assert code_of(read_refund, changed(REFUND, "currency", 1))[0] == "CO_MSG_000001"
+    assert (
+        read_refused(read_refund, change_field(REFUND, "royaltyInfo", [{}]))[0] == "CO_MSG_000001"
+    )
+    assert read_refused(read_refund, change_field(REFUND, "currency", 1))[0] == "CO_MSG_000001"
 
 
-def test_pay_is_for_wechat_only() -> None:
+def test_pay_by_another_organization_is_malformed() -> None:
     """Mini-program pay knows one organisation."""
-    content = changed(PAY, "targetOrganization", "ALIPAY")
-    assert "targetOrganization" in code_of(read_pay, content)[1]
+    content = change_field(PAY, "targetOrganization", "ALIPAY")
+    assert "targetOrganization" in read_refused(read_pay, content)[1]
 
 
-def test_unknown_fields_pass(make_body) -> None:
+def test_trade_with_an_unknown_field_is_accepted() -> None:
     """A field that no table knows is no mistake."""
-    assert read_trade(changed(make_body("A1"), "memo", {"any": [1]})).request_id == "r-A1"
+    assert (
+        read_trade(change_field(make_trade_body("A1"), "memo", {"any": [1]})).request_id == "r-A1"
+    )
 
 
 @pytest.mark.parametrize(
@@ -274,8 +291,8 @@ def test_unknown_fields_pass(make_body) -> None:
         "{'requestId': '1'}",
     ],
 )
-def test_content_that_is_no_strict_json(content) -> None:
-    """What two readers could understand differently is malformed."""
-    code, message = code_of(read_pay, content)
+def test_content_that_is_not_strict_json_is_malformed(content) -> None:
+    """Content that two parsers could read differently is malformed."""
+    code, message = read_refused(read_pay, content)
     assert code == "CO_MSG_000001"
     assert "bizContent" in message

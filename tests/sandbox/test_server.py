@@ -1,18 +1,24 @@
-"""The sandbox as a server: its life, its headers, and the payer's own endpoints."""
-# ruff: noqa: ANN001 - the fixtures' classes live in conftest.py, which is no module to import
+"""The sandbox as a server: start and close, headers, and the payer's own endpoints."""
+# ruff: noqa: ANN001 - fixtures and parameters of the tests
 
 import asyncio
+import http.client
 import io
 import json
 from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import urlencode
 
 import aiohttp
 import pytest
 from Crypto.PublicKey import RSA
 
+from tests.sandbox.callback_shop import is_signed_by_rsa
+from tests.sandbox.raw_merchant import MERCHANTS, TRADE, Merchant
+from wxpay_async.errors import InvalidRequestError
 from wxpay_async.sandbox import Sandbox
-from wxpay_async.sandbox.server import _url
+from wxpay_async.sandbox.auth import IncomingRequest
+from wxpay_async.sandbox.server import _build_url
 
 
 async def read(answer: aiohttp.ClientResponse) -> tuple[int, Any]:
@@ -20,7 +26,7 @@ async def read(answer: aiohttp.ClientResponse) -> tuple[int, Any]:
     return answer.status, json.loads(await answer.read())
 
 
-async def test_settings(sandbox) -> None:
+async def test_settings_are_the_environment_of_a_gateway(sandbox) -> None:
     """The settings are the environment of a gateway that talks to this sandbox."""
     assert sandbox.settings() == {
         "WXPAY_BASE_URL": sandbox.url,
@@ -30,15 +36,15 @@ async def test_settings(sandbox) -> None:
     assert sandbox.url.startswith("http://127.0.0.1:")
 
 
-async def test_secrets_are_random(pay_key) -> None:
-    """Without a given secret each sandbox makes its own; a given one is kept."""
+async def test_app_secret_not_given_is_random(pay_key) -> None:
+    """Without a given secret each sandbox makes its own."""
     first, second = Sandbox(pay_key=pay_key), Sandbox(pay_key=pay_key)
     assert first.app_secret != second.app_secret
     assert Sandbox(app_secret="given", app_key="mine").app_secret == "given"
 
 
-def test_nothing_is_known_before_the_start() -> None:
-    """Making a sandbox is pure: no loop, no port, no key."""
+def test_sandbox_before_the_start_has_no_url_and_no_key() -> None:
+    """The constructor does no I/O: no loop, no port, no key."""
     sandbox = Sandbox()
     for read_early in (
         lambda: sandbox.url,
@@ -50,7 +56,21 @@ def test_nothing_is_known_before_the_start() -> None:
             read_early()
 
 
-async def test_pay_key_is_generated() -> None:
+async def test_sandbox_before_the_start_has_a_platform(clock) -> None:
+    """The platform can be called without the server."""
+    sandbox = Sandbox(clock=clock.time)
+    reply = sandbox.platform.answer(IncomingRequest(path=TRADE))
+    assert reply["success"] is False
+
+
+async def test_pay_tokens_are_unguessable(merchant) -> None:
+    """No two payTokens are alike, and each has 128 random bits."""
+    tokens = {await merchant.trade_token(f"A{number}") for number in range(20)}
+    assert len(tokens) == 20
+    assert {len(bytes.fromhex(token)) for token in tokens} == {16}
+
+
+async def test_pay_key_not_given_is_generated_at_the_start() -> None:
     """Without a pay key the sandbox makes a real one on start."""
     async with Sandbox() as sandbox:
         key = RSA.import_key(sandbox.pay_public_key)
@@ -58,13 +78,41 @@ async def test_pay_key_is_generated() -> None:
     assert key.has_private() is False
 
 
-async def test_given_pay_key_is_used(sandbox, pay_key) -> None:
+async def test_pay_key_given_is_used(sandbox, pay_key) -> None:
     """The public half of a given key is what verifies paySign."""
     assert RSA.import_key(sandbox.pay_public_key) == pay_key.public_key()
 
 
-async def test_start_and_close(pay_key, session) -> None:
-    """A closed sandbox refuses connections, may be closed twice and started again."""
+async def test_callback_key_given_signs_callbacks_only(
+    clock, shop, pay_key, merchant_key, session, tmp_path
+) -> None:
+    """Callbacks can be signed by another key than prepays."""
+    async with Sandbox(
+        pay_key=pay_key,
+        callback_key=merchant_key,
+        callback_scheme="rsa",
+        clock=clock.time,
+        notify_url=shop.url,
+    ) as sandbox:
+        assert RSA.import_key(sandbox.callback_public_key) == merchant_key.public_key()
+        assert RSA.import_key(sandbox.pay_public_key) == pay_key.public_key()
+        await Merchant(session, sandbox).complete("A1")
+        (form,) = shop.forms
+        assert is_signed_by_rsa(form, sandbox.callback_public_key, tmp_path)
+        assert not is_signed_by_rsa(form, sandbox.pay_public_key, tmp_path)
+
+
+def test_callback_key_given_is_known_before_the_start(merchant_key) -> None:
+    """A given key can be read at once, a generated one cannot."""
+    given = Sandbox(callback_key=merchant_key)
+    assert RSA.import_key(given.callback_public_key) == merchant_key.public_key()
+    for early in (lambda: Sandbox().callback_public_key, lambda: given._sign_callback(b"")):
+        with pytest.raises(RuntimeError, match="not started"):
+            early()
+
+
+async def test_sandbox_closed_refuses_connections_and_starts_again(pay_key, session) -> None:
+    """It may be closed twice."""
     sandbox = Sandbox(pay_key=pay_key)
     await sandbox.start()
     with pytest.raises(RuntimeError, match="running"):
@@ -79,7 +127,7 @@ async def test_start_and_close(pay_key, session) -> None:
     await sandbox.aclose()
 
 
-async def test_port_that_is_taken(sandbox, pay_key) -> None:
+async def test_start_on_a_taken_port_raises_and_can_be_closed(sandbox, pay_key) -> None:
     """A port that is taken is an OSError, and the sandbox can still be closed and moved."""
     port = int(sandbox.url.rsplit(":", 1)[1])
     second = Sandbox(pay_key=pay_key, port=port)
@@ -88,7 +136,7 @@ async def test_port_that_is_taken(sandbox, pay_key) -> None:
     await second.aclose()
 
 
-def test_two_loops_in_a_row(pay_key) -> None:
+def test_sandbox_works_in_one_event_loop_after_another(pay_key) -> None:
     """One sandbox works in one event loop after another."""
     sandbox = Sandbox(pay_key=pay_key)
 
@@ -112,34 +160,34 @@ def test_two_loops_in_a_row(pay_key) -> None:
         ("::", "http://[::1]:80"),
     ],
 )
-def test_urls(address, url) -> None:
+def test_url_of_an_address_is_usable_on_this_machine(address, url) -> None:
     """An address becomes a URL that a client on this machine can use."""
-    assert _url(address, 80) == url
+    assert _build_url(address, 80) == url
 
 
-async def test_headers(session, sandbox, clock) -> None:
+async def test_answer_has_marker_type_and_date(session, sandbox, clock) -> None:
     """Every answer names the sandbox, its time by its own clock, and JSON in UTF-8."""
     clock.move(86400)
-    for path in ("/api/company/merchants", "/nowhere", "/sandbox/ledger"):
+    for path in (MERCHANTS, "/nowhere", "/sandbox/ledger"):
         async with session.get(sandbox.url + path) as answer:
             assert answer.headers["X-Wxpay-Sandbox"] == "1"
             assert answer.headers["Content-Type"] == "application/json;charset=UTF-8"
             date = parsedate_to_datetime(answer.headers["Date"])
-            assert date.timestamp() == clock()
+            assert date.timestamp() == clock.time()
 
 
-async def test_date_moves_with_the_clock(session, sandbox, clock) -> None:
+async def test_date_header_follows_the_clock_in_both_directions(session, sandbox, clock) -> None:
     """The Date header follows the clock, forth and back."""
     dates = []
     for seconds in (0, 1, -3600):
         clock.move(seconds)
         async with session.get(sandbox.url + "/sandbox/ledger") as answer:
-            dates.append(parsedate_to_datetime(answer.headers["Date"]).timestamp() - clock())
+            dates.append(parsedate_to_datetime(answer.headers["Date"]).timestamp() - clock.time())
     assert dates == [0, 0, 0]
 
 
 @pytest.mark.parametrize("path", ["/", "/api", "/api/instant/trade/", "/sandbox/", "/sandbox/pay"])
-async def test_unknown_paths(session, sandbox, path) -> None:
+async def test_path_unknown_is_404_and_not_counted(session, sandbox, path) -> None:
     """There is nothing but the endpoints: 404, and no call is counted."""
     async with session.post(sandbox.url + path) as answer:
         status, _ = await read(answer)
@@ -147,20 +195,42 @@ async def test_unknown_paths(session, sandbox, path) -> None:
     assert sandbox.platform.calls.total() == 0
 
 
-async def test_bodies_are_bounded(session, sandbox) -> None:
+async def test_body_over_a_megabyte_is_413(session, sandbox) -> None:
     """A body of over a megabyte is not read."""
     body = io.BytesIO(b"a=" + b"x" * (1 << 20))
-    async with session.post(sandbox.url + "/api/instant/trade", data=body) as answer:
+    async with session.post(sandbox.url + TRADE, data=body) as answer:
         status, _ = await read(answer)
     assert status == 413
     assert sandbox.platform.calls.total() == 0
+
+
+async def test_client_of_the_standard_library_is_answered(merchant) -> None:
+    """A client of another make, the standard library's, gets the same answer."""
+    host, port = merchant.sandbox.url.removeprefix("http://").split(":")
+    body = urlencode(merchant.signed())
+
+    def post() -> bytes:
+        connection = http.client.HTTPConnection(host, int(port), timeout=10)
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        connection.request("POST", MERCHANTS, body, headers)
+        answer = connection.getresponse().read()
+        connection.close()
+        return answer
+
+    reply = json.loads(await asyncio.to_thread(post))
+    assert reply["success"] is True
+
+
+# The payer
 
 
 @pytest.mark.parametrize(
     ("act", "status"), [("confirm", "支付成功"), ("cancel", "支付失败"), ("expire", "已关闭")]
 )
 @pytest.mark.parametrize("query", [False, True], ids=["form", "query"])
-async def test_payer_over_http(merchant, session, sandbox, act, status, query) -> None:
+async def test_payer_acts_by_form_or_query_string(
+    merchant, session, sandbox, act, status, query
+) -> None:
     """A client in any language can act as the payer, by form or query string."""
     await merchant.trade("A1")
     pairs = {"outTradeNo": "A1"}
@@ -170,8 +240,8 @@ async def test_payer_over_http(merchant, session, sandbox, act, status, query) -
     assert await merchant.status("A1") == status
 
 
-async def test_payer_of_one_app_key(merchant, session, sandbox) -> None:
-    """Where several appKeys use one number, the payer names the appKey."""
+async def test_payer_names_the_app_key_of_a_shared_number(merchant, session, sandbox) -> None:
+    """If several appKeys use one number, the payer names the appKey."""
     await merchant.trade("A1")
     sandbox.add_app("other")
     pairs = {"outTradeNo": "A1", "appKey": "other"}
@@ -181,7 +251,7 @@ async def test_payer_of_one_app_key(merchant, session, sandbox) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"outTradeNo=nothing"])
-async def test_payer_of_nothing(session, sandbox, body) -> None:
+async def test_payer_of_an_unknown_order_is_404(session, sandbox, body) -> None:
     """An order that does not exist is 404, and the answer says so."""
     async with session.post(sandbox.url + "/sandbox/confirm", data=body) as answer:
         status, reply = await read(answer)
@@ -189,14 +259,14 @@ async def test_payer_of_nothing(session, sandbox, body) -> None:
     assert "no such order" in reply["error"]
 
 
-async def test_payer_that_cannot_be_read(session, sandbox) -> None:
+async def test_payer_body_that_is_not_pairs_is_400(session, sandbox) -> None:
     """A body that is no pairs is 400."""
     async with session.post(sandbox.url + "/sandbox/confirm", data=b"A1") as answer:
         assert (await read(answer))[0] == 400
 
 
-async def test_payer_who_comes_too_late(merchant, session, sandbox, clock) -> None:
-    """A confirmation without a living prepay is 409, and nothing is charged."""
+async def test_payer_after_the_prepay_expired_is_409(merchant, session, sandbox, clock) -> None:
+    """Nothing is charged without a valid prepay."""
     await merchant.trade("A1", timeoutExpress="1d")
     clock.move(1200)
     pairs = {"outTradeNo": "A1"}
@@ -205,21 +275,26 @@ async def test_payer_who_comes_too_late(merchant, session, sandbox, clock) -> No
     assert [entry.kind for entry in sandbox.platform.ledger] == ["trade"]
 
 
-async def test_payer_does_not_act_by_get(merchant, session, sandbox) -> None:
-    """A link that is merely followed confirms nothing."""
+async def test_payer_by_get_is_404(merchant, session, sandbox) -> None:
+    """A link that is only followed confirms nothing."""
     await merchant.trade("A1")
     async with session.get(sandbox.url + "/sandbox/confirm?outTradeNo=A1") as answer:
         assert answer.status == 404
     assert await merchant.status("A1") == "待付款"
 
 
-async def test_ledger_over_http(merchant, session, sandbox, clock) -> None:
+async def test_ledger_as_json_has_no_credential(merchant, session, sandbox, clock) -> None:
     """The ledger is there as JSON, without any credential."""
     reply = await merchant.trade("A1")
     sandbox.confirm("A1")
     async with session.get(sandbox.url + "/sandbox/ledger") as answer:
         _, ledger = await read(answer)
-    shared = {"appKey": "sandbox-app-key", "outTradeNos": ["A1"], "amount": "33.69", "at": clock()}
+    shared = {
+        "appKey": "sandbox-app-key",
+        "outTradeNos": ["A1"],
+        "amount": "33.69",
+        "at": clock.time(),
+    }
     assert ledger == [
         {"kind": "trade", "requestId": "r-A1", **shared},
         {"kind": "charge", "requestId": "", **shared},
@@ -227,7 +302,7 @@ async def test_ledger_over_http(merchant, session, sandbox, clock) -> None:
     assert reply["data"]["payToken"] not in json.dumps(ledger)
 
 
-async def test_buttons_lead_back_to_the_page(merchant, session, sandbox) -> None:
+async def test_button_leads_back_to_the_page(merchant, session, sandbox) -> None:
     """A person who presses a button is led back to the page."""
     await merchant.trade("A1")
     pairs = {"outTradeNo": "A1", "appKey": sandbox.app_key, "page": "1"}
@@ -236,3 +311,21 @@ async def test_buttons_lead_back_to_the_page(merchant, session, sandbox) -> None
     ) as answer:
         assert (answer.status, answer.headers["Location"]) == (303, "/sandbox")
     assert await merchant.status("A1") == "支付成功"
+
+
+# Forged callbacks
+
+
+async def test_send_forged_with_wrong_arguments_raises(merchant, sandbox) -> None:
+    """There must be an order, an address, such a forgery, and a running sandbox."""
+    await merchant.trade("A1")
+    with pytest.raises(InvalidRequestError, match="no such order"):
+        await sandbox.send_forged("amount", "A2")
+    with pytest.raises(ValueError, match="blue"):
+        await sandbox.send_forged("blue", "A1")
+    sandbox.notify_url = None
+    with pytest.raises(InvalidRequestError, match="notify_url"):
+        await sandbox.send_forged("amount", "A1")
+    await sandbox.aclose()
+    with pytest.raises(RuntimeError, match="not running"):
+        await sandbox.send_forged("amount", "A1")

@@ -1,5 +1,5 @@
-"""Each cell of the trade's table, and the books, without any HTTP."""
-# ruff: noqa: ANN001 - the fixtures' classes live in conftest.py, which is no module to import
+"""Each cell of the table of transitions, and the merchant's account, without HTTP."""
+# ruff: noqa: ANN001 - fixtures and parameters of the tests
 
 from decimal import Decimal
 
@@ -7,13 +7,21 @@ import pytest
 
 from wxpay_async.sandbox.error_codes import Code, RefusalError
 from wxpay_async.sandbox.request_parsing import Item
-from wxpay_async.sandbox.state import MACHINE, Books, Event, Prepay, Purchase, Status, Trade
+from wxpay_async.sandbox.state import (
+    TRANSITIONS,
+    MerchantAccount,
+    Prepay,
+    Purchase,
+    PurchaseEvent,
+    Status,
+    Trade,
+)
 
-WAY_TO = {
+EVENT_TO = {
     Status.AWAITING: None,
-    Status.PAID: Event.CONFIRM,
-    Status.FAILED: Event.CANCEL,
-    Status.CLOSED: Event.EXPIRE,
+    Status.PAID: PurchaseEvent.CONFIRM,
+    Status.FAILED: PurchaseEvent.CANCEL,
+    Status.CLOSED: PurchaseEvent.EXPIRE,
 }
 
 # Written out by hand from the rules, not read from the code.
@@ -41,7 +49,7 @@ CELLS = [
 ]
 
 
-def purchase_of(
+def make_purchase(
     clock,
     *,
     status: Status = Status.AWAITING,
@@ -55,15 +63,15 @@ def purchase_of(
         amount=Decimal("33.69"),
         closes_at=closes_at,
         scannable=scannable,
-        clock=clock,
+        clock=clock.time,
     )
-    event = WAY_TO[status]
+    event = EVENT_TO[status]
     if event:
         purchase.apply(event)
     return purchase
 
 
-def trade_of(purchase: Purchase) -> Trade:
+def make_trade(purchase: Purchase) -> Trade:
     """Make an order of 33.69 yuan."""
     item = Item(
         out_trade_no="A1",
@@ -78,63 +86,63 @@ def trade_of(purchase: Purchase) -> Trade:
 
 
 @pytest.mark.parametrize(("status", "event", "expected"), CELLS)
-def test_cell(clock, status, event, expected) -> None:
+def test_event_in_each_status_follows_the_rules(clock, status, event, expected) -> None:
     """Each event in each status leads where the rules say, or is refused and changes nothing."""
-    purchase = purchase_of(clock, status=Status(status))
+    purchase = make_purchase(clock, status=Status(status))
     if isinstance(expected, Code):
         with pytest.raises(RefusalError) as refused:
-            purchase.apply(Event(event))
+            purchase.apply(PurchaseEvent(event))
         assert refused.value.code == expected
         assert purchase.status == status
     else:
-        assert purchase.apply(Event(event)) is (status != expected)
+        assert purchase.apply(PurchaseEvent(event)) is (status != expected)
         assert purchase.status == expected
 
 
-def test_table_is_complete() -> None:
+def test_table_has_only_the_tested_cells() -> None:
     """Every cell of the table is tested above, and there is no other."""
-    cells = {(status, event) for status, row in MACHINE.items() for event in row}
+    cells = {(status, event) for status, row in TRANSITIONS.items() for event in row}
     assert cells == {(status, event) for status, event, _ in CELLS}
-    assert len(CELLS) == len(Status) * len(Event)
+    assert len(CELLS) == len(Status) * len(PurchaseEvent)
 
 
 @pytest.mark.parametrize("last", [Status.PAID, Status.FAILED, Status.CLOSED])
-def test_nothing_leaves_an_end(last) -> None:
-    """From an end no event leads anywhere else."""
-    assert {cell for cell in MACHINE[last].values() if isinstance(cell, Status)} == {last}
+def test_status_that_ended_stays(last) -> None:
+    """No event leads away from an end."""
+    assert {cell for cell in TRANSITIONS[last].values() if isinstance(cell, Status)} == {last}
 
 
-def test_time_limit(clock) -> None:
-    """A purchase closes at its limit, not before; and what is looked at late is closed too."""
-    purchase = purchase_of(clock, closes_at=clock() + 600)
+def test_purchase_closes_at_its_time_limit(clock) -> None:
+    """It closes at the limit, not before, even if its status is read later."""
+    purchase = make_purchase(clock, closes_at=clock.time() + 600)
     clock.move(599.999)
     before = purchase.status
     clock.move(0.001)
     assert [before, purchase.status] == ["待付款", "已关闭"]
-    assert purchase.apply(Event.CONFIRM) is False
+    assert purchase.apply(PurchaseEvent.CONFIRM) is False
 
 
-def test_time_limit_spares_what_is_paid(clock) -> None:
+def test_purchase_paid_stays_paid_after_its_time_limit(clock) -> None:
     """A paid purchase stays paid after its limit."""
-    purchase = purchase_of(clock, status=Status.PAID, closes_at=clock() + 600)
+    purchase = make_purchase(clock, status=Status.PAID, closes_at=clock.time() + 600)
     clock.move(601)
     assert purchase.status == "支付成功"
 
 
-def test_payable(clock) -> None:
+def test_purchase_can_be_paid_with_a_code_or_a_valid_prepay(clock) -> None:
     """The payer needs a code to scan or a prepay of under 20 minutes."""
-    purchase = purchase_of(clock, scannable=False)
-    bare = purchase.payable()
-    purchase.prepays.append(Prepay(prepay_id="wx1", app_id="wx", expires_at=clock() + 1200))
-    fresh = purchase.payable()
+    purchase = make_purchase(clock, scannable=False)
+    bare = purchase.can_be_paid()
+    purchase.prepays.append(Prepay(prepay_id="wx1", app_id="wx", expires_at=clock.time() + 1200))
+    fresh = purchase.can_be_paid()
     clock.move(1200)
-    assert [bare, fresh, purchase.payable()] == [False, True, False]
-    assert purchase_of(clock).payable() is True
+    assert [bare, fresh, purchase.can_be_paid()] == [False, True, False]
+    assert make_purchase(clock).can_be_paid() is True
 
 
 def test_refunds_add_up_to_the_payment(clock) -> None:
-    """Partial refunds are given up to the last cent, and not one more."""
-    trade = trade_of(purchase_of(clock, status=Status.PAID))
+    """Partial refunds end at the last cent."""
+    trade = make_trade(make_purchase(clock, status=Status.PAID))
     trade.refund("B1", Decimal("33.68"))
     with pytest.raises(RefusalError) as refused:
         trade.refund("B2", Decimal("0.02"))
@@ -145,27 +153,27 @@ def test_refunds_add_up_to_the_payment(clock) -> None:
     assert (item.out_trade_no, item.quantity, item.price) == ("B3", "1", Decimal("0.01"))
 
 
-def test_refused_refund_leaves_the_trade_alone(clock) -> None:
+def test_refund_refused_changes_nothing(clock) -> None:
     """A refund of an unpaid order gives nothing back."""
-    trade = trade_of(purchase_of(clock))
+    trade = make_trade(make_purchase(clock))
     with pytest.raises(RefusalError):
         trade.refund("B1", Decimal("0.01"))
     assert trade.refunded == 0
 
 
-def test_secrets_stay_out_of_the_repr(clock) -> None:
+def test_purchase_repr_hides_the_pay_token(clock) -> None:
     """A payToken is a credential and is not shown."""
-    assert "token" not in repr(purchase_of(clock)).replace("pay_token", "")
+    assert "token" not in repr(make_purchase(clock)).replace("pay_token", "")
 
 
-def test_books_find_nothing_in_an_empty_book() -> None:
-    """What was never entered is refused by name."""
-    books = Books()
+def test_account_without_orders_refuses_every_search() -> None:
+    """An unknown number is refused."""
+    account = MerchantAccount()
     for search in (
-        lambda: books.purchase("x"),
-        lambda: books.trade("x"),
-        lambda: books.find(out_trade_no="x", trade_no=""),
-        lambda: books.find(out_trade_no="", trade_no="x"),
+        lambda: account.find_purchase("x"),
+        lambda: account.find_trade("x"),
+        lambda: account.find_order(out_trade_no="x", trade_no=""),
+        lambda: account.find_order(out_trade_no="", trade_no="x"),
     ):
         with pytest.raises(RefusalError):
             search()

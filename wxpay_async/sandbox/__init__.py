@@ -1,3 +1,3 @@
-"""A whole platform in one process, on loopback: `async with Sandbox() as sandbox: ...`."""
+"""Simulate the platform in one process, on loopback: `async with Sandbox() as sandbox: ...`."""
 
 from wxpay_async.sandbox.server import Sandbox as Sandbox

@@ -1,16 +1,16 @@
-"""Who may call, and how often: the checks that every call passes before any business.
+"""Check each call before its business: envelope, appKey, signature, time, nonce and quota.
 
-In this order, as far as the platform's documentation gives one:
+The order, as far as the platform's documentation gives one:
 
 1. method, media type, the four envelope parameters;
-2. the appKey exists, is valid, and calls from an allowed address;
+2. the appKey exists and is valid, and the call comes from an allowed address;
 3. the signature, by the scheme that `signType` names;
-4. the timestamp, 5 minutes either way, or only into the past (`App.future_refused`);
-5. the nonce, never used by this appKey while its timestamp was acceptable;
-6. the quota. A call counts when it arrives; one that is refused for the quota does not count.
+4. the timestamp, at most 5 minutes from now, or only not older than that (`App.future_refused`);
+5. the nonce, which this appKey has not used while its timestamp was acceptable;
+6. the quota. A call counts when it arrives; a call that is refused for the quota does not count.
 
-The canonical string is written out here instead of being shared with the client's side, which
-also refuses ambiguous values: the sandbox applies the published rule and nothing else.
+The canonical string is not shared with the client's side, which also refuses ambiguous values. The
+sandbox applies the published rule and nothing else.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from attrs import Attribute, define, field, frozen
 from wxpay_async.errors import InvalidRequestError, NotificationError
 from wxpay_async.protocol.signing import Md5Verifier, RsaVerifier, Verifier
 from wxpay_async.protocol.wire import is_loopback
-from wxpay_async.sandbox.error_codes import Code, RefusalError, ReplayedError, malformed
+from wxpay_async.sandbox.error_codes import Code, MalformedError, RefusalError, ReplayedError
 
 Scheme = Literal["md5", "rsa"]
 """How a message is signed."""
 
-LIFE_MS: Final = 300_000
-"""Milliseconds that a request lives after its timestamp."""
+MAX_AGE_MS: Final = 300_000
+"""Milliseconds for which a request is valid after its timestamp."""
 
 _ENVELOPE: Final = ("appKey", "nonce", "timestamp", "sign")
 _FORM: Final = "application/x-www-form-urlencoded"
@@ -42,8 +42,8 @@ _MAX_TIMESTAMP: Final = 15
 
 
 @frozen(kw_only=True)
-class Call:
-    """One HTTP request as it arrived.
+class IncomingRequest:
+    """One HTTP request as it arrived, not checked yet.
 
     Attributes:
         method: the HTTP method, upper case.
@@ -69,10 +69,10 @@ def _check_notify_url(app: App, attribute: Attribute[Any], url: str | None) -> N
     allowed = "an http(s) address" if app.notify_remote else "an http(s) address on loopback"
     try:
         parts = urlsplit(url)
-        fits = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        fits = False
-    if not fits or not (app.notify_remote or is_loopback(url)):
+        valid = False
+    if not valid or not (app.notify_remote or is_loopback(url)):
         raise InvalidRequestError(
             "no address for callbacks of a sandbox", field="notify_url", allowed=allowed
         )
@@ -88,17 +88,18 @@ class App:
         rsa: verifies the RSA scheme; None while the merchant has registered no public key.
         quota: calls in any window, None for no limit.
         quota_window: seconds.
-        valid: set it to False to see CO_MSG_000008.
-        future_refused: set it to False for a platform that refuses only what is too old, which is
-            all that is documented.
-        addresses: the allow-list, None for any address; an empty one shows CO_MSG_0000017.
-        callback_scheme: how its callbacks are signed; None for RSA where it has registered a
-            public key, MD5 otherwise.
+        valid: set it to False to get CO_MSG_000008.
+        future_refused: whether a timestamp in the future is refused too. Only the refusal of old
+            ones is documented.
+        addresses: the allow-list, None for any address; set an empty one to get CO_MSG_0000017.
+        callback_scheme: how its callbacks are signed; None for RSA if it has registered a public
+            key, else MD5.
         notify_remote: whether its callbacks may go to another machine.
-        notify_url: where its callbacks go, None for nowhere.
+        notify_url: where its callbacks go, None for no callbacks.
 
     Raises:
-        InvalidRequestError: the address is none, or another machine's; by setting it too.
+        InvalidRequestError: `notify_url` is not an address, or is another machine's; also when it
+            is set later.
     """
 
     app_key: str
@@ -131,16 +132,16 @@ class App:
         """Let a call in, or refuse it.
 
         Args:
-            params: all parameters of the call.
+            params: all parameters of the request.
             address: where it comes from.
             now: seconds since the epoch.
 
         Raises:
-            RefusalError: by the first of the checks that fails.
+            RefusalError: from the first check that fails.
         """
         self._check_access(address)
         self._check_signature(params)
-        self._check_fresh(params["timestamp"], params["nonce"], now_ms=round(now * 1000))
+        self._check_freshness(params["timestamp"], params["nonce"], now_ms=round(now * 1000))
         self._take_slot(now)
 
     def _check_access(self, address: str) -> None:
@@ -150,12 +151,13 @@ class App:
             raise RefusalError(Code.ADDRESS, address)
 
     def _check_signature(self, params: Mapping[str, str]) -> None:
+        verifier = self._choose_verifier(params.get("signType", ""))
         try:
-            self._verifier(params.get("signType", "")).verify(signed_bytes(params), params["sign"])
+            verifier.verify(canonical_bytes(params), params["sign"])
         except NotificationError as error:
             raise RefusalError(Code.BAD_SIGNATURE, str(error)) from error
 
-    def _verifier(self, sign_type: str) -> Verifier:
+    def _choose_verifier(self, sign_type: str) -> Verifier:
         if not sign_type:
             return self._md5
         if sign_type != "RSA":
@@ -164,14 +166,14 @@ class App:
             raise RefusalError(Code.BAD_SIGNATURE, "no public key is registered for the appKey")
         return self.rsa
 
-    def _check_fresh(self, timestamp: str, nonce: str, *, now_ms: int) -> None:
+    def _check_freshness(self, timestamp: str, nonce: str, *, now_ms: int) -> None:
         if len(timestamp) > _MAX_TIMESTAMP or not (timestamp.isascii() and timestamp.isdigit()):
-            raise malformed("timestamp", "is not milliseconds since the epoch")
+            raise MalformedError("timestamp", "is not milliseconds since the epoch")
         sent_ms = int(timestamp)
-        if now_ms - sent_ms > LIFE_MS or (self.future_refused and sent_ms - now_ms > LIFE_MS):
+        if now_ms - sent_ms > MAX_AGE_MS or (self.future_refused and sent_ms - now_ms > MAX_AGE_MS):
             raise RefusalError(Code.EXPIRED, f"timestamp is {now_ms - sent_ms} ms old")
-        # Once its timestamp has expired a nonce is of no use to anybody and may be forgotten.
-        while self._nonce_log and self._nonce_log[0][0] < now_ms - LIFE_MS:
+        # A request whose timestamp has expired is refused anyway, so its nonce can be forgotten.
+        while self._nonce_log and self._nonce_log[0][0] < now_ms - MAX_AGE_MS:
             self._nonces.discard(self._nonce_log.popleft()[1])
         if nonce in self._nonces:
             raise ReplayedError
@@ -190,48 +192,48 @@ class App:
         self._arrivals.append(now)
 
 
-def read_params(call: Call) -> dict[str, str]:
+def read_params(request: IncomingRequest) -> dict[str, str]:
     """Read the parameters of an API call from its form body and its query string.
 
     Raises:
-        RefusalError: method, media type, or an envelope parameter that is missing or too long.
+        RefusalError: wrong method or media type, or an envelope parameter is missing or too long.
     """
-    if call.method != "POST":
-        raise RefusalError(Code.METHOD, call.method)
-    if call.body and not _is_form(call.content_type):
-        raise RefusalError(Code.MEDIA_TYPE, call.content_type)
-    params = read_pairs(call)
+    if request.method != "POST":
+        raise RefusalError(Code.METHOD, request.method)
+    if request.body and not _is_form(request.content_type):
+        raise RefusalError(Code.MEDIA_TYPE, request.content_type)
+    params = read_pairs(request)
     for name in _ENVELOPE:
         if not params.get(name):
-            raise malformed(name, "is missing or empty")
+            raise MalformedError(name, "is missing or empty")
     if len(params["nonce"]) > _MAX_NONCE:
-        raise malformed("nonce", f"has over {_MAX_NONCE} characters")
+        raise MalformedError("nonce", f"has over {_MAX_NONCE} characters")
     return params
 
 
-def read_pairs(call: Call) -> dict[str, str]:
-    """Read name=value pairs as strictly as they were meant: UTF-8, no name twice.
+def read_pairs(request: IncomingRequest) -> dict[str, str]:
+    """Read name=value pairs from the query string and the body: UTF-8, no name twice.
 
     Raises:
-        RefusalError: they are something else.
+        RefusalError: they have another form.
     """
     try:
-        pairs = _pairs(call.query) + _pairs(call.body.decode("utf-8"))
+        pairs = _parse_pairs(request.query) + _parse_pairs(request.body.decode("utf-8"))
     except ValueError as error:
         raise RefusalError(Code.MALFORMED, "not name=value pairs in UTF-8") from error
     params = dict(pairs)
     if len(params) < len(pairs):
-        raise RefusalError(Code.MALFORMED, "a parameter stands twice")
+        raise RefusalError(Code.MALFORMED, "a parameter appears twice")
     return params
 
 
-def signed_bytes(params: Mapping[str, str]) -> bytes:
-    """Return what both schemes sign: non-empty parameters but `sign`, by name, raw values."""
+def canonical_bytes(params: Mapping[str, str]) -> bytes:
+    """Return what both schemes sign: raw non-empty parameters except `sign`, sorted by name."""
     names = sorted(name for name, value in params.items() if value and name != "sign")
     return "&".join(f"{name}={params[name]}" for name in names).encode()
 
 
-def _pairs(text: str) -> list[tuple[str, str]]:
+def _parse_pairs(text: str) -> list[tuple[str, str]]:
     if not text:
         return []
     return parse_qsl(

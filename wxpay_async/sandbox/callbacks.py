@@ -1,9 +1,10 @@
-"""Tells merchants what became of their orders, again and again until they say `{"status": 1}`.
+"""Deliver callbacks to merchants, with retries until they are acknowledged.
 
-A callback is a POST of a form. Only status 200 with the JSON object `{"status": 1}`, in time, ends
-it; after anything else (0, other bytes, another status, a redirect, silence, a closed port) it is
-sent again by the schedule, with a fresh nonce, timestamp and signature. No order among callbacks
-is promised. What still waits when the sandbox closes goes on when it is started again.
+A callback is a POST of a form. Only an answer in time, with status 200 and the JSON object
+`{"status": 1}`, acknowledges it. After anything else (0, other bytes, another status, a redirect,
+no answer, a closed port) it is sent again by the schedule, with a new nonce, timestamp and
+signature. The order of callbacks is not guaranteed. Callbacks that are pending when the sandbox
+closes are delivered after its next start.
 """
 
 from __future__ import annotations
@@ -25,7 +26,14 @@ from wxpay_async.errors import InvalidRequestError
 from wxpay_async.protocol.signing import Md5Signer
 from wxpay_async.protocol.wire import SANDBOX_MARKER
 from wxpay_async.sandbox.auth import App
-from wxpay_async.sandbox.callback_payloads import Notice, Pairs, Seal, Sign, Stamp, forged
+from wxpay_async.sandbox.callback_payloads import (
+    Callback,
+    CallbackSigner,
+    Nonce,
+    Pairs,
+    SignFunction,
+    forge_callback,
+)
 from wxpay_async.sandbox.faults import CallbackFault, Faults, Forgery
 
 SCHEDULE: Final = (0.0, 15.0, 60.0, 300.0, 900.0, 3600.0)
@@ -36,18 +44,18 @@ _HEADERS: Final[Mapping[str, str]] = {
     "Content-Type": "application/x-www-form-urlencoded",
     SANDBOX_MARKER: "1",
 }
-_AT_ONCE: Final = 256
-_LOGGED: Final = 1_000
+_MAX_CONCURRENT: Final = 256
+_MAX_LOGGED: Final = 1_000
 _MAX_ANSWER: Final = 4_096
-_MAX_WAITING: Final = 10_000
+_MAX_PENDING: Final = 10_000
 
 
 @frozen(kw_only=True)
 class Delivery:
-    """One POST to a merchant, and what came of it.
+    """One POST to a merchant, and the answer.
 
     Attributes:
-        notice: what was told.
+        callback: what was sent.
         attempt: 1 for the first delivery of the callback.
         pairs: the form as it was sent.
         forgery: what was wrong with it, None for a genuine one.
@@ -56,7 +64,7 @@ class Delivery:
         problem: why there was no answer, empty when there was one.
     """
 
-    notice: Notice
+    callback: Callback
     attempt: int
     pairs: tuple[tuple[str, str], ...] = field(repr=False)
     forgery: Forgery | None = None
@@ -66,21 +74,22 @@ class Delivery:
 
     @property
     def acknowledged(self) -> bool:
-        """Whether the merchant said exactly that it was handled."""
-        return self.status == HTTPStatus.OK and _says_handled(self.answer)
+        """Whether the merchant answered exactly that the callback is handled."""
+        return self.status == HTTPStatus.OK and _is_acknowledgement(self.answer)
 
 
 @define(eq=False, kw_only=True)
-class _Waiting:
-    """A callback that is not acknowledged yet; `tries` counts its deliveries."""
+class _Pending:
+    """A callback that is not acknowledged yet; `attempts` counts its deliveries."""
 
-    notice: Notice
-    mischief: CallbackFault
+    callback: Callback
+    fault: CallbackFault
     forgery: Forgery | None = None
-    tries: int = 0
+    attempts: int = 0
 
 
-_Lane = list[_Waiting]
+_Chain = list[_Pending]
+"""Callbacks of which each is sent after the one before it was answered."""
 
 
 def _as_tuple(schedule: Sequence[float]) -> tuple[float, ...]:
@@ -88,29 +97,29 @@ def _as_tuple(schedule: Sequence[float]) -> tuple[float, ...]:
 
 
 @define(eq=False, kw_only=True)
-class Callbacks:
-    """Deliver notices.
+class CallbackSender:
+    """Deliver callbacks.
 
     Attributes:
-        apps: whom to tell, by appKey.
+        apps: the merchants, by appKey.
         clock: seconds since the epoch, for timestamps.
-        token: gives nonces.
+        token: returns a new nonce.
         sign_rsa: signs by the platform's key, in Base64.
-        schedule: real seconds before each delivery of a callback; it is given up after the last.
-        timeout: real seconds in which a merchant must have answered.
-        faults: what shall go wrong.
-        delivered: how many POSTs were answered, forged ones included.
-        acknowledged: how many genuine callbacks were.
-        given_up: how many went unacknowledged through the whole schedule.
-        dropped: how many were never sent, since 10,000 others were waiting.
-        believed: how many forgeries were acknowledged.
-        log: the last 1,000 deliveries, each as its answer came.
+        schedule: real seconds before each delivery of a callback; after the last it is given up.
+        timeout: real seconds in which a merchant must answer.
+        faults: the faults to apply.
+        delivered: how many POSTs were answered, those of forgeries included.
+        acknowledged: how many genuine callbacks were acknowledged.
+        given_up: how many were not acknowledged in the whole schedule.
+        dropped: how many were never sent, because 10,000 others were pending.
+        forgeries_acknowledged: how many forgeries were acknowledged: a fault of the merchant.
+        log: the last 1,000 deliveries, in the order of their answers.
     """
 
     apps: Mapping[str, App] = field(repr=False)
     clock: Callable[[], float] = field(repr=False)
     token: Callable[[], str] = field(repr=False)
-    sign_rsa: Sign = field(repr=False)
+    sign_rsa: SignFunction = field(repr=False)
     schedule: tuple[float, ...] = field(
         default=SCHEDULE,
         converter=_as_tuple,
@@ -122,12 +131,12 @@ class Callbacks:
     acknowledged: int = field(init=False, default=0)
     given_up: int = field(init=False, default=0)
     dropped: int = field(init=False, default=0)
-    believed: int = field(init=False, default=0)
+    forgeries_acknowledged: int = field(init=False, default=0)
     log: deque[Delivery] = field(
-        init=False, factory=lambda: deque[Delivery](maxlen=_LOGGED), repr=False
+        init=False, factory=lambda: deque[Delivery](maxlen=_MAX_LOGGED), repr=False
     )
-    _waiting: dict[_Waiting, None] = field(init=False, factory=dict[_Waiting, None], repr=False)
-    _held: list[_Lane] = field(init=False, factory=list[_Lane], repr=False)
+    _pending: dict[_Pending, None] = field(init=False, factory=dict[_Pending, None], repr=False)
+    _held: list[_Chain] = field(init=False, factory=list[_Chain], repr=False)
     _tasks: set[asyncio.Task[None]] = field(init=False, factory=set[asyncio.Task[None]], repr=False)
     _slots: asyncio.Semaphore = field(init=False, factory=asyncio.Semaphore, repr=False)
     _loop: asyncio.AbstractEventLoop | None = field(init=False, default=None, repr=False)
@@ -135,22 +144,22 @@ class Callbacks:
 
     @property
     def waiting(self) -> int:
-        """How many callbacks are not acknowledged and not given up yet."""
-        return len(self._waiting)
+        """How many callbacks are neither acknowledged nor given up yet."""
+        return len(self._pending)
 
     async def start(self) -> None:
-        """Begin to deliver, with what waited before."""
+        """Begin to deliver, including the callbacks that were pending before."""
         self._loop = asyncio.get_running_loop()
-        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._slots = asyncio.Semaphore(_MAX_CONCURRENT)
         self._session = aiohttp.ClientSession(
-            # A kept connection would die with the merchant's worker and cost a delivery.
+            # A kept connection would break when the merchant restarts, and cost a delivery.
             connector=aiohttp.TCPConnector(limit=0, force_close=True),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
-        held = {waiting for lane in self._held for waiting in lane}
-        for waiting in self._waiting:
-            if waiting not in held:
-                self._spawn([waiting])
+        held = {pending for chain in self._held for pending in chain}
+        for pending in self._pending:
+            if pending not in held:
+                self._spawn([pending])
 
     async def aclose(self) -> None:
         """Stop delivering. May be called twice."""
@@ -162,38 +171,38 @@ class Callbacks:
         if session is not None:
             await session.close()
 
-    async def idle(self) -> None:
-        """Wait until nothing is waiting; what `reorder` holds back goes out.
+    async def wait_until_idle(self) -> None:
+        """Wait until no callback is pending; callbacks that `reorder` holds back are sent.
 
         Raises:
-            RuntimeError: something waits, and the sandbox is not running.
+            RuntimeError: one is pending, and the sandbox is not running.
         """
-        while self._waiting:
-            self._release()
-            await asyncio.sleep(0)  # what was told in this very moment becomes a task
+        while self._pending:
+            self._release_held()
+            await asyncio.sleep(0)  # a callback that was just enqueued becomes a task
             if not self._tasks:
                 raise RuntimeError("callbacks are waiting, and the sandbox is not running")
             await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
 
-    def tell(self, notice: Notice) -> None:
+    def enqueue(self, callback: Callback) -> None:
         """Send a callback as soon as the sandbox runs, if the merchant has an address."""
-        if self.apps[notice.app_key].notify_url is None:
+        if self.apps[callback.app_key].notify_url is None:
             return
-        if len(self._waiting) >= _MAX_WAITING:
+        if len(self._pending) >= _MAX_PENDING:
             self.dropped += 1
             return
-        mischief = self.faults.next_callback()
-        lanes = _lanes(notice, mischief)
-        self._waiting.update((waiting, None) for lane in lanes for waiting in lane)
-        if mischief.held or mischief.turns:
-            self._held.extend(lanes)
+        fault = self.faults.take_callback_fault()
+        chains = _plan_chains(callback, fault)
+        self._pending.update((pending, None) for chain in chains for pending in chain)
+        if fault.held or fault.releases:
+            self._held.extend(chains)
         else:
-            self._carry_soon(lanes)
-        if mischief.turns:
-            self._release()
+            self._start_chains(chains)
+        if fault.releases:
+            self._release_held()
 
-    async def send(self, notice: Notice, *, forgery: Forgery | None = None) -> Delivery:
-        """Deliver something once, now, outside the schedule.
+    async def send_once(self, callback: Callback, *, forgery: Forgery | None = None) -> Delivery:
+        """Deliver a callback or a forgery of it once, now, outside the schedule.
 
         Raises:
             RuntimeError: the sandbox is not running.
@@ -201,58 +210,60 @@ class Callbacks:
         """
         if self._session is None:
             raise RuntimeError("the sandbox is not running")
-        if self.apps[notice.app_key].notify_url is None:
+        if self.apps[callback.app_key].notify_url is None:
             raise InvalidRequestError("is not set", field="notify_url", allowed="an address")
-        return await self._try(_Waiting(notice=notice, mischief=CallbackFault(), forgery=forgery))
+        return await self._deliver(
+            _Pending(callback=callback, fault=CallbackFault(), forgery=forgery)
+        )
 
-    def _release(self) -> None:
-        """Let go what was held back: the last first, one after the other."""
+    def _release_held(self) -> None:
+        """Send what was held back: the last first, one after the other."""
         held, self._held = self._held, []
         if held:
-            self._carry_soon([[waiting for lane in reversed(held) for waiting in lane]])
+            self._start_chains([[pending for chain in reversed(held) for pending in chain]])
 
-    def _carry_soon(self, lanes: Iterable[_Lane]) -> None:
-        """Begin in the sandbox's loop: the payer may have acted in another thread."""
+    def _start_chains(self, chains: Iterable[_Chain]) -> None:
+        """Start them in the sandbox's loop: the payer may act in another thread."""
         if self._loop is not None:
-            for lane in lanes:
-                self._loop.call_soon_threadsafe(self._spawn, lane)
+            for chain in chains:
+                self._loop.call_soon_threadsafe(self._spawn, chain)
 
-    def _spawn(self, lane: _Lane) -> None:
-        if self._loop is None:  # closed in the meantime; the callbacks stay waiting
+    def _spawn(self, chain: _Chain) -> None:
+        if self._loop is None:  # closed in the meantime; the callbacks stay pending
             return
-        task = self._loop.create_task(self._carry(lane))
+        task = self._loop.create_task(self._run_chain(chain))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _carry(self, lane: _Lane) -> None:
-        """Deliver each once, in turn; what is not acknowledged gets a lane of its own."""
-        for waiting in lane:
-            await asyncio.sleep(self._pause(waiting))
-            delivery = await self._try(waiting)
+    async def _run_chain(self, chain: _Chain) -> None:
+        """Deliver each once, one after the other; retries do not delay the rest of the chain."""
+        for pending in chain:
+            await asyncio.sleep(self._choose_delay(pending))
+            delivery = await self._deliver(pending)
             if delivery.acknowledged or delivery.forgery:
-                del self._waiting[waiting]
-            elif waiting.tries >= len(self.schedule):
+                del self._pending[pending]
+            elif pending.attempts >= len(self.schedule):
                 self.given_up += 1
-                del self._waiting[waiting]
+                del self._pending[pending]
             else:
-                self._spawn([waiting])
+                self._spawn([pending])
 
-    def _pause(self, waiting: _Waiting) -> float:
-        if waiting.forgery:
+    def _choose_delay(self, pending: _Pending) -> float:
+        if pending.forgery:
             return 0.0
-        extra = 0.0 if waiting.tries else waiting.mischief.pause
-        return extra + self.schedule[waiting.tries]
+        pause = 0.0 if pending.attempts else pending.fault.pause
+        return pause + self.schedule[pending.attempts]
 
-    async def _try(self, waiting: _Waiting) -> Delivery:
+    async def _deliver(self, pending: _Pending) -> Delivery:
         async with self._slots:
-            pairs = self._pairs(waiting)
-            status, answer, problem = await self._post(self.apps[waiting.notice.app_key], pairs)
-        waiting.tries += 1
+            pairs = self._build_pairs(pending)
+            status, answer, problem = await self._post(self.apps[pending.callback.app_key], pairs)
+        pending.attempts += 1
         delivery = Delivery(
-            notice=waiting.notice,
-            attempt=waiting.tries,
+            callback=pending.callback,
+            attempt=pending.attempts,
             pairs=tuple(pairs),
-            forgery=waiting.forgery,
+            forgery=pending.forgery,
             status=status,
             answer=answer,
             problem=problem,
@@ -264,21 +275,21 @@ class Callbacks:
         self.log.append(delivery)
         self.delivered += delivery.status is not None
         if delivery.forgery:
-            self.believed += delivery.acknowledged
+            self.forgeries_acknowledged += delivery.acknowledged
         else:
             self.acknowledged += delivery.acknowledged
 
-    def _pairs(self, waiting: _Waiting) -> Pairs:
-        app = self.apps[waiting.notice.app_key]
-        seal = Seal(
+    def _build_pairs(self, pending: _Pending) -> Pairs:
+        app = self.apps[pending.callback.app_key]
+        signer = CallbackSigner(
             scheme=app.notify_scheme,
-            signs={"md5": Md5Signer(app.app_secret).sign, "rsa": self.sign_rsa},
+            signers={"md5": Md5Signer(app.app_secret).sign, "rsa": self.sign_rsa},
         )
-        at = self.clock() - waiting.mischief.stale
-        stamp = Stamp(nonce=self.token(), timestamp=round(at * 1000))
-        if waiting.forgery:
-            return forged(waiting.forgery, waiting.notice, seal=seal, stamp=stamp)
-        return list(seal.close(waiting.notice, stamp).items())
+        at = self.clock() - pending.fault.stale
+        nonce = Nonce(value=self.token(), timestamp=round(at * 1000))
+        if pending.forgery:
+            return forge_callback(pending.forgery, pending.callback, signer=signer, nonce=nonce)
+        return list(signer.sign(pending.callback, nonce).items())
 
     async def _post(self, app: App, pairs: Pairs) -> tuple[int | None, bytes, str]:
         if self._session is None or app.notify_url is None:
@@ -291,34 +302,34 @@ class Callbacks:
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=self.timeout),
             ) as response:
-                return response.status, await _read(response.content), ""
+                return response.status, await _read_beginning(response.content), ""
         except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
             return None, b"", type(error).__name__
 
 
-def _lanes(notice: Notice, mischief: CallbackFault) -> list[_Lane]:
-    """Lay out what is sent at once; the forgery goes before the first genuine copy."""
-    lanes = [[_Waiting(notice=notice, mischief=mischief)] for _ in range(mischief.copies)]
-    if mischief.forgery:
-        before = _Waiting(notice=notice, mischief=mischief, forgery=mischief.forgery)
-        lanes[0].insert(0, before)
-    return lanes
+def _plan_chains(callback: Callback, fault: CallbackFault) -> list[_Chain]:
+    """Return a chain for each copy; the forgery is sent before the first genuine copy."""
+    chains = [[_Pending(callback=callback, fault=fault)] for _ in range(fault.copies)]
+    if fault.forgery:
+        forgery = _Pending(callback=callback, fault=fault, forgery=fault.forgery)
+        chains[0].insert(0, forgery)
+    return chains
 
 
-async def _read(content: aiohttp.StreamReader) -> bytes:
-    """Read the beginning of a body, as much as an acknowledgement could need."""
+async def _read_beginning(content: aiohttp.StreamReader) -> bytes:
+    """Read as much of a body as an acknowledgement could need."""
     body = b""
     while len(body) < _MAX_ANSWER and (chunk := await content.read(_MAX_ANSWER - len(body))):
         body += chunk
     return body
 
 
-def _says_handled(answer: bytes) -> bool:
-    if len(answer) >= _MAX_ANSWER:  # the rest of it was not read, and may say anything
+def _is_acknowledgement(answer: bytes) -> bool:
+    if len(answer) >= _MAX_ANSWER:  # the rest of it was not read, and may contain anything
         return False
     try:
-        said = json.loads(answer)
+        value = json.loads(answer)
     except (ValueError, RecursionError):
         return False
-    # In Python True equals 1, and so does 1.0; the platform's people wrote neither.
-    return said == _ACKNOWLEDGEMENT and type(said["status"]) is int
+    # In Python True and 1.0 equal 1. The platform's documentation shows the integer only.
+    return value == _ACKNOWLEDGEMENT and type(value["status"]) is int

@@ -1,4 +1,4 @@
-"""The page on which a person acts as the payer. Everything on it that came in is escaped."""
+"""Render the page on which a person acts as the payer; all text from requests is escaped."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ _BUTTON: Final = Template(
 )
 
 
-def render(trades: Iterable[Trade]) -> str:
-    """Return the page for orders, the latest first."""
-    rows = "\n".join(_row(trade) for trade in islice(trades, MAX_ROWS))
+def render_page(trades: Iterable[Trade]) -> str:
+    """Return the page for orders; the latest must come first."""
+    rows = "\n".join(_render_row(trade) for trade in islice(trades, MAX_ROWS))
     return _PAGE.substitute(rows=rows or "<tr><td>No orders yet.</td></tr>", limit=MAX_ROWS)
 
 
-def _row(trade: Trade) -> str:
+def _render_row(trade: Trade) -> str:
     number, app_key = escape(trade.out_trade_no), escape(trade.purchase.app_key)
     awaiting = trade.status is Status.AWAITING
     return _ROW.substitute(

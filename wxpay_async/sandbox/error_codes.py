@@ -1,8 +1,8 @@
-"""Every errorCode that the sandbox can answer with, and what it means.
+"""List the error codes of the sandbox, with the text of each.
 
 The codes up to `REQUEST_ID_REPEATED` are documented. The platform's other business refusals are
-`GM_API_BUS_…` codes that nobody has listed, so those from 21 on are our own choice: a client must
-not depend on their numbers, only on their being refusals.
+`GM_API_BUS_…` codes that no page lists, so the codes from 21 on are our own choice. A client must
+not depend on their numbers, only on the fact that they refuse.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Code(enum.StrEnum):
     REFUND_TOO_HIGH = "GM_API_BUS_0000027"
 
 
-MEANINGS: Final[Mapping[str, str]] = MappingProxyType(
+MESSAGES: Final[Mapping[str, str]] = MappingProxyType(
     {
         Code.MALFORMED: "malformed parameters",
         Code.DATA_FAILED: "data operation failed",
@@ -78,19 +78,26 @@ class RefusalError(Exception):
     """
 
     def __init__(self, code: str, detail: str = "") -> None:
-        meaning = MEANINGS.get(code, "injected by the test")
+        message = MESSAGES.get(code, "injected by the test")
         self.code = str(code)
-        self.message = f"{meaning}: {detail}" if detail else meaning
+        self.message = f"{message}: {detail}" if detail else message
         super().__init__(f"{self.code} {self.message}")
 
 
+class MalformedError(RefusalError):
+    """A parameter or field has the wrong form.
+
+    Args:
+        name: which one.
+        problem: what is wrong with it.
+    """
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(Code.MALFORMED, f"{name} {problem}")
+
+
 class ReplayedError(RefusalError):
-    """The very same signed request arrived before."""
+    """The same signed request arrived before."""
 
     def __init__(self) -> None:
         super().__init__(Code.MALFORMED, "nonce was used before: a replayed request")
-
-
-def malformed(name: str, why: str) -> RefusalError:
-    """Name the parameter that makes a call malformed."""
-    return RefusalError(Code.MALFORMED, f"{name} {why}")

@@ -1,4 +1,4 @@
-"""Carries out the mishaps of `faults` on a connection of aiohttp's server."""
+"""Inject the faults of `faults` into replies on a connection of aiohttp's server."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ _PAGE: Final = b"<html><head><title>502 Bad Gateway</title></head><body>nginx</b
 _RESET: Final = struct.pack("ii", 1, 0)  # linger for no time: the kernel sends RST instead of FIN
 
 
-async def spoil(
-    request: web.BaseRequest, reply: web.Response, mishap: ReplyFaultKind
+async def inject_fault(
+    request: web.BaseRequest, reply: web.Response, kind: ReplyFaultKind
 ) -> web.StreamResponse:
-    """Do to a reply what was asked for.
+    """Replace a reply by a faulty one, or break its connection.
 
     Returns:
-        What the server shall write. It notices by itself where the connection is gone.
+        What the server must write. The server notices by itself that the connection is closed.
     """
     transport = request.transport
-    if transport is None:  # the caller did not wait for it
+    if transport is None:  # the caller is gone
         return reply
-    match mishap:
+    match kind:
         case ReplyFaultKind.HTML_502:
             return web.Response(status=502, body=_PAGE, content_type="text/html")
         case ReplyFaultKind.TRUNCATED:
             await _send_half(request, reply)
             transport.close()
         case ReplyFaultKind.RESET:
-            plug: socket.socket = transport.get_extra_info("socket")
-            plug.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            connection: socket.socket = transport.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             transport.abort()
         case ReplyFaultKind.DROP:
             transport.close()

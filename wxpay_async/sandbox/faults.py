@@ -1,10 +1,10 @@
-"""Misbehaviour on request, as data: what shall go wrong with the next replies and callbacks.
+"""Queue faults for the next replies and callbacks of the sandbox. No I/O.
 
-- Replies: one mishap for one call to an endpoint, in the order in which they were asked for.
-- Callbacks: each kind of mischief queues by itself and strikes the next callbacks that arise, so
-  that a callback can be late and doubled and out of order.
+- Replies: one fault applies to one call to an endpoint, in the order in which they were queued.
+- Callbacks: each kind of fault has a queue of its own and applies to the next callbacks, so that
+  one callback can be late, doubled and out of order at once.
 
-Errors by errorCode are `Platform.fail_next`; single forged callbacks are `Sandbox.send_forged`.
+For an errorCode use `Platform.fail_next`, for a single forged callback `Sandbox.send_forged`.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ class ReplyFaultKind(enum.StrEnum):
     TRUNCATED = "truncated"
     """Half of the reply arrives, then the connection is closed."""
     HTML_502 = "html-502"
-    """A proxy's page arrives instead of the reply."""
+    """The error page of a proxy arrives instead of the reply."""
     DELAY = "delay"
     """The reply is late."""
 
 
 class Forgery(enum.StrEnum):
-    """What is wrong with a forged callback. None of these may be believed."""
+    """What is wrong with a forged callback. A merchant must accept none of these."""
 
     SIGNATURE = "signature"
-    """A signature of the right shape that is none."""
+    """A signature of the right form that does not verify."""
     UNSIGNED = "unsigned"
     """No `sign`."""
     EMPTY_SIGN = "empty-sign"
     """An empty `sign`."""
     BARE = "bare"
-    """None of appKey, nonce, timestamp, sign: at best a hint that deserves a query."""
+    """None of appKey, nonce, timestamp, sign: at best a hint to query the order."""
     STATUS = "status"
     """Another status than the signed one."""
     AMOUNT = "amount"
@@ -56,7 +56,7 @@ class Forgery(enum.StrEnum):
     EXTRA = "extra"
     """A field that was not signed."""
     TWICE = "twice"
-    """The amount stands twice: as signed, and a hundred times as much."""
+    """The amount is sent twice: as signed, and a hundred times as much."""
     SCHEME = "scheme"
     """Properly signed, but by the scheme that the merchant's contract does not name."""
     APP_KEY = "app-key"
@@ -67,17 +67,17 @@ class Forgery(enum.StrEnum):
 
 @frozen
 class ReplyFault:
-    """One mishap.
+    """A fault of one reply.
 
     Attributes:
-        mishap: what happens.
-        executed: whether the call is executed before it happens. After a `delay` it is executed
-            anyway; after any other mishap it is not.
-        seconds: how long the mishap waits.
-        path: only a call to this path is struck; any when empty.
+        kind: what happens.
+        executed: whether the call is executed before the fault. After a `delay` it is executed in
+            any case; after any other fault it is not.
+        seconds: how long the fault waits.
+        path: the fault applies only to a call to this path; to any call when empty.
     """
 
-    mishap: ReplyFaultKind = field(converter=ReplyFaultKind)
+    kind: ReplyFaultKind = field(converter=ReplyFaultKind)
     executed: bool = True
     seconds: float = field(default=0.0, validator=_FINITE)
     path: str = ""
@@ -85,15 +85,15 @@ class ReplyFault:
 
 @frozen(kw_only=True)
 class CallbackFault:
-    """What happens to one callback.
+    """The faults of one callback.
 
     Attributes:
-        copies: how many are sent at once, 1 being the rule.
+        copies: how many are sent at once; 1 is normal.
         stale: seconds by which its timestamp is too old, as if it had been on its way that long.
         pause: seconds for which its first delivery really waits.
-        forgery: what is sent before it, if anything.
+        forgery: the forgery that is sent before it, if any.
         held: whether it waits for a later one.
-        turns: whether it and what was held before it now go out, the last first.
+        releases: whether it and the callbacks held before it are sent now, the last first.
     """
 
     copies: int = 1
@@ -101,18 +101,18 @@ class CallbackFault:
     pause: float = 0.0
     forgery: Forgery | None = None
     held: bool = False
-    turns: bool = False
+    releases: bool = False
 
 
 @define(eq=False)
 class Faults:
-    """Queues of what shall go wrong. Everything behaves when they are empty.
+    """Queues of faults. While they are empty, nothing goes wrong.
 
     Attributes:
-        struck: how many replies were spoiled, by mishap.
+        injected: how many replies had a fault, by its kind.
     """
 
-    struck: Counter[ReplyFaultKind] = field(init=False, factory=Counter[ReplyFaultKind])
+    injected: Counter[ReplyFaultKind] = field(init=False, factory=Counter[ReplyFaultKind])
     _replies: deque[ReplyFault] = field(init=False, factory=deque[ReplyFault])
     _copies: deque[int] = field(init=False, factory=deque[int])
     _stale: deque[float] = field(init=False, factory=deque[float])
@@ -120,26 +120,26 @@ class Faults:
     _forgeries: deque[Forgery] = field(init=False, factory=deque[Forgery])
     _held: deque[bool] = field(init=False, factory=deque[bool])
 
-    def spoil(
+    def inject(
         self,
-        mishap: ReplyFaultKind | str,
+        kind: ReplyFaultKind | str,
         *,
         executed: bool = True,
         seconds: float = 0.0,
         path: str = "",
     ) -> None:
-        """Spoil the reply of one of the next calls; several queue up, one for each call.
+        """Inject a fault into the reply of the next call; several queue up, one for each call.
 
         Args:
-            mishap: what happens.
-            executed: whether the call is executed before it happens, see `ReplyFault`.
-            seconds: how long the mishap waits; 0 or more.
-            path: strike only a call to this path.
+            kind: what happens.
+            executed: whether the call is executed before the fault, see `ReplyFault`.
+            seconds: how long the fault waits; 0 or more.
+            path: apply it only to a call to this path.
 
         Raises:
-            ValueError: there is no such mishap, or the seconds are none.
+            ValueError: there is no such kind, or the seconds are negative or not finite.
         """
-        self._replies.append(ReplyFault(mishap, executed, seconds, path))
+        self._replies.append(ReplyFault(kind, executed, seconds, path))
 
     def double(self, count: int = 1, *, copies: int = 2) -> None:
         """Send each of the next `count` callbacks that many times at once.
@@ -152,27 +152,27 @@ class Faults:
         self._copies.extend([copies] * count)
 
     def reorder(self, size: int = 2) -> None:
-        """Hold the next callbacks back until `size` are there; they go out the last first.
+        """Hold the next `size` callbacks back until all are there; send them the last first.
 
-        Each waits for the one before it to be answered. `Sandbox.callbacks_idle` does not wait for
-        more to come.
+        Each is sent after the one before it was answered. `Sandbox.callbacks_idle` does not wait
+        until the number is complete.
 
         Raises:
             ValueError: fewer than two.
         """
-        if size < 2:  # noqa: PLR2004 - one thing has no order
+        if size < 2:  # noqa: PLR2004 - one callback has no order
             raise ValueError("it takes two to change their order")
         self._held.extend([*[True] * (size - 1), False])
 
     def late(self, seconds: float, count: int = 1) -> None:
-        """Sign each of the next `count` callbacks as of `seconds` ago; nobody has to wait.
+        """Sign each of the next `count` callbacks as of `seconds` ago, without any waiting.
 
-        It has that age at each of its deliveries.
+        Each of its deliveries has this age.
 
         Raises:
             ValueError: negative or not finite.
         """
-        self._stale.extend([_seconds(seconds)] * count)
+        self._stale.extend([_check_seconds(seconds)] * count)
 
     def pause(self, seconds: float, count: int = 1) -> None:
         """Let the first delivery of each of the next `count` callbacks really wait.
@@ -180,7 +180,7 @@ class Faults:
         Raises:
             ValueError: negative or not finite.
         """
-        self._pauses.extend([_seconds(seconds)] * count)
+        self._pauses.extend([_check_seconds(seconds)] * count)
 
     def forge(self, kind: Forgery | str, count: int = 1) -> None:
         """Send a forgery of each of the next `count` callbacks before the genuine one.
@@ -190,33 +190,33 @@ class Faults:
         """
         self._forgeries.extend([Forgery(kind)] * count)
 
-    def next_reply(self, path: str) -> ReplyFault | None:
-        """Take what shall happen to a call to a path; None to let it be."""
+    def take_reply_fault(self, path: str) -> ReplyFault | None:
+        """Take the fault of a call to a path off the queue; None if there is none for it."""
         for fault in self._replies:
             if fault.path in ("", path):
                 self._replies.remove(fault)
-                self.struck[fault.mishap] += 1
+                self.injected[fault.kind] += 1
                 return fault
         return None
 
-    def next_callback(self) -> CallbackFault:
-        """Take what shall happen to a callback."""
-        held = _next(self._held)
+    def take_callback_fault(self) -> CallbackFault:
+        """Take the faults of the next callback off the queues."""
+        held = _take_first(self._held)
         return CallbackFault(
-            copies=_next(self._copies) or 1,
-            stale=_next(self._stale) or 0.0,
-            pause=_next(self._pauses) or 0.0,
-            forgery=_next(self._forgeries),
+            copies=_take_first(self._copies) or 1,
+            stale=_take_first(self._stale) or 0.0,
+            pause=_take_first(self._pauses) or 0.0,
+            forgery=_take_first(self._forgeries),
             held=held is True,
-            turns=held is False,
+            releases=held is False,
         )
 
 
-def _next(queue: deque[_T]) -> _T | None:
+def _take_first(queue: deque[_T]) -> _T | None:
     return queue.popleft() if queue else None
 
 
-def _seconds(value: float) -> float:
+def _check_seconds(value: float) -> float:
     if not 0.0 <= value < math.inf:
         raise ValueError("seconds are 0 or more")
     return value

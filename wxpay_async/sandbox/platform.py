@@ -1,7 +1,7 @@
-"""The platform as one object: a call goes in, the envelope comes out. No I/O.
+"""Simulate the platform: answer calls with its envelope, and act as the payer. No I/O.
 
-Time, chance and the signature of prepays are passed in, so everything here can be driven to the
-second. What was executed stands in the ledger, in order; what the payer does is a method.
+Time, chance and the signature of prepays are passed in, so that tests control each second. The
+ledger lists in order what was executed. Each action of the payer is a method.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections import ChainMap, Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Final, cast
 
@@ -18,44 +17,57 @@ from attrs import define, field, frozen
 from wxpay_async.errors import InvalidRequestError, PrepayExpiredError
 from wxpay_async.protocol.keys import KeyData
 from wxpay_async.protocol.signing import RsaVerifier
-from wxpay_async.sandbox.auth import App, Call, Scheme, read_params
-from wxpay_async.sandbox.callback_payloads import Notice, refund_notice, trade_notice
-from wxpay_async.sandbox.error_codes import Code, RefusalError, ReplayedError, malformed
-from wxpay_async.sandbox.request_parsing import TradeOrder, read_pay, read_refund, read_trade
+from wxpay_async.sandbox.auth import App, IncomingRequest, Scheme, read_params
+from wxpay_async.sandbox.callback_payloads import (
+    Callback,
+    build_refund_callback,
+    build_trade_callback,
+    to_china_time,
+)
+from wxpay_async.sandbox.error_codes import Code, MalformedError, RefusalError, ReplayedError
+from wxpay_async.sandbox.request_parsing import TradeContent, read_pay, read_refund, read_trade
 from wxpay_async.sandbox.responses import (
     Reply,
-    failure,
-    merchant_page,
-    success,
-    trade_rows,
-    trade_status,
+    build_failure,
+    build_merchant_page,
+    build_order_status,
+    build_success,
+    build_trade_rows,
 )
-from wxpay_async.sandbox.state import Books, Entry, Event, Prepay, Purchase, Refund, Status, Trade
+from wxpay_async.sandbox.state import (
+    LedgerEntry,
+    MerchantAccount,
+    Prepay,
+    Purchase,
+    PurchaseEvent,
+    Refund,
+    Status,
+    Trade,
+)
 
 PREPAY_LIFE: Final = 1200
-"""Seconds that a prepay lives (the mini-program pay page)."""
+"""Seconds for which a prepay is valid (the mini-program pay page)."""
 
 PLATFORM_APP_ID: Final = "wx5a4db0c0de000001"
-"""The mini program of a prepay whose request names none."""
+"""The mini program of a prepay if its request names none."""
 
 Params = Mapping[str, str]
 Operation = Callable[[str, Params], Reply]
 _RECENT: Final = 256
-_CHINA: Final = timezone(timedelta(hours=8))
 _MAX_PAGE_DIGITS: Final = 6
 
 
-def sample_merchants(count: int = 37) -> list[tuple[str, str]]:
+def make_merchants(count: int = 37) -> list[tuple[str, str]]:
     """Make up sub-merchants, (id, name) each."""
     return [(str(number), f"商户 {number}") for number in range(1000, 1000 + count)]
 
 
-def _keep_quiet(notice: Notice) -> None:
-    """Tell nobody."""
+def _ignore_callback(callback: Callback) -> None:
+    """Send nothing."""
 
 
 @frozen
-class _Fault:
+class _InjectedError:
     code: str
     executed: bool
 
@@ -66,21 +78,21 @@ class Platform:
 
     Attributes:
         clock: seconds since the epoch.
-        token: gives unguessable text, at most 32 characters, never the same twice.
+        token: returns unguessable text, at most 32 characters, never the same twice.
         sign_pay: signs a prepay, in Base64.
         quota: calls that a new appKey may make in any window, None for no limit.
         quota_window: seconds.
-        url: where it is reached; the returnUrl of a trade begins with it.
+        url: the platform's own base URL; the returnUrl of a trade begins with it.
         merchants: the sub-merchants, (id, name) each.
-        tell: takes what a merchant shall be told: each trade's end, and each refund.
+        notify: takes the callbacks to send: for the end of each order, and for each refund.
         apps: the appKeys. Set `valid` or `addresses` of one to see it refused.
-        trades: orders by outTradeNo; of several appKeys with one number, the first appKey's.
-        refunds: refunds by their own outTradeNo, likewise.
+        trades: orders by outTradeNo. If several appKeys use one number, the first appKey's.
+        refunds: refunds by their own outTradeNo; the same holds for them.
         prepays: by prepayId.
         ledger: what was executed, in order.
         calls: how many calls arrived, by path.
-        replies: how many replies went out, by errorCode; the empty code is success.
-        recent: the last 256 calls as they arrived, refused ones included.
+        replies: how many replies were sent, by errorCode; the empty code is success.
+        recent: the last 256 calls as they arrived, including refused ones.
         operations: the endpoints, by path.
     """
 
@@ -90,28 +102,32 @@ class Platform:
     quota: int | None = 400
     quota_window: float = 60.0
     url: str = ""
-    merchants: Sequence[tuple[str, str]] = field(factory=sample_merchants, repr=False)
-    tell: Callable[[Notice], None] = field(default=_keep_quiet, repr=False)
+    merchants: Sequence[tuple[str, str]] = field(factory=make_merchants, repr=False)
+    notify: Callable[[Callback], None] = field(default=_ignore_callback, repr=False)
     apps: dict[str, App] = field(init=False, factory=dict[str, App])
     trades: ChainMap[str, Trade] = field(init=False, factory=ChainMap[str, Trade], repr=False)
     refunds: ChainMap[str, Refund] = field(init=False, factory=ChainMap[str, Refund], repr=False)
     prepays: dict[str, Prepay] = field(init=False, factory=dict[str, Prepay], repr=False)
-    ledger: list[Entry] = field(init=False, factory=list[Entry], repr=False)
+    ledger: list[LedgerEntry] = field(init=False, factory=list[LedgerEntry], repr=False)
     calls: Counter[str] = field(init=False, factory=Counter[str])
     replies: Counter[str] = field(init=False, factory=Counter[str])
-    recent: deque[Call] = field(init=False, factory=lambda: deque[Call](maxlen=_RECENT), repr=False)
-    _books: dict[str, Books] = field(init=False, factory=dict[str, Books], repr=False)
-    _faults: deque[_Fault] = field(init=False, factory=deque[_Fault], repr=False)
-    _numbered: int = field(init=False, default=0, repr=False)
+    recent: deque[IncomingRequest] = field(
+        init=False, factory=lambda: deque[IncomingRequest](maxlen=_RECENT), repr=False
+    )
+    _accounts: dict[str, MerchantAccount] = field(
+        init=False, factory=dict[str, MerchantAccount], repr=False
+    )
+    _errors: deque[_InjectedError] = field(init=False, factory=deque[_InjectedError], repr=False)
+    _last_number: int = field(init=False, default=0, repr=False)
     operations: Mapping[str, Operation] = field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         self.operations = {
-            "/api/instant/trade": self._trade,
+            "/api/instant/trade": self._create_trade,
             "/api/instant/pay/wxminiprogram": self._pay,
             "/api/instant/query": self._query,
             "/api/instant/refund": self._refund,
-            "/api/company/merchants": self._merchants,
+            "/api/company/merchants": self._list_merchants,
         }
 
     # Set-up, and what a test may ask
@@ -126,11 +142,11 @@ class Platform:
         notify_remote: bool = False,
         callback_scheme: Scheme | None = None,
     ) -> App:
-        """Register an appKey; the last three arguments are explained by `App`.
+        """Register an appKey; for the last three arguments see `App`.
 
         Raises:
-            InvalidRequestError: it is registered already, the key or the secret is empty, or the
-                address for callbacks does not fit.
+            InvalidRequestError: the appKey is registered already, the key or the secret is empty,
+                or `notify_url` is not allowed.
             InvalidKeyError: the public key cannot be used.
         """
         if not app_key or app_key in self.apps:
@@ -146,31 +162,42 @@ class Platform:
             callback_scheme=callback_scheme,
         )
         self.apps[app_key] = app
-        books = self._books[app_key] = Books()
-        self.trades.maps.append(books.trades)
-        self.refunds.maps.append(books.refunds)
+        account = self._accounts[app_key] = MerchantAccount()
+        self.trades.maps.append(account.trades)
+        self.refunds.maps.append(account.refunds)
         return app
 
     def fail_next(self, code: str, *, executed: bool = False) -> None:
-        """Answer one of the next calls with an error; several queue up, one for each call.
+        """Answer the next call with an error; several queue up, one for each call.
 
-        It strikes a call that has passed every check of the envelope.
+        A call that fails a check of the envelope does not use up an error.
 
         Args:
-            code: the errorCode, CO_MSG_000002 and CO_MSG_000003 being those that leave doubt.
-            executed: whether the call is executed before it is answered so.
+            code: the errorCode; CO_MSG_000002 and CO_MSG_000003 are those that leave doubt.
+            executed: whether the call is executed nevertheless.
         """
-        self._faults.append(_Fault(code, executed))
+        self._errors.append(_InjectedError(code, executed))
 
-    def orders(self) -> Iterator[Trade]:
+    def iter_orders(self) -> Iterator[Trade]:
         """Yield every order, the latest of each appKey first."""
-        for books in self._books.values():
-            yield from reversed(books.trades.values())
+        for account in self._accounts.values():
+            yield from reversed(account.trades.values())
 
-    def executed(self, request_id: str) -> tuple[Entry, ...]:
-        """Return what a requestId did: one entry, for each appKey that used it."""
-        found = (books.executed.get(request_id) for books in self._books.values())
+    def find_entries(self, request_id: str) -> tuple[LedgerEntry, ...]:
+        """Return what a requestId did: one entry for each appKey that used it."""
+        found = (account.entries.get(request_id) for account in self._accounts.values())
         return tuple(entry for entry in found if entry)
+
+    def build_callback(self, out_trade_no: str) -> Callback:
+        """Return the callback about an order or a refund, as its status is now.
+
+        Raises:
+            InvalidRequestError: there is no such order.
+        """
+        refund = self.refunds.get(out_trade_no)
+        if refund is not None and out_trade_no not in self.trades:
+            return build_refund_callback(refund)
+        return build_trade_callback(_require_order(self.trades.get(out_trade_no)))
 
     # The payer
 
@@ -182,137 +209,134 @@ class Platform:
 
         Raises:
             InvalidRequestError: there is no such order.
-            PrepayExpiredError: each prepay is over 20 minutes old, and there is no code to scan.
+            PrepayExpiredError: every prepay is over 20 minutes old, and there is no code to scan.
         """
-        purchase = self._purchase_of(out_trade_no, app_key)
-        if purchase.status is Status.AWAITING and not purchase.payable():
+        purchase = self._find_purchase(out_trade_no, app_key)
+        if purchase.status is Status.AWAITING and not purchase.can_be_paid():
             raise PrepayExpiredError("every prepay of the order has expired; pay again first")
-        if purchase.apply(Event.CONFIRM):
+        if purchase.apply(PurchaseEvent.CONFIRM):
             for trade in purchase.trades:
                 number = [trade.out_trade_no]
-                self._enter("charge", purchase.app_key, amount=trade.amount, numbers=number)
+                self._record("charge", purchase.app_key, amount=trade.amount, numbers=number)
         return purchase.status
 
     def cancel(self, out_trade_no: str, *, app_key: str | None = None) -> Status:
-        """Let the payer decline: what awaits payment has failed. Raises as `confirm` does."""
-        return self._end(out_trade_no, app_key, Event.CANCEL)
+        """Let the payer decline: an order that awaits payment fails. Raises as `confirm` does."""
+        return self._end_purchase(out_trade_no, app_key, PurchaseEvent.CANCEL)
 
     def expire(self, out_trade_no: str, *, app_key: str | None = None) -> Status:
-        """Let the time run out: what awaits payment is closed. Raises as `confirm` does."""
-        return self._end(out_trade_no, app_key, Event.EXPIRE)
+        """Let the time run out: an order that awaits payment closes. Raises as `confirm` does."""
+        return self._end_purchase(out_trade_no, app_key, PurchaseEvent.EXPIRE)
 
-    def _end(self, out_trade_no: str, app_key: str | None, event: Event) -> Status:
-        purchase = self._purchase_of(out_trade_no, app_key)
+    def _end_purchase(self, out_trade_no: str, app_key: str | None, event: PurchaseEvent) -> Status:
+        purchase = self._find_purchase(out_trade_no, app_key)
         purchase.apply(event)
         return purchase.status
 
-    def _purchase_of(self, out_trade_no: str, app_key: str | None) -> Purchase:
-        trades = self.trades if app_key is None else self._books.get(app_key, Books()).trades
-        trade = trades.get(out_trade_no)
-        if trade is None:
-            raise InvalidRequestError(
-                "there is no such order", field="outTradeNo", allowed="an order of the sandbox"
-            )
-        return trade.purchase
+    def _find_purchase(self, out_trade_no: str, app_key: str | None) -> Purchase:
+        if app_key is None:
+            trade = self.trades.get(out_trade_no)
+        else:
+            trade = self._accounts.get(app_key, MerchantAccount()).trades.get(out_trade_no)
+        return _require_order(trade).purchase
 
     # The calls
 
-    def answer(self, call: Call) -> Reply:
+    def answer(self, request: IncomingRequest) -> Reply:
         """Answer a call to one of `operations` with the platform's envelope."""
-        self.calls[call.path] += 1
-        self.recent.append(call)
+        self.calls[request.path] += 1
+        self.recent.append(request)
         try:
-            data = self._perform(call)
+            data = self._perform(request)
         except RefusalError as error:
             self.replies[error.code] += 1
-            return failure(error)
+            return build_failure(error)
         self.replies[""] += 1
-        return success(data)
+        return build_success(data)
 
-    def _perform(self, call: Call) -> Reply:
-        params = read_params(call)
+    def _perform(self, request: IncomingRequest) -> Reply:
+        params = read_params(request)
         app = self.apps.get(params["appKey"])
         if app is None:
             raise RefusalError(Code.APP_UNKNOWN)
         try:
-            app.admit(params, address=call.address, now=self.clock())
+            app.admit(params, address=request.address, now=self.clock())
         except ReplayedError:
-            # A copy of what was executed is answered as what it is: no documented code says "not
-            # executed" of a requestId that was, and none at all is documented for a used nonce.
-            if self._executed(app.app_key, params):
+            # A copy of an executed request is refused as a repeated requestId: the code of a
+            # malformed request means "not executed". No page documents a code for a used nonce.
+            if self._was_executed(app.app_key, params):
                 raise RefusalError(Code.REQUEST_ID_REPEATED) from None
             raise
-        fault = self._faults.popleft() if self._faults else None
-        if fault and not fault.executed:
-            raise RefusalError(fault.code)
-        data = self.operations[call.path](app.app_key, params)
-        if fault:
-            raise RefusalError(fault.code)
+        injected = self._errors.popleft() if self._errors else None
+        if injected and not injected.executed:
+            raise RefusalError(injected.code)
+        data = self.operations[request.path](app.app_key, params)
+        if injected:
+            raise RefusalError(injected.code)
         return data
 
-    def _executed(self, app_key: str, params: Params) -> bool:
+    def _was_executed(self, app_key: str, params: Params) -> bool:
         try:
             content = json.loads(params.get("bizContent", ""))
         except ValueError:
             return False
-        known = cast("dict[str, object]", content) if isinstance(content, dict) else {}
-        name = known.get("requestId")
-        return isinstance(name, str) and name in self._books[app_key].executed
+        fields = cast("dict[str, object]", content) if isinstance(content, dict) else {}
+        request_id = fields.get("requestId")
+        return isinstance(request_id, str) and request_id in self._accounts[app_key].entries
 
-    def _trade(self, app_key: str, params: Params) -> Reply:
-        order = read_trade(_biz_content(params))
-        books = self._books[app_key]
-        numbers = [item.out_trade_no for item in order.items]
-        books.check_new(order.request_id, *numbers)
-        purchase = self._open(app_key, order)
-        books.purchases[purchase.pay_token] = purchase
-        for trade in purchase.trades:
-            books.trades[trade.out_trade_no] = books.numbers[trade.trade_no] = trade
-        self._enter(
-            "trade", app_key, amount=order.amount, numbers=numbers, request_id=order.request_id
+    def _create_trade(self, app_key: str, params: Params) -> Reply:
+        content = read_trade(_read_biz_content(params))
+        account = self._accounts[app_key]
+        numbers = [item.out_trade_no for item in content.items]
+        account.check_unused(content.request_id, *numbers)
+        purchase = self._create_purchase(app_key, content)
+        account.add_purchase(purchase)
+        self._record(
+            "trade", app_key, amount=content.amount, numbers=numbers, request_id=content.request_id
         )
         return {
-            "requestId": order.request_id,
+            "requestId": content.request_id,
             "payToken": purchase.pay_token,
             "returnUrl": f"{self.url}/sandbox",
-            "instAmount": str(order.amount),
-            "tradeResList": trade_rows(purchase.trades),
-            **(self._prepay(purchase, order.app_id) if order.jsapi else {}),
+            "instAmount": str(content.amount),
+            "tradeResList": build_trade_rows(purchase.trades),
+            **(self._create_prepay(purchase, content.app_id) if content.jsapi else {}),
         }
 
-    def _open(self, app_key: str, order: TradeOrder) -> Purchase:
+    def _create_purchase(self, app_key: str, content: TradeContent) -> Purchase:
         purchase = Purchase(
             app_key=app_key,
             pay_token=self.token(),
-            amount=order.amount,
-            closes_at=None if order.timeout is None else self.clock() + order.timeout,
-            scannable=not order.jsapi,
+            amount=content.amount,
+            closes_at=None if content.timeout is None else self.clock() + content.timeout,
+            scannable=not content.jsapi,
             clock=self.clock,
-            changed=self._tell_end,
+            on_change=self._notify_end,
         )
         purchase.trades.extend(
-            Trade(item=item, trade_no=self._number(), purchase=purchase) for item in order.items
+            Trade(item=item, trade_no=self._next_number(), purchase=purchase)
+            for item in content.items
         )
         return purchase
 
     def _pay(self, app_key: str, params: Params) -> Reply:
-        order = read_pay(_biz_content(params))
-        books = self._books[app_key]
-        books.check_new(order.request_id)
-        purchase = books.purchase(order.pay_token)
-        purchase.apply(Event.PREPAY)
+        content = read_pay(_read_biz_content(params))
+        account = self._accounts[app_key]
+        account.check_unused(content.request_id)
+        purchase = account.find_purchase(content.pay_token)
+        purchase.apply(PurchaseEvent.PREPAY)
         numbers = [trade.out_trade_no for trade in purchase.trades]
-        self._enter(
-            "pay", app_key, amount=purchase.amount, numbers=numbers, request_id=order.request_id
+        self._record(
+            "pay", app_key, amount=purchase.amount, numbers=numbers, request_id=content.request_id
         )
         return {
-            "requestId": order.request_id,
-            **self._prepay(purchase, order.app_id),
+            "requestId": content.request_id,
+            **self._create_prepay(purchase, content.app_id),
             "instAmount": str(purchase.amount),
-            "tradeResList": trade_rows(purchase.trades),
+            "tradeResList": build_trade_rows(purchase.trades),
         }
 
-    def _prepay(self, purchase: Purchase, app_id: str) -> Reply:
+    def _create_prepay(self, purchase: Purchase, app_id: str) -> Reply:
         now = self.clock()
         prepay = Prepay(
             prepay_id=f"wx{self.token()}",
@@ -321,64 +345,65 @@ class Platform:
         )
         purchase.prepays.append(prepay)
         self.prepays[prepay.prepay_id] = prepay
-        stamp, nonce, package = str(int(now)), self.token(), f"prepay_id={prepay.prepay_id}"
+        seconds, nonce, package = str(int(now)), self.token(), f"prepay_id={prepay.prepay_id}"
+        message = f"{prepay.app_id}\n{seconds}\n{nonce}\n{package}\n"
         return {
             "appId": prepay.app_id,
-            "timeStamp": stamp,
+            "timeStamp": seconds,
             "nonceStr": nonce,
             "prepayId": prepay.prepay_id,
             "extPackage": package,
             "signType": "RSA",
-            "paySign": self.sign_pay(f"{prepay.app_id}\n{stamp}\n{nonce}\n{package}\n".encode()),
+            "paySign": self.sign_pay(message.encode()),
         }
 
     def _query(self, app_key: str, params: Params) -> Reply:
-        """Answer for an order, or for a refund by its own number, which is an assumption of ours.
+        """Return the status of an order, or of a refund by its own number.
 
-        The pages document the query of orders only; but a refund whose answer got lost could not
-        be found out otherwise.
+        The pages document the query of orders only. The query of refunds is our assumption:
+        otherwise a merchant could not find out what became of a refund whose reply was lost.
         """
         out_trade_no, trade_no = params.get("outTradeNo", ""), params.get("tradeNo", "")
         if bool(out_trade_no) == bool(trade_no):
-            raise malformed("outTradeNo", "or tradeNo is required, one of the two")
-        found = self._books[app_key].find(out_trade_no=out_trade_no, trade_no=trade_no)
-        return trade_status(found)
+            raise MalformedError("outTradeNo", "or tradeNo is required, one of the two")
+        account = self._accounts[app_key]
+        return build_order_status(account.find_order(out_trade_no=out_trade_no, trade_no=trade_no))
 
     def _refund(self, app_key: str, params: Params) -> Reply:
-        order = read_refund(_biz_content(params))
-        books = self._books[app_key]
-        books.check_new(order.request_id, order.out_trade_no)
-        trade = books.trade(order.orig_out_trade_no)
-        item = trade.refund(order.out_trade_no, order.amount)
-        refund = Refund(item=item, trade_no=self._number(), trade=trade, at=self.clock())
-        books.refunds[refund.out_trade_no] = books.numbers[refund.trade_no] = refund
-        number = [refund.out_trade_no]
-        self._enter(
-            "refund", app_key, amount=order.amount, numbers=number, request_id=order.request_id
+        content = read_refund(_read_biz_content(params))
+        account = self._accounts[app_key]
+        account.check_unused(content.request_id, content.out_trade_no)
+        trade = account.find_trade(content.orig_out_trade_no)
+        item = trade.refund(content.out_trade_no, content.amount)
+        refund = Refund(item=item, trade_no=self._next_number(), trade=trade, at=self.clock())
+        account.add_refund(refund)
+        numbers = [refund.out_trade_no]
+        self._record(
+            "refund", app_key, amount=content.amount, numbers=numbers, request_id=content.request_id
         )
-        self.tell(refund_notice(refund))
+        self.notify(build_refund_callback(refund))
         return {
-            "requestId": order.request_id,
+            "requestId": content.request_id,
             "outTradeNo": refund.out_trade_no,
             "tradeNo": refund.trade_no,
             "status": "S",
         }
 
-    def _merchants(self, app_key: str, params: Params) -> Reply:
+    def _list_merchants(self, app_key: str, params: Params) -> Reply:
         del app_key  # every appKey of the sandbox has the same sub-merchants
-        size = _positive(params, "pageSize", default=10)
-        return merchant_page(self.merchants, size, _positive(params, "currentPage", default=1))
+        size = _read_positive(params, "pageSize", default=10)
+        page = _read_positive(params, "currentPage", default=1)
+        return build_merchant_page(self.merchants, size, page)
 
-    def _tell_end(self, purchase: Purchase) -> None:
+    def _notify_end(self, purchase: Purchase) -> None:
         for trade in purchase.trades:
-            self.tell(trade_notice(trade))
+            self.notify(build_trade_callback(trade))
 
-    def _number(self) -> str:
-        self._numbered += 1
-        day = datetime.fromtimestamp(self.clock(), UTC).astimezone(_CHINA)
-        return f"{day:%Y%m%d}{self._numbered:08d}"
+    def _next_number(self) -> str:
+        self._last_number += 1
+        return f"{to_china_time(self.clock()):%Y%m%d}{self._last_number:08d}"
 
-    def _enter(
+    def _record(
         self,
         kind: str,
         app_key: str,
@@ -387,7 +412,7 @@ class Platform:
         numbers: Iterable[str],
         request_id: str = "",
     ) -> None:
-        entry = Entry(
+        entry = LedgerEntry(
             kind=kind,
             app_key=app_key,
             request_id=request_id,
@@ -397,19 +422,27 @@ class Platform:
         )
         self.ledger.append(entry)
         if request_id:
-            self._books[app_key].executed[request_id] = entry
+            self._accounts[app_key].entries[request_id] = entry
 
 
-def _biz_content(params: Params) -> str:
+def _require_order(found: Trade | None) -> Trade:
+    if found is None:
+        raise InvalidRequestError(
+            "there is no such order", field="outTradeNo", allowed="an order of the sandbox"
+        )
+    return found
+
+
+def _read_biz_content(params: Params) -> str:
     content = params.get("bizContent")
     if not content:
-        raise malformed("bizContent", "is missing or empty")
+        raise MalformedError("bizContent", "is missing or empty")
     return content
 
 
-def _positive(params: Params, name: str, *, default: int) -> int:
+def _read_positive(params: Params, name: str, *, default: int) -> int:
     value = params.get(name) or str(default)
     well_formed = value.isascii() and value.isdigit() and len(value) <= _MAX_PAGE_DIGITS
     if not well_formed or int(value) < 1:
-        raise malformed(name, "is not an integer above 0")
+        raise MalformedError(name, "is not an integer above 0")
     return int(value)

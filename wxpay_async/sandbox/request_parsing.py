@@ -1,8 +1,8 @@
-"""Reads bizContent by the platform's tables, with checks of its own.
+"""Parse and check bizContent by the tables of the platform's documentation.
 
-Nothing here is shared with the client's request classes, so a field that the client forgets, or
-writes in another form, is found instead of being agreed upon. Limits that no table gives are not
-invented; enumerations hold the documented values only.
+Nothing here is shared with the client's request classes. If the client forgets a field or writes
+it in another form, the sandbox refuses it instead of making the same mistake. Limits that no table
+gives are not invented. Enumerations hold the documented values only.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final, cast
 from attrs import field, frozen
 
 from wxpay_async.protocol.strict_json import strict_json
-from wxpay_async.sandbox.error_codes import Code, RefusalError, malformed
+from wxpay_async.sandbox.error_codes import Code, MalformedError, RefusalError
 
 Json = None | bool | int | Decimal | str | list["Json"] | dict[str, "Json"]
 Fields = Mapping[str, Json]
@@ -39,7 +39,7 @@ _TERMINALS: Final = ("00", "01", "02", "03", "04", "99")
 
 
 @frozen(kw_only=True)
-class Share:
+class Royalty:
     """One row of royaltyInfo; the amount is in yuan."""
 
     payee_member_id: str
@@ -56,12 +56,12 @@ class Item:
     quantity: str
     total_amount: Decimal
     payee_identity: str
-    royalties: tuple[Share, ...]
+    royalties: tuple[Royalty, ...]
 
 
 @frozen(kw_only=True)
-class TradeOrder:
-    """What an instant trade asks for.
+class TradeContent:
+    """The bizContent of an instant trade.
 
     Attributes:
         request_id: the merchant's id of the request.
@@ -81,8 +81,8 @@ class TradeOrder:
 
 
 @frozen(kw_only=True)
-class PayOrder:
-    """What a mini-program pay asks for."""
+class PayContent:
+    """The bizContent of a mini-program pay."""
 
     request_id: str
     pay_token: str = field(repr=False)
@@ -90,8 +90,8 @@ class PayOrder:
 
 
 @frozen(kw_only=True)
-class RefundOrder:
-    """What a refund asks for; the amount is in yuan."""
+class RefundContent:
+    """The bizContent of a refund; the amount is in yuan."""
 
     request_id: str
     out_trade_no: str
@@ -99,175 +99,178 @@ class RefundOrder:
     amount: Decimal
 
 
-def read_trade(content: str) -> TradeOrder:
-    """Read the bizContent of `/api/instant/trade`; raise `RefusalError` if it does not fit."""
-    fields = _members(content)
-    request_id = _request_id(fields)
-    _text(fields, "payerIp")
-    _choice(fields, "bizProductCode", ("20701",))
-    _choice(fields, "cashierType", ("API", "SDK"))
-    _choice(_table(fields, "terminalInfo"), "terminal_type", _TERMINALS)
-    items = tuple(_item(row) for row in _rows(fields, "tradeInfo"))
+def read_trade(content: str) -> TradeContent:
+    """Read the bizContent of `/api/instant/trade`; raise `RefusalError` if it is wrong."""
+    fields = _parse_object(content)
+    request_id = _read_request_id(fields)
+    _read_text(fields, "payerIp")
+    _read_choice(fields, "bizProductCode", ("20701",))
+    _read_choice(fields, "cashierType", ("API", "SDK"))
+    _read_choice(_read_object(fields, "terminalInfo"), "terminal_type", _TERMINALS)
+    items = tuple(_read_item(row) for row in _read_rows(fields, "tradeInfo"))
     if not items:
-        raise malformed("tradeInfo", "is missing or empty")
-    method = _table(fields, "payMethod")
-    return TradeOrder(
+        raise MalformedError("tradeInfo", "is missing or empty")
+    method = _read_object(fields, "payMethod")
+    return TradeContent(
         request_id=request_id,
         items=items,
-        amount=_amount(method, "amount"),
+        amount=_read_amount(method, "amount"),
         jsapi=_is_jsapi(method),
-        app_id=_optional(method, "appId"),
-        timeout=_timeout(fields),
+        app_id=_read_optional(method, "appId"),
+        timeout=_read_timeout(fields),
     )
 
 
-def read_pay(content: str) -> PayOrder:
-    """Read the bizContent of `/api/instant/pay/wxminiprogram`; raise `RefusalError` likewise."""
-    fields = _members(content)
-    request_id = _request_id(fields)
-    _choice(fields, "targetOrganization", ("WECHAT",))
-    _text(fields, "terminalPayerId")
-    return PayOrder(
+def read_pay(content: str) -> PayContent:
+    """Read the bizContent of `/api/instant/pay/wxminiprogram`; raises as `read_trade` does."""
+    fields = _parse_object(content)
+    request_id = _read_request_id(fields)
+    _read_choice(fields, "targetOrganization", ("WECHAT",))
+    _read_text(fields, "terminalPayerId")
+    return PayContent(
         request_id=request_id,
-        pay_token=_text(fields, "payToken"),
-        app_id=_optional(fields, "appId"),
+        pay_token=_read_text(fields, "payToken"),
+        app_id=_read_optional(fields, "appId"),
     )
 
 
-def read_refund(content: str) -> RefundOrder:
-    """Read the bizContent of `/api/instant/refund`; raise `RefusalError` likewise."""
-    fields = _members(content)
-    request_id = _request_id(fields)
-    _optional(fields, "currency")
-    _royalties(fields)
-    if len(_text(fields, "refundAmount")) > _MAX_REFUND:
-        raise malformed("refundAmount", f"has over {_MAX_REFUND} characters")
-    return RefundOrder(
+def read_refund(content: str) -> RefundContent:
+    """Read the bizContent of `/api/instant/refund`; raises as `read_trade` does."""
+    fields = _parse_object(content)
+    request_id = _read_request_id(fields)
+    _read_optional(fields, "currency")
+    _read_royalties(fields)
+    if len(_read_text(fields, "refundAmount")) > _MAX_REFUND:
+        raise MalformedError("refundAmount", f"has over {_MAX_REFUND} characters")
+    return RefundContent(
         request_id=request_id,
-        out_trade_no=_text(fields, "outTradeNo"),
-        orig_out_trade_no=_text(fields, "origOutTradeNo"),
-        amount=_amount(fields, "refundAmount"),
+        out_trade_no=_read_text(fields, "outTradeNo"),
+        orig_out_trade_no=_read_text(fields, "origOutTradeNo"),
+        amount=_read_amount(fields, "refundAmount"),
     )
 
 
-def _item(row: Fields) -> Item:
-    _optional(row, "currency")
-    quantity = _text(row, "quantity")
+def _read_item(row: Fields) -> Item:
+    _read_optional(row, "currency")
+    quantity = _read_text(row, "quantity")
     if not _QUANTITY.fullmatch(quantity):
-        raise malformed("quantity", "is not the text of an integer above 0")
-    price, total = _amount(row, "price"), _amount(row, "totalAmount")
+        raise MalformedError("quantity", "is not the text of an integer above 0")
+    price, total = _read_amount(row, "price"), _read_amount(row, "totalAmount")
     if price * int(quantity) != total:
-        raise malformed("totalAmount", "is not price × quantity")
+        raise MalformedError("totalAmount", "is not price × quantity")
     return Item(
-        out_trade_no=_text(row, "outTradeNo"),
-        subject=_text(row, "subject"),
+        out_trade_no=_read_text(row, "outTradeNo"),
+        subject=_read_text(row, "subject"),
         price=price,
         quantity=quantity,
         total_amount=total,
-        payee_identity=_text(row, "payeeIdentity"),
-        royalties=_royalties(row),
+        payee_identity=_read_text(row, "payeeIdentity"),
+        royalties=_read_royalties(row),
     )
 
 
 def _is_jsapi(method: Fields) -> bool:
-    product = _choice(method, "payProductCode", _SCANNED + _JSAPI)
-    target = _choice(method, "targetOrganization", _TARGETS)
+    product = _read_choice(method, "payProductCode", _SCANNED + _JSAPI)
+    target = _read_choice(method, "targetOrganization", _TARGETS)
     jsapi = target == "WECHAT" and product in _JSAPI
     if jsapi:
-        # Required "for WeChat"; but whose phone will scan a code is not known beforehand.
-        _text(method, "openId")
+        # The page requires it "for WeChat". For a code to scan the payer is not known beforehand.
+        _read_text(method, "openId")
     if target == "ALIPAY":
-        _text(method, "buyerId")
+        _read_text(method, "buyerId")
     return jsapi
 
 
-def _royalties(fields: Fields) -> tuple[Share, ...]:
-    rows = _rows(fields, "royaltyInfo")
+def _read_royalties(fields: Fields) -> tuple[Royalty, ...]:
+    rows = _read_rows(fields, "royaltyInfo")
     if len(rows) > _MAX_ROYALTIES:
-        raise malformed("royaltyInfo", f"has over {_MAX_ROYALTIES} rows")
-    return tuple(
-        Share(payee_member_id=_text(row, "payeeMemberId"), amount=_amount(row, "amount"))
-        for row in rows
+        raise MalformedError("royaltyInfo", f"has over {_MAX_ROYALTIES} rows")
+    return tuple(_read_royalty(row) for row in rows)
+
+
+def _read_royalty(row: Fields) -> Royalty:
+    return Royalty(
+        payee_member_id=_read_text(row, "payeeMemberId"), amount=_read_amount(row, "amount")
     )
 
 
-def _timeout(fields: Fields) -> int | None:
-    """Read timeoutExpress. What `0` means is not documented; it is taken as no timeout."""
-    value = _optional(fields, "timeoutExpress")
+def _read_timeout(fields: Fields) -> int | None:
+    """Read timeoutExpress as seconds. `0` is not documented; here it means no timeout."""
+    value = _read_optional(fields, "timeoutExpress")
     if value in {"", "0"}:
         return None
     match = _TIMEOUT.fullmatch(value)
     seconds = int(match[1]) * _SECONDS[match[2]] if match else 0
     if not _MIN_TIMEOUT <= seconds <= _MAX_TIMEOUT:
-        raise malformed("timeoutExpress", "is neither 0 nor 10m to 7d with unit m, h or d")
+        raise MalformedError("timeoutExpress", "is neither 0 nor 10m to 7d with unit m, h or d")
     return seconds
 
 
-def _members(content: str) -> Fields:
+def _parse_object(content: str) -> Fields:
     try:
         value = cast("Json", strict_json(content.encode()))
     except ValueError as error:
-        raise malformed("bizContent", f"is no strict JSON: {error}") from error
+        raise MalformedError("bizContent", f"is not strict JSON: {error}") from error
     if not isinstance(value, dict):
-        raise malformed("bizContent", "is no JSON object")
+        raise MalformedError("bizContent", "is not a JSON object")
     return value
 
 
-def _request_id(fields: Fields) -> str:
-    value = _optional(fields, "requestId")
+def _read_request_id(fields: Fields) -> str:
+    value = _read_optional(fields, "requestId")
     if not value:
         raise RefusalError(Code.REQUEST_ID_EMPTY)
     if len(value) > _MAX_REQUEST_ID:
-        raise malformed("requestId", f"has over {_MAX_REQUEST_ID} characters")
+        raise MalformedError("requestId", f"has over {_MAX_REQUEST_ID} characters")
     return value
 
 
-def _text(fields: Fields, name: str) -> str:
-    value = _optional(fields, name)
+def _read_text(fields: Fields, name: str) -> str:
+    value = _read_optional(fields, name)
     if not value:
-        raise malformed(name, "is missing or empty")
+        raise MalformedError(name, "is missing or empty")
     return value
 
 
-def _optional(fields: Fields, name: str) -> str:
+def _read_optional(fields: Fields, name: str) -> str:
     value = fields.get(name)
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise malformed(name, "is not a string")
+        raise MalformedError(name, "is not a string")
     return value
 
 
-def _choice(fields: Fields, name: str, allowed: Collection[str]) -> str:
-    value = _text(fields, name)
+def _read_choice(fields: Fields, name: str, allowed: Collection[str]) -> str:
+    value = _read_text(fields, name)
     if value not in allowed:
-        raise malformed(name, f"is none of {', '.join(allowed)}")
+        raise MalformedError(name, f"is none of {', '.join(allowed)}")
     return value
 
 
-def _amount(fields: Fields, name: str) -> Decimal:
-    value = _text(fields, name)
+def _read_amount(fields: Fields, name: str) -> Decimal:
+    value = _read_text(fields, name)
     if not _AMOUNT.fullmatch(value) or not _MIN_AMOUNT <= Decimal(value) <= _MAX_AMOUNT:
-        raise malformed(name, "is not yuan from 0.01 to 100000000000.00 with two places")
+        raise MalformedError(name, "is not yuan from 0.01 to 100000000000.00 with two places")
     return Decimal(value)
 
 
-def _table(fields: Fields, name: str) -> Fields:
+def _read_object(fields: Fields, name: str) -> Fields:
     value = fields.get(name)
     if not isinstance(value, dict):
-        raise malformed(name, "is missing or no JSON object")
+        raise MalformedError(name, "is missing or not a JSON object")
     return value
 
 
-def _rows(fields: Fields, name: str) -> list[Fields]:
+def _read_rows(fields: Fields, name: str) -> list[Fields]:
     value = fields.get(name)
     if value is None:
         return []
     if not isinstance(value, list):
-        raise malformed(name, "is no list")
+        raise MalformedError(name, "is not a list")
     rows: list[Fields] = []
     for row in value:
         if not isinstance(row, dict):
-            raise malformed(name, "holds something that is no JSON object")
+            raise MalformedError(name, "holds something that is not a JSON object")
         rows.append(row)
     return rows

@@ -1,4 +1,4 @@
-"""What the platform writes: the envelope, and the data of the replies that need some layout."""
+"""Build the platform's replies: the envelope, and the data of queries and lists."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ import json
 from collections.abc import Iterable, Sequence
 
 from wxpay_async.sandbox.error_codes import RefusalError
-from wxpay_async.sandbox.request_parsing import Share
+from wxpay_async.sandbox.request_parsing import Royalty
 from wxpay_async.sandbox.state import Refund, Trade
 
 Reply = dict[str, object]
 
 
-def encode(reply: object) -> bytes:
-    """Encode a reply as the platform does: JSON in UTF-8."""
-    return json.dumps(reply, ensure_ascii=False, separators=(",", ":")).encode()
+def encode_json(value: object) -> bytes:
+    """Encode a value as the platform does: JSON in UTF-8."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def success(data: Reply) -> Reply:
+def build_success(data: Reply) -> Reply:
     """Return the envelope of a call that was executed."""
     return {"success": True, "errorCode": "", "errorMsg": "", "data": data}
 
 
-def failure(error: RefusalError) -> Reply:
+def build_failure(error: RefusalError) -> Reply:
     """Return the envelope of a call that was refused."""
     return {"success": False, "errorCode": error.code, "errorMsg": error.message, "data": None}
 
 
-def trade_rows(trades: Iterable[Trade]) -> list[dict[str, str]]:
+def build_trade_rows(trades: Iterable[Trade]) -> list[dict[str, str]]:
     """Return tradeResList; its status is P, in progress, until the payer confirms."""
     return [
         {"outTradeNo": trade.out_trade_no, "tradeNo": trade.trade_no, "status": "P"}
@@ -35,27 +35,27 @@ def trade_rows(trades: Iterable[Trade]) -> list[dict[str, str]]:
     ]
 
 
-def trade_status(found: Trade | Refund) -> Reply:
-    """Return what a query reports."""
-    item = found.item
+def build_order_status(order: Trade | Refund) -> Reply:
+    """Return the reply to the query of an order or a refund."""
+    item = order.item
     return {
         "outTradeNo": item.out_trade_no,
-        "tradeNo": found.trade_no,
+        "tradeNo": order.trade_no,
         "subject": item.subject,
         "price": str(item.price),
         "quantity": item.quantity,
         "totalAmount": str(item.total_amount),
         "payeeIdentity": item.payee_identity,
-        "payeeName": _name(item.payee_identity),
+        "payeeName": _name_member(item.payee_identity),
         "partnerFee": "0.00",
         "payeeFee": "0.00",
         "payerFee": "0.00",
-        "status": str(found.status),
-        "royaltyInfo": [_share(share) for share in item.royalties],
+        "status": str(order.status),
+        "royaltyInfo": [_build_royalty(royalty) for royalty in item.royalties],
     }
 
 
-def merchant_page(merchants: Sequence[tuple[str, str]], size: int, page: int) -> Reply:
+def build_merchant_page(merchants: Sequence[tuple[str, str]], size: int, page: int) -> Reply:
     """Return one page of sub-merchants, (id, name) each; pages count from 1."""
     rows = merchants[(page - 1) * size : page * size]
     return {
@@ -67,13 +67,13 @@ def merchant_page(merchants: Sequence[tuple[str, str]], size: int, page: int) ->
     }
 
 
-def _share(share: Share) -> dict[str, str]:
+def _build_royalty(royalty: Royalty) -> dict[str, str]:
     return {
-        "payeeMemberId": share.payee_member_id,
-        "payeeName": _name(share.payee_member_id),
-        "amount": str(share.amount),
+        "payeeMemberId": royalty.payee_member_id,
+        "payeeName": _name_member(royalty.payee_member_id),
+        "amount": str(royalty.amount),
     }
 
 
-def _name(member_id: str) -> str:
+def _name_member(member_id: str) -> str:
     return f"商户 {member_id}"

@@ -1,10 +1,10 @@
-"""The sandbox over HTTP: aiohttp's low-level server around `Platform`, and nothing else.
+"""Serve the sandbox over HTTP, with aiohttp's low-level server around `Platform`.
 
-Beside the platform's endpoints it serves the payer: `GET /sandbox` is a page with buttons,
+Besides the platform's endpoints it serves the payer: `GET /sandbox` is a page with buttons,
 `POST /sandbox/confirm`, `/sandbox/cancel` and `/sandbox/expire` take `outTradeNo=`, and
-`GET /sandbox/ledger` tells what was executed. These are for whoever can reach the port, which is
-this machine unless told otherwise. Merchants with a `notify_url` are told what became of their
-orders; what shall go wrong with that, or with replies, is asked of `Sandbox.faults`.
+`GET /sandbox/ledger` lists what was executed. They need no credentials, so every process that can
+reach the port can use them; by default these are the processes of this machine. Merchants with a
+`notify_url` get callbacks. `Sandbox.faults` queues faults of callbacks and replies.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from email.utils import formatdate
 from types import MappingProxyType, TracebackType
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 from aiohttp import web
 from Crypto.PublicKey import RSA
@@ -25,71 +25,75 @@ from wxpay_async.errors import InvalidRequestError, PrepayExpiredError
 from wxpay_async.protocol.keys import KeyData
 from wxpay_async.protocol.signing import RsaSigner
 from wxpay_async.protocol.wire import SANDBOX_MARKER
-from wxpay_async.sandbox.auth import App, Call, Scheme, read_pairs
-from wxpay_async.sandbox.callback_payloads import refund_notice, trade_notice
-from wxpay_async.sandbox.callbacks import SCHEDULE, Callbacks, Delivery
-from wxpay_async.sandbox.cashier import render
+from wxpay_async.sandbox.auth import App, IncomingRequest, Scheme, read_pairs
+from wxpay_async.sandbox.callbacks import SCHEDULE, CallbackSender, Delivery
+from wxpay_async.sandbox.cashier import render_page
 from wxpay_async.sandbox.error_codes import Code, RefusalError
-from wxpay_async.sandbox.fault_injection import spoil
+from wxpay_async.sandbox.fault_injection import inject_fault
 from wxpay_async.sandbox.faults import Faults, Forgery, ReplyFaultKind
 from wxpay_async.sandbox.platform import Platform
-from wxpay_async.sandbox.responses import encode, failure
-from wxpay_async.sandbox.state import Entry, Status
+from wxpay_async.sandbox.responses import build_failure, encode_json
+from wxpay_async.sandbox.state import LedgerEntry, Status
 
 _JSON: Final = "application/json;charset=UTF-8"
 _HTML: Final = "text/html;charset=UTF-8"
 _KEY_BITS: Final = 2048
 _KEEP_ALIVE: Final = 75.0
-_GRACE: Final = 0.25  # only a reply that is late on request is still under way when it closes
+_GRACE: Final = 0.25  # seconds; when it closes, only injected delays are still in progress
 _PAGE: Final = "/sandbox"
 _ANY_ADDRESS: Final[Mapping[str, str]] = MappingProxyType(
-    {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - read here, bound only if asked for
+    {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - only compared here
 )
 _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'"
 
-Act = Callable[..., Status]
+_T = TypeVar("_T")
+PayerAction = Callable[..., Status]
 
 
 @functools.cache
-def _process_key() -> RSA.RsaKey:
-    """Make one key for all sandboxes of the process: it takes up to seconds and guards nothing."""
+def _make_key() -> RSA.RsaKey:
+    """Make one key for all sandboxes of the process: it takes seconds and protects nothing."""
     return RSA.generate(_KEY_BITS)
 
 
 class Sandbox:
-    """Run a whole platform on loopback, in this process.
+    """Run a simulated platform on loopback, in this process.
 
     Args:
         host: where to listen.
         port: 0 for any free one.
         app_key: the first merchant.
         app_secret: its secret; random when None.
-        merchant_public_key: with which it signs by RSA, if it does.
+        merchant_public_key: verifies its RSA signatures; None if it signs by MD5 only.
         quota: calls that an appKey may make in any window, None for no limit.
         quota_window: seconds.
         pay_key: signs the prepays; generated on start when None.
         clock: seconds since the epoch.
-        notify_url: where the first merchant takes callbacks, None for nowhere.
+        notify_url: where the first merchant takes callbacks, None for no callbacks.
         notify_remote: whether callbacks may go to another machine.
         callback_schedule: real seconds before each delivery of a callback.
-        callback_scheme: how the first merchant's are signed; None for RSA where it has a public
-            key, MD5 otherwise.
+        callback_scheme: how the callbacks to the first merchant are signed; None for RSA if it
+            has a public key, else MD5.
         callback_key: signs callbacks by RSA; the pay key when None.
 
     Attributes:
-        platform: everything behind the HTTP: orders, ledger, switches.
-        callbacks: what was delivered, and a log of it.
-        faults: what shall go wrong with replies and callbacks.
+        platform: the platform behind the server: orders, ledger, switches.
+        callbacks: sends the callbacks, and keeps a log of its deliveries.
+        faults: queues of faults of replies and callbacks.
         app_key: the first merchant.
         app_secret: its secret.
 
     Raises:
         InvalidKeyError: the merchant's public key cannot be used.
-        InvalidRequestError: `notify_url` is no address on loopback.
-        ValueError: the schedule is empty, or holds something that is no time to wait.
+        InvalidRequestError: `notify_url` is not an address on loopback.
+        ValueError: the schedule is empty, or a time in it is negative or not finite.
     """
 
-    def __init__(  # noqa: PLR0913 - a test sets the one or two that it is about
+    _signer: RsaSigner | None = None
+    _callback_signer: RsaSigner | None = None
+    _runner: web.ServerRunner | None = None
+
+    def __init__(  # noqa: PLR0913 - a test sets the one or two that it needs
         self,
         *,
         host: str = "127.0.0.1",
@@ -115,15 +119,8 @@ class Sandbox:
             quota_window=quota_window,
         )
         self.faults = Faults()
-        self.callbacks = Callbacks(
-            apps=self.platform.apps,
-            clock=clock,
-            token=self.platform.token,
-            sign_rsa=self._sign_callback,
-            schedule=callback_schedule,
-            faults=self.faults,
-        )
-        self.platform.tell = self.callbacks.tell
+        self.callbacks = self._make_sender(callback_schedule)
+        self.platform.notify = self.callbacks.enqueue
         self._notify_remote = notify_remote
         self._app = self.add_app(
             app_key,
@@ -135,15 +132,7 @@ class Sandbox:
         self.app_key, self.app_secret = self._app.app_key, self._app.app_secret
         self._host, self._port = host, port
         self._pay_key, self._callback_key = pay_key, callback_key
-        self._signer: RsaSigner | None = None
-        self._callback_signer: RsaSigner | None = None
-        self._runner: web.ServerRunner | None = None
         self._date = (-1, "")
-        self._acts: Mapping[str, Act] = {
-            f"{_PAGE}/confirm": self.platform.confirm,
-            f"{_PAGE}/cancel": self.platform.cancel,
-            f"{_PAGE}/expire": self.platform.expire,
-        }
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -158,7 +147,7 @@ class Sandbox:
         await self.aclose()
 
     async def start(self) -> None:
-        """Listen. A sandbox that was closed may be started again; its books stay.
+        """Listen. A closed sandbox may be started again; it keeps its orders and its ledger.
 
         Raises:
             OSError: the address is taken.
@@ -167,9 +156,9 @@ class Sandbox:
         if self._runner is not None:
             raise RuntimeError("the sandbox is running")
         if self._pay_key is None:
-            self._pay_key = await asyncio.to_thread(_process_key)
+            self._pay_key = await asyncio.to_thread(_make_key)
         self._signer = RsaSigner(self._pay_key)
-        key = self._callback_key  # loading one costs 10 to 30 ms, so the pay key serves twice
+        key = self._callback_key  # loading one takes 10 to 30 ms, so the pay key is used for both
         self._callback_signer = self._signer if key is None else RsaSigner(key)
         server = web.Server(self._handle, access_log=None, keepalive_timeout=_KEEP_ALIVE)
         self._runner = web.ServerRunner(server, shutdown_timeout=_GRACE)
@@ -179,11 +168,11 @@ class Sandbox:
         except OSError:
             await self.aclose()
             raise
-        self.platform.url = _url(*self._runner.addresses[0][:2])
+        self.platform.url = _build_url(*self._runner.addresses[0][:2])
         await self.callbacks.start()
 
     async def aclose(self) -> None:
-        """Stop listening and telling, and close every connection. May be called twice."""
+        """Stop listening and sending callbacks, and close every connection. May be called twice."""
         await self.callbacks.aclose()
         runner, self._runner = self._runner, None
         if runner is not None:
@@ -192,29 +181,25 @@ class Sandbox:
     @property
     def url(self) -> str:
         """The base URL; raises `RuntimeError` before the first start."""
-        if not self.platform.url:
-            raise RuntimeError("the sandbox was not started")
-        return self.platform.url
+        return _require_started(self.platform.url)
 
     @property
     def pay_public_key(self) -> str:
         """The PEM that verifies paySign; raises `RuntimeError` before the first start."""
-        if self._pay_key is None:
-            raise RuntimeError("the sandbox was not started")
-        return _public_pem(self._pay_key)
+        return _export_public_key(_require_started(self._pay_key))
 
     @property
     def callback_public_key(self) -> str:
         """The PEM that verifies callbacks by RSA; raises `RuntimeError` before the first start."""
         if self._callback_key is None:
             return self.pay_public_key
-        return _public_pem(self._callback_key)
+        return _export_public_key(self._callback_key)
 
     @property
     def notify_url(self) -> str | None:
-        """Where the first merchant takes callbacks, at once when it is set.
+        """Where the first merchant takes callbacks; a new address applies at once.
 
-        Setting it raises `InvalidRequestError` when it is no address on loopback.
+        Setting it raises `InvalidRequestError` when it is not an address on loopback.
         """
         return self._app.notify_url
 
@@ -223,7 +208,7 @@ class Sandbox:
         self._app.notify_url = url
 
     def settings(self) -> dict[str, str]:
-        """Return the environment by which a gateway finds this sandbox."""
+        """Return the environment variables with which a gateway finds this sandbox."""
         return {
             "WXPAY_BASE_URL": self.url,
             "WXPAY_APP_KEY": self.app_key,
@@ -239,11 +224,11 @@ class Sandbox:
         notify_url: str | None = None,
         callback_scheme: Scheme | None = None,
     ) -> App:
-        """Register another merchant, with a quota, books and callbacks of its own.
+        """Register another merchant, with a quota, an account and callbacks of its own.
 
         Raises:
-            InvalidRequestError: the appKey is taken, something is empty, or `notify_url` is no
-                address on loopback.
+            InvalidRequestError: the appKey is taken, something is empty, or `notify_url` is not
+                an address on loopback.
             InvalidKeyError: the public key cannot be used.
         """
         return self.platform.add_app(
@@ -256,17 +241,17 @@ class Sandbox:
         )
 
     async def callbacks_idle(self) -> None:
-        """Wait until no callback is waiting: each is acknowledged, or given up.
+        """Wait until no callback is pending: each is acknowledged or given up.
 
         Raises:
-            RuntimeError: one is waiting, and the sandbox is not running.
+            RuntimeError: one is pending, and the sandbox is not running.
         """
-        await self.callbacks.idle()
+        await self.callbacks.wait_until_idle()
 
     async def send_forged(self, kind: Forgery | str, out_trade_no: str) -> Delivery:
         """Send one forged callback about an order or a refund, once.
 
-        It says what has become of the order; of one that awaits payment, that it is paid.
+        It contains the status of the order. If the order awaits payment, it says "paid".
 
         Returns:
             What the merchant answered. It should not be `acknowledged`.
@@ -276,22 +261,15 @@ class Sandbox:
             RuntimeError: the sandbox is not running.
             ValueError: there is no such forgery.
         """
-        trade = self.platform.trades.get(out_trade_no)
-        refund = self.platform.refunds.get(out_trade_no)
-        if trade is not None:
-            return await self.callbacks.send(trade_notice(trade), forgery=Forgery(kind))
-        if refund is not None:
-            return await self.callbacks.send(refund_notice(refund), forgery=Forgery(kind))
-        raise InvalidRequestError(
-            "there is no such order", field="outTradeNo", allowed="an order of the sandbox"
-        )
+        callback = self.platform.build_callback(out_trade_no)
+        return await self.callbacks.send_once(callback, forgery=Forgery(kind))
 
     def confirm(self, out_trade_no: str) -> None:
         """Let the payer confirm: every trade of the purchase is paid, once.
 
         Raises:
             InvalidRequestError: there is no such order.
-            PrepayExpiredError: the payer holds no prepay that is still alive.
+            PrepayExpiredError: the payer has no valid prepay.
         """
         self.platform.confirm(out_trade_no)
 
@@ -303,102 +281,123 @@ class Sandbox:
         """Let the order's time run out; raises `InvalidRequestError` when there is none."""
         self.platform.expire(out_trade_no)
 
+    def _make_sender(self, schedule: Sequence[float]) -> CallbackSender:
+        return CallbackSender(
+            apps=self.platform.apps,
+            clock=self.platform.clock,
+            token=self.platform.token,
+            sign_rsa=self._sign_callback,
+            schedule=schedule,
+            faults=self.faults,
+        )
+
     def _sign_pay(self, message: bytes) -> str:
-        if self._signer is None:
-            raise RuntimeError("the sandbox was not started")
-        return self._signer.sign(message)
+        return _require_started(self._signer).sign(message)
 
     def _sign_callback(self, message: bytes) -> str:
-        if self._callback_signer is None:
-            raise RuntimeError("the sandbox was not started")
-        return self._callback_signer.sign(message)
+        return _require_started(self._callback_signer).sign(message)
 
     # HTTP
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        path = request.path
         try:
             body = await request.read()
         except web.HTTPRequestEntityTooLarge:
-            return self._respond(encode({"error": "the body is too large"}), status=413)
-        call = Call(
+            return self._respond_error("the body is too large", status=413)
+        incoming = IncomingRequest(
             method=request.method,
-            path=path,
+            path=request.path,
             query=request.rel_url.raw_query_string,
             body=body,
             content_type=request.headers.get("Content-Type", ""),
             address=request.remote or "",
         )
-        if path in self.platform.operations:
-            return await self._serve_merchant(request, call)
-        return self._serve_payer(call)
+        if incoming.path in self.platform.operations:
+            return await self._serve_merchant(request, incoming)
+        return self._serve_payer(incoming)
 
-    async def _serve_merchant(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
-        fault = self.faults.next_reply(call.path)
+    async def _serve_merchant(
+        self, request: web.BaseRequest, incoming: IncomingRequest
+    ) -> web.StreamResponse:
+        fault = self.faults.take_reply_fault(incoming.path)
         if fault is None:
-            return self._respond(encode(self.platform.answer(call)))
-        reply = self.platform.answer(call) if fault.executed else None
+            return self._respond(encode_json(self.platform.answer(incoming)))
+        reply = self.platform.answer(incoming) if fault.executed else None
         await asyncio.sleep(fault.seconds)
-        if fault.mishap is ReplyFaultKind.DELAY and reply is None:
-            reply = self.platform.answer(call)
+        if fault.kind is ReplyFaultKind.DELAY and reply is None:
+            reply = self.platform.answer(incoming)
         if reply is None:
-            reply = failure(RefusalError(Code.INTERRUPTED))
-        return await spoil(request, self._respond(encode(reply)), fault.mishap)
+            reply = build_failure(RefusalError(Code.INTERRUPTED))
+        return await inject_fault(request, self._respond(encode_json(reply)), fault.kind)
 
-    def _serve_payer(self, call: Call) -> web.Response:
-        match call.method, call.path:
+    def _serve_payer(self, incoming: IncomingRequest) -> web.Response:
+        match incoming.method, incoming.path:
             case "GET", "/sandbox":
-                return self._respond(self._page(), kind=_HTML)
+                page = render_page(self.platform.iter_orders())
+                response = self._respond(page.encode(), content_type=_HTML)
+                response.headers["Content-Security-Policy"] = _POLICY
+                return response
             case "GET", "/sandbox/ledger":
-                return self._respond(encode([_line(entry) for entry in self.platform.ledger]))
-            case "POST", path if path in self._acts:
-                return self._act(call, self._acts[path])
+                entries = [_describe_entry(entry) for entry in self.platform.ledger]
+                return self._respond(encode_json(entries))
+            case "POST", "/sandbox/confirm":
+                return self._act_as_payer(incoming, self.platform.confirm)
+            case "POST", "/sandbox/cancel":
+                return self._act_as_payer(incoming, self.platform.cancel)
+            case "POST", "/sandbox/expire":
+                return self._act_as_payer(incoming, self.platform.expire)
             case _:
-                return self._respond(encode({"error": "there is nothing here"}), status=404)
+                return self._respond_error("there is nothing here", status=404)
 
-    def _act(self, call: Call, act: Act) -> web.Response:
+    def _act_as_payer(self, incoming: IncomingRequest, action: PayerAction) -> web.Response:
         try:
-            params = read_pairs(call)
-            status = act(params.get("outTradeNo", ""), app_key=params.get("appKey") or None)
+            params = read_pairs(incoming)
+            status = action(params.get("outTradeNo", ""), app_key=params.get("appKey") or None)
         except RefusalError as error:
-            return self._respond(encode({"error": error.message}), status=400)
+            return self._respond_error(error.message, status=400)
         except InvalidRequestError as error:
-            return self._respond(encode({"error": str(error)}), status=404)
+            return self._respond_error(str(error), status=404)
         except PrepayExpiredError as error:
-            return self._respond(encode({"error": str(error)}), status=409)
+            return self._respond_error(str(error), status=409)
         if params.get("page"):
             response = self._respond(b"", status=303)
             response.headers["Location"] = _PAGE
             return response
-        return self._respond(encode({"status": str(status)}))
+        return self._respond(encode_json({"status": str(status)}))
 
-    def _page(self) -> bytes:
-        return render(self.platform.orders()).encode()
+    def _respond_error(self, message: str, *, status: int) -> web.Response:
+        return self._respond(encode_json({"error": message}), status=status)
 
-    def _respond(self, body: bytes, *, status: int = 200, kind: str = _JSON) -> web.Response:
-        headers = {"Content-Type": kind, SANDBOX_MARKER: "1", "Date": self._http_date()}
-        if kind is _HTML:
-            headers["Content-Security-Policy"] = _POLICY
+    def _respond(
+        self, body: bytes, *, status: int = 200, content_type: str = _JSON
+    ) -> web.Response:
+        headers = {"Content-Type": content_type, SANDBOX_MARKER: "1", "Date": self._format_date()}
         return web.Response(body=body, status=status, headers=headers)
 
-    def _http_date(self) -> str:
-        """Format the time once a second: the clock is the sandbox's, not the machine's."""
+    def _format_date(self) -> str:
+        """Return the time of the sandbox's own clock as an HTTP date, formatted once a second."""
         second = int(self.platform.clock())
         if self._date[0] != second:
             self._date = (second, formatdate(second, usegmt=True))
         return self._date[1]
 
 
-def _url(host: str, port: int) -> str:
+def _require_started(value: _T | None) -> _T:
+    if not value:
+        raise RuntimeError("the sandbox was not started")
+    return value
+
+
+def _build_url(host: str, port: int) -> str:
     host = _ANY_ADDRESS.get(host, host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _public_pem(key: RSA.RsaKey) -> str:
+def _export_public_key(key: RSA.RsaKey) -> str:
     return key.public_key().export_key("PEM").decode("ascii")
 
 
-def _line(entry: Entry) -> dict[str, object]:
+def _describe_entry(entry: LedgerEntry) -> dict[str, object]:
     return {
         "kind": entry.kind,
         "appKey": entry.app_key,

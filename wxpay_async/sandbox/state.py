@@ -1,18 +1,19 @@
-"""The life of a trade, as a table, and what the platform keeps in its books.
+"""Hold the state of orders, refunds and merchant accounts, and the table of status transitions.
 
-A purchase is what one instant trade created: its trades are paid together, so they share one
+A purchase is what one instant trade created. Its trades are paid together, so they share one
 status. The rules behind the table:
 
 1. Only the payer's confirmation pays, and it pays once: confirming a paid purchase changes nothing.
-2. Statuses only move forward. What is paid, failed or closed never awaits payment again.
-3. The payer's cancellation fails a purchase; running out of time closes it. Both only while it
-   awaits payment.
-4. A prepay is given only while the purchase awaits payment. It moves no money, and a new one may
-   be given as often as a new requestId asks for it.
-5. Only what is paid can be refunded, in parts, up to what was paid. The status stays paid.
+2. Statuses only move forward. A paid, failed or closed purchase never awaits payment again.
+3. The payer's cancellation fails a purchase; the end of its time limit closes it. Both happen only
+   while it awaits payment.
+4. A prepay is given only while the purchase awaits payment. It moves no money. Each new requestId
+   gets a new one.
+5. Only a paid purchase can be refunded, in parts, up to what was paid. The status stays paid.
 
-The time limit (timeoutExpress) is an `expire` event that happens when the status is next looked
-at; nothing runs in the background. It counts as of the limit, and is told when it is noticed.
+The time limit (timeoutExpress) is an `expire` event that happens when the status is next read;
+nothing runs in the background. The purchase then counts as closed since the limit, and the merchant
+gets its callback at that moment.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Status(enum.StrEnum):
     CLOSED = "已关闭"
 
 
-class Event(enum.StrEnum):
+class PurchaseEvent(enum.StrEnum):
     """What can happen to a purchase."""
 
     PREPAY = "prepay"
@@ -49,15 +50,15 @@ class Event(enum.StrEnum):
 
 
 _AWAITING, _PAID, _FAILED, _CLOSED = Status
-_REPAID, _ENDED, _UNPAID = Code.ORDER_PAID, Code.ORDER_ENDED, Code.ORDER_UNPAID
+_ALREADY_PAID, _ENDED, _UNPAID = Code.ORDER_PAID, Code.ORDER_ENDED, Code.ORDER_UNPAID
 
-MACHINE: Final[Mapping[Status, Mapping[Event, Status | Code]]] = MappingProxyType(
+TRANSITIONS: Final[Mapping[Status, Mapping[PurchaseEvent, Status | Code]]] = MappingProxyType(
     {
-        status: MappingProxyType(dict(zip(Event, cells, strict=True)))
+        status: MappingProxyType(dict(zip(PurchaseEvent, cells, strict=True)))
         for status, cells in (
             #            prepay     confirm  cancel   expire   refund
             (_AWAITING, (_AWAITING, _PAID, _FAILED, _CLOSED, _UNPAID)),
-            (_PAID, (_REPAID, _PAID, _PAID, _PAID, _PAID)),
+            (_PAID, (_ALREADY_PAID, _PAID, _PAID, _PAID, _PAID)),
             (_FAILED, (_ENDED, _FAILED, _FAILED, _FAILED, _UNPAID)),
             (_CLOSED, (_ENDED, _CLOSED, _CLOSED, _CLOSED, _UNPAID)),
         )
@@ -66,12 +67,12 @@ MACHINE: Final[Mapping[Status, Mapping[Event, Status | Code]]] = MappingProxyTyp
 """status -> event -> the next status, or the code that refuses the event."""
 
 REFUNDED: Final = "退款成功"
-"""What a query for a refund reports: undocumented, our assumption."""
+"""The status in the query of a refund. It is not documented: our assumption."""
 
 
 @frozen(kw_only=True)
 class Prepay:
-    """A credential by which the payer can confirm on the phone.
+    """A credential with which the payer can confirm on the phone.
 
     Attributes:
         prepay_id: its number.
@@ -84,8 +85,8 @@ class Prepay:
     expires_at: float
 
 
-def _nobody_cares(purchase: Purchase) -> None:
-    """Leave a change untold."""
+def _ignore_change(purchase: Purchase) -> None:
+    """Do nothing after a change of the status."""
 
 
 @define(kw_only=True, eq=False)
@@ -93,15 +94,15 @@ class Purchase:
     """What one instant trade created.
 
     Attributes:
-        app_key: whose it is.
-        pay_token: by which mini-program pay finds it.
+        app_key: the merchant's.
+        pay_token: the key under which mini-program pay finds it.
         amount: yuan to pay.
         closes_at: seconds since the epoch, None for never.
         scannable: whether the payer can confirm without a prepay, by scanning the order's code.
         trades: its orders.
-        prepays: all that were given, the latest last.
+        prepays: all its prepays, the latest last.
         clock: seconds since the epoch.
-        changed: is called after each change of the status.
+        on_change: called after each change of the status.
         ended_at: when the last change happened, seconds since the epoch; None before.
     """
 
@@ -113,19 +114,19 @@ class Purchase:
     trades: list[Trade] = field(factory=list["Trade"], repr=False)
     prepays: list[Prepay] = field(factory=list[Prepay])
     clock: Callable[[], float] = field(repr=False)
-    changed: Callable[[Purchase], None] = field(default=_nobody_cares, repr=False)
+    on_change: Callable[[Purchase], None] = field(default=_ignore_change, repr=False)
     ended_at: float | None = field(default=None, init=False)
     _status: Status = field(default=Status.AWAITING, init=False)
 
     @property
     def status(self) -> Status:
-        """The status by the clock."""
+        """The status at the present time."""
         if self.closes_at is not None and self.clock() >= self.closes_at:
-            self._step(Event.EXPIRE)
+            self._apply(PurchaseEvent.EXPIRE)
         return self._status
 
-    def apply(self, event: Event) -> bool:
-        """Let an event happen.
+    def apply(self, event: PurchaseEvent) -> bool:
+        """Apply an event.
 
         Returns:
             Whether the status changed.
@@ -134,54 +135,63 @@ class Purchase:
             RefusalError: the table refuses the event in this status.
         """
         before = self.status
-        self._step(event)
+        self._apply(event)
         return self._status is not before
 
-    def payable(self) -> bool:
-        """Tell whether the payer holds something to confirm with."""
+    def can_be_paid(self) -> bool:
+        """Return whether the payer has a code to scan or a prepay that is still valid."""
         now = self.clock()
         return self.scannable or any(now < prepay.expires_at for prepay in self.prepays)
 
-    def _step(self, event: Event) -> None:
-        cell = MACHINE[self._status][event]
+    def _apply(self, event: PurchaseEvent) -> None:
+        cell = TRANSITIONS[self._status][event]
         if isinstance(cell, Code):
             raise RefusalError(cell)
         if cell is not self._status:
             self._status = cell
             now = self.clock()
             self.ended_at = now if self.closes_at is None else min(now, self.closes_at)
-            self.changed(self)
+            self.on_change(self)
 
 
 @define(kw_only=True, eq=False)
-class Trade:
-    """One order.
+class _Order:
+    """What an order and a refund have in common: both can be queried by their numbers.
 
     Attributes:
-        item: what the merchant asked for.
+        item: what the merchant asked for; of a refund, one piece at the price of the refund.
         trade_no: the platform's number.
-        purchase: what it is paid with.
-        refunded: yuan given back so far.
     """
 
     item: Item
     trade_no: str
-    purchase: Purchase = field(repr=False)
-    refunded: Decimal = Decimal("0.00")
 
     @property
     def out_trade_no(self) -> str:
-        """The merchant's number."""
+        """The merchant's number: the order's, or the refund's own."""
         return self.item.out_trade_no
 
     @property
     def amount(self) -> Decimal:
-        """Yuan that the order costs."""
+        """Yuan that the order costs, or that went back."""
         return self.item.total_amount
+
+
+@define(kw_only=True, eq=False)
+class Trade(_Order):
+    """One order.
+
+    Attributes:
+        purchase: what it is paid with.
+        refunded: yuan given back so far.
+    """
+
+    purchase: Purchase = field(repr=False)
+    refunded: Decimal = Decimal("0.00")
 
     @property
     def status(self) -> Status:
-        """The status of its purchase, by the clock."""
+        """The status of its purchase."""
         return self.purchase.status
 
     def refund(self, out_trade_no: str, amount: Decimal) -> Item:
@@ -191,9 +201,9 @@ class Trade:
             The refund as an item of its own: one piece at its amount.
 
         Raises:
-            RefusalError: it is not paid, or less than that is left of the payment.
+            RefusalError: the order is not paid, or less than the amount is left of the payment.
         """
-        self.purchase.apply(Event.REFUND)
+        self.purchase.apply(PurchaseEvent.REFUND)
         left = self.amount - self.refunded
         if amount > left:
             raise RefusalError(Code.REFUND_TOO_HIGH, f"{left} yuan are left")
@@ -208,31 +218,17 @@ class Trade:
         )
 
 
-@frozen(kw_only=True)
-class Refund:
+@define(kw_only=True, eq=False)
+class Refund(_Order):
     """Money that went back.
 
     Attributes:
-        item: one piece at the price of the refund, under the refund's own number.
-        trade_no: the platform's number.
         trade: the order that was paid.
         at: seconds since the epoch.
     """
 
-    item: Item
-    trade_no: str
     trade: Trade = field(repr=False)
     at: float
-
-    @property
-    def out_trade_no(self) -> str:
-        """The refund's own number."""
-        return self.item.out_trade_no
-
-    @property
-    def amount(self) -> Decimal:
-        """Yuan that went back."""
-        return self.item.total_amount
 
     @property
     def status(self) -> str:
@@ -241,12 +237,12 @@ class Refund:
 
 
 @frozen(kw_only=True)
-class Entry:
+class LedgerEntry:
     """One line of the ledger: something that was executed.
 
     Attributes:
-        kind: `trade`, `pay`, `refund`, each by a request; or `charge`, by the payer.
-        app_key: for whom.
+        kind: `trade`, `pay` or `refund` for a request; `charge` for a confirmation of the payer.
+        app_key: the merchant's.
         request_id: the request that was executed, empty for a charge.
         out_trade_nos: the orders, or the refund's own number.
         amount: yuan that the entry is about; only `charge` and `refund` move them.
@@ -262,30 +258,40 @@ class Entry:
 
 
 @define(eq=False)
-class Books:
+class MerchantAccount:
     """What the platform keeps for one appKey.
 
     Attributes:
         trades: orders by the merchant's number.
         refunds: refunds by their own number.
-        numbers: both by the platform's number.
+        by_trade_no: both by the platform's number.
         purchases: by payToken.
-        executed: what each requestId did.
+        entries: what each requestId did.
     """
 
     trades: dict[str, Trade] = field(factory=dict[str, Trade])
     refunds: dict[str, Refund] = field(factory=dict[str, Refund])
-    numbers: dict[str, Trade | Refund] = field(factory=dict[str, "Trade | Refund"])
+    by_trade_no: dict[str, Trade | Refund] = field(factory=dict[str, "Trade | Refund"])
     purchases: dict[str, Purchase] = field(factory=dict[str, Purchase], repr=False)
-    executed: dict[str, Entry] = field(factory=dict[str, Entry])
+    entries: dict[str, LedgerEntry] = field(factory=dict[str, LedgerEntry])
 
-    def check_new(self, request_id: str, *out_trade_nos: str) -> None:
-        """Return if neither the requestId nor an order's number was seen before.
+    def add_purchase(self, purchase: Purchase) -> None:
+        """Keep a purchase and its orders."""
+        self.purchases[purchase.pay_token] = purchase
+        for trade in purchase.trades:
+            self.trades[trade.out_trade_no] = self.by_trade_no[trade.trade_no] = trade
+
+    def add_refund(self, refund: Refund) -> None:
+        """Keep a refund."""
+        self.refunds[refund.out_trade_no] = self.by_trade_no[refund.trade_no] = refund
+
+    def check_unused(self, request_id: str, *out_trade_nos: str) -> None:
+        """Check that neither the requestId nor an order's number was used before.
 
         Raises:
             RefusalError: one was.
         """
-        if request_id in self.executed:
+        if request_id in self.entries:
             raise RefusalError(Code.REQUEST_ID_REPEATED)
         seen: set[str] = set()
         for number in out_trade_nos:
@@ -293,26 +299,30 @@ class Books:
                 raise RefusalError(Code.ORDER_REPEATED, number)
             seen.add(number)
 
-    def purchase(self, pay_token: str) -> Purchase:
-        """Return the purchase that a payToken belongs to; raise `RefusalError` for none."""
+    def find_purchase(self, pay_token: str) -> Purchase:
+        """Return the purchase of a payToken; raise `RefusalError` if there is none."""
         try:
             return self.purchases[pay_token]
         except KeyError:
             raise RefusalError(Code.UNKNOWN_PURCHASE) from None
 
-    def trade(self, out_trade_no: str) -> Trade:
-        """Return an order; raise `RefusalError` for none."""
+    def find_trade(self, out_trade_no: str) -> Trade:
+        """Return an order; raise `RefusalError` if there is none."""
         try:
             return self.trades[out_trade_no]
         except KeyError:
             raise RefusalError(Code.UNKNOWN_ORDER, out_trade_no) from None
 
-    def find(self, *, out_trade_no: str, trade_no: str) -> Trade | Refund:
-        """Return an order or a refund by the one number that is given; raise `RefusalError`."""
+    def find_order(self, *, out_trade_no: str, trade_no: str) -> Trade | Refund:
+        """Return an order or a refund by one of its numbers, the other being empty.
+
+        Raises:
+            RefusalError: there is none.
+        """
         found = (
             self.trades.get(out_trade_no) or self.refunds.get(out_trade_no)
             if out_trade_no
-            else self.numbers.get(trade_no)
+            else self.by_trade_no.get(trade_no)
         )
         if found is None:
             raise RefusalError(Code.UNKNOWN_ORDER, out_trade_no or trade_no)
