@@ -1,9 +1,9 @@
-"""A shop with aiohttp: create an order, pay it, hear of the payment, tell how it stands.
+"""A shop with aiohttp: create an order, pay it, take the callback, show its status.
 
     python examples/aiohttp_shop.py
 
 The environment configures the gateway (see `PayGateway.from_env`). The platform signs its callbacks
-by MD5 here, with the `WXPAY_APP_SECRET`; each is confirmed by a query before it counts.
+by MD5 here, with `WXPAY_APP_SECRET`; each is confirmed by a query before it counts.
 """
 
 import os
@@ -20,7 +20,6 @@ from wxpay_async.integrations.aiohttp import (
     get_gateway,
     notification_route,
 )
-from wxpay_async.protocol.notify import Notifications, TradeNotification
 
 APP_ID = os.environ.get("SHOP_APP_ID", "wx9236b1e84ffbf10a")
 PRICES = {"tea": Decimal("12.50"), "cup": Decimal("33.69")}  # never a price from the phone
@@ -34,8 +33,8 @@ db.execute(
 db.row_factory = sqlite3.Row
 
 
-def find(number: str) -> sqlite3.Row:
-    """Return an order; raise 404 for none."""
+def find_order(number: str) -> sqlite3.Row:
+    """Return an order, or raise 404."""
     found = db.execute("SELECT * FROM orders WHERE number = ?", [number])
     row: sqlite3.Row | None = found.fetchone()
     if row is None:
@@ -43,9 +42,9 @@ def find(number: str) -> sqlite3.Row:
     return row
 
 
-async def settle(notification: TradeNotification) -> None:
-    """Bring the order to the status that it has reached, if the amount is the order's."""
-    order, status = find(notification.out_trade_no), str(notification.state)
+async def update_order(notification: wx.TradeNotification) -> None:
+    """Write down the status that the platform reports, if the amount is the order's."""
+    order, status = find_order(notification.out_trade_no), str(notification.state)
     if Decimal(order["amount"]) != notification.trade_amount:
         raise ValueError("another amount than the order's")
     # Conditional: even a process that dies right here cannot have the effect twice.
@@ -57,17 +56,17 @@ async def settle(notification: TradeNotification) -> None:
 
 
 def make_gateway() -> wx.PayGateway:
-    """Make it from the environment; a load test against a sandbox needs no quota."""
+    """Make the gateway; a load test against a sandbox needs no quota."""
     if os.environ.get("SHOP_QUOTA") == "off":
         return wx.PayGateway.from_env(limiter=wx.Unlimited())
     return wx.PayGateway.from_env()
 
 
-async def create(request: web.Request) -> web.Response:
-    """Note what is bought and by whom. A real server gets the openid from `wx.login`'s code."""
+async def create_order(request: web.Request) -> web.Response:
+    """Save the order. A real server gets the openid from the code of `wx.login`."""
     try:
-        wish = await request.json()
-        item, openid = str(wish["item"]), str(wish["openid"])
+        purchase = await request.json()
+        item, openid = str(purchase["item"]), str(purchase["openid"])
     except (ValueError, TypeError, KeyError):
         raise web.HTTPBadRequest from None
     if item not in PRICES:
@@ -78,9 +77,9 @@ async def create(request: web.Request) -> web.Response:
     return web.json_response({"number": number, "amount": amount})
 
 
-async def pay(request: web.Request) -> web.Response:
-    """Return what `wx.requestPayment` takes. Tapping twice asks for the same payment."""
-    gateway, order = get_gateway(request), find(request.match_info["number"])
+async def pay_order(request: web.Request) -> web.Response:
+    """Return what `wx.requestPayment` takes. A second tap asks for the same payment."""
+    gateway, order = get_gateway(request), find_order(request.match_info["number"])
     number, amount, openid = order["number"], Decimal(order["amount"]), order["openid"]
     item = wx.TradeItem(
         out_trade_no=number,
@@ -101,18 +100,18 @@ async def pay(request: web.Request) -> web.Response:
     return web.json_response(prepay.jsapi_params())
 
 
-async def tell(request: web.Request) -> web.Response:
-    """Tell how the order stands, as far as the platform has told us."""
-    order = find(request.match_info["number"])
+async def show_status(request: web.Request) -> web.Response:
+    """Return the status of the order, as far as the platform has reported it."""
+    order = find_order(request.match_info["number"])
     return web.json_response({name: order[name] for name in ("number", "amount", "status")})
 
 
 if __name__ == "__main__":
     secret, app_key = os.environ["WXPAY_APP_SECRET"], os.environ["WXPAY_APP_KEY"]
-    notifications = Notifications(wx.Md5Verifier(secret), app_key=app_key, allow_unsigned=False)
+    notifications = wx.Notifications(wx.Md5Verifier(secret), app_key=app_key, allow_unsigned=False)
     app = web.Application(middlewares=[error_middleware])
     app.cleanup_ctx.append(gateway_context(make_gateway))
-    app.add_routes([notification_route("/notify", notifications, on_trade=settle)])
-    app.add_routes([web.post("/orders", create), web.post("/orders/{number}/pay", pay)])
-    app.add_routes([web.get("/orders/{number}", tell)])
+    app.add_routes([notification_route("/notify", notifications, on_trade=update_order)])
+    app.add_routes([web.post("/orders", create_order), web.post("/orders/{number}/pay", pay_order)])
+    app.add_routes([web.get("/orders/{number}", show_status)])
     web.run_app(app, host="127.0.0.1", port=int(os.environ.get("PORT", "8000")))

@@ -1,4 +1,4 @@
-"""A shop with FastAPI: create an order, pay it, hear of the payment, tell how it stands.
+"""A shop with FastAPI: create an order, pay it, take the callback, show its status.
 
     uvicorn --app-dir examples fastapi_shop:app
 
@@ -21,7 +21,6 @@ from wxpay_async.integrations.fastapi import (
     notification_router,
     register_error_handlers,
 )
-from wxpay_async.protocol.notify import Notifications, TradeNotification
 
 APP_ID = os.environ.get("SHOP_APP_ID", "wx9236b1e84ffbf10a")
 PRICES = {"tea": Decimal("12.50"), "cup": Decimal("33.69")}  # never a price from the phone
@@ -35,8 +34,8 @@ db.execute(
 db.row_factory = sqlite3.Row
 
 
-def find(number: str) -> sqlite3.Row:
-    """Return an order; raise 404 for none."""
+def find_order(number: str) -> sqlite3.Row:
+    """Return an order, or raise 404."""
     found = db.execute("SELECT * FROM orders WHERE number = ?", [number])
     row: sqlite3.Row | None = found.fetchone()
     if row is None:
@@ -44,9 +43,9 @@ def find(number: str) -> sqlite3.Row:
     return row
 
 
-async def settle(notification: TradeNotification) -> None:
-    """Bring the order to the status that it has reached, if the amount is the order's."""
-    order, status = find(notification.out_trade_no), str(notification.state)
+async def update_order(notification: wx.TradeNotification) -> None:
+    """Write down the status that the platform reports, if the amount is the order's."""
+    order, status = find_order(notification.out_trade_no), str(notification.state)
     if Decimal(order["amount"]) != notification.trade_amount:
         raise ValueError("another amount than the order's")
     # Conditional: even a process that dies right here cannot have the effect twice.
@@ -58,41 +57,42 @@ async def settle(notification: TradeNotification) -> None:
 
 
 def make_gateway() -> wx.PayGateway:
-    """Make it from the environment; a load test against a sandbox needs no quota."""
+    """Make the gateway; a load test against a sandbox needs no quota."""
     if os.environ.get("SHOP_QUOTA") == "off":
         return wx.PayGateway.from_env(limiter=wx.Unlimited())
     return wx.PayGateway.from_env()
 
 
-platform = wx.RsaVerifier.from_file(os.environ["WXPAY_PLATFORM_KEY_FILE"])
-notifications = Notifications(platform, app_key=os.environ["WXPAY_APP_KEY"], allow_unsigned=False)
+verifier = wx.RsaVerifier.from_file(os.environ["WXPAY_PLATFORM_KEY_FILE"])
+app_key = os.environ["WXPAY_APP_KEY"]
+notifications = wx.Notifications(verifier, app_key=app_key, allow_unsigned=False)
 app = FastAPI(lifespan=gateway_lifespan(make_gateway))
-app.include_router(notification_router("/notify", notifications, on_trade=settle))
+app.include_router(notification_router("/notify", notifications, on_trade=update_order))
 register_error_handlers(app)
 
 
-class Wish(BaseModel):
-    """What the mini program asks for. A real server gets the openid from `wx.login`'s code."""
+class Purchase(BaseModel):
+    """The order of a payer. A real server gets the openid from the code of `wx.login`."""
 
     item: str
     openid: str
 
 
 @app.post("/orders")
-async def create(wish: Wish, request: Request) -> dict[str, str]:
-    """Note what is bought and by whom. Nothing is sent yet."""
-    if wish.item not in PRICES:
+async def create_order(body: Purchase, request: Request) -> dict[str, str]:
+    """Save the order. Nothing is sent yet."""
+    if body.item not in PRICES:
         raise HTTPException(404)
-    number, amount = uuid.uuid4().hex, str(PRICES[wish.item])
-    order = [number, wish.item, amount, wish.openid, request.client.host if request.client else ""]
+    number, amount = uuid.uuid4().hex, str(PRICES[body.item])
+    order = [number, body.item, amount, body.openid, request.client.host if request.client else ""]
     db.execute("INSERT INTO orders (number, item, amount, openid, ip) VALUES (?,?,?,?,?)", order)
     return {"number": number, "amount": amount}
 
 
 @app.post("/orders/{number}/pay")
-async def pay(number: str, gateway: GatewayDependency) -> dict[str, str]:
-    """Return what `wx.requestPayment` takes. Tapping twice asks for the same payment."""
-    order = find(number)
+async def pay_order(number: str, gateway: GatewayDependency) -> dict[str, str]:
+    """Return what `wx.requestPayment` takes. A second tap asks for the same payment."""
+    order = find_order(number)
     amount, openid = Decimal(order["amount"]), order["openid"]
     item = wx.TradeItem(
         out_trade_no=number,
@@ -113,7 +113,7 @@ async def pay(number: str, gateway: GatewayDependency) -> dict[str, str]:
 
 
 @app.get("/orders/{number}")
-async def status(number: str) -> dict[str, str]:
-    """Tell how the order stands, as far as the platform has told us."""
-    order = find(number)
-    return {"number": number, "amount": order["amount"], "status": order["status"]}
+async def show_status(number: str) -> dict[str, str]:
+    """Return the status of the order, as far as the platform has reported it."""
+    row = find_order(number)
+    return {name: row[name] for name in ("number", "amount", "status")}

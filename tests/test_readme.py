@@ -1,9 +1,8 @@
-"""What the README says is what the code does."""
+"""What the README says is true of the code."""
 
 from __future__ import annotations
 
 import re
-import tomllib
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,22 +21,29 @@ from wxpay_async import (
     NotSentError,
     PayGateway,
     PayMethod,
+    RetryPolicy,
     TradeItem,
     WxPayError,
 )
 from wxpay_async.engine.call import _without_reply
-from wxpay_async.policy.retry import RetryPolicy
 from wxpay_async.policy.states import State
 from wxpay_async.sandbox import Sandbox
 
 README = Path(__file__).parents[1] / "README.md"
 CHINESE = README.with_name("README.zh-CN.md")
+EXAMPLES = sorted((README.parent / "examples").glob("*.py"))
+COMMANDS = [
+    'python3 -m venv .venv && .venv/bin/pip install ".[cli]" && .venv/bin/wxpay-async demo',
+    'python3 -m venv .venv && .venv/bin/pip install -e ".[dev]" && .venv/bin/pytest',
+]
+PUBLIC_MODULES = {"integrations.fastapi", "integrations.aiohttp", "sandbox"}
+both_languages = pytest.mark.parametrize("file", [README, CHINESE], ids=["English", "Chinese"])
 ROW = re.compile(r"^\| `(\w+)`(?: \(([^)]*)\))? \| (\w+) \| (\w+) \|", re.MULTILINE)
 ROWS = ROW.findall(README.read_text(encoding="utf-8"))
 
 
-def example(name: str, variant: str) -> WxPayError:
-    """Make the error of a row."""
+def make_error(name: str, variant: str) -> WxPayError:
+    """Make the error of a row of the table."""
     kind = getattr(wxpay_async, name)
     if kind is IdempotencyConflictError and variant:
         return _without_reply(cast("Any", SimpleNamespace(state=State.CONFLICT)))
@@ -51,22 +57,24 @@ def example(name: str, variant: str) -> WxPayError:
     return error
 
 
-def tries(error: WxPayError) -> str:
-    """Ask the policy how often it tries again after this error, and this error once more."""
+def count_retries(error: WxPayError) -> str:
+    """Ask the policy how often it tries again after this error, once and twice."""
     policy = RetryPolicy(attempts=10)
     pauses = [policy.pause([error] * n, left=1e6, roll=0.5) for n in (1, 2)]
     return {0: "no", 1: "once", 2: "yes"}[sum(pause is not None for pause in pauses)]
 
 
 @pytest.mark.parametrize(("name", "variant", "fate", "retried"), ROWS)
-def test_the_table_of_errors_is_true(name: str, variant: str, fate: str, retried: str) -> None:
-    """Each row's fate and retrying are those of the class and of the policy."""
-    error = example(name, variant)
+def test_row_of_an_error_has_its_fate_and_retrying(
+    name: str, variant: str, fate: str, retried: str
+) -> None:
+    """They are those of the class and of the policy."""
+    error = make_error(name, variant)
 
-    assert (fate, retried) == (str(error.fate), tries(error))
+    assert (fate, retried) == (str(error.fate), count_retries(error))
 
 
-def test_the_table_names_every_error_that_a_call_can_raise() -> None:
+def test_table_of_errors_is_complete() -> None:
     """No error is missing from the table."""
     exported = {
         name
@@ -78,7 +86,7 @@ def test_the_table_names_every_error_that_a_call_can_raise() -> None:
     assert exported - {"WxPayError", "NotificationError"} == {name for name, *_ in ROWS}
 
 
-def test_the_chinese_table_of_errors_is_the_same() -> None:
+def test_chinese_table_of_errors_is_the_same() -> None:
     """Row for row the same errors with the same fate, tried again alike."""
     words = {"否": "no", "一次": "once", "是": "yes"}
     chinese = ROW.findall(CHINESE.read_text(encoding="utf-8"))
@@ -88,7 +96,7 @@ def test_the_chinese_table_of_errors_is_the_same() -> None:
     ]
 
 
-def test_the_chinese_readme_names_what_the_english_one_names() -> None:
+def test_chinese_readme_names_what_the_english_one_names() -> None:
     """Every setting, option, extra, address and part."""
     named = set(re.findall(r"`([^`\n]+)`", README.read_text("utf-8")))
     chinese = CHINESE.read_text(encoding="utf-8")
@@ -98,10 +106,8 @@ def test_the_chinese_readme_names_what_the_english_one_names() -> None:
     assert [] == sorted(name for name in named if name not in chinese)
 
 
-@pytest.mark.parametrize("file", [README, CHINESE], ids=["English", "Chinese"])
-def test_the_transport_example_sets_the_transport(
-    file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@both_languages
+def test_transport_example_sets_the_transport(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The lines, as printed, make a gateway over that transport."""
     blocks = re.findall(r"```python\n(.*?)```", file.read_text("utf-8"), re.DOTALL)
     (example,) = [block for block in blocks if "transport=" in block]
@@ -114,25 +120,40 @@ def test_the_transport_example_sets_the_transport(
     assert isinstance(made, names["ReqwestTransport"])
 
 
-@pytest.mark.parametrize("file", [README, CHINESE], ids=["English", "Chinese"])
-def test_no_link_leads_to_a_file_beside_the_readme(file: Path) -> None:
+@both_languages
+def test_commands_of_the_first_section_make_their_own_environment(file: Path) -> None:
+    """Each is one line, which the checks of every change run as it is."""
+    blocks = re.findall(r"```console\n(.*?)\n```", file.read_text(encoding="utf-8"), re.DOTALL)
+
+    assert COMMANDS == blocks[:2]
+
+
+@pytest.mark.parametrize("file", [README, CHINESE, *EXAMPLES], ids=lambda file: file.name)
+def test_text_for_readers_names_public_modules_only(file: Path) -> None:
+    """Everything else is imported from the package itself."""
+    named = re.findall(r"\bwxpay_async\.([a-z_]+(?:\.[a-z_]+)*)", file.read_text(encoding="utf-8"))
+
+    assert set(named) <= PUBLIC_MODULES
+
+
+@both_languages
+def test_links_lead_to_no_file_beside_the_readme(file: Path) -> None:
     """On the page of a package index there is nothing beside it."""
     links = re.findall(r"\]\(([^)]+)\)", file.read_text(encoding="utf-8"))
 
     assert [] == [link for link in links if not link.startswith("https://")]
 
 
-def test_the_changelog_tells_of_this_version() -> None:
-    """Its newest dated section is the version that the package has."""
-    project = tomllib.loads(README.with_name("pyproject.toml").read_text(encoding="utf-8"))
+def test_changelog_begins_with_the_version_of_the_package() -> None:
+    """Its newest dated section has that version."""
     changelog = README.with_name("CHANGELOG.md").read_text(encoding="utf-8")
     headings = re.findall(r"^## \[(.+?)\](?: - \d{4}-\d{2}-\d{2})?$", changelog, re.MULTILINE)
 
-    assert ["Unreleased", project["project"]["version"]] == headings[:2]
+    assert ["Unreleased", wxpay_async.__version__] == headings[:2]
 
 
-@pytest.mark.parametrize("file", [README, CHINESE], ids=["English", "Chinese"])
-def test_the_shops_listen_where_callbacks_are_sent(file: Path) -> None:
+@both_languages
+def test_shops_listen_where_callbacks_are_sent(file: Path) -> None:
     """Not on the sandbox's own port."""
     shop = (README.parent / "examples" / "aiohttp_shop.py").read_text(encoding="utf-8")
     [port] = re.findall(r'"PORT", "(\d+)"', shop)
@@ -141,7 +162,7 @@ def test_the_shops_listen_where_callbacks_are_sent(file: Path) -> None:
     assert (True, {"8000"}) == (bool(sent), {port, *sent})
 
 
-async def test_the_fastapi_example_pays(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_fastapi_example_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     """The ten lines, as printed, turn a payToken into what wx.requestPayment takes."""
     example = re.search(r"```python\n(from fastapi.*?)```", README.read_text("utf-8"), re.DOTALL)
     assert example is not None

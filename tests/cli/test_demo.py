@@ -1,31 +1,30 @@
-"""The demo must notice whatever goes wrong: each test breaks the sandbox in one way."""
+"""The demo notices everything that goes wrong: each test breaks the sandbox in one way."""
+
+from __future__ import annotations
 
 from collections.abc import Callable
 from decimal import Decimal
-from pathlib import Path
 
 import pytest
 from attrs import evolve
-from Crypto.PublicKey import RSA
 
-from wxpay_async import Md5Signer, RsaSigner, Signer
+from tests.cli.harness import KEY
+from tests.support.vectors import KEYS
+from wxpay_async import Md5Signer, RsaSigner, Signer, TradeNotification
 from wxpay_async.cli.demo import (
     SCHEDULE,
     Order,
-    Report,
-    Scheme,
-    _Session,
-    orders,
-    pay_through,
-    run_demo,
+    _CallbackLog,
+    make_orders,
+    pay_in_sandbox,
+    pay_orders,
 )
-from wxpay_async.protocol.notify import TradeNotification
+from wxpay_async.cli.demo_report import Report
+from wxpay_async.cli.options import Scheme
 from wxpay_async.sandbox import Sandbox
 from wxpay_async.sandbox.callback_payloads import Callback
 
-KEYS = Path(__file__).parents[1] / "vectors" / "keys"
-KEY = RSA.import_key((KEYS / "pkcs8.pem").read_bytes())
-FOREIGN = (KEYS / "rsa3072-public.pem").read_text()
+FOREIGN_KEY = (KEYS / "rsa3072-public.pem").read_text()
 FEW = 5
 
 
@@ -53,61 +52,61 @@ class ForeignKey(Sandbox):
 
     @property
     def pay_public_key(self) -> str:
-        """Return somebody else's key."""
-        return FOREIGN
+        """Return the key of another platform."""
+        return FOREIGN_KEY
 
 
 async def pay_few(sandbox: Sandbox, signer: Signer | None = None) -> Report:
-    """Pay a handful of orders through a sandbox, under the MD5 scheme unless told otherwise."""
+    """Pay a handful of orders through a sandbox, under the MD5 scheme unless a signer is given."""
     scheme = Scheme.RSA if isinstance(signer, RsaSigner) else Scheme.MD5
     async with sandbox:
-        work = {scheme: (signer or Md5Signer(sandbox.app_secret), orders(scheme, FEW))}
-        return await pay_through(sandbox, work, concurrency=FEW, advance=lambda: None)
+        work = {scheme: (signer or Md5Signer(sandbox.app_secret), make_orders(scheme, FEW))}
+        return await pay_orders(sandbox, work, concurrency=FEW, advance=lambda: None)
 
 
-def telling(change: Callable[[Callback], Callback | None]) -> Sandbox:
-    """Make a sandbox that tells something else, or nothing, about the third order."""
+def make_sandbox(change: Callable[[Callback], Callback | None]) -> Sandbox:
+    """Make a sandbox that says something else, or nothing, about the third order."""
     sandbox = Sandbox(
         pay_key=KEY,
         merchant_public_key=KEY.public_key().export_key(),
         callback_schedule=SCHEDULE,
     )
 
-    def tell(notice: Callback) -> None:
-        told = change(notice) if notice.out_trade_no.endswith("00002") else notice
-        if told:
-            sandbox.callbacks.enqueue(told)
+    def enqueue_changed(callback: Callback) -> None:
+        changed = change(callback) if callback.out_trade_no.endswith("00002") else callback
+        if changed:
+            sandbox.callbacks.enqueue(changed)
 
-    sandbox.platform.notify = tell
+    sandbox.platform.notify = enqueue_changed
     return sandbox
 
 
-def with_fields(notice: Callback, **fields: str) -> Callback:
+def with_fields(callback: Callback, **fields: str) -> Callback:
     """Change what a callback says."""
-    return evolve(notice, fields={**notice.fields, **fields})
+    return evolve(callback, fields={**callback.fields, **fields})
 
 
-def test_one_order_in_ten_is_refunded() -> None:
+def test_orders_refund_one_in_ten() -> None:
     """The first of every ten orders is given back, and numbers never repeat."""
-    made = orders(Scheme.RSA, 25)
+    made = make_orders(Scheme.RSA, 25)
     assert [0, 10, 20] == [index for index, order in enumerate(made) if order.refunded]
     assert 25 == len({order.number for order in made})
 
 
-def test_movements_of_an_order() -> None:
+def test_movements_of_an_order_are_its_charge_and_its_refund() -> None:
     """An order moves money once, and once more when it is refunded."""
     kept = Order(number="a", amount=Decimal("1.00"), refunded=False)
     given_back = Order(number="b", amount=Decimal("2.00"), refunded=True)
-    assert [("charge", "a", Decimal("1.00"))] == list(kept.movements())
+    assert [("charge", "a", Decimal("1.00"))] == list(kept.iter_movements())
     assert [("charge", "b", Decimal("2.00")), ("refund", "b-R", Decimal("2.00"))] == list(
-        given_back.movements()
+        given_back.iter_movements()
     )
 
 
-async def test_both_schemes_come_out_well() -> None:
+async def test_payments_by_both_schemes_have_no_problems() -> None:
     """Every payment is paid, one in ten refunded, and nothing is off."""
     ended: list[None] = []
-    report = await run_demo(
+    report = await pay_in_sandbox(
         {Scheme.RSA: 11, Scheme.MD5: 4}, concurrency=4, advance=lambda: ended.append(None)
     )
     assert [] == list(report.problems)
@@ -119,71 +118,75 @@ async def test_both_schemes_come_out_well() -> None:
     assert 15 == len(ended)
 
 
-async def test_every_callback_is_counted() -> None:
+async def test_callbacks_of_both_schemes_are_counted() -> None:
     """One for each order and refund, all verified; what MD5 signs is confirmed by a query."""
-    report = await run_demo({Scheme.RSA: 11, Scheme.MD5: 4}, concurrency=4, advance=lambda: None)
+    report = await pay_in_sandbox(
+        {Scheme.RSA: 11, Scheme.MD5: 4}, concurrency=4, advance=lambda: None
+    )
     assert [(13, 13, 0), (5, 5, 5)] == [
         (run.callbacks, run.verified, run.confirmed) for run in report.runs
     ]
 
 
 @pytest.mark.parametrize("signer", [None, RsaSigner(KEY)])
-async def test_a_callback_that_never_comes_is_found(signer: Signer | None) -> None:
-    """An order that is paid without being told of is named."""
-    report = await pay_few(telling(lambda _: None), signer)
+async def test_missing_callback_of_a_trade_is_a_problem(signer: Signer | None) -> None:
+    """An order that is paid without a callback is named."""
+    report = await pay_few(make_sandbox(lambda _: None), signer)
     scheme = report.runs[0].scheme
-    expected = f"demo-{scheme}-00002: the callbacks tell of 0 × charge of 3.02 yuan, not 1"
+    expected = f"demo-{scheme}-00002: the callbacks report 0 × charge of 3.02 yuan, not 1"
     assert [expected] == report.problems
 
 
-async def test_a_refund_that_is_not_told_of_is_found() -> None:
+async def test_missing_callback_of_a_refund_is_a_problem() -> None:
     """A missing effect of a refund is named by the refund's own number."""
-    sandbox = telling(lambda notice: notice)
-    tell = sandbox.platform.notify
-    sandbox.platform.notify = lambda notice: tell(notice) if notice.kind == "trade" else None
+    sandbox = make_sandbox(lambda callback: callback)
+    notify = sandbox.platform.notify
+    sandbox.platform.notify = lambda callback: (
+        notify(callback) if callback.kind == "trade" else None
+    )
     report = await pay_few(sandbox)
-    expected = "demo-md5-00000-R: the callbacks tell of 0 × refund of 1.00 yuan, not 1"
+    expected = "demo-md5-00000-R: the callbacks report 0 × refund of 1.00 yuan, not 1"
     assert [expected] == report.problems
 
 
-async def test_another_amount_in_a_callback_is_found() -> None:
+async def test_callback_with_another_amount_is_a_problem() -> None:
     """An effect of another amount is not the one that was wanted."""
     signer = RsaSigner(KEY)
-    report = await pay_few(telling(lambda n: with_fields(n, trade_amount="9.99")), signer)
+    report = await pay_few(make_sandbox(lambda n: with_fields(n, trade_amount="9.99")), signer)
     assert [
-        "demo-rsa-00002: the callbacks tell of 0 × charge of 3.02 yuan, not 1",
-        "demo-rsa-00002: the callbacks tell of 1 × charge of 9.99 yuan, not 0",
+        "demo-rsa-00002: the callbacks report 0 × charge of 3.02 yuan, not 1",
+        "demo-rsa-00002: the callbacks report 1 × charge of 9.99 yuan, not 0",
     ] == report.problems
 
 
-async def test_another_status_in_a_callback_is_found() -> None:
-    """An effect of a status that nobody knows is not a payment."""
-    sandbox = telling(lambda n: with_fields(n, trade_status="NOVELTY"))
+async def test_callback_with_an_unknown_status_is_a_problem() -> None:
+    """An effect of an unknown status is not a payment."""
+    sandbox = make_sandbox(lambda n: with_fields(n, trade_status="NOVELTY"))
     report = await pay_few(sandbox, RsaSigner(KEY))
     assert [
-        "demo-rsa-00002: the callbacks tell of 0 × charge of 3.02 yuan, not 1",
-        "demo-rsa-00002: the callbacks tell of 1 × unknown of 3.02 yuan, not 0",
+        "demo-rsa-00002: the callbacks report 0 × charge of 3.02 yuan, not 1",
+        "demo-rsa-00002: the callbacks report 1 × unknown of 3.02 yuan, not 0",
     ] == report.problems
 
 
-async def test_a_second_effect_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_callback_with_a_second_effect_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     """A receiver that hands a payment on twice would be seen."""
-    once = _Session.on_trade
+    once = _CallbackLog.on_trade
 
-    async def twice(desk: _Session, told: TradeNotification) -> None:
-        await once(desk, told)
-        if told.out_trade_no.endswith("00002"):
-            await once(desk, told)
+    async def twice(log: _CallbackLog, notification: TradeNotification) -> None:
+        await once(log, notification)
+        if notification.out_trade_no.endswith("00002"):
+            await once(log, notification)
 
-    monkeypatch.setattr(_Session, "on_trade", twice)
-    report = await pay_few(telling(lambda notice: notice))
-    expected = "demo-md5-00002: the callbacks tell of 2 × charge of 3.02 yuan, not 1"
+    monkeypatch.setattr(_CallbackLog, "on_trade", twice)
+    report = await pay_few(make_sandbox(lambda callback: callback))
+    expected = "demo-md5-00002: the callbacks report 2 × charge of 3.02 yuan, not 1"
     assert [expected] == report.problems
 
 
-async def test_callbacks_that_come_twice_have_one_effect() -> None:
+async def test_repeated_callbacks_have_one_effect() -> None:
     """Repeated deliveries are counted, and nothing is off."""
-    sandbox = telling(lambda notice: notice)
+    sandbox = make_sandbox(lambda callback: callback)
     sandbox.faults.double(count=2)
     report = await pay_few(sandbox)
     assert [] == report.problems
@@ -192,18 +195,18 @@ async def test_callbacks_that_come_twice_have_one_effect() -> None:
     assert FEW + 1 == run.confirmed
 
 
-async def test_callbacks_are_waited_for() -> None:
+async def test_late_callbacks_are_in_the_report() -> None:
     """The report is made after the last callback, also when it comes late."""
-    sandbox = telling(lambda notice: notice)
+    sandbox = make_sandbox(lambda callback: callback)
     sandbox.faults.pause(0.5, count=FEW + 1)
     report = await pay_few(sandbox)
     assert [] == report.problems
     assert FEW + 1 == report.runs[0].callbacks
 
 
-async def test_a_forged_callback_is_not_verified() -> None:
+async def test_forged_callback_is_counted_without_an_effect() -> None:
     """It arrives and is counted, its signature does not fit, and it has no effect."""
-    sandbox = telling(lambda notice: notice)
+    sandbox = make_sandbox(lambda callback: callback)
     sandbox.faults.forge("signature")
     report = await pay_few(sandbox)
     assert [] == report.problems
@@ -211,7 +214,7 @@ async def test_a_forged_callback_is_not_verified() -> None:
     assert (FEW + 2, FEW + 1) == (run.callbacks, run.verified)
 
 
-async def test_a_sandbox_that_signs_by_another_key() -> None:
+async def test_callbacks_signed_by_another_key_have_no_effect() -> None:
     """No callback is verified, so every effect is missing."""
     sandbox = Sandbox(
         pay_key=KEY,
@@ -233,11 +236,11 @@ async def test_a_sandbox_that_signs_by_another_key() -> None:
         (Scheme.MD5, False, False, 1),
     ],
 )
-async def test_an_effect_without_proof(
+async def test_effect_without_proof_is_a_problem(
     scheme: Scheme, *, authentic: bool, confirmed: bool, problems: int
 ) -> None:
     """By RSA the signature is the proof, by MD5 only a query is."""
-    told = TradeNotification(
+    notification = TradeNotification(
         out_trade_no="1",
         inner_trade_no="2",
         trade_status="TRADE_SUCCESS",
@@ -247,55 +250,55 @@ async def test_an_effect_without_proof(
         confirmed=confirmed,
         raw={},
     )
-    desk = _Session(scheme=scheme)
-    await desk.on_trade(told)
-    assert problems == len(desk.problems)
-    assert [("charge", "1", Decimal(1))] == desk.effects
+    log = _CallbackLog(scheme=scheme, problems=[])
+    await log.on_trade(notification)
+    assert problems == len(log.problems)
+    assert [("charge", "1", Decimal(1))] == log.effects
 
 
-async def test_afterwards_the_merchant_takes_no_callbacks() -> None:
+async def test_sandbox_after_the_payments_sends_no_callbacks() -> None:
     """The address is gone with its server, so that nothing waits for it."""
-    sandbox = telling(lambda notice: notice)
+    sandbox = make_sandbox(lambda callback: callback)
     await pay_few(sandbox)
     assert sandbox.notify_url is None
     assert 0 == sandbox.callbacks.waiting
 
 
-async def test_the_report_holds_one_ready_request_payment() -> None:
+async def test_report_holds_one_request_payment() -> None:
     """The sample has exactly the fields that wx.requestPayment takes."""
-    report = await run_demo({Scheme.MD5: 1}, concurrency=1, advance=lambda: None)
+    report = await pay_in_sandbox({Scheme.MD5: 1}, concurrency=1, advance=lambda: None)
     fields = {"timeStamp", "nonceStr", "package", "signType", "paySign"}
     assert report.request_payment is not None
     assert fields == set(report.request_payment)
-    assert report.request_payment == report.fields()["requestPayment"]
+    assert report.request_payment == report.to_json()["requestPayment"]
 
 
-async def test_more_calls_than_the_quota() -> None:
+async def test_payments_may_exceed_the_quota() -> None:
     """The demo may make more than the platform's 400 calls a minute."""
-    report = await run_demo({Scheme.MD5: 140}, concurrency=32, advance=lambda: None)
+    report = await pay_in_sandbox({Scheme.MD5: 140}, concurrency=32, advance=lambda: None)
     assert [] == list(report.problems)
     assert report.runs[0].attempts > 400
 
 
-async def test_a_second_charge_is_found() -> None:
+async def test_second_charge_is_a_problem() -> None:
     """An order that the ledger holds twice is named with its amount."""
     report = await pay_few(ChargesTwice(pay_key=KEY))
     assert ["demo-md5-00002: the ledger holds 2 × charge of 3.02 yuan, not 1"] == report.problems
-    assert False is report.fields()["ok"]
+    assert False is report.to_json()["ok"]
 
 
-async def test_a_payment_that_fails_is_found() -> None:
+async def test_declined_payment_is_a_problem() -> None:
     """A declined order is a problem, and so are its charge and its refund that never came."""
     report = await pay_few(Declines(pay_key=KEY))
-    declined, charge, refund, told = report.problems
+    declined, charge, refund, effect = report.problems
     assert declined.startswith("demo-md5-00000: ")
     assert "demo-md5-00000: the ledger holds 0 × charge of 1.00 yuan, not 1" == charge
     assert "demo-md5-00000-R: the ledger holds 0 × refund of 1.00 yuan, not 1" == refund
-    assert "demo-md5-00000: the callbacks tell of 1 × failed of 1.00 yuan, not 0" == told
+    assert "demo-md5-00000: the callbacks report 1 × failed of 1.00 yuan, not 0" == effect
     assert FEW - 1 == report.runs[0].paid
 
 
-async def test_a_wrong_pay_sign_is_found() -> None:
+async def test_pay_sign_by_another_key_is_a_problem() -> None:
     """No payment goes on when its paySign does not fit the platform's key."""
     report = await pay_few(ForeignKey(pay_key=KEY))
     refused = [problem for problem in report.problems if "RSA signature does not fit" in problem]
@@ -304,14 +307,14 @@ async def test_a_wrong_pay_sign_is_found() -> None:
     assert report.request_payment is None
 
 
-async def test_a_refused_signature_is_told_with_its_code() -> None:
+async def test_refused_signature_is_a_problem_without_the_secret() -> None:
     """What the platform says stands in the problem, the secret does not."""
     report = await pay_few(Sandbox(pay_key=KEY), Md5Signer("canary-secret"))
     assert "CO_MSG_000006" in report.problems[0]
     assert "canary" not in "".join(report.problems)
 
 
-async def test_a_payment_does_not_need_the_others() -> None:
+async def test_failed_payment_does_not_stop_the_others() -> None:
     """One platform fault ends one payment; the rest is paid all the same."""
     sandbox = Sandbox(pay_key=KEY)
     sandbox.platform.fail_next("CO_MSG_000001")

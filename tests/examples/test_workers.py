@@ -13,20 +13,19 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from tests.services import POSTGRES, require
+from tests.support.services import POSTGRES, require
 
 PATIENCE = 150.0  # seconds until a stuck test fails; nothing ever asserts on it
 COPIES = 25
 APP = """
 import asyncio, os
 from fastapi import FastAPI
-from wxpay_async import PayGateway, RsaVerifier
+from wxpay_async import Notifications, PayGateway, RsaVerifier
 from wxpay_async.integrations.fastapi import gateway_lifespan, notification_router
-from wxpay_async.protocol.notify import Notifications
 
 effects = os.open("effects", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
-async def note(notification):
+async def record(notification):
     await asyncio.sleep(0.05)
     first = notification.out_trade_no == "O-1" and not os.path.exists("failed-once")
     os.write(effects, f"{os.getpid()} {notification.out_trade_no}\\n".encode())
@@ -37,7 +36,7 @@ async def note(notification):
 platform = RsaVerifier.from_file(os.environ["WXPAY_PLATFORM_KEY_FILE"])
 notifications = Notifications(platform, app_key=os.environ["WXPAY_APP_KEY"])
 app = FastAPI(lifespan=gateway_lifespan(PayGateway.from_env))
-app.include_router(notification_router("/notify", notifications, on_trade=note))
+app.include_router(notification_router("/notify", notifications, on_trade=record))
 
 @app.get("/worker")
 async def worker():
@@ -47,7 +46,7 @@ async def worker():
 
 @pytest.fixture
 async def database() -> AsyncIterator[str]:
-    """Create a database of this test's own, and drop it afterwards."""
+    """Create a database for this test, and drop it afterwards."""
     server, name = require(POSTGRES), f"wxpay_{uuid.uuid4().hex}"
     connection = await asyncpg.connect(server)
     try:
@@ -58,40 +57,40 @@ async def database() -> AsyncIterator[str]:
         await connection.close()
 
 
-async def test_one_callback_has_one_effect(
-    open_town: Any,  # noqa: ANN401 - the conftest's OpenTown
+async def test_copies_of_a_callback_at_two_workers_have_one_effect(
+    open_app: Any,  # noqa: ANN401 - the conftest's OpenSystem
     tmp_path: Path,
     database: str,
 ) -> None:
     """Many copies of each of forty callbacks at once, and a handler that fails once."""
     (tmp_path / "app.py").write_text(APP)
     numbers = [f"O-{index}" for index in range(40)]
-    async with asyncio.timeout(PATIENCE), open_town("--workers", "2", store=database) as town:
-        bodies = {number: town.sign(fields(number)) for number in numbers}
-        await both_at_work(town)
+    async with asyncio.timeout(PATIENCE), open_app("--workers", "2", store=database) as system:
+        bodies = {number: system.sign_callback(make_fields(number)) for number in numbers}
+        await wait_for_both_workers(system)
         answers = await asyncio.gather(
-            *(town.notify(bodies[number]) for number in numbers for _ in range(COPIES))
+            *(system.send_callback(bodies[number]) for number in numbers for _ in range(COPIES))
         )
         for number in numbers:
-            await town.insist(bodies[number])
+            await system.send_until_acknowledged(bodies[number])
 
     lines = [line.split() for line in (tmp_path / "effects").read_text().splitlines()]
     assert {b'{"status": 1}', b'{"status": 0}'} >= set(answers)
     assert dict.fromkeys(numbers, 1) | {"O-1": 2} == Counter(number for _, number in lines)
-    assert 2 == len({worker for worker, _ in lines}), "both workers should have had a share"
+    assert 2 == len({worker for worker, _ in lines}), "one worker got all callbacks"
 
 
-async def both_at_work(town: Any) -> None:  # noqa: ANN401 - as above
+async def wait_for_both_workers(system: Any) -> None:  # noqa: ANN401 - as above
     """Wait until each worker has answered: one of them may start much later than the other."""
     seen = set[bytes]()
     while len(seen) < 2:
-        url, alone = f"{town.server.url}/worker", {"Connection": "close"}
-        async with town.session.get(url, headers=alone) as reply:
+        url, alone = f"{system.server.url}/worker", {"Connection": "close"}
+        async with system.session.get(url, headers=alone) as reply:
             seen.add(await reply.read())
 
 
-def fields(number: str) -> dict[str, str]:
-    """Write what a callback says."""
+def make_fields(number: str) -> dict[str, str]:
+    """Make the fields of a callback."""
     return {
         "out_trade_no": number,
         "inner_trade_no": f"T-{number}",

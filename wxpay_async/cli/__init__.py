@@ -1,13 +1,17 @@
-"""The command line: `wxpay-async demo | sandbox | trade | pay | query | refund | merchants`.
+"""Provide the command `wxpay-async`: demo, sandbox, trade, pay, query, refund and merchants.
 
-`program` says what the commands share and how they end, `screen` how things are shown; the commands
-are in `client` (they need a platform) and `local` (they bring their own).
+`main` holds the program and its exit codes, `options` what several commands take, `output` how
+results are printed. The commands are in `commands_client` (they call a platform) and
+`commands_local` (they start one).
+
+Showing a help text is quick because the heavy parts, the gateway, the sandbox and the demo, are
+imported when a command needs them.
 """
 
 import sys
 
 try:
-    # A command is there once its module was imported.
+    # Importing a module of commands registers them.
     from wxpay_async.cli import commands_client as commands_client, commands_local as commands_local
     from wxpay_async.cli.main import main as main
 except ImportError as missing:  # pragma: no cover - a test runs it in a process of its own

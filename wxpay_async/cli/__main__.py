@@ -1,4 +1,4 @@
-"""Runs as `python -m wxpay_async.cli` what is installed as `wxpay-async`."""
+"""Run `python -m wxpay_async.cli` like the installed command `wxpay-async`."""
 
 from wxpay_async.cli import main
 

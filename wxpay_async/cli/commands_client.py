@@ -1,4 +1,4 @@
-"""The commands that need a platform: `trade`, `pay`, `query`, `refund` and `merchants`."""
+"""Define the commands that call a platform: `trade`, `pay`, `query`, `refund` and `merchants`."""
 
 from __future__ import annotations
 
@@ -9,30 +9,28 @@ from typing import Annotated, Final
 import typer
 from typer import Option
 
-from wxpay_async import (
-    InstantTrade,
-    InvalidRequestError,
-    MiniProgramPay,
-    PayGateway,
-    PayMethod,
-    PayResult,
-    Refund,
-    TradeItem,
-    derive_request_id,
-)
-from wxpay_async.cli.options import Setup, client_command
+import wxpay_async as wx
+from wxpay_async.cli.options import ClientOptions, client_command
 from wxpay_async.cli.output import (
-    as_fields,
-    as_text,
-    new_table,
+    make_table,
     print_json,
-    print_shown,
-    show,
-    show_request_payment,
+    print_request_payment,
+    print_result,
+    print_rich,
+    to_json,
+    to_safe_text,
 )
 from wxpay_async.protocol.money import EXACT, as_amount
 
 _TOKEN_BYTES: Final = 4096
+_TRADE_FIELDS: Final = (
+    "requestId",
+    "payToken",
+    "returnUrl",
+    "instAmount",
+    "tradeResList",
+    "replayed",
+)
 
 OutTradeNo = Annotated[str, Option(help="The merchant's order number.", metavar="NO")]
 Yuan = Annotated[
@@ -59,16 +57,32 @@ Generation = Annotated[
         metavar="N",
     ),
 ]
+Subject = Annotated[str, Option(help="What is sold, as the payer sees it.")]
+Payee = Annotated[str, Option(help="The seller's member id.")]
+PayerIp = Annotated[str, Option(help="The payer's IP address.")]
+Quantity = Annotated[int, Option(help="Pieces that share the amount evenly.", min=1, metavar="N")]
+TradeOpenId = Annotated[
+    str | None,
+    Option("--openid", help="The payer's openid in the mini program; not for 64, 65."),
+]
+PayProductCode = Annotated[str, Option(help="66 debit cards, 67 all; 64 and 65 the same, scanned.")]
+TimeoutExpress = Annotated[
+    str | None, Option(help="Time to pay: 0, or 10m to 7d with unit m, h or d.")
+]
+PayToken = Annotated[str | None, Option(help="From trade. Other users of the machine can see it.")]
+PayTokenFile = Annotated[
+    typer.FileBinaryRead | None, Option(help="File with the payToken; - for stdin.")
+]
 
 
-def _request_id(
-    gateway: PayGateway, operation: str, *, number: str, given: str | None, generation: int
+def _choose_request_id(
+    gateway: wx.PayGateway, operation: str, *, number: str, given: str | None, generation: int
 ) -> str:
-    """Return the requestId that was given, else the one that the purchase always has."""
+    """Return the given requestId, or derive the one that this purchase always has."""
     if not given:
-        return derive_request_id(gateway.app_key, operation, number, generation)
+        return wx.derive_request_id(gateway.app_key, operation, number, generation)
     if generation:
-        raise InvalidRequestError(
+        raise wx.InvalidRequestError(
             "given beside --request-id", field="--generation", allowed="one of the two"
         )
     return given
@@ -76,46 +90,33 @@ def _request_id(
 
 @client_command
 def trade(  # noqa: PLR0913 - the options of the command
-    setup: Setup,
+    options: ClientOptions,
     *,
     out_trade_no: OutTradeNo,
-    subject: Annotated[str, Option(help="What is sold, as the payer sees it.")],
+    subject: Subject,
     amount: Yuan,
-    payee: Annotated[str, Option(help="The seller's member id.")],
-    payer_ip: Annotated[str, Option(help="The payer's IP address.")],
-    quantity: Annotated[
-        int, Option(help="Pieces that share the amount evenly.", min=1, metavar="N")
-    ] = 1,
-    openid: Annotated[
-        str | None, Option(help="The payer's openid in the mini program; not for 64, 65.")
-    ] = None,
+    payee: Payee,
+    payer_ip: PayerIp,
+    quantity: Quantity = 1,
+    openid: TradeOpenId = None,
     app_id: AppId = None,
-    pay_product_code: Annotated[
-        str, Option(help="66 debit cards, 67 all; 64 and 65 the same, scanned.")
-    ] = "67",
-    timeout_express: Annotated[
-        str | None, Option(help="Time to pay: 0, or 10m to 7d with unit m, h or d.")
-    ] = None,
+    pay_product_code: PayProductCode = "67",
+    timeout_express: TimeoutExpress = None,
     request_id: RequestId = None,
     generation: Generation = 0,
 ) -> None:
     """Create an order of one item, and print its payToken."""
-    total = as_amount(amount, "amount")
-    item = TradeItem(
-        out_trade_no=out_trade_no,
-        subject=subject,
-        price=EXACT.divide(total, Decimal(quantity)),
-        quantity=quantity,
-        total_amount=total,
-        payee_identity=payee,
-    )
-    method = PayMethod(
-        pay_product_code=pay_product_code, amount=total, app_id=app_id, open_id=openid
+    item = _make_item(out_trade_no, subject, amount=amount, quantity=quantity, payee=payee)
+    method = wx.PayMethod(
+        pay_product_code=pay_product_code,
+        amount=item.total_amount,
+        app_id=app_id,
+        open_id=openid,
     )
 
-    def create(gateway: PayGateway) -> Awaitable[object]:
-        request = InstantTrade(
-            request_id=_request_id(
+    def create_trade(gateway: wx.PayGateway) -> Awaitable[object]:
+        request = wx.InstantTrade(
+            request_id=_choose_request_id(
                 gateway, "trade", number=out_trade_no, given=request_id, generation=generation
             ),
             trade_info=[item],
@@ -123,28 +124,35 @@ def trade(  # noqa: PLR0913 - the options of the command
             pay_method=method,
             timeout_express=timeout_express,
         )
-        return gateway.trade(request, timeout=setup.timeout)
+        return gateway.trade(request, timeout=options.timeout)
 
-    show(
-        setup.run(create),
-        as_json=setup.as_json,
-        only=("requestId", "payToken", "returnUrl", "instAmount", "tradeResList", "replayed"),
+    print_result(options.run(create_trade), as_json=options.as_json, only=_TRADE_FIELDS)
+
+
+def _make_item(
+    number: str, subject: str, *, amount: str, quantity: int, payee: str
+) -> wx.TradeItem:
+    """Make an item whose price is an exact share of the amount."""
+    total = as_amount(amount, "amount")
+    return wx.TradeItem(
+        out_trade_no=number,
+        subject=subject,
+        price=EXACT.divide(total, Decimal(quantity)),
+        quantity=quantity,
+        total_amount=total,
+        payee_identity=payee,
     )
 
 
 @client_command
 def pay(
-    setup: Setup,
+    options: ClientOptions,
     *,
     out_trade_no: OutTradeNo,
     openid: OpenId,
     app_id: AppId = None,
-    pay_token: Annotated[
-        str | None, Option(help="From trade. Other users of the machine can see it.")
-    ] = None,
-    pay_token_file: Annotated[
-        typer.FileBinaryRead | None, Option(help="File with the payToken; - for stdin.")
-    ] = None,
+    pay_token: PayToken = None,
+    pay_token_file: PayTokenFile = None,
     request_id: RequestId = None,
     generation: Generation = 0,
 ) -> None:
@@ -154,17 +162,11 @@ def pay(
     first answer again. Once that prepay has expired, 20 minutes later, pay under
     the next --generation.
     """
-    if (pay_token is None) == (pay_token_file is None):
-        raise InvalidRequestError(
-            "both or neither given", field="payToken", allowed="--pay-token or --pay-token-file"
-        )
-    token = pay_token or ""
-    if pay_token_file is not None:
-        token = pay_token_file.read(_TOKEN_BYTES).decode("utf-8", "replace").strip()
+    token = _read_pay_token(pay_token, pay_token_file)
 
-    def prepay(gateway: PayGateway) -> Awaitable[PayResult]:
-        request = MiniProgramPay(
-            request_id=_request_id(
+    def create_prepay(gateway: wx.PayGateway) -> Awaitable[wx.PayResult]:
+        request = wx.MiniProgramPay(
+            request_id=_choose_request_id(
                 gateway, "pay", number=out_trade_no, given=request_id, generation=generation
             ),
             pay_token=token,
@@ -172,43 +174,58 @@ def pay(
             app_id=app_id,
             out_trade_no=out_trade_no,
         )
-        return gateway.pay(request, timeout=setup.timeout)
+        return gateway.pay(request, timeout=options.timeout)
 
-    result = setup.run(prepay)
+    _print_prepay(options.run(create_prepay), as_json=options.as_json)
+
+
+def _print_prepay(result: wx.PayResult, *, as_json: bool) -> None:
     params, expires = result.jsapi_params(), result.expires_at
-    show(
+    print_result(
         result,
-        as_json=setup.as_json,
+        as_json=as_json,
         only=("requestId", "appId", "instAmount", "tradeResList", "expiresAt", "replayed"),
         expiresAt=expires.isoformat(timespec="seconds") if expires else None,
         requestPayment=params,
     )
-    if not setup.as_json:
-        show_request_payment(params, "wx.requestPayment")
+    if not as_json:
+        print_request_payment(params, "wx.requestPayment")
+
+
+def _read_pay_token(given: str | None, file: typer.FileBinaryRead | None) -> str:
+    if given is not None and file is None:
+        return given
+    if given is None and file is not None:
+        return file.read(_TOKEN_BYTES).decode("utf-8", "replace").strip()
+    raise wx.InvalidRequestError(
+        "both or neither given", field="payToken", allowed="--pay-token or --pay-token-file"
+    )
 
 
 @client_command
 def query(
-    setup: Setup,
+    options: ClientOptions,
     *,
     out_trade_no: Annotated[
-        str | None, Option(help="The merchant's order number, or", metavar="NO")
+        str | None, Option(help="The merchant's order number; or give --trade-no.", metavar="NO")
     ] = None,
-    trade_no: Annotated[str | None, Option(help="the platform's.", metavar="NO")] = None,
+    trade_no: Annotated[
+        str | None, Option(help="The platform's number of the order.", metavar="NO")
+    ] = None,
 ) -> None:
-    """Ask what the platform knows of one order."""
-    status = setup.run(
+    """Ask the platform for the status of one order."""
+    status = options.run(
         lambda gateway: gateway.query(
-            out_trade_no=out_trade_no, trade_no=trade_no, timeout=setup.timeout
+            out_trade_no=out_trade_no, trade_no=trade_no, timeout=options.timeout
         ),
-        reads=True,
+        read_only=True,
     )
-    show(status, as_json=setup.as_json, state=status.state.value)
+    print_result(status, as_json=options.as_json, state=status.state.value)
 
 
 @client_command
 def refund(
-    setup: Setup,
+    options: ClientOptions,
     *,
     out_trade_no: Annotated[str, Option(help="The refund's own number.", metavar="NO")],
     orig_out_trade_no: Annotated[str, Option(help="The order that was paid.", metavar="NO")],
@@ -218,43 +235,44 @@ def refund(
 ) -> None:
     """Give money back, all of it or a part."""
 
-    def give_back(gateway: PayGateway) -> Awaitable[object]:
-        request = Refund(
-            request_id=_request_id(
+    def send_refund(gateway: wx.PayGateway) -> Awaitable[object]:
+        request = wx.Refund(
+            request_id=_choose_request_id(
                 gateway, "refund", number=out_trade_no, given=request_id, generation=generation
             ),
             out_trade_no=out_trade_no,
             orig_out_trade_no=orig_out_trade_no,
             refund_amount=as_amount(amount, "refundAmount"),
         )
-        return gateway.refund(request, timeout=setup.timeout)
+        return gateway.refund(request, timeout=options.timeout)
 
-    show(setup.run(give_back), as_json=setup.as_json)
+    print_result(options.run(send_refund), as_json=options.as_json)
 
 
 @client_command
 def merchants(
-    setup: Setup,
+    options: ClientOptions,
     *,
     page_size: Annotated[int, Option(help="Sub-merchants a request.", min=1, metavar="N")] = 10,
     limit: Annotated[int | None, Option(help="Stop after so many.", min=1, metavar="N")] = None,
 ) -> None:
     """List the sub-merchants; with --json one object a line, as they come."""
-    table = new_table()
+    table = make_table()
     table.add_column("merchantId", no_wrap=True)
     table.add_column("merchantName", overflow="fold")
 
-    async def collect(gateway: PayGateway) -> None:
-        taken = 0
-        async for merchant in gateway.merchants(page_size=page_size, timeout=setup.timeout):
-            if setup.as_json:
-                print_json(as_fields(merchant))
+    async def read_merchants(gateway: wx.PayGateway) -> None:
+        count = 0
+        async for merchant in gateway.merchants(page_size=page_size, timeout=options.timeout):
+            if options.as_json:
+                print_json(to_json(merchant))
             else:
-                table.add_row(as_text(merchant.merchant_id), as_text(merchant.merchant_name or ""))
-            taken += 1
-            if taken == limit:
+                name = to_safe_text(merchant.merchant_name or "")
+                table.add_row(to_safe_text(merchant.merchant_id), name)
+            count += 1
+            if count == limit:
                 return
 
-    setup.run(collect, reads=True)
-    if not setup.as_json:
-        print_shown(table)
+    options.run(read_merchants, read_only=True)
+    if not options.as_json:
+        print_rich(table)

@@ -1,7 +1,7 @@
-"""The program around the commands: its name, its help, and how it ends.
+"""Run the program around the commands: its name, its help, its errors and its exit codes.
 
-Answers go to stdout, everything else to stderr. An error is one line. The exit code tells what is
-known about the money, see `EXIT_CODES`.
+Answers go to stdout, everything else goes to stderr. An error is one line. The exit code says what
+is known about the money, see `EXIT_CODES`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from types import MappingProxyType
 from typing import Annotated, Final, NoReturn, cast
 
@@ -22,8 +21,9 @@ from wxpay_async import (
     InvalidKeyError,
     InvalidRequestError,
     WxPayError,
+    __version__,
 )
-from wxpay_async.cli.output import flat, tell
+from wxpay_async.cli.output import join_lines, write_stderr
 
 EXIT_CODES: Final = (
     "Exit codes: 0 done; 1 refused by the platform, or the demo went wrong; 2 bad input or "
@@ -31,14 +31,14 @@ EXIT_CODES: Final = (
     "been executed, or its answer could not be shown: query before anything else; "
     "130 interrupted."
 )
-FATES: Final[Mapping[Fate, tuple[str, int]]] = MappingProxyType(
+EXIT_BY_FATE: Final[Mapping[Fate, tuple[str, int]]] = MappingProxyType(
     {
         Fate.REFUSED: ("refused", 1),
         Fate.NOT_SENT: ("not sent", 3),
         Fate.IN_DOUBT: ("in doubt", 4),
     }
 )
-"""How an error begins, and the exit code, by what is known about the request."""
+"""For each fate of a request, how the error line begins, and the exit code."""
 
 _BAD_INPUT: Final = 2
 _INTERRUPTED: Final = 130
@@ -70,38 +70,41 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         code = app(None if argv is None else list(argv), standalone_mode=False)
     except _UsageError as error:
         place = error.ctx.command_path if error.ctx else "wxpay-async"
-        fail(f"{flat(error.format_message()).rstrip('.')}; see {place} --help", _BAD_INPUT)
+        text = join_lines(error.format_message()).rstrip(".")
+        exit_with_error(f"{text}; see {place} --help", _BAD_INPUT)
     except WxPayError as error:
-        fail(*_diagnosis(error))
+        exit_with_error(*_describe_error(error))
     except typer.Abort:
         code = _INTERRUPTED
     if code == _INTERRUPTED:
-        fail("interrupted", _INTERRUPTED)
+        exit_with_error("interrupted", _INTERRUPTED)
     sys.exit(code or 0)
 
 
-def fail(text: str, code: int) -> NoReturn:
-    """Exit after one line on stderr."""
-    tell("error:", text, colour="red")
+def exit_with_error(text: str, code: int) -> NoReturn:
+    """Write one line to stderr and exit."""
+    write_stderr("error:", text, colour="red")
     sys.exit(code)
 
 
-def _diagnosis(error: WxPayError) -> tuple[str, int]:
+def _describe_error(error: WxPayError) -> tuple[str, int]:
+    """Return the error's line and its exit code."""
+    text = join_lines(str(error))
     bad_input = isinstance(error, InvalidRequestError | InvalidKeyError | IdempotencyConflictError)
     if bad_input and error.fate is Fate.NOT_SENT:
-        return flat(str(error)), _BAD_INPUT
-    fate, code = FATES[error.fate]
-    return f"{fate}: {flat(str(error))}", code
+        return text, _BAD_INPUT
+    fate, code = EXIT_BY_FATE[error.fate]
+    return f"{fate}: {text}", code
 
 
 @app.callback(invoke_without_command=True)
-def _root(
+def _show_version_or_help(
     context: typer.Context,
     *,
     show_version: Annotated[bool, Option("--version", help="Print the version.")] = False,
 ) -> None:
     """Take WeChat mini-program payments; see them work without a platform first: try `demo`."""
     if show_version:
-        typer.echo(f"wxpay-async {version('wxpay-async')}")
+        typer.echo(f"wxpay-async {__version__}")
     elif context.invoked_subcommand is None:
         typer.echo(context.get_help())

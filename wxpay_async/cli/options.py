@@ -1,8 +1,8 @@
-"""What every client command takes: which merchant, which platform, how long."""
+"""Define the options that several commands share, and turn those of a client into a gateway."""
 
 from __future__ import annotations
 
-import asyncio
+import enum
 import inspect
 import os
 from collections.abc import Awaitable, Callable
@@ -12,9 +12,9 @@ from typing import Annotated, Any, Final, TypeVar, get_type_hints
 import attrs
 from typer import Option
 
-from wxpay_async import InDoubtError, InvalidRequestError, PayGateway
+import wxpay_async as wx
 from wxpay_async.cli.main import EXIT_CODES, AsJson, app
-from wxpay_async.cli.output import warnings_on_one_line
+from wxpay_async.cli.output import print_short_warnings
 from wxpay_async.protocol.keys import read_key_file
 
 T = TypeVar("T")
@@ -22,8 +22,15 @@ T = TypeVar("T")
 PASSPHRASE: Final = "WXPAY_PRIVATE_KEY_PASSPHRASE"  # noqa: S105 - the variable's name
 
 
+class Scheme(enum.StrEnum):
+    """How the merchant signs."""
+
+    RSA = "rsa"
+    MD5 = "md5"
+
+
 @attrs.frozen(kw_only=True)
-class Setup:
+class ClientOptions:
     """The options that every client command takes; they win over the environment."""
 
     app_key: Annotated[
@@ -57,84 +64,92 @@ class Setup:
     ] = 30.0
     as_json: AsJson = False
 
-    def gateway(self) -> PayGateway:
+    def make_gateway(self) -> wx.PayGateway:
         """Make the gateway that the options and the environment describe.
 
         Raises:
             InvalidRequestError: a setting is missing, cannot be used or needs an extra.
             InvalidKeyError: a file cannot be used.
         """
-        with warnings_on_one_line():
+        with print_short_warnings():
             try:
-                return PayGateway.from_env(self._environ())
+                return wx.PayGateway.from_env(self._build_environment())
             except ImportError as error:  # a setting that needs an extra; the text names it
-                raise InvalidRequestError(str(error)) from error
+                raise wx.InvalidRequestError(str(error)) from error
 
-    def _environ(self) -> dict[str, str]:
-        environ = dict(os.environ)
+    def _build_environment(self) -> dict[str, str]:
+        environment = dict(os.environ)
         if self.app_secret_file and self.private_key_file:
-            raise InvalidRequestError(
+            raise wx.InvalidRequestError(
                 "both given", field="--app-secret-file, --private-key-file", allowed="one of them"
             )
         if self.app_secret_file or self.private_key_file:
             # The option chooses the scheme, whatever the environment was set up for.
             for name in ("WXPAY_APP_SECRET", "WXPAY_PRIVATE_KEY_FILE"):
-                environ.pop(name, None)
+                environment.pop(name, None)
         if self.app_secret_file:
-            environ["WXPAY_APP_SECRET"] = _secret_in(self.app_secret_file)
+            environment["WXPAY_APP_SECRET"] = _read_secret(self.app_secret_file)
         given = {
             "WXPAY_APP_KEY": self.app_key,
             "WXPAY_PRIVATE_KEY_FILE": self.private_key_file,
             "WXPAY_BASE_URL": self.base_url,
             "WXPAY_PROXY": self.proxy,
         }
-        return environ | {name: str(value) for name, value in given.items() if value is not None}
+        return environment | {
+            name: str(value) for name, value in given.items() if value is not None
+        }
 
-    def run(self, operation: Callable[[PayGateway], Awaitable[T]], *, reads: bool = False) -> T:
+    def run(
+        self, operation: Callable[[wx.PayGateway], Awaitable[T]], *, read_only: bool = False
+    ) -> T:
         """Await one operation of the gateway.
 
         Args:
             operation: what to await.
-            reads: it changes nothing on the platform, so it can be interrupted without a doubt.
+            read_only: it changes nothing on the platform, so an interrupted one is not in doubt.
         """
-        gateway = self.gateway()
+        import asyncio  # noqa: PLC0415 - the help texts do without it
 
-        async def operate() -> T:
+        gateway = self.make_gateway()
+
+        async def await_operation() -> T:
             async with gateway:
                 return await operation(gateway)
 
         try:
-            return asyncio.run(operate())
+            return asyncio.run(await_operation())
         except KeyboardInterrupt:
-            if reads:
+            if read_only:
                 raise
-            raise InDoubtError("interrupted; what was sent may have been executed") from None
+            raise wx.InDoubtError("interrupted; what was sent may have been executed") from None
 
 
-def _secret_in(path: Path) -> str:
+def _read_secret(path: Path) -> str:
     secret = read_key_file(path, private=True).decode("ascii", "replace").strip()
     if not secret:
-        raise InvalidRequestError(
+        raise wx.InvalidRequestError(
             f"{path} is empty", field="--app-secret-file", allowed="a file with the MD5 secret"
         )
     return secret
 
 
 def client_command(command: Callable[..., None]) -> Callable[..., None]:
-    """Register a command that takes a `Setup`, and give it the options of one."""
-    hints = get_type_hints(Setup, include_extras=True)
+    """Register a command that takes `ClientOptions`, and add those options to its own."""
+    hints = get_type_hints(ClientOptions, include_extras=True)
     shared = [
         parameter.replace(annotation=hints[name])
-        for name, parameter in inspect.signature(Setup).parameters.items()
+        for name, parameter in inspect.signature(ClientOptions).parameters.items()
     ]
     own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
 
-    def run(**options: Any) -> None:  # noqa: ANN401 - what the signature below says
-        setup = Setup(**{parameter.name: options.pop(parameter.name) for parameter in shared})
-        command(setup, **options)
+    def run_command(**values: Any) -> None:  # noqa: ANN401 - what the signature below says
+        options = ClientOptions(
+            **{parameter.name: values.pop(parameter.name) for parameter in shared}
+        )
+        command(options, **values)
 
-    run.__name__, run.__doc__ = command.__name__, command.__doc__
-    run.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *shared)}
-    run.__dict__["__signature__"] = inspect.Signature([*own, *shared])
-    app.command(epilog=EXIT_CODES)(run)
+    run_command.__name__, run_command.__doc__ = command.__name__, command.__doc__
+    run_command.__annotations__ = {each.name: each.annotation for each in (*own, *shared)}
+    run_command.__dict__["__signature__"] = inspect.Signature([*own, *shared])
+    app.command(epilog=EXIT_CODES)(run_command)
     return command

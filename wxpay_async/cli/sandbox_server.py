@@ -1,24 +1,102 @@
-"""A sandbox to keep: serve it until it is interrupted, with keys in files."""
+"""Serve a sandbox until it is interrupted, with its RSA keys in files."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import os
+import shlex
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import typer
+from attrs import frozen
 from Crypto.PublicKey import RSA
 
 from wxpay_async import InvalidKeyError, InvalidRequestError
-from wxpay_async.cli.demo import KEY_BITS
-from wxpay_async.protocol.keys import load_private_key, load_public_key, read_key_file
+from wxpay_async.cli.output import print_json, write_stdout
+from wxpay_async.protocol.keys import (
+    MIN_BITS,
+    load_private_key,
+    load_public_key,
+    read_key_file,
+)
 from wxpay_async.sandbox import Sandbox
 
 
-async def serve(sandbox: Sandbox, announce: Callable[[], None]) -> None:
-    """Run a sandbox until the process is interrupted or told to end.
+@frozen
+class RsaKeys:
+    """The files of the RSA scheme.
+
+    Attributes:
+        merchant: the merchant's private key.
+        platform: the public key that verifies callbacks.
+    """
+
+    merchant: Path
+    platform: Path
+
+    def load_merchant_key(self, passphrase: str | None = None) -> str:
+        """Return the public half of the merchant's key, which is made when there is no file.
+
+        Raises:
+            InvalidKeyError: the file cannot be used, or not be written.
+        """
+        path = self.merchant
+        if path.exists():
+            key = load_private_key(read_key_file(path, private=True), passphrase, file=path)
+        else:
+            key = RSA.generate(MIN_BITS)
+            _create_file(path, key.export_key(pkcs=8))
+        return key.public_key().export_key().decode("ascii")
+
+    def write_platform_key(self, pem: str) -> None:
+        """Write the platform's key, over an older one at most: a sandbox has a new one each time.
+
+        Raises:
+            InvalidKeyError: there is something else in the file, or it cannot be written.
+        """
+        path = self.platform
+        if not path.exists():
+            _create_file(path, pem.encode("ascii"))
+            return
+        load_public_key(read_key_file(path, private=False), file=path)
+        try:
+            path.write_text(pem, encoding="ascii")
+        except OSError as error:
+            raise InvalidKeyError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def _create_file(path: Path, data: bytes) -> None:
+    """Write a file that only its owner can read; never over another."""
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(data)
+    except OSError as error:
+        raise InvalidKeyError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def run_sandbox(sandbox: Sandbox, keys: RsaKeys | None, *, as_json: bool) -> None:
+    """Run a sandbox until the process is interrupted; print its settings once it listens.
+
+    Args:
+        sandbox: what to run.
+        keys: the files of the RSA scheme; None for MD5.
+        as_json: print the settings as JSON, not as lines for a shell.
+    """
+
+    def announce() -> None:
+        if keys:
+            keys.write_platform_key(sandbox.callback_public_key)
+        _print_settings(_describe_sandbox(sandbox, keys), as_json=as_json)
+        typer.echo(f"Cashier: {sandbox.url}/sandbox. Ctrl-C ends the sandbox.", err=True)
+
+    asyncio.run(serve_until_stopped(sandbox, announce))
+
+
+async def serve_until_stopped(sandbox: Sandbox, announce: Callable[[], None]) -> None:
+    """Serve until the process gets SIGINT or SIGTERM.
 
     Args:
         sandbox: what to run.
@@ -47,40 +125,24 @@ async def serve(sandbox: Sandbox, announce: Callable[[], None]) -> None:
         await sandbox.aclose()
 
 
-def merchant_key(path: Path, passphrase: str | None = None) -> str:
-    """Return the public half of the key in a file, which is made when there is none.
-
-    Raises:
-        InvalidKeyError: the file cannot be used, or not be written.
-    """
-    if path.exists():
-        key = load_private_key(read_key_file(path, private=True), passphrase, file=path)
-    else:
-        key = RSA.generate(KEY_BITS)
-        _write_new(path, key.export_key(pkcs=8))
-    return key.public_key().export_key().decode("ascii")
+def _describe_sandbox(sandbox: Sandbox, keys: RsaKeys | None) -> dict[str, str]:
+    """Return the environment by which a merchant finds the sandbox and verifies what it says."""
+    settings = {**sandbox.settings(), "WXPAY_PAY_PUBLIC_KEY": _strip_pem(sandbox.pay_public_key)}
+    if keys:
+        del settings["WXPAY_APP_SECRET"]
+        settings["WXPAY_PRIVATE_KEY_FILE"] = str(keys.merchant.resolve())
+        settings["WXPAY_PLATFORM_KEY_FILE"] = str(keys.platform.resolve())
+    return settings
 
 
-def publish_key(path: Path, pem: str) -> None:
-    """Write a public key, over an older one at most: a sandbox has a new one with each start.
+def _strip_pem(pem: str) -> str:
+    """Return a key as the Base64 of its PEM, which fits on one line."""
+    return "".join(pem.splitlines()[1:-1])
 
-    Raises:
-        InvalidKeyError: there is something else in the file, or it cannot be written.
-    """
-    if not path.exists():
-        _write_new(path, pem.encode("ascii"))
+
+def _print_settings(settings: Mapping[str, str], *, as_json: bool) -> None:
+    if as_json:
+        print_json(settings)
         return
-    load_public_key(read_key_file(path, private=False), file=path)
-    try:
-        path.write_text(pem, encoding="ascii")
-    except OSError as error:
-        raise InvalidKeyError(f"{path}: cannot be written ({error.strerror})") from error
-
-
-def _write_new(path: Path, data: bytes) -> None:
-    """Write a file that only its owner can read; never over another."""
-    try:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(data)
-    except OSError as error:
-        raise InvalidKeyError(f"{path}: cannot be written ({error.strerror})") from error
+    for name, value in settings.items():
+        write_stdout(f"export {name}={shlex.quote(value)}\n")

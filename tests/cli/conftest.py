@@ -1,0 +1,89 @@
+"""A sandbox for the commands, and an environment without settings of this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.harness import KEY, PROGRAM, SECRET, Ended, Run, Start
+from tests.support.vectors import PRIVATE_KEY
+from wxpay_async.cli import main
+from wxpay_async.sandbox import Sandbox
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a command in this process, without settings of the machine's environment."""
+    for name in [name for name in os.environ if name.startswith("WXPAY_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def run_command(*arguments: str) -> Ended:
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert isinstance(ended.value.code, int)
+        return Ended(ended.value.code, *capsys.readouterr())
+
+    return run_command
+
+
+@pytest.fixture
+def sandbox(run: Run, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
+    """Run a sandbox in another thread, and point the environment at it."""
+    del run  # it clears the environment first
+    running = Sandbox(
+        app_secret=SECRET, merchant_public_key=KEY.public_key().export_key(), pay_key=KEY
+    )
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    asyncio.run_coroutine_threadsafe(running.start(), loop).result()
+    for name, value in running.settings().items():
+        monkeypatch.setenv(name, value)
+    yield running
+    asyncio.run_coroutine_threadsafe(running.aclose(), loop).result()
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> Path:
+    """Return a private key that only its owner can read."""
+    path = tmp_path / "merchant.pem"
+    path.write_bytes(PRIVATE_KEY.read_bytes())
+    path.chmod(0o600)
+    return path
+
+
+@pytest.fixture
+def process() -> Iterator[Start]:
+    """Start commands as processes of their own; each is ended with its test."""
+    started: list[subprocess.Popen[str]] = []
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("WXPAY_")}
+
+    def start(*arguments: str, **environ: str) -> subprocess.Popen[str]:
+        started.append(
+            subprocess.Popen(
+                [*PROGRAM, *arguments],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                env={**clean, **environ},
+                # A shell's background job ignores Ctrl-C, and its children inherit that.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+            )
+        )
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.kill()
+        each.communicate()

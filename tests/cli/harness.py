@@ -1,0 +1,74 @@
+"""Run commands, in this process or in one of their own, and hold what they print."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+import typer
+from Crypto.PublicKey import RSA
+
+from tests.support.vectors import PRIVATE_KEY
+from wxpay_async.cli.main import app
+
+KEY: Final = RSA.import_key(PRIVATE_KEY.read_bytes())
+SECRET: Final = "canary-secret-0123456789"
+ORDER: Final = ("--out-trade-no", "1")
+PAYER: Final = ("--openid", "openid-of-payer", "--app-id", "wx9236b1e84ffbf10a")
+SALE: Final = ("--subject", "tea", "--payee", "1000", "--payer-ip", "11.22.33.44")
+TRADE: Final = ("trade", *SALE, *PAYER)
+PAY: Final = ("pay", *PAYER)
+PROGRAM: Final = (sys.executable, "-m", "wxpay_async.cli")
+
+
+class Ended(NamedTuple):
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    def fields(self) -> dict[str, Any]:
+        """Read the one line of JSON that stdout must be."""
+        assert (0, 1) == (self.code, self.out.count("\n")), self
+        found: dict[str, Any] = json.loads(self.out)
+        return found
+
+    def error(self) -> str:
+        """Return the one line of an error: nothing on stdout, no traceback."""
+        assert "" == self.out
+        assert 1 == self.err.count("\n"), self.err
+        assert self.err.startswith("error: ")
+        return self.err
+
+
+Run = Callable[..., Ended]
+Start = Callable[..., subprocess.Popen[str]]
+
+
+def wait_for(process: subprocess.Popen[str]) -> Ended:
+    """Wait for a process."""
+    out, err = process.communicate(timeout=60)
+    return Ended(process.returncode, out, err)
+
+
+def run_python(code: str) -> Ended:
+    """Run a few lines in an interpreter of their own."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    return Ended(done.returncode, done.stdout, done.stderr)
+
+
+def create_trade(run: Run, *more: str) -> str:
+    """Create order 1 of one yuan, and return its payToken."""
+    token: str = run(*TRADE, *ORDER, "--amount", "1.00", *more, "--json").fields()["payToken"]
+    return token
+
+
+def find_commands() -> dict[str, Any]:
+    """Return every command with its parameters."""
+    group: Any = typer.main.get_command(app)
+    found: dict[str, Any] = group.commands
+    return found

@@ -1,0 +1,104 @@
+"""A sandbox that serves until it is stopped, and the files of its keys."""
+
+from __future__ import annotations
+
+import asyncio
+import stat
+from pathlib import Path
+
+import pytest
+
+from tests.cli.harness import KEY
+from tests.support.vectors import KEYS, PRIVATE_KEY, PUBLIC_KEY
+from wxpay_async import InvalidKeyError, InvalidRequestError
+from wxpay_async.cli.sandbox_server import RsaKeys, serve_until_stopped
+from wxpay_async.protocol.keys import load_private_key
+from wxpay_async.sandbox import Sandbox
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> RsaKeys:
+    """Name two files that do not exist."""
+    return RsaKeys(merchant=tmp_path / "merchant.pem", platform=tmp_path / "platform.pem")
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file that only its owner can read."""
+    path.write_bytes(content)
+    path.chmod(0o600)
+
+
+async def test_serving_ends_when_it_is_cancelled() -> None:
+    """The announcement comes when the sandbox listens; afterwards the port is free again."""
+    sandbox, listening = Sandbox(pay_key=KEY), asyncio.Event()
+    serving = asyncio.ensure_future(serve_until_stopped(sandbox, listening.set))
+    await listening.wait()
+    host, _, port = sandbox.url.removeprefix("http://").partition(":")
+    _, writer = await asyncio.open_connection(host, int(port))
+    writer.close()
+    await writer.wait_closed()
+    serving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await serving
+    with pytest.raises(OSError, match=port):
+        await asyncio.open_connection(host, int(port))
+
+
+async def test_serving_on_a_port_in_use_is_bad_input() -> None:
+    """Nothing is announced."""
+    announced = asyncio.Event()
+    async with Sandbox(pay_key=KEY) as first:
+        port = int(first.url.rpartition(":")[2])
+        with pytest.raises(InvalidRequestError, match="cannot listen there"):
+            await serve_until_stopped(Sandbox(port=port, pay_key=KEY), announced.set)
+    assert not announced.is_set()
+
+
+def test_merchant_key_without_a_file_is_made_once(keys: RsaKeys) -> None:
+    """It is readable for its owner only, and used again afterwards."""
+    public = keys.load_merchant_key()
+    assert 0o600 == stat.S_IMODE(keys.merchant.stat().st_mode)
+    before = keys.merchant.read_bytes()
+    assert public == load_private_key(before).public_key().export_key().decode()
+    assert public == keys.load_merchant_key()
+    assert before == keys.merchant.read_bytes()
+
+
+def test_merchant_key_in_a_file_of_something_else_is_refused(keys: RsaKeys) -> None:
+    """The file is left alone."""
+    write_private(keys.merchant, b"not a key")
+    with pytest.raises(InvalidKeyError):
+        keys.load_merchant_key()
+    assert b"not a key" == keys.merchant.read_bytes()
+
+
+def test_merchant_key_through_a_dangling_link_is_not_written(keys: RsaKeys, tmp_path: Path) -> None:
+    """A link to nowhere is not followed when the key is written."""
+    keys.merchant.symlink_to(tmp_path / "elsewhere.pem")
+    with pytest.raises(InvalidKeyError, match="cannot be written"):
+        keys.load_merchant_key()
+    assert not (tmp_path / "elsewhere.pem").exists()
+
+
+def test_merchant_key_with_a_passphrase_is_opened_by_it(keys: RsaKeys) -> None:
+    """Without the passphrase it is refused."""
+    write_private(keys.merchant, KEY.export_key(passphrase="pass", pkcs=8))
+    assert KEY.public_key().export_key().decode() == keys.load_merchant_key("pass")
+    with pytest.raises(InvalidKeyError, match="passphrase"):
+        keys.load_merchant_key()
+
+
+def test_platform_key_replaces_an_older_one(keys: RsaKeys) -> None:
+    """A sandbox has a new key with each start, and its file follows."""
+    for path in (PUBLIC_KEY, KEYS / "rsa3072-public.pem"):
+        keys.write_platform_key(path.read_text())
+        assert path.read_text() == keys.platform.read_text()
+
+
+@pytest.mark.parametrize("content", [PRIVATE_KEY.read_bytes(), b"notes"])
+def test_platform_key_replaces_nothing_else(keys: RsaKeys, content: bytes) -> None:
+    """A private key, or anything that is no key, is left alone."""
+    write_private(keys.platform, content)
+    with pytest.raises(InvalidKeyError):
+        keys.write_platform_key(PUBLIC_KEY.read_text())
+    assert content == keys.platform.read_bytes()
