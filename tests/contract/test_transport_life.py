@@ -55,7 +55,7 @@ class Shop(BaseHTTPRequestHandler):
     """A server in a thread, for tests that have several loops."""
 
     def do_POST(self) -> None:
-        """Answer anything, and close."""
+        """Answer any request, and close."""
         self.rfile.read(int(self.headers["Content-Length"]))
         self.send_response(200)
         self.end_headers()
@@ -65,7 +65,7 @@ class Shop(BaseHTTPRequestHandler):
 
 
 async def serve(peer: Peer, _: Seen) -> bool:
-    """Answer anything."""
+    """Answer any request."""
     return await peer.answer()
 
 
@@ -100,7 +100,7 @@ async def test_max_connections_is_a_bound(
 async def test_waiting_for_a_connection_too_long_is_not_sent(
     make: Make, server: Listener, ask: Ask, quick: Timeouts
 ) -> None:
-    """The attempt's time ends in the queue: nothing was sent, and it may be tried again."""
+    """The attempt's time ends in the queue: nothing was sent, and the call may be retried."""
     transport = make(max_connections=1)
     first = asyncio.create_task(transport.send(ask(f"{server.url}/drip"), timeout=Timeouts()))
     await server.arrived.wait()
@@ -116,7 +116,7 @@ async def test_waiting_for_a_connection_too_long_is_not_sent(
 
 
 def test_a_pool_without_connections_is_refused(make: Make) -> None:
-    """Zero would mean "no bound" to one driver and "none" to another."""
+    """For one driver zero means "no bound", for another "no connection"."""
     with pytest.raises(ValueError, match="max_connections"):
         make(max_connections=0)
 
@@ -134,7 +134,7 @@ async def test_cancelling_ends_the_connection(
     *,
     path: str,
 ) -> None:
-    """It passes through, the server sees the connection end, and the transport goes on."""
+    """The server sees the connection end, and the transport still works."""
     timeouts = parting if path == "hang" else calm
     task = asyncio.create_task(transport.send(ask(f"{server.url}/{path}"), timeout=timeouts))
     await server.arrived.wait()
@@ -148,32 +148,10 @@ async def test_cancelling_ends_the_connection(
     assert 200 == (await transport.send(ask(server.url), timeout=calm)).status
 
 
-async def test_cancelling_a_handshake_leaves_nothing(
-    make: Make, listen: Listen, ask: Ask, parting: Timeouts
-) -> None:
-    """A server that accepts and says nothing: no socket stays open, no place is lost."""
-
-    async def hello(peer: Peer, _: Seen) -> bool:
-        return await peer.gone()
-
-    silent = await listen(hello)
-    transport = make(max_connections=1)
-
-    for count in (1, 2, 3):
-        url = f"https://127.0.0.1:{silent.port}/"
-        task = asyncio.create_task(transport.send(ask(url), timeout=parting))
-        await silent.heard(count)
-        task.cancel()
-        await asyncio.wait([task])
-        assert task.cancelled()
-        await silent.closed()
-    await transport.aclose()
-
-
-async def test_cancelling_in_the_queue_keeps_the_place_of_others(
+async def test_cancelling_in_the_queue_lets_the_next_request_go(
     make: Make, server: Listener, ask: Ask, calm: Timeouts, parting: Timeouts
 ) -> None:
-    """Who waits for a connection can leave; the next one gets it."""
+    """A request that waits for a connection can be cancelled; the next one gets the connection."""
     transport = make(max_connections=1)
     first = asyncio.create_task(transport.send(ask(f"{server.url}/hang"), timeout=parting))
     await server.arrived.wait()
@@ -192,10 +170,10 @@ async def test_cancelling_in_the_queue_keeps_the_place_of_others(
 # Closing
 
 
-async def test_closing_twice_and_before_use_is_fine(
+async def test_closing_twice_or_before_use_does_no_harm(
     transport: Transport, server: Listener, ask: Ask, calm: Timeouts
 ) -> None:
-    """`aclose` releases; the next request opens anew."""
+    """`aclose` releases the pool; the next request opens another."""
     await transport.aclose()
     await transport.send(ask(server.url), timeout=calm)
     await transport.aclose()
@@ -208,7 +186,7 @@ async def test_closing_twice_and_before_use_is_fine(
 async def test_closing_under_way_is_in_doubt_for_what_was_sent(
     make: Make, server: Listener, ask: Ask, quick: Timeouts, parting: Timeouts
 ) -> None:
-    """And not sent for what was still waiting; nobody sees a cancellation that nobody asked for."""
+    """A waiting request is not sent; no caller gets a cancellation that it did not ask for."""
     transport = make(max_connections=1)
     sent = asyncio.create_task(transport.send(ask(f"{server.url}/hang"), timeout=parting))
     await server.arrived.wait()
@@ -227,15 +205,15 @@ async def test_closing_under_way_is_in_doubt_for_what_was_sent(
 # Event loops
 
 
-def test_making_one_needs_no_loop_and_does_no_work(make: Make) -> None:
-    """Not even the file of certificates is read."""
+def test_making_a_transport_needs_no_loop_and_reads_no_file(make: Make) -> None:
+    """The file of certificates is not read either."""
     transport = make(ca_file="/nowhere", max_connections=3)
 
     assert "/nowhere" == transport.ca_file
 
 
-def test_two_living_loops_by_turns(make: Make, ask: Ask, calm: Timeouts) -> None:
-    """A pool belongs to its loop, also when the earlier loop was never closed."""
+def test_two_open_loops_have_a_pool_each(make: Make, ask: Ask, calm: Timeouts) -> None:
+    """A pool belongs to its loop, even if the earlier loop was never closed."""
     transport = make()
     shop = HTTPServer(("127.0.0.1", 0), Shop)
     thread = threading.Thread(target=shop.serve_forever, args=(0.01,))

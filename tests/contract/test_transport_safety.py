@@ -1,4 +1,4 @@
-"""Where a transport must not go and what it must not tell: redirects, proxies, secrets."""
+"""What a transport must not do: follow redirects, use other proxies, show secrets."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SECRET = "pa55word"  # of the proxy
 
 
 async def serve(peer: Peer, _: Seen) -> bool:
-    """Answer anything."""
+    """Answer any request."""
     return await peer.answer()
 
 
@@ -109,7 +109,7 @@ async def test_a_redirect_is_never_followed(
     status: int,
     target: str,
 ) -> None:
-    """The answer is the redirect itself; nothing at all arrives where it points."""
+    """The redirect itself is the response; nothing arrives at its target."""
     plain = await listen(serve, host="127.0.0.2")
     secure = await listen(serve, tls=certificates.good)
     location = {
@@ -133,7 +133,7 @@ async def test_a_redirect_is_never_followed(
 
 
 @pytest.mark.parametrize("target", ["other host", "userinfo"])
-async def test_a_redirect_that_is_followed_is_caught(
+async def test_a_client_that_follows_redirects_fails_this_check(
     listen: Listen,
     certificates: Certificates,
     ask: Ask,
@@ -141,7 +141,7 @@ async def test_a_redirect_that_is_followed_is_caught(
     target: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The check above goes red for a client that goes where it is told to."""
+    """The test above fails for a client that follows redirects."""
     send = aiohttp.ClientSession._request
 
     async def obedient(session: aiohttp.ClientSession, *args: Any, **more: Any) -> Any:  # noqa: ANN401 - aiohttp's
@@ -164,7 +164,7 @@ async def test_a_redirect_that_is_followed_is_caught(
 async def test_no_cookie_is_kept(
     transport: Transport, server: Listener, ask: Ask, calm: Timeouts
 ) -> None:
-    """What a server sets is not sent back."""
+    """A cookie that a server sets is not sent back."""
     await transport.send(ask(f"{server.url}/cookies"), timeout=calm)
     await transport.send(ask(f"{server.url}/cookies"), timeout=calm)
 
@@ -202,13 +202,13 @@ async def test_the_environment_sets_no_proxy_and_no_password(
     assert [] == server.requests[0].header("authorization")
 
 
-# Proxies that were asked for
+# A configured proxy
 
 
 async def test_plain_http_goes_through_the_proxy(
     make: Make, server: Listener, proxy: Proxy, ask: Ask, calm: Timeouts
 ) -> None:
-    """A proxy gets the whole address, and the answer comes back through it."""
+    """The proxy gets the whole address, and the response comes back through it."""
     transport = make(proxy=f"http://{proxy.address}")
 
     response = await transport.send(ask(f"{server.url}/x?a=1"), timeout=calm)
@@ -227,7 +227,7 @@ async def test_https_goes_through_a_tunnel(
     *,
     calm: Timeouts,
 ) -> None:
-    """A proxy sees the host and the port, and nothing of the request."""
+    """The proxy sees the host and the port, and nothing of the request."""
     server = await listen(serve, tls=certificates.good)
     transport = make(proxy=f"http://{proxy.address}", ca_file=certificates.ca_file)
 
@@ -250,7 +250,7 @@ async def test_a_password_reaches_the_proxy_and_nobody_else(
     calm: Timeouts,
     tls: bool,
 ) -> None:
-    """It is sent as Proxy-Authorization to the proxy; the platform and the repr never see it."""
+    """Only the proxy gets it, as Proxy-Authorization: not the platform, and not the repr."""
     server = await listen(serve, tls=certificates.good if tls else None)
     address = f"http://user:{SECRET}@{proxy.address}"
     transport = make(proxy=address, ca_file=certificates.ca_file)
@@ -265,10 +265,10 @@ async def test_a_password_reaches_the_proxy_and_nobody_else(
 
 
 @pytest.mark.parametrize("tls", [False, True])
-async def test_a_proxy_that_is_not_there_means_not_sent(
+async def test_an_unreachable_proxy_is_not_sent(
     make: Make, closed_port: int, ask: Ask, calm: Timeouts, said: Said, *, tls: bool
 ) -> None:
-    """The proxy refuses the connection: it may be tried again, and no password is told."""
+    """The call may be retried, and the error shows no password."""
     transport = make(proxy=f"http://user:{SECRET}@127.0.0.1:{closed_port}")
 
     with pytest.raises(NotSentError) as caught:
@@ -283,7 +283,7 @@ async def test_a_proxy_that_is_not_there_means_not_sent(
 
 
 @pytest.mark.parametrize("refusal", ["407 Who are you", "502 Bad Gateway", "disconnect", "hang"])
-async def test_a_proxy_that_opens_no_tunnel_means_not_sent(
+async def test_a_proxy_that_opens_no_tunnel_is_not_sent(
     make: Make, proxy: Proxy, ask: Ask, quick: Timeouts, said: Said, *, refusal: str
 ) -> None:
     """The CONNECT was sent, but nothing of the request."""
@@ -308,7 +308,7 @@ async def test_a_bad_certificate_behind_a_tunnel_is_not_sent(
     *,
     calm: Timeouts,
 ) -> None:
-    """A proxy may not stand in for the platform, and failing so uses up no connection."""
+    """A proxy cannot pose as the platform, and the failure uses up no connection."""
     server = await listen(serve, tls=certificates.unknown_authority)
     transport = make(proxy=f"http://{proxy.address}", max_connections=1)
 
@@ -322,16 +322,17 @@ async def test_a_bad_certificate_behind_a_tunnel_is_not_sent(
     assert [] == server.requests
 
 
-async def test_cancelling_a_handshake_in_a_tunnel_leaves_nothing(
-    make: Make, listen: Listen, proxy: Proxy, ask: Ask, parting: Timeouts
+@pytest.mark.parametrize("tunnel", [False, True])
+async def test_cancelling_a_handshake_leaves_nothing(
+    make: Make, listen: Listen, proxy: Proxy, ask: Ask, parting: Timeouts, *, tunnel: bool
 ) -> None:
-    """The same behind a proxy."""
+    """The server accepts and says nothing: no socket stays open, and no connection is lost."""
 
     async def hello(peer: Peer, _: Seen) -> bool:
         return await peer.gone()
 
     silent = await listen(hello)
-    transport = make(max_connections=1, proxy=f"http://{proxy.address}")
+    transport = make(max_connections=1, proxy=f"http://{proxy.address}" if tunnel else None)
 
     for count in (1, 2, 3):
         url = f"https://127.0.0.1:{silent.port}/"
@@ -356,8 +357,10 @@ async def test_cancelling_a_handshake_in_a_tunnel_leaves_nothing(
         "",
     ],
 )
-def test_what_is_no_proxy_is_refused_at_once(make: Make, address: str, said: Said) -> None:
-    """And the refusal does not repeat it."""
+def test_an_invalid_proxy_is_refused_when_the_transport_is_made(
+    make: Make, address: str, said: Said
+) -> None:
+    """The error does not repeat the address."""
     with pytest.raises(InvalidRequestError) as caught:
         make(proxy=address)
 

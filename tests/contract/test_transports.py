@@ -1,4 +1,4 @@
-"""What every transport must do, over a real server: answers, and what each failure means."""
+"""The contract of every transport, over a real server: responses, and the fate of each failure."""
 
 from __future__ import annotations
 
@@ -94,10 +94,10 @@ def full_port() -> Iterator[int]:
 # Answers
 
 
-async def test_each_driver_is_the_one_it_is_called(
+async def test_each_driver_sends_its_own_user_agent(
     transport: Transport, driver: str, server: Listener, ask: Ask, calm: Timeouts
 ) -> None:
-    """Without it the fallback to httpx could go untested, unseen."""
+    """Otherwise the fallback to httpx could go untested without notice."""
     await transport.send(ask(server.url), timeout=calm)
 
     (agent,) = server.requests[0].header("user-agent")
@@ -108,17 +108,17 @@ async def test_each_driver_is_the_one_it_is_called(
 async def test_any_status_is_a_response(
     transport: Transport, server: Listener, ask: Ask, calm: Timeouts, status: int
 ) -> None:
-    """A transport judges no status; that is the codec's business."""
+    """A transport judges no status; the codec does."""
     response = await transport.send(ask(f"{server.url}/status/{status}"), timeout=calm)
 
     assert status == response.status
     assert b'{"success":true,"data":{}}' == response.body
 
 
-async def test_what_is_sent_is_what_was_asked(
+async def test_target_headers_and_body_are_sent_byte_for_byte(
     transport: Transport, server: Listener, ask: Ask, calm: Timeouts
 ) -> None:
-    """The target, the headers and the body arrive as they were given, byte for byte."""
+    """They arrive exactly as they were given."""
     query = "bizContent=%7B%22a%22%3A+%22%27~%2F%2B%3D%22%7D&sign=a%2Bb%2F%3D%3d&x=%e4%BD%a0"
     request = ask(f"{server.url}/api/x?{query}", content_type="text/odd", x_own="1")
 
@@ -132,7 +132,7 @@ async def test_what_is_sent_is_what_was_asked(
     assert ["1"] == seen.header("x-own")
 
 
-async def test_an_empty_body_is_sent_as_such(
+async def test_an_empty_body_is_sent_with_its_length(
     transport: Transport, server: Listener, calm: Timeouts
 ) -> None:
     """Parameters in the query leave the body empty, and the length says so."""
@@ -141,7 +141,7 @@ async def test_an_empty_body_is_sent_as_such(
     assert ["0"] == server.requests[0].header("content-length")
 
 
-async def test_only_the_headers_that_mean_something_come_back(
+async def test_only_the_kept_headers_are_returned(
     transport: Transport, server: Listener, ask: Ask, calm: Timeouts
 ) -> None:
     """Date, Location and the sandbox's marker are handed on, under lower-case names."""
@@ -154,14 +154,14 @@ async def test_only_the_headers_that_mean_something_come_back(
 async def test_a_header_that_is_not_ascii_is_dropped(
     transport: Transport, server: Listener, ask: Ask, calm: Timeouts
 ) -> None:
-    """No broken text gets into errors and stores by way of a header."""
+    """A header cannot bring broken text into errors and stores."""
     response = await transport.send(ask(f"{server.url}/odd-headers"), timeout=calm)
 
     assert {} == response.headers
 
 
 @pytest.mark.parametrize("path", ["until-close", "early-hints"])
-async def test_unusual_but_whole_answers_are_read(
+async def test_unusual_but_complete_answers_are_read(
     transport: Transport, server: Listener, ask: Ask, calm: Timeouts, path: str
 ) -> None:
     """An HTTP/1.0 answer ends with the connection; a 1xx is not the answer."""
@@ -184,23 +184,23 @@ async def test_a_body_of_the_cap_is_read(
 async def test_a_body_over_the_cap_is_malformed(
     transport: Transport, server: Listener, ask: Ask, calm: Timeouts, path: str
 ) -> None:
-    """One byte more is, however it is framed, and a body without end as well."""
+    """One byte over the cap is too many, for any framing; so is a body without end."""
     with pytest.raises(MalformedResponseError, match="HTTP 200 with a body of over 1048576 bytes"):
         await transport.send(ask(f"{server.url}/{path}"), timeout=calm)
 
 
-async def test_an_announced_giant_is_not_waited_for(
+async def test_a_giant_content_length_is_refused_at_once(
     transport: Transport, server: Listener, ask: Ask, calm: Timeouts
 ) -> None:
-    """A Content-Length of 10 GB is refused by its header; none of its bytes ever comes here."""
+    """A Content-Length of 10 GB is refused by the header alone, and no byte is read."""
     with pytest.raises(MalformedResponseError):
         await transport.send(ask(f"{server.url}/ten-gigabytes"), timeout=calm)
 
 
-async def test_nothing_is_unpacked(
+async def test_compressed_body_is_returned_as_it_is(
     transport: Transport, server: Listener, ask: Ask, calm: Timeouts
 ) -> None:
-    """What is 306 MB when unpacked comes as it arrived, and compression is not asked for."""
+    """A body of 306 MB unpacked stays compressed, and compression is not requested."""
     response = await transport.send(ask(f"{server.url}/gzip"), timeout=calm)
 
     assert (b"\x1f\x8b", True) == (response.body[:2], len(response.body) < 400_000)
@@ -214,7 +214,7 @@ async def test_nothing_is_unpacked(
 async def test_a_failure_after_sending_is_in_doubt(
     transport: Transport, server: Listener, ask: Ask, quick: Timeouts, path: str, said: Said
 ) -> None:
-    """Once the request arrived, no failure says that it was not executed."""
+    """After the request arrived, no failure proves that it was not executed."""
     with pytest.raises(InDoubtError) as caught:
         await transport.send(ask(f"{server.url}/{path}?sign=CANARY"), timeout=quick)
 
@@ -227,7 +227,7 @@ async def test_a_failure_after_sending_is_in_doubt(
 async def test_the_read_timeout_works_alone(
     transport: Transport, server: Listener, ask: Ask, path: str
 ) -> None:
-    """The attempt's time is the backstop, not the only limit."""
+    """The attempt's time is not the only limit."""
     timeouts = Timeouts(connect=20, read=0.1, attempt=20)
 
     with pytest.raises(InDoubtError, match=r"TimeoutError|ReadTimeout"):
@@ -237,7 +237,7 @@ async def test_the_read_timeout_works_alone(
 async def test_a_dead_kept_alive_connection_is_in_doubt(
     transport: Transport, server: Listener, ask: Ask, calm: Timeouts
 ) -> None:
-    """A server that ends an idle connection as we write may have read the request."""
+    """A server that closes an idle connection while we write may have read the request."""
     await transport.send(ask(f"{server.url}/second-time-dead"), timeout=calm)
 
     with pytest.raises(InDoubtError):
@@ -263,7 +263,7 @@ async def test_a_transport_survives_a_failure(
 async def test_a_refused_connection_is_not_sent(
     transport: Transport, closed_port: int, ask: Ask, calm: Timeouts, said: Said
 ) -> None:
-    """Nobody listens: nothing arrived, and it may be tried again."""
+    """No server listens: nothing arrived, and the call may be retried."""
     with pytest.raises(NotSentError) as caught:
         await transport.send(ask(f"http://127.0.0.1:{closed_port}/?sign=CANARY"), timeout=calm)
 
@@ -275,7 +275,7 @@ async def test_a_refused_connection_is_not_sent(
 async def test_a_connection_that_takes_too_long_is_not_sent(
     transport: Transport, full_port: int, ask: Ask
 ) -> None:
-    """The SYN is dropped: the connect timeout ends it, long before the attempt's."""
+    """The SYN is dropped: the connect timeout ends the call, long before the attempt's."""
     timeouts = Timeouts(connect=0.1, read=20, attempt=20)
 
     with pytest.raises(NotSentError, match=r"ConnectionTimeoutError|ConnectTimeout") as caught:
@@ -316,7 +316,7 @@ async def test_a_host_without_an_address_is_not_sent(
 async def test_a_malformed_address_is_not_sent_and_not_retried(
     transport: Transport, ask: Ask, calm: Timeouts, url: str, said: Said
 ) -> None:
-    """No repetition makes an address right."""
+    """A retry does not help."""
     with pytest.raises(NotSentError) as caught:
         await transport.send(ask(url), timeout=calm)
 
@@ -355,13 +355,13 @@ async def test_a_bad_certificate_is_not_sent_and_not_retried(
     flaw: str,
     said: Said,
 ) -> None:
-    """Nothing is said to a server that cannot prove who it is."""
+    """Nothing is sent to a server that cannot prove its identity."""
 
     async def act(peer: Peer, _: Seen) -> bool:
         return await peer.answer()
 
     server = await listen(act, tls=getattr(certificates, flaw))
-    # A good certificate is a bad one to those who do not know its authority.
+    # A good certificate is bad for a client that does not know its authority.
     transport = make() if flaw == "good" else make(ca_file=certificates.ca_file)
 
     with pytest.raises(NotSentError) as caught:
@@ -376,7 +376,7 @@ async def test_a_bad_certificate_is_not_sent_and_not_retried(
 async def test_tls_to_a_plain_server_is_not_sent_and_not_retried(
     transport: Transport, broken_tls: BrokenTls, ask: Ask, calm: Timeouts
 ) -> None:
-    """What answers is no TLS."""
+    """The answer is not TLS."""
     port = await broken_tls("plain")
 
     with pytest.raises(NotSentError) as caught:
@@ -389,7 +389,7 @@ async def test_tls_to_a_plain_server_is_not_sent_and_not_retried(
 async def test_a_handshake_that_breaks_off_is_not_sent(
     transport: Transport, ask: Ask, quick: Timeouts, deed: str, broken_tls: BrokenTls
 ) -> None:
-    """The connection stood, but nothing of the request can be out; it may be tried again."""
+    """The connection was made, but nothing of the request was sent; the call may be retried."""
     port = await broken_tls(deed)
 
     with pytest.raises(NotSentError) as caught:
@@ -399,10 +399,10 @@ async def test_a_handshake_that_breaks_off_is_not_sent(
 
 
 @pytest.mark.parametrize("content", [None, "no certificate"])
-async def test_a_ca_file_that_holds_none_is_not_sent(
+async def test_a_ca_file_without_a_certificate_is_not_sent(
     make: Make, tmp_path: Path, ask: Ask, calm: Timeouts, content: str | None
 ) -> None:
-    """It is told at the first request, since making a transport does no I/O."""
+    """The first request fails, since making a transport does no I/O."""
     path = tmp_path / "ca.pem"
     if content is not None:
         path.write_text(content)
@@ -415,14 +415,14 @@ async def test_a_ca_file_that_holds_none_is_not_sent(
     await transport.aclose()
 
 
-# The same words from memory
+# The transport of tests
 
 
 @pytest.mark.parametrize("error", [NotSentError("x"), InDoubtError("y")])
-async def test_memory_raises_what_a_network_would(
+async def test_memory_transport_raises_the_scripted_error(
     error: WxPayError, ask: Ask, calm: Timeouts
 ) -> None:
-    """A scripted failure is the same object that a real one would be."""
+    """A scripted failure is raised as it is."""
     with pytest.raises(type(error)) as caught:
         await MemoryTransport([error]).send(ask("https://x"), timeout=calm)
 

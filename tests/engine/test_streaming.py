@@ -1,4 +1,4 @@
-"""Many requests: pulled no faster than they are sent, an outcome for each, nothing left behind."""
+"""Streams of requests: bounded pulling, an outcome for each request, no task left behind."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from wxpay_async.errors import (
 
 @define(eq=False)
 class Source:
-    """Counts what is pulled from it, and notes when it is closed."""
+    """Counts the numbers that are pulled from it, and records when it is closed."""
 
     size: int | None = None
     error: Exception | None = None
@@ -45,7 +45,7 @@ class Source:
             self.closed = True
 
     async def asynchronous(self) -> AsyncIterator[int]:
-        """Give numbers, each after a turn of the loop."""
+        """Give numbers, each after an iteration of the loop."""
         for number in self.sync():
             await asyncio.sleep(0)
             yield number
@@ -57,7 +57,7 @@ BOTH = pytest.mark.parametrize("shape", [Source.sync, Source.asynchronous], ids=
 
 @define(eq=False)
 class Platform:
-    """Answers after some turns of the loop, and knows how many ask at once."""
+    """Answers after some iterations of the loop, and counts concurrent calls."""
 
     turns: Callable[[int], int] = lambda _: 1
     now: int = 0
@@ -92,7 +92,7 @@ def _others() -> set[asyncio.Task[object]]:
 
 @BOTH
 async def test_every_request_has_exactly_one_outcome(shape: Shape) -> None:
-    """Nothing is lost and nothing is said twice, whatever the order."""
+    """No outcome is lost or doubled, in any order."""
     platform = Platform(turns=lambda n: n % 7)
     outcomes = [o async for o in stream(shape(Source(100)), platform.call, concurrency=8)]
 
@@ -102,7 +102,7 @@ async def test_every_request_has_exactly_one_outcome(shape: Shape) -> None:
 
 @BOTH
 async def test_no_more_than_the_concurrency_are_under_way(shape: Shape) -> None:
-    """8 at once, all 8 used, never a ninth."""
+    """All 8 workers are used, and there is never a ninth call."""
     platform = Platform(turns=lambda _: 100)
     async for _ in stream(shape(Source(100)), platform.call, concurrency=8):
         pass
@@ -111,8 +111,8 @@ async def test_no_more_than_the_concurrency_are_under_way(shape: Shape) -> None:
 
 
 @BOTH
-async def test_nothing_is_pulled_much_ahead_of_what_is_taken(shape: Shape) -> None:
-    """A slow consumer bounds the pulling: one request a worker, and one outcome a place."""
+async def test_slow_consumer_bounds_the_pulling(shape: Shape) -> None:
+    """At most one request a worker, and one outcome a place of the queue, are pulled ahead."""
     source, platform, taken = Source(), Platform(turns=lambda _: 0), 0
     requests = stream(shape(source), platform.call, concurrency=4)
     async for _ in requests:
@@ -124,8 +124,8 @@ async def test_nothing_is_pulled_much_ahead_of_what_is_taken(shape: Shape) -> No
     await requests.aclose()  # type: ignore[attr-defined]
 
 
-async def test_outcomes_come_as_they_end() -> None:
-    """A slow request holds nobody up."""
+async def test_outcomes_come_in_the_order_of_their_end() -> None:
+    """A slow request does not delay the others."""
     platform = Platform(turns=lambda n: 50 if n == 0 else 1)
     requests = [o.request async for o in stream(range(5), platform.call, concurrency=5)]
 
@@ -133,7 +133,7 @@ async def test_outcomes_come_as_they_end() -> None:
 
 
 async def test_errors_become_outcomes_by_their_fate() -> None:
-    """No error of one request is raised; the kind is the fate."""
+    """An error of one request is not raised; its outcome's kind is its fate."""
     errors: dict[int, Exception] = {
         1: RefusedError("no"),
         2: NotSentError("refused"),
@@ -147,8 +147,8 @@ async def test_errors_become_outcomes_by_their_fate() -> None:
 
 
 @BOTH
-async def test_an_iterable_that_raises_is_heard_after_what_was_pulled(shape: Shape) -> None:
-    """Every request that was pulled has its outcome, then the error of the iterable comes out."""
+async def test_an_iterable_that_raises_does_so_after_all_outcomes(shape: Shape) -> None:
+    """Each request that was pulled has its outcome; then the iterable's error is raised."""
     source, seen = Source(10, error=LookupError("row 11")), list[int]()
 
     async def consume() -> None:
@@ -164,7 +164,7 @@ async def test_an_iterable_that_raises_is_heard_after_what_was_pulled(shape: Sha
 
 @BOTH
 async def test_breaking_out_leaves_no_task_and_closes_the_iterable(shape: Shape) -> None:
-    """After ten outcomes the consumer leaves; a few turns later nothing is under way."""
+    """The consumer leaves after ten outcomes; a few iterations later no call is under way."""
     source, platform, taken = Source(), Platform(turns=lambda n: 1 + n % 5), 0
     async for _ in stream(shape(source), platform.call, concurrency=8):
         taken += 1
@@ -177,8 +177,8 @@ async def test_breaking_out_leaves_no_task_and_closes_the_iterable(shape: Shape)
 
 
 @BOTH
-async def test_closing_is_at_once(shape: Shape) -> None:
-    """`aclose` returns when every call is cancelled and the iterable is closed."""
+async def test_closing_cancels_all_calls_before_it_returns(shape: Shape) -> None:
+    """`aclose` returns when every call has ended and the iterable is closed."""
     source, platform = Source(), Platform(turns=lambda n: 1 if n < 3 else 10_000)
     outcomes = stream(shape(source), platform.call, concurrency=8)
     await anext(outcomes)
@@ -188,7 +188,7 @@ async def test_closing_is_at_once(shape: Shape) -> None:
 
 
 async def test_an_exception_in_the_body_leaves_no_task() -> None:
-    """What the consumer raises is what the consumer gets."""
+    """The consumer gets its own exception."""
     platform = Platform(turns=lambda n: 1 if n < 3 else 10_000)
 
     async def consume() -> None:
@@ -204,7 +204,7 @@ async def test_an_exception_in_the_body_leaves_no_task() -> None:
 
 
 async def test_a_cancelled_consumer_leaves_no_task() -> None:
-    """Cancellation while waiting for an outcome cancels what is under way."""
+    """A cancellation while waiting for an outcome cancels the calls under way."""
     platform = Platform(turns=lambda _: 10_000)
 
     async def consume() -> None:
@@ -222,7 +222,7 @@ async def test_a_cancelled_consumer_leaves_no_task() -> None:
 
 
 async def test_a_defect_is_raised_and_stops_the_pulling() -> None:
-    """An exception that is no WxPayError is a bug: it comes out, though the iterable is endless."""
+    """An exception that is no WxPayError is a bug: it is raised, even from an endless iterable."""
     source, platform = Source(), Platform(errors={5: ZeroDivisionError()})
 
     async def consume() -> None:
@@ -236,7 +236,7 @@ async def test_a_defect_is_raised_and_stops_the_pulling() -> None:
 
 @pytest.mark.parametrize("concurrency", [0, -1])
 async def test_a_concurrency_below_one_is_refused(concurrency: int) -> None:
-    """Nothing is pulled and nothing is called."""
+    """Nothing is pulled, and no call is made."""
     source = Source()
     with pytest.raises(InvalidRequestError, match="concurrency"):
         await anext(stream(source.sync(), Platform().call, concurrency=concurrency))
@@ -245,12 +245,12 @@ async def test_a_concurrency_below_one_is_refused(concurrency: int) -> None:
 
 
 @BOTH
-async def test_nothing_in_nothing_out(shape: Shape) -> None:
+async def test_empty_iterable_has_no_outcome(shape: Shape) -> None:
     """An empty iterable ends at once."""
     assert [] == [o async for o in stream(shape(Source(0)), Platform().call, concurrency=3)]
 
 
-async def test_more_workers_than_requests() -> None:
+async def test_more_workers_than_requests_end_too() -> None:
     """Idle workers end with the others."""
     assert 3 == len([o async for o in stream(range(3), Platform().call, concurrency=50)])
     assert set() == _others()
@@ -284,8 +284,8 @@ async def test_memory_does_not_grow_with_the_number_of_requests() -> None:
     assert most <= 2 * 16 + 2
 
 
-def test_an_outcome_unwraps() -> None:
-    """To the result, or to the error."""
+def test_an_outcome_unwraps_to_its_result_or_error() -> None:
+    """`unwrap` returns the result or raises the error."""
     error = RefusedError("no")
 
     assert "paid" == Outcome[int, str].ok(1, "paid").unwrap()
@@ -301,7 +301,7 @@ def test_an_outcome_does_not_show_the_request() -> None:
 
 @pytest.mark.parametrize("fate", Fate)
 def test_the_kind_of_an_outcome_is_the_fate(fate: Fate) -> None:
-    """For every fate there is a kind of the same name."""
+    """Each fate has a kind of the same name."""
     error = WxPayError("because")
     error.fate = fate
 
@@ -309,7 +309,7 @@ def test_the_kind_of_an_outcome_is_the_fate(fate: Fate) -> None:
 
 
 async def test_a_call_may_be_any_awaitable() -> None:
-    """What is awaited need not be a coroutine function."""
+    """The call need not be a coroutine function."""
 
     def call(number: int) -> Awaitable[int]:
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()

@@ -1,4 +1,4 @@
-"""RSA signatures by a process of their own."""
+"""RSA signatures in a separate process."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ MESSAGES = [b"", b"two\nlines", *(f"appKey=app&nonce={i}".encode() for i in rang
 
 @pytest.fixture
 def signer() -> RsaSigner:
-    """Return what signs here."""
+    """Return a signer of this process."""
     return RsaSigner.from_pem(KEY)
 
 
 @pytest.fixture
 async def elsewhere(signer: RsaSigner) -> AsyncIterator[ProcessSigner]:
-    """Yield what signs the same in a process that has begun."""
+    """Yield a signer with the same key, whose process has started."""
     made = ProcessSigner(signer)
     await made.sign(b"first")
     yield made
@@ -47,7 +47,7 @@ async def elsewhere(signer: RsaSigner) -> AsyncIterator[ProcessSigner]:
 
 
 def children(parent: int) -> Iterator[int]:
-    """Yield the processes that sign for another one."""
+    """Yield the ids of the signing processes of a parent."""
     for process in Path("/proc").glob("[0-9]*"):
         try:
             status, command = (process / "stat").read_text(), (process / "cmdline").read_bytes()
@@ -58,13 +58,13 @@ def children(parent: int) -> Iterator[int]:
 
 
 def own_children() -> list[int]:
-    """Return the processes that sign for this one."""
+    """Return the ids of this process's signing processes."""
     return list(children(os.getpid()))
 
 
 @pytest.mark.parametrize("backend", ["openssl", "pycryptodome"])
-async def test_it_signs_as_the_signer_does(backend: Backend) -> None:
-    """Whoever asks gets the signature of his own message, however many ask at once."""
+async def test_process_makes_the_signatures_of_its_signer(backend: Backend) -> None:
+    """Each of many concurrent callers gets the signature of its own message."""
     signer = RsaSigner.from_pem(KEY, backend=backend)
     elsewhere = ProcessSigner(signer)
 
@@ -77,8 +77,8 @@ async def test_it_signs_as_the_signer_does(backend: Backend) -> None:
     assert [] == own_children()
 
 
-async def test_a_gateway_pays_with_it() -> None:
-    """The platform takes its signatures."""
+async def test_gateway_pays_with_a_process_signer() -> None:
+    """The platform accepts its signatures."""
     public = (KEYS / "public.pem").read_bytes()
     signer = ProcessSigner(RsaSigner.from_pem(KEY))
     async with (
@@ -109,10 +109,10 @@ def order(number: int) -> InstantTrade:
     )
 
 
-async def test_a_caller_that_leaves_does_not_mix_up_the_others(
+async def test_cancelled_caller_does_not_shift_the_signatures_of_others(
     signer: RsaSigner, elsewhere: ProcessSigner
 ) -> None:
-    """What nobody waits for any more is signed all the same, and given to nobody."""
+    """The signature for a cancelled caller is made and dropped."""
     calls = [asyncio.create_task(elsewhere.sign(message)) for message in MESSAGES]
     await asyncio.sleep(0)
     for call in calls[::2]:
@@ -122,10 +122,10 @@ async def test_a_caller_that_leaves_does_not_mix_up_the_others(
     assert list(map(signer.sign, MESSAGES[1::2])) == made
 
 
-async def test_when_it_dies_nothing_was_sent_and_another_takes_over(
+async def test_process_that_dies_is_not_sent_and_replaced(
     signer: RsaSigner, elsewhere: ProcessSigner
 ) -> None:
-    """Whoever waits hears that he may try again, and need do no more."""
+    """Callers that wait get a retryable error, and a retry starts another process."""
     (child,) = own_children()
     os.kill(child, signal.SIGSTOP)
     waiting = [asyncio.create_task(elsewhere.sign(message)) for message in MESSAGES]
@@ -140,8 +140,8 @@ async def test_when_it_dies_nothing_was_sent_and_another_takes_over(
     assert 1 == len(own_children())
 
 
-async def test_one_that_is_stopped_does_not_hold_up_the_end(elsewhere: ProcessSigner) -> None:
-    """Closing ends it in whatever state it is."""
+async def test_stopped_process_does_not_delay_closing(elsewhere: ProcessSigner) -> None:
+    """Closing ends the process in any state."""
     os.kill(own_children()[0], signal.SIGSTOP)
 
     async with asyncio.timeout(30):
@@ -150,10 +150,10 @@ async def test_one_that_is_stopped_does_not_hold_up_the_end(elsewhere: ProcessSi
     assert [] == own_children()
 
 
-async def test_one_that_cannot_start_is_said(
+async def test_process_that_cannot_start_is_not_sent(
     signer: RsaSigner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And once it can it does."""
+    """The next signature starts the process again, if it can."""
     elsewhere = ProcessSigner(signer)
     for program, said in {"/nonexistent": "FileNotFoundError", "/bin/false": "has died"}.items():
         with monkeypatch.context() as patch:
@@ -165,10 +165,10 @@ async def test_one_that_cannot_start_is_said(
     await elsewhere.aclose()
 
 
-async def test_requests_to_stop_are_ours_to_heed(
+async def test_process_ignores_sigint_and_sigterm(
     signer: RsaSigner, elsewhere: ProcessSigner
 ) -> None:
-    """Ctrl-C reaches all processes of a terminal, and payments under way still need signatures."""
+    """Ctrl-C reaches every process of a terminal, but payments under way need signatures."""
     (child,) = own_children()
 
     os.kill(child, signal.SIGINT)
@@ -178,8 +178,8 @@ async def test_requests_to_stop_are_ours_to_heed(
     assert [child] == own_children()
 
 
-def test_it_ends_with_the_loop_and_begins_with_the_next(signer: RsaSigner) -> None:
-    """Nobody needs to close it, not even where the loop ends before it has begun."""
+def test_process_ends_with_its_loop_and_starts_with_the_next(signer: RsaSigner) -> None:
+    """It needs no closing, not even if the loop ends before the process has started."""
     elsewhere = ProcessSigner(signer)
 
     async def hurry() -> None:
@@ -194,8 +194,8 @@ def test_it_ends_with_the_loop_and_begins_with_the_next(signer: RsaSigner) -> No
         assert [] == own_children()
 
 
-def test_it_ends_with_its_process(signer: RsaSigner, tmp_path: Path) -> None:
-    """However that ends: nobody holds a key for a process that is no more."""
+def test_process_ends_with_its_parent(signer: RsaSigner, tmp_path: Path) -> None:
+    """However the parent ends, no process keeps its key."""
     script = tmp_path / "script.py"
     script.write_text("""
 import asyncio, sys
@@ -218,10 +218,10 @@ asyncio.run(main())
         time.sleep(0.01)
 
 
-async def test_it_imports_nothing_from_where_it_stands(
+async def test_process_imports_nothing_from_the_working_directory(
     signer: RsaSigner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file in the working directory must not get hold of the key."""
+    """Code in the working directory must not get the key."""
     (tmp_path / "struct.py").write_text("raise SystemExit('imported')")
     (tmp_path / "wxpay_async").mkdir()
     (tmp_path / "wxpay_async" / "__init__.py").touch()
@@ -232,8 +232,10 @@ async def test_it_imports_nothing_from_where_it_stands(
     await elsewhere.aclose()
 
 
-async def test_the_key_is_seen_nowhere(signer: RsaSigner, elsewhere: ProcessSigner) -> None:
-    """Neither among the arguments, which all users see, nor in the environment, nor in texts."""
+async def test_key_is_not_in_arguments_environment_or_repr(
+    signer: RsaSigner, elsewhere: ProcessSigner
+) -> None:
+    """All users of the machine can see the arguments of a process."""
     (child,) = own_children()
     shown = [(Path("/proc") / str(child) / part).read_bytes() for part in ("cmdline", "environ")]
 

@@ -1,4 +1,4 @@
-"""What httpx2 and httpx raise, class by class, and how a client of others is treated."""
+"""Every error class of httpx2 and httpx, and clients that users pass in."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from wxpay_async.errors import Fate, InDoubtError, InvalidRequestError, NotSentE
 from wxpay_async.protocol.wire import HttpRequest, Timeouts
 
 if TYPE_CHECKING:
-    from tests.transports.conftest import Till
+    from tests.adapters.transports.conftest import Till
 
 NOT_SENT = {"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError"}
-HOPELESS = {"InvalidURL", "UnsupportedProtocol"}
+NOT_RETRYABLE = {"InvalidURL", "UnsupportedProtocol"}
 DOUBT = {
     "CloseError",
     "DecodingError",
@@ -45,7 +45,7 @@ DOUBT = {
 }
 NOT_OF_REQUESTS = {"CookieConflict", "HTTPXDeprecationWarning"}
 NEEDS_NOTHING = {"StreamConsumed", "StreamClosed", "ResponseNotRead", "RequestNotRead"}
-CLASSES = sorted(NOT_SENT | HOPELESS | DOUBT)
+CLASSES = sorted(NOT_SENT | NOT_RETRYABLE | DOUBT)
 REQUEST = HttpRequest("https://platform.example/api?sign=CANARY", b"a=1")
 
 
@@ -83,8 +83,8 @@ def client_that_raises(library: ModuleType, error: Exception, *events: str) -> h
 # Every class of error
 
 
-def test_every_class_is_classified(library: ModuleType) -> None:
-    """A new version with a new error fails here until somebody has thought about it."""
+def test_every_error_class_is_classified(library: ModuleType) -> None:
+    """A new error class of a new version fails here until it is classified."""
     errors = {
         name
         for name in library.__all__
@@ -97,16 +97,16 @@ def test_every_class_is_classified(library: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("name", CLASSES)
-async def test_without_a_phase_the_class_decides(
+async def test_error_without_a_phase_is_judged_by_its_class(
     library: ModuleType, name: str, calm: Timeouts
 ) -> None:
-    """A client that reports nothing leaves only its class of error to judge by."""
+    """A client that reports no step leaves only the class of its error."""
     async with client_that_raises(library, example(library, name)) as client:
         with pytest.raises((NotSentError, InDoubtError)) as caught:
             await HttpxTransport(client=client).send(REQUEST, timeout=calm)
 
     expected = Fate.IN_DOUBT if name in DOUBT else Fate.NOT_SENT
-    assert (expected, name not in HOPELESS) == (caught.value.fate, caught.value.retryable)
+    assert (expected, name not in NOT_RETRYABLE) == (caught.value.fate, caught.value.retryable)
     assert (f"httpx: {name}", True) == (str(caught.value), caught.value.__suppress_context__)
 
 
@@ -119,10 +119,10 @@ async def test_without_a_phase_the_class_decides(
         (["http2.send_request_headers.started"], Fate.IN_DOUBT),
     ],
 )
-async def test_with_a_phase_the_phase_decides(
+async def test_error_with_a_phase_is_judged_by_the_phase(
     library: ModuleType, name: str, events: list[str], *, fate: Fate, calm: Timeouts
 ) -> None:
-    """Once the headers are out, all is in doubt, and before them nothing is."""
+    """After the headers were sent every error is in doubt, and before that none is."""
     async with client_that_raises(library, example(library, name), *events) as client:
         with pytest.raises((NotSentError, InDoubtError)) as caught:
             await HttpxTransport(client=client).send(REQUEST, timeout=calm)
@@ -130,13 +130,13 @@ async def test_with_a_phase_the_phase_decides(
     assert fate == caught.value.fate
 
 
-# Clients of others
+# Clients that users pass in
 
 
 async def test_a_client_is_used_and_never_closed(
     library: ModuleType, till: Till, request_to: HttpRequest, calm: Timeouts
 ) -> None:
-    """A client of either library serves, and stays open after `aclose`."""
+    """A client of either library works, and stays open after `aclose`."""
     async with library.AsyncClient(trust_env=False) as client:
         transport = HttpxTransport(client=client)
         await transport.send(request_to, timeout=calm)
@@ -146,10 +146,10 @@ async def test_a_client_is_used_and_never_closed(
         assert (False, 1) == (client.is_closed, till.connections)
 
 
-async def test_a_client_of_the_other_library_is_understood(
+async def test_a_client_of_the_other_library_has_its_errors_mapped(
     library: ModuleType, till: Till, request_to: HttpRequest, quick: Timeouts
 ) -> None:
-    """Both may be installed; the errors are those of the client that was handed in."""
+    """Both may be installed; the client's own library raises the errors."""
     till.mute = True
 
     class Own(library.AsyncClient):  # type: ignore[name-defined,misc]
@@ -163,7 +163,7 @@ async def test_a_client_of_the_other_library_is_understood(
 async def test_a_closed_client_means_not_sent(
     library: ModuleType, request_to: HttpRequest, calm: Timeouts
 ) -> None:
-    """Sending over it cannot help, now or later."""
+    """A retry cannot help."""
     client = library.AsyncClient()
     await client.aclose()
 
@@ -173,15 +173,15 @@ async def test_a_closed_client_means_not_sent(
     assert not caught.value.retryable
 
 
-async def test_a_client_of_something_else_is_refused() -> None:
-    """Its errors would not be understood."""
+async def test_an_object_that_is_no_client_is_refused() -> None:
+    """Its errors could not be mapped."""
     with pytest.raises(InvalidRequestError, match="client"):
         HttpxTransport(client=object())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("options", [{"proxy": "http://127.0.0.1:1"}, {"ca_file": "ca.pem"}])
-async def test_a_client_brings_its_own_proxy_and_certificates(options: dict[str, str]) -> None:
-    """What could not be applied is refused, not ignored."""
+async def test_a_client_excludes_proxy_and_ca_file(options: dict[str, str]) -> None:
+    """Settings that cannot be applied are refused, not ignored."""
     async with httpx2.AsyncClient() as client:
         with pytest.raises(InvalidRequestError, match="brings its own"):
             HttpxTransport(client=client, **options)
@@ -190,8 +190,8 @@ async def test_a_client_brings_its_own_proxy_and_certificates(options: dict[str,
 # The library
 
 
-def test_without_a_library_the_extra_is_named() -> None:
-    """The one import that needs it says what to install."""
+def test_missing_library_names_the_extra() -> None:
+    """The import says what to install."""
     script = (
         "import sys; sys.modules.update(httpx=None, httpx2=None)\n"
         "import wxpay_async.adapters.transports.httpx"

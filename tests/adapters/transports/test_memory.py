@@ -1,4 +1,4 @@
-"""The transport that users test with: what it answers, remembers and refuses."""
+"""The transport for tests: its answers, the requests that it remembers, and its errors."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from wxpay_async.protocol.wire import HttpRequest, HttpResponse, Timeouts
 
 
 def request(number: int = 0) -> HttpRequest:
-    """Make a request that can be told from others."""
+    """Make a request with a number in its address."""
     return HttpRequest(f"https://platform.example/{number}", b"a=1")
 
 
 async def test_answers_are_used_up_first_in_first_out(calm: Timeouts) -> None:
-    """A list is a scenario, told in order."""
+    """A list is a scenario."""
     transport = MemoryTransport([HttpResponse(500, b""), HttpResponse(200, b"ok")])
 
     statuses = [(await transport.send(request(), timeout=calm)).status for _ in range(2)]
@@ -26,7 +26,7 @@ async def test_answers_are_used_up_first_in_first_out(calm: Timeouts) -> None:
 
 
 async def test_a_mapping_is_the_json_of_a_reply(calm: Timeouts) -> None:
-    """The most common answer needs no HTTP around it."""
+    """The most common answer is written without HTTP."""
     transport = MemoryTransport([{"success": False, "errorMsg": "余额不足"}])
 
     response = await transport.send(request(), timeout=calm)
@@ -37,15 +37,15 @@ async def test_a_mapping_is_the_json_of_a_reply(calm: Timeouts) -> None:
 
 @pytest.mark.parametrize("error", [NotSentError("x", retryable=False), InDoubtError("y")])
 async def test_an_error_is_raised(error: WxPayError, calm: Timeouts) -> None:
-    """What a network would raise can be scripted."""
+    """Any error of a network can be scripted."""
     with pytest.raises(type(error)) as caught:
         await MemoryTransport([error]).send(request(), timeout=calm)
 
     assert error is caught.value
 
 
-async def test_it_fails_loudly_when_it_is_empty(calm: Timeouts) -> None:
-    """Not with an error of the SDK, which a retry or an `except` could swallow."""
+async def test_empty_list_raises_an_error_that_is_not_the_sdk_s(calm: Timeouts) -> None:
+    """A retry or an `except` could hide an error of the SDK."""
     transport = MemoryTransport([{}])
     await transport.send(request(), timeout=calm)
 
@@ -58,14 +58,14 @@ async def test_it_fails_loudly_when_it_is_empty(calm: Timeouts) -> None:
     )
 
 
-async def test_without_answers_nothing_may_be_sent(calm: Timeouts) -> None:
-    """The default asserts that there is no traffic."""
+async def test_transport_without_answers_refuses_every_request(calm: Timeouts) -> None:
+    """Without a script the transport asserts that there is no traffic."""
     with pytest.raises(UnexpectedRequestError):
         await MemoryTransport().send(request(), timeout=calm)
 
 
 async def test_a_handler_sees_each_request(calm: Timeouts) -> None:
-    """A function may answer by what was asked."""
+    """A function may answer according to the request."""
     transport = MemoryTransport(lambda asked: {"url": asked.url})
 
     response = await transport.send(request(7), timeout=calm)
@@ -74,7 +74,7 @@ async def test_a_handler_sees_each_request(calm: Timeouts) -> None:
 
 
 async def test_a_handler_may_wait_and_be_cancelled(calm: Timeouts) -> None:
-    """Cancellation passes through, as it does through a network."""
+    """A cancellation reaches the handler, as it would reach a network."""
     begun = asyncio.Event()
 
     async def never(_: HttpRequest) -> Answer:
@@ -90,7 +90,7 @@ async def test_a_handler_may_wait_and_be_cancelled(calm: Timeouts) -> None:
         await task
 
 
-async def test_what_was_asked_is_remembered_up_to_a_bound(calm: Timeouts) -> None:
+async def test_requests_are_remembered_up_to_a_bound(calm: Timeouts) -> None:
     """The last requests are kept, oldest first; a long run does not fill the memory."""
     transport = MemoryTransport(lambda _: {}, keep=3)
 
@@ -102,7 +102,7 @@ async def test_what_was_asked_is_remembered_up_to_a_bound(calm: Timeouts) -> Non
 
 
 async def test_a_failed_call_is_remembered_too(calm: Timeouts) -> None:
-    """A request that ended badly was made all the same."""
+    """A request that failed was made too."""
     transport = MemoryTransport([InDoubtError("x")])
 
     with pytest.raises(InDoubtError):
@@ -111,8 +111,8 @@ async def test_a_failed_call_is_remembered_too(calm: Timeouts) -> None:
     assert [request(1)] == list(transport.requests)
 
 
-async def test_closing_is_nothing(calm: Timeouts) -> None:
-    """It may be closed, twice, and used again."""
+async def test_closed_transport_works_on(calm: Timeouts) -> None:
+    """It may be closed twice, and used again."""
     transport = MemoryTransport([{}])
     await transport.aclose()
     await transport.aclose()
@@ -121,7 +121,7 @@ async def test_closing_is_nothing(calm: Timeouts) -> None:
 
 
 @pytest.mark.parametrize("answers", [{"success": True}, "ok"])
-def test_one_answer_is_no_list_of_answers(answers: object) -> None:
-    """It would be taken apart into keys or letters, and fail far away from the mistake."""
+def test_single_answer_is_a_type_error(answers: object) -> None:
+    """It would be read as its keys or letters, and fail far from the mistake."""
     with pytest.raises(TypeError, match="a handler or a list of answers"):
         MemoryTransport(answers)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""What pyreqwest raises, class by class, what it cannot do, and what it must not do."""
+"""Every error class of pyreqwest, its limits, and what it must not do."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 @define(eq=False)
 class Desk:
-    """A server that does with each request what a test says, on real sockets.
+    """A server on real sockets that treats each request as a test says.
 
     Attributes:
         targets: the request targets that arrived.
@@ -174,8 +174,10 @@ def example(name: str, *causes: str) -> exceptions.DetailedPyreqwestError:
         ((), Fate.IN_DOUBT),
     ],
 )
-def test_the_step_decides_and_not_the_class(name: str, causes: tuple[str, ...], fate: Fate) -> None:
-    """The driver guesses its classes from texts: only hyper's own word for the step is proof."""
+def test_error_is_judged_by_hyper_s_step_and_not_by_its_class(
+    name: str, causes: tuple[str, ...], fate: Fate
+) -> None:
+    """The driver guesses its classes from texts; only hyper's name of the step is proof."""
     meant = reqwest._map_error(example(name, *causes))
 
     expected = Fate.IN_DOUBT if name in WITHOUT_CAUSES else FOR_CERTAIN.get(name, fate)
@@ -183,15 +185,15 @@ def test_the_step_decides_and_not_the_class(name: str, causes: tuple[str, ...], 
     assert "CANARY" not in str(meant)
 
 
-def test_what_is_none_of_its_classes_is_in_doubt() -> None:
-    """The driver's Rust raises a RuntimeError where its own states do not fit."""
+def test_runtime_error_is_in_doubt() -> None:
+    """The driver raises a RuntimeError for an inconsistent state of its own."""
     meant = reqwest._map_error(RuntimeError("CANARY"))
 
     assert (Fate.IN_DOUBT, "reqwest: RuntimeError") == (meant.fate, str(meant))
 
 
-def test_no_class_is_unknown() -> None:
-    """A new version with a new error fails here until somebody has thought about it."""
+def test_every_error_class_is_known() -> None:
+    """A new error class of a new version fails here until it is classified."""
     known = {
         "BodyDecodeError",
         "BuilderError",
@@ -230,10 +232,10 @@ def test_no_class_is_unknown() -> None:
         (hang, "ReadTimeout (operation timed out)"),
     ],
 )
-async def test_what_the_driver_calls_connecting_may_have_been_sent(
+async def test_connect_error_of_a_sent_request_is_in_doubt(
     transport: ReqwestTransport, open_desk: Open, quick: Timeouts, act: Act, *, said: str
 ) -> None:
-    """Most of these are a ConnectError or ConnectTimeoutError to pyreqwest; the request arrived."""
+    """The driver calls most of these ConnectError or ConnectTimeoutError; the request arrived."""
     desk = await open_desk(act)
 
     error = await failure(transport, f"{desk.url}/?sign=CANARY", quick)
@@ -242,10 +244,10 @@ async def test_what_the_driver_calls_connecting_may_have_been_sent(
     assert (["/?sign=CANARY"], None) == (desk.targets, error.__context__)
 
 
-async def test_a_word_in_the_address_changes_nothing(
+async def test_timeout_in_the_address_is_not_taken_for_a_timeout(
     transport: ReqwestTransport, calm: Timeouts
 ) -> None:
-    """The driver finds "timeout" in the address and calls a refused connection a timeout."""
+    """The driver finds the word in the address and calls a refused connection a timeout."""
     error = await failure(transport, "http://127.0.0.1:1/timeout", calm)
 
     assert (Fate.NOT_SENT, "reqwest: ConnectError (ECONNREFUSED)") == (error.fate, str(error))
@@ -254,7 +256,7 @@ async def test_a_word_in_the_address_changes_nothing(
 async def test_a_connection_that_is_too_slow_for_a_read_is_not_sent(
     transport: ReqwestTransport, open_desk: Open
 ) -> None:
-    """The read timeout would hide the phase, so connecting ends before it."""
+    """The read timeout would hide the phase, so connecting must end before it."""
     desk = await open_desk(hang)
     times = Timeouts(connect=20, read=0.2, attempt=20)
 
@@ -266,7 +268,7 @@ async def test_a_connection_that_is_too_slow_for_a_read_is_not_sent(
 async def test_an_attempt_that_ends_while_connecting_is_in_doubt(
     transport: ReqwestTransport, open_desk: Open
 ) -> None:
-    """Rust does not tell how far it got, and what is not known is in doubt."""
+    """Rust does not tell how far the attempt got."""
     desk = await open_desk(hang)
     times = Timeouts(connect=20, read=20, attempt=0.2)
 
@@ -294,10 +296,10 @@ async def test_an_attempt_that_ends_while_connecting_is_in_doubt(
         "/?sign=CANARY\ud800",
     ],
 )
-async def test_what_would_travel_otherwise_than_it_was_signed_is_not_sent(
+async def test_address_that_rust_would_rewrite_is_not_sent(
     transport: ReqwestTransport, open_desk: Open, calm: Timeouts, tail: str
 ) -> None:
-    """Rust writes some addresses anew, and the platform would refuse the signature."""
+    """Rust rewrites some addresses, and the platform would refuse the signature."""
     desk = await open_desk(answer)
 
     error = await failure(transport, desk.url + tail, calm)
@@ -315,10 +317,10 @@ async def test_what_would_travel_otherwise_than_it_was_signed_is_not_sent(
         ("/%7e%zz/;,:@!$&()*+=~?a=%7B{}|^`[]%e4%BD%A0&b=+/?:@!$()*,;~\\", None),
     ],
 )
-async def test_what_is_odd_travels_as_it_is(
+async def test_odd_address_is_sent_as_it_is(
     transport: ReqwestTransport, open_desk: Open, calm: Timeouts, tail: str, target: str | None
 ) -> None:
-    """Only the slash that every path has is added."""
+    """Only the slash of an empty path is added."""
     desk = await open_desk(answer)
 
     await transport.send(HttpRequest(desk.url.upper() + tail, b"a=1"), timeout=calm)
@@ -327,10 +329,10 @@ async def test_what_is_odd_travels_as_it_is(
 
 
 @pytest.mark.parametrize("url", ["http:///a", "http:127.0.0.1:1/a", "http:\\\\127.0.0.1:1/a"])
-async def test_an_address_is_not_mended(
+async def test_malformed_address_is_not_repaired(
     transport: ReqwestTransport, calm: Timeouts, url: str
 ) -> None:
-    """A browser would find a host in these."""
+    """A browser would read a host from these."""
     error = await failure(transport, url, calm)
 
     assert (Fate.NOT_SENT, False) == (error.fate, error.retryable)
@@ -340,7 +342,7 @@ async def test_an_address_is_not_mended(
 async def test_a_header_that_cannot_be_written_is_not_sent(
     transport: ReqwestTransport, open_desk: Open, calm: Timeouts, headers: dict[str, str]
 ) -> None:
-    """No header makes another."""
+    """A header cannot inject another one."""
     desk = await open_desk(answer)
 
     with pytest.raises(NotSentError, match="header") as caught:
@@ -349,10 +351,10 @@ async def test_a_header_that_cannot_be_written_is_not_sent(
     assert (False, []) == (caught.value.retryable, desk.targets)
 
 
-async def test_an_encoding_that_was_asked_for_is_asked_for_alone(
+async def test_accept_encoding_of_the_request_replaces_the_default(
     transport: ReqwestTransport, open_desk: Open, calm: Timeouts
 ) -> None:
-    """A request's own header stands instead of the default, not beside it."""
+    """The request's header replaces the default and does not stand beside it."""
     desk = await open_desk(answer)
     request = HttpRequest(desk.url, b"a=1", {"accept-encoding": "gzip"})
 
@@ -365,10 +367,10 @@ async def test_an_encoding_that_was_asked_for_is_asked_for_alone(
 
 
 @pytest.mark.parametrize("headers", [LIES, CHUNKED.replace(b"\r\n\r\n", b"\r\nX: \xe4\r\n\r\n")])
-async def test_a_length_that_does_not_hold_is_not_believed(
+async def test_content_length_beside_chunks_does_not_lift_the_cap(
     transport: ReqwestTransport, open_desk: Open, calm: Timeouts, headers: bytes
 ) -> None:
-    """A small Content-Length beside chunks of any size does not open the cap."""
+    """A small Content-Length beside larger chunks does not lift the cap."""
     size = MAX_BODY + 1
     desk = await open_desk(says(headers, b"%x\r\n" % size, b"x" * size, b"\r\n0\r\n\r\n"))
 
@@ -377,7 +379,7 @@ async def test_a_length_that_does_not_hold_is_not_believed(
     assert isinstance(error, MalformedResponseError)
 
 
-async def test_a_length_that_stands_twice_is_read(
+async def test_content_length_that_stands_twice_is_read(
     transport: ReqwestTransport, open_desk: Open, calm: Timeouts
 ) -> None:
     """HTTP allows "2, 2"."""
@@ -388,10 +390,10 @@ async def test_a_length_that_stands_twice_is_read(
     assert b"ok" == response.body
 
 
-async def test_no_frame_of_ours_shows_the_answer_or_the_address(
+async def test_no_frame_of_the_module_shows_the_answer_or_the_address(
     transport: ReqwestTransport, open_desk: Open, quick: Timeouts
 ) -> None:
-    """Error trackers keep the locals of each frame."""
+    """Error trackers record the locals of each frame."""
     desk = await open_desk(says(CHUNKED, b"6\r\nCANARY\r\n", b"zz\r\n"))
     shown = []
 
@@ -406,8 +408,8 @@ async def test_no_frame_of_ours_shows_the_answer_or_the_address(
 # Cancellation
 
 
-async def test_a_cancelled_request_keeps_its_place_until_its_time_is_over(open_desk: Open) -> None:
-    """The driver cannot take it back: the next one waits, and the bound on connections holds."""
+async def test_cancelled_request_keeps_its_connection_until_it_ends(open_desk: Open) -> None:
+    """The driver cannot cancel it: the next request waits, and the bound on connections holds."""
 
     async def act(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await (hang if len(desk.targets) == 1 else answer)(reader, writer)
@@ -426,8 +428,8 @@ async def test_a_cancelled_request_keeps_its_place_until_its_time_is_over(open_d
     assert (True, 200, 1) == (first.cancelled(), second.status, desk.peak)
 
 
-async def test_no_place_behind_a_cancelled_request_is_not_sent(open_desk: Open) -> None:
-    """Who waits for it too long learns that nothing was sent."""
+async def test_timeout_behind_a_cancelled_request_is_not_sent(open_desk: Open) -> None:
+    """A request that waits too long for a connection was not sent."""
     desk = await open_desk(hang)
     long, short = (Timeouts(connect=1, read=1, attempt=attempt) for attempt in (20, 0.1))
     transport = ReqwestTransport(max_connections=1)
@@ -447,10 +449,10 @@ async def test_no_place_behind_a_cancelled_request_is_not_sent(open_desk: Open) 
     ("begin", "rest"),
     [(b"", OK), (b"", CHUNKED), (CHUNKED, b"1\r\nx\r\n"), (OK[:-1], OK[-1:])],
 )
-async def test_a_cancellation_is_not_lost_when_an_answer_comes_with_it(
+async def test_cancellation_that_meets_the_answer_is_not_lost(
     transport: ReqwestTransport, open_desk: Open, calm: Timeouts, begin: bytes, rest: bytes
 ) -> None:
-    """The driver tosses a coin then, and half of the tasks would go on."""
+    """Without the check of the transport half of these tasks would go on."""
 
     async def act(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(begin)
@@ -470,10 +472,10 @@ async def test_a_cancellation_is_not_lost_when_an_answer_comes_with_it(
     assert [True] * 12 == ended
 
 
-async def test_an_earlier_cancellation_is_none_of_this_request(
+async def test_earlier_cancellation_does_not_end_a_later_request(
     transport: ReqwestTransport, open_desk: Open, calm: Timeouts
 ) -> None:
-    """Who was cancelled and tidies up may still send."""
+    """A task that was cancelled and cleans up may still send."""
     desk = await open_desk(answer)
 
     async def tidy() -> int:
@@ -497,7 +499,7 @@ async def test_an_earlier_cancellation_is_none_of_this_request(
 async def test_each_pair_of_timeouts_has_a_client_and_only_a_few_are_kept(
     transport: ReqwestTransport, open_desk: Open
 ) -> None:
-    """Rust takes them per client: nine pairs are served, and the first one's client is gone."""
+    """Rust sets timeouts per client: nine pairs work, and the client of the first pair is gone."""
     desk = await open_desk(answer)
     request = HttpRequest(desk.url, b"a=1")
 
@@ -508,7 +510,7 @@ async def test_each_pair_of_timeouts_has_a_client_and_only_a_few_are_kept(
     assert (9, 10) == (desk.connections, len(desk.targets))
 
 
-async def test_times_beyond_rust_s_clock_are_taken(
+async def test_timeouts_beyond_rust_s_clock_are_accepted(
     transport: ReqwestTransport, open_desk: Open
 ) -> None:
     """A float holds more seconds than a timedelta does."""
@@ -520,8 +522,8 @@ async def test_times_beyond_rust_s_clock_are_taken(
     assert 200 == response.status
 
 
-async def test_a_proxy_that_only_rust_cannot_read_is_not_sent(calm: Timeouts) -> None:
-    """It is told at the first request, and its password is not."""
+async def test_proxy_that_rust_cannot_parse_is_not_sent(calm: Timeouts) -> None:
+    """The first request fails, and the error does not show the password."""
     transport = ReqwestTransport(proxy="http://user:CANARY@a b:1")
 
     error = await failure(transport, "http://127.0.0.1:1/", calm)
@@ -531,10 +533,10 @@ async def test_a_proxy_that_only_rust_cannot_read_is_not_sent(calm: Timeouts) ->
     assert "CANARY" not in f"{error} {error.__cause__}"
 
 
-async def test_without_the_system_s_certificates_nothing_is_sent(
+async def test_missing_system_certificates_are_not_sent(
     monkeypatch: pytest.MonkeyPatch, calm: Timeouts, tmp_path: os.PathLike[str]
 ) -> None:
-    """A machine that trusts nobody is told so, and not at every retry."""
+    """On a machine without certificates the error is not retryable."""
     monkeypatch.setenv("SSL_CERT_FILE", f"{tmp_path}/none")
     monkeypatch.setenv("SSL_CERT_DIR", f"{tmp_path}")
 
@@ -548,7 +550,7 @@ class Till(BaseHTTPRequestHandler):
     """A server in a thread, for tests that have several loops."""
 
     def do_POST(self) -> None:
-        """Answer anything, and close."""
+        """Answer any request, and close."""
         self.rfile.read(3)
         self.send_response(200)
         self.end_headers()
@@ -557,8 +559,8 @@ class Till(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-def test_the_places_belong_to_the_loop(calm: Timeouts) -> None:
-    """Requests queue for one place in one loop after another."""
+def test_connections_are_counted_per_loop(calm: Timeouts) -> None:
+    """Requests queue for one connection in one loop after another."""
     transport = ReqwestTransport(max_connections=1)
     server = HTTPServer(("127.0.0.1", 0), Till)
     request = HttpRequest(f"http://127.0.0.1:{server.server_port}", b"a=1")
@@ -601,8 +603,8 @@ os._exit(0)  # once in about seventy times the driver's thread aborts a process 
 """
 
 
-def test_after_a_fork_nothing_is_sent_and_nothing_hangs() -> None:
-    """The driver's thread stays with the parent; the child is told."""
+def test_forked_child_sends_nothing_and_does_not_hang() -> None:
+    """The driver's thread stays with the parent; the child gets an error."""
     result = subprocess.run(
         [sys.executable, "-c", FORK], check=True, capture_output=True, text=True, timeout=20
     )
@@ -613,9 +615,12 @@ def test_after_a_fork_nothing_is_sent_and_nothing_hangs() -> None:
     ] == result.stdout.splitlines()
 
 
-def test_without_the_library_the_extra_is_named() -> None:
-    """The one import that needs it says what to install."""
-    script = "import sys; sys.modules['pyreqwest'] = None\nimport wxpay_async.adapters.transports.reqwest"
+def test_missing_library_names_the_extra() -> None:
+    """The import says what to install."""
+    script = (
+        "import sys; sys.modules['pyreqwest'] = None\n"
+        "import wxpay_async.adapters.transports.reqwest"
+    )
 
     result = subprocess.run(
         [sys.executable, "-c", script], check=False, capture_output=True, text=True
@@ -626,9 +631,10 @@ def test_without_the_library_the_extra_is_named() -> None:
 
 
 def test_only_its_own_module_imports_the_library() -> None:
-    """Neither the package nor its default transport brings it in."""
+    """Neither the package nor its default transport imports it."""
     script = (
-        "import sys, wxpay_async, wxpay_async.adapters.transports.aiohttp, wxpay_async.engine.environment\n"
+        "import sys, wxpay_async, wxpay_async.adapters.transports.aiohttp\n"
+        "import wxpay_async.engine.environment\n"
         "print('pyreqwest' in sys.modules)"
     )
 
