@@ -1,5 +1,4 @@
 """A running sandbox, its merchant, and a server that takes the merchant's callbacks."""
-# ruff: noqa: ANN001 - the clock is a fixture of the tests above
 
 import subprocess
 from collections.abc import AsyncIterator
@@ -11,6 +10,7 @@ from Crypto.PublicKey import RSA
 
 from tests.sandbox.callback_shop import FAST, CallbackShop
 from tests.sandbox.raw_merchant import Merchant
+from tests.support.clock import MovedClock
 from wxpay_async.sandbox import Sandbox
 
 Settings = dict[str, Any]
@@ -34,7 +34,7 @@ def pay_key() -> RSA.RsaKey:
 
 
 @pytest.fixture
-def settings(clock, merchant_key: RSA.RsaKey, pay_key: RSA.RsaKey) -> Settings:
+def settings(clock: MovedClock, merchant_key: RSA.RsaKey, pay_key: RSA.RsaKey) -> Settings:
     """The arguments of the sandbox: it knows the merchant's public key and sends no callbacks."""
     public = merchant_key.public_key().export_key("PEM")
     return {"merchant_public_key": public, "pay_key": pay_key, "clock": clock.time}
@@ -50,7 +50,7 @@ async def shop() -> AsyncIterator[CallbackShop]:
 
 
 @pytest.fixture
-def callback_settings(clock, pay_key: RSA.RsaKey, shop: CallbackShop) -> Settings:
+def callback_settings(clock: MovedClock, pay_key: RSA.RsaKey, shop: CallbackShop) -> Settings:
     """The arguments of a sandbox that sends callbacks to the shop, signed by MD5."""
     return {
         "pay_key": pay_key,

@@ -111,7 +111,7 @@ def test_forgery_bare_has_only_the_business_fields(scheme) -> None:
 
 
 def test_forgery_twice_repeats_the_amount() -> None:
-    """The amount stands twice, the signed one first."""
+    """The amount is there twice, the signed one first."""
     pairs = forge(Forgery.TWICE)
     assert [v for k, v in pairs if k == "trade_amount"] == ["33.69", "3369.00"]
     assert dict(pairs[:-1]) == GENUINE
