@@ -258,7 +258,7 @@ async def test_a_connection_that_is_too_slow_for_a_read_is_not_sent(
 ) -> None:
     """The read timeout would hide the phase, so connecting must end before it."""
     desk = await open_desk(hang)
-    times = Timeouts(connect=20, read=0.2, attempt=20)
+    times = Timeouts(connect=20, read=2, attempt=20)  # a second between the two, for a busy machine
 
     error = await failure(transport, desk.url.replace("http", "https"), times)
 
