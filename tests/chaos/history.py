@@ -1,7 +1,7 @@
 # ruff: noqa: T201 - a script that prints its figures
 """What merchants heard against what the platform did, while everything goes wrong at once.
 
-    python tests/chaos/history.py --payments 4000 --pace 1 --events 60
+    python -m tests.chaos.history --payments 4000 --pace 1 --events 60
 
 Two processes make the same purchases over one store. One after the other, at random: a merchant is
 killed; it is paused by SIGSTOP; the network is cut; its clock is ten minutes off, either way, and
@@ -21,8 +21,8 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
-from proxy import Weather
-from stage import Stage, parsed, parser, staged
+from tests.chaos.proxy import Weather
+from tests.chaos.stage import Stage, parsed, parser, staged
 
 WORKERS: Final = 2
 SHIFT: Final = 600.0

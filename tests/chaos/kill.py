@@ -1,7 +1,7 @@
 # ruff: noqa: T201 - a script that prints its figures
 """Merchants that are killed amid their calls, again and again.
 
-    python tests/chaos/kill.py --operations 20000 --kills 200 --store mysql://...
+    python -m tests.chaos.kill --operations 20000 --kills 200 --store mysql://...
 
 Two processes work through one list over one store; every tenth purchase belongs to both. At random
 moments of the run one of them gets `kill -9` and is started again. The equalities are those of
@@ -19,9 +19,9 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from notebook import read_history
-from proxy import Weather
-from stage import Stage, parsed, parser, staged
+from tests.chaos.notebook import read_history
+from tests.chaos.proxy import Weather
+from tests.chaos.stage import Stage, parsed, parser, staged
 
 WORKERS: Final = 2
 _MADE: Final = 2.4  # operations that one payment comes to: trade, pay, and a refund for some

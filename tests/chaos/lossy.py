@@ -1,7 +1,7 @@
 # ruff: noqa: T201 - a script that prints its figures
 """Payments and refunds through a network that loses a quarter of everything.
 
-    python tests/chaos/lossy.py --payments 10000 --store postgresql://...
+    python -m tests.chaos.lossy --payments 10000 --store postgresql://...
 
 Executed at the platform = succeeded at the merchant: nothing double, nothing lost, every outcome
 classified, nothing unknown after recovery. Exit status 1 means that it is not so.
@@ -15,8 +15,8 @@ import sys
 import time
 from collections.abc import Sequence
 
-from proxy import Weather
-from stage import parsed, parser, staged
+from tests.chaos.proxy import Weather
+from tests.chaos.stage import parsed, parser, staged
 
 
 def _weather(options: argparse.Namespace) -> Weather:

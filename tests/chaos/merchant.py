@@ -1,6 +1,6 @@
 """A merchant's process: it works through its purchases, whatever the network does, until it dies.
 
-    python tests/chaos/merchant.py '{"worker": 0, ...}'
+    python -m tests.chaos.merchant '{"worker": 0, ...}'
 
 A merchant that is started again passes over what its notebook calls finished and takes up the rest
 from the beginning: what was done before its death comes out of the idempotency store.
@@ -20,11 +20,11 @@ from typing import Final
 
 import aiohttp
 from attrs import define, field, frozen
-from breaks import BREAKS, NEW_REQUEST_ID, fenced_or_not
-from jobs import Job, jobs
-from notebook import Notebook, read_finished, reason, verdict
-from timepiece import MerchantClock, Timepiece
 
+from tests.chaos.breaks import BREAKS, NEW_REQUEST_ID, fenced_or_not
+from tests.chaos.jobs import Job, jobs
+from tests.chaos.notebook import Notebook, read_finished, reason, verdict
+from tests.chaos.timepiece import MerchantClock, Timepiece
 from wxpay_async import (
     InProgressError,
     Md5Signer,

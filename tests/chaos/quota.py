@@ -1,8 +1,8 @@
 # ruff: noqa: T201 - a script that prints its figures
 """Try to get more than 400 calls into any 60 s, over hours of virtual time or against a real Redis.
 
-    python tests/chaos/quota.py --hours 24 --profile all --limiter interval
-    python tests/chaos/quota.py --real --processes 4 --seconds 180 --kill-one
+    python -m tests.chaos.quota --hours 24 --profile all --limiter interval
+    python -m tests.chaos.quota --real --processes 4 --seconds 180 --kill-one
 
 Virtual time drives the real `LocalLimiter` on a real event loop whose clock jumps from one timer to
 the next. 600 callers always want a slot. A call may arrive at the platform at any moment between
@@ -27,14 +27,14 @@ import itertools
 import math
 import os
 import random
-import selectors
 import statistics
 import sys
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Final, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Final
 
 import attrs
 
+from tests.support.clock import loop_time, run_virtual
 from wxpay_async.adapters.limiters.limiter import Lane, Limiter, Slot, Unlimited
 from wxpay_async.adapters.limiters.local import LocalLimiter
 from wxpay_async.policy.quota import Lease, SlidingWindowLog, SlotOutcome
@@ -44,50 +44,6 @@ PERIOD: Final = 60.0
 DOUBT: Final = 15.0
 LEAST_USE: Final = 0.985
 CALLERS: Final = 600
-
-T = TypeVar("T")
-
-
-# --- virtual time -------------------------------------------------------------------------------
-
-
-class _JumpingSelector(selectors.DefaultSelector):
-    """Waits for nothing: where a loop would sleep, its clock jumps."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = 0.0
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        ready = super().select(0)
-        if not ready and timeout is None:
-            raise RuntimeError("everybody waits and no timer is set")
-        if not ready and timeout:
-            self.now += timeout
-        return ready
-
-
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop on which an hour takes a second."""
-
-    def __init__(self) -> None:
-        self._jumping = _JumpingSelector()
-        super().__init__(self._jumping)
-
-    def time(self) -> float:
-        """Return the virtual seconds since the loop was made."""
-        return self._jumping.now
-
-
-def run_virtual(main: Coroutine[object, object, T]) -> T:
-    """Run a coroutine on a virtual clock that starts at 0."""
-    with asyncio.Runner(debug=False, loop_factory=VirtualLoop) as runner:
-        return runner.run(main)
-
-
-def loop_time() -> float:
-    """Return the time of the running loop, real or virtual."""
-    return asyncio.get_running_loop().time()
 
 
 # --- how long a call takes, and how it ends -----------------------------------------------------
@@ -337,7 +293,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     print(f"seed {options.seed}")
     if options.real:
-        from quota_real import run_real  # noqa: PLC0415 - it imports this module
+        from tests.chaos.quota_real import run_real  # noqa: PLC0415 - it imports this module
 
         figures = asyncio.run(run_real(options))
         print(f"real, {options.processes} processes, {options.seconds:g} s: {figures}")

@@ -16,8 +16,8 @@ from collections.abc import Callable
 from typing import Final
 
 import attrs
-from quota import LEAST_USE, LIMIT, Figures, SendingLog, TokenBucket, peak
 
+from tests.chaos.quota import LEAST_USE, LIMIT, Figures, SendingLog, TokenBucket, peak
 from wxpay_async.adapters.limiters.limiter import Lane, Limiter, Quota, Slot
 from wxpay_async.adapters.limiters.local import LocalLimiter
 

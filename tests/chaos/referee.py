@@ -24,8 +24,8 @@ from decimal import Decimal
 from typing import Final
 
 from attrs import define, field
-from jobs import Job
 
+from tests.chaos.jobs import Job
 from wxpay_async.sandbox.state import LedgerEntry
 
 _SETTLED: Final = frozenset({None, "reserved", "succeeded", "rejected", "failed", "not_executed"})

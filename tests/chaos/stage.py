@@ -21,19 +21,19 @@ from urllib.parse import urlsplit
 
 import attrs
 from attrs import define, field
-from breaks import BREAKS
 from Crypto.PublicKey import RSA
-from jobs import jobs
-from merchant import Orders
-from notebook import read_history
-from proxy import Proxy, Weather
-from referee import Accounts
-from timepiece import Timepiece
 
+from tests.chaos.breaks import BREAKS
+from tests.chaos.jobs import jobs
+from tests.chaos.merchant import Orders
+from tests.chaos.notebook import read_history
+from tests.chaos.proxy import Proxy, Weather
+from tests.chaos.referee import Accounts
+from tests.chaos.timepiece import Timepiece
+from tests.support.vectors import PRIVATE_KEY
 from wxpay_async.sandbox import Sandbox
 
-_MERCHANT: Final = Path(__file__).with_name("merchant.py")
-_KEY: Final = _MERCHANT.parents[1] / "vectors" / "keys" / "pkcs8.pem"
+_MERCHANT: Final = "tests.chaos.merchant"
 _PATIENCE: Final = 7200.0  # seconds for one merchant's last run
 
 
@@ -69,7 +69,7 @@ class Stage:
         with (self.folder / f"printed-{worker}").open("ab") as printed:
             self.spawned[worker, life] = time.time()
             process = await asyncio.create_subprocess_exec(
-                sys.executable, str(_MERCHANT), json.dumps(told), stdout=printed, stderr=printed
+                sys.executable, "-m", _MERCHANT, json.dumps(told), stdout=printed, stderr=printed
             )
         self.processes[worker] = process
         return process
@@ -160,7 +160,7 @@ async def staged(
     options: argparse.Namespace, weather: Weather, **more: object
 ) -> AsyncIterator[Stage]:
     """Set up a run, and take it down afterwards."""
-    key = RSA.import_key(_KEY.read_bytes())  # to make one takes longer than a short run
+    key = RSA.import_key(PRIVATE_KEY.read_bytes())  # to make one takes longer than a short run
     app_key = f"chaos-{uuid.uuid4().hex[:12]}"  # so that runs may share a store
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -1,7 +1,7 @@
 # ruff: noqa: T201 - a script that prints its figures
 """A dead server and a thousand calls: how many attempts does that make?
 
-    python tests/chaos/storm.py --calls 1000 --dead hangs
+    python -m tests.chaos.storm --calls 1000 --dead hangs
 
 At most 1 % more than there are calls, queries included, whether the server refuses connections or
 accepts them and never answers. Counted where requests leave the SDK, and, as far as something
@@ -20,10 +20,10 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from attrs import define, field
-from breaks import BREAKS
-from jobs import Job, jobs
-from stage import parsed, parser
 
+from tests.chaos.breaks import BREAKS
+from tests.chaos.jobs import Job, jobs
+from tests.chaos.stage import parsed, parser
 from wxpay_async import Md5Signer, PayGateway, RetryPolicy, Timeouts, Unlimited
 from wxpay_async.adapters.transports.aiohttp import AiohttpTransport
 from wxpay_async.engine.streaming import stream

@@ -6,19 +6,21 @@ Every check is a script that makes processes of its own, so the tests run it as 
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
 import subprocess
 import sys
 import time
 from decimal import Decimal
-from pathlib import Path
-from types import ModuleType
 
 import pytest
 from attrs import define, field
 from Crypto.PublicKey import RSA
 
+from tests.chaos.breaks import fenced_or_not
+from tests.chaos.jobs import Job
+from tests.chaos.referee import Accounts
+from tests.support.clock import MovedClock
+from tests.support.vectors import PRIVATE_KEY, ROOT
 from wxpay_async import (
     HttpRequest,
     HttpResponse,
@@ -37,25 +39,24 @@ from wxpay_async import (
 )
 from wxpay_async.adapters.limiters.limiter import Lane, Slot
 from wxpay_async.adapters.transports.aiohttp import AiohttpTransport
-from wxpay_async.engine.clock import Clock
 from wxpay_async.errors import Fate
 from wxpay_async.sandbox import Sandbox
 from wxpay_async.sandbox.state import LedgerEntry
 
 OK, RED = 0, 1
-_FOLDER = Path(__file__).parent
 _TIMEOUT = 120  # seconds until a run that hangs is ended; nothing else depends on it
 
 
 def play(script: str, *arguments: str) -> tuple[int, str]:
     """Run a script; return its exit status and what it printed."""
-    command = [sys.executable, str(_FOLDER / f"{script}.py"), *arguments]
+    command = [sys.executable, "-m", f"tests.chaos.{script}", *arguments]
     done = subprocess.run(  # noqa: PLW1510 - the status is what the tests look at
-        command, capture_output=True, text=True, timeout=_TIMEOUT
+        command, capture_output=True, text=True, timeout=_TIMEOUT, cwd=ROOT
     )
     return done.returncode, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_a_lossy_network_loses_no_money() -> None:
     """A quarter of everything is lost: executed = succeeded, nothing double, nothing in doubt."""
     status, printed = play("lossy", "--payments", "40", "--seed", "1")
@@ -64,6 +65,7 @@ def test_a_lossy_network_loses_no_money() -> None:
     assert "executed anew 0" in printed
 
 
+@pytest.mark.slow
 def test_a_copy_that_is_answered_instead_loses_no_money() -> None:
     """Of two copies the second one's answer goes back, and it never says "not executed"."""
     copies = ["--second-answers", "--twice", "0.25"]
@@ -87,17 +89,13 @@ def test_only_a_refund_that_a_copy_makes_look_like_anothers_is_left_to_a_person(
     error: str,
     state: str,
     problems: set[str],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Nothing echoes which order it went back to; anything else that stays open is a failure."""
-    monkeypatch.syspath_prepend(_FOLDER)
     yuan = Decimal("1.00")
-    job = importlib.import_module("jobs").Job(
-        app_key="app-key", index=0, number="order-1", amount=yuan, refunded=yuan
-    )
+    job = Job(app_key="app-key", index=0, number="order-1", amount=yuan, refunded=yuan)
     name = job.request_ids["refund"]
     line = {"op": "refund", "id": name}
-    accounts = importlib.import_module("referee").Accounts(
+    accounts = Accounts(
         purchases=[job],
         history=[line | {"what": "invoke"}, line | {"what": "doubt", "error": error}],
         states={name: state},
@@ -118,6 +116,7 @@ def test_only_a_refund_that_a_copy_makes_look_like_anothers_is_left_to_a_person(
     assert problems == accounts.problems.keys() & {"lost", "open", "phantom"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "symptom"),
     [
@@ -135,6 +134,7 @@ def test_lossy_catches_mistakes(arguments: list[str], symptom: str) -> None:
     assert symptom in printed
 
 
+@pytest.mark.slow
 def test_killed_merchants_lose_no_money() -> None:
     """Processes that die at any moment take up their work again, and the equalities hold."""
     short = ["--operations", "160", "--kills", "3", "--seed", "1"]
@@ -145,6 +145,7 @@ def test_killed_merchants_lose_no_money() -> None:
     assert "kills 3" in printed
 
 
+@pytest.mark.slow
 def test_kill_catches_a_restart_that_takes_too_long() -> None:
     """A process that needs longer than it may until its first new operation is a failure."""
     short = ["--operations", "80", "--kills", "2", "--seed", "1"]
@@ -154,6 +155,7 @@ def test_kill_catches_a_restart_that_takes_too_long() -> None:
     assert "late True" in printed
 
 
+@pytest.mark.slow
 def test_history_catches_events_that_did_not_happen() -> None:
     """What the merchants were too quick for proves nothing."""
     few = ["--payments", "2", "--pace", "0", "--seed", "1"]
@@ -163,6 +165,7 @@ def test_history_catches_events_that_did_not_happen() -> None:
     assert "of 40 events happened" in printed
 
 
+@pytest.mark.slow
 def test_kill_catches_a_new_request_id() -> None:
     """A merchant that invents a requestId after a doubt orders twice, and is caught."""
     broken = ["--break", "new-request-id"]
@@ -172,6 +175,7 @@ def test_kill_catches_a_new_request_id() -> None:
     assert "double:" in printed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kinds",
     [
@@ -211,23 +215,6 @@ class _SlowNetwork:
 
 
 @define(eq=False)
-class _Time(Clock):
-    """The time of everybody, and by how much the merchant's wall clock is wrong."""
-
-    passed: float = 0.0
-    wrong_by: float = 0.0
-
-    def platform(self) -> float:
-        return time.time() + self.passed
-
-    def time(self) -> float:
-        return self.platform() + self.wrong_by
-
-    def monotonic(self) -> float:
-        return time.monotonic() + self.passed
-
-
-@define(eq=False)
 class _LosesAnswers:
     """Delivers everything and brings nothing back."""
 
@@ -259,7 +246,7 @@ def _order() -> InstantTrade:
 
 
 def _pay_key() -> RSA.RsaKey:
-    return RSA.import_key((_FOLDER.parent / "vectors" / "keys" / "pkcs8.pem").read_bytes())
+    return RSA.import_key(PRIVATE_KEY.read_bytes())
 
 
 def _gateway(sandbox: Sandbox, **parts: object) -> PayGateway:
@@ -272,15 +259,8 @@ def _gateway(sandbox: Sandbox, **parts: object) -> PayGateway:
     )
 
 
-def _mistakes() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("wxpay_chaos_breaks", _FOLDER / "breaks.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 async def _said_while_on_its_way(
-    clock: _Time,
+    clock: MovedClock,
     *,
     future_refused: bool,
     jump: float,
@@ -290,7 +270,7 @@ async def _said_while_on_its_way(
     """Give a request up, ask what became of it, and let it arrive; return what was said."""
     network = _SlowNetwork()
     async with (
-        Sandbox(pay_key=_pay_key(), clock=clock.platform) as sandbox,
+        Sandbox(pay_key=_pay_key(), clock=clock.true_time) as sandbox,
         _gateway(sandbox, transport=network, clock=clock) as gateway,
     ):
         sandbox.platform.apps[sandbox.app_key].future_refused = future_refused
@@ -302,7 +282,7 @@ async def _said_while_on_its_way(
                 await gateway.trade(_order())
         said = []
         for seconds in after:
-            clock.passed += seconds
+            clock.move(seconds)
             said.append((await gateway.resolve("order-1")).kind)
         await network.deliver()
 
@@ -321,7 +301,7 @@ async def test_clock_that_jumps_ahead_does_not_end_the_quarantine(
     """
     after = (1, 1, 61, 61, 61, 61, 40)
     said = await _said_while_on_its_way(
-        _Time(), future_refused=future_refused, jump=jump, after=after
+        MovedClock(), future_refused=future_refused, jump=jump, after=after
     )
 
     assert ["in_doubt"] * len(after) == said
@@ -329,7 +309,7 @@ async def test_clock_that_jumps_ahead_does_not_end_the_quarantine(
 
 async def test_clock_that_is_always_ahead_does_not_end_the_quarantine() -> None:
     """A timestamp ten minutes ahead lives for fifteen, and a query's `Date` tells how long."""
-    clock = _Time(wrong_by=600.0)
+    clock = MovedClock(wrong_by=600.0)
     said = await _said_while_on_its_way(clock, future_refused=False, jump=0.0, after=(605, 65))
 
     assert ["in_doubt"] * 2 == said
@@ -340,12 +320,13 @@ async def test_clock_that_falls_behind_does_not_end_the_quarantine(jump: float) 
     """A later attempt with an earlier timestamp does not make the first one die any sooner."""
     after = (1, 61, 61, 61, 61, 40)
     said = await _said_while_on_its_way(
-        _Time(), future_refused=True, jump=jump, after=after, sent_again=True
+        MovedClock(), future_refused=True, jump=jump, after=after, sent_again=True
     )
 
     assert ["in_doubt"] * len(after) == said
 
 
+@pytest.mark.slow
 def test_history_catches_absence_taken_for_proof() -> None:
     """A refusal that rests on one query is found executed when the late request arrives."""
     broken = ["--break", "not-found-final"]
@@ -378,7 +359,7 @@ async def test_fences_keep_a_refusal_from_hiding_an_execution(
 ) -> None:
     """Two senders at once: without fences the store says rejected of what was executed."""
     async with Sandbox(pay_key=_pay_key()) as sandbox:
-        door, store = _SlowDoor(), _mistakes().fenced_or_not(MemoryStore(), broken)
+        door, store = _SlowDoor(), fenced_or_not(MemoryStore(), broken)
         turned_away = _gateway(sandbox, store=store, transport=door)
         other = _gateway(sandbox, store=store, transport=_LosesAnswers())
         first = asyncio.ensure_future(turned_away.trade(_order()))
@@ -437,12 +418,10 @@ async def test_refusal_does_not_hide_a_doubt_that_arose_while_waiting_for_quota(
 
 async def test_refusal_that_was_fenced_off_is_no_refusal() -> None:
     """Another process took the lease for expired, and executed: the first must not say no."""
-    ahead = _Time()
-    ahead.wrong_by = 60.0
     async with Sandbox(pay_key=_pay_key()) as sandbox:
         door, store = _SlowDoor(), MemoryStore()
         turned_away = _gateway(sandbox, store=store, transport=door)
-        other = _gateway(sandbox, store=store, clock=ahead)
+        other = _gateway(sandbox, store=store, clock=MovedClock(wall=time.time() + 60.0))
         first = asyncio.ensure_future(turned_away.trade(_order()))
         await door.reached.wait()
         await other.trade(_order())
@@ -460,6 +439,7 @@ def _history(*arguments: str) -> tuple[int, str]:
     return play("history", *common, *arguments)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dead", ["refuses", "hangs"])
 def test_dead_server_is_not_stormed(dead: str) -> None:
     """A thousand calls make at most 1,010 attempts, queries included."""
@@ -469,6 +449,7 @@ def test_dead_server_is_not_stormed(dead: str) -> None:
     assert "attempts 1010" in printed
 
 
+@pytest.mark.slow
 def test_storm_catches_a_missing_budget() -> None:
     """Without the budget every call tries three times."""
     status, printed = play("storm", "--break", "no-budget")
