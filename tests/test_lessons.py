@@ -17,7 +17,7 @@
 | 13 | no timeout at all | engine/test_setup.py::test_every_time_out_is_finite |
 | 14 | stale keep-alive connections | contract/test_transports.py::test_a_dead_kept_alive_connection_is_in_doubt |
 | 15 | an old callback is accepted | protocol/test_notify.py::test_an_old_callback_is_genuine_but_not_fresh |
-| 16 | verification over a parsed body | protocol/test_notify.py::test_only_raw_bytes_are_taken |
+| 16 | verification over a parsed body | protocol/test_notify.py::test_a_parsed_body_is_a_type_error |
 | 17 | `==` on signatures | protocol/test_signing.py::test_md5_compares_in_constant_time |
 | 18 | an acknowledgement that is not byte-exact | protocol/test_notify.py::test_the_acknowledgements_are_exact_bytes |
 | 19 | PKCS#1 keys refused | protocol/test_keys.py::test_every_private_form_is_the_key_that_openssl_made |
@@ -31,7 +31,7 @@
 | 27 | `import` configures logging | engine/test_loops.py::test_importing_loads_no_http_client_and_configures_no_logging |
 | 28 | proxies broken | contract/test_transport_safety.py::test_https_goes_through_a_tunnel |
 | 29 | the documented retries are wrong | test_readme.py::test_row_of_an_error_has_its_fate_and_retrying |
-| 30 | a hard-coded time zone | protocol/test_notify.py::test_times_are_read_where_they_can_be |
+| 30 | a hard-coded time zone | protocol/test_notify.py::test_known_time_formats_are_read |
 """  # noqa: E501 - a table
 
 from __future__ import annotations

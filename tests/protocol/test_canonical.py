@@ -1,4 +1,4 @@
-"""The canonical string has one reading, and what would have two is refused by name."""
+"""A canonical string has one meaning; an ambiguous parameter is refused by name."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ import string
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from tests.support.examples import count_examples
 from wxpay_async.errors import InvalidRequestError
 from wxpay_async.protocol.canonical import canonical_string
 
 
 def test_names_are_sorted_as_ascii() -> None:
-    """Digits before capitals before small letters, whatever the order they came in."""
+    """Digits come before capitals before small letters, for any order of the input."""
     params = {"b": "1", "a": "2", "B": "3", "_": "4", "aa": "5", "1": "6", "a.b": "7", "a-b": "8"}
 
     assert canonical_string(params) == "1=6&B=3&_=4&a=2&a-b=8&a.b=7&aa=5&b=1"
 
 
 def test_only_empty_values_and_the_signature_are_left_out() -> None:
-    """Zero, false and a blank are values; other SDKs lost them."""
+    """Zero, false and a blank are values; other SDKs dropped them."""
     params = {"a": "0", "b": "", "c": "false", "d": " ", "sign": "X", "signType": "RSA"}
 
     assert canonical_string(params) == "a=0&c=false&d= &signType=RSA"
@@ -31,8 +32,8 @@ def test_signature_is_left_out_by_its_exact_name() -> None:
     assert canonical_string({"Sign": "1", "sign": "2"}) == "Sign=1"
 
 
-def test_nothing_gives_the_empty_string() -> None:
-    """No parameters, or none with a value, is no error."""
+def test_empty_input_gives_the_empty_string() -> None:
+    """Having no parameters, or none with a value, is no error."""
     assert canonical_string({}) == ""
     assert canonical_string({"a": "", "sign": "x"}) == ""
 
@@ -60,14 +61,14 @@ def test_input_is_not_touched() -> None:
         ({b"a": "1"}, "b'a': a parameter's name is a str"),
     ],
 )
-def test_what_is_no_text_is_named(params: dict[str, str], words: str) -> None:
-    """Which parameter it is stands in the error, what it holds does not."""
+def test_parameter_that_is_no_text_is_named(params: dict[str, str], words: str) -> None:
+    """The error names the parameter, but does not show its value."""
     with pytest.raises(TypeError, match=f"^{words}$"):
         canonical_string(params)
 
 
-def test_a_mapping_that_fails_by_itself_is_not_blamed() -> None:
-    """Its own error comes out as it is."""
+def test_error_of_the_mapping_itself_is_raised() -> None:
+    """An error that the mapping raises is not changed."""
 
     class Broken(dict[str, str]):
         def __getitem__(self, name: str) -> str:
@@ -102,7 +103,7 @@ def test_ambiguous_names_are_refused(name: str) -> None:
 
 
 def test_foreign_name_is_shown_short_and_escaped() -> None:
-    """A stranger's name cannot write lines of its own into a log."""
+    """A name from outside cannot write lines of its own into a log."""
     with pytest.raises(InvalidRequestError) as caught:
         canonical_string({"x\n2026-01-01 INFO paid" + "y" * 5000: "1"})
 
@@ -111,7 +112,7 @@ def test_foreign_name_is_shown_short_and_escaped() -> None:
 
 @pytest.mark.parametrize("value", ["{}", '{"a":"b&c=d"}', '{"a":{"b":[1]}}', '{"a":1} \r\n\t'])
 def test_biz_content_may_hold_anything_inside_its_object(value: str) -> None:
-    """Inside one complete JSON object & and = stand for nothing else."""
+    """Inside one complete JSON object & and = are not ambiguous."""
     params = {"bizContent": value, "nonce": "n"}
 
     assert canonical_string(params) == f"bizContent={value}&nonce=n"
@@ -142,15 +143,15 @@ def test_biz_content_may_hold_anything_inside_its_object(value: str) -> None:
     ids=lambda value: repr(value)[:20],
 )
 def test_biz_content_is_one_complete_object(value: str) -> None:
-    """What is no complete JSON object could end elsewhere, so it is refused."""
+    """A text that is no complete JSON object could end elsewhere, so it is refused."""
     with pytest.raises(InvalidRequestError, match="no JSON object") as caught:
         canonical_string({"bizContent": value})
 
     assert caught.value.field == "bizContent"
 
 
-def test_half_of_a_pair_is_refused_without_repeating_the_text() -> None:
-    """JSON can smuggle a lone surrogate in; it has no bytes to sign."""
+def test_lone_surrogate_is_refused_and_not_repeated() -> None:
+    """JSON can hold a lone surrogate, which has no bytes to sign."""
     with pytest.raises(InvalidRequestError, match="half of a surrogate pair") as caught:
         canonical_string({"payToken": "tr0ub4dor", "subject": "\ud83d"})
 
@@ -158,8 +159,8 @@ def test_half_of_a_pair_is_refused_without_repeating_the_text() -> None:
 
 
 @pytest.mark.parametrize("value", [0, 1.5, None, True, b"a"])
-def test_values_that_are_no_text_are_refused(value: object) -> None:
-    """A number would be signed in whichever way it prints: 1e+06 lost others money."""
+def test_values_of_another_type_are_type_errors(value: object) -> None:
+    """A number would be signed as it prints; other SDKs lost money by 1e+06."""
     with pytest.raises(TypeError):
         canonical_string({"amount": value})  # type: ignore[dict-item]
 
@@ -183,13 +184,13 @@ TRICKY = st.text(alphabet='ab1&={}[]":,\\ \n商', max_size=12)
 OBJECTS = st.dictionaries(TRICKY, TRICKY, max_size=2).map(json.dumps)
 
 
-@settings(max_examples=400)
+@settings(max_examples=count_examples(quick=100, full=400))
 @given(
     st.dictionaries(st.text(string.ascii_letters, min_size=1, max_size=3), TRICKY, max_size=4),
     st.one_of(st.just(""), OBJECTS, TRICKY.map(lambda text: "{" + text)),
 )
 def test_canonical_string_can_be_read_back(params: dict[str, str], content: str) -> None:
-    """Whatever is accepted can be told apart again: no two sets of parameters sign the same."""
+    """No two sets of parameters that are accepted have the same canonical string."""
     full = {**params, "bizContent": content}
     try:
         text = canonical_string(full)
@@ -200,8 +201,10 @@ def test_canonical_string_can_be_read_back(params: dict[str, str], content: str)
     assert signed == read_back(text)
 
 
-def test_a_canonical_string_that_takes_anything_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where & and = are not refused, both checks find two meanings of one string."""
+def test_a_canonical_string_without_its_checks_fails_this_test(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """If & and = are not refused, both tests find two meanings of one string."""
     monkeypatch.setattr("wxpay_async.protocol.canonical._check_unambiguous", lambda *_: None)
 
     with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):

@@ -1,4 +1,4 @@
-"""Keys load in every common form, and what is no such key is told in plain words."""
+"""Keys load in every common form, and plain errors describe any other input."""
 
 from __future__ import annotations
 
@@ -91,16 +91,16 @@ def test_every_public_form_is_the_key_that_openssl_made(name: str) -> None:
 @pytest.mark.parametrize("passphrase", [PASSPHRASE, PASSPHRASE.encode()], ids=["str", "bytes"])
 @pytest.mark.parametrize("name", ENCRYPTED)
 def test_encrypted_key_opens_with_text_and_with_bytes(name: str, passphrase: str | bytes) -> None:
-    """A passphrase beyond Latin-1 means its UTF-8 bytes, as OpenSSL took it."""
+    """A passphrase beyond Latin-1 stands for its UTF-8 bytes, as in OpenSSL."""
     assert load_private_key(vector(name), passphrase).n == MODULUS
 
 
 @pytest.mark.parametrize("dress", DRESSES.values(), ids=DRESSES.keys())
 @pytest.mark.parametrize("name", ["pkcs1.pem", "pkcs8.b64", "encrypted-traditional.pem"])
-def test_what_editors_and_consoles_add_does_not_matter(
+def test_additions_of_editors_and_consoles_are_ignored(
     name: str, dress: Callable[[bytes], bytes]
 ) -> None:
-    """Windows line ends, blanks around the key and a byte order mark are no part of it."""
+    """Windows line ends, blanks around the key and a byte order mark do not matter."""
     data = dress(vector(name))
 
     assert load_private_key(data, PASSPHRASE).n == MODULUS
@@ -125,14 +125,14 @@ def test_other_bytes_like_objects_load() -> None:
 def test_encrypted_key_without_passphrase_asks_for_one(
     name: str, passphrase: str | bytes | None
 ) -> None:
-    """No passphrase and an empty one are told as the same thing."""
+    """No passphrase and an empty one give the same error."""
     with pytest.raises(InvalidKeyError, match="encrypted; its passphrase is needed"):
         load_private_key(vector(name), passphrase)
 
 
 @pytest.mark.parametrize("passphrase", ["tr0ub4dor", b"\xff\xfe", "half \ud800"])
 @pytest.mark.parametrize("name", ENCRYPTED)
-def test_wrong_passphrase_is_named_and_not_repeated(name: str, passphrase: str | bytes) -> None:
+def test_wrong_passphrase_is_reported_and_not_repeated(name: str, passphrase: str | bytes) -> None:
     """The message says what is wrong; neither it nor its causes hold the passphrase."""
     with pytest.raises(InvalidKeyError, match="passphrase does not open the key") as caught:
         load_private_key(vector(name), passphrase)
@@ -141,15 +141,15 @@ def test_wrong_passphrase_is_named_and_not_repeated(name: str, passphrase: str |
 
 
 @pytest.mark.parametrize("name", [*PUBLIC, "rsa3072-public.pem"])
-def test_public_key_where_a_private_one_belongs(name: str) -> None:
-    """The mistake is named, and where the key would belong."""
+def test_public_key_is_refused_for_signing(name: str) -> None:
+    """The error names the mistake, and where the key belongs."""
     with pytest.raises(InvalidKeyError, match="this is a public key; signing needs"):
         load_private_key(vector(name))
 
 
 @pytest.mark.parametrize("name", CLEAR)
-def test_private_key_where_a_public_one_belongs(name: str) -> None:
-    """The mistake is named before the key is spread any further."""
+def test_private_key_is_refused_for_verifying(name: str) -> None:
+    """The mistake is named before the key is used anywhere else."""
     with pytest.raises(InvalidKeyError, match="this is a private key; verifying needs"):
         load_public_key(vector(name))
 
@@ -166,10 +166,10 @@ def test_private_key_where_a_public_one_belongs(name: str) -> None:
         ("bundle.p12", "PKCS#12"),
     ],
 )
-def test_other_kinds_of_key_are_called_by_their_name(
+def test_other_kinds_of_key_are_named(
     load: Callable[[bytes], RSA.RsaKey], name: str, words: str
 ) -> None:
-    """What is a key, but not RSA in a form that is read, is told what it is."""
+    """The error says which kind of key it is."""
     with pytest.raises(InvalidKeyError, match=words):
         load(vector(name))
 
@@ -178,14 +178,14 @@ def test_other_kinds_of_key_are_called_by_their_name(
     ("name", "words"),
     [("ec-encrypted.pem", "elliptic-curve"), ("encrypted-outdated.pem", "outdated")],
 )
-def test_other_kinds_of_encrypted_key_are_called_by_their_name(name: str, words: str) -> None:
+def test_other_kinds_of_encrypted_key_are_named(name: str, words: str) -> None:
     """An encrypted elliptic-curve key and the encryption of PKCS#12 are named too."""
     with pytest.raises(InvalidKeyError, match=words):
         load_private_key(vector(name), PASSPHRASE)
 
 
-def test_openssh_key_is_called_by_its_name() -> None:
-    """The form that ssh-keygen writes is told how to convert."""
+def test_openssh_key_is_named() -> None:
+    """The error says how to convert it."""
     body = "b3BlbnNzaC1rZXktdjEAAAAABG5vbmU="
     text = f"-----BEGIN OPENSSH PRIVATE KEY-----\n{body}\n-----END OPENSSH PRIVATE KEY-----\n"
 
@@ -193,8 +193,8 @@ def test_openssh_key_is_called_by_its_name() -> None:
         load_private_key(text)
 
 
-def test_forms_that_are_not_promised_are_refused() -> None:
-    """The library could read more; what nobody asked for only widens what can be attacked."""
+def test_unsupported_forms_are_refused() -> None:
+    """The library could read more, but each further form is another way to attack."""
     line = RSA.import_key(vector("public.pem")).export_key("OpenSSH")
     assert line.startswith(b"ssh-rsa ")
     block = vector("encrypted-traditional.pem").replace(b" RSA PRIVATE", b" OPENSSH PRIVATE")
@@ -224,14 +224,14 @@ def test_forms_that_are_not_promised_are_refused() -> None:
     ],
     ids=lambda value: repr(value)[:24],
 )
-def test_what_is_no_key_is_told_apart(data: bytes, words: str) -> None:
-    """Nothing, a path and rubbish each have words of their own."""
+def test_input_that_is_no_key_is_described(data: bytes, words: str) -> None:
+    """Empty input, a path and random bytes each have their own error."""
     with pytest.raises(InvalidKeyError, match=words):
         load_private_key(data)
 
 
-def test_numbers_are_no_keys() -> None:
-    """A number is a programming mistake, not the length of a key made of zeros."""
+def test_number_is_a_type_error() -> None:
+    """A number is a programming mistake; it must not become a key of so many zeros."""
     with pytest.raises(TypeError):
         load_private_key(2048)  # type: ignore[arg-type]
 
@@ -249,34 +249,34 @@ def test_numbers_are_no_keys() -> None:
     ],
     ids=["no end", "lost", "stray", "lost lines", "escaped", "twice", "with certificate"],
 )
-def test_damaged_pem_is_told_how(damage: Callable[[bytes], bytes], words: str) -> None:
-    """Each way in which a PEM text gets hurt on its way has words of its own."""
+def test_damaged_pem_is_described(damage: Callable[[bytes], bytes], words: str) -> None:
+    """Each kind of damage has its own error."""
     with pytest.raises(InvalidKeyError, match=words):
         load_private_key(damage(vector("pkcs8.pem")))
 
 
 @pytest.mark.parametrize("length", [397, 400])
-def test_bare_base64_that_was_cut(length: int) -> None:
-    """Whether or not the cut falls between groups of four, it is told."""
+def test_truncated_base64_is_described(length: int) -> None:
+    """The error is the same, whether or not the cut falls between groups of four."""
     with pytest.raises(InvalidKeyError, match="cut short"):
         load_private_key(vector("pkcs1.b64")[:length])
 
 
-def test_der_that_was_cut() -> None:
-    """DER that lost its end is told by the length that it announces."""
+def test_truncated_der_is_described() -> None:
+    """DER that lost its end is recognised by the length in its header."""
     with pytest.raises(InvalidKeyError, match="the key is cut short"):
         load_private_key(vector("pkcs8.der")[:-1])
 
 
 def test_trailing_bytes_are_refused() -> None:
-    """DER with something behind it is not taken for the key alone."""
+    """DER with further bytes after it is not a key."""
     with pytest.raises(InvalidKeyError, match="damaged"):
         load_private_key(vector("pkcs8.der") + b"\0")
 
 
 @pytest.mark.parametrize("prime", [0, 1, 3])
 def test_numbers_that_do_not_belong_together_are_refused(prime: int) -> None:
-    """A private key with a wrong prime would sign wrongly, or give itself away; zero divides."""
+    """A wrong prime would make wrong signatures or leak the key; a zero would divide."""
     numbers = list(DerSequence().decode(vector("pkcs1.der")))
     numbers[5] = prime
 
@@ -294,20 +294,20 @@ def test_short_keys_are_refused(load: Callable[[bytes], RSA.RsaKey]) -> None:
 
 
 def public_der(modulus: int, exponent: int) -> bytes:
-    """Return a public key of any numbers, sound or not."""
+    """Return a public key of any numbers, valid or not."""
     key = RSA.construct((modulus, exponent), consistency_check=False)
     return bytes(key.export_key("DER"))
 
 
 @pytest.mark.parametrize("exponent", [2, 4, 65536, (1 << 64) + 1, (1 << 1024) + 1])
-def test_unfit_exponents_are_refused(exponent: int) -> None:
+def test_invalid_exponents_are_refused(exponent: int) -> None:
     """An even exponent has no private key, and a very long one makes verifying slow."""
     with pytest.raises(InvalidKeyError, match="the public exponent is even, below 3 or above"):
         load_public_key(public_der(MODULUS, exponent))
 
 
 def test_exponent_one_is_refused() -> None:
-    """With an exponent of 1 everybody could forge."""
+    """With an exponent of 1 anyone could forge."""
     key = RSA.construct((MODULUS, 1), consistency_check=False)
 
     with pytest.raises(InvalidKeyError):
@@ -317,19 +317,19 @@ def test_exponent_one_is_refused() -> None:
 
 
 @pytest.mark.parametrize("exponent", [3, 17, 65537, (1 << 64) - 1])
-def test_fit_exponents_are_taken(exponent: int) -> None:
-    """3 is unusual but sound with this padding; the bound is at 64 bits."""
+def test_valid_exponents_are_accepted(exponent: int) -> None:
+    """3 is unusual but secure with this padding; the limit is 64 bits."""
     assert load_public_key(public_der(MODULUS, exponent)).e == exponent
 
 
 def test_huge_keys_are_refused() -> None:
-    """A key of 8200 bits only holds up the event loop."""
+    """A key of 8200 bits would only hold the event loop."""
     with pytest.raises(InvalidKeyError, match="8200 bits; RSA needs at least 2048, at most 8192"):
         load_public_key(public_der((1 << 8199) + 1, 65537))
 
 
-def test_keys_that_were_not_loaded_here_are_checked_too() -> None:
-    """The checks stand apart from loading, for keys that come from elsewhere."""
+def test_key_objects_are_checked_too() -> None:
+    """The checks are separate from loading, for key objects of the caller."""
     private, public = load_private_key(vector("pkcs8.pem")), load_public_key(vector("public.pem"))
 
     assert checked_private(private) is private
@@ -341,7 +341,7 @@ def test_keys_that_were_not_loaded_here_are_checked_too() -> None:
 
 
 def test_absurd_work_of_decryption_is_refused() -> None:
-    """8,388,607 rounds are not begun, although the passphrase is right."""
+    """8,388,607 rounds are refused, although the passphrase is right."""
     rounds, absurd = bytes.fromhex("0203 0186a0"), bytes.fromhex("0203 7fffff")
     data = vector("encrypted-pbes2.der")
     assert data.count(rounds) == 1
@@ -351,7 +351,7 @@ def test_absurd_work_of_decryption_is_refused() -> None:
 
 
 def causes(error: BaseException) -> list[BaseException]:
-    """Return an error and what led to it."""
+    """Return an error and its causes."""
     behind = error.__cause__ or error.__context__
     return [error, *(causes(behind) if behind else [])]
 
@@ -374,8 +374,8 @@ FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCh
 
 @FUZZ
 @given(st.sampled_from(["pkcs1.der", "pkcs8.der", "public.der", "certificate.der"]), st.data())
-def test_damaged_der_never_raises_anything_else(name: str, data: st.DataObject) -> None:
-    """Whatever is overwritten in a key's DER, it loads or is an InvalidKeyError."""
+def test_damaged_der_raises_only_invalid_key_errors(name: str, data: st.DataObject) -> None:
+    """DER with any bytes overwritten either loads or is an InvalidKeyError."""
     raw = bytearray(vector(name))
     start = data.draw(st.integers(0, len(raw) - 1))
     patch = data.draw(st.binary(min_size=1, max_size=8))
@@ -396,14 +396,14 @@ def test_damaged_der_never_raises_anything_else(name: str, data: st.DataObject) 
 @example("-----BEGIN A-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\nAA\n-----END A-----")
 @example("M")
 @example("MAAA")
-def test_rubbish_is_always_an_invalid_key(data: bytes | str) -> None:
-    """No input gets past the loader, or out of it by another kind of error."""
+def test_random_input_raises_only_invalid_key_errors(data: bytes | str) -> None:
+    """No random input loads, or raises another kind of error."""
     with pytest.raises(InvalidKeyError):
         load_private_key(data, "passphrase")
 
 
 def test_long_blanks_are_read_in_linear_time() -> None:
-    """64 KB of blanks and a stray character end at once; a careless pattern takes minutes."""
+    """64 KB of blanks and a stray character take no time; a careless pattern takes minutes."""
     with pytest.raises(InvalidKeyError):
         load_private_key(b"M" + b" " * (MAX_FILE - 2) + b"!")
 
@@ -412,7 +412,7 @@ def test_long_blanks_are_read_in_linear_time() -> None:
 
 
 def test_private_file_is_read(key_file: Path) -> None:
-    """A file that only its owner can read is taken without a word."""
+    """A file that only its owner can read gives no warning."""
     assert vector("pkcs8.pem") == read_key_file(key_file, private=True)
     assert vector("pkcs8.pem") == read_key_file(str(key_file), private=True)
 
@@ -420,7 +420,7 @@ def test_private_file_is_read(key_file: Path) -> None:
 @pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
 @pytest.mark.parametrize("private", [True, False])
 def test_file_that_others_can_write_is_refused(key_file: Path, mode: int, *, private: bool) -> None:
-    """Who can write a key file can put a key of their own there, public ones included."""
+    """A user who can write a key file can replace the key, public ones included."""
     key_file.chmod(mode)
 
     with pytest.raises(InvalidKeyError, match="other users can write it; run chmod 600"):
@@ -429,7 +429,7 @@ def test_file_that_others_can_write_is_refused(key_file: Path, mode: int, *, pri
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o444])
 def test_private_file_that_others_can_read_warns_the_caller(key_file: Path, mode: int) -> None:
-    """The warning names the file and points at the line that asked for it."""
+    """The warning names the file and points at the caller's line."""
     key_file.chmod(mode)
 
     with pytest.warns(InsecureKeyFileWarning, match="can read this private key") as record:
@@ -448,8 +448,10 @@ def test_public_file_may_be_read_by_all(key_file: Path) -> None:
         assert read_key_file(key_file, private=False)
 
 
-def test_modes_mean_nothing_elsewhere(key_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the system has no such modes, every file looks open to all and is taken."""
+def test_file_modes_are_ignored_outside_posix(
+    key_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a system without such modes every file looks open to all, and is accepted."""
     key_file.chmod(0o666)
 
     with monkeypatch.context() as patch:
@@ -476,13 +478,13 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_directory_is_refused(tmp_path: Path) -> None:
-    """A directory is told in the same words as every file that cannot be read."""
+    """A directory gives the same error as any file that cannot be read."""
     with pytest.raises(InvalidKeyError, match="cannot be read \\(Is a directory\\)"):
         read_key_file(tmp_path, private=True)
 
 
 def test_fifo_is_refused_and_not_waited_for(tmp_path: Path) -> None:
-    """A FIFO without a writer would hold the process for ever."""
+    """A FIFO without a writer would block the process for ever."""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo, 0o600)
 
@@ -491,7 +493,7 @@ def test_fifo_is_refused_and_not_waited_for(tmp_path: Path) -> None:
 
 
 def test_device_is_refused() -> None:
-    """A device in the file's place is not read."""
+    """A device is not read."""
     with pytest.raises(InvalidKeyError, match="not a regular file"):
         read_key_file(os.devnull, private=False)
 
@@ -509,8 +511,8 @@ def test_size_of_a_file_is_bounded(key_file: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["pkcs8.pem", "pkcs8.der", "pkcs1.b64", "public.pem", "public.der", "ed25519.pem"]
 )
-def test_key_in_the_place_of_a_path_is_not_repeated(name: str) -> None:
-    """Who hands a key to from_file must not find it in the error's message."""
+def test_key_passed_as_a_path_is_not_repeated(name: str) -> None:
+    """The error must not repeat a key that was passed to `from_file`."""
     key = os.fsdecode(vector(name))
 
     with pytest.raises(InvalidKeyError) as caught:
@@ -520,7 +522,7 @@ def test_key_in_the_place_of_a_path_is_not_repeated(name: str) -> None:
 
 
 def test_refused_files_are_closed(tmp_path: Path) -> None:
-    """No descriptor is left behind by a refusal."""
+    """A refusal leaves no descriptor open."""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo, 0o600)
     before = len(list(Path("/dev/fd").iterdir()))

@@ -1,4 +1,4 @@
-"""The requests refuse, before anything is sent, what the platform's tables do not allow."""
+"""The requests: before anything is sent, they refuse what the platform's tables do not allow."""
 
 import copy
 import json
@@ -30,7 +30,7 @@ TOKEN = "pay-token-0123456789"
 
 
 def royalty(**changes: object) -> Royalty:
-    """Make a share within the sample's total, with changes."""
+    """Make a royalty within the sample's total, with changes."""
     return Royalty(**{"payee_member_id": "1000", "amount": "12.45", **changes})
 
 
@@ -48,7 +48,7 @@ def item(**changes: object) -> TradeItem:
 
 
 def pay_method(**changes: object) -> PayMethod:
-    """Make the sample's way to pay, with changes."""
+    """Make the sample's payMethod, with changes."""
     return PayMethod(**{"pay_product_code": "65", "amount": "122.89", **changes})
 
 
@@ -81,7 +81,7 @@ def refund(**changes: object) -> Refund:
 
 
 def terminal(**changes: object) -> TerminalInfo:
-    """Make a phone, with changes."""
+    """Make the terminalInfo of a phone, with changes."""
     return TerminalInfo(**changes)
 
 
@@ -117,7 +117,7 @@ TEXTS: list[tuple[Make, str, str]] = [
 
 
 def test_the_page_s_sample_is_an_instant_trade() -> None:
-    """Models give exactly the sample's JSON, plus the two fields that it lacks."""
+    """The models give exactly the sample's JSON, plus the two fields that it lacks."""
     built = InstantTrade(
         request_id="20191017",
         biz_product_code="20701",
@@ -134,7 +134,7 @@ def test_the_page_s_sample_is_an_instant_trade() -> None:
 
 
 def test_the_page_s_table_is_a_mini_program_pay() -> None:
-    """Exactly the fields of the table go out; the order's number stays here."""
+    """Exactly the fields of the table are sent; the order's number is not."""
     expected = {
         "requestId": "r-1",
         "appId": "wx9236b1e84ffbf10a",
@@ -147,7 +147,7 @@ def test_the_page_s_table_is_a_mini_program_pay() -> None:
 
 
 def test_absent_fields_are_not_sent() -> None:
-    """What is None or an empty list is left out, an empty currency is not."""
+    """None and empty lists are left out, an empty currency is not."""
     assert {"requestId", "outTradeNo", "origOutTradeNo", "refundAmount"} == set(
         wire_fields(refund())
     )
@@ -162,7 +162,7 @@ def test_absent_fields_are_not_sent() -> None:
 def test_texts_are_not_blank_and_hold_no_control_characters(
     make: Make, name: str, wire: str, value: str
 ) -> None:
-    """Every text of every request, lone surrogates included; the value is not repeated."""
+    """This holds for every text of every request; the error does not repeat the value."""
     with pytest.raises(InvalidRequestError) as caught:
         make(**{name: value})
 
@@ -175,7 +175,7 @@ def test_texts_are_not_blank_and_hold_no_control_characters(
 
 @pytest.mark.parametrize(("make", "name", "wire"), TEXTS)
 def test_texts_of_another_type_are_a_type_error(make: Make, name: str, wire: str) -> None:
-    """A number is not silently written as text."""
+    """A number is not silently converted to text."""
     with pytest.raises(TypeError, match=f"{wire}: a str, not int"):
         make(**{name: 7})
 
@@ -232,7 +232,7 @@ def test_texts_of_another_type_are_a_type_error(make: Make, name: str, wire: str
 def test_a_limit_is_refused_with_the_field_and_what_is_allowed(
     make: Make, name: str, value: object, wire: str, allowed: str
 ) -> None:
-    """The error names the platform's field and the values that it may hold."""
+    """The error names the platform's field and the allowed values."""
     with pytest.raises(InvalidRequestError) as caught:
         make(**{name: value})
 
@@ -254,13 +254,13 @@ def test_a_timeout_outside_ten_minutes_to_seven_days_is_refused(value: str) -> N
 
 @pytest.mark.parametrize("value", ["0", "10m", "10080m", "1h", "168h", "1d", "7d", None])
 def test_a_timeout_within_the_limits_passes(value: str | None) -> None:
-    """Both ends of the range belong to it."""
+    """Both ends of the range are allowed."""
     assert value == trade(timeout_express=value).timeout_express
 
 
 @pytest.mark.parametrize("value", ["a", "A_b-9", "0" * 32])
 def test_a_request_id_of_the_alphabet_passes(value: str) -> None:
-    """One to 32 characters."""
+    """A requestId has one to 32 characters."""
     assert value == pay(request_id=value).request_id
 
 
@@ -281,7 +281,7 @@ def test_both_kinds_of_ip_address_pass(value: str) -> None:
 
 
 def test_the_ip_address_is_not_repeated_in_a_traceback() -> None:
-    """It is a person's; neither the error nor its cause shows it."""
+    """It is personal data; neither the error nor its cause shows it."""
     with pytest.raises(InvalidRequestError) as caught:
         trade(payer_ip="11.22.33.444")
 
@@ -298,7 +298,7 @@ def test_codes_newer_than_the_documentation_pass() -> None:
 
 @pytest.mark.parametrize("code", ["66", "67", "68", "00"])
 def test_wechat_needs_an_openid(code: str) -> None:
-    """No JSAPI order exists without a payer, and a code newer than the page may be one."""
+    """A JSAPI order needs a payer, and a code that the page does not list may be such an order."""
     with pytest.raises(InvalidRequestError, match="required for WECHAT") as caught:
         pay_method(pay_product_code=code)
 
@@ -308,8 +308,8 @@ def test_wechat_needs_an_openid(code: str) -> None:
 
 
 @pytest.mark.parametrize("code", ["64", "65"])
-def test_who_scans_needs_no_openid(code: str) -> None:
-    """Before a scan nobody knows the payer, as in the page's sample."""
+def test_a_scanned_payment_needs_no_openid(code: str) -> None:
+    """Before a scan the payer is not known, as in the page's sample."""
     assert pay_method(pay_product_code=code).open_id is None
 
 
@@ -323,13 +323,13 @@ def test_alipay_needs_a_buyer() -> None:
 
 
 def test_a_mini_program_pay_needs_an_openid() -> None:
-    """The note of the page wins over the "optional" of its table."""
+    """The page's note counts, not the "optional" in its table."""
     with pytest.raises(TypeError, match="terminal_payer_id"):
         MiniProgramPay(request_id="r-1", pay_token=TOKEN)
 
 
 def test_ten_royalties_that_sum_to_the_total_pass() -> None:
-    """Both limits belong to the allowed range."""
+    """Both limits are allowed."""
     shares = [royalty(amount="3.36")] * 9 + [royalty(amount="3.45")]
 
     assert 10 == len(item(royalty_info=shares).royalty_info)
@@ -350,7 +350,7 @@ def test_sums_do_not_depend_on_the_decimal_context(precision: int) -> None:
 
 
 def test_the_largest_product_is_exact() -> None:
-    """1 fen a piece, ten million million pieces less one."""
+    """The item has almost ten million million pieces at 1 fen."""
     most = item(price="0.01", quantity=9_999_999_999_999, total_amount="99999999999.99")
 
     assert Decimal("99999999999.99") == most.total_amount
@@ -366,10 +366,10 @@ def test_the_largest_product_is_exact() -> None:
         (refund, "royalty_info", [OPENID], "royaltyInfo"),
     ],
 )
-def test_a_dict_in_a_model_s_place_is_a_type_error(
+def test_a_dict_instead_of_a_model_is_a_type_error(
     make: Make, name: str, value: object, wire: str
 ) -> None:
-    """The error names the field and what belongs there, and repeats nothing of the value."""
+    """The error names the field and the right type, and does not repeat the value."""
     with pytest.raises(TypeError, match=f"^{wire}: a [A-Z][A-Za-z]+, not ") as caught:
         make(**{name: value})
 
@@ -389,15 +389,15 @@ def test_a_dict_in_a_model_s_place_is_a_type_error(
         (trade, "extra", None, "extra: a mapping of names to JSON, not NoneType"),
     ],
 )
-def test_what_is_no_list_and_no_mapping_is_a_type_error(
+def test_a_wrong_container_is_a_type_error(
     make: Make, name: str, value: object, words: str
 ) -> None:
-    """The error names the field and what belongs there."""
+    """The error names the field and the right type."""
     with pytest.raises(TypeError, match=f"^{words}$"):
         make(**{name: value})
 
 
-def test_an_iterator_is_as_good_as_a_list() -> None:
+def test_an_iterator_is_accepted_as_a_list() -> None:
     """It is read once, when the request is made."""
     assert (item(),) == trade(trade_info=iter([item()])).trade_info
 
@@ -413,7 +413,7 @@ def test_a_query_takes_exactly_one_number(numbers: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("make", [royalty, item, pay_method, terminal, trade, pay, refund])
 def test_unknown_fields_reach_the_wire_as_they_were(make: Make) -> None:
-    """Beside the known ones, untouched by later changes of the caller's mapping."""
+    """They stand beside the known ones, and later changes of the caller's mapping do not matter."""
     inner = {"level": [1, "2", None, True]}
     given: dict[str, Any] = {"brandNew": inner}
     request: Any = make(extra=given)
@@ -439,7 +439,7 @@ def test_unknown_fields_reach_the_wire_as_they_were(make: Make) -> None:
     ],
 )
 def test_known_names_are_refused_as_unknown_fields(make: Make, name: str) -> None:
-    """A known field cannot be sent around its checks, nor the local one at all."""
+    """A known field cannot skip its checks, and the local one cannot be sent at all."""
     with pytest.raises(InvalidRequestError, match="known field") as caught:
         make(extra={name: "1"})
 
@@ -447,13 +447,13 @@ def test_known_names_are_refused_as_unknown_fields(make: Make, name: str) -> Non
 
 
 def test_a_float_among_unknown_fields_is_a_type_error() -> None:
-    """Amounts are never sent as floats, not even by the back door."""
+    """Amounts are never sent as floats, not even in unknown fields."""
     with pytest.raises(TypeError, match="fee: float is not exact JSON; write amounts as str"):
         pay(extra={"fee": 0.1})
 
 
 def test_the_repr_shows_no_credentials() -> None:
-    """Credentials are hidden, identifiers masked, unknown fields shown by name only."""
+    """Credentials are hidden, identifiers masked, and unknown fields shown by name only."""
     requests = (
         pay(extra={"brandNew": "canary-1"}),
         trade(

@@ -1,4 +1,4 @@
-"""The results: what they show, what they refuse to be, and what a status means."""
+"""The results: their checks, their repr, and the meaning of a status."""
 
 import base64
 from datetime import UTC, datetime, timedelta
@@ -44,7 +44,7 @@ def pay_result(**changes: object) -> PayResult:
 
 
 def test_jsapi_params_are_what_wx_request_payment_takes() -> None:
-    """Exactly the five names of WeChat's interface, extPackage as `package`, no appId."""
+    """They have exactly the five names of WeChat's interface, with extPackage as `package`."""
     expected = {
         "timeStamp": "1573029856",
         "nonceStr": NONCE,
@@ -59,7 +59,7 @@ def test_jsapi_params_are_what_wx_request_payment_takes() -> None:
 @pytest.mark.parametrize(
     "name", ["app_id", "time_stamp", "nonce_str", "prepay_id", "sign_type", "pay_sign"]
 )
-def test_a_credential_with_an_empty_part_does_not_exist(name: str) -> None:
+def test_an_empty_jsapi_parameter_is_malformed(name: str) -> None:
     """The platform reads empty as absent, so an empty field is a missing one."""
     changes = {name: ""} | ({"ext_package": "prepay_id="} if name == "prepay_id" else {})
     with pytest.raises(MalformedResponseError, match="a JSAPI parameter is empty") as caught:
@@ -73,7 +73,7 @@ def test_a_credential_with_an_empty_part_does_not_exist(name: str) -> None:
     "package", ["", PREPAY, "prepay_id=", f"prepay_id={PREPAY} ", "prepay_id=x"]
 )
 def test_an_ext_package_of_another_prepay_is_refused(package: str) -> None:
-    """The payer must confirm the very order that was answered."""
+    """The payer must confirm exactly the order of the reply."""
     with pytest.raises(MalformedResponseError, match="extPackage is not prepay_id= and"):
         pay_result(ext_package=package)
 
@@ -88,7 +88,7 @@ def test_a_prepay_expires_twenty_minutes_after_signing() -> None:
 
 @pytest.fixture(scope="module")
 def wechat_key() -> RSA.RsaKey:
-    """A key in the place of the one that signs for WeChat."""
+    """A key that stands for WeChat's."""
     return RSA.generate(2048)
 
 
@@ -100,7 +100,7 @@ def _signed(key: RSA.RsaKey) -> PayResult:
 
 @pytest.mark.parametrize("form", ["str", "bytes", "verifier"])
 def test_a_genuine_pay_sign_is_verified(wechat_key: RSA.RsaKey, form: str) -> None:
-    """Four lines, each with its line feed, under a PEM or a ready verifier."""
+    """The four lines each end with a line feed; the key is a PEM or a verifier."""
     pem = wechat_key.public_key().export_key()
     public_key = {"str": pem.decode(), "bytes": pem, "verifier": RsaVerifier.from_pem(pem)}[form]
 
@@ -108,7 +108,7 @@ def test_a_genuine_pay_sign_is_verified(wechat_key: RSA.RsaKey, form: str) -> No
 
 
 @pytest.mark.parametrize("name", ["app_id", "time_stamp", "nonce_str"])
-def test_a_pay_sign_over_something_else_is_refused(wechat_key: RSA.RsaKey, name: str) -> None:
+def test_a_pay_sign_over_other_fields_is_refused(wechat_key: RSA.RsaKey, name: str) -> None:
     """Each of the signed lines counts."""
     changed = attrs.evolve(_signed(wechat_key), **{name: "other"})
 
@@ -135,7 +135,7 @@ def test_a_pay_sign_over_something_else_is_refused(wechat_key: RSA.RsaKey, name:
     ],
 )
 def test_only_a_known_text_has_a_meaning(text: str, expected: TradeState) -> None:
-    """A text that merely resembles a payment is not one."""
+    """A text that only resembles a payment is not one."""
     assert expected == TradeStatus(out_trade_no="1", status=text).state
 
 
@@ -148,7 +148,7 @@ def test_trade_state_says_whether_the_money_came() -> None:
 
 
 def test_the_meanings_cannot_be_changed() -> None:
-    """A text that somebody adds at run time would be taken for a payment everywhere."""
+    """A text that is added at run time would count as a payment everywhere."""
     with pytest.raises(TypeError):
         TRADE_STATES["退款"] = TradeState.PAID
 
@@ -161,7 +161,7 @@ def test_a_refund_without_number_or_status_is_no_result(name: str) -> None:
 
 
 def test_the_repr_shows_no_credentials() -> None:
-    """A log line with a result in it is nothing that anybody could pay with."""
+    """A result in a log must not let anyone pay."""
     trade = TradeResult(
         pay_token="canary-token",
         return_url="https://qr.example/canary-url",
@@ -190,7 +190,7 @@ def test_the_repr_shows_no_credentials() -> None:
     ids=["pay", "trade", "status", "refund", "merchants"],
 )
 def test_results_are_values(make: type[PayResult]) -> None:
-    """Equal content is equal and hashes alike; defaults say one attempt, not replayed, no raw."""
+    """Equal content is equal and has equal hashes; the defaults are one attempt, not replayed."""
     one, two = make(raw={"a": 1}), make(raw={"a": 1})
 
     assert one == two
@@ -200,8 +200,8 @@ def test_results_are_values(make: type[PayResult]) -> None:
         one.replayed = True
 
 
-def test_rows_are_values_too() -> None:
-    """They can stand in sets."""
+def test_rows_are_values() -> None:
+    """They are hashable."""
     rows = {
         TradeRef(out_trade_no="1", trade_no="2", status="P"),
         TradeRef(out_trade_no="1", trade_no="2", status="P"),

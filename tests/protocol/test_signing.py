@@ -1,4 +1,4 @@
-"""Both schemes against tools that share no code with them, and every way to be fooled."""
+"""Both schemes, compared with independent tools, and attacks on them."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def without_cryptography(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_platforms_published_example() -> None:
-    """The one vector that the platform prints comes out as printed."""
+    """The only vector that the platform publishes has the published signature."""
     params = {
         "timestamp": "1490063145767",
         "processNum": "wi123456789",
@@ -87,8 +87,8 @@ def test_platforms_published_example() -> None:
 
 
 @pytest.mark.parametrize("name", MESSAGES)
-def test_md5_is_what_openssl_makes(name: str) -> None:
-    """The signature is upper-case hexadecimal over the message and the secret behind it."""
+def test_md5_signature_equals_openssl_s(name: str) -> None:
+    """The signature is upper-case hexadecimal over the message followed by the secret."""
     message, expected = signed_by_openssl(name, "md5")
 
     assert Md5Signer(SECRET).sign(message) == expected
@@ -111,8 +111,8 @@ def test_md5_is_what_openssl_makes(name: str) -> None:
     ],
     ids=["lower", "empty", "short", "long", "newline", "blank", "zeros", "chinese", "half", "nul"],
 )
-def test_md5_refuses_all_but_the_exact_text(change: Callable[[str], str]) -> None:
-    """Another case, length or alphabet is a refusal and never another kind of error."""
+def test_md5_refuses_any_other_text(change: Callable[[str], str]) -> None:
+    """Another case, length or alphabet is refused, and is no other kind of error."""
     message, good = signed_by_openssl("ascii", "md5")
 
     with pytest.raises(NotificationError, match="MD5 signature does not fit"):
@@ -120,7 +120,7 @@ def test_md5_refuses_all_but_the_exact_text(change: Callable[[str], str]) -> Non
 
 
 def test_md5_refuses_another_message_and_another_secret() -> None:
-    """Both the message and the secret decide."""
+    """Both the message and the secret count."""
     message, good = signed_by_openssl("ascii", "md5")
 
     with pytest.raises(NotificationError):
@@ -130,7 +130,7 @@ def test_md5_refuses_another_message_and_another_secret() -> None:
 
 
 def test_md5_compares_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The comparison is `hmac.compare_digest`: what it says is what counts."""
+    """`hmac.compare_digest` alone decides."""
     monkeypatch.setattr("hmac.compare_digest", lambda *_: True)
 
     Md5Verifier(SECRET).verify(b"message", "anything")
@@ -151,8 +151,8 @@ def _as_far_as_it_goes(self: Md5Verifier, message: bytes, signature: str) -> Non
         raise NotificationError("the MD5 signature does not fit")
 
 
-def test_a_comparison_that_takes_its_time_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The check above goes red for `==`, which tells by its time how much of a guess fits."""
+def test_a_comparison_in_variable_time_fails_this_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test above fails for `==`, whose time shows how much of a guess is right."""
     monkeypatch.setattr(Md5Verifier, "verify", _by_equality)
 
     with pytest.raises(NotificationError):
@@ -161,16 +161,16 @@ def test_a_comparison_that_takes_its_time_is_caught(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("careless", [_by_its_beginning, _as_far_as_it_goes])
 @pytest.mark.parametrize("change", [lambda _: "", lambda good: good[:-1]], ids=["empty", "short"])
-def test_a_comparison_of_beginnings_is_caught(
+def test_a_comparison_of_prefixes_fails_this_check(
     change: Callable[[str], str],
     careless: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The check of the exact text goes red where a part of it is enough."""
+    """The test of the exact text fails if a part of it is enough."""
     monkeypatch.setattr(Md5Verifier, "verify", careless)
 
     with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
-        test_md5_refuses_all_but_the_exact_text(change)
+        test_md5_refuses_any_other_text(change)
 
 
 @pytest.mark.parametrize("make", [Md5Signer, Md5Verifier])
@@ -184,8 +184,8 @@ def test_secret_is_never_shown(make: Callable[[str], object]) -> None:
 
 
 @pytest.mark.parametrize("secret", ["", " ", "secret\n", " secret", "密码", "half \ud800"])
-def test_unfit_secrets_are_refused_unshown(secret: str) -> None:
-    """The line break at the end of a secret's file is found here, not by the platform."""
+def test_invalid_secrets_are_refused_and_not_repeated(secret: str) -> None:
+    """A line break at the end of a secret's file is found here, not by the platform."""
     with pytest.raises(InvalidRequestError) as caught:
         Md5Signer(secret)
 
@@ -200,8 +200,8 @@ def test_secret_of_bytes_is_refused() -> None:
         Md5Signer(b"secret")  # type: ignore[arg-type]
 
 
-def test_md5_announces_nothing_and_rsa_itself() -> None:
-    """The published scheme has no signType; RSA is the word the platform uses."""
+def test_only_rsa_has_a_sign_type() -> None:
+    """The published scheme has no signType; the platform's word for the other one is RSA."""
     assert Md5Signer(SECRET).sign_type is None
     assert signer_of().sign_type == "RSA"
 
@@ -218,7 +218,7 @@ def test_md5_announces_nothing_and_rsa_itself() -> None:
         ("rsa3072", "rsa3072.pem", "rsa3072-public.pem"),
     ],
 )
-def test_rsa_is_what_openssl_makes(
+def test_rsa_signature_equals_openssl_s(
     backend: Backend, name: str, kind: str, private: str, public: str
 ) -> None:
     """The same bytes as `openssl dgst -sha256 -sign`, and they verify."""
@@ -229,7 +229,7 @@ def test_rsa_is_what_openssl_makes(
 
 
 def fits(verifier: RsaVerifier, case: Mapping[str, Any]) -> bool:
-    """Tell whether a verifier takes a case of Wycheproof."""
+    """Tell whether a verifier accepts a case of Wycheproof."""
     signature = base64.b64encode(bytes.fromhex(case["sig"])).decode()
     try:
         verifier.verify(bytes.fromhex(case["msg"]), signature)
@@ -266,7 +266,7 @@ def test_wycheproof_verification(backend: Backend, bits: int) -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("bits", [2048, 3072, 4096])
 def test_wycheproof_signatures(backend: Backend, bits: int) -> None:
-    """Keys and signatures that a third implementation made come out the same."""
+    """Signatures with Wycheproof's keys equal those of Wycheproof."""
     text = (WYCHEPROOF / f"rsa_pkcs1_{bits}_sig_gen_test.json").read_text("utf-8")
     groups = [group for group in json.loads(text)["testGroups"] if group["sha"] == "SHA-256"]
 
@@ -315,7 +315,7 @@ def test_backends_make_the_same_bytes(name: str) -> None:
     ],
 )
 def test_rsa_refuses_what_is_not_base64(backend: Backend, change: Callable[[str], str]) -> None:
-    """Line breaks, blanks, other alphabets and lost padding are refused as such."""
+    """Line breaks, blanks, other alphabets and missing padding are refused."""
     message, good = signed_by_openssl("ascii", "rsa2048")
 
     with pytest.raises(NotificationError, match="Base64"):
@@ -324,7 +324,7 @@ def test_rsa_refuses_what_is_not_base64(backend: Backend, change: Callable[[str]
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_signature_has_one_spelling(backend: Backend) -> None:
-    """The spare bits of the last character are zero; sixteen spellings would be fifteen replays."""
+    """The unused bits of the last character must be zero, or a signature had sixteen spellings."""
     message, good = signed_by_openssl("ascii", "rsa2048")
     alphabet = string.ascii_uppercase + string.ascii_lowercase + string.digits + "+/"
     last = good[-3]
@@ -336,7 +336,7 @@ def test_a_signature_has_one_spelling(backend: Backend) -> None:
 
 
 def rewritten(change: Callable[[bytes], bytes]) -> Callable[[str], str]:
-    """Change the bytes of a signature under its Base64."""
+    """Change the bytes of a signature, and encode them again."""
     return lambda good: base64.b64encode(change(base64.b64decode(good))).decode()
 
 
@@ -359,7 +359,7 @@ def rewritten(change: Callable[[bytes], bytes]) -> Callable[[str], str]:
     ids=["empty", "short", "headless", "long", "zero-led", "0", "1", "max", "first", "last", "big"],
 )
 def test_rsa_refuses_every_other_number(backend: Backend, change: Callable[[str], str]) -> None:
-    """Truncated, padded, flipped and extreme signatures are a refusal, no other kind of error."""
+    """Truncated, padded, flipped and extreme signatures are refused, with no other error."""
     message, good = signed_by_openssl("ascii", "rsa2048")
 
     with pytest.raises(NotificationError, match="RSA signature does not fit"):
@@ -368,7 +368,7 @@ def test_rsa_refuses_every_other_number(backend: Backend, change: Callable[[str]
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_rsa_refuses_the_signature_plus_the_modulus(backend: Backend) -> None:
-    """A number above the modulus that is the same modulo it is not the same signature."""
+    """A signature plus the modulus is another number, though it is equal modulo the modulus."""
     message, good = signed_by_openssl("ascii", "rsa2048")
     verifier = verifier_of(backend=backend)
     modulus = load_public_key((KEYS / "public.pem").read_bytes()).n
@@ -381,7 +381,7 @@ def test_rsa_refuses_the_signature_plus_the_modulus(backend: Backend) -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_rsa_refuses_another_message_and_another_key(backend: Backend) -> None:
-    """Both the message and the key decide."""
+    """Both the message and the key count."""
     message, good = signed_by_openssl("ascii", "rsa2048")
 
     with pytest.raises(NotificationError):
@@ -395,7 +395,7 @@ def test_rsa_refuses_another_message_and_another_key(backend: Backend) -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_key_objects_are_checked_like_loaded_ones(backend: Backend) -> None:
-    """A key object from elsewhere gets past no check: kind, length and exponent."""
+    """Kind, length and exponent of a caller's key object are checked."""
     private = private_key("pkcs8.pem")
     short = RSA.import_key((KEYS / "rsa1024.pem").read_bytes())
 
@@ -413,7 +413,7 @@ def test_key_objects_are_checked_like_loaded_ones(backend: Backend) -> None:
 
 @pytest.mark.parametrize("load", [RsaSigner.from_file, RsaVerifier.from_file])
 def test_a_file_that_holds_no_key_is_named(load: Callable[[Path], object], tmp_path: Path) -> None:
-    """The error says which file, and gives no hint that is meant for a text in a key's place."""
+    """The error names the file, and gives no hint that is meant for keys given as text."""
     file = tmp_path / "merchant.pem"
     file.write_text("not a key")
     file.chmod(0o600)
@@ -425,7 +425,7 @@ def test_a_file_that_holds_no_key_is_named(load: Callable[[Path], object], tmp_p
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_signer_and_verifier_load_from_files(backend: Backend, tmp_path: Path) -> None:
-    """An encrypted private key and a certificate, both from files, fit together."""
+    """An encrypted private key and a certificate, both from files, belong together."""
     for name in ("encrypted-pbes2.pem", "certificate.pem"):
         shutil.copyfile(KEYS / name, tmp_path / name)
         (tmp_path / name).chmod(0o600)
@@ -439,7 +439,7 @@ def test_signer_and_verifier_load_from_files(backend: Backend, tmp_path: Path) -
     verifier.verify(b"message", signer.sign(b"message"))
 
 
-def test_insecure_file_warns_the_line_that_named_it(tmp_path: Path) -> None:
+def test_insecure_file_warning_names_the_caller_s_line(tmp_path: Path) -> None:
     """The warning points at the caller of `RsaSigner.from_file`; a public key gives none."""
     for name in ("pkcs8.pem", "public.pem"):
         shutil.copyfile(KEYS / name, tmp_path / name)
@@ -454,7 +454,7 @@ def test_insecure_file_warns_the_line_that_named_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_repr_shows_bits_and_backend_only(backend: Backend) -> None:
-    """What went wrong in production is often the key or the backend; neither is secret."""
+    """Both are useful for finding errors in production, and neither is secret."""
     signer, verifier = signer_of(backend=backend), verifier_of("rsa3072-public.pem", backend)
 
     assert repr(signer) == f"RsaSigner(bits=2048, backend={backend!r})"
@@ -464,7 +464,7 @@ def test_repr_shows_bits_and_backend_only(backend: Backend) -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_attributes_of_a_signer_hold_no_numbers_of_the_key(backend: Backend) -> None:
-    """A dump of the attributes shows no key, in neither base."""
+    """A dump of the attributes shows no number of the key, decimal or hexadecimal."""
     key = private_key("pkcs8.pem")
     shown = repr(vars(RsaSigner(key, backend=backend))).lower()
 
@@ -475,7 +475,7 @@ def test_attributes_of_a_signer_hold_no_numbers_of_the_key(backend: Backend) -> 
 
 @pytest.mark.parametrize("copied", [pickle.dumps, copy.copy, copy.deepcopy])
 @pytest.mark.parametrize("make", [signer_of, lambda: Md5Signer(SECRET)], ids=["rsa", "md5"])
-def test_signers_are_not_copied(
+def test_signers_cannot_be_pickled(
     make: Callable[[], object], copied: Callable[[object], object]
 ) -> None:
     """Pickle would carry the secret to disk or to another process."""
@@ -486,8 +486,8 @@ def test_signers_are_not_copied(
 
 
 @pytest.mark.parametrize("copied", [pickle.dumps, copy.deepcopy])
-def test_md5_verifier_is_not_copied(copied: Callable[[object], object]) -> None:
-    """Who verifies by MD5 holds the same secret."""
+def test_md5_verifier_cannot_be_pickled(copied: Callable[[object], object]) -> None:
+    """A verifier by MD5 holds the same secret."""
     verifier = Md5Verifier(SECRET)
 
     with pytest.raises(TypeError, match="holds a secret and cannot be pickled"):
@@ -499,7 +499,7 @@ def test_md5_verifier_is_not_copied(copied: Callable[[object], object]) -> None:
 
 @needs_openssl
 def test_openssl_is_chosen_when_it_is_there() -> None:
-    """With the extra installed nothing needs to be said."""
+    """With the extra installed OpenSSL is the default."""
     assert signer_of().backend == "openssl"
     assert verifier_of().backend == "openssl"
 
@@ -516,15 +516,15 @@ def test_pycryptodome_is_chosen_otherwise() -> None:
 
 @pytest.mark.usefixtures("without_cryptography")
 @pytest.mark.parametrize("make", [signer_of, verifier_of])
-def test_asking_for_openssl_names_the_extra(make: Callable[..., object]) -> None:
-    """What is missing is told with the words to install it."""
+def test_missing_openssl_names_the_extra(make: Callable[..., object]) -> None:
+    """The error says what to install."""
     with pytest.raises(ImportError, match="wxpay-async\\[speedups\\]"):
         make(backend="openssl")
 
 
 @needs_openssl
-def test_broken_installation_counts_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A package whose compiled part does not load is no reason to stop paying."""
+def test_broken_openssl_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package whose compiled part does not load must not stop payments."""
     module = "cryptography.hazmat.primitives.asymmetric.rsa"
     monkeypatch.setitem(sys.modules, module, None)
 
@@ -532,13 +532,13 @@ def test_broken_installation_counts_as_none(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_unknown_backend_is_refused() -> None:
-    """A typing mistake does not quietly choose for itself."""
+    """A typing mistake must not silently choose a backend."""
     with pytest.raises(ValueError, match="no backend 'opensl'; there are openssl and pycryptodome"):
         signer_of(backend="opensl")  # type: ignore[arg-type]
 
 
 def test_import_does_not_load_cryptography() -> None:
-    """Importing the package costs nothing that only signing needs."""
+    """Importing the package does not import what only signing needs."""
     code = "import sys, wxpay_async.protocol.signing; sys.exit('cryptography' in sys.modules)"
 
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
@@ -550,8 +550,8 @@ def test_import_does_not_load_cryptography() -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_keys_derived_from_rsa_are_what_openssl_makes(backend: Backend) -> None:
-    """A store that was sealed under one backend opens under the other, and for ever."""
+def test_key_derived_from_rsa_equals_openssl_s(backend: Backend) -> None:
+    """A store that was sealed with one backend opens with the other."""
     expected = (VECTORS / "signatures" / "derived.rsa2048").read_text("ascii").strip()
     signer = signer_of(backend=backend)
 
@@ -559,8 +559,8 @@ def test_keys_derived_from_rsa_are_what_openssl_makes(backend: Backend) -> None:
     assert signer.derive_key(b"other").hex() != expected
 
 
-def test_keys_derived_from_a_secret_are_what_openssl_makes() -> None:
-    """The MD5 scheme's secret keys an HMAC with SHA-256, which MD5 signatures tell nothing of."""
+def test_key_derived_from_a_secret_equals_openssl_s() -> None:
+    """The secret is the key of an HMAC with SHA-256; MD5 signatures reveal nothing of it."""
     expected = (VECTORS / "signatures" / "derived.md5").read_text("ascii").strip()
 
     assert Md5Signer(SECRET).derive_key(b"store").hex() == expected
@@ -570,7 +570,7 @@ def test_keys_derived_from_a_secret_are_what_openssl_makes() -> None:
 
 @given(st.dictionaries(st.text(max_size=2), st.text(max_size=2), max_size=2))
 def test_no_canonical_string_is_a_context(params: dict[str, str]) -> None:
-    """What is sent never begins with the zero byte that keeps derived keys apart."""
+    """A sent string never begins with the zero byte that derived keys use."""
     try:
         text = canonical_string(params)
     except InvalidRequestError:

@@ -1,4 +1,4 @@
-"""The limits of single validators."""
+"""The limits of single fields."""
 
 from decimal import Decimal, localcontext
 
@@ -11,7 +11,7 @@ from wxpay_async.protocol import money, secrets, validators
 
 @attrs.frozen(kw_only=True)
 class Sample:
-    """One field of each kind that the requests themselves do not reach to the last branch."""
+    """Fields for the branches that no request reaches."""
 
     some_name: str = attrs.field(default="a", validator=validators.text)
     renamed: str = attrs.field(
@@ -23,7 +23,7 @@ class Sample:
 
 
 def test_wire_name_is_camel_case_unless_the_page_writes_it_otherwise() -> None:
-    """The platform's name is the attribute's in camelCase, or the one in its metadata."""
+    """The platform's name is the attribute's name in camelCase, or the one in its metadata."""
     names = [validators.wire_name(attribute) for attribute in attrs.fields(Sample)]
 
     assert ["someName", "wire_name", "extra"] == names
@@ -45,7 +45,7 @@ def test_wire_name_is_camel_case_unless_the_page_writes_it_otherwise() -> None:
     ],
 )
 def test_an_amount_is_converted_exactly(given: str | int | Decimal, expected: str) -> None:
-    """Decimal, str and int become the same yuan with two places."""
+    """Decimal, str and int become the same amount with two decimal places."""
     assert expected == str(money.as_amount(given, "amount"))
 
 
@@ -61,8 +61,8 @@ def test_an_amount_is_converted_exactly(given: str | int | Decimal, expected: st
         *(Decimal("100000000000.01"), Decimal("1E-999999"), Decimal("1." + "0" * 5000 + "1")),
     ],
 )
-def test_what_is_no_amount_is_refused(given: str | int | Decimal) -> None:
-    """The error names the field and the range, and stays short whatever was given."""
+def test_an_invalid_amount_is_refused(given: str | int | Decimal) -> None:
+    """The error names the field and the range, and is short for any input."""
     with pytest.raises(InvalidRequestError) as caught:
         money.as_amount(given, "refundAmount")
 
@@ -73,14 +73,14 @@ def test_what_is_no_amount_is_refused(given: str | int | Decimal) -> None:
 
 @pytest.mark.parametrize("given", [1.0, 0.1, True, False, None, b"1", [1], 1 + 0j])
 def test_an_amount_of_another_type_is_a_type_error(given: object) -> None:
-    """A float would lose cents, a bool is no number of yuan."""
+    """A float would lose cents, and a bool is no amount."""
     with pytest.raises(TypeError, match=f"amount: .* not {type(given).__name__}"):
         money.as_amount(given, "amount")
 
 
 @pytest.mark.parametrize("precision", [1, 4, 28])
 def test_an_amount_does_not_depend_on_the_decimal_context(precision: int) -> None:
-    """A context of the application's own, low or trapping, changes nothing."""
+    """A context of the application, with low precision or traps, changes nothing."""
     with localcontext() as context:
         context.prec = precision
         context.traps = dict.fromkeys(context.traps, True)
@@ -104,8 +104,8 @@ def test_a_quantity_is_a_positive_integer_or_its_text(given: str | int, expected
         *("", "0", "03", "1.0", "-1", "+1", " 1", "1e3", "３", "9" * 5000),
     ],
 )
-def test_what_is_no_quantity_is_refused(given: str | int) -> None:
-    """Even a number that Python itself would refuse to read is an `InvalidRequestError`."""
+def test_an_invalid_quantity_is_refused(given: str | int) -> None:
+    """Even a number that is too long for Python is an `InvalidRequestError`."""
     with pytest.raises(InvalidRequestError, match="an integer above 0") as caught:
         validators.as_quantity(given)
 
@@ -114,7 +114,7 @@ def test_what_is_no_quantity_is_refused(given: str | int) -> None:
 
 @pytest.mark.parametrize("given", [True, 1.0, None, Decimal(1)])
 def test_a_quantity_of_another_type_is_a_type_error(given: object) -> None:
-    """A bool is an int to Python, and no quantity."""
+    """A bool is an int in Python, but no quantity."""
     with pytest.raises(TypeError, match="quantity"):
         validators.as_quantity(given)
 
@@ -126,7 +126,7 @@ def test_a_quantity_of_another_type_is_a_type_error(given: object) -> None:
         *([1, ["2"]], {"a": {"b": [None]}}, ("a", "b"), validators.freeze_json({"a": 1})),
     ],
 )
-def test_unknown_fields_of_any_json_kind_are_taken(value: validators.Json) -> None:
+def test_unknown_fields_of_any_json_kind_are_accepted(value: validators.Json) -> None:
     """Text, integers, booleans, null, lists and objects pass."""
     copied = validators.freeze_json({"newField": value})["newField"]
 
@@ -136,13 +136,13 @@ def test_unknown_fields_of_any_json_kind_are_taken(value: validators.Json) -> No
 
 @pytest.mark.parametrize("value", [1.5, [1.5], {"a": 1.5}, Decimal("1.5"), b"a", {1, 2}])
 def test_an_unknown_field_of_inexact_json_is_a_type_error(value: validators.Json) -> None:
-    """A float anywhere in it, or what JSON does not have, is refused with the field's name."""
+    """A float, or a value that is no JSON, is refused with the field's name."""
     with pytest.raises(TypeError, match="newField"):
         validators.freeze_json({"newField": value})
 
 
 def test_a_json_name_is_a_text() -> None:
-    """`json` would write 1 and "1" as one name that stands twice."""
+    """`json` would write the keys 1 and "1" as the same name twice."""
     with pytest.raises(TypeError, match="keys of a JSON object are str, not int"):
         validators.freeze_json({1: "a", "1": "b"})
     with pytest.raises(TypeError, match="outer: the keys"):
@@ -156,16 +156,16 @@ def test_a_json_name_is_a_text() -> None:
         *({"a": 2**53}, {"a": -(2**53)}, pytest.param({"a": [10**5000]}, id="huge")),
     ],
 )
-def test_what_two_readers_would_see_differently_is_refused(
+def test_ambiguous_json_is_refused(
     extra: dict[str, validators.Json],
 ) -> None:
-    """Lone surrogates cannot be encoded, integers beyond 2**53 are rounded by some readers."""
+    """Lone surrogates cannot be encoded, and some readers round integers beyond 2**53."""
     with pytest.raises(InvalidRequestError):
         validators.freeze_json(extra)
 
 
 def test_nesting_ends_at_sixteen() -> None:
-    """A list in itself, or an absurd depth, is refused instead of exhausting the stack."""
+    """A list that contains itself, or an absurd depth, must not exhaust the stack."""
     deepest: validators.Json = "end"
     for _ in range(16):
         deepest = [deepest]
@@ -179,7 +179,7 @@ def test_nesting_ends_at_sixteen() -> None:
 
 
 def test_later_changes_do_not_reach_the_copy() -> None:
-    """Neither the mapping nor what is nested in it is shared with the caller."""
+    """Neither the mapping nor its nested values are shared with the caller."""
     inner: dict[str, validators.Json] = {"b": [1]}
     given: dict[str, validators.Json] = {"a": inner}
     frozen = validators.freeze_json(given)
@@ -190,13 +190,13 @@ def test_later_changes_do_not_reach_the_copy() -> None:
 
 
 def test_the_copy_cannot_be_assigned_to() -> None:
-    """What was checked stays what is sent."""
+    """The values that were checked are the values that are sent."""
     with pytest.raises(TypeError):
         validators.freeze_json({"a": 1})["b"] = 2
 
 
 def test_extra_may_not_shadow_a_known_field() -> None:
-    """The model's own names, as the platform writes them, are refused; others pass."""
+    """The model's own wire names are refused; others pass."""
     assert {"some_name": "a"} == Sample(extra={"some_name": "a"}).extra
     for name in ("someName", "wire_name"):
         with pytest.raises(InvalidRequestError, match="does not have") as caught:
@@ -208,23 +208,23 @@ def test_extra_may_not_shadow_a_known_field() -> None:
     ("value", "expected"),
     [(None, "None"), ("", "'…'"), ("12345678", "'…'"), ("oUpF8uMuAJO", "'oUp…JO'")],
 )
-def test_masked_shows_five_characters_at_most(value: str | None, expected: str) -> None:
+def test_mask_shows_five_characters_at_most(value: str | None, expected: str) -> None:
     """A short identifier is not shown at all."""
     assert expected == secrets.mask(value)
 
 
-def test_hidden_shows_only_whether_there_is_one() -> None:
-    """Nothing of a credential, not even its length."""
+def test_hide_shows_only_whether_there_is_a_value() -> None:
+    """A credential is not shown, not even its length."""
     assert ["None", "'***'", "'***'"] == [secrets.hide(value) for value in (None, "", "token")]
 
 
-def test_names_shows_no_values() -> None:
-    """What an unknown field holds may be anything, so only its name is shown."""
+def test_show_names_shows_no_values() -> None:
+    """The value of an unknown field may be a secret, so only its name is shown."""
     assert "{'a', 'b'}" == validators.show_names({"a": "secret", "b": 1})
 
 
 def test_secret_bytes_show_only_their_number() -> None:
-    """They are bytes everywhere but in a log."""
+    """Only the repr differs from other bytes."""
     secret = secrets.SecretBytes(b"token")
 
     assert ("<5 bytes>", "<5 bytes>", b"token") == (repr(secret), str(secret), secret)

@@ -1,4 +1,4 @@
-"""Addresses, timeouts, and what a request shows of itself."""
+"""Addresses, timeouts, and the repr of requests and responses."""
 
 import math
 
@@ -33,8 +33,8 @@ from wxpay_async.protocol.wire import (
         ("http://[::1]", "http://[::1]"),
     ],
 )
-def test_an_origin_is_taken(url: str, expected: str) -> None:
-    """HTTPS anywhere, HTTP on loopback, without a slash at the end."""
+def test_an_origin_is_accepted(url: str, expected: str) -> None:
+    """HTTPS is accepted anywhere, HTTP on loopback; a slash at the end is removed."""
     assert expected == checked_base_url(url)
 
 
@@ -83,8 +83,8 @@ def test_an_origin_is_taken(url: str, expected: str) -> None:
         *("https://-pay.example", "https://pay.example.", "https://пример.example", "https://a%2e"),
     ],
 )
-def test_what_is_more_or_less_than_an_origin_is_refused(url: str) -> None:
-    """Whatever follows an origin would swallow the path, or hold a password."""
+def test_an_address_that_is_no_origin_is_refused(url: str) -> None:
+    """Text after an origin would swallow the path, or hold a password."""
     with pytest.raises(InvalidRequestError, match="not the address of a platform") as caught:
         checked_base_url(url)
 
@@ -101,7 +101,7 @@ def test_what_is_more_or_less_than_an_origin_is_refused(url: str) -> None:
     ],
 )
 def test_plain_http_beyond_loopback_is_refused(url: str) -> None:
-    """It would show the payment to everybody on the way."""
+    """Others on the network could read the payment."""
     with pytest.raises(InvalidRequestError, match="plain HTTP"):
         checked_base_url(url)
 
@@ -128,13 +128,13 @@ def test_a_password_in_an_address_is_not_repeated(password: str) -> None:
         ("", False),
     ],
 )
-def test_loopback_is_told_by_the_host_alone(url: str, *, expected: bool) -> None:
-    """A name that merely begins like it is somebody else's."""
+def test_loopback_is_recognised_by_the_host_alone(url: str, *, expected: bool) -> None:
+    """A name that only begins like loopback is another host."""
     assert expected == is_loopback(url)
 
 
 def test_a_request_shows_its_address_only() -> None:
-    """Neither the body nor a query string, which may hold a payToken and the signature."""
+    """Body and query string may hold a payToken and the signature."""
     request = HttpRequest("https://a.example/api?x=canary", b"canary", {"X": "canary"})
 
     assert "HttpRequest(url='https://a.example/api')" == repr(request)
@@ -146,7 +146,7 @@ def test_a_response_shows_its_status_only() -> None:
 
 
 def test_no_timeout_is_endless() -> None:
-    """Above zero and finite, in every phase."""
+    """Every timeout is above zero and finite."""
     assert (5.0, 10.0, 15.0, 30.0) == attrs.astuple(Timeouts())
     for name in ("connect", "read", "attempt", "call"):
         for value in (0, -1, math.inf, math.nan):
