@@ -10,8 +10,11 @@ import pytest
 
 from tests.support import clock as clocks
 from tests.support.clock import MovedClock
+from tests.support.examples import load_profile
 from tests.support.merchant import Asking, OpenShop, Shop, make_shop
 from tests.support.platform import Answer, Replies, Script
+
+load_profile()
 
 RunVirtual = Callable[[Coroutine[object, object, None]], None]
 

@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from urllib.parse import parse_qs, parse_qsl, quote_plus, urlsplit
 
@@ -13,6 +12,7 @@ from Crypto.PublicKey import RSA
 from Crypto.Signature import pkcs1_15
 from hypothesis import assume, example, given, settings, strategies as st
 
+from tests.support.examples import count_examples
 from wxpay_async.errors import InvalidRequestError
 from wxpay_async.protocol import builder
 from wxpay_async.protocol.builder import Draft, RequestBuilder
@@ -29,7 +29,7 @@ from wxpay_async.protocol.requests import (
 from wxpay_async.protocol.signing import Md5Signer, RsaSigner, Signer
 from wxpay_async.protocol.wire import HttpRequest
 
-EXAMPLES = int(os.environ.get("WXPAY_TEST_EXAMPLES", "2000"))
+EXAMPLES = count_examples(quick=400, full=2000)
 APP_KEY = "gmd930ea5d5a258f4f"
 SECRET = "192006250b4c09247ec02edce69f6a2d"
 NONCE = "76e71d31590d44f2aaa55fed6b3e267c"

@@ -2,7 +2,6 @@
 
 import copy
 import json
-import os
 import pickle
 import re
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ import attrs
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
+from tests.support.examples import count_examples
 from wxpay_async.errors import (
     AccessDeniedError,
     ClockSkewError,
@@ -50,7 +50,7 @@ from wxpay_async.protocol.wire import PRODUCTION, SANDBOX_MARKER, HttpResponse
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 SEED = (VECTORS / "seed_reply.json").read_bytes()
-EXAMPLES = int(os.environ.get("WXPAY_TEST_EXAMPLES", "2000"))
+EXAMPLES = count_examples(quick=400, full=2000)
 URL = PRODUCTION + "/api/instant/pay/wxminiprogram"
 PAID = json.loads(SEED)["data"]
 CANARY = "canary-7f3a"

@@ -2,18 +2,18 @@
 
 import copy
 import hashlib
-import os
 from types import MappingProxyType
 
 import pytest
 from hypothesis import assume, example, given, settings, strategies as st
 
+from tests.support.examples import count_examples
 from wxpay_async.errors import InvalidRequestError
 from wxpay_async.protocol.codec import wire_fields
 from wxpay_async.protocol.idempotency_key import Fingerprint, derive_request_id, fingerprint
 from wxpay_async.protocol.requests import MiniProgramPay
 
-EXAMPLES = int(os.environ.get("WXPAY_TEST_EXAMPLES", "2000"))
+EXAMPLES = count_examples(quick=400, full=2000)
 CONTENT = {"requestId": "r-1", "amount": "0.10", "items": [{"a": "1", "b": "2"}]}
 
 
