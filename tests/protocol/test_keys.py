@@ -18,8 +18,8 @@ from wxpay_async.errors import InvalidKeyError
 from wxpay_async.protocol.keys import (
     MAX_FILE,
     InsecureKeyFileWarning,
-    checked_private,
-    checked_public,
+    check_private_key,
+    check_public_key,
     load_private_key,
     load_public_key,
     read_key_file,
@@ -313,7 +313,7 @@ def test_exponent_one_is_refused() -> None:
     with pytest.raises(InvalidKeyError):
         load_public_key(public_der(MODULUS, 1))
     with pytest.raises(InvalidKeyError, match="public exponent"):
-        checked_public(key)
+        check_public_key(key)
 
 
 @pytest.mark.parametrize("exponent", [3, 17, 65537, (1 << 64) - 1])
@@ -332,12 +332,12 @@ def test_key_objects_are_checked_too() -> None:
     """The checks are separate from loading, for key objects of the caller."""
     private, public = load_private_key(vector("pkcs8.pem")), load_public_key(vector("public.pem"))
 
-    assert checked_private(private) is private
-    assert checked_public(public) is public
+    assert check_private_key(private) is private
+    assert check_public_key(public) is public
     with pytest.raises(InvalidKeyError, match="this is a public key"):
-        checked_private(public)
+        check_private_key(public)
     with pytest.raises(InvalidKeyError, match="this is a private key"):
-        checked_public(private)
+        check_public_key(private)
 
 
 def test_absurd_work_of_decryption_is_refused() -> None:

@@ -130,7 +130,7 @@ def load_private_key(
         InvalidKeyError: it is no such key; the text says what it is instead.
     """
     try:
-        return _load_checked(data, passphrase, check=checked_private, file=file)
+        return _load_checked(data, passphrase, check=check_private_key, file=file)
     finally:
         del data, passphrase
 
@@ -148,12 +148,12 @@ def load_public_key(data: KeyData, *, file: KeyFile | None = None) -> RSA.RsaKey
         InvalidKeyError: it is no such key; the text says what it is instead.
     """
     try:
-        return _load_checked(data, None, check=checked_public, file=file)
+        return _load_checked(data, None, check=check_public_key, file=file)
     finally:
         del data
 
 
-def checked_private(key: RSA.RsaKey) -> RSA.RsaKey:
+def check_private_key(key: RSA.RsaKey) -> RSA.RsaKey:
     """Return the key if it may sign.
 
     Raises:
@@ -166,7 +166,7 @@ def checked_private(key: RSA.RsaKey) -> RSA.RsaKey:
     return key
 
 
-def checked_public(key: RSA.RsaKey) -> RSA.RsaKey:
+def check_public_key(key: RSA.RsaKey) -> RSA.RsaKey:
     """Return the key if it may verify.
 
     Raises:

@@ -20,8 +20,8 @@ from wxpay_async.errors import InvalidRequestError, NotificationError
 from wxpay_async.protocol import secrets
 from wxpay_async.protocol.keys import (
     KeyData,
-    checked_private,
-    checked_public,
+    check_private_key,
+    check_public_key,
     load_private_key,
     load_public_key,
     read_key_file,
@@ -162,7 +162,7 @@ class RsaSigner:
 
     def __init__(self, key: RSA.RsaKey, *, backend: Backend | None = None) -> None:
         try:
-            self.bits = checked_private(key).size_in_bits()
+            self.bits = check_private_key(key).size_in_bits()
             self.backend: Backend = _choose(backend)
             make = _openssl_signer if self.backend == "openssl" else _pycryptodome_signer
             self._sign = make(key)
@@ -239,7 +239,7 @@ class RsaVerifier:
 
     def __init__(self, key: RSA.RsaKey, *, backend: Backend | None = None) -> None:
         try:
-            self.bits = checked_public(key).size_in_bits()
+            self.bits = check_public_key(key).size_in_bits()
             self.backend: Backend = _choose(backend)
             make = _openssl_verifier if self.backend == "openssl" else _pycryptodome_verifier
             self._fits = make(key)

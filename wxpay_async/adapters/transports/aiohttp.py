@@ -15,7 +15,7 @@ from yarl import URL
 from wxpay_async.adapters.event_loop import LoopLocal
 from wxpay_async.adapters.transports.connection import (
     KEEP_ALIVE,
-    checked_proxy,
+    check_proxy,
     os_reason,
     tls_context,
 )
@@ -115,7 +115,7 @@ class AiohttpTransport:
 
     session: aiohttp.ClientSession | None = None
     connector: aiohttp.BaseConnector | None = None
-    proxy: str | None = field(default=None, converter=checked_proxy, repr=False)
+    proxy: str | None = field(default=None, converter=check_proxy, repr=False)
     ca_file: str | None = None
     max_connections: int = field(default=64, validator=validators.ge(1))
     _pools: LoopLocal[_Pool] = field(init=False, repr=False)

@@ -13,7 +13,7 @@ KEEP_ALIVE: Final = 15.0
 """Seconds; shorter than any server's, so a kept connection is rarely dead when it is used again."""
 
 
-def checked_proxy(proxy: str | None) -> str | None:
+def check_proxy(proxy: str | None) -> str | None:
     """Return a proxy's address as it is.
 
     Raises:

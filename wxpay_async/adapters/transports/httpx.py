@@ -16,7 +16,7 @@ from attrs import define, field, frozen, validators
 
 from wxpay_async.adapters.transports.connection import (
     KEEP_ALIVE,
-    checked_proxy,
+    check_proxy,
     os_reason,
     tls_context,
 )
@@ -157,7 +157,7 @@ class HttpxTransport:
     """
 
     client: Client | None = None
-    proxy: str | None = field(default=None, converter=checked_proxy, repr=False)
+    proxy: str | None = field(default=None, converter=check_proxy, repr=False)
     ca_file: str | None = None
     max_connections: int = field(default=64, validator=validators.ge(1))
     _errors: _ErrorClasses = field(init=False, repr=False)

@@ -13,7 +13,7 @@ from typing import Final
 from attrs import define, field, validators
 
 from wxpay_async.adapters.event_loop import LoopLocal
-from wxpay_async.adapters.transports.connection import KEEP_ALIVE, checked_proxy, tls_context
+from wxpay_async.adapters.transports.connection import KEEP_ALIVE, check_proxy, tls_context
 from wxpay_async.errors import InDoubtError, MalformedResponseError, NotSentError, WxPayError
 from wxpay_async.protocol.secrets import SecretBytes
 from wxpay_async.protocol.wire import KEPT_HEADERS, MAX_BODY, HttpRequest, HttpResponse, Timeouts
@@ -127,7 +127,7 @@ class ReqwestTransport:
         InvalidRequestError: the proxy is none.
     """
 
-    proxy: str | None = field(default=None, converter=checked_proxy, repr=False)
+    proxy: str | None = field(default=None, converter=check_proxy, repr=False)
     ca_file: str | None = None
     max_connections: int = field(default=64, validator=validators.ge(1))
     _pools: LoopLocal[_Pool] = field(init=False, repr=False)
