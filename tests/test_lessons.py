@@ -63,6 +63,7 @@ def test_lesson_row_names_a_test_that_exists(number: str, named: str) -> None:
     assert missing is None, f"{Path(__file__).name}, row {number}: {missing}"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("mypy") is None, reason="mypy is not installed")
 def test_public_face_passes_mypy_strict() -> None:
     """A merchant's code over the whole public face passes mypy strict (lesson 23)."""

@@ -93,6 +93,7 @@ def is_installed(*packages: str) -> bool:
     return all(importlib.util.find_spec(package) for package in packages)
 
 
+@pytest.mark.slow
 def test_pay(measured: Measured) -> None:
     """Every scheme, transport and loop has its rate, beside the transport, the floor and its parts.
 
@@ -139,6 +140,7 @@ def test_floor_by_arithmetic(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (75.0, 5.0) == pytest.approx(floor.samples)
 
 
+@pytest.mark.slow
 def test_stores(measured: Measured) -> None:
     """Every store has its rate or is left out by name; memory and SQLite are always there."""
     names = complete(measured.figures["stores"], "stores")
@@ -174,6 +176,7 @@ def test_stores_leave_nothing_behind(
     assert "left out: Redis ([Errno" in reasons
 
 
+@pytest.mark.slow
 def test_peers(measured: Measured) -> None:
     """Every client that is installed has its rate on every loop, and so have we."""
     clients = ("wechatpayv3", "stripe with httpx", "stripe with aiohttp", "raw httpx")
@@ -312,6 +315,7 @@ def test_ratios_are_taken_round_by_round() -> None:
     assert targets.median("pay", "z")(found) is None
 
 
+@pytest.mark.slow
 def test_targets_find_their_figures(measured: Measured) -> None:
     """A target is left out only where something that it names is not installed or not measured."""
     others = {"lag of the event loop", "1,000,000 requests", "import wxpay_async"}

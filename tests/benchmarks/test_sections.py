@@ -30,6 +30,7 @@ def schemes() -> list[str]:
     return ["MD5", "RSA by pycryptodome", *openssl]
 
 
+@pytest.mark.slow
 def test_growth() -> None:
     """It tells time and memory of many requests, and rate and memory of many appKeys."""
     expected = {
@@ -52,6 +53,7 @@ def test_growth_counts_in_powers_of_ten() -> None:
     assert [1_000, 10_000, 100_000, 1_000_000] == [*growth._counts(1_000_000)]
 
 
+@pytest.mark.slow
 def test_latency() -> None:
     """It tells three percentiles of the calls and of the lag, by scheme and event loop."""
     loops = ["asyncio", *(["uvloop"] if importlib.util.find_spec("uvloop") else [])]
@@ -92,6 +94,7 @@ async def test_64_calls_are_kept_in_flight() -> None:
     assert 640 <= len(taken) < 640 + 64
 
 
+@pytest.mark.slow
 def test_start(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """It tells each import that is installed, and the first payment."""
     monkeypatch.setattr(start, "_PACKAGES", ("wxpay_async", "no_such_package"))
@@ -110,6 +113,7 @@ def test_a_start_that_fails_is_no_figure(program: str) -> None:
         start._start(program, "")
 
 
+@pytest.mark.slow
 def test_callbacks() -> None:
     """It tells what is verified by each scheme, and what the sandbox takes; each round adds."""
     expected = {f"parse, {scheme}": "/s" for scheme in schemes()}

@@ -47,16 +47,14 @@ async def test_order_is_paid_by_its_callback(open_example: Fixture) -> None:
         assert (1, 0) == (system.sandbox.callbacks.acknowledged, system.sandbox.callbacks.given_up)
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"tea"', b"{}", b'{"item": "tea"}'])
-async def test_bad_order_is_refused(open_example: Fixture, body: bytes) -> None:
+async def test_bad_order_is_refused(open_example: Fixture) -> None:
     """It is the mistake of the payer, not an error of the shop."""
     headers = {"Content-Type": "application/json"}
-    async with (
-        asyncio.timeout(PATIENCE),
-        open_example() as system,
-        system.session.post(f"{system.server.url}/orders", data=body, headers=headers) as reply,
-    ):
-        assert reply.status in {400, 422}
+    async with asyncio.timeout(PATIENCE), open_example() as system:
+        url = f"{system.server.url}/orders"
+        for body in (b"", b"{", b"[]", b'"tea"', b"{}", b'{"item": "tea"}'):
+            async with system.session.post(url, data=body, headers=headers) as reply:
+                assert reply.status in {400, 422}, body
 
 
 async def test_unpaid_orders_are_closed_or_failed(open_example: Fixture) -> None:
@@ -116,6 +114,7 @@ def check_books(system: Fixture) -> None:
     assert 2 * CUSTOMERS == system.sandbox.callbacks.acknowledged
 
 
+@pytest.mark.slow
 async def test_fastapi_shop_under_load_pays_each_order_once(fastapi_shop: Fixture) -> None:
     """Two workers, one of which is restarted: every order is paid once, and none is closed."""
     async with (
@@ -126,6 +125,7 @@ async def test_fastapi_shop_under_load_pays_each_order_once(fastapi_shop: Fixtur
         check_books(system)
 
 
+@pytest.mark.slow
 async def test_aiohttp_shop_under_load_pays_each_order_once(aiohttp_shop: Fixture) -> None:
     """One process, restarted: every order is paid once, and none is closed."""
     async with asyncio.timeout(PATIENCE), aiohttp_shop(SHOP_QUOTA="off") as system:

@@ -57,6 +57,7 @@ async def database() -> AsyncIterator[str]:
         await connection.close()
 
 
+@pytest.mark.slow
 async def test_copies_of_a_callback_at_two_workers_have_one_effect(
     open_app: Any,  # noqa: ANN401 - the conftest's OpenSystem
     tmp_path: Path,

@@ -24,6 +24,7 @@ def _searched(policy: Policy) -> Search[World]:
     return explore(World(), children, broken)
 
 
+@pytest.mark.slow
 def test_ours_keeps_every_invariant(ours: Search[World]) -> None:
     """No interleaving executes twice, or reports what is not so."""
     print(f"\nours: {len(ours.worlds)} states, none of them bad")  # noqa: T201 - the figure
@@ -31,6 +32,7 @@ def test_ours_keeps_every_invariant(ours: Search[World]) -> None:
     assert ours.problem is None, "\n".join(ours.path)
 
 
+@pytest.mark.slow
 def test_the_model_is_not_vacuous(ours: Search[World]) -> None:
     """The search meets every state but CONFLICT, callers that hear yes and no, and resends."""
     rows = [world.row for world in ours.worlds]
