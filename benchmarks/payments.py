@@ -21,7 +21,6 @@ from Crypto.PublicKey import RSA
 from benchmarks.rates import Call, MakeLoop, Opened, Subject, concurrent
 from wxpay_async import (
     HttpRequest,
-    IdempotencyStore,
     Limiter,
     Md5Signer,
     MiniProgramPay,
@@ -30,6 +29,7 @@ from wxpay_async import (
     RequestBuilder,
     RsaSigner,
     Signer,
+    Store,
     Timeouts,
     Transport,
     Unlimited,
@@ -191,7 +191,7 @@ def gateway(
     *,
     transport: Transport,
     in_flight: int,
-    store: IdempotencyStore | None = None,
+    store: Store | None = None,
     limiter: Limiter | None = None,
 ) -> PayGateway:
     """Return a gateway; its quota is off unless given one."""

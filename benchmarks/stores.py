@@ -39,12 +39,12 @@ from benchmarks.payments import APP_KEY, gateway, paying, signed, signers, ways
 from benchmarks.rates import Opened, interleaved, repeated
 from benchmarks.server import canned_server
 from wxpay_async import (
-    IdempotencyStore,
     Limiter,
     LocalLimiter,
     MemoryStore,
     Quota,
     Signer,
+    Store,
     Transport,
     Unlimited,
 )
@@ -60,18 +60,18 @@ _BLOCK: Final = bytes(4096)
 class _NoStore(MemoryStore):
     """Knows an operation until it is sent, which a gateway cannot do without."""
 
-    async def reserve(self, entry: IdempotencyRecord) -> IdempotencyRecord:
+    async def reserve(self, record: IdempotencyRecord) -> IdempotencyRecord:
         """Take every operation for new."""
-        self._entries[entry.key] = entry
-        return entry
+        self._records[record.key] = record
+        return record
 
     async def claim(
         self, key: tuple[str, str], *, now: float, signed_at: int, lease: float = LEASE
     ) -> IdempotencyRecord | None:
         """Forget the operation."""
-        return self._entries.pop(key).claimed(now=now, signed_at=signed_at, lease=lease)
+        return self._records.pop(key).claimed(now=now, signed_at=signed_at, lease=lease)
 
-    async def record(self, entry: IdempotencyRecord) -> bool:  # noqa: ARG002 - the protocol's
+    async def record(self, record: IdempotencyRecord) -> bool:  # noqa: ARG002 - the protocol's
         """Do nothing."""
         return True
 
@@ -80,7 +80,7 @@ class _NoStore(MemoryStore):
 class _Parts:
     """What a gateway is measured with."""
 
-    make_store: Callable[[], IdempotencyStore]
+    make_store: Callable[[], Store]
     make_limiter: Callable[[], Limiter] = Unlimited
 
     def paying(self, url: str, signer: Signer, in_flight: int, transport: Transport) -> Opened:

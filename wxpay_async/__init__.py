@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from wxpay_async.adapters.stores.memory import MemoryStore
     from wxpay_async.adapters.stores.redis import RedisStore
     from wxpay_async.adapters.stores.sql import SqlStore
-    from wxpay_async.adapters.stores.store import IdempotencyStore
+    from wxpay_async.adapters.stores.store import IdempotencyStore, Store
     from wxpay_async.adapters.transports.aiohttp import AiohttpTransport
     from wxpay_async.adapters.transports.httpx import HttpxTransport
     from wxpay_async.adapters.transports.memory import MemoryTransport
@@ -177,6 +177,7 @@ __all__ = [
     "SignatureRefusedError",
     "Signer",
     "SqlStore",
+    "Store",
     "TerminalInfo",
     "Timeouts",
     "TradeItem",
@@ -268,6 +269,7 @@ if not TYPE_CHECKING:
         "SignatureRefusedError": "errors",
         "Signer": "protocol.signing",
         "SqlStore": "adapters.stores.sql",
+        "Store": "adapters.stores.store",
         "TEST": "protocol.wire",
         "TerminalInfo": "protocol.requests",
         "Timeouts": "protocol.wire",

@@ -12,7 +12,7 @@ from typing import Final
 import attrs
 from attrs import define
 
-from wxpay_async.adapters.stores.store import IdempotencyStore
+from wxpay_async.adapters.stores.store import Store
 from wxpay_async.engine.call import Execution
 from wxpay_async.errors import DuplicateRequestError
 from wxpay_async.policy import resolution
@@ -29,7 +29,7 @@ NO_FENCING: Final = "no-fencing"
 class UnfencedStore:
     """A store whose claims hold nobody off, and whose writes win by coming last."""
 
-    store: IdempotencyStore
+    store: Store
 
     async def claim(
         self, key: tuple[str, str], *, now: float, signed_at: int, lease: float = LEASE
@@ -53,7 +53,7 @@ class UnfencedStore:
         return getattr(self.store, name)
 
 
-def fenced_or_not(store: IdempotencyStore, broken: str | None) -> IdempotencyStore:
+def fenced_or_not(store: Store, broken: str | None) -> Store:
     """Return the store, without its fences if that is the mistake to make."""
     return UnfencedStore(store) if broken == NO_FENCING else store
 

@@ -17,10 +17,10 @@ from sqlalchemy import text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from tests.services import MYSQL, POSTGRES, REDIS, Service, require
+from tests.support.services import MYSQL, POSTGRES, REDIS, Service, require
 from wxpay_async.adapters.stores.memory import MemoryStore
 from wxpay_async.adapters.stores.redis import RedisStore
-from wxpay_async.adapters.stores.redis_layout import inbox_key
+from wxpay_async.adapters.stores.redis_layout import make_inbox_key
 from wxpay_async.adapters.stores.sql import SqlStore
 from wxpay_async.adapters.stores.store import IdempotencyStore
 from wxpay_async.policy.record import IdempotencyRecord
@@ -61,9 +61,9 @@ class Place:
         self._made.append(store)
         return store
 
-    def entry(self, request_id: str = "r1", **changes: object) -> IdempotencyRecord:
-        """Make an entry of this place's appKey."""
-        entry = IdempotencyRecord(
+    def make_record(self, request_id: str = "r1", **changes: object) -> IdempotencyRecord:
+        """Make a record of this place's appKey."""
+        record = IdempotencyRecord(
             app_key=self.app_key,
             request_id=request_id,
             operation="pay",
@@ -71,7 +71,7 @@ class Place:
             created_at=NOW,
             updated_at=NOW,
         )
-        return attrs.evolve(entry, **changes)
+        return attrs.evolve(record, **changes)
 
     def message(self, name: str) -> str:
         """Make a callback of this place."""
@@ -165,7 +165,7 @@ async def _redis() -> AsyncGenerator[Place]:
         async with Redis.from_url(place.url) as client:
             names = (place.app_key, place.app_key.upper())
             mine = [k for name in names async for k in client.scan_iter(f"*{{{name}}}*", 1000)]
-            await client.delete("none", *mine, *map(inbox_key, place.messages))
+            await client.delete("none", *mine, *map(make_inbox_key, place.messages))
 
 
 @define(eq=False)
@@ -240,11 +240,11 @@ async def cancelled_after(turns: int, call: Awaitable[object]) -> None:
 
 
 async def claimed_by(
-    store: IdempotencyStore, entry: IdempotencyRecord, *, now: float = NOW
+    store: IdempotencyStore, record: IdempotencyRecord, *, now: float = NOW
 ) -> IdempotencyRecord:
-    """Reserve the entry and claim it."""
-    await store.reserve(entry)
-    claimed = await store.claim(entry.key, now=now, signed_at=SIGNED_AT)
+    """Reserve the record and claim it."""
+    await store.reserve(record)
+    claimed = await store.claim(record.key, now=now, signed_at=SIGNED_AT)
     assert claimed is not None
     return claimed
 
@@ -252,12 +252,12 @@ async def claimed_by(
 async def warm(place: Place) -> list[IdempotencyStore]:
     """Return two stores that have their connections, so that neither begins a race behind."""
     stores = [place.store(), place.store()]
-    await asyncio.gather(*(s.load(place.entry().key) for s in stores * 2))
-    await asyncio.gather(*(s.load(place.entry().key) for s in stores * 2))
+    await asyncio.gather(*(s.load(place.make_record().key) for s in stores * 2))
+    await asyncio.gather(*(s.load(place.make_record().key) for s in stores * 2))
     return stores
 
 
-def in_state(entry: IdempotencyRecord, state: State) -> IdempotencyRecord:
-    """Return the entry as it would be in that state."""
+def in_state(record: IdempotencyRecord, state: State) -> IdempotencyRecord:
+    """Return the record as it would be in that state."""
     sending = state is State.SENDING
-    return attrs.evolve(entry, state=state, lease_until=NOW + 45 if sending else 0.0)
+    return attrs.evolve(record, state=state, lease_until=NOW + 45 if sending else 0.0)

@@ -23,7 +23,7 @@ from tests.contract.stores import (
     claimed_by,
     place_of,
 )
-from tests.services import MYSQL, POSTGRES, REDIS
+from tests.support.services import MYSQL, POSTGRES, REDIS
 from wxpay_async.adapters.stores.inbox import Receipt
 from wxpay_async.adapters.stores.store import IdempotencyStore
 from wxpay_async.errors import InDoubtError, NotSentError
@@ -53,34 +53,34 @@ def store(place: Place) -> IdempotencyStore:
 async def test_several_processes_may_begin_at_once(place: Place) -> None:
     """Stores that open a fresh place at the same moment all find it ready."""
     stores = [place.store() for _ in range(6)]
-    entries = [place.entry(f"r{n}") for n in range(6)]
+    records = [place.make_record(f"r{n}") for n in range(6)]
 
-    pairs = zip(stores, entries, strict=True)
-    assert entries == await asyncio.gather(*(s.reserve(entry) for s, entry in pairs))
+    pairs = zip(stores, records, strict=True)
+    assert records == await asyncio.gather(*(s.reserve(record) for s, record in pairs))
 
 
 async def test_a_closed_store_opens_again(place: Place, store: IdempotencyStore) -> None:
     """It may be closed twice, and works again afterwards with what it had."""
-    entry = place.entry()
-    await store.reserve(entry)
+    record = place.make_record()
+    await store.reserve(record)
     await store.aclose()
     await store.aclose()
 
-    assert entry == await store.load(entry.key)
+    assert record == await store.load(record.key)
 
 
 async def test_one_event_loop_after_another(place: Place, store: IdempotencyStore) -> None:
     """A store works in a second loop, and leaves nothing open that belonged to the first."""
-    entry = place.entry()
+    record = place.make_record()
 
     async def scenario() -> list[IdempotencyRecord | None]:
-        await store.reserve(entry)
-        return await asyncio.gather(*(store.load(entry.key) for _ in range(5)))
+        await store.reserve(record)
+        return await asyncio.gather(*(store.load(record.key) for _ in range(5)))
 
     for _ in range(2):
-        assert [entry] * 5 == await asyncio.to_thread(asyncio.run, scenario())
+        assert [record] * 5 == await asyncio.to_thread(asyncio.run, scenario())
         gc.collect()  # what was left open warns now, and warnings are errors
-    assert [entry] * 5 == await scenario()
+    assert [record] * 5 == await scenario()
 
 
 async def test_making_a_store_touches_nothing(place: Place) -> None:
@@ -96,47 +96,47 @@ async def test_many_tasks_at_once(place: Place, store: IdempotencyStore) -> None
     """200 tasks that reserve, claim and record at once lose nothing."""
 
     async def life(number: int) -> bool:
-        claimed = await claimed_by(store, place.entry(f"r{number}"))
+        claimed = await claimed_by(store, place.make_record(f"r{number}"))
         return await store.record(attrs.evolve(claimed, state=State.SUCCEEDED))
 
     assert all(await asyncio.gather(*map(life, range(200))))
-    loaded = [await store.load(place.entry(f"r{n}").key) for n in range(200)]
-    assert {State.SUCCEEDED} == {entry.state for entry in loaded if entry}
+    loaded = [await store.load(place.make_record(f"r{n}").key) for n in range(200)]
+    assert {State.SUCCEEDED} == {record.state for record in loaded if record}
 
 
 @durable_only
 async def test_one_bad_value_fails_alone(place: Place, store: IdempotencyStore) -> None:
     """What the store cannot write is not sent; what was asked at the same time is stored."""
-    good = [place.entry(f"r{n}") for n in range(5)]
-    bad = place.entry("bad", operation="\ud800")
+    good = [place.make_record(f"r{n}") for n in range(5)]
+    bad = place.make_record("bad", operation="\ud800")
 
-    calls = [store.reserve(entry) for entry in (*good[:3], bad, *good[3:])]
+    calls = [store.reserve(record) for record in (*good[:3], bad, *good[3:])]
     *results, last = await asyncio.gather(*calls, return_exceptions=True)
     outcomes = [*results, last]
 
     assert isinstance(outcomes.pop(3), NotSentError)
     assert good == outcomes
-    assert good == [await place.store().load(entry.key) for entry in good]
+    assert good == [await place.store().load(record.key) for record in good]
 
 
 @durable_only
-@pytest.mark.parametrize("call", ["reserve", "claim", "record", "load", "sweep", "receive"])
+@pytest.mark.parametrize("call", ["reserve", "claim", "record", "load", "sweep", "begin"])
 async def test_a_cancelled_call_leaves_nothing_behind(place: Place, call: str) -> None:
     """Wherever a call is cut off, no lock stays, and the store and its neighbours go on."""
     store, other = place.store(), place.store()
-    claimed = await claimed_by(store, place.entry())
+    claimed = await claimed_by(store, place.make_record())
     message = place.message("m")
 
     def begin(number: int):  # noqa: ANN202 - one of six coroutines
         return {
-            "reserve": lambda: store.reserve(place.entry(f"n{number}")),
+            "reserve": lambda: store.reserve(place.make_record(f"n{number}")),
             "claim": lambda: store.claim(
                 claimed.key, now=NOW + LEASE * (number + 1), signed_at=SIGNED_AT
             ),
             "record": lambda: store.record(attrs.evolve(claimed, checks=number)),
             "load": lambda: store.load(claimed.key),
             "sweep": lambda: store.sweep(place.app_key, NOW),
-            "receive": lambda: store.receive(message, now=NOW, lease=0.0),
+            "begin": lambda: store.begin(message, now=NOW, lease=0.0),
         }[call]()
 
     for number in range(40):
@@ -148,10 +148,10 @@ async def test_a_cancelled_call_leaves_nothing_behind(place: Place, call: str) -
     assert loaded.epoch == loaded.attempts  # each claim happened as a whole or not at all
     again = await other.claim(claimed.key, now=NOW + LEASE * 100, signed_at=SIGNED_AT)
     assert loaded.claimed(now=NOW + LEASE * 100, signed_at=SIGNED_AT, lease=LEASE) == again
-    assert await store.receive(message, now=NOW + 1) is Receipt.YOURS
+    assert await store.begin(message, now=NOW + 1) is Receipt.ACQUIRED
     for number in range(40):
-        entry = place.entry(f"n{number}")
-        assert entry == await store.reserve(entry)
+        record = place.make_record(f"n{number}")
+        assert record == await store.reserve(record)
 
 
 # A server that is gone
@@ -163,14 +163,14 @@ _SERVICES = {"postgres": POSTGRES, "mariadb": MYSQL, "redis": REDIS}
 async def test_an_unreachable_server_is_told_as_what_it_means(place: Place) -> None:
     """Before sending nothing was sent; afterwards it is in doubt. No secret is in the text."""
     store = place.store(url=place.stranger(1))
-    entry = place.entry()
+    record = place.make_record()
 
     for call in (
-        store.reserve(entry),
-        store.claim(entry.key, now=NOW, signed_at=SIGNED_AT),
-        store.load(entry.key),
+        store.reserve(record),
+        store.claim(record.key, now=NOW, signed_at=SIGNED_AT),
+        store.load(record.key),
         store.sweep(place.app_key, NOW),
-        store.receive(place.message("m"), now=NOW),
+        store.begin(place.message("m"), now=NOW),
     ):
         with pytest.raises(NotSentError) as raised:
             await call
@@ -178,9 +178,9 @@ async def test_an_unreachable_server_is_told_as_what_it_means(place: Place) -> N
         assert raised.value.__cause__ is not None
         assert "s3cr3t" not in f"{raised.value}{raised.value!r}{raised.value.__cause__}"
     for late in (
-        store.record(entry),
-        store.handled(place.message("m"), now=NOW),
-        store.unhandled(place.message("m")),
+        store.record(record),
+        store.complete(place.message("m"), now=NOW),
+        store.release(place.message("m")),
     ):
         with pytest.raises(InDoubtError):
             await late
@@ -192,7 +192,7 @@ async def test_a_login_that_is_refused_shows_no_secret(place: Place) -> None:
     async with Wire(_SERVICES[place.kind].address) as wire:
         store = place.store(url=place.stranger(wire.port))
         with pytest.raises(NotSentError) as raised:
-            await store.reserve(place.entry())
+            await store.reserve(place.make_record())
         await store.aclose()
 
     assert "s3cr3t" not in f"{raised.value}{raised.value.__cause__}"
@@ -203,11 +203,11 @@ async def test_dropped_connections_are_replaced(place: Place) -> None:
     """A server that restarted between two calls is not noticed by the second one."""
     async with Wire(_SERVICES[place.kind].address) as wire:
         store = place.store(url=place.at(wire.port))
-        entries = [place.entry(f"r{n}") for n in range(5)]
-        await asyncio.gather(*map(store.reserve, entries))
+        records = [place.make_record(f"r{n}") for n in range(5)]
+        await asyncio.gather(*map(store.reserve, records))
         await wire.drop()
 
-        assert entries == await asyncio.gather(*(store.load(entry.key) for entry in entries))
+        assert records == await asyncio.gather(*(store.load(record.key) for record in records))
 
 
 @servers_only
@@ -215,7 +215,7 @@ async def test_a_server_that_went_away_comes_back(place: Place) -> None:
     """While it is gone every call says so, and the same store goes on when it is back."""
     async with Wire(_SERVICES[place.kind].address) as wire:
         store = place.store(url=place.at(wire.port))
-        claimed = await claimed_by(store, place.entry())
+        claimed = await claimed_by(store, place.make_record())
         await wire.cut()
 
         with pytest.raises(InDoubtError):
@@ -233,7 +233,7 @@ async def test_a_server_that_stops_answering_does_not_hold_the_caller(place: Pla
     """A frozen connection ends with the store's own timeout."""
     async with Wire(_SERVICES[place.kind].address) as wire:
         store = place.store(url=place.at(wire.port), timeout=0.5)
-        claimed = await claimed_by(store, place.entry())
+        claimed = await claimed_by(store, place.make_record())
         wire.freeze()
 
         with pytest.raises(NotSentError):

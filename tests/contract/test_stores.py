@@ -66,16 +66,16 @@ def store(place: Place) -> IdempotencyStore:
 
 async def test_a_reserved_entry_is_there(place: Place, store: IdempotencyStore) -> None:
     """What was reserved is returned, and loaded by any other store object."""
-    entry = place.entry()
+    record = place.make_record()
 
-    assert entry == await store.reserve(entry)
-    assert entry == await place.store().load(entry.key)
+    assert record == await store.reserve(record)
+    assert record == await place.store().load(record.key)
 
 
 async def test_a_key_is_reserved_once(place: Place, store: IdempotencyStore) -> None:
-    """The second request with a requestId gets the first one's entry, by which it is judged."""
-    first = place.entry(fingerprint=fingerprint("pay", {"payToken": "a", "appId": "w"}))
-    second = place.entry(fingerprint=fingerprint("pay", {"payToken": "b", "appId": "w"}))
+    """The second request with a requestId gets the first one's record, by which it is judged."""
+    first = place.make_record(fingerprint=fingerprint("pay", {"payToken": "a", "appId": "w"}))
+    second = place.make_record(fingerprint=fingerprint("pay", {"payToken": "b", "appId": "w"}))
     await store.reserve(first)
 
     stored = await store.reserve(second)
@@ -86,22 +86,22 @@ async def test_a_key_is_reserved_once(place: Place, store: IdempotencyStore) -> 
 
 async def test_what_is_absent_is_none(place: Place, store: IdempotencyStore) -> None:
     """An unknown key cannot be loaded, claimed or recorded."""
-    entry = place.entry()
+    record = place.make_record()
 
-    assert await store.load(entry.key) is None
-    assert await store.claim(entry.key, now=NOW, signed_at=SIGNED_AT) is None
-    assert not await store.record(entry)
-    assert await store.load(entry.key) is None
+    assert await store.load(record.key) is None
+    assert await store.claim(record.key, now=NOW, signed_at=SIGNED_AT) is None
+    assert not await store.record(record)
+    assert await store.load(record.key) is None
 
 
 async def test_keys_are_compared_exactly(place: Place, store: IdempotencyStore) -> None:
     """Case matters, and requestIds of two appKeys have nothing to do with each other."""
-    entries = [place.entry("abc"), place.entry("ABC"), place.entry("abc", app_key="another")]
+    records = [place.make_record("abc"), place.make_record("ABC"), place.make_record("abc", app_key="another")]
     if place.kind == "redis":
-        entries[2] = attrs.evolve(entries[2], app_key=f"another:{{{place.app_key}}}")
+        records[2] = attrs.evolve(records[2], app_key=f"another:{{{place.app_key}}}")
 
-    assert entries == [await store.reserve(entry) for entry in entries]
-    assert entries == [await store.load(entry.key) for entry in entries]
+    assert records == [await store.reserve(record) for record in records]
+    assert records == [await store.load(record.key) for record in records]
 
 
 def test_the_round_trip_below_covers_every_field() -> None:
@@ -126,10 +126,10 @@ async def test_every_field_comes_back_as_it_was(
 ) -> None:
     """Reserving and recording keep every field to the last bit; None is not zero or empty."""
     changes = {"fingerprint": fingerprint("pay", {"主题": "ü", "a": "1"}), **changes}
-    reserved = place.entry("reserved", **changes)
+    reserved = place.make_record("reserved", **changes)
     await store.reserve(reserved)
-    claimed = await claimed_by(store, place.entry("recorded"))
-    recorded = place.entry("recorded", **{**changes, "epoch": claimed.epoch})
+    claimed = await claimed_by(store, place.make_record("recorded"))
+    recorded = place.make_record("recorded", **{**changes, "epoch": claimed.epoch})
     assert await store.record(recorded)
 
     for expected in (reserved, recorded):
@@ -146,13 +146,13 @@ async def test_only_what_nobody_sends_or_settled_can_be_claimed(
     place: Place, store: IdempotencyStore, state: State
 ) -> None:
     """RESERVED and UNKNOWN can be claimed, the other eight states cannot."""
-    entry = in_state(place.entry(), state)
-    await store.reserve(entry)
+    record = in_state(place.make_record(), state)
+    await store.reserve(record)
 
-    claimed = await store.claim(entry.key, now=NOW, signed_at=SIGNED_AT)
+    claimed = await store.claim(record.key, now=NOW, signed_at=SIGNED_AT)
 
     assert (state in {State.RESERVED, State.UNKNOWN}) == (claimed is not None)
-    assert (claimed or entry) == await store.load(entry.key)
+    assert (claimed or record) == await store.load(record.key)
 
 
 @pytest.mark.parametrize("state", [State.RESERVED, State.UNKNOWN])
@@ -161,22 +161,22 @@ async def test_a_claim_is_what_the_entry_says_it_is(
     place: Place, store: IdempotencyStore, state: State, doubt_since: float | None
 ) -> None:
     """Epoch, attempts, lease, doubt and the signed timestamp are those of `IdempotencyRecord.claimed`."""
-    entry = place.entry(
+    record = place.make_record(
         state=state, epoch=4, attempts=2, doubt_since=doubt_since, absent_at=NOW - 1
     )
-    await store.reserve(entry)
+    await store.reserve(record)
 
-    claimed = await store.claim(entry.key, now=NOW + 0.1, signed_at=SIGNED_AT, lease=0.7)
+    claimed = await store.claim(record.key, now=NOW + 0.1, signed_at=SIGNED_AT, lease=0.7)
 
-    assert entry.claimed(now=NOW + 0.1, signed_at=SIGNED_AT, lease=0.7) == claimed
-    assert claimed == await store.load(entry.key)
+    assert record.claimed(now=NOW + 0.1, signed_at=SIGNED_AT, lease=0.7) == claimed
+    assert claimed == await store.load(record.key)
 
 
 async def test_a_later_claim_with_an_earlier_timestamp_keeps_the_latest(
     place: Place, store: IdempotencyStore
 ) -> None:
     """What was signed before the clock was put back lives longest, and the quarantine with it."""
-    first = await claimed_by(store, place.entry())
+    first = await claimed_by(store, place.make_record())
 
     second = await store.claim(first.key, now=NOW + LEASE, signed_at=SIGNED_AT - 600_000)
     third = await store.claim(first.key, now=NOW + LEASE * 2, signed_at=SIGNED_AT + 1)
@@ -187,7 +187,7 @@ async def test_a_later_claim_with_an_earlier_timestamp_keeps_the_latest(
 
 async def test_a_lease_holds_until_it_is_over(place: Place, store: IdempotencyStore) -> None:
     """Just before its end nobody else may claim; at its end one may, and the first is in doubt."""
-    first = await claimed_by(store, place.entry())
+    first = await claimed_by(store, place.make_record())
 
     before = await store.claim(first.key, now=NOW + LEASE - 0.001, signed_at=SIGNED_AT)
     after = await store.claim(first.key, now=NOW + LEASE, signed_at=SIGNED_AT + 1)
@@ -201,27 +201,27 @@ async def test_a_lease_holds_until_it_is_over(place: Place, store: IdempotencySt
 async def test_one_of_two_racing_workers_wins(place: Place) -> None:
     """In each of 100 rounds exactly one of two processes gets the claim."""
     stores = await warm(place)
-    entries = [place.entry(f"r{n}") for n in range(100)]
-    await asyncio.gather(*(stores[0].reserve(entry) for entry in entries))
+    records = [place.make_record(f"r{n}") for n in range(100)]
+    await asyncio.gather(*(stores[0].reserve(record) for record in records))
 
     won = []
-    for entry in entries:
-        claims = (s.claim(entry.key, now=NOW, signed_at=SIGNED_AT) for s in stores * 2)
+    for record in records:
+        claims = (s.claim(record.key, now=NOW, signed_at=SIGNED_AT) for s in stores * 2)
         won.append(sum(claim is not None for claim in await asyncio.gather(*claims)))
 
     assert [1] * 100 == won
 
 
 async def test_concurrent_reservations_agree(place: Place) -> None:
-    """Two processes that reserve one requestId at once see the same entry, whichever was first."""
+    """Two processes that reserve one requestId at once see the same record, whichever was first."""
     stores = await warm(place)
 
     seen = []
     for number in range(50):
-        entries = [place.entry(f"r{number}", content=content) for content in (b"a", b"b")]
-        pairs = zip(stores, entries, strict=True)
-        stored = await asyncio.gather(*(store.reserve(entry) for store, entry in pairs))
-        seen.append(len({entry.content for entry in stored}))
+        records = [place.make_record(f"r{number}", content=content) for content in (b"a", b"b")]
+        pairs = zip(stores, records, strict=True)
+        stored = await asyncio.gather(*(store.reserve(record) for store, record in pairs))
+        seen.append(len({record.content for record in stored}))
 
     assert [1] * 50 == seen
 
@@ -231,7 +231,7 @@ async def test_concurrent_reservations_agree(place: Place) -> None:
 
 async def test_an_outcome_is_recorded(place: Place, store: IdempotencyStore) -> None:
     """Who holds the claim writes what came of it, and may write again under the same epoch."""
-    claimed = await claimed_by(store, place.entry())
+    claimed = await claimed_by(store, place.make_record())
     for state in (State.UNKNOWN, State.SUCCEEDED):
         done = attrs.evolve(claimed, state=state, lease_until=0.0, updated_at=NOW + 1)
 
@@ -241,7 +241,7 @@ async def test_an_outcome_is_recorded(place: Place, store: IdempotencyStore) -> 
 
 async def test_a_late_outcome_changes_nothing(place: Place, store: IdempotencyStore) -> None:
     """Who was overtaken by another claim writes nothing, however good its news are."""
-    late = await claimed_by(store, place.entry())
+    late = await claimed_by(store, place.make_record())
     current = await store.claim(late.key, now=NOW + LEASE, signed_at=SIGNED_AT)
 
     assert not await store.record(attrs.evolve(late, state=State.SUCCEEDED, reply=b"late"))
@@ -252,7 +252,7 @@ async def test_an_outcome_after_the_sweep_changes_nothing(
     place: Place, store: IdempotencyStore
 ) -> None:
     """A sweep that ended the lease has overtaken the claim, too."""
-    late = await claimed_by(store, place.entry())
+    late = await claimed_by(store, place.make_record())
     await store.sweep(place.app_key, NOW + LEASE)
     swept = await store.load(late.key)
 
@@ -264,7 +264,7 @@ async def test_an_epoch_from_the_future_changes_nothing(
     place: Place, store: IdempotencyStore
 ) -> None:
     """Only the epoch that is stored may write, not just any that is high enough."""
-    claimed = await claimed_by(store, place.entry())
+    claimed = await claimed_by(store, place.make_record())
 
     assert not await store.record(attrs.evolve(claimed, epoch=claimed.epoch + 1))
     assert claimed == await store.load(claimed.key)
@@ -283,7 +283,7 @@ async def test_a_late_finding_undoes_nothing(
     place: Place, store: IdempotencyStore, stands: State, late: State
 ) -> None:
     """Under the very same epoch, what was found out stays; the same state may be written again."""
-    claimed = await claimed_by(store, place.entry())
+    claimed = await claimed_by(store, place.make_record())
     found = attrs.evolve(claimed, state=stands)
     assert await store.record(found)
 
@@ -298,9 +298,9 @@ async def test_a_late_finding_undoes_nothing(
 class Unfenced(MemoryStore):
     """Writes whatever comes last."""
 
-    async def record(self, entry: IdempotencyRecord) -> bool:
+    async def record(self, record: IdempotencyRecord) -> bool:
         """Write."""
-        self._put(entry)
+        self._put(record)
         return True
 
 
@@ -311,8 +311,8 @@ class Unleased(MemoryStore):
         self, key: tuple[str, str], *, now: float, signed_at: int, lease: float = LEASE
     ) -> IdempotencyRecord | None:
         """Claim."""
-        entry = self._entries[key]
-        claimed = entry.claimed(now=now, signed_at=signed_at, lease=lease)
+        record = self._records[key]
+        claimed = record.claimed(now=now, signed_at=signed_at, lease=lease)
         self._put(claimed)
         return claimed
 

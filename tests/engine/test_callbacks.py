@@ -408,7 +408,7 @@ async def test_what_a_killed_process_held_is_free_again(open_desk: OpenDesk, kin
     notification = receiver.notifications.parse(FORM, desk.body(paid()))
     more = {"callback": ("T-O-1", "TRADE_SUCCESS"), "order": (), "reached": ("paid",)}
     key = receiver._key(notification, kind, *more[kind])
-    assert Receipt.YOURS is await receiver._claim(key)
+    assert Receipt.ACQUIRED is await receiver._claim(key)
 
     # A process that died while it asked how far the order is held no handler up.
     expected = ACK_HANDLED if kind == "reached" else ACK_NOT_HANDLED
@@ -713,20 +713,20 @@ class FlakyStore(MemoryStore):
     failing: set[str] = field(factory=set)
     error: Exception = field(factory=lambda: NotSentError("the store is away"))
 
-    async def receive(self, message: str, *, now: float, lease: float = 45.0) -> Receipt:
-        """Take a callback."""
-        self._fail("receive")
-        return await super().receive(message, now=now, lease=lease)
+    async def begin(self, message: str, *, now: float, lease: float = 45.0) -> Receipt:
+        """Acquire a callback."""
+        self._fail("begin")
+        return await super().begin(message, now=now, lease=lease)
 
-    async def handled(self, message: str, *, now: float) -> None:
+    async def complete(self, message: str, *, now: float) -> None:
         """Note it."""
-        self._fail("handled")
-        await super().handled(message, now=now)
+        self._fail("complete")
+        await super().complete(message, now=now)
 
-    async def unhandled(self, message: str) -> None:
+    async def release(self, message: str) -> None:
         """Give it back."""
-        self._fail("unhandled")
-        await super().unhandled(message)
+        self._fail("release")
+        await super().release(message)
 
     def _fail(self, name: str) -> None:
         if name in self.failing:
@@ -735,7 +735,7 @@ class FlakyStore(MemoryStore):
 
 async def test_without_a_store_nothing_is_handled(open_desk: OpenDesk) -> None:
     """Nobody can tell whether it is new, so it has to come again."""
-    store = FlakyStore(failing={"receive"})
+    store = FlakyStore(failing={"begin"})
     desk = open_desk(store=store)
 
     assert ACK_NOT_HANDLED == await desk.deliver(paid())
@@ -744,7 +744,7 @@ async def test_without_a_store_nothing_is_handled(open_desk: OpenDesk) -> None:
     assert {("O-1", TradeState.PAID): 1} == desk.effects
 
 
-@pytest.mark.parametrize("lost", ["handled", "unhandled"])
+@pytest.mark.parametrize("lost", ["complete", "release"])
 async def test_what_has_happened_is_acknowledged(
     open_desk: OpenDesk, lost: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -763,7 +763,7 @@ async def test_an_unexpected_error_is_answered_and_logged(
     open_desk: OpenDesk, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Even a store with a bug of its own does not break the endpoint."""
-    desk = open_desk(store=FlakyStore(failing={"receive"}, error=ZeroDivisionError("a bug")))
+    desk = open_desk(store=FlakyStore(failing={"begin"}, error=ZeroDivisionError("a bug")))
 
     assert ACK_NOT_HANDLED == await desk.deliver(paid())
     assert "ZeroDivisionError" in caplog.text

@@ -229,7 +229,7 @@ async def test_a_late_finding_does_not_undo_a_settled_row(
     with pytest.raises(AlreadyPaidError):
         await shop.gateway.pay(asking.pay(out_trade_no="O-1"))
     entry = await shop.entry("pay-1")
-    shop.store._entries[entry.key] = attrs.evolve(entry, state=State.UNKNOWN)
+    shop.store._records[entry.key] = attrs.evolve(entry, state=State.UNKNOWN)
     queries = [slow(None), replies.order("已付款")]
     answers.query = lambda: queries.pop(0)
     late = asyncio.create_task(shop.gateway.resolve("pay-1"))

@@ -37,6 +37,7 @@ from wxpay_async import (
     RetryPolicy,
     RsaSigner,
     Signer,
+    Store,
     Timeouts,
     TradeItem,
     TradeRef,
@@ -88,7 +89,8 @@ def count(event: Event) -> None:
 
 SIGNERS: list[Signer] = [Md5Signer("secret"), RsaSigner.from_pem(b""), KeyService()]
 TRANSPORTS: list[Transport] = [MemoryTransport(), Tapped(MemoryTransport())]
-STORE: IdempotencyStore = MemoryStore()
+STORE: Store = MemoryStore()
+OPERATIONS: IdempotencyStore = STORE
 LIMITER: Limiter = Unlimited()
 HOOK: Hook = count
 

@@ -1,14 +1,16 @@
-"""The address of a Redis, as the store and the quota take it; reading one needs no redis-py."""
+"""Check and redact the address of a Redis, for the store and for the quota; needs no redis-py."""
 
 from __future__ import annotations
 
+# redis-py reads an address with `urllib.parse`, so the check does, too. yarl reads some addresses
+# differently: it takes the port `6_3` for 63, and raises an IndexError for `redis://[]@`.
 from urllib.parse import urlsplit
 
 from wxpay_async.errors import InvalidRequestError
 
 
-def checked_redis_url(url: str) -> str:
-    """Return the address of a Redis as it is.
+def check_redis_url(url: str) -> str:
+    """Return the address of a Redis unchanged.
 
     Raises:
         InvalidRequestError: it is none. It is not repeated, since it may hold a password.
@@ -25,7 +27,7 @@ def checked_redis_url(url: str) -> str:
     return url
 
 
-def shown_redis_url(url: str) -> str:
-    """Return what of a checked address may be shown: no user and no password."""
+def redact_redis_url(url: str) -> str:
+    """Return a checked address without user, password and parameters."""
     parts = urlsplit(url)
     return repr(f"{parts.scheme}://{parts.hostname}:{parts.port or 6379}{parts.path}")

@@ -43,7 +43,7 @@ from typing import Final, TypeAlias
 from attrs import define, evolve, field, frozen
 
 from wxpay_async.adapters.event_loop import run_to_completion
-from wxpay_async.adapters.stores.inbox import Receipt
+from wxpay_async.adapters.stores.inbox import Inbox, Receipt
 from wxpay_async.engine.clock import Clock
 from wxpay_async.engine.gateway import PayGateway
 from wxpay_async.errors import InvalidRequestError, NotificationError, RefusedError, WxPayError
@@ -257,8 +257,8 @@ class CallbackReceiver:
         status = _status(notification)
         key = self._key(notification, "callback", notification.inner_trade_no, status)
         receipt = await self._claim(key)
-        if receipt is not Receipt.YOURS:
-            return (Verdict.DUPLICATE if receipt is Receipt.HANDLED else Verdict.BUSY), ""
+        if receipt is not Receipt.ACQUIRED:
+            return (Verdict.DUPLICATE if receipt is Receipt.DONE else Verdict.BUSY), ""
         verdict = Verdict.FAILED
         try:
             verdict, reason = await self._alone(notification)
@@ -269,7 +269,7 @@ class CallbackReceiver:
     async def _alone(self, notification: Notification) -> tuple[Verdict, str]:
         """Go on unless another callback of the same order is being handled."""
         key = self._key(notification, "order")
-        if await self._claim(key) is not Receipt.YOURS:
+        if await self._claim(key) is not Receipt.ACQUIRED:
             return Verdict.BUSY, "another callback of the order is being handled"
         try:
             return await self._advance(notification)
@@ -342,16 +342,17 @@ class CallbackReceiver:
 
     async def _claim(self, key: str) -> Receipt:
         lease = self.limit + _MARGIN
-        return await self.gateway.store.receive(key, now=self.clock.time(), lease=lease)
+        inbox: Inbox = self.gateway.store
+        return await inbox.begin(key, now=self.clock.time(), lease=lease)
 
     async def _close(self, key: str, *, noted: bool) -> None:
         """Note the key as handled for good, or give it back."""
-        store = self.gateway.store
+        inbox: Inbox = self.gateway.store
         try:
             if noted:
-                await store.handled(key, now=self.clock.time())
+                await inbox.complete(key, now=self.clock.time())
             else:
-                await store.unhandled(key)
+                await inbox.release(key)
         except WxPayError as error:
             # What has happened has happened, and is answered so. The lease keeps others away for
             # a while, and then it is as if the process had died here.
@@ -364,9 +365,9 @@ class CallbackReceiver:
         for state in states[here:]:
             key = self._key(notification, "reached", state)
             receipt = await self._claim(key)
-            if receipt is Receipt.HANDLED:
+            if receipt is Receipt.DONE:
                 return True
-            if receipt is Receipt.YOURS:  # else a process died while it was asking this
+            if receipt is Receipt.ACQUIRED:  # else a process died while it was asking this
                 await self._close(key, noted=False)
         return False
 

@@ -12,8 +12,8 @@ from wxpay_async.adapters.limiters.limiter import Lane, Limiter, Slowed
 from wxpay_async.adapters.limiters.local import LocalLimiter
 from wxpay_async.adapters.signers.threads import SigningExecutor
 from wxpay_async.adapters.stores.memory import MemoryStore
-from wxpay_async.adapters.stores.sealed import sealed
-from wxpay_async.adapters.stores.store import IdempotencyStore
+from wxpay_async.adapters.stores.sealed import seal_store
+from wxpay_async.adapters.stores.store import Store
 from wxpay_async.engine import environment
 from wxpay_async.engine.call import checked_timeouts
 from wxpay_async.engine.clock import Clock, PlatformTime
@@ -75,7 +75,7 @@ class PayGateway:
         *,
         base_url: str = PRODUCTION,
         transport: Transport | None = None,
-        store: IdempotencyStore | None = None,
+        store: Store | None = None,
         limiter: Limiter | None = None,
         retry: RetryPolicy | None = None,
         timeouts: Timeouts | None = None,
@@ -87,7 +87,7 @@ class PayGateway:
         clock: Clock | None = None,
     ) -> None:
         try:
-            store = sealed(MemoryStore() if store is None else store, signer, seal_key)
+            store = seal_store(MemoryStore() if store is None else store, signer, seal_key)
         finally:
             del seal_key  # a traceback with locals must not show it
         if not app_key:
@@ -162,7 +162,7 @@ class PayGateway:
         )
 
     @property
-    def store(self) -> IdempotencyStore:
+    def store(self) -> Store:
         """Where requestIds and callbacks are remembered."""
         return self._dispatcher.wiring.store
 

@@ -13,7 +13,7 @@ from wxpay_async.adapters.limiters.limiter import Limiter, Unlimited
 from wxpay_async.adapters.limiters.local import LocalLimiter
 from wxpay_async.adapters.signers.threads import SigningExecutor
 from wxpay_async.adapters.stores.memory import MemoryStore
-from wxpay_async.adapters.stores.store import IdempotencyStore
+from wxpay_async.adapters.stores.store import Store
 from wxpay_async.engine.clock import Clock, PlatformTime
 from wxpay_async.engine.concurrency import ConcurrencyLimiter
 from wxpay_async.engine.telemetry import Event, EventKind, Hook, fate_of
@@ -33,7 +33,7 @@ class Wiring:
 
     builder: RequestBuilder
     signatures: SigningExecutor
-    store: IdempotencyStore
+    store: Store
     limiter: Limiter
     clock: Clock
     time: PlatformTime

@@ -12,10 +12,10 @@ import pytest
 from redis.asyncio import Redis
 
 from tests.contract.stores import NOW, RETENTION, Place
-from tests.services import private_redis
+from tests.support.services import private_redis
 from wxpay_async.adapters.stores.inbox import Receipt
 from wxpay_async.adapters.stores.redis import RedisStore
-from wxpay_async.adapters.stores.redis_layout import VERSION_KEY, keys_of
+from wxpay_async.adapters.stores.redis_layout import VERSION_KEY, make_keys
 from wxpay_async.errors import InDoubtError, InvalidRequestError, NotSentError
 from wxpay_async.policy.record import LEASE
 from wxpay_async.policy.states import State
@@ -38,7 +38,7 @@ def _place(url: str) -> Place:
         pytest.param(
             (*SAFE, "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"),
             False,
-            id="open entries may be evicted",
+            id="open records may be evicted",
         ),
         pytest.param(
             (*SAFE, "--maxmemory", "100mb", "--maxmemory-policy", "noeviction"),
@@ -65,15 +65,15 @@ async def test_the_layout_of_a_later_release_is_refused(tmp_path: Path) -> None:
     with private_redis(tmp_path) as url:
         place = _place(url)
         ours, later = place.store(), place.store()
-        assert await ours.load(place.entry().key) is None
+        assert await ours.load(place.make_record().key) is None
         async with Redis.from_url(url) as client:
             noted = await client.get(VERSION_KEY)
             await client.set(VERSION_KEY, 2)
 
             with pytest.raises(NotSentError, match=r"version 2.* knows 1: upgrade it") as raised:
-                await later.reserve(place.entry())
+                await later.reserve(place.make_record())
             with pytest.raises(InDoubtError, match="version 2"):
-                await later.record(place.entry())
+                await later.record(place.make_record())
             written = await client.keys("*")
         await place.close()
 
@@ -82,28 +82,28 @@ async def test_the_layout_of_a_later_release_is_refused(tmp_path: Path) -> None:
 
 
 async def test_only_what_may_be_forgotten_has_a_time_to_live(tmp_path: Path) -> None:
-    """A reserved or finished entry dies by itself after the retention, an open one never."""
+    """A reserved or finished record dies by itself after the retention, an open one never."""
     with private_redis(tmp_path) as url:
         place = _place(url)
         store = place.store()
-        entry = place.entry()
+        record = place.make_record()
         lives = []
         async with Redis.from_url(url) as client:
 
             async def note_life() -> None:
-                lives.append(await client.ttl(keys_of(entry.key)[3]))
+                lives.append(await client.ttl(make_keys(record.key)[3]))
 
-            await store.reserve(entry)
+            await store.reserve(record)
             await note_life()
-            claimed = await store.claim(entry.key, now=NOW, signed_at=1)
+            claimed = await store.claim(record.key, now=NOW, signed_at=1)
             assert claimed is not None
             await note_life()
             for state in (State.UNKNOWN, State.PENDING, State.NEEDS_REVIEW):
                 await store.record(attrs.evolve(claimed, state=state))
                 await note_life()
-            entry = place.entry("finished")
-            await store.reserve(entry)
-            claimed = await store.claim(entry.key, now=NOW, signed_at=1)
+            record = place.make_record("finished")
+            await store.reserve(record)
+            claimed = await store.claim(record.key, now=NOW, signed_at=1)
             assert claimed is not None
             await store.record(attrs.evolve(claimed, state=State.SUCCEEDED))
             await note_life()
@@ -114,17 +114,17 @@ async def test_only_what_may_be_forgotten_has_a_time_to_live(tmp_path: Path) -> 
 
 
 async def test_what_died_by_itself_leaves_no_trace(tmp_path: Path) -> None:
-    """A sweep clears the sets of entries that are gone, and makes none of them anew."""
+    """A sweep clears the sets of records that are gone, and makes none of them anew."""
     with private_redis(tmp_path) as url:
         place = _place(url)
         store = place.store()
-        due = place.entry("due", state=State.UNKNOWN, next_check_at=NOW)
-        for entry in (due, place.entry("sent"), place.entry("old")):
-            await store.reserve(entry)
-        await store.claim(place.entry("sent").key, now=NOW, signed_at=1)
+        due = place.make_record("due", state=State.UNKNOWN, next_check_at=NOW)
+        for record in (due, place.make_record("sent"), place.make_record("old")):
+            await store.reserve(record)
+        await store.claim(place.make_record("sent").key, now=NOW, signed_at=1)
         async with Redis.from_url(url) as client:
             for name in ("due", "sent", "old"):
-                await client.delete(keys_of(("k", name))[3])
+                await client.delete(make_keys(("k", name))[3])
 
             assert [] == await store.sweep("k", NOW + RETENTION)
             assert [VERSION_KEY.encode()] == await client.keys("*")
@@ -141,15 +141,15 @@ async def test_a_node_of_a_cluster_can_run_every_script(tmp_path: Path) -> None:
         store = place.store()
         claimed = None
         for name in ("a", "b"):
-            await store.reserve(place.entry(name))
-            claimed = await store.claim(place.entry(name).key, now=NOW, signed_at=1)
+            await store.reserve(place.make_record(name))
+            claimed = await store.claim(place.make_record(name).key, now=NOW, signed_at=1)
         assert claimed is not None
         assert await store.record(attrs.evolve(claimed, state=State.SUCCEEDED))
         assert ["a"] == [e.request_id for e in await store.sweep("k", NOW + LEASE)]
         assert ["a"] == [e.request_id for e in await store.sweep("k", NOW + RETENTION)]
         assert await store.load(claimed.key) is None
-        assert await store.receive("m", now=NOW) is Receipt.YOURS
-        await store.handled("m", now=NOW)
+        assert await store.begin("m", now=NOW) is Receipt.ACQUIRED
+        await store.complete("m", now=NOW)
         await place.close()
 
 
@@ -166,11 +166,11 @@ async def test_scripts_that_redis_forgot_are_loaded_again(tmp_path: Path) -> Non
     with private_redis(tmp_path) as url:
         place = _place(url)
         store = place.store()
-        await store.reserve(place.entry())
+        await store.reserve(place.make_record())
         async with Redis.from_url(url) as client:
             await client.script_flush()
 
-        assert place.entry() == await store.reserve(place.entry())
+        assert place.make_record() == await store.reserve(place.make_record())
         await place.close()
 
 

@@ -14,7 +14,7 @@ from wxpay_async.adapters.stores.sealed import (
     OpensslCipher,
     PycryptodomeCipher,
     SealedStore,
-    cipher_for,
+    make_cipher,
 )
 from wxpay_async.errors import InDoubtError, NotSentError
 from wxpay_async.policy.record import IdempotencyRecord
@@ -74,24 +74,24 @@ def test_nothing_else_opens(make: Make) -> None:
 
 def test_openssl_is_used_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """And pycryptodome where it is not."""
-    assert isinstance(cipher_for(KEY), OpensslCipher)
+    assert isinstance(make_cipher(KEY), OpensslCipher)
 
     monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.ciphers.aead", None)
-    assert isinstance(cipher_for(KEY), PycryptodomeCipher)
+    assert isinstance(make_cipher(KEY), PycryptodomeCipher)
 
 
 async def test_a_row_shows_nothing_and_keeps_its_blobs_to_itself() -> None:
     """What the store below holds is sealed; moved to another row, it is lost, not readable."""
     below = MemoryStore()
     store = SealedStore(below, KEY)
-    entry = IdempotencyRecord(
+    record = IdempotencyRecord(
         app_key="app", request_id="r1", operation="pay", fingerprint=Fingerprint("f"), content=b"o"
     )
-    await store.reserve(entry)
-    kept = await below.load(entry.key)
+    await store.reserve(record)
+    kept = await below.load(record.key)
     assert kept is not None
     assert kept.content not in (None, b"o")
-    assert await store.load(entry.key) == entry
+    assert await store.load(record.key) == record
 
     moved = IdempotencyRecord(
         app_key="app",
@@ -106,7 +106,7 @@ async def test_a_row_shows_nothing_and_keeps_its_blobs_to_itself() -> None:
     assert found.content is None
 
 
-def _entry(**changes: Any) -> IdempotencyRecord:  # noqa: ANN401 - an entry's fields
+def _record(**changes: Any) -> IdempotencyRecord:  # noqa: ANN401 - a record's fields
     given = {"app_key": "app", "request_id": "r1", "operation": "refund"}
     return IdempotencyRecord(**given, fingerprint=Fingerprint("f"), **changes)
 
@@ -116,7 +116,7 @@ async def test_a_process_with_the_wrong_key_wipes_no_content(later: State) -> No
     """It looks after the operation, and leaves the bytes to whom they belong."""
     below = MemoryStore()
     right, wrong = SealedStore(below, KEY), SealedStore(below, OTHER)
-    await right.reserve(_entry(content=b"the bytes"))
+    await right.reserve(_record(content=b"the bytes"))
     claimed = await right.claim(("app", "r1"), now=0.0, signed_at=1)
     assert claimed is not None
     await right.record(attrs.evolve(claimed, state=State.UNKNOWN, in_doubt=True, next_check_at=0.0))
@@ -134,7 +134,7 @@ async def test_a_process_with_the_wrong_key_wipes_no_reply() -> None:
     below = MemoryStore()
     right, wrong = SealedStore(below, KEY), SealedStore(below, OTHER)
     await right.reserve(
-        _entry(content=b"c", state=State.PENDING, status=200, reply=b"P", next_check_at=0.0)
+        _record(content=b"c", state=State.PENDING, status=200, reply=b"P", next_check_at=0.0)
     )
     [due] = await wrong.sweep("app", 10.0)
     assert await wrong.record(attrs.evolve(due, checks=1))
@@ -148,7 +148,7 @@ async def test_what_is_finished_with_the_wrong_key_keeps_no_openid() -> None:
     """The content is dropped as ever, and a reply that is at hand takes the place of the old."""
     below = MemoryStore()
     right, wrong = SealedStore(below, KEY), SealedStore(below, OTHER)
-    await right.reserve(_entry(content=b"c", state=State.PENDING, status=200, reply=b"P"))
+    await right.reserve(_record(content=b"c", state=State.PENDING, status=200, reply=b"P"))
     found = await wrong.load(("app", "r1"))
     assert found is not None
     assert await wrong.record(attrs.evolve(found, state=State.SUCCEEDED, reply=b"S"))
@@ -169,7 +169,7 @@ async def test_an_outcome_is_not_written_blindly_when_the_store_cannot_be_read()
 
     store = SealedStore(Unreadable(), KEY)
     with pytest.raises(InDoubtError, match="cannot load"):
-        await store.record(_entry(state=State.UNKNOWN))
+        await store.record(_record(state=State.UNKNOWN))
 
 
 async def test_a_plain_success_reads_nothing_before_it_is_written() -> None:
@@ -183,7 +183,7 @@ async def test_a_plain_success_reads_nothing_before_it_is_written() -> None:
             return await super().load(key)
 
     store = SealedStore(Counting(), KEY)
-    await store.reserve(_entry(content=b"c"))
+    await store.reserve(_record(content=b"c"))
     claimed = await store.claim(("app", "r1"), now=0.0, signed_at=1)
     assert claimed is not None
     await store.record(attrs.evolve(claimed, state=State.UNKNOWN))

@@ -53,13 +53,13 @@ async def test_tables_of_a_later_release_are_refused(
     async with place_of(kind, tmp_path) as place:
         earlier, store = place.store(), place.store()
         assert isinstance(earlier, SqlStore)
-        session = await earlier._session()
+        session = await earlier._open_session()
         await session.transact(lambda connection: connection.exec_driver_sql(upgrade) and None)
 
         with pytest.raises(NotSentError, match=r"version 2.* knows 1: upgrade it") as raised:
-            await store.load(place.entry().key)
+            await store.load(place.make_record().key)
         with pytest.raises(InDoubtError, match="version 2"):
-            await store.record(place.entry())
+            await store.record(place.make_record())
         assert not raised.value.retryable
 
 
@@ -69,7 +69,7 @@ async def test_commits_are_durable(kind: str, tmp_path: Path) -> None:
     async with place_of(kind, tmp_path) as place:
         store = place.store()
         before = store.durable
-        await store.load(place.entry().key)
+        await store.load(place.make_record().key)
 
         assert (True, True) == (before, store.durable)
 
@@ -80,7 +80,7 @@ async def test_a_server_that_does_not_write_through_is_not_durable(tmp_path: Pat
         name = place.url.rpartition("/")[2]
         await execute(place.url, f"ALTER DATABASE {name} SET synchronous_commit = off")
         store = place.store()
-        await store.load(place.entry().key)
+        await store.load(place.make_record().key)
 
         assert not store.durable
 
@@ -89,9 +89,9 @@ async def test_a_server_that_does_not_write_through_is_not_durable(tmp_path: Pat
 async def test_sqlite_in_memory_is_not_durable(url: str) -> None:
     """It works, and does not claim to keep anything."""
     store = SqlStore(url)
-    entry = Place("sqlite", url, lambda *_: store).entry()
-    assert entry == await store.reserve(entry)
-    assert entry == await store.load(entry.key)
+    record = Place("sqlite", url, lambda *_: store).make_record()
+    assert record == await store.reserve(record)
+    assert record == await store.load(record.key)
     await store.aclose()
 
     assert not store.durable
@@ -104,13 +104,13 @@ async def test_sqlite_writes_every_commit_through(place: Place) -> None:
     """The file is in WAL mode, and the connection that writes waits for the disk."""
     store = place.store()
     assert isinstance(store, SqlStore)
-    await store.reserve(place.entry())
+    await store.reserve(place.make_record())
 
     def pragmas(connection: Connection) -> list[object]:
         names = ("journal_mode", "synchronous")
         return [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in names]
 
-    session = await store._session()
+    session = await store._open_session()
     assert ["wal", 2] == await session.transact(pragmas)
 
 
@@ -119,7 +119,7 @@ async def test_what_is_reported_is_committed(place: Place) -> None:
     store = place.store()
     with _raw(place) as raw:
         for number in range(20):
-            await store.reserve(place.entry(f"r{number}"))
+            await store.reserve(place.make_record(f"r{number}"))
             count = raw.execute("SELECT count(*) FROM wxpay_operations").fetchone()
             assert (number + 1,) == count
     raw.close()
@@ -130,34 +130,34 @@ async def test_commits_of_many_tasks_are_grouped(
 ) -> None:
     """64 tasks at once share a few commits, and each gets its own answer."""
     store = place.store()
-    await store.load(place.entry().key)
+    await store.load(place.make_record().key)
     groups: list[int] = []
-    settle = sql_groups.sql_tables.settle
+    apply_updates = sql_groups.sql_tables.apply_updates
 
-    def counted(connection: Connection, changes: list[sql.Change]) -> list[sql.Settled]:
-        groups.append(len(changes))
-        return settle(connection, changes)
+    def count_updates(connection: Connection, updates: list[sql.Update]) -> list[sql.Applied]:
+        groups.append(len(updates))
+        return apply_updates(connection, updates)
 
-    monkeypatch.setattr(sql_groups.sql_tables, "settle", counted)
-    entries = [place.entry(f"r{n}", content=b"%d" % n) for n in range(64)]
+    monkeypatch.setattr(sql_groups.sql_tables, "apply_updates", count_updates)
+    records = [place.make_record(f"r{n}", content=b"%d" % n) for n in range(64)]
 
-    assert entries == await asyncio.gather(*map(store.reserve, entries))
+    assert records == await asyncio.gather(*map(store.reserve, records))
     assert [64] == groups
 
 
 async def test_a_group_applies_its_changes_in_order(place: Place) -> None:
     """Tasks that want the same operation in one commit see each other's changes."""
     store = place.store()
-    await store.load(place.entry().key)
-    key = place.entry().key
+    await store.load(place.make_record().key)
+    key = place.make_record().key
 
     reserved, first, second = await asyncio.gather(
-        store.reserve(place.entry()),
+        store.reserve(place.make_record()),
         store.claim(key, now=NOW, signed_at=1),
         store.claim(key, now=NOW, signed_at=2),
     )
 
-    assert reserved == place.entry()
+    assert reserved == place.make_record()
     assert first is not None
     assert second is None
     assert first == await store.load(key)
@@ -167,8 +167,8 @@ async def test_a_full_disk_fails_the_whole_group_and_passes(place: Place) -> Non
     """Nobody is told of a commit that did not happen; with room again the store goes on."""
     store = place.store()
     assert isinstance(store, SqlStore)
-    await store.load(place.entry().key)
-    session = await store._session()
+    await store.load(place.make_record().key)
+    session = await store._open_session()
 
     def limit(pages: int) -> Callable[[Connection], object]:
         return lambda connection: connection.exec_driver_sql(
@@ -176,27 +176,27 @@ async def test_a_full_disk_fails_the_whole_group_and_passes(place: Place) -> Non
         ).scalar()
 
     await session.transact(limit(1))
-    entries = [place.entry(f"r{n}", content=bytes(50_000)) for n in range(5)]
-    failed = await asyncio.gather(*map(store.reserve, entries), return_exceptions=True)
+    records = [place.make_record(f"r{n}", content=bytes(50_000)) for n in range(5)]
+    failed = await asyncio.gather(*map(store.reserve, records), return_exceptions=True)
     assert [NotSentError] * 5 == [type(error) for error in failed]
-    assert [None] * 5 == [await store.load(entry.key) for entry in entries]
+    assert [None] * 5 == [await store.load(record.key) for record in records]
 
     await session.transact(limit(10_000))
-    assert entries == await asyncio.gather(*map(store.reserve, entries))
+    assert records == await asyncio.gather(*map(store.reserve, records))
 
 
 async def test_a_file_that_another_process_holds_is_not_waited_for_for_ever(place: Place) -> None:
     """The wait ends with the store's timeout, before anything was sent."""
     store = place.store(timeout=0.4)
-    await store.load(place.entry().key)
+    await store.load(place.make_record().key)
     with _raw(place) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(NotSentError):
-            await store.reserve(place.entry())
+            await store.reserve(place.make_record())
         other.execute("ROLLBACK")
     other.close()
 
-    assert place.entry() == await store.reserve(place.entry())
+    assert place.make_record() == await store.reserve(place.make_record())
 
 
 async def test_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
@@ -212,12 +212,12 @@ async def test_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
 async def test_a_change_whose_caller_left_before_its_commit_is_dropped(place: Place) -> None:
     """Nothing is done for somebody who is gone, and the others are served."""
     store = place.store()
-    await store.load(place.entry().key)
-    staying = asyncio.ensure_future(store.reserve(place.entry("stays")))
-    await cancelled_after(1, store.reserve(place.entry("leaves")))
+    await store.load(place.make_record().key)
+    staying = asyncio.ensure_future(store.reserve(place.make_record("stays")))
+    await cancelled_after(1, store.reserve(place.make_record("leaves")))
 
-    assert place.entry("stays") == await staying
-    assert await store.load(place.entry("leaves").key) is None
+    assert place.make_record("stays") == await staying
+    assert await store.load(place.make_record("leaves").key) is None
 
 
 _CHILD = """
@@ -229,9 +229,9 @@ from wxpay_async.policy.record import LEASE
 from wxpay_async.policy.states import State
 
 async def pay(store, place, number):
-    entry = place.entry(f"r{number}", content=bytes(300))
-    await store.reserve(entry)
-    claimed = await store.claim(entry.key, now=NOW, signed_at=1)
+    record = place.make_record(f"r{number}", content=bytes(300))
+    await store.reserve(record)
+    claimed = await store.claim(record.key, now=NOW, signed_at=1)
     assert await store.record(attrs.evolve(claimed, state=State.SUCCEEDED))
     print(number, flush=True)
 
@@ -263,15 +263,15 @@ async def test_a_killed_process_loses_nothing_that_it_reported(place: Place) -> 
         await store.load(("k", f"r{int(number)}")) for number in reported if number.endswith(b"\n")
     ]
     assert len(reported) >= 200
-    assert {State.SUCCEEDED} == {entry.state if entry else None for entry in loaded}
+    assert {State.SUCCEEDED} == {record.state if record else None for record in loaded}
 
 
 async def test_a_sweep_reads_no_more_than_it_has_to(place: Place) -> None:
     """Each of its queries goes through the index, and so does a claim through the key."""
     store = place.store()
     assert isinstance(store, SqlStore)
-    claimed = await store.reserve(place.entry())
-    session = await store._session()
+    claimed = await store.reserve(place.make_record())
+    session = await store._open_session()
     plans: list[str] = []
 
     def explained(connection: Connection) -> None:
@@ -280,9 +280,9 @@ async def test_a_sweep_reads_no_more_than_it_has_to(place: Place) -> None:
         statements: list[str] = []
         raw.set_trace_callback(statements.append)
         sql.sql_tables.sweep(connection, place.app_key, NOW, retention=RETENTION, limit=5)
-        sql.sql_tables.fetch(connection, [claimed.key], lock=True)
+        sql.sql_tables.fetch_records(connection, [claimed.key], lock=True)
         keys = [claimed.key, (place.app_key, "r2"), ("k", "r")]
-        sql.sql_tables.fetch(connection, keys, lock=True)
+        sql.sql_tables.fetch_records(connection, keys, lock=True)
         raw.set_trace_callback(None)
         for statement in statements:
             if statement.startswith("SELECT"):
@@ -304,14 +304,14 @@ def _index(plan: str) -> str:
 async def test_many_old_operations_are_dropped_in_portions(place: Place) -> None:
     """One sweep drops 1,000 at most, so that it does not keep payments waiting."""
     store = place.store()
-    entries = [place.entry(f"r{n}") for n in range(1005)]
-    await asyncio.gather(*map(store.reserve, entries))
+    records = [place.make_record(f"r{n}") for n in range(1005)]
+    await asyncio.gather(*map(store.reserve, records))
 
     left = []
     for _ in range(2):
         await store.sweep(place.app_key, NOW + RETENTION)
-        loaded = await asyncio.gather(*(store.load(entry.key) for entry in entries))
-        left.append(sum(entry is not None for entry in loaded))
+        loaded = await asyncio.gather(*(store.load(record.key) for record in records))
+        left.append(sum(record is not None for record in loaded))
 
     assert [5, 0] == left
 
@@ -319,8 +319,8 @@ async def test_many_old_operations_are_dropped_in_portions(place: Place) -> None
 async def test_callbacks_are_forgotten_after_30_days(place: Place) -> None:
     """A sweep drops what is remembered no longer, and a lease that nobody gave back."""
     store = place.store()
-    await store.handled("paid", now=NOW)
-    await store.receive("busy", now=NOW)
+    await store.complete("paid", now=NOW)
+    await store.begin("busy", now=NOW)
     counts = []
     for now in (NOW, NOW + LEASE, NOW + INBOX_RETENTION):
         await store.sweep(place.app_key, now)
@@ -369,7 +369,7 @@ async def test_what_others_made_fail_is_repeated(
 ) -> None:
     """A deadlock or a serialization failure is tried again, six times in all."""
     database = _Failing([_operational(code) for _ in range(failures)])
-    session = sql._Session(database, grouped=False, turns=asyncio.Semaphore(1))
+    session = sql._Session(database, grouped=False, free_connections=asyncio.Semaphore(1))
     try:
         await session.transact(lambda _: None)
     except OperationalError:
@@ -382,7 +382,7 @@ async def test_what_others_made_fail_is_repeated(
 async def test_what_would_fail_again_is_not_repeated(error: Exception) -> None:
     """A full disk or a server that does not answer is reported at once."""
     database = _Failing([error])
-    session = sql._Session(database, grouped=False, turns=asyncio.Semaphore(1))
+    session = sql._Session(database, grouped=False, free_connections=asyncio.Semaphore(1))
     with pytest.raises(type(error)):
         await session.transact(lambda _: None)
 

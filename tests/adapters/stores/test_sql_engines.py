@@ -84,10 +84,10 @@ def test_a_fresh_file_that_another_process_prepares_is_tried_again(
     busy: int, *, opened: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SQLite does not wait by itself while two processes switch one file to WAL."""
-    monkeypatch.setattr(sql_engines, "_PAUSE", 0.0)
+    monkeypatch.setattr(sql_engines, "_WAL_PAUSE", 0.0)
     connection = _Busy(busy, sqlite3.SQLITE_BUSY)
     with contextlib.nullcontext() if opened else pytest.raises(sqlite3.OperationalError):
-        sql_engines._use_wal(connection)
+        sql_engines._switch_to_wal(connection)
 
     assert busy + opened == connection.asked
 
@@ -96,7 +96,7 @@ def test_a_file_that_cannot_be_written_is_not_tried_again() -> None:
     """Any other error of the switch is told at once."""
     connection = _Busy(1, sqlite3.SQLITE_READONLY)
     with pytest.raises(sqlite3.OperationalError):
-        sql_engines._use_wal(connection)
+        sql_engines._switch_to_wal(connection)
 
     assert 1 == connection.asked
 

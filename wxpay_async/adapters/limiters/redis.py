@@ -28,7 +28,7 @@ import attrs
 
 from wxpay_async.adapters.event_loop import LoopLocal, ShieldedTasks
 from wxpay_async.adapters.limiters.limiter import Slot
-from wxpay_async.adapters.redis_url import checked_redis_url, shown_redis_url
+from wxpay_async.adapters.redis_url import check_redis_url, redact_redis_url
 from wxpay_async.errors import NotSentError
 from wxpay_async.policy.quota import Lane, Quota, Slowed
 
@@ -215,7 +215,7 @@ class RedisLimiter:
         InvalidRequestError: the address is none of these.
     """
 
-    url: str = attrs.field(converter=checked_redis_url, repr=shown_redis_url)
+    url: str = attrs.field(converter=check_redis_url, repr=redact_redis_url)
     app_key: str
     quota: Quota = attrs.field(default=attrs.Factory(Quota), kw_only=True)
     idle: bool = attrs.field(default=False, kw_only=True)

@@ -1,16 +1,16 @@
-"""The store that an address names."""
+"""Make the store that an address names."""
 
 from __future__ import annotations
 
 from wxpay_async.adapters.stores.memory import MemoryStore
-from wxpay_async.adapters.stores.store import IdempotencyStore
+from wxpay_async.adapters.stores.store import Store
 from wxpay_async.errors import InvalidRequestError
 
 _SQL = ("sqlite", "postgresql", "postgres", "mysql", "mariadb")
 _REDIS = ("redis", "rediss")
 
 
-def store_from_url(url: str) -> IdempotencyStore:
+def store_from_url(url: str) -> Store:
     """Make the store that the address names. No I/O: it opens with its first call.
 
     Args:
@@ -22,6 +22,7 @@ def store_from_url(url: str) -> IdempotencyStore:
             it may hold a password.
         ImportError: a library is missing; it names the extra.
     """
+    # Only the scheme: each library has rules of its own for what a password may contain.
     scheme = url.partition(":")[0].lower()
     if scheme == "memory":
         return MemoryStore()

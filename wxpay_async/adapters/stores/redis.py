@@ -1,33 +1,34 @@
-"""A store in Redis: one Lua script for each method, since only a script is atomic there.
+"""Keep operations and callbacks in Redis: one Lua script for each method, since a script is atomic.
 
-It keeps what Redis keeps: an entry that Redis evicts, or loses in a crash, could be sent as if it
-were new; `durable` says whether this Redis does neither.
+A record that Redis evicts, or loses in a crash, could be sent as if it were new; `durable` says
+whether this Redis does neither.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncGenerator, Coroutine, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, Protocol, cast
 
 from attrs import define, field
 
 from wxpay_async.adapters.event_loop import LoopLocal, ShieldedTasks
-from wxpay_async.adapters.redis_url import checked_redis_url, shown_redis_url
+from wxpay_async.adapters.redis_url import check_redis_url, redact_redis_url
+from wxpay_async.adapters.stores.failures import NewerSchemaError, map_failures
 from wxpay_async.adapters.stores.inbox import INBOX_RETENTION, Receipt
 from wxpay_async.adapters.stores.redis_layout import (
     SCRIPTS,
     VERSION,
     VERSION_KEY,
     Argument,
-    entry_of,
-    inbox_key,
-    keys_of,
-    milliseconds,
-    written,
+    from_hash,
+    make_inbox_key,
+    make_keys,
+    make_write_arguments,
+    to_milliseconds,
 )
-from wxpay_async.adapters.stores.store import DAY, NewerSchemaError
+from wxpay_async.adapters.stores.store import DAY
 from wxpay_async.errors import InDoubtError, NotSentError
 from wxpay_async.policy.record import LEASE, IdempotencyRecord
 
@@ -42,7 +43,7 @@ except ImportError as error:  # pragma: no cover - seen by a test in a process o
     ) from error
 
 _DROPPED_AT_ONCE: Final = 1000
-_FAILURES: Final = (RedisError, OSError, ValueError, OverflowError)
+_map_failures = partial(map_failures, (RedisError, OSError, ValueError, OverflowError))
 
 
 class _Script(Protocol):
@@ -57,16 +58,16 @@ class _Session:
 
     client: Redis
     scripts: Mapping[str, _Script]
-    errands: ShieldedTasks = field(factory=ShieldedTasks, init=False)
+    tasks: ShieldedTasks = field(factory=ShieldedTasks, init=False)
     _opening: asyncio.Lock = field(factory=asyncio.Lock, init=False)
     _durable: bool | None = field(default=None, init=False)
 
-    async def durable(self) -> bool:
-        """Tell whether this Redis writes every command through and never evicts an open entry."""
+    async def open(self) -> bool:
+        """Check the version, once; tell whether Redis keeps every write and every open record."""
         async with self._opening:
             if self._durable is None:
-                await self.errands.run(self._check_version())
-                self._durable = await self.errands.run(self._ask())
+                await self.tasks.run(self._check_version())
+                self._durable = await self.tasks.run(self._check_durable())
         return self._durable
 
     async def _check_version(self) -> None:
@@ -75,7 +76,7 @@ class _Session:
         if found > VERSION:
             raise NewerSchemaError(found, VERSION)
 
-    async def _ask(self) -> bool:
+    async def _check_durable(self) -> bool:
         try:
             found = await self.client.config_get(  # pyright: ignore[reportUnknownMemberType]
                 "appendonly", "appendfsync", "maxmemory", "maxmemory-policy"
@@ -86,16 +87,16 @@ class _Session:
         evicts = settings.get("maxmemory") != "0" and settings.get(
             "maxmemory-policy", "allkeys"
         ).startswith("allkeys")
-        written = (settings.get("appendonly"), settings.get("appendfsync"))
-        return written == ("yes", "always") and not evicts
+        log = (settings.get("appendonly"), settings.get("appendfsync"))
+        return log == ("yes", "always") and not evicts
 
     async def run(self, name: str, keys: Sequence[str], args: Sequence[Argument]) -> Any:  # noqa: ANN401 - each script answers in its own way
         """Run a script to its end, even when the caller is cancelled."""
-        return await self.errands.run(self.scripts[name](keys, args))
+        return await self.tasks.run(self.scripts[name](keys, args))
 
     async def close(self) -> None:
-        """Wait for what is under way, then close the connections."""
-        await self.errands.finished()
+        """Wait for the scripts that still run, then close the connections."""
+        await self.tasks.finished()
         await self.client.aclose()
 
 
@@ -129,7 +130,7 @@ class RedisStore:
         InvalidRequestError: the address is none of these.
     """
 
-    url: str = field(converter=checked_redis_url, repr=shown_redis_url)
+    url: str = field(converter=check_redis_url, repr=redact_redis_url)
     retention: float = field(default=30 * DAY, kw_only=True)
     timeout: float = field(default=5.0, kw_only=True)
     connections: int = field(default=20, kw_only=True)
@@ -137,106 +138,83 @@ class RedisStore:
     _sessions: LoopLocal[_Session] = field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        self._sessions = LoopLocal(self._lifetime)
+        self._sessions = LoopLocal(self._hold_session)
 
     @property
     def durable(self) -> bool:
         """Whether a commit survives a crash of Redis.
 
         False until the first call has asked Redis: only `appendonly yes` with `appendfsync always`
-        and no eviction of open entries keeps everything. A failover to a replica may still lose
+        and no eviction of open records keeps everything. A failover to a replica may still lose
         the last writes.
         """
         return self._durable
 
-    async def reserve(self, entry: IdempotencyRecord) -> IdempotencyRecord:
-        """Insert the entry unless its key is taken; return what is there now."""
-        with _mapped(NotSentError, "reserve an operation"):
-            session = await self._session()
-            stored = await session.run(
-                "reserve", keys_of(entry.key), written(entry, retention=self.retention)
-            )
-            return entry_of(stored)
+    async def reserve(self, record: IdempotencyRecord) -> IdempotencyRecord:
+        """Insert the record unless its key exists; return what is stored now."""
+        with _map_failures(NotSentError, "reserve an operation"):
+            args = make_write_arguments(record, retention=self.retention)
+            return from_hash(await self._run("reserve", make_keys(record.key), args))
 
     async def claim(
         self, key: tuple[str, str], *, now: float, signed_at: int, lease: float = LEASE
     ) -> IdempotencyRecord | None:
-        """Take the operation over for one attempt."""
-        with _mapped(NotSentError, "claim an operation"):
-            session = await self._session()
-            args: list[Argument] = [key[1], repr(now), str(signed_at), repr(now + lease)]
-            stored = await session.run("claim", keys_of(key), args)
-            return entry_of(stored) if stored else None
+        """Claim the operation for one attempt."""
+        args = (key[1], repr(now), str(signed_at), repr(now + lease))
+        with _map_failures(NotSentError, "claim an operation"):
+            stored = await self._run("claim", make_keys(key), args)
+            return from_hash(stored) if stored else None
 
-    async def record(self, entry: IdempotencyRecord) -> bool:
-        """Write the entry if its epoch is still the stored one."""
-        with _mapped(InDoubtError, "record an outcome"):
-            session = await self._session()
-            return bool(
-                await session.run(
-                    "record", keys_of(entry.key), written(entry, retention=self.retention)
-                )
-            )
+    async def record(self, record: IdempotencyRecord) -> bool:
+        """Write the record if its epoch is still the stored one."""
+        with _map_failures(InDoubtError, "record an outcome"):
+            args = make_write_arguments(record, retention=self.retention)
+            return bool(await self._run("record", make_keys(record.key), args))
 
     async def load(self, key: tuple[str, str]) -> IdempotencyRecord | None:
-        """Return the entry, None if there is none."""
-        with _mapped(NotSentError, "load an operation"):
-            session = await self._session()
-            stored = await session.run("load", keys_of(key)[3:], ())
-            return entry_of(stored) if stored else None
+        """Return the record, None if there is none."""
+        with _map_failures(NotSentError, "load an operation"):
+            stored = await self._run("load", make_keys(key)[3:])
+            return from_hash(stored) if stored else None
 
     async def sweep(self, app_key: str, now: float, *, limit: int = 100) -> list[IdempotencyRecord]:
         """Tend an appKey's operations; drops at most 1,000 old ones each time."""
-        times = [repr(now), repr(now - self.retention), repr(now + LEASE)]
-        with _mapped(NotSentError, "sweep"):
-            session = await self._session()
-            *sets, operation = keys_of((app_key, ""))
-            args: list[Argument] = [operation, *times, limit, _DROPPED_AT_ONCE]
-            return [entry_of(stored) for stored in await session.run("sweep", sets, args)]
+        times = (repr(now), repr(now - self.retention), repr(now + LEASE))
+        *sets, operation = make_keys((app_key, ""))
+        with _map_failures(NotSentError, "sweep"):
+            due = await self._run("sweep", sets, (operation, *times, limit, _DROPPED_AT_ONCE))
+            return [from_hash(stored) for stored in due]
 
-    async def receive(self, message: str, *, now: float, lease: float = LEASE) -> Receipt:
-        """Take a callback for handling, unless it is handled already or right now."""
-        with _mapped(NotSentError, "receive a callback"):
-            session = await self._session()
-            args: list[Argument] = [repr(now), repr(now + lease), milliseconds(INBOX_RETENTION)]
-            receipt = await session.run("receive", [inbox_key(message)], args)
+    async def begin(self, message: str, *, now: float, lease: float = LEASE) -> Receipt:
+        """Acquire a callback for handling, unless it is done or in progress."""
+        args = (repr(now), repr(now + lease), to_milliseconds(INBOX_RETENTION))
+        with _map_failures(NotSentError, "receive a callback"):
+            receipt = await self._run("begin", [make_inbox_key(message)], args)
             return Receipt(receipt.decode())
 
-    async def handled(self, message: str, *, now: float) -> None:
+    async def complete(self, message: str, *, now: float) -> None:
         """Note that the callback's effect has happened."""
-        with _mapped(InDoubtError, "note that a callback is handled"):
-            session = await self._session()
-            args: list[Argument] = [repr(now + INBOX_RETENTION), milliseconds(INBOX_RETENTION)]
-            await session.run("handled", [inbox_key(message)], args)
+        args = (repr(now + INBOX_RETENTION), to_milliseconds(INBOX_RETENTION))
+        with _map_failures(InDoubtError, "note that a callback is handled"):
+            await self._run("complete", [make_inbox_key(message)], args)
 
-    async def unhandled(self, message: str) -> None:
-        """Give the callback back."""
-        with _mapped(InDoubtError, "give a callback back"):
-            session = await self._session()
-            await session.run("unhandled", [inbox_key(message)], ())
+    async def release(self, message: str) -> None:
+        """Let the callback be acquired again."""
+        with _map_failures(InDoubtError, "give a callback back"):
+            await self._run("release", [make_inbox_key(message)])
 
     async def aclose(self) -> None:
-        """Close the connections; the next call opens them anew."""
+        """Close the connections; the next call opens them again."""
         await self._sessions.aclose()
 
-    async def _session(self) -> _Session:
+    async def _run(self, name: str, keys: Sequence[str], args: Sequence[Argument] = ()) -> Any:  # noqa: ANN401 - each script answers in its own way
         session = await self._sessions.get()
-        self._durable = await session.durable()
-        return session
+        self._durable = await session.open()
+        return await session.run(name, keys, args)
 
-    async def _lifetime(self) -> AsyncGenerator[_Session]:
+    async def _hold_session(self) -> AsyncGenerator[_Session]:
         session = _open_session(self.url, timeout=self.timeout, connections=self.connections)
         try:
             yield session
         finally:
             await session.close()
-
-
-@contextlib.contextmanager
-def _mapped(meaning: type[NotSentError | InDoubtError], task: str) -> Generator[None]:
-    try:
-        yield
-    except NewerSchemaError as error:
-        raise meaning(str(error), retryable=False) from error
-    except _FAILURES as error:  # its text stays in the cause: it may name hosts
-        raise meaning(f"the store cannot {task} ({type(error).__name__})") from error

@@ -1,30 +1,29 @@
-"""How `RedisStore` lays its operations out in Redis, and the Lua script of each method.
+"""Define how `RedisStore` lays its operations out in Redis, and the Lua script of each method.
 
 An operation is a hash. Three sorted sets beside it say when a sweep must look at which operation:
 at a lease's end, at a query's time, or since when it could be forgotten. All keys of an appKey
 carry it in braces, which keeps them on one node of a cluster.
 
-A finished operation has a time to live as well, for a store that nobody sweeps; an open one none.
+A finished operation also has a time to live, for a store that is never swept. An open one has none.
 
-A key of its own says which version of this layout a Redis holds; one that is later than ours is not
+A separate key says which version of this layout a Redis holds. A later version than ours is not
 touched.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Final
 
+from wxpay_async.adapters.stores.inbox import Receipt, hash_message
+from wxpay_async.adapters.stores.rows import find_tend_time, from_row, to_row
 from wxpay_async.policy.record import OPEN, IdempotencyRecord
 from wxpay_async.policy.states import FINAL, State
-from wxpay_async.protocol.idempotency_key import Fingerprint
 
 Argument = str | bytes | int
 
 VERSION: Final = 1
-"""Of the layout below. A release that changes it raises it."""
+"""The layout's version. A release that changes the layout raises it."""
 
 VERSION_KEY: Final = "wxpay:store:version"
 
@@ -53,7 +52,8 @@ if redis.call('EXISTS', KEYS[4]) == 0 then write() end
 return redis.call('HGETALL', KEYS[4])
 """
 
-# What `IdempotencyRecord.can_be_replaced_by` says. The epoch is the last field, the state's place is that of its name.
+# The rule is `IdempotencyRecord.can_be_replaced_by`. The epoch is the last argument; the state is
+# the one after its name.
 _RECORD: Final = f"""{_WRITE}
 local found = redis.call('HMGET', KEYS[4], 'epoch', 'state')
 if found[1] ~= ARGV[#ARGV] then return 0 end
@@ -67,15 +67,16 @@ write()
 return 1
 """
 
-# What `IdempotencyRecord.claimable` and `IdempotencyRecord.claimed` say. ARGV: id, now, signed_at, lease_until.
+# The rules are `IdempotencyRecord.claimable` and `IdempotencyRecord.claimed`.
+# ARGV: id, now, signed_at, lease_until.
 _CLAIM: Final = f"""{_PLACE}
 local op = KEYS[4]
 local found = redis.call('HMGET', op, 'state', 'lease_until', 'signed_at')
 local state, now = found[1], ARGV[2]
 if not state then return {{}} end
-local lapsed = state == 'sending' and tonumber(found[2]) <= tonumber(now)
-if not (lapsed or state == 'reserved' or state == 'unknown') then return {{}} end
-if lapsed or state == 'unknown' then
+local expired = state == 'sending' and tonumber(found[2]) <= tonumber(now)
+if not (expired or state == 'reserved' or state == 'unknown') then return {{}} end
+if expired or state == 'unknown' then
     redis.call('HSET', op, 'in_doubt', 1)
     redis.call('HSETNX', op, 'doubt_since', now)
 end
@@ -89,8 +90,9 @@ place(ARGV[1], 1, ARGV[4])
 return redis.call('HGETALL', op)
 """
 
-# KEYS: the three sets. ARGV: how the operations' keys begin, now, the oldest to keep, when to look
-# again, how many, how many old ones. A hash that is gone has ended by its time to live.
+# KEYS: the three sets. ARGV: how the operations' keys begin, now, the oldest time to keep, when to
+# look again, how many to return, how many old ones to drop. A hash that is gone was ended by its
+# time to live.
 _SWEEP: Final = f"""{_PLACE}
 local now = ARGV[2]
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now)) do
@@ -126,23 +128,28 @@ return due
 
 _LOAD: Final = "return redis.call('HGETALL', KEYS[1])"
 
+# A callback's hash says `busy` or `handled`, which is a part of the layout; the values of `Receipt`
+# are not.
+
 # ARGV: now, the end of the lease, milliseconds to keep it.
-_RECEIVE: Final = """
+_BEGIN: Final = f"""
 local found = redis.call('HMGET', KEYS[1], 'receipt', 'until')
-if found[2] and tonumber(found[2]) > tonumber(ARGV[1]) then return found[1] end
+if found[2] and tonumber(found[2]) > tonumber(ARGV[1]) then
+    return found[1] == 'handled' and '{Receipt.DONE}' or '{Receipt.IN_PROGRESS}'
+end
 redis.call('HSET', KEYS[1], 'receipt', 'busy', 'until', ARGV[2])
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
-return 'yours'
+return '{Receipt.ACQUIRED}'
 """
 
 # ARGV: until when it is remembered, the same in milliseconds from now.
-_HANDLED: Final = """
+_COMPLETE: Final = """
 redis.call('HSET', KEYS[1], 'receipt', 'handled', 'until', ARGV[1])
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return 1
 """
 
-_UNHANDLED: Final = """
+_RELEASE: Final = """
 if redis.call('HGET', KEYS[1], 'receipt') == 'busy' then redis.call('DEL', KEYS[1]) end
 return 1
 """
@@ -153,90 +160,66 @@ SCRIPTS: Final[Mapping[str, str]] = {
     "record": _RECORD,
     "load": _LOAD,
     "sweep": _SWEEP,
-    "receive": _RECEIVE,
-    "handled": _HANDLED,
-    "unhandled": _UNHANDLED,
+    "begin": _BEGIN,
+    "complete": _COMPLETE,
+    "release": _RELEASE,
 }
 
 
-def keys_of(key: tuple[str, str]) -> list[str]:
+def make_keys(key: tuple[str, str]) -> list[str]:
     """Return the keys of the appKey's three sets and of the operation."""
     app_key, request_id = key
     names = ("sending", "check", "old", f"op:{request_id}")
     return [f"wxpay:store:{{{app_key}}}:{name}" for name in names]
 
 
-def inbox_key(message: str) -> str:
+def make_inbox_key(message: str) -> str:
     """Return a key of limited length."""
-    digest = hashlib.sha256(message.encode("utf-8", "surrogatepass")).hexdigest()
-    return f"wxpay:inbox:{digest}"
+    return f"wxpay:inbox:{hash_message(message)}"
 
 
-def written(entry: IdempotencyRecord, *, retention: float) -> list[Argument]:
-    """Return the arguments of the scripts that write; only what is evictable dies by itself."""
-    life = milliseconds(retention) if entry.evictable() else 0
-    args: list[Argument] = [entry.request_id, *_place(entry), life]
-    for name, value in _fields(entry).items():
-        args += name, value
-    return args
+def make_write_arguments(record: IdempotencyRecord, *, retention: float) -> list[Argument]:
+    """Return the arguments of the scripts that write.
+
+    Only an evictable record gets a time to live.
+    """
+    life = to_milliseconds(retention) if record.evictable() else 0
+    return [record.request_id, *_choose_set(record), life, *to_hash(record)]
 
 
-def milliseconds(seconds: float) -> int:
+def to_milliseconds(seconds: float) -> int:
     """Return a time to live as Redis wants it."""
     return max(1, round(seconds * 1000))
 
 
-def _place(entry: IdempotencyRecord) -> tuple[int, str]:
-    if entry.state is State.SENDING:
-        return 1, repr(entry.lease_until)
-    if entry.state in OPEN and entry.next_check_at is not None:
-        return 2, repr(entry.next_check_at)
-    return (3, repr(entry.updated_at)) if entry.evictable() else (0, "0")
+def _choose_set(record: IdempotencyRecord) -> tuple[int, str]:
+    """Return the number of the set that the record belongs to, and its score there."""
+    at = find_tend_time(record)
+    if at is None:
+        return 0, "0"
+    if record.state is State.SENDING:
+        return 1, repr(at)
+    return (2 if record.state in OPEN else 3), repr(at)
 
 
-_TEXTS: Final = ("app_key", "request_id", "operation", "out_trade_no")
-_INTEGERS: Final = ("attempts", "signed_at", "status", "checks", "epoch")
-_FLOATS: Final = (
-    "lease_until",
-    "doubt_since",
-    "next_check_at",
-    "absent_at",
-    "created_at",
-    "updated_at",
-)
-_BLOBS: Final = ("content", "reply")
-
-
-def _fields(entry: IdempotencyRecord) -> dict[str, str | bytes]:
-    """Return the fields of the hash; one that is None is not in it, the epoch is the last."""
-    given: dict[str, str | bytes] = {
-        "digest": entry.fingerprint.digest,
-        "fields": json.dumps(dict(entry.fingerprint.fields)),
-        "state": entry.state.value,
-        "in_doubt": str(int(entry.in_doubt)),
-    }
-    for name in (*_TEXTS, *_FLOATS, *_BLOBS, *_INTEGERS):
-        value = getattr(entry, name)
+def to_hash(record: IdempotencyRecord) -> list[str | bytes]:
+    """Return the names and values of the record's hash; None is left out, the epoch is last."""
+    row = to_row(record)
+    row["epoch"] = row.pop("epoch")
+    names_and_values: list[str | bytes] = []
+    for name, value in row.items():
         if value is not None:
-            given[name] = value if isinstance(value, str | bytes) else repr(value)
-    return given
+            names_and_values += name, _write_value(value)
+    return names_and_values
 
 
-def entry_of(flat: Sequence[bytes]) -> IdempotencyRecord:
-    """Return the entry from names and values as `HGETALL` gives them."""
-    found = {name.decode(): value for name, value in zip(flat[::2], flat[1::2], strict=True)}
-    readers: tuple[tuple[Sequence[str], Callable[[bytes], object]], ...] = (
-        (_TEXTS, bytes.decode),
-        (_INTEGERS, int),
-        (_FLOATS, float),
-        (_BLOBS, bytes),
-    )
-    values: dict[str, Any] = {
-        name: read(found[name]) for names, read in readers for name in names if name in found
-    }
-    return IdempotencyRecord(
-        fingerprint=Fingerprint(found["digest"].decode(), json.loads(found["fields"])),
-        state=State(found["state"].decode()),
-        in_doubt=found["in_doubt"] == b"1",
-        **values,
-    )
+def _write_value(value: str | bytes | float) -> str | bytes:
+    if isinstance(value, str | bytes):
+        return value
+    return str(int(value)) if isinstance(value, bool) else repr(value)
+
+
+def from_hash(names_and_values: Sequence[bytes]) -> IdempotencyRecord:
+    """Return the record from names and values as `HGETALL` gives them."""
+    pairs = zip(names_and_values[::2], names_and_values[1::2], strict=True)
+    return from_row({name.decode(): value for name, value in pairs})

@@ -1,4 +1,4 @@
-"""Nothing secret is stored in the clear: what a store keeps of a request is sealed before."""
+"""Encrypt what a store keeps of requests and replies (AES-256-GCM)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from attrs import define, field
 
 from wxpay_async.adapters.stores.inbox import Receipt
 from wxpay_async.adapters.stores.memory import MemoryStore
-from wxpay_async.adapters.stores.store import IdempotencyStore
+from wxpay_async.adapters.stores.store import Store
 from wxpay_async.errors import InDoubtError, InvalidRequestError, NotSentError
 from wxpay_async.policy.record import LEASE, IdempotencyRecord, evolve
 from wxpay_async.policy.states import SENDABLE
@@ -31,48 +31,48 @@ _TAG: Final = 16
 class SealedStore:
     """Wraps a store: request bytes and replies go in encrypted (AES-256-GCM) and come out clear.
 
-    A blob that does not open (the merchant's secret was changed, somebody tampered) counts as
-    lost: the operation's state stays, its reply cannot be replayed. It is kept as it is, for a
-    process that has the right key.
+    A blob that does not open (the merchant's secret was changed, or the blob was tampered with)
+    counts as lost: the operation's state stays, its reply cannot be replayed. The blob is kept as
+    it is, for a process that has the right key.
 
     Args:
-        store: what keeps the sealed entries.
+        store: what keeps the sealed records.
         key: 32 bytes that stay the same for the life of the store.
     """
 
-    store: IdempotencyStore
+    store: Store
     key: bytes = field(repr=False)
     _cipher: Cipher = field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        self._cipher = cipher_for(self.key)
+        self._cipher = make_cipher(self.key)
 
     @property
     def durable(self) -> bool:
         """Whether a commit survives the loss of the process."""
         return self.store.durable
 
-    async def reserve(self, entry: IdempotencyRecord) -> IdempotencyRecord:
-        """Insert the entry unless its key is taken; return what is there now."""
-        sealed = self._sealed(entry)
+    async def reserve(self, record: IdempotencyRecord) -> IdempotencyRecord:
+        """Insert the record unless its key exists; return what is stored now."""
+        sealed = self._seal_record(record)
         stored = await self.store.reserve(sealed)
-        return entry if stored == sealed else self._opened(stored)
+        return record if stored == sealed else self._open_record(stored)
 
     async def claim(
         self, key: tuple[str, str], *, now: float, signed_at: int, lease: float = LEASE
     ) -> IdempotencyRecord | None:
-        """Take the operation over for one attempt."""
-        entry = await self.store.claim(key, now=now, signed_at=signed_at, lease=lease)
-        return None if entry is None else self._opened(entry)
+        """Claim the operation for one attempt."""
+        record = await self.store.claim(key, now=now, signed_at=signed_at, lease=lease)
+        return None if record is None else self._open_record(record)
 
-    async def record(self, entry: IdempotencyRecord) -> bool:
-        """Write the entry if its epoch is still the stored one."""
-        sealed = self._sealed(entry)
-        if _is_short_of_bytes(entry):
-            sealed = await self._restored(sealed)
+    async def record(self, record: IdempotencyRecord) -> bool:
+        """Write the record if its epoch is still the stored one."""
+        sealed = self._seal_record(record)
+        if _lacks_blob(record):
+            sealed = await self._restore_blobs(sealed)
         return await self.store.record(sealed)
 
-    async def _restored(self, sealed: IdempotencyRecord) -> IdempotencyRecord:
+    async def _restore_blobs(self, sealed: IdempotencyRecord) -> IdempotencyRecord:
         """Put back what did not open here: it may be this process that has the wrong key."""
         try:
             stored = await self.store.load(sealed.key)
@@ -85,109 +85,114 @@ class SealedStore:
         return evolve(sealed, content=sealed.content or content, reply=sealed.reply or reply)
 
     async def load(self, key: tuple[str, str]) -> IdempotencyRecord | None:
-        """Return the entry, None if there is none."""
-        entry = await self.store.load(key)
-        return None if entry is None else self._opened(entry)
+        """Return the record, None if there is none."""
+        record = await self.store.load(key)
+        return None if record is None else self._open_record(record)
 
     async def sweep(self, app_key: str, now: float, *, limit: int = 100) -> list[IdempotencyRecord]:
         """Tend an appKey's operations."""
-        return [self._opened(e) for e in await self.store.sweep(app_key, now, limit=limit)]
+        return [self._open_record(r) for r in await self.store.sweep(app_key, now, limit=limit)]
 
-    async def receive(self, message: str, *, now: float, lease: float = LEASE) -> Receipt:
-        """Take a callback for handling."""
-        return await self.store.receive(message, now=now, lease=lease)
+    async def begin(self, message: str, *, now: float, lease: float = LEASE) -> Receipt:
+        """Acquire a callback for handling, unless it is done or in progress."""
+        return await self.store.begin(message, now=now, lease=lease)
 
-    async def handled(self, message: str, *, now: float) -> None:
+    async def complete(self, message: str, *, now: float) -> None:
         """Note that the callback's effect has happened."""
-        await self.store.handled(message, now=now)
+        await self.store.complete(message, now=now)
 
-    async def unhandled(self, message: str) -> None:
-        """Give the callback back."""
-        await self.store.unhandled(message)
+    async def release(self, message: str) -> None:
+        """Let the callback be acquired again."""
+        await self.store.release(message)
 
     async def aclose(self) -> None:
         """Release what the store holds."""
         await self.store.aclose()
 
-    def _sealed(self, entry: IdempotencyRecord) -> IdempotencyRecord:
+    def _seal_record(self, record: IdempotencyRecord) -> IdempotencyRecord:
         return evolve(
-            entry,
-            content=self._seal(entry, b"content", entry.content),
-            reply=self._seal(entry, b"reply", entry.reply),
+            record,
+            content=self._seal_blob(record, b"content", record.content),
+            reply=self._seal_blob(record, b"reply", record.reply),
         )
 
-    def _opened(self, entry: IdempotencyRecord) -> IdempotencyRecord:
+    def _open_record(self, record: IdempotencyRecord) -> IdempotencyRecord:
         return evolve(
-            entry,
-            content=self._open(entry, b"content", entry.content),
-            reply=self._open(entry, b"reply", entry.reply),
+            record,
+            content=self._open_blob(record, b"content", record.content),
+            reply=self._open_blob(record, b"reply", record.reply),
         )
 
-    def _seal(self, entry: IdempotencyRecord, part: bytes, blob: bytes | None) -> bytes | None:
+    def _seal_blob(
+        self, record: IdempotencyRecord, field_name: bytes, blob: bytes | None
+    ) -> bytes | None:
         if blob is None:
             return None
         nonce = secrets.token_bytes(_NONCE)
-        return nonce + self._cipher.encrypt(nonce, blob, _place(entry, part))
+        return nonce + self._cipher.encrypt(nonce, blob, _bind_to_row(record, field_name))
 
-    def _open(self, entry: IdempotencyRecord, part: bytes, blob: bytes | None) -> bytes | None:
+    def _open_blob(
+        self, record: IdempotencyRecord, field_name: bytes, blob: bytes | None
+    ) -> bytes | None:
         if blob is None:
             return None
-        opened = self._cipher.decrypt(blob[:_NONCE], blob[_NONCE:], _place(entry, part))
+        associated = _bind_to_row(record, field_name)
+        opened = self._cipher.decrypt(blob[:_NONCE], blob[_NONCE:], associated)
         return None if opened is None else SecretBytes(opened)
 
 
-def _is_short_of_bytes(entry: IdempotencyRecord) -> bool:
+def _lacks_blob(record: IdempotencyRecord) -> bool:
     """Tell whether it has no content though it may be sent again, or no reply though it had one."""
-    sendable = entry.content is None and entry.state in SENDABLE
-    return sendable or (entry.reply is None and entry.status is not None)
+    sendable = record.content is None and record.state in SENDABLE
+    return sendable or (record.reply is None and record.status is not None)
 
 
-def _place(entry: IdempotencyRecord, part: bytes) -> bytes:
-    """Bind a blob to its row: one that is moved to another row does not open there."""
-    return b"\x00".join((part, *(name.encode() for name in entry.key)))
+def _bind_to_row(record: IdempotencyRecord, field_name: bytes) -> bytes:
+    """Return associated data for one field of one row: a blob opens in no other place."""
+    return b"\x00".join((field_name, *(name.encode() for name in record.key)))
 
 
-# AES-256-GCM; the tag follows what is encrypted. Both make and open the same bytes.
+# AES-256-GCM; the tag follows the ciphertext. Both classes make and open the same bytes.
 
 
 class Cipher(Protocol):
-    """Encrypts, and decrypts what nobody has touched."""
+    """Encrypts, and decrypts what was not changed."""
 
-    def encrypt(self, nonce: bytes, data: bytes, place: bytes) -> bytes:
-        """Return the data encrypted for this place."""
+    def encrypt(self, nonce: bytes, data: bytes, associated: bytes) -> bytes:
+        """Return the data encrypted and bound to the associated data."""
         ...
 
-    def decrypt(self, nonce: bytes, data: bytes, place: bytes) -> bytes | None:
-        """Return the data, None if they were made with another key, nonce or place."""
+    def decrypt(self, nonce: bytes, data: bytes, associated: bytes) -> bytes | None:
+        """Return the data, None if the key, the nonce or the associated data is another."""
         ...
 
 
 class PycryptodomeCipher:
-    """By pycryptodome, which is always there."""
+    """Uses pycryptodome, which is always installed."""
 
     def __init__(self, key: bytes) -> None:
         self._key = key
 
-    def _new(self, nonce: bytes, place: bytes) -> GcmMode:
-        from Crypto.Cipher import AES  # noqa: PLC0415 - nobody waits for it who stores in memory
+    def _start(self, nonce: bytes, associated: bytes) -> GcmMode:
+        from Crypto.Cipher import AES  # noqa: PLC0415 - a store in memory needs none
 
-        return AES.new(self._key, AES.MODE_GCM, nonce=nonce).update(place)
+        return AES.new(self._key, AES.MODE_GCM, nonce=nonce).update(associated)
 
-    def encrypt(self, nonce: bytes, data: bytes, place: bytes) -> bytes:
-        """Return the data encrypted for this place."""
-        sealed, tag = self._new(nonce, place).encrypt_and_digest(data)
+    def encrypt(self, nonce: bytes, data: bytes, associated: bytes) -> bytes:
+        """Return the data encrypted and bound to the associated data."""
+        sealed, tag = self._start(nonce, associated).encrypt_and_digest(data)
         return sealed + tag
 
-    def decrypt(self, nonce: bytes, data: bytes, place: bytes) -> bytes | None:
-        """Return the data, None if they were made with another key, nonce or place."""
+    def decrypt(self, nonce: bytes, data: bytes, associated: bytes) -> bytes | None:
+        """Return the data, None if the key, the nonce or the associated data is another."""
         try:
-            return self._new(nonce, place).decrypt_and_verify(data[:-_TAG], data[-_TAG:])
+            return self._start(nonce, associated).decrypt_and_verify(data[:-_TAG], data[-_TAG:])
         except ValueError:
             return None
 
 
 class OpensslCipher:
-    """By OpenSSL (extra `speedups`), in a hundredth of the time."""
+    """Uses OpenSSL (extra `speedups`), in a hundredth of the time."""
 
     def __init__(self, key: bytes) -> None:
         from cryptography.exceptions import InvalidTag  # noqa: PLC0415 - an extra
@@ -195,32 +200,32 @@ class OpensslCipher:
 
         self._cipher, self._refusals = AESGCM(key), (InvalidTag, ValueError)
 
-    def encrypt(self, nonce: bytes, data: bytes, place: bytes) -> bytes:
-        """Return the data encrypted for this place."""
-        return self._cipher.encrypt(nonce, data, place)
+    def encrypt(self, nonce: bytes, data: bytes, associated: bytes) -> bytes:
+        """Return the data encrypted and bound to the associated data."""
+        return self._cipher.encrypt(nonce, data, associated)
 
-    def decrypt(self, nonce: bytes, data: bytes, place: bytes) -> bytes | None:
-        """Return the data, None if they were made with another key, nonce or place."""
+    def decrypt(self, nonce: bytes, data: bytes, associated: bytes) -> bytes | None:
+        """Return the data, None if the key, the nonce or the associated data is another."""
         try:
-            return self._cipher.decrypt(nonce, data, place)
+            return self._cipher.decrypt(nonce, data, associated)
         except self._refusals:
             return None
 
 
-def cipher_for(key: bytes) -> Cipher:
-    """Return OpenSSL's where it is installed."""
+def make_cipher(key: bytes) -> Cipher:
+    """Return OpenSSL's cipher where it is installed, else pycryptodome's."""
     try:
         return OpensslCipher(key)
     except ImportError:
         return PycryptodomeCipher(key)
 
 
-def sealed(store: IdempotencyStore, signer: Signer, seal_key: bytes | None) -> IdempotencyStore:
-    """Seal what leaves the process; memory does not.
+def seal_store(store: Store, signer: Signer, seal_key: bytes | None) -> Store:
+    """Wrap the store so that it is sealed; one in memory stays as it is.
 
     Args:
         store: where operations are kept.
-        signer: from its secret the key is derived when none is given.
+        signer: when no key is given, one is derived from its secret.
         seal_key: 32 bytes.
 
     Raises:

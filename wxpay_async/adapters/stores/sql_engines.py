@@ -1,7 +1,7 @@
-"""How `SqlStore` gets at a database: SQLite on a thread, a server over a pool of connections.
+"""Connect `SqlStore` to its database: SQLite on a thread, a server over a pool of connections.
 
-SQLite comes with Python. A transaction runs as a whole on a thread of its own: that costs one
-change of threads instead of one for each statement, and leaves the event loop alone meanwhile.
+SQLite comes with Python. A whole transaction runs on SQLite's own thread: that costs one change of
+threads instead of one for each statement, and does not block the event loop.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ _DRIVERS: Final = {
     "postgresql": ("asyncpg",),
     "mysql": ("asyncmy",),  # aiomysql 0.3.2 cannot write bytes with PyMySQL 1.2
 }
-_SAME: Final = {"postgres": "postgresql", "mariadb": "mysql"}
+_ALIASES: Final = {"postgres": "postgresql", "mariadb": "mysql"}
 _ALLOWED: Final = "sqlite:///file, postgresql+asyncpg:// or mysql+asyncmy://"
 
-_PASSING: Final = frozenset({"40001", "40P01", "42P07", 1205, 1213})
-"""Serialization, deadlock, lock wait; a table that somebody has just created."""
+_TRANSIENT: Final = frozenset({"40001", "40P01", "42P07", 1205, 1213})
+"""Serialization, deadlock, lock wait; a table that another process has just created."""
 
-_SWITCHES: Final = 50
-_PAUSE: Final = 0.01
+_WAL_TRIES: Final = 50
+_WAL_PAUSE: Final = 0.01
 
 _MYSQL_SESSION: Final = "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')"
 """Without it MySQL may cut a value that is too long, and keep the rest."""
@@ -53,7 +53,7 @@ class Database(Protocol):
     """Runs transactions; belongs to one event loop."""
 
     async def transact(self, work: Callable[[Connection], T]) -> T:
-        """Do the work and commit it; on any error nothing of it stays."""
+        """Do the work and commit it; roll it back on any error."""
         ...
 
     async def close(self) -> None:
@@ -61,7 +61,7 @@ class Database(Protocol):
         ...
 
 
-def checked_url(address: str) -> URL:
+def parse_url(address: str) -> URL:
     """Return the address with the driver that is used.
 
     Raises:
@@ -71,12 +71,12 @@ def checked_url(address: str) -> URL:
     try:
         url = make_url(address)
     except (ArgumentError, ValueError):
-        raise _no_address() from None
+        raise _make_url_error() from None
     backend, _, driver = url.drivername.partition("+")
-    backend = _SAME.get(backend, backend)
+    backend = _ALIASES.get(backend, backend)
     drivers = _DRIVERS.get(backend, ())
     if not drivers or (driver and driver not in drivers):
-        raise _no_address()
+        raise _make_url_error()
     driver = driver if driver and backend != "sqlite" else drivers[0]
     if backend != "sqlite" and importlib.util.find_spec(driver) is None:
         extra = "postgres" if backend == "postgresql" else "mysql"
@@ -86,44 +86,44 @@ def checked_url(address: str) -> URL:
     return url.set(drivername=f"{backend}+{driver}")
 
 
-def _no_address() -> InvalidRequestError:
+def _make_url_error() -> InvalidRequestError:
     # The address is not repeated: it may hold a password.
     return InvalidRequestError("no address of a store", field="url", allowed=_ALLOWED)
 
 
-def shown_url(url: URL) -> str:
-    """Return what may be seen of the address: no user, no password, no parameters."""
+def redact_url(url: URL) -> str:
+    """Return the address without user, password and parameters."""
     bare = URL.create(url.drivername, host=url.host, port=url.port, database=url.database)
     return repr(bare.render_as_string())
 
 
-def in_memory(url: URL) -> bool:
-    """Tell whether the data is gone with the process."""
+def is_in_memory(url: URL) -> bool:
+    """Tell whether the data is lost with the process."""
     if url.get_backend_name() != "sqlite":
         return False
     return url.database in {None, "", ":memory:"} or "mode=memory" in url.render_as_string()
 
 
-def is_passing(error: DBAPIError) -> bool:
-    """Tell whether the same transaction may well succeed when it is repeated."""
+def is_transient(error: DBAPIError) -> bool:
+    """Tell whether the same transaction is likely to succeed when it is repeated."""
     if isinstance(error, IntegrityError) or error.connection_invalidated:
         return True
     cause = error.orig
     codes = (getattr(cause, "sqlstate", None), *(cause.args[:1] if cause else ()))
-    return any(code in _PASSING for code in codes)
+    return any(code in _TRANSIENT for code in codes)
 
 
-def database_at(url: URL, *, timeout: float, connections: int) -> Database:
-    """Return the database; nothing is opened yet.
+def make_database(url: URL, *, timeout: float, connections: int) -> Database:
+    """Return the database at the address; nothing is opened yet.
 
     Args:
-        url: as `checked_url` returns it.
+        url: as `parse_url` returns it.
         timeout: seconds for connecting, and for one transaction.
         connections: to a server at once.
     """
     if url.get_backend_name() == "sqlite":
-        return _File(_sqlite(url, timeout), timeout)
-    # What is stored does not get into the texts of errors.
+        return _SqliteDatabase(_make_sqlite_engine(url, timeout), timeout)
+    # Parameters are hidden: what is stored must not get into the texts of errors.
     options: dict[str, Any] = {"hide_parameters": True, "connect_args": {"timeout": timeout}}
     if url.get_backend_name() == "mysql":
         options["isolation_level"] = "READ COMMITTED"  # a key that is absent then locks no gap
@@ -132,12 +132,12 @@ def database_at(url: URL, *, timeout: float, connections: int) -> Database:
             "charset": "utf8mb4",
             "init_command": _MYSQL_SESSION,
         }
-    return _Server(
+    return _ServerDatabase(
         create_async_engine(url, pool_size=connections, max_overflow=0, **options), timeout
     )
 
 
-def _sqlite(url: URL, timeout: float) -> Engine:
+def _make_sqlite_engine(url: URL, timeout: float) -> Engine:
     engine = create_engine(
         url,
         poolclass=QueuePool,
@@ -146,37 +146,37 @@ def _sqlite(url: URL, timeout: float) -> Engine:
         hide_parameters=True,
         connect_args={"timeout": timeout / 2, "isolation_level": None},
     )
-    event.listen(engine, "connect", _write_through)
-    event.listen(engine, "begin", _take_the_lock)
+    event.listen(engine, "connect", _set_pragmas)
+    event.listen(engine, "begin", _begin_immediate)
     return engine
 
 
-def _write_through(connection: Any, _: ConnectionPoolEntry) -> None:  # noqa: ANN401 - a driver's
-    _use_wal(connection)
+def _set_pragmas(connection: Any, _: ConnectionPoolEntry) -> None:  # noqa: ANN401 - a driver's
+    _switch_to_wal(connection)
     connection.execute("PRAGMA synchronous = FULL")
 
 
-def _use_wal(connection: Any) -> None:  # noqa: ANN401 - a driver's
-    # Of two processes that switch a fresh file at once, one is told "busy" without the usual wait.
-    for _ in range(_SWITCHES):
+def _switch_to_wal(connection: Any) -> None:  # noqa: ANN401 - a driver's
+    # When two processes switch a fresh file at once, one gets "busy" without SQLite's usual wait.
+    for _ in range(_WAL_TRIES):
         try:
             connection.execute("PRAGMA journal_mode = WAL")
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
                 raise
-            time.sleep(_PAUSE)  # on SQLite's own thread
+            time.sleep(_WAL_PAUSE)  # on SQLite's own thread
         else:
             return
     connection.execute("PRAGMA journal_mode = WAL")
 
 
-def _take_the_lock(connection: Connection) -> None:
+def _begin_immediate(connection: Connection) -> None:
     # At once: a transaction that reads first cannot become a writer when another one has written.
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 @define(eq=False)
-class _File:
+class _SqliteDatabase:
     engine: Engine
     timeout: float
     _thread: ThreadPoolExecutor = field(
@@ -199,7 +199,7 @@ class _File:
 
 
 @define(eq=False)
-class _Server:
+class _ServerDatabase:
     engine: AsyncEngine
     timeout: float
 
@@ -210,7 +210,7 @@ class _Server:
             async with asyncio.timeout(self.timeout):
                 result = await connection.run_sync(work)
                 await connection.commit()
-        except TimeoutError:  # what the server does not answer it would not roll back either
+        except TimeoutError:  # a server that does not answer would not roll back either
             await connection.invalidate()
             raise
         finally:

@@ -1,20 +1,18 @@
-"""The tables of `SqlStore`, and what happens in them within one transaction.
+"""Define the tables of `SqlStore`, and the work of one transaction in them.
 
 The rules:
 
-- what an operation becomes is decided by `IdempotencyRecord` on the locked row, never by SQL: there is one
-  account of the life of an operation;
-- a row that two transactions insert at once is a duplicate key for the later one, which then starts
-  again and finds it: no dialect's own INSERT is needed;
-- `tend_at` says when a sweep must look at a row: a lease's end, a query's time, or since when it
-  could be forgotten. What must be left alone has none. One index serves all three.
+- what an operation becomes is decided by `IdempotencyRecord` on the locked row, never by SQL: the
+  life of an operation is described in one place;
+- when two transactions insert the same row at once, the later one meets a duplicate key, starts
+  again and finds the row: no dialect's own INSERT is needed;
+- `tend_at` says when a sweep must look at a row (`rows.find_tend_time`); a row that must be left
+  alone has none. One index serves all of these times.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from typing import Any, Final
 
@@ -30,7 +28,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
-    Row,
+    Select,
     String,
     Table,
     Text,
@@ -46,22 +44,22 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.mysql import MEDIUMBLOB
 
-from wxpay_async.adapters.stores.inbox import INBOX_RETENTION, Receipt
-from wxpay_async.adapters.stores.store import NewerSchemaError
+from wxpay_async.adapters.stores.failures import NewerSchemaError
+from wxpay_async.adapters.stores.inbox import INBOX_RETENTION, Receipt, hash_message
+from wxpay_async.adapters.stores.rows import Value, find_tend_time, from_row, to_row
 from wxpay_async.policy.record import LEASE, OPEN, IdempotencyRecord
 from wxpay_async.policy.states import FINISHED, State
-from wxpay_async.protocol.idempotency_key import Fingerprint
 
 Key = tuple[str, str]
 
 VERSION: Final = 1
-"""Of the tables below. A release that changes them raises it."""
+"""The version of the tables. A release that changes them raises it."""
 
 _DROPPED_AT_ONCE: Final = 1000
 _EVICTABLE: Final = FINISHED | {State.RESERVED}
 
-# A binary collation, because requestIds that differ in case are two ids. A plain BLOB of MySQL ends
-# one byte before 64 KB.
+# A binary collation, because requestIds that differ in case are two ids. MEDIUMBLOB below, because
+# a plain BLOB of MySQL holds one byte less than 64 KB.
 _OPTIONS: Final[dict[str, Any]] = {
     "mysql_engine": "InnoDB",
     "mysql_charset": "utf8mb4",
@@ -110,16 +108,14 @@ operations: Final = Table(
 inbox: Final = Table(
     "wxpay_inbox",
     metadata,
-    Column("message", String(64), primary_key=True),  # its SHA-256: a message has no length limit
+    Column("message", String(64), primary_key=True),  # see `hash_message`
     Column("handled", Boolean, nullable=False),
     Column("until", Double, nullable=False),
     Index("wxpay_inbox_until", "until"),
     **_OPTIONS,
 )
 
-_PLAIN: Final = tuple(
-    a.name for a in attrs.fields(IdempotencyRecord) if a.name not in {"fingerprint", "state"}
-)
+_COLUMNS: Final = tuple(operations.c.keys())
 _KEY: Final = ("app_key", "request_id")
 _AT_KEY: Final = and_(*(operations.c[name] == bindparam(f"of_{name}") for name in _KEY))
 _INSERT: Final = insert(operations)
@@ -135,42 +131,42 @@ _DURABLE: Final = {
 
 
 @attrs.frozen(kw_only=True)
-class Change:
-    """What shall become of one operation.
+class Update:
+    """What to do with one operation.
 
     Attributes:
         key: which operation.
-        decide: gets the stored entry, None if there is none; returns the one to store, None to
-            leave everything as it is. It may be called again when a transaction is repeated.
+        choose_record: gets the stored record, None if there is none; returns the one to store, None
+            to change nothing. It may be called again when a transaction is repeated.
     """
 
     key: Key
-    decide: Callable[[IdempotencyRecord | None], IdempotencyRecord | None]
+    choose_record: Callable[[IdempotencyRecord | None], IdempotencyRecord | None]
 
 
 @attrs.frozen
-class Settled:
-    """What a change found, and what it wrote."""
+class Applied:
+    """What an update found, and what it stored."""
 
     found: IdempotencyRecord | None
-    written: IdempotencyRecord | None
+    stored: IdempotencyRecord | None
 
 
-def prepare(connection: Connection) -> bool:
-    """Create what is missing; tell whether the server keeps its commits.
+def prepare_tables(connection: Connection) -> bool:
+    """Create the tables that are missing; tell whether the server keeps its commits.
 
     Raises:
         NewerSchemaError: the tables are of a later version.
     """
-    with _alone(connection):
-        _create(connection)
-    question = _DURABLE.get(connection.dialect.name)
-    return question is None or bool(connection.scalar(text(question)))
+    with _schema_lock(connection):
+        _create_tables(connection)
+    query = _DURABLE.get(connection.dialect.name)
+    return query is None or bool(connection.scalar(text(query)))
 
 
 @contextlib.contextmanager
-def _alone(connection: Connection) -> Generator[None]:
-    # MySQL commits each CREATE by itself, and shows others what is half made.
+def _schema_lock(connection: Connection) -> Generator[None]:
+    # MySQL commits each CREATE separately: others would see half of the tables.
     if connection.dialect.name != "mysql":
         yield
         return
@@ -182,7 +178,7 @@ def _alone(connection: Connection) -> Generator[None]:
         connection.execute(text(f"SELECT RELEASE_LOCK({name})"))
 
 
-def _create(connection: Connection) -> None:
+def _create_tables(connection: Connection) -> None:
     found = inspect(connection).has_table(schema.name)
     # The highest: an upgrade may leave the row of the version before beside its own.
     version = connection.scalar(select(func.max(schema.c.version))) if found else None
@@ -193,53 +189,57 @@ def _create(connection: Connection) -> None:
         connection.execute(insert(schema).values(version=VERSION))
 
 
-def settle(connection: Connection, changes: Sequence[Change]) -> list[Settled]:
-    """Apply the changes in their order; all of them read once and are written once."""
-    found = {entry.key: entry for entry in fetch(connection, {c.key for c in changes}, lock=True)}
+def apply_updates(connection: Connection, updates: Sequence[Update]) -> list[Applied]:
+    """Apply the updates in their order, with one read and one write for all of them."""
+    keys = {update.key for update in updates}
+    found = {record.key: record for record in fetch_records(connection, keys, lock=True)}
     current = dict(found)
-    settled = [_apply(change, current) for change in changes]
-    written = [entry for key, entry in current.items() if found.get(key) is not entry]
-    fresh = [_row(entry) for entry in written if entry.key not in found]
-    if fresh:
-        connection.execute(_INSERT, fresh)
-    _save(connection, [entry for entry in written if entry.key in found])
-    return settled
+    applied = [_apply_update(update, current) for update in updates]
+    changed = [record for key, record in current.items() if found.get(key) is not record]
+    inserted = [_make_row(record) for record in changed if record.key not in found]
+    if inserted:
+        connection.execute(_INSERT, inserted)
+    _update_rows(connection, [record for record in changed if record.key in found])
+    return applied
 
 
-def _apply(change: Change, current: dict[Key, IdempotencyRecord]) -> Settled:
-    found = current.get(change.key)
-    written = change.decide(found)
-    if written is not None:
-        current[change.key] = written
-    return Settled(found, written)
+def _apply_update(update: Update, current: dict[Key, IdempotencyRecord]) -> Applied:
+    found = current.get(update.key)
+    stored = update.choose_record(found)
+    if stored is not None:
+        current[update.key] = stored
+    return Applied(found, stored)
 
 
-def fetch(connection: Connection, keys: Collection[Key], *, lock: bool) -> list[IdempotencyRecord]:
-    """Return the entries with these keys."""
+def fetch_records(
+    connection: Connection, keys: Collection[Key], *, lock: bool
+) -> list[IdempotencyRecord]:
+    """Return the records with these keys."""
     found: list[IdempotencyRecord] = []
-    # For each appKey by itself: given pairs, SQLite 3.40 reads the whole table (measured).
+    # One query for each appKey: given pairs, SQLite 3.40 reads the whole table (measured).
     for app_key in {key[0] for key in keys}:
         rows = select(operations).where(
             operations.c.app_key == app_key,
             operations.c.request_id.in_([key[1] for key in keys if key[0] == app_key]),
         )
-        found += map(_entry, connection.execute(rows.with_for_update() if lock else rows))
+        found += _read_records(connection, rows.with_for_update() if lock else rows)
     return found
 
 
 def sweep(
     connection: Connection, app_key: str, now: float, *, retention: float, limit: int
 ) -> list[IdempotencyRecord]:
-    """Do what `IdempotencyStore.sweep` says. Rows that somebody else holds are left to them."""
-    lapsed = _tended(connection, _tendable(app_key, {State.SENDING}, now))
-    _save(connection, [entry.with_expired_lease(now) for entry in lapsed])
+    """Do what `IdempotencyStore.sweep` says. Rows that another transaction holds are skipped."""
+    expired = _fetch_due(connection, _match_due(app_key, {State.SENDING}, now))
+    _update_rows(connection, [record.with_expired_lease(now) for record in expired])
     _drop_old(connection, app_key, now, retention)
-    due = _tended(connection, _tendable(app_key, OPEN, now), limit)
-    _save(connection, [attrs.evolve(entry, next_check_at=now + LEASE) for entry in due])
+    due = _fetch_due(connection, _match_due(app_key, OPEN, now), limit)
+    moved = [attrs.evolve(record, next_check_at=now + LEASE) for record in due]
+    _update_rows(connection, moved)
     return due
 
 
-def _tendable(app_key: str, states: Iterable[State], until: float) -> ColumnElement[bool]:
+def _match_due(app_key: str, states: Iterable[State], until: float) -> ColumnElement[bool]:
     return and_(
         operations.c.app_key == app_key,
         operations.c.state.in_([state.value for state in states]),
@@ -247,89 +247,69 @@ def _tendable(app_key: str, states: Iterable[State], until: float) -> ColumnElem
     )
 
 
-def _tended(
-    connection: Connection, which: ColumnElement[bool], limit: int | None = None
+def _fetch_due(
+    connection: Connection, condition: ColumnElement[bool], limit: int | None = None
 ) -> list[IdempotencyRecord]:
-    rows = select(operations).where(which).order_by(operations.c.tend_at).limit(limit)
-    return [_entry(row) for row in connection.execute(rows.with_for_update(skip_locked=True))]
+    rows = select(operations).where(condition).order_by(operations.c.tend_at).limit(limit)
+    return _read_records(connection, rows.with_for_update(skip_locked=True))
+
+
+def _read_records(connection: Connection, rows: Select[Any]) -> list[IdempotencyRecord]:
+    # Not `.mappings()`, which takes a fifth longer.
+    return [from_row(dict(zip(_COLUMNS, row, strict=True))) for row in connection.execute(rows)]
 
 
 def _drop_old(connection: Connection, app_key: str, now: float, retention: float) -> None:
     old = select(operations.c.app_key, operations.c.request_id).where(
-        _tendable(app_key, _EVICTABLE, now - retention)
+        _match_due(app_key, _EVICTABLE, now - retention)
     )
     keys = connection.execute(old.limit(_DROPPED_AT_ONCE).with_for_update(skip_locked=True))
-    rows = [_of(*key) for key in keys]
+    rows = [_bind_key(*key) for key in keys]
     if rows:
         connection.execute(_DELETE, rows)
-    over = select(inbox.c.message).where(inbox.c.until <= now).limit(_DROPPED_AT_ONCE)
-    messages = connection.scalars(over.with_for_update(skip_locked=True)).all()
+    ended = select(inbox.c.message).where(inbox.c.until <= now).limit(_DROPPED_AT_ONCE)
+    messages = connection.scalars(ended.with_for_update(skip_locked=True)).all()
     if messages:
         connection.execute(delete(inbox).where(inbox.c.message.in_(messages)))
 
 
-def _save(connection: Connection, entries: Sequence[IdempotencyRecord]) -> None:
-    rows = [_row(entry) for entry in entries]
+def _update_rows(connection: Connection, records: Sequence[IdempotencyRecord]) -> None:
+    rows = [_make_row(record) for record in records]
     if rows:
-        changed = [_of(row.pop("app_key"), row.pop("request_id")) | row for row in rows]
-        connection.execute(_UPDATE, changed)
+        changes = [_bind_key(row.pop("app_key"), row.pop("request_id")) | row for row in rows]
+        connection.execute(_UPDATE, changes)
 
 
-def _of(app_key: object, request_id: object) -> dict[str, object]:
+def _bind_key(app_key: Value, request_id: Value) -> dict[str, Value]:
     return {"of_app_key": app_key, "of_request_id": request_id}
 
 
-def _row(entry: IdempotencyRecord) -> dict[str, object]:
-    row = {name: getattr(entry, name) for name in _PLAIN}
-    row["digest"] = entry.fingerprint.digest
-    row["fields"] = json.dumps(dict(entry.fingerprint.fields))
-    row["state"] = entry.state.value
-    row["tend_at"] = _tend_at(entry)
-    return row
+def _make_row(record: IdempotencyRecord) -> dict[str, Value]:
+    return {**to_row(record), "tend_at": find_tend_time(record)}
 
 
-def _tend_at(entry: IdempotencyRecord) -> float | None:
-    if entry.state is State.SENDING:
-        return entry.lease_until
-    if entry.state in OPEN:
-        return entry.next_check_at
-    return entry.updated_at if entry.evictable() else None
-
-
-def _entry(row: Row[*tuple[Any, ...]]) -> IdempotencyRecord:
-    values: dict[str, Any] = dict(zip(operations.c.keys(), row, strict=True))
-    del values["tend_at"]
-    values["state"] = State(values["state"])
-    fingerprint = Fingerprint(values.pop("digest"), json.loads(values.pop("fields")))
-    return IdempotencyRecord(fingerprint=fingerprint, **values)
-
-
-def receive(connection: Connection, message: str, *, now: float, lease: float) -> Receipt:
-    """Do what `IdempotencyStore.receive` says."""
-    at = inbox.c.message == _digest(message)
+def begin_message(connection: Connection, message: str, *, now: float, lease: float) -> Receipt:
+    """Do what `Inbox.begin` says."""
+    digest = hash_message(message)
+    at = inbox.c.message == digest
     row = connection.execute(select(inbox).where(at).with_for_update()).first()
     if row is not None and row.until > now:
-        return Receipt.HANDLED if row.handled else Receipt.BUSY
-    # One of two first comers inserts; for the other one it is a duplicate key, and begun again.
-    noted = update(inbox).where(at) if row is not None else insert(inbox)
-    values = {"message": _digest(message), "handled": False, "until": now + lease}
-    connection.execute(noted.values(values))
-    return Receipt.YOURS
+        return Receipt.DONE if row.handled else Receipt.IN_PROGRESS
+    # When two processes insert it at once, the later one meets a duplicate key and begins again.
+    write = update(inbox).where(at) if row is not None else insert(inbox)
+    connection.execute(write.values(message=digest, handled=False, until=now + lease))
+    return Receipt.ACQUIRED
 
 
-def handled(connection: Connection, message: str, *, now: float) -> None:
-    """Do what `IdempotencyStore.handled` says."""
-    values = {"message": _digest(message), "handled": True, "until": now + INBOX_RETENTION}
+def complete_message(connection: Connection, message: str, *, now: float) -> None:
+    """Do what `Inbox.complete` says."""
+    values = {"message": hash_message(message), "handled": True, "until": now + INBOX_RETENTION}
     mine = update(inbox).where(inbox.c.message == values["message"])
     if not connection.execute(mine.values(values)).rowcount:
         connection.execute(insert(inbox).values(values))
 
 
-def unhandled(connection: Connection, message: str) -> None:
-    """Do what `IdempotencyStore.unhandled` says."""
-    mine = and_(inbox.c.message == _digest(message), inbox.c.handled.is_(False))
+def release_message(connection: Connection, message: str) -> None:
+    """Do what `Inbox.release` says."""
+    mine = and_(inbox.c.message == hash_message(message), inbox.c.handled.is_(False))
     connection.execute(delete(inbox).where(mine))
-
-
-def _digest(message: str) -> str:
-    return hashlib.sha256(message.encode("utf-8", "surrogatepass")).hexdigest()
