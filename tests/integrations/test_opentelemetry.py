@@ -1,12 +1,11 @@
-"""Spans and metrics, read as an exporter would read them."""
+"""Spans and metrics, as an exporter reads them."""
 
 from __future__ import annotations
 
 import asyncio
 import importlib
 import sys
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import pytest
 from aiohttp import web
@@ -23,6 +22,9 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from tests.support.clock import MovedClock
+from tests.support.merchant import Asking, OpenShop
+from tests.support.platform import Replies, Script
 from wxpay_async.adapters.limiters.limiter import Lane, Quota, Slot, Unlimited
 from wxpay_async.adapters.limiters.local import LocalLimiter
 from wxpay_async.adapters.transports.aiohttp import AiohttpTransport
@@ -39,9 +41,6 @@ from wxpay_async.errors import (
 from wxpay_async.integrations.opentelemetry import OpenTelemetryHook
 from wxpay_async.policy.retry import RetryPolicy
 
-Fixture = Any
-"""What a conftest.py defines, which no test module can import."""
-
 Labels = tuple[tuple[str, object], ...]
 HOST = "openapi.gongmall.com"
 ONE_ATTEMPT = RetryPolicy(attempts=1)
@@ -49,7 +48,7 @@ ONE_ATTEMPT = RetryPolicy(attempts=1)
 
 @define(eq=False)
 class Watch:
-    """A hook, and what came out of it."""
+    """A hook, and the spans and metrics that it made."""
 
     spans: InMemorySpanExporter = field(factory=InMemorySpanExporter)
     reader: InMemoryMetricReader = field(factory=InMemoryMetricReader)
@@ -96,6 +95,17 @@ def watch() -> Iterator[Watch]:
     watch.meters.shutdown()
 
 
+def answer_slowly(clock: MovedClock, reply: object, *seconds: float) -> Callable[..., object]:
+    """Return a handler that moves the clock before each reply."""
+    pauses = iter(seconds)
+
+    async def answer(_: object) -> object:
+        clock.move(next(pauses))
+        return reply
+
+    return answer
+
+
 def _of(operation: str, fate: str | None = None, code: str | None = None) -> Labels:
     labels = {"wxpay.operation": operation, "wxpay.fate": fate, "wxpay.code": code}
     return tuple(sorted((name, value) for name, value in labels.items() if value))
@@ -105,9 +115,9 @@ def _of(operation: str, fate: str | None = None, code: str | None = None) -> Lab
 
 
 async def test_a_call_is_one_span_and_each_attempt_another(
-    watch: Watch, asking: Fixture, open_shop: Fixture, replies: Fixture
+    watch: Watch, asking: Asking, open_shop: OpenShop, replies: Replies
 ) -> None:
-    """Names are as few as operations; what tells two calls apart stands in attributes."""
+    """There is one name for each operation; attributes tell two calls apart."""
     shop = open_shop([NotSentError("refused"), replies.prepay()], hooks=[watch.hook])
     await shop.gateway.pay(asking.pay())
 
@@ -145,9 +155,9 @@ async def test_a_call_is_one_span_and_each_attempt_another(
 
 
 async def test_kinds_and_status_follow_the_conventions(
-    watch: Watch, asking: Fixture, open_shop: Fixture, replies: Fixture
+    watch: Watch, asking: Asking, open_shop: OpenShop, replies: Replies
 ) -> None:
-    """What goes over HTTP is a CLIENT span; only what failed has the status ERROR."""
+    """An HTTP attempt is a CLIENT span; only a failure has the status ERROR."""
     shop = open_shop([replies.prepay(), replies.no("CO_MSG_000006", "x")], hooks=[watch.hook])
     await shop.gateway.pay(asking.pay())
     with pytest.raises(RefusedError):
@@ -162,9 +172,9 @@ async def test_kinds_and_status_follow_the_conventions(
 
 
 async def test_the_caller_s_span_is_the_parent(
-    watch: Watch, asking: Fixture, open_shop: Fixture, replies: Fixture
+    watch: Watch, asking: Asking, open_shop: OpenShop, replies: Replies
 ) -> None:
-    """Of the call; the call is that of its attempts, which run in a task of their own."""
+    """The call is a child of the caller's span, and its attempts are children of the call."""
     shop = open_shop([replies.prepay()], hooks=[watch.hook])
     with watch.tracer.start_as_current_span("the caller's") as caller:
         await shop.gateway.pay(asking.pay())
@@ -175,9 +185,13 @@ async def test_the_caller_s_span_is_the_parent(
 
 
 async def test_an_attempt_stands_under_the_call_that_made_it(
-    watch: Watch, asking: Fixture, open_shop: Fixture, script: Fixture, replies: Fixture
+    watch: Watch,
+    asking: Asking,
+    open_shop: OpenShop,
+    script: Callable[..., Script],
+    replies: Replies,
 ) -> None:
-    """A query between two attempts is a call of its own, within the payment's."""
+    """A query between two attempts is a call of its own, a child of the payment's."""
     answers = script(InDoubtError("timeout"), replies.prepay(), query=replies.order("待付款"))
     shop = open_shop(answers, hooks=[watch.hook])
     await shop.gateway.pay(asking.pay(out_trade_no="O-1"))
@@ -196,7 +210,7 @@ async def test_an_attempt_stands_under_the_call_that_made_it(
 
 
 async def test_each_hook_has_a_tree_of_its_own(
-    watch: Watch, asking: Fixture, open_shop: Fixture, replies: Fixture
+    watch: Watch, asking: Asking, open_shop: OpenShop, replies: Replies
 ) -> None:
     """Two hooks do not take each other's spans for parents."""
     other = Watch()
@@ -209,18 +223,22 @@ async def test_each_hook_has_a_tree_of_its_own(
         assert call.get_span_context() == attempt.parent
 
 
-def test_an_outcome_without_a_start_is_a_span_too(watch: Watch) -> None:
-    """It reaches back from its end."""
+def test_an_outcome_without_a_start_is_a_span(watch: Watch) -> None:
+    """Its start is computed from its end."""
     watch.hook(Event(kind=EventKind.OUTCOME, operation="pay", fate="ok", seconds=2.0))
     [span] = watch.finished()
 
     assert 2_000_000_000 == (span.end_time or 0) - (span.start_time or 0)
 
 
-async def test_what_recovers_in_the_background_is_nobody_s_child(
-    watch: Watch, asking: Fixture, open_shop: Fixture, script: Fixture, replies: Fixture
+async def test_recovery_in_the_background_has_no_parent_span(
+    watch: Watch,
+    asking: Asking,
+    open_shop: OpenShop,
+    script: Callable[..., Script],
+    replies: Replies,
 ) -> None:
-    """The span of whoever opened the gateway, a start-up say, has ended long before."""
+    """The span in which the gateway was opened, such as a start-up, has ended long before."""
     answers = script(InDoubtError("timeout"), query=InDoubtError("timeout"))
     shop = open_shop(answers, hooks=[watch.hook], retry=ONE_ATTEMPT)
     with pytest.raises(InDoubtError):
@@ -248,15 +266,10 @@ async def test_what_recovers_in_the_background_is_nobody_s_child(
 
 
 async def test_a_span_is_as_long_as_the_call(
-    watch: Watch, asking: Fixture, open_shop: Fixture, replies: Fixture
+    watch: Watch, asking: Asking, open_shop: OpenShop, replies: Replies, clock: MovedClock
 ) -> None:
-    """It is made at the end, and reaches back."""
-
-    async def slow(_: object) -> object:
-        shop.clock.move(1.5)
-        return replies.prepay()
-
-    shop = open_shop(slow, hooks=[watch.hook])
+    """It is made at the end, and its start is computed."""
+    shop = open_shop(answer_slowly(clock, replies.prepay(), 1.5), hooks=[watch.hook])
     await shop.gateway.pay(asking.pay())
 
     assert [1_500_000_000] * 2 == [
@@ -264,10 +277,10 @@ async def test_a_span_is_as_long_as_the_call(
     ]
 
 
-async def test_what_has_no_request_id_claims_none(
-    watch: Watch, open_shop: Fixture, replies: Fixture
+async def test_a_query_has_no_request_id(
+    watch: Watch, open_shop: OpenShop, replies: Replies
 ) -> None:
-    """A query carries none, so its spans do not either."""
+    """Its spans have none either."""
     shop = open_shop([replies.order("待付款")], hooks=[watch.hook])
     await shop.gateway.query(out_trade_no="O-1")
 
@@ -277,9 +290,9 @@ async def test_what_has_no_request_id_claims_none(
 
 @pytest.mark.parametrize("transport", [AiohttpTransport, HttpxTransport, ReqwestTransport])
 async def test_no_trace_context_reaches_the_platform(
-    transport: type, watch: Watch, asking: Fixture, open_shop: Fixture
+    transport: type, watch: Watch, asking: Asking, open_shop: OpenShop
 ) -> None:
-    """The span and baggage of the merchant's own systems are nobody else's business."""
+    """The span and baggage of the merchant's systems are not for other parties."""
     arrived: list[str] = []
 
     async def answer(request: web.Request) -> web.Response:
@@ -307,9 +320,9 @@ async def test_no_trace_context_reaches_the_platform(
 
 
 async def test_attempts_and_outcomes_are_counted_by_fate_and_code(
-    watch: Watch, asking: Fixture, open_shop: Fixture, replies: Fixture
+    watch: Watch, asking: Asking, open_shop: OpenShop, replies: Replies
 ) -> None:
-    """One outcome a call, one attempt for each time that it was tried."""
+    """There is one outcome for each call, and one attempt for each try."""
     answers = [NotSentError("refused"), replies.prepay(), replies.no("CO_MSG_000006", "x")]
     shop = open_shop(answers, hooks=[watch.hook])
     await shop.gateway.pay(asking.pay())
@@ -328,16 +341,11 @@ async def test_attempts_and_outcomes_are_counted_by_fate_and_code(
     } == watch.values("wxpay.outcomes")
 
 
-async def test_latency_of_attempts_and_of_calls(
-    watch: Watch, asking: Fixture, open_shop: Fixture, replies: Fixture
+async def test_attempts_and_calls_are_timed(
+    watch: Watch, asking: Asking, open_shop: OpenShop, replies: Replies, clock: MovedClock
 ) -> None:
-    """Seconds; an attempt's labels are those of the HTTP conventions."""
-
-    async def slow(_: object) -> object:
-        shop.clock.move(1.5)
-        return replies.prepay()
-
-    shop = open_shop(slow, hooks=[watch.hook])
+    """Times are in seconds; an attempt's labels are those of the HTTP conventions."""
+    shop = open_shop(answer_slowly(clock, replies.prepay(), 1.5), hooks=[watch.hook])
     await shop.gateway.pay(asking.pay())
 
     http = {
@@ -350,17 +358,11 @@ async def test_latency_of_attempts_and_of_calls(
     assert {_of("pay", "ok"): 1.5} == watch.values("wxpay.call.duration")
 
 
-async def test_durations_are_told_apart(
-    watch: Watch, asking: Fixture, open_shop: Fixture, replies: Fixture
+async def test_durations_fall_into_different_buckets(
+    watch: Watch, asking: Asking, open_shop: OpenShop, replies: Replies, clock: MovedClock
 ) -> None:
-    """A call of 60 ms and one of 600 fall into different buckets, which are meant for seconds."""
-    seconds = iter((0.06, 0.6))
-
-    async def slow(_: object) -> object:
-        shop.clock.move(next(seconds))
-        return replies.prepay()
-
-    shop = open_shop(slow, hooks=[watch.hook])
+    """A call of 60 ms and one of 600 ms fall into different buckets, which are in seconds."""
+    shop = open_shop(answer_slowly(clock, replies.prepay(), 0.06, 0.6), hooks=[watch.hook])
     for request_id in ("a", "b"):
         await shop.gateway.pay(asking.pay(request_id))
 
@@ -370,10 +372,10 @@ async def test_durations_are_told_apart(
         assert [1, 1] == [count for count in point.bucket_counts if count]
 
 
-async def test_an_attempt_that_failed_says_why(
-    watch: Watch, asking: Fixture, open_shop: Fixture
+async def test_a_failed_attempt_has_an_error_type(
+    watch: Watch, asking: Asking, open_shop: OpenShop
 ) -> None:
-    """`error.type` is the fate where the platform gave no code."""
+    """`error.type` is the fate if the platform gave no code."""
     shop = open_shop([InDoubtError("timeout")], hooks=[watch.hook], retry=ONE_ATTEMPT)
     with pytest.raises(InDoubtError):
         await shop.gateway.pay(asking.pay())
@@ -384,9 +386,9 @@ async def test_an_attempt_that_failed_says_why(
 
 
 async def test_the_wait_for_quota_is_measured(
-    watch: Watch, asking: Fixture, open_shop: Fixture, replies: Fixture
+    watch: Watch, asking: Asking, open_shop: OpenShop, replies: Replies
 ) -> None:
-    """As long as the limiter let the call wait."""
+    """It is the time for which the limiter made the call wait."""
 
     class Waiting(Unlimited):
         async def acquire(self, lane: Lane, *, timeout: float) -> Slot:
@@ -399,10 +401,10 @@ async def test_the_wait_for_quota_is_measured(
     assert {_of("pay"): 2.0} == watch.values("wxpay.quota.wait")
 
 
-async def test_a_wait_in_vain_is_measured_too(
-    watch: Watch, asking: Fixture, open_shop: Fixture
+async def test_a_wait_without_a_slot_is_measured_too(
+    watch: Watch, asking: Asking, open_shop: OpenShop
 ) -> None:
-    """Nobody waits longer for the quota than those who get none of it."""
+    """Calls that get no slot have waited longest."""
 
     class Full(Unlimited):
         async def acquire(self, lane: Lane, *, timeout: float) -> Slot:
@@ -418,9 +420,9 @@ async def test_a_wait_in_vain_is_measured_too(
 
 
 async def test_quota_in_use_is_what_the_limiter_says(
-    watch: Watch, asking: Fixture, open_shop: Fixture, replies: Fixture, clock: Fixture
+    watch: Watch, asking: Asking, open_shop: OpenShop, replies: Replies, clock: MovedClock
 ) -> None:
-    """As many as are taken at that time, by the limiter's own clock."""
+    """It counts the slots that are taken then, by the limiter's own clock."""
     limiter = LocalLimiter(Quota(), idle=True, clock=clock.monotonic)
     shop = open_shop([replies.prepay()] * 3, hooks=[watch.hook], limiter=limiter)
     labels = (("wxpay.app_key", shop.gateway.app_key),)
@@ -435,7 +437,7 @@ async def test_quota_in_use_is_what_the_limiter_says(
 
 
 def test_each_app_key_has_a_quota_and_doubts_of_its_own(watch: Watch) -> None:
-    """Two gateways with one hook neither hide nor settle what is the other's."""
+    """Two gateways with one hook do not change each other's metrics."""
     for app_key, in_use in (("one", 10), ("two", 400)):
         event = Event(
             kind=EventKind.DOUBT_OPENED,
@@ -456,10 +458,10 @@ def test_each_app_key_has_a_quota_and_doubts_of_its_own(watch: Watch) -> None:
     assert {_of("pay"): 1} == watch.values("wxpay.in_doubt.open")
 
 
-async def test_a_quota_in_redis_is_told_as_far_as_it_is_known(
-    watch: Watch, asking: Fixture, open_shop: Fixture, replies: Fixture
+async def test_quota_in_use_of_any_limiter_is_reported_once_known(
+    watch: Watch, asking: Asking, open_shop: OpenShop, replies: Replies
 ) -> None:
-    """Any limiter that knows its number, a wrapped one too, has it told; None is not a number."""
+    """It is read from any limiter with this attribute, also a wrapped one; None is not reported."""
 
     class Remote(Unlimited):
         in_use: int | None = None
@@ -477,10 +479,10 @@ async def test_a_quota_in_redis_is_told_as_far_as_it_is_known(
     assert {(("wxpay.app_key", shop.gateway.app_key),): 7} == watch.values("wxpay.quota.in_use")
 
 
-async def test_shared_flights_are_counted(
-    watch: Watch, asking: Fixture, open_shop: Fixture, replies: Fixture
+async def test_shared_calls_are_counted(
+    watch: Watch, asking: Asking, open_shop: OpenShop, replies: Replies
 ) -> None:
-    """Three callers of one requestId: one attempt, two who shared it."""
+    """Three calls with one requestId are one attempt, which two of them share."""
     shop = open_shop([replies.prepay()], hooks=[watch.hook])
     await asyncio.gather(*(shop.gateway.pay(asking.pay()) for _ in range(3)))
 
@@ -488,10 +490,10 @@ async def test_shared_flights_are_counted(
     assert {_of("pay", "ok"): 1} == watch.values("wxpay.attempts")
 
 
-async def test_a_shared_flight_that_fails_is_counted_as_shared(
-    watch: Watch, asking: Fixture, open_shop: Fixture, replies: Fixture
+async def test_a_shared_call_that_fails_is_counted_as_shared(
+    watch: Watch, asking: Asking, open_shop: OpenShop, replies: Replies
 ) -> None:
-    """Three callers of one requestId who are all refused: one attempt, two who shared it."""
+    """Three calls with one requestId are refused by one attempt, which two of them share."""
     shop = open_shop([replies.no("CO_MSG_000006")], hooks=[watch.hook])
     calls = (shop.gateway.pay(asking.pay()) for _ in range(3))
     errors = await asyncio.gather(*calls, return_exceptions=True)
@@ -503,10 +505,10 @@ async def test_a_shared_flight_that_fails_is_counted_as_shared(
     )
 
 
-async def test_a_conflict_with_a_flight_is_not_shared(
-    watch: Watch, asking: Fixture, open_shop: Fixture, replies: Fixture
+async def test_a_conflict_is_not_counted_as_shared(
+    watch: Watch, asking: Asking, open_shop: OpenShop, replies: Replies
 ) -> None:
-    """Whoever means something else by the requestId gets nothing of the other's flight."""
+    """A call with other content under the same requestId does not share the first one."""
     shop = open_shop([replies.prepay()], hooks=[watch.hook])
     calls = (shop.gateway.pay(asking.pay(pay_token=token)) for token in ("one", "two"))
     _, conflict = await asyncio.gather(*calls, return_exceptions=True)
@@ -516,9 +518,13 @@ async def test_a_conflict_with_a_flight_is_not_shared(
 
 
 async def test_a_doubt_goes_up_and_down_again(
-    watch: Watch, asking: Fixture, open_shop: Fixture, script: Fixture, replies: Fixture
+    watch: Watch,
+    asking: Asking,
+    open_shop: OpenShop,
+    script: Callable[..., Script],
+    replies: Replies,
 ) -> None:
-    """Open from the lost answer until a query settles it."""
+    """It is open from the lost answer until a query resolves it."""
     answers = script(InDoubtError("timeout"), query=InDoubtError("timeout"))
     shop = open_shop(answers, hooks=[watch.hook], retry=ONE_ATTEMPT)
     with pytest.raises(InDoubtError):
@@ -530,10 +536,10 @@ async def test_a_doubt_goes_up_and_down_again(
     assert {_of("pay"): 0} == watch.values("wxpay.in_doubt.open")
 
 
-async def test_a_doubt_that_a_resend_settles_is_open_no_more(
-    watch: Watch, asking: Fixture, open_shop: Fixture, replies: Fixture
+async def test_a_doubt_that_a_resend_resolves_is_closed(
+    watch: Watch, asking: Asking, open_shop: OpenShop, replies: Replies
 ) -> None:
-    """The second attempt is answered: nothing is in doubt any longer."""
+    """The second attempt is answered, so no doubt remains."""
     shop = open_shop([InDoubtError("timeout"), replies.prepay()], hooks=[watch.hook])
     await shop.gateway.pay(asking.pay())
 
@@ -541,7 +547,7 @@ async def test_a_doubt_that_a_resend_settles_is_open_no_more(
 
 
 def test_doubts_of_others_do_not_count_below_zero(watch: Watch) -> None:
-    """One that another process opened, or that is told twice, changes nothing."""
+    """A doubt that another process opened, or that is reported twice, changes nothing."""
     opened = Event(kind=EventKind.DOUBT_OPENED, operation="pay", request_id="mine")
     closed = Event(kind=EventKind.DOUBT_CLOSED, operation="pay", request_id="another's")
     for event in (closed, opened, opened, closed):
@@ -550,10 +556,10 @@ def test_doubts_of_others_do_not_count_below_zero(watch: Watch) -> None:
     assert {_of("pay"): 1} == watch.values("wxpay.in_doubt.open")
 
 
-async def test_labels_are_few(
-    watch: Watch, asking: Fixture, open_shop: Fixture, replies: Fixture
+async def test_labels_are_bounded(
+    watch: Watch, asking: Asking, open_shop: OpenShop, replies: Replies
 ) -> None:
-    """No requestId and no text of the other side's ever becomes a label of a metric."""
+    """Neither a requestId nor a text of the platform becomes a label of a metric."""
     answers = [replies.no(f"free text {n}", "x") for n in range(5)]
     shop = open_shop(answers, hooks=[watch.hook], limiter=LocalLimiter(Quota(), idle=True))
     for n in range(5):
@@ -568,8 +574,8 @@ async def test_labels_are_few(
     assert all(len(some) == 1 for some in points.values())
 
 
-def test_the_extra_is_named_when_the_library_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It fails at its own import, and says what to install."""
+def test_missing_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The import fails, and says what to install."""
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
     monkeypatch.delitem(sys.modules, "wxpay_async.integrations.opentelemetry")
 
