@@ -408,7 +408,7 @@ async def test_what_a_killed_process_held_is_free_again(open_desk: OpenDesk, kin
     notification = receiver.notifications.parse(FORM, desk.body(paid()))
     more = {"callback": ("T-O-1", "TRADE_SUCCESS"), "order": (), "reached": ("paid",)}
     key = receiver._key(notification, kind, *more[kind])
-    assert Receipt.ACQUIRED is await receiver._claim(key)
+    assert Receipt.ACQUIRED is await receiver._begin(key)
 
     # A process that died while it asked how far the order is held no handler up.
     expected = ACK_HANDLED if kind == "reached" else ACK_NOT_HANDLED
@@ -791,7 +791,7 @@ async def test_a_cancelled_shutdown_gives_the_callback_back(open_desk: OpenDesk)
     desk.gate = asyncio.Event()
     call = asyncio.create_task(desk.deliver(paid()))
     await desk.entered.wait()
-    [under_way] = desk.receiver._under_way
+    [under_way] = desk.receiver._tasks
 
     under_way.cancel()
     assert ACK_NOT_HANDLED == await call

@@ -1,29 +1,30 @@
-"""Callbacks above the gateway: confirmed, in order, and each with one effect.
+"""Receive callbacks: confirm them, keep them in order, and let each have one effect.
 
-What happens to a notification once its bytes are read (`money-safety.md` §7):
+After the bytes of a notification are read, it takes these steps (`docs/money-safety.md` §7):
 
-1. The inbox: one key for endpoint, order, platform number and status. Handled before: acknowledged.
-   Being handled right now: not acknowledged, it comes again.
-2. One notification of an order at a time, by a second key, so that "how far is this order" has an
-   answer that stays true while the handler runs.
-3. Believed if it is authentic and fresh, or if a query says the same about number, status and
-   amount. A query tells of refunds only where the platform finds them by their own number; where
-   it does not know one, an RSA signature is enough even when it is old, since a refund's status is
-   final and the inbox stops a replay. A refund that is a mere hint is then never handed on.
-   The query of a callback that nobody signed waits behind everybody else's calls: whoever knows the
-   address can send one, and must not eat the quota of people who pay.
-4. Forward only: closed is further than failed, paid is further than closed. What the order has
-   reached already, by the query or by an earlier callback, is acknowledged and reported, and
-   changes nothing. That includes a second payment under another platform number: look at it.
-5. The handler runs. If it raises, nothing is noted, and the callback comes again.
+1. The inbox has one key for endpoint, order, platform number and status. If the callback is done,
+   it is acknowledged. If it is in progress, it is not acknowledged, and the platform repeats it.
+2. A second key lets only one notification of an order through at a time, so that the state of the
+   order stays the same while the handler runs.
+3. The notification is believed if it is authentic and fresh, or if a query says the same about
+   number, status and amount. A query finds refunds only if the platform knows them by their own
+   number. If it does not, an RSA signature is enough, even an old one: a refund's status is final,
+   and the inbox stops a replay. A refund that is only a hint then never reaches the handler.
+   The query of an unsigned callback waits behind all other calls: anyone who knows the address can
+   send one, and must not use up the quota of people who pay.
+4. States only move forward: closed is further than failed, paid is further than closed. If the
+   query or an earlier callback shows that the order is already there or further, the callback is
+   acknowledged, reported, and changes nothing. A second payment of the order under another platform
+   number ends so too: look at it.
+5. The handler runs. If it raises, nothing is recorded, and the platform repeats the callback.
 
-The answer is given after 4 s at the latest, and the handler goes on behind it: cutting it off
-would leave half an effect. The next delivery finds the effect noted and is acknowledged. A handler
-that takes longer than `limit` is cancelled, before its lease ends and another one starts beside it.
+The answer is given after 4 s at the latest. The handler goes on after it, since to stop it would
+leave half an effect. The next delivery finds the effect recorded, and is acknowledged. A handler
+that takes longer than `limit` is cancelled before its lease ends and another one could start.
 
-The effect happens once as long as the process lives to note it, and for the 30 days that the inbox
-remembers. A process that is killed between the two makes the handler run again: let its effect be
-conditional on your own order ("pending" to "paid").
+The effect happens once if the process lives to record it, for the 30 days that the inbox remembers.
+If the process is killed between the effect and the record, the handler runs again: let its effect
+depend on the state of your own order ("pending" to "paid").
 """
 
 from __future__ import annotations
@@ -35,9 +36,7 @@ import inspect
 import json
 import logging
 import math
-import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from types import MappingProxyType
 from typing import Final, TypeAlias
 
 from attrs import define, evolve, field, frozen
@@ -48,6 +47,7 @@ from wxpay_async.engine.clock import Clock
 from wxpay_async.engine.gateway import PayGateway
 from wxpay_async.errors import InvalidRequestError, NotificationError, RefusedError, WxPayError
 from wxpay_async.policy.quota import Lane
+from wxpay_async.protocol.error_codes import is_business_code
 from wxpay_async.protocol.notify import (
     ACK_HANDLED,
     ACK_NOT_HANDLED,
@@ -60,40 +60,27 @@ from wxpay_async.protocol.results import TradeState, TradeStatus
 
 TradeHandler: TypeAlias = Callable[[TradeNotification], Awaitable[None] | None]
 RefundHandler: TypeAlias = Callable[[RefundNotification], Awaitable[None] | None]
-"""A plain function will do where it is quick: the event loop waits for it, and nothing ends it."""
+"""A handler may be a quick plain function: the event loop waits for it, without a limit."""
 
 ANSWER_WITHIN: Final = 4.0
-"""Seconds after which the platform gets an answer, whatever the handler does."""
+"""Seconds after which the platform gets an answer, even if the handler still runs."""
 
 LIMIT: Final = 15.0
 """Seconds that a confirmation and its handler may take together."""
 
 MAX_UNDER_WAY: Final = 1_000
-"""Callbacks that one receiver looks into at once; the platform sends the others again."""
+"""Callbacks that one receiver processes at once; the platform repeats the others."""
 
 _MARGIN: Final = 5.0  # seconds that a lease outlasts the handler's cancellation
 _LOG: Final = logging.getLogger("wxpay_async.engine.callbacks")
-_BUSINESS_REFUSAL: Final = re.compile(r"GM_API_BUS_[0-9]+", re.ASCII)
 
-_TRADE_ORDER: Final = (TradeState.FAILED, TradeState.CLOSED, TradeState.PAID)
-_REFUND_ORDER: Final = (TradeState.REFUND_FAILED, TradeState.REFUNDED)
-_OF_PAYMENT: Final[Mapping[TradeState, TradeState]] = MappingProxyType(
-    dict.fromkeys(
-        # Money can only go back after it came.
-        (
-            TradeState.PAID,
-            TradeState.REFUNDING,
-            TradeState.REFUNDED,
-            TradeState.REFUND_FAILED,
-        ),
-        TradeState.PAID,
-    )
-    | {TradeState.FAILED: TradeState.FAILED, TradeState.CLOSED: TradeState.CLOSED}
-)
+_TRADE_STATES: Final = (TradeState.FAILED, TradeState.CLOSED, TradeState.PAID)
+_REFUND_STATES: Final = (TradeState.REFUND_FAILED, TradeState.REFUNDED)
+"""The states of a trade and of a refund, each further than the one before."""
 
 
 class Verdict(enum.StrEnum):
-    """What became of one delivery of a callback."""
+    """The result of one delivery of a callback."""
 
     HANDLED = "handled"
     DUPLICATE = "duplicate"
@@ -107,19 +94,19 @@ class Verdict(enum.StrEnum):
 
 
 ACKNOWLEDGED: Final = frozenset({Verdict.HANDLED, Verdict.DUPLICATE, Verdict.LATE})
-"""What is answered as handled; everything else comes again."""
+"""These are answered as handled; the platform repeats all others."""
 
 _QUIET: Final = frozenset({Verdict.HANDLED, Verdict.DUPLICATE, Verdict.BUSY})
 
 
 @frozen(kw_only=True)
 class CallbackEvent:
-    """One delivery, for those who watch. SLOW is followed by a second event once it has ended.
+    """One delivery, for hooks. After SLOW a second event follows when the handler has ended.
 
     Attributes:
-        verdict: what became of it.
-        notification: what it said; None for one that was refused.
-        reason: why, in words that repeat no field's value.
+        verdict: its result.
+        notification: the notification; None if it was refused.
+        reason: the cause, without the value of any field.
     """
 
     verdict: Verdict
@@ -130,19 +117,19 @@ class CallbackEvent:
 CallbackHook: TypeAlias = Callable[[CallbackEvent], None]
 
 
-class _Finding(enum.Enum):
-    """What a query says about a notification."""
+class _Comparison(enum.StrEnum):
+    """How a notification compares with a query."""
 
-    SAME = enum.auto()
-    FURTHER = enum.auto()
-    OTHER = enum.auto()
-    ABSENT = enum.auto()
-    SILENT = enum.auto()
+    SAME = "the same"
+    FURTHER = "further"
+    DIFFERENT = "something else"
+    NOT_FOUND = "not found"
+    NO_ANSWER = "no answer"
 
 
 @define(eq=False)
 class CallbackReceiver:
-    """Receives the callbacks of one address. Works under any framework, and under none.
+    """Receives the callbacks of one address. It works with any web framework, and without one.
 
     Args:
         gateway: confirms by query; its store holds the inbox.
@@ -150,15 +137,15 @@ class CallbackReceiver:
         on_trade: called once for each status that an order reaches.
         on_refund: called once for each status that a refund reaches. A callback without a handler
             of its kind is not acknowledged.
-        endpoint: part of the inbox's keys; another name for each address with effects of its own.
-        hooks: called with every `CallbackEvent`, in the event loop: quick, and without raising.
+        endpoint: part of the inbox's keys; use another name for each address with its own effects.
+        hooks: called with every `CallbackEvent`, in the event loop; must be quick and not raise.
         answer_within: seconds, 4 at most.
         limit: seconds that a confirmation and its handler may take together; at least the gateway's
             `min_left`, or no query could ever confirm anything.
-        clock: the machine's, unless a test moves it.
+        clock: the machine's; tests may move it.
 
     Raises:
-        InvalidRequestError: one of the two times cannot be used.
+        InvalidRequestError: `answer_within` or `limit` is out of range.
     """
 
     gateway: PayGateway
@@ -170,7 +157,7 @@ class CallbackReceiver:
     answer_within: float = field(default=ANSWER_WITHIN, kw_only=True)
     limit: float = field(default=LIMIT, kw_only=True)
     clock: Clock = field(factory=Clock, kw_only=True)
-    _under_way: set[asyncio.Task[Verdict]] = field(factory=set[asyncio.Task[Verdict]], init=False)
+    _tasks: set[asyncio.Task[Verdict]] = field(factory=set[asyncio.Task[Verdict]], init=False)
 
     def __attrs_post_init__(self) -> None:
         if not 0.0 <= self.answer_within <= ANSWER_WITHIN:
@@ -190,110 +177,110 @@ class CallbackReceiver:
     async def receive(
         self, headers: Mapping[str, str], body: bytes, *, began: float | None = None
     ) -> bytes:
-        """Take one delivery.
+        """Process one delivery.
 
-        Whoever stops waiting for the answer does not stop the handler.
+        Cancelling this call does not stop the handler.
 
         Args:
             headers: of the HTTP request.
             body: its raw bytes.
-            began: when it began to arrive, by the event loop's `time()`; now if absent. From there
-                the platform counts.
+            began: when the request began to arrive, by the event loop's `time()`, since the
+                platform waits from then on; now by default.
 
         Returns:
-            The exact body to answer with, as `application/json` under status 200.
+            The exact body of the answer, to be sent as `application/json` with status 200.
 
         Raises:
-            TypeError: the body is not raw bytes. Nothing that is sent can cause this.
+            TypeError: the body is not raw bytes. No sender can cause this.
         """
         try:
             notification = self.notifications.parse(headers, body)
         except NotificationError as error:
-            self._tell(CallbackEvent(verdict=Verdict.REFUSED, reason=error.reason))
+            self._emit(CallbackEvent(verdict=Verdict.REFUSED, reason=error.reason))
             return ACK_NOT_HANDLED
-        if len(self._under_way) >= MAX_UNDER_WAY:
+        if len(self._tasks) >= MAX_UNDER_WAY:
             reason = "too many callbacks are being looked into"
-            self._tell(
+            self._emit(
                 CallbackEvent(verdict=Verdict.BUSY, notification=notification, reason=reason)
             )
             return ACK_NOT_HANDLED
-        task = asyncio.create_task(self._settle(notification))
-        self._under_way.add(task)
-        task.add_done_callback(self._ended)
+        task = asyncio.create_task(self._process(notification))
+        self._tasks.add(task)
+        task.add_done_callback(self._forget)
         now = asyncio.get_running_loop().time()
         spent = 0.0 if began is None else now - began
         await asyncio.wait([task], timeout=max(0.0, self.answer_within - spent))
         if not task.done():
-            self._tell(CallbackEvent(verdict=Verdict.SLOW, notification=notification))
+            self._emit(CallbackEvent(verdict=Verdict.SLOW, notification=notification))
             return ACK_NOT_HANDLED
-        well = not task.cancelled() and task.exception() is None
-        return ACK_HANDLED if well and task.result() in ACKNOWLEDGED else ACK_NOT_HANDLED
+        ended_well = not task.cancelled() and task.exception() is None
+        return ACK_HANDLED if ended_well and task.result() in ACKNOWLEDGED else ACK_NOT_HANDLED
 
     async def aclose(self) -> None:
         """Wait for the handlers that are still running, `limit` seconds at most."""
-        while self._under_way:
-            await asyncio.wait(self._under_way)
+        while self._tasks:
+            await asyncio.wait(self._tasks)
 
-    def _ended(self, task: asyncio.Task[Verdict]) -> None:
-        self._under_way.discard(task)
+    def _forget(self, task: asyncio.Task[Verdict]) -> None:
+        self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _LOG.error("a callback ended in an unexpected error", exc_info=error)
 
-    async def _settle(self, notification: Notification) -> Verdict:
+    async def _process(self, notification: Notification) -> Verdict:
         try:
             async with asyncio.timeout(self.limit):
-                verdict, reason = await self._once(notification)
+                verdict, reason = await self._process_once(notification)
         except TimeoutError:
             verdict, reason = Verdict.FAILED, f"it took over {self.limit:g} s"
         except WxPayError as error:
             verdict, reason = Verdict.FAILED, error.reason
-        self._tell(CallbackEvent(verdict=verdict, notification=notification, reason=reason))
+        self._emit(CallbackEvent(verdict=verdict, notification=notification, reason=reason))
         return verdict
 
-    async def _once(self, notification: Notification) -> tuple[Verdict, str]:
-        """Go on unless this very callback is handled, or being handled."""
+    async def _process_once(self, notification: Notification) -> tuple[Verdict, str]:
+        """Go on unless this callback is done or in progress."""
         if self._handler(notification) is None:
             return Verdict.UNWANTED, "there is no handler for it"
         status = _status(notification)
         key = self._key(notification, "callback", notification.inner_trade_no, status)
-        receipt = await self._claim(key)
+        receipt = await self._begin(key)
         if receipt is not Receipt.ACQUIRED:
             return (Verdict.DUPLICATE if receipt is Receipt.DONE else Verdict.BUSY), ""
         verdict = Verdict.FAILED
         try:
-            verdict, reason = await self._alone(notification)
+            verdict, reason = await self._process_alone(notification)
         finally:
-            await run_to_completion(self._close(key, noted=verdict in ACKNOWLEDGED))
+            await run_to_completion(self._end(key, done=verdict in ACKNOWLEDGED))
         return verdict, reason
 
-    async def _alone(self, notification: Notification) -> tuple[Verdict, str]:
-        """Go on unless another callback of the same order is being handled."""
+    async def _process_alone(self, notification: Notification) -> tuple[Verdict, str]:
+        """Go on unless another callback of the same order is in progress."""
         key = self._key(notification, "order")
-        if await self._claim(key) is not Receipt.ACQUIRED:
+        if await self._begin(key) is not Receipt.ACQUIRED:
             return Verdict.BUSY, "another callback of the order is being handled"
         try:
             return await self._advance(notification)
         finally:
-            await run_to_completion(self._close(key, noted=False))
+            await run_to_completion(self._end(key, done=False))
 
     async def _advance(self, notification: Notification) -> tuple[Verdict, str]:
-        """Hand the notification on if it is believed and says something new."""
+        """Run the handler if the notification is believed and moves the order forward."""
         confirmed, status = False, None
         if not (notification.authentic and notification.fresh):
-            finding, status = await self._ask(notification)
-            confirmed = finding is _Finding.SAME
-            if finding is _Finding.FURTHER:
+            comparison, status = await self._confirm(notification)
+            confirmed = comparison is _Comparison.SAME
+            if comparison is _Comparison.FURTHER:
                 return Verdict.LATE, "a query says that it has gone further"
             proven = notification.authentic and isinstance(notification, RefundNotification)
-            if not confirmed and not (proven and finding is _Finding.ABSENT):
-                return Verdict.UNCONFIRMED, f"a query: {finding.name.lower()}"
-        if await self._reached(notification):
+            if not confirmed and not (proven and comparison is _Comparison.NOT_FOUND):
+                return Verdict.UNCONFIRMED, f"a query: {comparison}"
+        if await self._has_reached(notification):
             return Verdict.LATE, "it has come so far already, or further"
-        return await self._hand_on(evolve(notification, confirmed=confirmed, queried=status))
+        return await self._run_handler(evolve(notification, confirmed=confirmed, queried=status))
 
-    async def _hand_on(self, notification: Notification) -> tuple[Verdict, str]:
+    async def _run_handler(self, notification: Notification) -> tuple[Verdict, str]:
         handler = self._handler(notification)
-        if handler is None:  # pragma: no cover - looked at before the callback was claimed
+        if handler is None:  # pragma: no cover - checked before the callback was begun
             return Verdict.UNWANTED, ""
         try:
             effect = handler()
@@ -303,15 +290,15 @@ class CallbackReceiver:
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
-            # Nobody cancelled this task: what the handler waited for was cancelled.
+            # This task was not cancelled: what the handler waited for was.
             _LOG.warning("the handler of a callback failed", exc_info=error)
             return Verdict.FAILED, "what the handler waited for was cancelled"
-        except Exception as error:  # noqa: BLE001 - whatever it raises, the callback comes again
+        except Exception as error:  # noqa: BLE001 - after any error the callback comes again
             _LOG.warning("the handler of a callback failed", exc_info=error)
             return Verdict.FAILED, f"the handler raised {type(error).__name__}"
         if notification.state is not TradeState.UNKNOWN:
             key = self._key(notification, "reached", notification.state)
-            await run_to_completion(self._close(key, noted=True))
+            await run_to_completion(self._end(key, done=True))
         return Verdict.HANDLED, ""
 
     def _handler(self, notification: Notification) -> Callable[[], Awaitable[None] | None] | None:
@@ -319,66 +306,65 @@ class CallbackReceiver:
             return functools.partial(self.on_trade, notification) if self.on_trade else None
         return functools.partial(self.on_refund, notification) if self.on_refund else None
 
-    async def _ask(self, notification: Notification) -> tuple[_Finding, TradeStatus | None]:
-        """Compare with the truth behind every callback."""
+    async def _confirm(self, notification: Notification) -> tuple[_Comparison, TradeStatus | None]:
+        """Query the order and compare."""
         number = notification.out_trade_no
-        # What nobody signed may be anybody's: people who pay must not queue behind it.
+        # An unsigned callback may come from anyone: people who pay must not wait behind it.
         lane = Lane.RESOLVING if notification.verified else Lane.BATCH
         try:
             status = await self.gateway.query(out_trade_no=number, timeout=self.limit, lane=lane)
         except WxPayError as error:
-            refused = isinstance(error, RefusedError) and error.code is not None
-            absent = refused and _BUSINESS_REFUSAL.fullmatch(error.code or "")
-            return (_Finding.ABSENT if absent else _Finding.SILENT), None
-        return _compared(notification, status), status
+            unknown = isinstance(error, RefusedError) and is_business_code(error.code)
+            return (_Comparison.NOT_FOUND if unknown else _Comparison.NO_ANSWER), None
+        return _compare(notification, status), status
 
     # The inbox
 
     def _key(self, notification: Notification, kind: str, *more: str) -> str:
         what = "trade" if isinstance(notification, TradeNotification) else "refund"
         of = (self.gateway.app_key, self.endpoint, what, notification.out_trade_no)
-        # JSON, because no separator is safe between texts that strangers choose.
+        # JSON, because the sender chooses the texts, and no separator is safe between them.
         return json.dumps([kind, *of, *more], ensure_ascii=False)
 
-    async def _claim(self, key: str) -> Receipt:
+    async def _begin(self, key: str) -> Receipt:
         lease = self.limit + _MARGIN
         inbox: Inbox = self.gateway.store
         return await inbox.begin(key, now=self.clock.time(), lease=lease)
 
-    async def _close(self, key: str, *, noted: bool) -> None:
-        """Note the key as handled for good, or give it back."""
+    async def _end(self, key: str, *, done: bool) -> None:
+        """Complete a key for good, or release it."""
         inbox: Inbox = self.gateway.store
         try:
-            if noted:
+            if done:
                 await inbox.complete(key, now=self.clock.time())
             else:
                 await inbox.release(key)
         except WxPayError as error:
-            # What has happened has happened, and is answered so. The lease keeps others away for
-            # a while, and then it is as if the process had died here.
+            # The effect has happened, so the answer stays the same. The lease keeps other workers
+            # away for a while; then it is as if the process had died here.
             _LOG.error("the inbox cannot be written: %s", error)
 
-    async def _reached(self, notification: Notification) -> bool:
-        """Tell whether an earlier callback brought the order to this status, or further."""
-        states = _order(notification)
+    async def _has_reached(self, notification: Notification) -> bool:
+        """Tell whether an earlier callback brought the order to this status or further."""
+        states = _states_of(notification)
         here = states.index(notification.state) if notification.state in states else len(states)
         for state in states[here:]:
             key = self._key(notification, "reached", state)
-            receipt = await self._claim(key)
+            receipt = await self._begin(key)
             if receipt is Receipt.DONE:
                 return True
-            if receipt is Receipt.ACQUIRED:  # else a process died while it was asking this
-                await self._close(key, noted=False)
+            if receipt is Receipt.ACQUIRED:  # else a process died while it checked this key
+                await self._end(key, done=False)
         return False
 
-    def _tell(self, event: CallbackEvent) -> None:
+    def _emit(self, event: CallbackEvent) -> None:
         level = logging.INFO if event.verdict in _QUIET else logging.WARNING
         number = event.notification.out_trade_no if event.notification else "-"
         _LOG.log(level, "callback %s: %s %s", number, event.verdict, event.reason)
         for hook in self.hooks:
             try:
                 hook(event)
-            except Exception as error:  # noqa: BLE001 - the answer must not depend on a watcher
+            except Exception as error:  # noqa: BLE001 - the answer must not depend on a hook
                 _LOG.error("a hook of the callbacks failed", exc_info=error)
 
 
@@ -388,21 +374,22 @@ def _status(notification: Notification) -> str:
     return notification.refund_status
 
 
-def _order(notification: Notification) -> tuple[TradeState, ...]:
-    return _TRADE_ORDER if isinstance(notification, TradeNotification) else _REFUND_ORDER
+def _states_of(notification: Notification) -> tuple[TradeState, ...]:
+    return _TRADE_STATES if isinstance(notification, TradeNotification) else _REFUND_STATES
 
 
-def _compared(notification: Notification, status: TradeStatus) -> _Finding:
-    states, state = _order(notification), status.state
+def _compare(notification: Notification, status: TradeStatus) -> _Comparison:
+    states, state = _states_of(notification), status.state
     if isinstance(notification, TradeNotification):
-        amount, state = notification.trade_amount, _OF_PAYMENT.get(state, state)
+        amount = notification.trade_amount
+        state = TradeState.PAID if state.was_paid else state
     else:
         amount = notification.refund_amount
     if status.out_trade_no != notification.out_trade_no:
-        return _Finding.OTHER
+        return _Comparison.DIFFERENT
     if state not in states or notification.state not in states:
-        return _Finding.OTHER
+        return _Comparison.DIFFERENT
     if states.index(state) > states.index(notification.state):
-        return _Finding.FURTHER
+        return _Comparison.FURTHER
     same = state is notification.state and amount == status.total_amount
-    return _Finding.SAME if same else _Finding.OTHER
+    return _Comparison.SAME if same else _Comparison.DIFFERENT
