@@ -1,4 +1,4 @@
-"""Callbacks above the gateway: believed or confirmed, in order, and each with one effect."""
+"""Callbacks: authentic or confirmed, in order, and each with one effect."""
 
 from __future__ import annotations
 
@@ -6,13 +6,23 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
 import pytest
 from attrs import define, field
 
+from tests.support.merchant import OpenShop
+from tests.support.platform import (
+    APP_KEY,
+    FORM,
+    SECRET,
+    SIGNER,
+    VERIFIER,
+    Json,
+    Replies,
+    encode_callback,
+    sign_callback,
+)
 from wxpay_async.adapters.limiters.limiter import Lane, Slot, Unlimited
 from wxpay_async.adapters.stores.inbox import Receipt
 from wxpay_async.adapters.stores.memory import MemoryStore
@@ -30,22 +40,13 @@ from wxpay_async.protocol.notify import (
     TradeNotification,
 )
 from wxpay_async.protocol.results import TradeState
-from wxpay_async.protocol.signing import Md5Signer, Md5Verifier, RsaSigner, RsaVerifier
+from wxpay_async.protocol.signing import Md5Signer, Md5Verifier
 
-KEYS = Path(__file__).parents[1] / "vectors" / "keys"
-SIGNER = RsaSigner.from_pem((KEYS / "pkcs8.pem").read_bytes())
-VERIFIER = RsaVerifier.from_pem((KEYS / "public.pem").read_bytes())
-SECRET = "192006250b4c09247ec02edce69f6a2d"
-APP_KEY = "gmd930ea5d5a258f4f"
-FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 NOT_FOUND = {"success": False, "errorCode": "GM_API_BUS_000099", "errorMsg": "no such order"}
-
-Json = dict[str, Any]
-OpenShop = Callable[..., Any]
 
 
 def paid(number: str = "O-1", **changes: str) -> dict[str, str]:
-    """Write what a trade's callback says."""
+    """Make the fields of a trade's callback."""
     return {
         "out_trade_no": number,
         "inner_trade_no": f"T-{number}",
@@ -56,7 +57,7 @@ def paid(number: str = "O-1", **changes: str) -> dict[str, str]:
 
 
 def refunded(**changes: str) -> dict[str, str]:
-    """Write what a refund's callback says."""
+    """Make the fields of a refund's callback."""
     return {
         "orig_outer_trade_no": "O-1",
         "out_trade_no": "R-1",
@@ -68,22 +69,21 @@ def refunded(**changes: str) -> dict[str, str]:
 
 
 def order(status: str = "支付成功", number: str = "O-1", amount: str | None = "1.00") -> Json:
-    """Write how a query answers."""
-    data = {"outTradeNo": number, "status": status, "totalAmount": amount}
-    return {"success": True, "data": data}
+    """Make the reply to a query, by default of an order that is paid."""
+    return Replies().order(status, number, amount)
 
 
 @define(eq=False)
-class Desk:
-    """A receiver, who signs to it, and what came of it.
+class Merchant:
+    """A receiver with a handler that records its calls, and the platform that signs.
 
     Attributes:
         effects: how often the handler ran to its end, by order and state.
-        seen: the notifications that it got.
-        events: what the hook heard.
-        failing: how often the handler still has to raise.
-        gate: the handler waits for it.
-        entered: the handler has begun.
+        seen: the notifications that the handler got.
+        events: the events of the hook.
+        failing: how many more times the handler raises.
+        gate: an event that the handler waits for.
+        entered: set when the handler has begun.
     """
 
     gateway: PayGateway
@@ -101,7 +101,7 @@ class Desk:
         self.receiver = self.another()
 
     def another(self, **changes: Any) -> CallbackReceiver:  # noqa: ANN401 - the receiver's
-        """Make a receiver as another worker has one."""
+        """Make another receiver on the same gateway."""
         given = {
             "on_trade": self.handle,
             "on_refund": self.handle,
@@ -113,7 +113,7 @@ class Desk:
         return CallbackReceiver(self.gateway, notifications, **(given | changes))
 
     async def handle(self, notification: Notification) -> None:
-        """Have an effect, unless this time it shall fail."""
+        """Have an effect, unless it shall fail this time."""
         self.seen.append(notification)
         self.entered.set()
         await (self.gate.wait() if self.gate else asyncio.sleep(0))
@@ -123,19 +123,11 @@ class Desk:
         self.effects[notification.out_trade_no, notification.state] += 1
 
     def body(self, fields: dict[str, str], *, age: float = 0) -> bytes:
-        """Sign in the desk's scheme, or not at all."""
+        """Sign a callback by the merchant's scheme, or not at all."""
         if self.scheme == "none":
-            return urlencode(fields).encode()
+            return encode_callback(fields)
         signer = SIGNER if self.scheme == "rsa" else Md5Signer(SECRET)
-        full = {
-            "appKey": APP_KEY,
-            "nonce": "n",
-            "timestamp": str(round((self.clock.time() - age) * 1000)),
-            **({"signType": "RSA"} if self.scheme == "rsa" else {}),
-            **fields,
-        }
-        message = "&".join(f"{name}={full[name]}" for name in sorted(full) if full[name])
-        return urlencode({**full, "sign": str(signer.sign(message.encode()))}).encode()
+        return encode_callback(sign_callback(fields, signer=signer, at=self.clock.time() - age))
 
     async def deliver(self, fields: dict[str, str], *, age: float = 0) -> bytes:
         """Deliver once."""
@@ -143,34 +135,36 @@ class Desk:
 
     @property
     def verdicts(self) -> list[Verdict]:
-        """What became of each delivery."""
+        """The verdict of each delivery."""
         return [event.verdict for event in self.events]
 
 
-OpenDesk = Callable[..., Desk]
+OpenMerchant = Callable[..., Merchant]
 
 
 @pytest.fixture
-def open_desk(open_shop: OpenShop) -> OpenDesk:
-    """Return a function that opens a desk over the answers of a platform."""
+def open_merchant(open_shop: OpenShop) -> OpenMerchant:
+    """Return a function that makes a merchant over the answers of a platform."""
 
-    def opened(answers: Any = (), scheme: str = "rsa", **settings: Any) -> Desk:  # noqa: ANN401
+    def open_(answers: Any = (), scheme: str = "rsa", **settings: Any) -> Merchant:  # noqa: ANN401
         shop = open_shop(answers, **settings)
-        return Desk(shop.gateway, shop.clock, scheme)
+        return Merchant(shop.gateway, shop.clock, scheme)
 
-    return opened
-
-
-# Believed, or confirmed
+    return open_
 
 
-async def test_an_authentic_callback_is_handled_without_a_query(open_desk: OpenDesk) -> None:
-    """What the platform signed by RSA just now is handed on, and acknowledged with exact bytes."""
-    desk = open_desk()
+# Authentic, or confirmed
 
-    assert b'{"status": 1}' == await desk.deliver(paid())
-    assert {("O-1", TradeState.PAID): 1} == desk.effects
-    [notification] = desk.seen
+
+async def test_an_authentic_callback_is_handled_without_a_query(
+    open_merchant: OpenMerchant,
+) -> None:
+    """A callback that was just signed by RSA is handled, and acknowledged with exact bytes."""
+    merchant = open_merchant()
+
+    assert b'{"status": 1}' == await merchant.deliver(paid())
+    assert {("O-1", TradeState.PAID): 1} == merchant.effects
+    [notification] = merchant.seen
     assert isinstance(notification, TradeNotification)
     assert (True, True, False) == (
         notification.authentic,
@@ -180,38 +174,38 @@ async def test_an_authentic_callback_is_handled_without_a_query(open_desk: OpenD
 
 
 @pytest.mark.parametrize("scheme", ["md5", "none"])
-async def test_a_hint_is_confirmed_by_a_query(open_desk: OpenDesk, scheme: str) -> None:
-    """The handler learns that a query said the same, and that no RSA signature did."""
-    desk = open_desk([order()], scheme)
+async def test_a_hint_is_confirmed_by_a_query(open_merchant: OpenMerchant, scheme: str) -> None:
+    """The notification is confirmed, but not authentic."""
+    merchant = open_merchant([order()], scheme)
 
-    assert ACK_HANDLED == await desk.deliver(paid())
-    [notification] = desk.seen
+    assert ACK_HANDLED == await merchant.deliver(paid())
+    [notification] = merchant.seen
     assert (False, True) == (notification.authentic, notification.confirmed)
 
 
 @pytest.mark.parametrize(
     ("scheme", "age", "expected"), [("rsa", 0, None), ("rsa", 400, "已退款"), ("md5", 0, "已退款")]
 )
-async def test_the_handler_learns_what_the_query_said(
-    open_desk: OpenDesk, scheme: str, age: float, expected: str | None
+async def test_handler_gets_the_answer_of_the_query(
+    open_merchant: OpenMerchant, scheme: str, age: float, expected: str | None
 ) -> None:
-    """The truth may have gone further than the callback; without a query there is none."""
-    desk = open_desk([order("已退款")], scheme)
+    """The answer may be further than the callback; without a query there is none."""
+    merchant = open_merchant([order("已退款")], scheme)
 
-    await desk.deliver(paid(), age=age)
+    await merchant.deliver(paid(), age=age)
 
-    [notification] = desk.seen
+    [notification] = merchant.seen
     assert expected == (notification.queried and notification.queried.status)
 
 
-async def test_an_old_authentic_callback_needs_a_query(open_desk: OpenDesk) -> None:
-    """Redelivery may be late; what it says must still be true."""
-    desk = open_desk([order("待付款"), order()])
+async def test_an_old_authentic_callback_needs_a_query(open_merchant: OpenMerchant) -> None:
+    """A delivery may be late, and must still be true."""
+    merchant = open_merchant([order("待付款"), order()])
 
-    assert ACK_NOT_HANDLED == await desk.deliver(paid(), age=400)
-    assert {} == desk.effects
-    assert ACK_HANDLED == await desk.deliver(paid(), age=400)
-    assert (True, True) == (desk.seen[0].authentic, desk.seen[0].confirmed)
+    assert ACK_NOT_HANDLED == await merchant.deliver(paid(), age=400)
+    assert {} == merchant.effects
+    assert ACK_HANDLED == await merchant.deliver(paid(), age=400)
+    assert (True, True) == (merchant.seen[0].authentic, merchant.seen[0].confirmed)
 
 
 @pytest.mark.parametrize(
@@ -228,40 +222,42 @@ async def test_an_old_authentic_callback_needs_a_query(open_desk: OpenDesk) -> N
         {"success": False, "errorCode": "CO_MSG_000008", "errorMsg": "appKey"},
     ],
 )
-async def test_what_a_query_does_not_confirm_is_not_handled(
-    open_desk: OpenDesk, answer: Json
-) -> None:
-    """Another status, amount or order: no effect, no acknowledgement, and it may come again."""
-    desk = open_desk([answer, order()], "md5")
+async def test_unconfirmed_hint_is_not_handled(open_merchant: OpenMerchant, answer: Json) -> None:
+    """For another status, amount or order there is no effect, and the platform repeats it."""
+    merchant = open_merchant([answer, order()], "md5")
 
-    assert ACK_NOT_HANDLED == await desk.deliver(paid())
-    assert ({}, [Verdict.UNCONFIRMED]) == (desk.effects, desk.verdicts)
-    assert ACK_HANDLED == await desk.deliver(paid())
+    assert ACK_NOT_HANDLED == await merchant.deliver(paid())
+    assert ({}, [Verdict.UNCONFIRMED]) == (merchant.effects, merchant.verdicts)
+    assert ACK_HANDLED == await merchant.deliver(paid())
 
 
 @pytest.mark.parametrize("failure", [NotSentError("no route"), InDoubtError("timeout")])
-async def test_without_an_answer_nothing_is_confirmed(
-    open_desk: OpenDesk, failure: NotSentError | InDoubtError
+async def test_unanswered_query_confirms_nothing(
+    open_merchant: OpenMerchant, failure: NotSentError | InDoubtError
 ) -> None:
-    """A platform that cannot be asked leaves a hint a hint."""
-    desk = open_desk(lambda _: failure, "md5")
+    """If the query fails, a hint stays a hint."""
+    merchant = open_merchant(lambda _: failure, "md5")
 
-    assert ACK_NOT_HANDLED == await desk.deliver(paid())
-    assert ({}, [Verdict.UNCONFIRMED]) == (desk.effects, desk.verdicts)
+    assert ACK_NOT_HANDLED == await merchant.deliver(paid())
+    assert ({}, [Verdict.UNCONFIRMED]) == (merchant.effects, merchant.verdicts)
 
 
 @pytest.mark.parametrize("status", ["支付成功", "退款中", "已退款", "退款失败"])
-async def test_what_was_refunded_was_paid(open_desk: OpenDesk, status: str) -> None:
-    """A payment's callback that comes after the refund is still true."""
-    desk = open_desk([order(status)], "md5")
+async def test_refunded_order_confirms_its_payment(
+    open_merchant: OpenMerchant, status: str
+) -> None:
+    """A payment's callback is still true after the refund."""
+    merchant = open_merchant([order(status)], "md5")
 
-    assert ACK_HANDLED == await desk.deliver(paid())
+    assert ACK_HANDLED == await merchant.deliver(paid())
 
 
-async def test_an_unknown_status_is_only_believed_when_authentic(open_desk: OpenDesk) -> None:
-    """A query cannot confirm what nobody understands; a signature can vouch for the words."""
+async def test_an_unknown_status_is_only_believed_when_authentic(
+    open_merchant: OpenMerchant,
+) -> None:
+    """A query cannot confirm an unknown status, but a signature proves its text."""
     new = paid(trade_status="TRADE_PONDERED")
-    hint, authentic = open_desk([order()], "md5"), open_desk()
+    hint, authentic = open_merchant([order()], "md5"), open_merchant()
 
     assert ACK_NOT_HANDLED == await hint.deliver(new)
     assert ACK_HANDLED == await authentic.deliver(new)
@@ -283,173 +279,177 @@ async def test_an_unknown_status_is_only_believed_when_authentic(open_desk: Open
         ("none", 0, NOT_FOUND, Verdict.UNCONFIRMED),
     ],
 )
-async def test_refunds_are_believed_as_far_as_they_can_be(
-    open_desk: OpenDesk, scheme: str, age: float, answer: object, expected: Verdict
+async def test_refund_is_believed_by_a_query_or_a_signature(
+    open_merchant: OpenMerchant, scheme: str, age: float, answer: object, expected: Verdict
 ) -> None:
-    """Where the platform does not find a refund by its number, only a signature counts."""
-    desk = open_desk(lambda _: answer, scheme)
+    """If the platform does not find a refund by its number, only a signature counts."""
+    merchant = open_merchant(lambda _: answer, scheme)
 
-    await desk.deliver(refunded(), age=age)
+    await merchant.deliver(refunded(), age=age)
 
-    assert [expected] == desk.verdicts
-    assert all(isinstance(seen, RefundNotification) for seen in desk.seen)
-    assert (expected is Verdict.HANDLED) == bool(desk.effects)
+    assert [expected] == merchant.verdicts
+    assert all(isinstance(seen, RefundNotification) for seen in merchant.seen)
+    assert (expected is Verdict.HANDLED) == bool(merchant.effects)
 
 
-async def test_what_is_refused_touches_nothing(
-    open_desk: OpenDesk, caplog: pytest.LogCaptureFixture
+async def test_forged_callback_has_no_effect(
+    open_merchant: OpenMerchant, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A forgery is answered 0 and reported; no value of it is logged."""
+    """It is answered with 0 and reported, and no value of it is logged."""
     caplog.set_level(logging.DEBUG, "wxpay_async")
-    desk = open_desk()
-    body = desk.body(paid()).replace(b"O-1", b"forged-order")
+    merchant = open_merchant()
+    body = merchant.body(paid()).replace(b"O-1", b"forged-order")
 
-    assert ACK_NOT_HANDLED == await desk.receiver.receive(FORM, body)
-    assert [Verdict.REFUSED] == desk.verdicts
-    assert desk.events[0].notification is None
-    assert "signature" in desk.events[0].reason
+    assert ACK_NOT_HANDLED == await merchant.receiver.receive(FORM, body)
+    assert [Verdict.REFUSED] == merchant.verdicts
+    assert merchant.events[0].notification is None
+    assert "signature" in merchant.events[0].reason
     assert "forged-order" not in caplog.text
-    assert ACK_HANDLED == await desk.deliver(paid())
+    assert ACK_HANDLED == await merchant.deliver(paid())
 
 
-async def test_a_parsed_body_is_a_mistake_of_the_program(open_desk: OpenDesk) -> None:
-    """The one thing that is raised, and nothing that is sent can cause it."""
+async def test_a_parsed_body_is_a_type_error(open_merchant: OpenMerchant) -> None:
+    """It is the only error that is raised, and no sender can cause it."""
     with pytest.raises(TypeError, match="raw bytes"):
-        await open_desk().receiver.receive(FORM, paid())  # type: ignore[arg-type]
+        await open_merchant().receiver.receive(FORM, paid())  # type: ignore[arg-type]
 
 
-async def test_a_callback_without_a_handler_is_not_acknowledged(open_desk: OpenDesk) -> None:
-    """It would be lost; and once there is a handler, it is handled."""
-    desk = open_desk()
-    deaf = desk.another(on_trade=None)
+async def test_a_callback_without_a_handler_is_not_acknowledged(
+    open_merchant: OpenMerchant,
+) -> None:
+    """Otherwise it would be lost. Once there is a handler, it is handled."""
+    merchant = open_merchant()
+    without_handler = merchant.another(on_trade=None)
 
-    assert ACK_NOT_HANDLED == await deaf.receive(FORM, desk.body(paid()))
-    assert [Verdict.UNWANTED] == desk.verdicts
-    assert ACK_HANDLED == await desk.deliver(paid())
+    assert ACK_NOT_HANDLED == await without_handler.receive(FORM, merchant.body(paid()))
+    assert [Verdict.UNWANTED] == merchant.verdicts
+    assert ACK_HANDLED == await merchant.deliver(paid())
 
 
 # Once
 
 
-async def test_a_thousand_copies_at_once_have_one_effect(open_desk: OpenDesk) -> None:
-    """One handler ran, after one query; all that come later are acknowledged."""
+async def test_a_thousand_copies_at_once_have_one_effect(open_merchant: OpenMerchant) -> None:
+    """One handler runs, after one query; later copies are acknowledged."""
     shop_calls: list[object] = []
 
     def answer(request: object) -> Json:
         shop_calls.append(request)
         return order()
 
-    desk = open_desk(answer, "md5")
-    body = desk.body(paid())
+    merchant = open_merchant(answer, "md5")
+    body = merchant.body(paid())
 
-    at_once = await asyncio.gather(*(desk.receiver.receive(FORM, body) for _ in range(1000)))
-    later = await asyncio.gather(*(desk.receiver.receive(FORM, body) for _ in range(1000)))
+    at_once = await asyncio.gather(*(merchant.receiver.receive(FORM, body) for _ in range(1000)))
+    later = await asyncio.gather(*(merchant.receiver.receive(FORM, body) for _ in range(1000)))
 
-    assert {("O-1", TradeState.PAID): 1} == desk.effects
+    assert {("O-1", TradeState.PAID): 1} == merchant.effects
     assert 1 == len(shop_calls) == at_once.count(ACK_HANDLED)
     assert [ACK_HANDLED] * 1000 == later
     assert {Verdict.HANDLED: 1, Verdict.BUSY: 999, Verdict.DUPLICATE: 1000} == Counter(
-        desk.verdicts
+        merchant.verdicts
     )
 
 
-async def test_two_workers_on_one_store_have_one_effect(open_desk: OpenDesk) -> None:
-    """The inbox is the store's, not the receiver's."""
-    desk = open_desk()
-    workers, body = [desk.another(), desk.another()], desk.body(paid())
+async def test_two_workers_on_one_store_have_one_effect(open_merchant: OpenMerchant) -> None:
+    """The inbox belongs to the store, not to the receiver."""
+    merchant = open_merchant()
+    workers, body = [merchant.another(), merchant.another()], merchant.body(paid())
 
     answers = await asyncio.gather(*(worker.receive(FORM, body) for worker in workers * 10))
 
-    assert (1, 1) == (answers.count(ACK_HANDLED), desk.effects.total())
+    assert (1, 1) == (answers.count(ACK_HANDLED), merchant.effects.total())
 
 
-async def test_a_handler_that_raises_gets_it_again(
-    open_desk: OpenDesk, caplog: pytest.LogCaptureFixture
+async def test_a_handler_that_raises_gets_the_callback_again(
+    open_merchant: OpenMerchant, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Answered 0 until the handler succeeds, then the effect has happened once."""
-    desk = open_desk()
-    desk.failing = 2
+    """The answer is 0 until the handler succeeds; then the effect has happened once."""
+    merchant = open_merchant()
+    merchant.failing = 2
 
-    answers = [await desk.deliver(paid()) for _ in range(4)]
+    answers = [await merchant.deliver(paid()) for _ in range(4)]
 
     assert [ACK_NOT_HANDLED, ACK_NOT_HANDLED, ACK_HANDLED, ACK_HANDLED] == answers
-    assert {("O-1", TradeState.PAID): 1} == desk.effects
-    assert "the handler raised LookupError" == desk.events[0].reason
+    assert {("O-1", TradeState.PAID): 1} == merchant.effects
+    assert "the handler raised LookupError" == merchant.events[0].reason
     assert "the shop's database is away" in caplog.text
 
 
-async def test_endpoints_have_effects_of_their_own(open_desk: OpenDesk) -> None:
-    """Two addresses that are both told may both act."""
-    desk = open_desk()
-    other = desk.another(endpoint="bookkeeping")
+async def test_endpoints_have_effects_of_their_own(open_merchant: OpenMerchant) -> None:
+    """Two endpoints may each have an effect."""
+    merchant = open_merchant()
+    other = merchant.another(endpoint="bookkeeping")
 
-    assert ACK_HANDLED == await desk.deliver(paid())
-    assert ACK_HANDLED == await other.receive(FORM, desk.body(paid()))
-    assert {("O-1", TradeState.PAID): 2} == desk.effects
+    assert ACK_HANDLED == await merchant.deliver(paid())
+    assert ACK_HANDLED == await other.receive(FORM, merchant.body(paid()))
+    assert {("O-1", TradeState.PAID): 2} == merchant.effects
 
 
-async def test_orders_with_odd_names_are_not_confused(open_desk: OpenDesk) -> None:
-    """The inbox's keys quote what strangers choose."""
-    desk = open_desk()
+async def test_orders_with_odd_names_are_not_confused(open_merchant: OpenMerchant) -> None:
+    """The keys of the inbox quote texts that the sender chooses."""
+    merchant = open_merchant()
     first = paid('O", "T', inner_trade_no="1")
     second = paid("O", inner_trade_no='T", "1')
 
     for fields in (first, second, paid("O", inner_trade_no="T"), paid("商品", inner_trade_no="T")):
-        await desk.deliver(fields)
+        await merchant.deliver(fields)
 
-    assert [Verdict.HANDLED, Verdict.HANDLED, Verdict.LATE, Verdict.HANDLED] == desk.verdicts
+    assert [Verdict.HANDLED, Verdict.HANDLED, Verdict.LATE, Verdict.HANDLED] == merchant.verdicts
 
 
 @pytest.mark.parametrize("kind", ["callback", "order", "reached"])
-async def test_what_a_killed_process_held_is_free_again(open_desk: OpenDesk, kind: str) -> None:
-    """Its claims keep others away for the length of a lease, and no longer."""
-    desk = open_desk()
-    receiver = desk.receiver
-    notification = receiver.notifications.parse(FORM, desk.body(paid()))
+async def test_claims_of_a_killed_process_expire(open_merchant: OpenMerchant, kind: str) -> None:
+    """They keep other workers away for one lease, and no longer."""
+    merchant = open_merchant()
+    receiver = merchant.receiver
+    notification = receiver.notifications.parse(FORM, merchant.body(paid()))
     more = {"callback": ("T-O-1", "TRADE_SUCCESS"), "order": (), "reached": ("paid",)}
     key = receiver._key(notification, kind, *more[kind])
     assert Receipt.ACQUIRED is await receiver._begin(key)
 
-    # A process that died while it asked how far the order is held no handler up.
+    # A process that died while it checked the order's state does not block a handler.
     expected = ACK_HANDLED if kind == "reached" else ACK_NOT_HANDLED
-    assert expected == await desk.deliver(paid())
-    await desk.clock.sleep(receiver.limit + 5.0)
-    assert ACK_HANDLED == await desk.deliver(paid())
-    assert {("O-1", TradeState.PAID): 1} == desk.effects
+    assert expected == await merchant.deliver(paid())
+    await merchant.clock.sleep(receiver.limit + 5.0)
+    assert ACK_HANDLED == await merchant.deliver(paid())
+    assert {("O-1", TradeState.PAID): 1} == merchant.effects
 
 
-# When strangers send
+# Unsigned callbacks
 
 
-async def test_hints_of_strangers_wait_behind_people(open_desk: OpenDesk) -> None:
-    """What nobody signed is asked about as a batch is, what was signed as a doubt is."""
+async def test_queries_of_unsigned_callbacks_wait_behind_people(
+    open_merchant: OpenMerchant,
+) -> None:
+    """An unsigned callback is queried in the lane of batches, a signed one in that of doubts."""
     lanes: list[Lane] = []
 
-    class Noting(Unlimited):
+    class RecordingLimiter(Unlimited):
         async def acquire(self, lane: Lane, *, timeout: float) -> Slot:
             lanes.append(lane)
             return await super().acquire(lane, timeout=timeout)
 
     for scheme, age in (("none", 0), ("md5", 0), ("rsa", 400)):
-        await open_desk([order()], scheme, limiter=Noting()).deliver(paid(), age=age)
+        await open_merchant([order()], scheme, limiter=RecordingLimiter()).deliver(paid(), age=age)
 
     assert [Lane.BATCH, Lane.RESOLVING, Lane.RESOLVING] == lanes
 
 
-async def test_a_signature_that_nobody_checks_is_none(open_desk: OpenDesk) -> None:
-    """Where there is no verifier, the four fields make a stranger's hint no better."""
-    desk = open_desk()
-    unchecked = Notifications(None, app_key=APP_KEY, clock=desk.clock.time)
-    body = desk.body(paid())
+async def test_signature_without_a_verifier_is_not_verified(open_merchant: OpenMerchant) -> None:
+    """Without a verifier the four signature fields prove nothing."""
+    merchant = open_merchant()
+    unchecked = Notifications(None, app_key=APP_KEY, clock=merchant.clock.time)
+    body = merchant.body(paid())
 
     assert [False, True] == [
         notifications.parse(FORM, body).verified
-        for notifications in (unchecked, desk.receiver.notifications)
+        for notifications in (unchecked, merchant.receiver.notifications)
     ]
 
 
-async def test_a_flood_is_bounded(open_desk: OpenDesk) -> None:
-    """A thousand at a time; further ones are answered at once, and asked about later."""
+async def test_a_flood_is_bounded(open_merchant: OpenMerchant) -> None:
+    """A thousand are processed at a time; further ones are answered at once with 0."""
     asked, gate = Counter[str](), asyncio.Event()
 
     async def answer(_: object) -> Json:
@@ -457,18 +457,18 @@ async def test_a_flood_is_bounded(open_desk: OpenDesk) -> None:
         await gate.wait()
         return order(number="another")
 
-    desk = open_desk(answer, "none", max_in_flight=5_000)
-    bodies = [desk.body(paid(f"O-{number}")) for number in range(1_200)]
-    calls = [asyncio.create_task(desk.receiver.receive(FORM, body)) for body in bodies]
+    merchant = open_merchant(answer, "none", max_in_flight=5_000)
+    bodies = [merchant.body(paid(f"O-{number}")) for number in range(1_200)]
+    calls = [asyncio.create_task(merchant.receiver.receive(FORM, body)) for body in bodies]
     while asked["all"] < 1_000:  # noqa: ASYNC110 - requests have no event
         await asyncio.sleep(0)
 
     assert [ACK_NOT_HANDLED] * 200 == [call.result() for call in calls if call.done()]
-    assert [Verdict.BUSY] * 200 == desk.verdicts
+    assert [Verdict.BUSY] * 200 == merchant.verdicts
     gate.set()
     await asyncio.gather(*calls)
     assert 1_000 == asked["all"]
-    assert ACK_NOT_HANDLED == await desk.receiver.receive(FORM, bodies[-1])
+    assert ACK_NOT_HANDLED == await merchant.receiver.receive(FORM, bodies[-1])
     assert 1_001 == asked["all"]
 
 
@@ -476,170 +476,178 @@ async def test_a_flood_is_bounded(open_desk: OpenDesk) -> None:
 
 
 async def test_a_late_closed_after_paid_changes_nothing(
-    open_desk: OpenDesk, caplog: pytest.LogCaptureFixture
+    open_merchant: OpenMerchant, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is acknowledged and reported, and the handler does not hear of it; nor of its copies."""
-    desk = open_desk()
+    """It is acknowledged and reported, and does not reach the handler; nor do its copies."""
+    merchant = open_merchant()
     closed = paid(trade_status="TRADE_CLOSED")
 
-    answers = [await desk.deliver(fields) for fields in (paid(), closed, closed, paid())]
+    answers = [await merchant.deliver(fields) for fields in (paid(), closed, closed, paid())]
 
     assert [ACK_HANDLED] * 4 == answers
-    assert {("O-1", TradeState.PAID): 1} == desk.effects
+    assert {("O-1", TradeState.PAID): 1} == merchant.effects
     assert [
         Verdict.HANDLED,
         Verdict.LATE,
         Verdict.DUPLICATE,
         Verdict.DUPLICATE,
-    ] == desk.verdicts
+    ] == merchant.verdicts
     assert "callback O-1: late" in caplog.text
 
 
 @pytest.mark.parametrize("status", ["TRADE_CLOSED", "TRANSFER_FAIL"])
-async def test_a_query_knows_that_it_went_further(open_desk: OpenDesk, status: str) -> None:
-    """An order that is paid is not closed by a hint, even if nobody was told of the payment."""
-    desk = open_desk([order()], "md5")
+async def test_hint_is_late_if_the_query_is_further(
+    open_merchant: OpenMerchant, status: str
+) -> None:
+    """A hint does not close an order that is paid, even if no callback of the payment came."""
+    merchant = open_merchant([order()], "md5")
 
-    assert ACK_HANDLED == await desk.deliver(paid(trade_status=status))
-    assert ({}, [Verdict.LATE]) == (desk.effects, desk.verdicts)
+    assert ACK_HANDLED == await merchant.deliver(paid(trade_status=status))
+    assert ({}, [Verdict.LATE]) == (merchant.effects, merchant.verdicts)
 
 
-async def test_statuses_move_forward(open_desk: OpenDesk) -> None:
-    """Failed, then closed, then paid is each further than the one before; none of them twice."""
-    desk = open_desk()
+async def test_statuses_move_forward(open_merchant: OpenMerchant) -> None:
+    """Closed is further than failed, paid is further than closed, and none is handled twice."""
+    merchant = open_merchant()
     steps = ("TRANSFER_FAIL", "TRADE_CLOSED", "TRADE_SUCCESS")
 
     for status in (*steps, *reversed(steps)):
-        await desk.deliver(paid(trade_status=status, inner_trade_no=f"T-{len(desk.events)}"))
+        await merchant.deliver(
+            paid(trade_status=status, inner_trade_no=f"T-{len(merchant.events)}")
+        )
 
-    assert [TradeState.FAILED, TradeState.CLOSED, TradeState.PAID] == [n.state for n in desk.seen]
-    assert [Verdict.HANDLED] * 3 + [Verdict.LATE] * 3 == desk.verdicts
+    assert [TradeState.FAILED, TradeState.CLOSED, TradeState.PAID] == [
+        n.state for n in merchant.seen
+    ]
+    assert [Verdict.HANDLED] * 3 + [Verdict.LATE] * 3 == merchant.verdicts
 
 
-async def test_a_refund_that_succeeded_has_not_failed(open_desk: OpenDesk) -> None:
-    """And the refund's statuses have nothing to do with the order's."""
-    desk = open_desk()
+async def test_failed_refund_after_a_success_is_late(open_merchant: OpenMerchant) -> None:
+    """The states of a refund are independent of those of an order."""
+    merchant = open_merchant()
     failed = refunded(refund_status="REFUND_FAIL")
 
     for fields in (paid("R-1"), refunded(), failed):
-        await desk.deliver(fields)
+        await merchant.deliver(fields)
 
-    assert [Verdict.HANDLED, Verdict.HANDLED, Verdict.LATE] == desk.verdicts
+    assert [Verdict.HANDLED, Verdict.HANDLED, Verdict.LATE] == merchant.verdicts
 
 
-async def test_a_second_payment_is_reported(open_desk: OpenDesk) -> None:
+async def test_a_second_payment_is_reported(open_merchant: OpenMerchant) -> None:
     """The same order paid under another platform number has no second effect."""
-    desk = open_desk()
+    merchant = open_merchant()
 
-    await desk.deliver(paid())
-    assert ACK_HANDLED == await desk.deliver(paid(inner_trade_no="T-other"))
+    await merchant.deliver(paid())
+    assert ACK_HANDLED == await merchant.deliver(paid(inner_trade_no="T-other"))
 
-    assert {("O-1", TradeState.PAID): 1} == desk.effects
-    assert [Verdict.HANDLED, Verdict.LATE] == desk.verdicts
+    assert {("O-1", TradeState.PAID): 1} == merchant.effects
+    assert [Verdict.HANDLED, Verdict.LATE] == merchant.verdicts
 
 
-async def test_one_callback_of_an_order_at_a_time(open_desk: OpenDesk) -> None:
-    """While paid is being handled, closed has to come again, and is then late."""
-    desk = open_desk()
-    desk.gate = asyncio.Event()
-    first = asyncio.create_task(desk.deliver(paid()))
-    await desk.entered.wait()
+async def test_one_callback_of_an_order_at_a_time(open_merchant: OpenMerchant) -> None:
+    """While "paid" is in progress, "closed" must come again, and is then late."""
+    merchant = open_merchant()
+    merchant.gate = asyncio.Event()
+    first = asyncio.create_task(merchant.deliver(paid()))
+    await merchant.entered.wait()
 
-    assert ACK_NOT_HANDLED == await desk.deliver(paid(trade_status="TRADE_CLOSED"))
-    desk.gate.set()
+    assert ACK_NOT_HANDLED == await merchant.deliver(paid(trade_status="TRADE_CLOSED"))
+    merchant.gate.set()
     assert ACK_HANDLED == await first
-    assert ACK_HANDLED == await desk.deliver(paid(trade_status="TRADE_CLOSED"))
-    assert [TradeState.PAID] == [notification.state for notification in desk.seen]
+    assert ACK_HANDLED == await merchant.deliver(paid(trade_status="TRADE_CLOSED"))
+    assert [TradeState.PAID] == [notification.state for notification in merchant.seen]
 
 
-async def test_a_refund_does_not_wait_for_an_order_of_its_number(open_desk: OpenDesk) -> None:
-    """Orders and refunds have numbers of their own, even where they look the same."""
-    desk = open_desk()
-    desk.gate = asyncio.Event()
-    first = asyncio.create_task(desk.deliver(paid("R-1")))
-    await desk.entered.wait()
+async def test_a_refund_does_not_wait_for_an_order_of_its_number(
+    open_merchant: OpenMerchant,
+) -> None:
+    """An order and a refund with the same number are different."""
+    merchant = open_merchant()
+    merchant.gate = asyncio.Event()
+    first = asyncio.create_task(merchant.deliver(paid("R-1")))
+    await merchant.entered.wait()
 
-    desk.entered.clear()
-    second = asyncio.create_task(desk.deliver(refunded()))
-    entered = asyncio.create_task(desk.entered.wait())
+    merchant.entered.clear()
+    second = asyncio.create_task(merchant.deliver(refunded()))
+    entered = asyncio.create_task(merchant.entered.wait())
     await asyncio.wait([second, entered], return_when=asyncio.FIRST_COMPLETED)
-    desk.gate.set()
+    merchant.gate.set()
     assert [ACK_HANDLED, ACK_HANDLED] == await asyncio.gather(first, second)
 
 
-async def test_a_failed_handler_does_not_count_as_reached(open_desk: OpenDesk) -> None:
-    """An order whose payment could not be handled may still be told that it is closed."""
-    desk = open_desk()
-    desk.failing = 1
+async def test_a_failed_handler_does_not_count_as_reached(open_merchant: OpenMerchant) -> None:
+    """If the handler of a payment failed, a later "closed" is still handled."""
+    merchant = open_merchant()
+    merchant.failing = 1
 
-    await desk.deliver(paid())
-    await desk.deliver(paid(trade_status="TRADE_CLOSED"))
+    await merchant.deliver(paid())
+    await merchant.deliver(paid(trade_status="TRADE_CLOSED"))
 
-    assert [Verdict.FAILED, Verdict.HANDLED] == desk.verdicts
+    assert [Verdict.FAILED, Verdict.HANDLED] == merchant.verdicts
 
 
 # In time
 
 
-async def test_a_slow_handler_goes_on_behind_the_answer(open_desk: OpenDesk) -> None:
-    """The platform is told 0 in time, and 1 when it comes again; the effect happens once."""
-    desk = open_desk()
-    desk.gate = asyncio.Event()
-    hasty = desk.another(answer_within=0.01)
-    body = desk.body(paid())
+async def test_a_slow_handler_goes_on_after_the_answer(open_merchant: OpenMerchant) -> None:
+    """The answer is 0 in time, and 1 for the next delivery; the effect happens once."""
+    merchant = open_merchant()
+    merchant.gate = asyncio.Event()
+    hasty = merchant.another(answer_within=0.01)
+    body = merchant.body(paid())
 
     assert ACK_NOT_HANDLED == await hasty.receive(FORM, body)
     assert ACK_NOT_HANDLED == await hasty.receive(FORM, body)
-    desk.gate.set()
+    merchant.gate.set()
     await hasty.aclose()
 
     assert ACK_HANDLED == await hasty.receive(FORM, body)
-    assert {("O-1", TradeState.PAID): 1} == desk.effects
-    assert [Verdict.SLOW, Verdict.BUSY, Verdict.HANDLED, Verdict.DUPLICATE] == desk.verdicts
+    assert {("O-1", TradeState.PAID): 1} == merchant.effects
+    assert [Verdict.SLOW, Verdict.BUSY, Verdict.HANDLED, Verdict.DUPLICATE] == merchant.verdicts
 
 
-async def test_the_time_counts_from_the_first_byte(open_desk: OpenDesk) -> None:
-    """Whoever took 4 s to read the body has none left to wait for the handler."""
-    desk = open_desk()
-    desk.gate = asyncio.Event()
+async def test_the_time_counts_from_the_first_byte(open_merchant: OpenMerchant) -> None:
+    """After 4 s of reading the body no time is left to wait for the handler."""
+    merchant = open_merchant()
+    merchant.gate = asyncio.Event()
     began = asyncio.get_running_loop().time() - 4.0
 
     async with asyncio.timeout(2.0):
-        answer = await desk.receiver.receive(FORM, desk.body(paid()), began=began)
-    desk.gate.set()
-    await desk.receiver.aclose()
+        answer = await merchant.receiver.receive(FORM, merchant.body(paid()), began=began)
+    merchant.gate.set()
+    await merchant.receiver.aclose()
 
-    assert (ACK_NOT_HANDLED, [Verdict.SLOW, Verdict.HANDLED]) == (answer, desk.verdicts)
-
-
-async def test_a_handler_that_never_ends_is_cancelled(open_desk: OpenDesk) -> None:
-    """Before its lease is over, so that no other one runs beside it; then it may come again."""
-    desk = open_desk(retry=RetryPolicy(min_left=0.01))
-    desk.gate = asyncio.Event()
-    strict = desk.another(limit=0.01)
-
-    assert ACK_NOT_HANDLED == await strict.receive(FORM, desk.body(paid()))
-    assert "it took over 0.01 s" == desk.events[0].reason
-    desk.gate = None
-    assert ACK_HANDLED == await desk.deliver(paid())
-    assert {("O-1", TradeState.PAID): 1} == desk.effects
+    assert (ACK_NOT_HANDLED, [Verdict.SLOW, Verdict.HANDLED]) == (answer, merchant.verdicts)
 
 
-async def test_whoever_hangs_up_does_not_stop_the_handler(open_desk: OpenDesk) -> None:
-    """The platform closes its connection; half an effect would be worse than an unheard answer."""
-    desk = open_desk()
-    desk.gate = asyncio.Event()
-    call = asyncio.create_task(desk.deliver(paid()))
-    await desk.entered.wait()
+async def test_a_handler_that_never_ends_is_cancelled(open_merchant: OpenMerchant) -> None:
+    """It is cancelled before its lease ends, so that no other one runs beside it."""
+    merchant = open_merchant(retry=RetryPolicy(min_left=0.01))
+    merchant.gate = asyncio.Event()
+    strict = merchant.another(limit=0.01)
+
+    assert ACK_NOT_HANDLED == await strict.receive(FORM, merchant.body(paid()))
+    assert "it took over 0.01 s" == merchant.events[0].reason
+    merchant.gate = None
+    assert ACK_HANDLED == await merchant.deliver(paid())
+    assert {("O-1", TradeState.PAID): 1} == merchant.effects
+
+
+async def test_cancelled_receive_does_not_stop_the_handler(open_merchant: OpenMerchant) -> None:
+    """The platform may close its connection, and half an effect would be worse than no answer."""
+    merchant = open_merchant()
+    merchant.gate = asyncio.Event()
+    call = asyncio.create_task(merchant.deliver(paid()))
+    await merchant.entered.wait()
 
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
-    desk.gate.set()
-    await desk.receiver.aclose()
+    merchant.gate.set()
+    await merchant.receiver.aclose()
 
-    assert {("O-1", TradeState.PAID): 1} == desk.effects
-    assert ACK_HANDLED == await desk.deliver(paid())
+    assert {("O-1", TradeState.PAID): 1} == merchant.effects
+    assert ACK_HANDLED == await merchant.deliver(paid())
 
 
 @pytest.mark.parametrize(
@@ -653,54 +661,58 @@ async def test_whoever_hangs_up_does_not_stop_the_handler(open_desk: OpenDesk) -
         {"answer_within": float("nan")},
     ],
 )
-def test_times_that_cannot_work_are_refused(open_desk: OpenDesk, setting: dict[str, float]) -> None:
-    """With less than an attempt needs no query is sent; the platform waits no longer than 4 s."""
-    desk = open_desk()
+def test_impossible_times_are_refused(
+    open_merchant: OpenMerchant, setting: dict[str, float]
+) -> None:
+    """A shorter limit would send no query, and the platform waits no longer than 4 s."""
+    merchant = open_merchant()
     [name] = setting
 
     with pytest.raises(InvalidRequestError, match=name):
-        desk.another(**setting)
+        merchant.another(**setting)
 
 
-async def test_the_least_times_work(open_desk: OpenDesk) -> None:
-    """The query of a hint is sent and answered within the gateway's own least time."""
-    desk = open_desk([order()], "md5")
-    least = desk.another(limit=desk.gateway.min_left, answer_within=4.0)
+async def test_the_least_times_work(open_merchant: OpenMerchant) -> None:
+    """The query of a hint is possible within the gateway's own shortest time."""
+    merchant = open_merchant([order()], "md5")
+    least = merchant.another(limit=merchant.gateway.min_left, answer_within=4.0)
 
-    assert ACK_HANDLED == await least.receive(FORM, desk.body(paid()))
+    assert ACK_HANDLED == await least.receive(FORM, merchant.body(paid()))
 
 
-async def test_a_plain_function_is_a_handler_too(open_desk: OpenDesk) -> None:
-    """Its effect happens once, and is acknowledged; if it raises, the callback comes again."""
-    desk = open_desk()
+async def test_a_plain_function_may_be_a_handler(open_merchant: OpenMerchant) -> None:
+    """Its effect happens once and is acknowledged; if it raises, the callback comes again."""
+    merchant = open_merchant()
     failing = [LookupError("the shop's database is away")]
 
     def handle(notification: TradeNotification) -> None:
         if failing:
             raise failing.pop()
-        desk.effects[notification.out_trade_no, notification.state] += 1
+        merchant.effects[notification.out_trade_no, notification.state] += 1
 
-    receiver, body = desk.another(on_trade=handle), desk.body(paid())
+    receiver, body = merchant.another(on_trade=handle), merchant.body(paid())
     answers = [await receiver.receive(FORM, body) for _ in range(3)]
 
     assert [ACK_NOT_HANDLED, ACK_HANDLED, ACK_HANDLED] == answers
-    assert {("O-1", TradeState.PAID): 1} == desk.effects
+    assert {("O-1", TradeState.PAID): 1} == merchant.effects
 
 
-async def test_a_handler_that_is_cancelled_from_elsewhere_has_failed(open_desk: OpenDesk) -> None:
-    """What it waited for was cancelled, not the callback: reported, and it comes again."""
-    desk = open_desk()
+async def test_a_handler_that_is_cancelled_from_elsewhere_has_failed(
+    open_merchant: OpenMerchant,
+) -> None:
+    """Something that it waits for was cancelled, not the callback: the callback comes again."""
+    merchant = open_merchant()
 
     async def handle(_: TradeNotification) -> None:
         job = asyncio.ensure_future(asyncio.sleep(3600))
         job.cancel()
         await job
 
-    receiver = desk.another(on_trade=handle)
+    receiver = merchant.another(on_trade=handle)
 
-    assert ACK_NOT_HANDLED == await receiver.receive(FORM, desk.body(paid()))
-    assert [Verdict.FAILED] == desk.verdicts
-    assert ACK_HANDLED == await desk.deliver(paid())
+    assert ACK_NOT_HANDLED == await receiver.receive(FORM, merchant.body(paid()))
+    assert [Verdict.FAILED] == merchant.verdicts
+    assert ACK_HANDLED == await merchant.deliver(paid())
 
 
 # When parts fail
@@ -719,12 +731,12 @@ class FlakyStore(MemoryStore):
         return await super().begin(message, now=now, lease=lease)
 
     async def complete(self, message: str, *, now: float) -> None:
-        """Note it."""
+        """Record a callback as done."""
         self._fail("complete")
         await super().complete(message, now=now)
 
     async def release(self, message: str) -> None:
-        """Give it back."""
+        """Release a callback."""
         self._fail("release")
         await super().release(message)
 
@@ -733,69 +745,69 @@ class FlakyStore(MemoryStore):
             raise self.error
 
 
-async def test_without_a_store_nothing_is_handled(open_desk: OpenDesk) -> None:
-    """Nobody can tell whether it is new, so it has to come again."""
+async def test_failing_store_handles_nothing(open_merchant: OpenMerchant) -> None:
+    """Without the store the callback may be old, so it must come again."""
     store = FlakyStore(failing={"begin"})
-    desk = open_desk(store=store)
+    merchant = open_merchant(store=store)
 
-    assert ACK_NOT_HANDLED == await desk.deliver(paid())
+    assert ACK_NOT_HANDLED == await merchant.deliver(paid())
     store.failing.clear()
-    assert ACK_HANDLED == await desk.deliver(paid())
-    assert {("O-1", TradeState.PAID): 1} == desk.effects
+    assert ACK_HANDLED == await merchant.deliver(paid())
+    assert {("O-1", TradeState.PAID): 1} == merchant.effects
 
 
 @pytest.mark.parametrize("lost", ["complete", "release"])
-async def test_what_has_happened_is_acknowledged(
-    open_desk: OpenDesk, lost: str, caplog: pytest.LogCaptureFixture
+async def test_effect_is_acknowledged_though_the_store_fails(
+    open_merchant: OpenMerchant, lost: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A store that fails after the effect does not make the platform ask for another one."""
+    """A store that fails after the effect must not cause another one."""
     store = FlakyStore(failing={lost}, error=InDoubtError("the store went away"))
-    desk = open_desk(store=store)
+    merchant = open_merchant(store=store)
 
-    assert ACK_HANDLED == await desk.deliver(paid())
-    assert {("O-1", TradeState.PAID): 1} == desk.effects
+    assert ACK_HANDLED == await merchant.deliver(paid())
+    assert {("O-1", TradeState.PAID): 1} == merchant.effects
     assert "the inbox cannot be written" in caplog.text
-    await desk.deliver(paid())
-    assert {("O-1", TradeState.PAID): 1} == desk.effects
+    await merchant.deliver(paid())
+    assert {("O-1", TradeState.PAID): 1} == merchant.effects
 
 
 async def test_an_unexpected_error_is_answered_and_logged(
-    open_desk: OpenDesk, caplog: pytest.LogCaptureFixture
+    open_merchant: OpenMerchant, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Even a store with a bug of its own does not break the endpoint."""
-    desk = open_desk(store=FlakyStore(failing={"begin"}, error=ZeroDivisionError("a bug")))
+    """Even a store with a bug does not break the endpoint."""
+    merchant = open_merchant(store=FlakyStore(failing={"begin"}, error=ZeroDivisionError("a bug")))
 
-    assert ACK_NOT_HANDLED == await desk.deliver(paid())
+    assert ACK_NOT_HANDLED == await merchant.deliver(paid())
     assert "ZeroDivisionError" in caplog.text
 
 
-async def test_a_watcher_does_not_change_the_answer(
-    open_desk: OpenDesk, caplog: pytest.LogCaptureFixture
+async def test_a_failing_hook_does_not_change_the_answer(
+    open_merchant: OpenMerchant, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A hook that raises is logged, and the others are still told."""
+    """A hook that raises is logged, and the other hooks still run."""
 
     def broken(event: CallbackEvent) -> None:
         raise RuntimeError(f"no {event.verdict}")
 
-    desk = open_desk()
-    watched = desk.another(hooks=[broken, desk.events.append])
+    merchant = open_merchant()
+    watched = merchant.another(hooks=[broken, merchant.events.append])
 
-    assert ACK_HANDLED == await watched.receive(FORM, desk.body(paid()))
-    assert [Verdict.HANDLED] == desk.verdicts
+    assert ACK_HANDLED == await watched.receive(FORM, merchant.body(paid()))
+    assert [Verdict.HANDLED] == merchant.verdicts
     assert "no handled" in caplog.text
 
 
-async def test_a_cancelled_shutdown_gives_the_callback_back(open_desk: OpenDesk) -> None:
-    """A loop that ends in the middle leaves no claim behind."""
-    desk = open_desk()
-    desk.gate = asyncio.Event()
-    call = asyncio.create_task(desk.deliver(paid()))
-    await desk.entered.wait()
-    [under_way] = desk.receiver._tasks
+async def test_a_cancelled_task_releases_the_callback(open_merchant: OpenMerchant) -> None:
+    """A loop that ends before the handler does leaves no claim behind."""
+    merchant = open_merchant()
+    merchant.gate = asyncio.Event()
+    call = asyncio.create_task(merchant.deliver(paid()))
+    await merchant.entered.wait()
+    [task] = merchant.receiver._tasks
 
-    under_way.cancel()
+    task.cancel()
     assert ACK_NOT_HANDLED == await call
-    desk.gate = None
+    merchant.gate = None
 
-    assert ACK_HANDLED == await desk.deliver(paid())
-    assert {("O-1", TradeState.PAID): 1} == desk.effects
+    assert ACK_HANDLED == await merchant.deliver(paid())
+    assert {("O-1", TradeState.PAID): 1} == merchant.effects
