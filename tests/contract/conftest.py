@@ -23,6 +23,8 @@ import trustme
 from attrs import define, field, frozen
 
 import wxpay_async.adapters.transports.httpx as over_httpx2
+from tests.contract.stores import ALL, Place, open_place
+from wxpay_async.adapters.stores.store import Store
 from wxpay_async.adapters.transports.aiohttp import AiohttpTransport
 from wxpay_async.adapters.transports.reqwest import ReqwestTransport
 from wxpay_async.protocol.wire import HttpRequest, Timeouts, Transport
@@ -370,8 +372,10 @@ def make(driver: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
     for name in list(os.environ):  # the machine's own proxies
         if name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
+    gc.freeze()  # to collect what this test leaves takes a millisecond, and all there is a second
     yield OVER_NETWORK[driver]
     gc.collect()  # what was left open complains now, in the test that left it
+    gc.unfreeze()
 
 
 @pytest.fixture
@@ -448,3 +452,16 @@ def said() -> Said:
         return "\n".join(parts)
 
     return text
+
+
+@pytest.fixture(params=ALL)
+async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
+    """Open a fresh place for stores of one kind."""
+    async with open_place(request.param, tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture
+def store(place: Place) -> Store:
+    """Make a store there."""
+    return place.make_store()
