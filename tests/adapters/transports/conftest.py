@@ -64,8 +64,8 @@ def calm() -> Timeouts:
 
 @pytest.fixture
 def quick() -> Timeouts:
-    """Short times, for tests that wait for them."""
-    return Timeouts(connect=0.2, read=0.2, attempt=0.4)
+    """Short times for tests that wait for them; enough for an answer from a busy machine."""
+    return Timeouts(connect=1, read=1, attempt=2)
 
 
 @pytest.fixture
