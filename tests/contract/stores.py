@@ -1,4 +1,4 @@
-"""A fresh place for each test and each kind of store, where several store objects can meet."""
+"""Open a fresh place for each test and kind of store, where several store objects can meet."""
 
 from __future__ import annotations
 
@@ -17,18 +17,16 @@ from sqlalchemy import text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from tests.support.records import NOW, SIGNED_AT, make_record
 from tests.support.services import MYSQL, POSTGRES, REDIS, Service, require
 from wxpay_async.adapters.stores.memory import MemoryStore
 from wxpay_async.adapters.stores.redis import RedisStore
 from wxpay_async.adapters.stores.redis_layout import make_inbox_key
 from wxpay_async.adapters.stores.sql import SqlStore
-from wxpay_async.adapters.stores.store import IdempotencyStore
+from wxpay_async.adapters.stores.store import Store
 from wxpay_async.policy.record import IdempotencyRecord
 from wxpay_async.policy.states import State
-from wxpay_async.protocol.idempotency_key import fingerprint
 
-NOW = 1_763_870_400.123456
-SIGNED_AT = 1_763_870_400_123
 RETENTION = 1000.0
 
 MEMORY = "memory"
@@ -40,22 +38,22 @@ ALL = (MEMORY, *DURABLE)
 
 @define(eq=False)
 class Place:
-    """Where the stores of one test keep their operations; nobody else does.
+    """Where the stores of one test, and no others, keep their operations.
 
     Attributes:
         kind: one of `ALL`.
         url: its address; empty for memory.
-        app_key: an appKey of this test alone, since Redis is told apart by nothing else.
+        app_key: an appKey of this test alone: in Redis nothing else separates two tests.
     """
 
     kind: str
     url: str
-    make: Callable[[str, float], IdempotencyStore]
+    make: Callable[[str, float], Store]
     app_key: str = field(factory=lambda: f"应用-{uuid.uuid4().hex}")
     messages: set[str] = field(factory=set[str])
-    _made: list[IdempotencyStore] = field(factory=list[IdempotencyStore])
+    _made: list[Store] = field(factory=list[Store])
 
-    def store(self, *, url: str | None = None, timeout: float = 10.0) -> IdempotencyStore:
+    def make_store(self, *, url: str | None = None, timeout: float = 10.0) -> Store:
         """Make another store object, e.g. at the address of a proxy; it is closed by the place."""
         store = self.make(self.url if url is None else url, timeout)
         self._made.append(store)
@@ -63,30 +61,22 @@ class Place:
 
     def make_record(self, request_id: str = "r1", **changes: object) -> IdempotencyRecord:
         """Make a record of this place's appKey."""
-        record = IdempotencyRecord(
-            app_key=self.app_key,
-            request_id=request_id,
-            operation="pay",
-            fingerprint=fingerprint("pay", {"requestId": request_id}),
-            created_at=NOW,
-            updated_at=NOW,
-        )
-        return attrs.evolve(record, **changes)
+        return make_record(request_id, **{"app_key": self.app_key, **changes})
 
-    def message(self, name: str) -> str:
+    def make_message(self, name: str) -> str:
         """Make a callback of this place."""
         message = f"{self.app_key}:{name}"
         self.messages.add(message)
         return message
 
-    def at(self, port: int) -> str:
+    def make_url(self, port: int) -> str:
         """Return the address with another port of loopback, e.g. a proxy's."""
         parts = urlsplit(self.url)
         login, at, _ = parts.netloc.rpartition("@")
         return urlunsplit(parts._replace(netloc=f"{login}{at}127.0.0.1:{port}"))
 
-    def stranger(self, port: int) -> str:
-        """Return the address of somebody whom no server knows, with a password not to show."""
+    def make_stranger_url(self, port: int) -> str:
+        """Return the address with a login that no server knows, and a password not to show."""
         return urlunsplit(urlsplit(self.url)._replace(netloc=f"someone:s3cr3t@127.0.0.1:{port}"))
 
     async def close(self) -> None:
@@ -96,14 +86,14 @@ class Place:
 
 
 @contextlib.asynccontextmanager
-async def place_of(kind: str, folder: Path) -> AsyncIterator[Place]:
+async def open_place(kind: str, folder: Path) -> AsyncIterator[Place]:
     """Open a fresh place and clear it away afterwards."""
     openers: dict[str, Callable[[Path], contextlib.AbstractAsyncContextManager[Place]]] = {
-        MEMORY: _memory,
-        SQLITE: _sqlite,
-        "postgres": lambda _: _database(POSTGRES),
-        "mariadb": lambda _: _database(MYSQL),
-        "redis": lambda _: _redis(),
+        MEMORY: _open_memory,
+        SQLITE: _open_sqlite,
+        "postgres": lambda _: _open_database(POSTGRES),
+        "mariadb": lambda _: _open_database(MYSQL),
+        "redis": lambda _: _open_redis(),
     }
     async with openers[kind](folder) as place:
         try:
@@ -112,29 +102,29 @@ async def place_of(kind: str, folder: Path) -> AsyncIterator[Place]:
             await place.close()
 
 
-def _sql_store(url: str, timeout: float) -> IdempotencyStore:
+def _make_sql_store(url: str, timeout: float) -> Store:
     return SqlStore(url, retention=RETENTION, timeout=timeout)
 
 
 @contextlib.asynccontextmanager
-async def _memory(_: Path) -> AsyncGenerator[Place]:
+async def _open_memory(_: Path) -> AsyncGenerator[Place]:
     store = MemoryStore(retention=RETENTION)
     yield Place(MEMORY, "", lambda _url, _timeout: store)
 
 
 @contextlib.asynccontextmanager
-async def _sqlite(folder: Path) -> AsyncGenerator[Place]:
-    yield Place(SQLITE, f"sqlite:///{folder / 'store.db'}", _sql_store)
+async def _open_sqlite(folder: Path) -> AsyncGenerator[Place]:
+    yield Place(SQLITE, f"sqlite:///{folder / 'store.db'}", _make_sql_store)
 
 
 @contextlib.asynccontextmanager
-async def _database(service: Service) -> AsyncGenerator[Place]:
+async def _open_database(service: Service) -> AsyncGenerator[Place]:
     name = f"wxpay_test_{uuid.uuid4().hex}"
     url = SqlStore(require(service)).url  # names the driver
     postgres = url.get_backend_name() == "postgresql"
     await execute(url, f"CREATE DATABASE {name}")
     shown = url.set(database=name).render_as_string(hide_password=False)
-    place = Place("postgres" if postgres else "mariadb", shown, _sql_store)
+    place = Place("postgres" if postgres else "mariadb", shown, _make_sql_store)
     try:
         yield place
     finally:
@@ -152,7 +142,7 @@ async def execute(url: str | URL, *statements: str) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _redis() -> AsyncGenerator[Place]:
+async def _open_redis() -> AsyncGenerator[Place]:
     place = Place(
         "redis",
         require(REDIS),
@@ -193,7 +183,7 @@ class Wire:
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def cut(self) -> None:
-        """Refuse new connections and drop those that are open."""
+        """Refuse new connections and drop the open ones."""
         if self._server is not None:
             self._server.close()
             self._server = None
@@ -208,7 +198,7 @@ class Wire:
         await asyncio.gather(*self._pumps, return_exceptions=True)
 
     def freeze(self) -> None:
-        """Keep the connections and pass nothing on any more."""
+        """Keep the connections, but pass nothing on from now on."""
         self._frozen = True
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -229,18 +219,18 @@ class Wire:
         self._open.discard(sink)
 
 
-async def cancelled_after(turns: int, call: Awaitable[object]) -> None:
-    """Begin a call and cancel it after so many turns of the event loop."""
+async def cancel_after(iterations: int, call: Awaitable[object]) -> None:
+    """Begin a call and cancel it after so many iterations of the event loop."""
     task = asyncio.ensure_future(call)
-    for _ in range(turns):
+    for _ in range(iterations):
         await asyncio.sleep(0)
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
 
 
-async def claimed_by(
-    store: IdempotencyStore, record: IdempotencyRecord, *, now: float = NOW
+async def claim_new(
+    store: Store, record: IdempotencyRecord, *, now: float = NOW
 ) -> IdempotencyRecord:
     """Reserve the record and claim it."""
     await store.reserve(record)
@@ -249,15 +239,15 @@ async def claimed_by(
     return claimed
 
 
-async def warm(place: Place) -> list[IdempotencyStore]:
-    """Return two stores that have their connections, so that neither begins a race behind."""
-    stores = [place.store(), place.store()]
+async def warm_stores(place: Place) -> list[Store]:
+    """Return two stores that are connected already, so that neither starts a race late."""
+    stores = [place.make_store(), place.make_store()]
     await asyncio.gather(*(s.load(place.make_record().key) for s in stores * 2))
     await asyncio.gather(*(s.load(place.make_record().key) for s in stores * 2))
     return stores
 
 
-def in_state(record: IdempotencyRecord, state: State) -> IdempotencyRecord:
-    """Return the record as it would be in that state."""
+def set_state(record: IdempotencyRecord, state: State) -> IdempotencyRecord:
+    """Return the record as it is in that state."""
     sending = state is State.SENDING
     return attrs.evolve(record, state=state, lease_until=NOW + 45 if sending else 0.0)

@@ -1,31 +1,26 @@
-"""How every store begins, ends, is cut off, and meets a server that is gone."""
+"""Check how every store begins, ends, is cut off, and meets a server that is gone."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncGenerator
-from pathlib import Path
 
 import attrs
 import pytest
 
 from tests.contract.stores import (
-    ALL,
     DURABLE,
     MEMORY,
-    NOW,
     SERVERS,
-    SIGNED_AT,
     Place,
     Wire,
-    cancelled_after,
-    claimed_by,
-    place_of,
+    cancel_after,
+    claim_new,
 )
+from tests.support.records import NOW, SIGNED_AT
 from tests.support.services import MYSQL, POSTGRES, REDIS
 from wxpay_async.adapters.stores.inbox import Receipt
-from wxpay_async.adapters.stores.store import IdempotencyStore
+from wxpay_async.adapters.stores.store import Store
 from wxpay_async.errors import InDoubtError, NotSentError
 from wxpay_async.policy.record import LEASE, IdempotencyRecord
 from wxpay_async.policy.states import State
@@ -34,32 +29,19 @@ durable_only = pytest.mark.parametrize("place", DURABLE, indirect=True)
 servers_only = pytest.mark.parametrize("place", SERVERS, indirect=True)
 
 
-@pytest.fixture(params=ALL)
-async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Place]:
-    """Open a fresh place."""
-    async with place_of(request.param, tmp_path) as opened:
-        yield opened
-
-
-@pytest.fixture
-def store(place: Place) -> IdempotencyStore:
-    """Make a store there."""
-    return place.store()
-
-
 # Life
 
 
 async def test_several_processes_may_begin_at_once(place: Place) -> None:
     """Stores that open a fresh place at the same moment all find it ready."""
-    stores = [place.store() for _ in range(6)]
+    stores = [place.make_store() for _ in range(6)]
     records = [place.make_record(f"r{n}") for n in range(6)]
 
     pairs = zip(stores, records, strict=True)
     assert records == await asyncio.gather(*(s.reserve(record) for s, record in pairs))
 
 
-async def test_a_closed_store_opens_again(place: Place, store: IdempotencyStore) -> None:
+async def test_a_closed_store_opens_again(place: Place, store: Store) -> None:
     """It may be closed twice, and works again afterwards with what it had."""
     record = place.make_record()
     await store.reserve(record)
@@ -69,7 +51,7 @@ async def test_a_closed_store_opens_again(place: Place, store: IdempotencyStore)
     assert record == await store.load(record.key)
 
 
-async def test_one_event_loop_after_another(place: Place, store: IdempotencyStore) -> None:
+async def test_one_event_loop_after_another(place: Place, store: Store) -> None:
     """A store works in a second loop, and leaves nothing open that belonged to the first."""
     record = place.make_record()
 
@@ -84,19 +66,19 @@ async def test_one_event_loop_after_another(place: Place, store: IdempotencyStor
 
 
 async def test_making_a_store_touches_nothing(place: Place) -> None:
-    """Outside an event loop, and where nobody listens, a store can still be made."""
+    """A store can be made outside an event loop, and where no server listens."""
     if place.kind == MEMORY:
         pytest.skip("memory has no address")
-    url = place.url if place.kind == "sqlite" else place.stranger(1)
+    url = place.url if place.kind == "sqlite" else place.make_stranger_url(1)
 
-    assert "s3cr3t" not in repr(await asyncio.to_thread(place.store, url=url))
+    assert "s3cr3t" not in repr(await asyncio.to_thread(place.make_store, url=url))
 
 
-async def test_many_tasks_at_once(place: Place, store: IdempotencyStore) -> None:
+async def test_many_tasks_at_once(place: Place, store: Store) -> None:
     """200 tasks that reserve, claim and record at once lose nothing."""
 
     async def life(number: int) -> bool:
-        claimed = await claimed_by(store, place.make_record(f"r{number}"))
+        claimed = await claim_new(store, place.make_record(f"r{number}"))
         return await store.record(attrs.evolve(claimed, state=State.SUCCEEDED))
 
     assert all(await asyncio.gather(*map(life, range(200))))
@@ -105,7 +87,7 @@ async def test_many_tasks_at_once(place: Place, store: IdempotencyStore) -> None
 
 
 @durable_only
-async def test_one_bad_value_fails_alone(place: Place, store: IdempotencyStore) -> None:
+async def test_one_bad_value_fails_alone(place: Place, store: Store) -> None:
     """What the store cannot write is not sent; what was asked at the same time is stored."""
     good = [place.make_record(f"r{n}") for n in range(5)]
     bad = place.make_record("bad", operation="\ud800")
@@ -116,16 +98,16 @@ async def test_one_bad_value_fails_alone(place: Place, store: IdempotencyStore) 
 
     assert isinstance(outcomes.pop(3), NotSentError)
     assert good == outcomes
-    assert good == [await place.store().load(record.key) for record in good]
+    assert good == [await place.make_store().load(record.key) for record in good]
 
 
 @durable_only
 @pytest.mark.parametrize("call", ["reserve", "claim", "record", "load", "sweep", "begin"])
 async def test_a_cancelled_call_leaves_nothing_behind(place: Place, call: str) -> None:
     """Wherever a call is cut off, no lock stays, and the store and its neighbours go on."""
-    store, other = place.store(), place.store()
-    claimed = await claimed_by(store, place.make_record())
-    message = place.message("m")
+    store, other = place.make_store(), place.make_store()
+    claimed = await claim_new(store, place.make_record())
+    message = place.make_message("m")
 
     def begin(number: int):  # noqa: ANN202 - one of six coroutines
         return {
@@ -140,7 +122,7 @@ async def test_a_cancelled_call_leaves_nothing_behind(place: Place, call: str) -
         }[call]()
 
     for number in range(40):
-        await cancelled_after(number, begin(number))
+        await cancel_after(number, begin(number))
     await store.aclose()
 
     loaded = await other.load(claimed.key)
@@ -162,7 +144,7 @@ _SERVICES = {"postgres": POSTGRES, "mariadb": MYSQL, "redis": REDIS}
 @servers_only
 async def test_an_unreachable_server_is_told_as_what_it_means(place: Place) -> None:
     """Before sending nothing was sent; afterwards it is in doubt. No secret is in the text."""
-    store = place.store(url=place.stranger(1))
+    store = place.make_store(url=place.make_stranger_url(1))
     record = place.make_record()
 
     for call in (
@@ -170,7 +152,7 @@ async def test_an_unreachable_server_is_told_as_what_it_means(place: Place) -> N
         store.claim(record.key, now=NOW, signed_at=SIGNED_AT),
         store.load(record.key),
         store.sweep(place.app_key, NOW),
-        store.begin(place.message("m"), now=NOW),
+        store.begin(place.make_message("m"), now=NOW),
     ):
         with pytest.raises(NotSentError) as raised:
             await call
@@ -179,8 +161,8 @@ async def test_an_unreachable_server_is_told_as_what_it_means(place: Place) -> N
         assert "s3cr3t" not in f"{raised.value}{raised.value!r}{raised.value.__cause__}"
     for late in (
         store.record(record),
-        store.complete(place.message("m"), now=NOW),
-        store.release(place.message("m")),
+        store.complete(place.make_message("m"), now=NOW),
+        store.release(place.make_message("m")),
     ):
         with pytest.raises(InDoubtError):
             await late
@@ -190,7 +172,7 @@ async def test_an_unreachable_server_is_told_as_what_it_means(place: Place) -> N
 async def test_a_login_that_is_refused_shows_no_secret(place: Place) -> None:
     """A wrong password is told like a server that is gone, and not repeated."""
     async with Wire(_SERVICES[place.kind].address) as wire:
-        store = place.store(url=place.stranger(wire.port))
+        store = place.make_store(url=place.make_stranger_url(wire.port))
         with pytest.raises(NotSentError) as raised:
             await store.reserve(place.make_record())
         await store.aclose()
@@ -202,7 +184,7 @@ async def test_a_login_that_is_refused_shows_no_secret(place: Place) -> None:
 async def test_dropped_connections_are_replaced(place: Place) -> None:
     """A server that restarted between two calls is not noticed by the second one."""
     async with Wire(_SERVICES[place.kind].address) as wire:
-        store = place.store(url=place.at(wire.port))
+        store = place.make_store(url=place.make_url(wire.port))
         records = [place.make_record(f"r{n}") for n in range(5)]
         await asyncio.gather(*map(store.reserve, records))
         await wire.drop()
@@ -214,8 +196,8 @@ async def test_dropped_connections_are_replaced(place: Place) -> None:
 async def test_a_server_that_went_away_comes_back(place: Place) -> None:
     """While it is gone every call says so, and the same store goes on when it is back."""
     async with Wire(_SERVICES[place.kind].address) as wire:
-        store = place.store(url=place.at(wire.port))
-        claimed = await claimed_by(store, place.make_record())
+        store = place.make_store(url=place.make_url(wire.port))
+        claimed = await claim_new(store, place.make_record())
         await wire.cut()
 
         with pytest.raises(InDoubtError):
@@ -232,8 +214,8 @@ async def test_a_server_that_went_away_comes_back(place: Place) -> None:
 async def test_a_server_that_stops_answering_does_not_hold_the_caller(place: Place) -> None:
     """A frozen connection ends with the store's own timeout."""
     async with Wire(_SERVICES[place.kind].address) as wire:
-        store = place.store(url=place.at(wire.port), timeout=0.5)
-        claimed = await claimed_by(store, place.make_record())
+        store = place.make_store(url=place.make_url(wire.port), timeout=0.5)
+        claimed = await claim_new(store, place.make_record())
         wire.freeze()
 
         with pytest.raises(NotSentError):
@@ -243,4 +225,4 @@ async def test_a_server_that_stops_answering_does_not_hold_the_caller(place: Pla
 
         await wire.drop()
         await store.aclose()
-    assert await place.store().record(claimed)
+    assert await place.make_store().record(claimed)

@@ -1,32 +1,22 @@
-"""What every store must do with an operation: memory, SQLite, PostgreSQL, MariaDB and Redis."""
+"""Check what every store does with an operation: memory, SQLite, PostgreSQL, MariaDB, Redis."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import attrs
 import pytest
 
-from tests.contract.stores import (
-    ALL,
-    MEMORY,
-    NOW,
-    SIGNED_AT,
-    Place,
-    claimed_by,
-    in_state,
-    place_of,
-    warm,
-)
+from tests.contract.stores import MEMORY, Place, claim_new, open_place, set_state, warm_stores
+from tests.support.records import NOW, SIGNED_AT, make_fingerprint
 from wxpay_async.adapters.stores.memory import MemoryStore
-from wxpay_async.adapters.stores.store import IdempotencyStore
+from wxpay_async.adapters.stores.store import Store
 from wxpay_async.policy.record import LEASE, IdempotencyRecord
 from wxpay_async.policy.states import State
-from wxpay_async.protocol.idempotency_key import fingerprint
 
-Check = Callable[[Place, IdempotencyStore], Awaitable[None]]
+Check = Callable[[Place, Store], Awaitable[None]]
 
 EVERY_FIELD: dict[str, object] = {
     "out_trade_no": "订单-\N{GRINNING FACE}",
@@ -48,34 +38,21 @@ EVERY_FIELD: dict[str, object] = {
 }
 
 
-@pytest.fixture(params=ALL)
-async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Place]:
-    """Open a fresh place."""
-    async with place_of(request.param, tmp_path) as opened:
-        yield opened
-
-
-@pytest.fixture
-def store(place: Place) -> IdempotencyStore:
-    """Make a store there."""
-    return place.store()
-
-
 # Reserving
 
 
-async def test_a_reserved_entry_is_there(place: Place, store: IdempotencyStore) -> None:
+async def test_a_reserved_record_is_there(place: Place, store: Store) -> None:
     """What was reserved is returned, and loaded by any other store object."""
     record = place.make_record()
 
     assert record == await store.reserve(record)
-    assert record == await place.store().load(record.key)
+    assert record == await place.make_store().load(record.key)
 
 
-async def test_a_key_is_reserved_once(place: Place, store: IdempotencyStore) -> None:
+async def test_a_key_is_reserved_once(place: Place, store: Store) -> None:
     """The second request with a requestId gets the first one's record, by which it is judged."""
-    first = place.make_record(fingerprint=fingerprint("pay", {"payToken": "a", "appId": "w"}))
-    second = place.make_record(fingerprint=fingerprint("pay", {"payToken": "b", "appId": "w"}))
+    first = place.make_record(fingerprint=make_fingerprint(payToken="a", appId="w"))
+    second = place.make_record(fingerprint=make_fingerprint(payToken="b", appId="w"))
     await store.reserve(first)
 
     stored = await store.reserve(second)
@@ -84,7 +61,7 @@ async def test_a_key_is_reserved_once(place: Place, store: IdempotencyStore) -> 
     assert ("payToken",) == stored.fingerprint.differences(second.fingerprint)
 
 
-async def test_what_is_absent_is_none(place: Place, store: IdempotencyStore) -> None:
+async def test_what_is_absent_is_none(place: Place, store: Store) -> None:
     """An unknown key cannot be loaded, claimed or recorded."""
     record = place.make_record()
 
@@ -94,11 +71,11 @@ async def test_what_is_absent_is_none(place: Place, store: IdempotencyStore) -> 
     assert await store.load(record.key) is None
 
 
-async def test_keys_are_compared_exactly(place: Place, store: IdempotencyStore) -> None:
+async def test_keys_are_compared_exactly(place: Place, store: Store) -> None:
     """Case matters, and requestIds of two appKeys have nothing to do with each other."""
-    records = [place.make_record("abc"), place.make_record("ABC"), place.make_record("abc", app_key="another")]
-    if place.kind == "redis":
-        records[2] = attrs.evolve(records[2], app_key=f"another:{{{place.app_key}}}")
+    other = f"another:{{{place.app_key}}}" if place.kind == "redis" else "another"
+    keys = (("abc", place.app_key), ("ABC", place.app_key), ("abc", other))
+    records = [place.make_record(name, app_key=app_key) for name, app_key in keys]
 
     assert records == [await store.reserve(record) for record in records]
     assert records == [await store.load(record.key) for record in records]
@@ -122,18 +99,18 @@ def test_the_round_trip_below_covers_every_field() -> None:
     ],
 )
 async def test_every_field_comes_back_as_it_was(
-    place: Place, store: IdempotencyStore, changes: dict[str, object]
+    place: Place, store: Store, changes: dict[str, object]
 ) -> None:
     """Reserving and recording keep every field to the last bit; None is not zero or empty."""
-    changes = {"fingerprint": fingerprint("pay", {"主题": "ü", "a": "1"}), **changes}
+    changes = {"fingerprint": make_fingerprint(主题="ü", a="1"), **changes}
     reserved = place.make_record("reserved", **changes)
     await store.reserve(reserved)
-    claimed = await claimed_by(store, place.make_record("recorded"))
+    claimed = await claim_new(store, place.make_record("recorded"))
     recorded = place.make_record("recorded", **{**changes, "epoch": claimed.epoch})
     assert await store.record(recorded)
 
     for expected in (reserved, recorded):
-        loaded = await place.store().load(expected.key)
+        loaded = await place.make_store().load(expected.key)
         assert expected == loaded
         assert dict(expected.fingerprint.fields) == dict(loaded.fingerprint.fields)
 
@@ -142,11 +119,11 @@ async def test_every_field_comes_back_as_it_was(
 
 
 @pytest.mark.parametrize("state", State)
-async def test_only_what_nobody_sends_or_settled_can_be_claimed(
-    place: Place, store: IdempotencyStore, state: State
+async def test_only_reserved_and_unknown_records_can_be_claimed(
+    place: Place, store: Store, state: State
 ) -> None:
-    """RESERVED and UNKNOWN can be claimed, the other eight states cannot."""
-    record = in_state(place.make_record(), state)
+    """What is being sent or is settled cannot be claimed: eight of the ten states."""
+    record = set_state(place.make_record(), state)
     await store.reserve(record)
 
     claimed = await store.claim(record.key, now=NOW, signed_at=SIGNED_AT)
@@ -157,10 +134,10 @@ async def test_only_what_nobody_sends_or_settled_can_be_claimed(
 
 @pytest.mark.parametrize("state", [State.RESERVED, State.UNKNOWN])
 @pytest.mark.parametrize("doubt_since", [None, NOW - 7.5])
-async def test_a_claim_is_what_the_entry_says_it_is(
-    place: Place, store: IdempotencyStore, state: State, doubt_since: float | None
+async def test_a_claim_is_what_the_record_says_it_is(
+    place: Place, store: Store, state: State, doubt_since: float | None
 ) -> None:
-    """Epoch, attempts, lease, doubt and the signed timestamp are those of `IdempotencyRecord.claimed`."""
+    """Epoch, attempts, lease, doubt and timestamp are those of `IdempotencyRecord.claimed`."""
     record = place.make_record(
         state=state, epoch=4, attempts=2, doubt_since=doubt_since, absent_at=NOW - 1
     )
@@ -169,14 +146,15 @@ async def test_a_claim_is_what_the_entry_says_it_is(
     claimed = await store.claim(record.key, now=NOW + 0.1, signed_at=SIGNED_AT, lease=0.7)
 
     assert record.claimed(now=NOW + 0.1, signed_at=SIGNED_AT, lease=0.7) == claimed
+    assert claimed.absent_at is None  # a request that is out again makes "not found" worth nothing
     assert claimed == await store.load(record.key)
 
 
 async def test_a_later_claim_with_an_earlier_timestamp_keeps_the_latest(
-    place: Place, store: IdempotencyStore
+    place: Place, store: Store
 ) -> None:
     """What was signed before the clock was put back lives longest, and the quarantine with it."""
-    first = await claimed_by(store, place.make_record())
+    first = await claim_new(store, place.make_record())
 
     second = await store.claim(first.key, now=NOW + LEASE, signed_at=SIGNED_AT - 600_000)
     third = await store.claim(first.key, now=NOW + LEASE * 2, signed_at=SIGNED_AT + 1)
@@ -185,9 +163,9 @@ async def test_a_later_claim_with_an_earlier_timestamp_keeps_the_latest(
     assert [SIGNED_AT, SIGNED_AT, SIGNED_AT + 1] == [e.signed_at for e in (first, second, third)]
 
 
-async def test_a_lease_holds_until_it_is_over(place: Place, store: IdempotencyStore) -> None:
-    """Just before its end nobody else may claim; at its end one may, and the first is in doubt."""
-    first = await claimed_by(store, place.make_record())
+async def test_a_lease_holds_until_it_is_over(place: Place, store: Store) -> None:
+    """Until its end no other claim succeeds; at its end one does, and the first is in doubt."""
+    first = await claim_new(store, place.make_record())
 
     before = await store.claim(first.key, now=NOW + LEASE - 0.001, signed_at=SIGNED_AT)
     after = await store.claim(first.key, now=NOW + LEASE, signed_at=SIGNED_AT + 1)
@@ -200,7 +178,7 @@ async def test_a_lease_holds_until_it_is_over(place: Place, store: IdempotencySt
 
 async def test_one_of_two_racing_workers_wins(place: Place) -> None:
     """In each of 100 rounds exactly one of two processes gets the claim."""
-    stores = await warm(place)
+    stores = await warm_stores(place)
     records = [place.make_record(f"r{n}") for n in range(100)]
     await asyncio.gather(*(stores[0].reserve(record) for record in records))
 
@@ -213,8 +191,8 @@ async def test_one_of_two_racing_workers_wins(place: Place) -> None:
 
 
 async def test_concurrent_reservations_agree(place: Place) -> None:
-    """Two processes that reserve one requestId at once see the same record, whichever was first."""
-    stores = await warm(place)
+    """Two processes that reserve one requestId at once see the same record."""
+    stores = await warm_stores(place)
 
     seen = []
     for number in range(50):
@@ -229,9 +207,9 @@ async def test_concurrent_reservations_agree(place: Place) -> None:
 # Recording
 
 
-async def test_an_outcome_is_recorded(place: Place, store: IdempotencyStore) -> None:
-    """Who holds the claim writes what came of it, and may write again under the same epoch."""
-    claimed = await claimed_by(store, place.make_record())
+async def test_an_outcome_is_recorded(place: Place, store: Store) -> None:
+    """The holder of the claim writes the outcome, and may write again under the same epoch."""
+    claimed = await claim_new(store, place.make_record())
     for state in (State.UNKNOWN, State.SUCCEEDED):
         done = attrs.evolve(claimed, state=state, lease_until=0.0, updated_at=NOW + 1)
 
@@ -239,20 +217,18 @@ async def test_an_outcome_is_recorded(place: Place, store: IdempotencyStore) -> 
         assert done == await store.load(claimed.key)
 
 
-async def test_a_late_outcome_changes_nothing(place: Place, store: IdempotencyStore) -> None:
-    """Who was overtaken by another claim writes nothing, however good its news are."""
-    late = await claimed_by(store, place.make_record())
+async def test_a_late_outcome_changes_nothing(place: Place, store: Store) -> None:
+    """A claim that was overtaken by another one writes nothing, not even a success."""
+    late = await claim_new(store, place.make_record())
     current = await store.claim(late.key, now=NOW + LEASE, signed_at=SIGNED_AT)
 
     assert not await store.record(attrs.evolve(late, state=State.SUCCEEDED, reply=b"late"))
     assert current == await store.load(late.key)
 
 
-async def test_an_outcome_after_the_sweep_changes_nothing(
-    place: Place, store: IdempotencyStore
-) -> None:
-    """A sweep that ended the lease has overtaken the claim, too."""
-    late = await claimed_by(store, place.make_record())
+async def test_an_outcome_after_the_sweep_changes_nothing(place: Place, store: Store) -> None:
+    """A sweep that ends the lease overtakes the claim, too."""
+    late = await claim_new(store, place.make_record())
     await store.sweep(place.app_key, NOW + LEASE)
     swept = await store.load(late.key)
 
@@ -260,11 +236,9 @@ async def test_an_outcome_after_the_sweep_changes_nothing(
     assert swept == await store.load(late.key)
 
 
-async def test_an_epoch_from_the_future_changes_nothing(
-    place: Place, store: IdempotencyStore
-) -> None:
-    """Only the epoch that is stored may write, not just any that is high enough."""
-    claimed = await claimed_by(store, place.make_record())
+async def test_an_epoch_from_the_future_changes_nothing(place: Place, store: Store) -> None:
+    """Only the stored epoch may write; a higher one may not."""
+    claimed = await claim_new(store, place.make_record())
 
     assert not await store.record(attrs.evolve(claimed, epoch=claimed.epoch + 1))
     assert claimed == await store.load(claimed.key)
@@ -280,10 +254,10 @@ async def test_an_epoch_from_the_future_changes_nothing(
     ],
 )
 async def test_a_late_finding_undoes_nothing(
-    place: Place, store: IdempotencyStore, stands: State, late: State
+    place: Place, store: Store, stands: State, late: State
 ) -> None:
-    """Under the very same epoch, what was found out stays; the same state may be written again."""
-    claimed = await claimed_by(store, place.make_record())
+    """Under the same epoch a finding stays; the same state may be written again."""
+    claimed = await claim_new(store, place.make_record())
     found = attrs.evolve(claimed, state=stands)
     assert await store.record(found)
 
@@ -292,11 +266,11 @@ async def test_a_late_finding_undoes_nothing(
     assert await store.record(attrs.evolve(found, checks=1))
 
 
-# What the checks above are for
+# Stores without fences
 
 
 class Unfenced(MemoryStore):
-    """Writes whatever comes last."""
+    """Writes what comes last."""
 
     async def record(self, record: IdempotencyRecord) -> bool:
         """Write."""
@@ -305,7 +279,7 @@ class Unfenced(MemoryStore):
 
 
 class Unleased(MemoryStore):
-    """Lets anybody claim what somebody is sending."""
+    """Lets every caller claim what is being sent."""
 
     async def claim(
         self, key: tuple[str, str], *, now: float, signed_at: int, lease: float = LEASE
@@ -330,7 +304,7 @@ async def test_a_store_without_fences_is_caught(
     broken: type[MemoryStore], check: Check, tmp_path: Path
 ) -> None:
     """Each check of the epoch and of the lease goes red for a store that ignores them."""
-    async with place_of(MEMORY, tmp_path) as place:
+    async with open_place(MEMORY, tmp_path) as place:
         with pytest.raises(AssertionError):
             await check(place, broken())
 
@@ -339,7 +313,7 @@ async def test_a_store_without_fences_is_caught(
 async def test_a_store_that_reopens_what_is_final_is_caught(
     stands: State, late: State, tmp_path: Path
 ) -> None:
-    """So does the check of late findings."""
-    async with place_of(MEMORY, tmp_path) as place:
+    """The check of late findings goes red, too."""
+    async with open_place(MEMORY, tmp_path) as place:
         with pytest.raises(AssertionError):
             await test_a_late_finding_undoes_nothing(place, Unfenced(), stands, late)

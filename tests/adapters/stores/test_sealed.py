@@ -1,13 +1,13 @@
-"""What is sealed opens in its own place, with its own key, by either library, and nowhere else."""
+"""Check that a blob opens in its own place, with its own key, by either library, and only so."""
 
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 import attrs
 import pytest
 
+from tests.support.records import make_record
 from wxpay_async.adapters.stores.memory import MemoryStore
 from wxpay_async.adapters.stores.sealed import (
     Cipher,
@@ -19,9 +19,9 @@ from wxpay_async.adapters.stores.sealed import (
 from wxpay_async.errors import InDoubtError, NotSentError
 from wxpay_async.policy.record import IdempotencyRecord
 from wxpay_async.policy.states import State
-from wxpay_async.protocol.idempotency_key import Fingerprint
 
 KEY, OTHER = bytes(range(32)), bytes(32)
+KEY_OF_RECORD = make_record().key
 NONCE, PLACE = bytes(12), b"content\x00app\x00r1"
 CIPHERS = (PycryptodomeCipher, OpensslCipher)
 Make = type[PycryptodomeCipher] | type[OpensslCipher]
@@ -84,31 +84,18 @@ async def test_a_row_shows_nothing_and_keeps_its_blobs_to_itself() -> None:
     """What the store below holds is sealed; moved to another row, it is lost, not readable."""
     below = MemoryStore()
     store = SealedStore(below, KEY)
-    record = IdempotencyRecord(
-        app_key="app", request_id="r1", operation="pay", fingerprint=Fingerprint("f"), content=b"o"
-    )
+    record = make_record(content=b"o")
     await store.reserve(record)
     kept = await below.load(record.key)
     assert kept is not None
     assert kept.content not in (None, b"o")
     assert await store.load(record.key) == record
 
-    moved = IdempotencyRecord(
-        app_key="app",
-        request_id="r2",
-        operation="pay",
-        fingerprint=Fingerprint("f"),
-        content=kept.content,
-    )
+    moved = make_record("r2", content=kept.content)
     await below.reserve(moved)
     found = await store.load(moved.key)
     assert found is not None
     assert found.content is None
-
-
-def _record(**changes: Any) -> IdempotencyRecord:  # noqa: ANN401 - a record's fields
-    given = {"app_key": "app", "request_id": "r1", "operation": "refund"}
-    return IdempotencyRecord(**given, fingerprint=Fingerprint("f"), **changes)
 
 
 @pytest.mark.parametrize("later", [State.UNKNOWN, State.NOT_EXECUTED, State.NEEDS_REVIEW])
@@ -116,15 +103,15 @@ async def test_a_process_with_the_wrong_key_wipes_no_content(later: State) -> No
     """It looks after the operation, and leaves the bytes to whom they belong."""
     below = MemoryStore()
     right, wrong = SealedStore(below, KEY), SealedStore(below, OTHER)
-    await right.reserve(_record(content=b"the bytes"))
-    claimed = await right.claim(("app", "r1"), now=0.0, signed_at=1)
+    await right.reserve(make_record(content=b"the bytes"))
+    claimed = await right.claim(KEY_OF_RECORD, now=0.0, signed_at=1)
     assert claimed is not None
     await right.record(attrs.evolve(claimed, state=State.UNKNOWN, in_doubt=True, next_check_at=0.0))
-    [due] = await wrong.sweep("app", 10.0)
+    [due] = await wrong.sweep("k", 10.0)
     assert due.content is None
     assert await wrong.record(attrs.evolve(due, state=later, checks=1))
 
-    kept = await right.load(("app", "r1"))
+    kept = await right.load(KEY_OF_RECORD)
     assert kept is not None
     assert (b"the bytes", later, 1) == (kept.content, kept.state, kept.checks)
 
@@ -134,27 +121,27 @@ async def test_a_process_with_the_wrong_key_wipes_no_reply() -> None:
     below = MemoryStore()
     right, wrong = SealedStore(below, KEY), SealedStore(below, OTHER)
     await right.reserve(
-        _record(content=b"c", state=State.PENDING, status=200, reply=b"P", next_check_at=0.0)
+        make_record(content=b"c", state=State.PENDING, status=200, reply=b"P", next_check_at=0.0)
     )
-    [due] = await wrong.sweep("app", 10.0)
+    [due] = await wrong.sweep("k", 10.0)
     assert await wrong.record(attrs.evolve(due, checks=1))
 
-    kept = await right.load(("app", "r1"))
+    kept = await right.load(KEY_OF_RECORD)
     assert kept is not None
     assert (b"c", b"P") == (kept.content, kept.reply)
 
 
 async def test_what_is_finished_with_the_wrong_key_keeps_no_openid() -> None:
-    """The content is dropped as ever, and a reply that is at hand takes the place of the old."""
+    """The content is dropped as ever, and the new reply replaces the old one."""
     below = MemoryStore()
     right, wrong = SealedStore(below, KEY), SealedStore(below, OTHER)
-    await right.reserve(_record(content=b"c", state=State.PENDING, status=200, reply=b"P"))
-    found = await wrong.load(("app", "r1"))
+    await right.reserve(make_record(content=b"c", state=State.PENDING, status=200, reply=b"P"))
+    found = await wrong.load(KEY_OF_RECORD)
     assert found is not None
     assert await wrong.record(attrs.evolve(found, state=State.SUCCEEDED, reply=b"S"))
 
-    kept = await below.load(("app", "r1"))
-    again = await wrong.load(("app", "r1"))
+    kept = await below.load(KEY_OF_RECORD)
+    again = await wrong.load(KEY_OF_RECORD)
     assert kept is not None
     assert again is not None
     assert (None, b"S") == (kept.content, again.reply)
@@ -169,7 +156,7 @@ async def test_an_outcome_is_not_written_blindly_when_the_store_cannot_be_read()
 
     store = SealedStore(Unreadable(), KEY)
     with pytest.raises(InDoubtError, match="cannot load"):
-        await store.record(_record(state=State.UNKNOWN))
+        await store.record(make_record(state=State.UNKNOWN))
 
 
 async def test_a_plain_success_reads_nothing_before_it_is_written() -> None:
@@ -183,8 +170,8 @@ async def test_a_plain_success_reads_nothing_before_it_is_written() -> None:
             return await super().load(key)
 
     store = SealedStore(Counting(), KEY)
-    await store.reserve(_record(content=b"c"))
-    claimed = await store.claim(("app", "r1"), now=0.0, signed_at=1)
+    await store.reserve(make_record(content=b"c"))
+    claimed = await store.claim(KEY_OF_RECORD, now=0.0, signed_at=1)
     assert claimed is not None
     await store.record(attrs.evolve(claimed, state=State.UNKNOWN))
     done = attrs.evolve(claimed, state=State.SUCCEEDED, content=None, status=200, reply=b"S")

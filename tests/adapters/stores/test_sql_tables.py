@@ -1,0 +1,107 @@
+"""Check the tables of `SqlStore`: versions, rows, what a sweep reads and drops."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection
+
+from tests.contract.stores import RETENTION, Place, open_place
+from tests.support.records import NOW
+from wxpay_async.adapters.stores import sql_tables
+from wxpay_async.adapters.stores.inbox import INBOX_RETENTION
+from wxpay_async.adapters.stores.sql import SqlStore
+from wxpay_async.errors import InDoubtError, NotSentError
+from wxpay_async.policy.record import LEASE
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres", "mariadb"])
+@pytest.mark.parametrize(
+    "upgrade",
+    [
+        "UPDATE wxpay_schema SET version = 2",
+        "INSERT INTO wxpay_schema (version) VALUES (2)",
+        "INSERT INTO wxpay_schema (version) VALUES (0), (2)",
+    ],
+)
+async def test_tables_of_a_later_release_are_refused(
+    upgrade: str, kind: str, tmp_path: Path
+) -> None:
+    """Neither a read nor a write touches them, and the error says what to do."""
+    async with open_place(kind, tmp_path) as place:
+        earlier, store = place.make_store(), place.make_store()
+        assert isinstance(earlier, SqlStore)
+        session = await earlier._open_session()
+        await session.transact(lambda connection: connection.exec_driver_sql(upgrade) and None)
+
+        with pytest.raises(NotSentError, match=r"version 2.* knows 1: upgrade it") as raised:
+            await store.load(place.make_record().key)
+        with pytest.raises(InDoubtError, match="version 2"):
+            await store.record(place.make_record())
+        assert not raised.value.retryable
+
+
+async def test_a_sweep_reads_no_more_than_it_has_to(place: Place) -> None:
+    """Each of its queries goes through the index, and so does a claim through the key."""
+    store = place.make_store()
+    assert isinstance(store, SqlStore)
+    claimed = await store.reserve(place.make_record())
+    session = await store._open_session()
+    plans: list[str] = []
+
+    def explain_queries(connection: Connection) -> None:
+        raw = connection.connection.driver_connection
+        assert raw is not None
+        statements: list[str] = []
+        raw.set_trace_callback(statements.append)
+        sql_tables.sweep(connection, place.app_key, NOW, retention=RETENTION, limit=5)
+        sql_tables.fetch_records(connection, [claimed.key], lock=True)
+        keys = [claimed.key, (place.app_key, "r2"), ("k", "r")]
+        sql_tables.fetch_records(connection, keys, lock=True)
+        raw.set_trace_callback(None)
+        for statement in statements:
+            if statement.startswith("SELECT"):
+                rows = raw.execute(f"EXPLAIN QUERY PLAN {statement}").fetchall()
+                plans.append(" | ".join(row[3] for row in rows))
+
+    await session.transact(explain_queries)
+
+    assert 7 == len(plans)
+    tend, until = "wxpay_operations_tend", "wxpay_inbox_until"
+    assert [tend, tend, until, tend] == [_find_index(plan) for plan in plans[:4]]
+    assert all("autoindex_wxpay_operations" in _find_index(plan) for plan in plans[4:])
+
+
+def _find_index(plan: str) -> str:
+    return plan.partition(" INDEX ")[2].split(" ")[0]
+
+
+async def test_many_old_operations_are_dropped_in_portions(place: Place) -> None:
+    """One sweep drops 1,000 at most, so that it does not keep payments waiting."""
+    store = place.make_store()
+    records = [place.make_record(f"r{n}") for n in range(1005)]
+    await asyncio.gather(*map(store.reserve, records))
+
+    left = []
+    for _ in range(2):
+        await store.sweep(place.app_key, NOW + RETENTION)
+        loaded = await asyncio.gather(*(store.load(record.key) for record in records))
+        left.append(sum(record is not None for record in loaded))
+
+    assert [5, 0] == left
+
+
+async def test_callbacks_are_forgotten_after_30_days(place: Place, raw: sqlite3.Connection) -> None:
+    """A sweep drops what is remembered no longer, and a lease that has ended."""
+    store = place.make_store()
+    await store.complete("paid", now=NOW)
+    await store.begin("busy", now=NOW)
+    counts = []
+    for now in (NOW, NOW + LEASE, NOW + INBOX_RETENTION):
+        await store.sweep(place.app_key, now)
+        counts.append(raw.execute("SELECT count(*) FROM wxpay_inbox").fetchone()[0])
+
+    assert [2, 1, 0] == counts

@@ -1,0 +1,38 @@
+"""Make records of operations, as a store keeps them."""
+
+from __future__ import annotations
+
+import hashlib
+
+import attrs
+
+from wxpay_async.policy.record import IdempotencyRecord
+from wxpay_async.protocol.idempotency_key import Fingerprint
+
+NOW = 1_763_870_400.123456
+SIGNED_AT = 1_763_870_400_123
+
+
+def make_fingerprint(**fields: str) -> Fingerprint:
+    """Make the fingerprint of a request as a store gives it back: digests, and no more."""
+    digests = {name: _hash(value)[:16] for name, value in fields.items()}
+    return Fingerprint(_hash(repr(sorted(fields.items()))), digests)
+
+
+def make_record(
+    request_id: str = "r1", *, app_key: str = "k", **changes: object
+) -> IdempotencyRecord:
+    """Make the record of a payment that was just reserved, with these changes."""
+    record = IdempotencyRecord(
+        app_key=app_key,
+        request_id=request_id,
+        operation="pay",
+        fingerprint=make_fingerprint(requestId=request_id),
+        created_at=NOW,
+        updated_at=NOW,
+    )
+    return attrs.evolve(record, **changes)
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
