@@ -54,7 +54,7 @@ async def take(limiter: Limiter, count: int, lane: Lane = Lane.PEOPLE) -> list[S
     slots: list[Slot] = []
     for _ in range(count):
         try:
-            slots.append(await limiter.acquire(lane, timeout=1))
+            slots.append(await limiter.acquire(lane, timeout=0.5))
         except NotSentError:
             break
     return slots
