@@ -1,4 +1,4 @@
-"""The store that an address names."""
+"""Check which store an address names."""
 
 from __future__ import annotations
 

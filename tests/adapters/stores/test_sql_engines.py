@@ -1,4 +1,4 @@
-"""How the SQL store gets at a database: addresses, libraries, a fresh SQLite file."""
+"""Check how the SQL store connects: addresses, libraries, a fresh SQLite file."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_a_fresh_file_that_another_process_prepares_is_tried_again(
 
 
 def test_a_file_that_cannot_be_written_is_not_tried_again() -> None:
-    """Any other error of the switch is told at once."""
+    """Any other error of the switch is raised at once."""
     connection = _Busy(1, sqlite3.SQLITE_READONLY)
     with pytest.raises(sqlite3.OperationalError):
         sql_engines._switch_to_wal(connection)

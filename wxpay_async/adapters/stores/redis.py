@@ -42,7 +42,7 @@ except ImportError as error:  # pragma: no cover - seen by a test in a process o
         "RedisStore needs redis-py; install it with: pip install 'wxpay-async[redis]'"
     ) from error
 
-_DROPPED_AT_ONCE: Final = 1000
+_MAX_DROPPED: Final = 1000
 _map_failures = partial(map_failures, (RedisError, OSError, ValueError, OverflowError))
 
 
@@ -182,7 +182,7 @@ class RedisStore:
         times = (repr(now), repr(now - self.retention), repr(now + LEASE))
         *sets, operation = make_keys((app_key, ""))
         with _map_failures(NotSentError, "sweep"):
-            due = await self._run("sweep", sets, (operation, *times, limit, _DROPPED_AT_ONCE))
+            due = await self._run("sweep", sets, (operation, *times, limit, _MAX_DROPPED))
             return [from_hash(stored) for stored in due]
 
     async def begin(self, message: str, *, now: float, lease: float = LEASE) -> Receipt:

@@ -56,7 +56,8 @@ def _read_text(value: Value, _: object = None) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-_READERS: Final[Mapping[type, Callable[..., object]]] = {
+# A value of each type is read from itself, or from the bytes of its text.
+_READERS: Final[Mapping[type, Callable[[str | bytes | float, object], object]]] = {
     str: _read_text,
     State: lambda value, _: State(_read_text(value)),
     int: lambda value, _: int(value),

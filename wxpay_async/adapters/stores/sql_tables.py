@@ -55,7 +55,7 @@ Key = tuple[str, str]
 VERSION: Final = 1
 """The version of the tables. A release that changes them raises it."""
 
-_DROPPED_AT_ONCE: Final = 1000
+_MAX_DROPPED: Final = 1000
 _EVICTABLE: Final = FINISHED | {State.RESERVED}
 
 # A binary collation, because requestIds that differ in case are two ids. MEDIUMBLOB below, because
@@ -263,11 +263,11 @@ def _drop_old(connection: Connection, app_key: str, now: float, retention: float
     old = select(operations.c.app_key, operations.c.request_id).where(
         _match_due(app_key, _EVICTABLE, now - retention)
     )
-    keys = connection.execute(old.limit(_DROPPED_AT_ONCE).with_for_update(skip_locked=True))
+    keys = connection.execute(old.limit(_MAX_DROPPED).with_for_update(skip_locked=True))
     rows = [_bind_key(*key) for key in keys]
     if rows:
         connection.execute(_DELETE, rows)
-    ended = select(inbox.c.message).where(inbox.c.until <= now).limit(_DROPPED_AT_ONCE)
+    ended = select(inbox.c.message).where(inbox.c.until <= now).limit(_MAX_DROPPED)
     messages = connection.scalars(ended.with_for_update(skip_locked=True)).all()
     if messages:
         connection.execute(delete(inbox).where(inbox.c.message.in_(messages)))
