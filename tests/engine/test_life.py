@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import enum
 import json
-import os
 from collections.abc import Awaitable
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -27,6 +26,7 @@ from attrs import define, field, frozen
 from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from tests.support.examples import count_examples
 from wxpay_async.adapters.limiters.limiter import Unlimited
 from wxpay_async.adapters.stores.memory import MemoryStore
 from wxpay_async.adapters.transports.memory import MemoryTransport
@@ -56,7 +56,7 @@ from wxpay_async.protocol.requests import (
 from wxpay_async.protocol.signing import Md5Signer
 from wxpay_async.protocol.wire import HttpRequest, HttpResponse
 
-EXAMPLES: Final = int(os.environ.get("WXPAY_TEST_EXAMPLES", "100"))
+EXAMPLES: Final = count_examples(quick=20, full=100)
 APP_KEY: Final = "gmd930ea5d5a258f4f"
 SECRET: Final = "192006250b4c09247ec02edce69f6a2d"
 NOON: Final = 1_763_870_400.0
@@ -247,7 +247,7 @@ class Ledger(MemoryStore):
     """The store that processes share; refuses to be written what can never happen."""
 
     def _put(self, entry: IdempotencyRecord) -> None:
-        before = self._entries.get(entry.key)
+        before = self._records.get(entry.key)
         if before is None:
             assert (State.RESERVED, 0) == (entry.state, entry.epoch)
         else:
@@ -744,7 +744,7 @@ class Life(RuleBasedStateMachine):
 
     def row(self, request_id: str) -> IdempotencyRecord | None:
         """Return the row."""
-        return self.ledger._entries.get((APP_KEY, request_id))
+        return self.ledger._records.get((APP_KEY, request_id))
 
     @invariant()
     def what_was_denied_never_happens(self) -> None:
@@ -755,7 +755,7 @@ class Life(RuleBasedStateMachine):
     @invariant()
     def rows_tell_the_truth(self) -> None:
         """What a row says of the money is what the platform did, whoever was told."""
-        for entry in self.ledger._entries.values():
+        for entry in self.ledger._records.values():
             is_pay = entry.operation == "pay"
             if entry.state in UNMOVED and not (is_pay and entry.in_doubt):
                 assert not self.executed(entry.request_id), f"{entry.request_id}: {entry.state}"
@@ -842,7 +842,7 @@ def test_a_quarantine_from_the_last_timestamp_is_caught(
     ) -> IdempotencyRecord | None:
         claimed = await claim(self, key, signed_at=signed_at, **more)
         if claimed is not None:
-            claimed = self._entries[key] = evolve(claimed, signed_at=signed_at)
+            claimed = self._records[key] = evolve(claimed, signed_at=signed_at)
         return claimed
 
     monkeypatch.setattr(MemoryStore, "claim", forgetful)
