@@ -25,7 +25,7 @@ from wxpay_async import (
     TradeItem,
     WxPayError,
 )
-from wxpay_async.engine.call import _without_reply
+from wxpay_async.engine.replay import error_without_reply
 from wxpay_async.policy.states import State
 from wxpay_async.sandbox import Sandbox
 
@@ -46,7 +46,7 @@ def make_error(name: str, variant: str) -> WxPayError:
     """Make the error of a row of the table."""
     kind = getattr(wxpay_async, name)
     if kind is IdempotencyConflictError and variant:
-        return _without_reply(cast("Any", SimpleNamespace(state=State.CONFLICT)))
+        return error_without_reply(cast("Any", SimpleNamespace(state=State.CONFLICT)))
     if kind is NotSentError:
         return NotSentError("", retryable=variant == "network")
     if kind in {InDoubtError, MalformedResponseError}:
@@ -60,7 +60,7 @@ def make_error(name: str, variant: str) -> WxPayError:
 def count_retries(error: WxPayError) -> str:
     """Ask the policy how often it tries again after this error, once and twice."""
     policy = RetryPolicy(attempts=10)
-    pauses = [policy.pause([error] * n, left=1e6, roll=0.5) for n in (1, 2)]
+    pauses = [policy.pause([error] * n, left=1e6, random=0.5) for n in (1, 2)]
     return {0: "no", 1: "once", 2: "yes"}[sum(pause is not None for pause in pauses)]
 
 

@@ -13,7 +13,7 @@ import attrs
 from attrs import define
 
 from wxpay_async.adapters.stores.store import Store
-from wxpay_async.engine.call import Execution
+from wxpay_async.engine.call import Call
 from wxpay_async.errors import DuplicateRequestError
 from wxpay_async.policy import resolution
 from wxpay_async.policy.record import LEASE, IdempotencyRecord
@@ -68,9 +68,9 @@ def _budget_is_endless() -> None:
 
 
 def _duplicate_is_success() -> None:
-    read = Execution.read
+    read = Call.read
 
-    def careless(self: Execution, response: HttpResponse, **more: bool) -> object:
+    def careless(self: Call, response: HttpResponse, **more: bool) -> object:
         try:
             return read(self, response, **more)
         except DuplicateRequestError:
@@ -78,7 +78,7 @@ def _duplicate_is_success() -> None:
                 raise  # even the careless find no credential in it
             return read(self, _made_up(self.params), **more)
 
-    Execution.read = careless
+    Call.read = careless
 
 
 def _made_up(params: Mapping[str, str]) -> HttpResponse:

@@ -257,7 +257,7 @@ class Closing:
 
     async def _states(self, before: Mapping[str, str | None]) -> dict[str, str | None]:
         """Return where each operation stands, by requestId; what was settled stays so."""
-        store, key = self.merchant.gateway._dispatcher.wiring.store, self.merchant.orders.app_key
+        store, key = self.merchant.gateway.store, self.merchant.orders.app_key
         bare = store.store if isinstance(store, SealedStore) else store
         ids = [name for job in self.purchases for name in job.request_ids.values()]
         ids = [name for name in ids if before.get(name) not in FINAL]

@@ -122,7 +122,7 @@ class SlowSigner:
 
 
 def _signed_by(shop: Fixture, signer: SlowSigner) -> None:
-    shop.gateway._dispatcher.wiring.signatures.signer = signer
+    shop.gateway._dispatcher.signing.signer = signer
 
 
 async def test_the_order_of_the_steps(
@@ -383,7 +383,7 @@ async def test_no_attempt_starts_with_less_than_three_seconds_left(
     Sent all the same, it would nearly always end in doubt.
     """
     shop = open_shop(lambda _: LOST)
-    shop.gateway._dispatcher.wiring.limiter = CountedLimiter(shop.clock, wait=waited)
+    shop.gateway._dispatcher.limiter = CountedLimiter(shop.clock, wait=waited)
     with pytest.raises(NotSentError):
         await shop.gateway.refund(asking.refund())
 
@@ -395,7 +395,7 @@ async def test_the_shortest_timeout_is_enough_for_one_attempt(
 ) -> None:
     """Who asks for three seconds has a little less of them when the attempt starts."""
     shop = open_shop(lambda _: replies.refunded())
-    shop.gateway._dispatcher.wiring.limiter = CountedLimiter(shop.clock, wait=0.4)
+    shop.gateway._dispatcher.limiter = CountedLimiter(shop.clock, wait=0.4)
     result = await shop.gateway.refund(asking.refund(), timeout=3.0)
 
     assert ("S", 1) == (result.status, shop.transport.calls)

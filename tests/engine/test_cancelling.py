@@ -11,7 +11,7 @@ from attrs import define, field
 
 from wxpay_async.adapters.limiters.limiter import Lane, Slot
 from wxpay_async.adapters.stores.memory import MemoryStore
-from wxpay_async.engine.call import Execution
+from wxpay_async.engine.call import Call
 from wxpay_async.errors import InDoubtError
 from wxpay_async.policy.record import LEASE, IdempotencyRecord
 from wxpay_async.policy.states import State
@@ -118,7 +118,7 @@ def _scene(open_shop: Fixture, *answers: object) -> Scene:
     limiter = TurningLimiter()
     scene = Scene(None, limiter, list(answers))
     scene.shop = open_shop(scene.answer, store=TurningStore(), limiter=limiter, max_in_flight=1)
-    scene.shop.gateway._dispatcher.wiring.signatures.signer = TurningSigner()
+    scene.shop.gateway._dispatcher.signing.signer = TurningSigner()
     return scene
 
 
@@ -206,11 +206,11 @@ async def test_a_claim_that_is_not_shielded_is_caught(
     """The check sees the mistake: a claim that is cut short leaves a lease behind."""
 
     async def cut_short(
-        _: Execution[Any], claiming: Coroutine[Any, Any, IdempotencyRecord | None]
+        _: Call[Any], claiming: Coroutine[Any, Any, IdempotencyRecord | None]
     ) -> object:
         return await claiming
 
-    monkeypatch.setattr(Execution, "_shielded", cut_short)
+    monkeypatch.setattr(Call, "_shield", cut_short)
 
     with pytest.raises(AssertionError, match=r"SENDING|sending"):
         await every_await.cancelled("refund", lost=0, again=0)

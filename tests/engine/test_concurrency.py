@@ -7,7 +7,7 @@ import itertools
 
 import pytest
 
-from wxpay_async.engine.concurrency import FIRST, TURN, ConcurrencyLimiter
+from wxpay_async.engine.concurrency import INITIAL_STARTS, MAX_LOOP_HOLD, ConcurrencyLimiter
 
 Begun = tuple[list["asyncio.Task[None]"], list[int]]
 
@@ -21,14 +21,14 @@ class Work:
 
     def __init__(self, each: float) -> None:
         self.each, self.now = each, 0.0
-        self.turns = ConcurrencyLimiter(64, clock=lambda: self.now)
+        self.limiter = ConcurrencyLimiter(64, clock=lambda: self.now)
 
     def begin(self, callers: int) -> Begun:
         """Start callers, and return them with the order in which they begin."""
         order: list[int] = []
 
         async def call(number: int) -> None:
-            await self.turns.take(30.0)
+            await self.limiter.acquire(30.0)
             self.now += self.each
             order.append(number)
 
@@ -47,30 +47,34 @@ class Work:
 
 async def test_a_turn_has_room_for_so_many() -> None:
     """The others begin in the turns that follow, in the order in which they came."""
-    assert [FIRST, FIRST, FIRST, 1] == await Work(TURN / FIRST).steps(3 * FIRST + 1)
+    assert [INITIAL_STARTS, INITIAL_STARTS, INITIAL_STARTS, 1] == await Work(
+        MAX_LOOP_HOLD / INITIAL_STARTS
+    ).steps(3 * INITIAL_STARTS + 1)
 
 
 async def test_of_what_is_quick_more_begin_in_a_turn() -> None:
     """As many as fit, and at most twice as many as in the turn before."""
-    assert [FIRST, 2 * FIRST, 4 * FIRST, 20, 4] == await Work(TURN / 20.5).steps(7 * FIRST + 24)
+    assert [INITIAL_STARTS, 2 * INITIAL_STARTS, 4 * INITIAL_STARTS, 20, 4] == await Work(
+        MAX_LOOP_HOLD / 20.5
+    ).steps(7 * INITIAL_STARTS + 24)
 
 
 async def test_of_what_is_slow_one_begins_in_a_turn() -> None:
     """Whatever it takes, somebody is next."""
-    assert [FIRST, 1, 1, 1] == await Work(3 * TURN).steps(FIRST + 3)
+    assert [INITIAL_STARTS, 1, 1, 1] == await Work(3 * MAX_LOOP_HOLD).steps(INITIAL_STARTS + 3)
 
 
 async def test_a_clock_that_stands_still_stops_nobody() -> None:
     """A coarse clock may show no time at all for a turn."""
-    assert [FIRST, 2 * FIRST, 1] == await Work(0.0).steps(3 * FIRST + 1)
+    assert [INITIAL_STARTS, 2 * INITIAL_STARTS, 1] == await Work(0.0).steps(3 * INITIAL_STARTS + 1)
 
 
 async def test_a_few_never_wait() -> None:
     """A turn later there is room again."""
-    turns = ConcurrencyLimiter(64, clock=lambda: 0.0)
+    limiter = ConcurrencyLimiter(64, clock=lambda: 0.0)
     for _ in range(3):
-        for _ in range(FIRST):
-            coroutine = turns.take(30.0)
+        for _ in range(INITIAL_STARTS):
+            coroutine = limiter.acquire(30.0)
             try:
                 coroutine.send(None)
             except StopIteration:
@@ -81,63 +85,63 @@ async def test_a_few_never_wait() -> None:
 
 async def test_a_late_comer_does_not_overtake() -> None:
     """Whoever waits from an earlier turn begins before whoever asks in this one."""
-    work = Work(TURN / FIRST)
-    tasks, order = work.begin(2 * FIRST)
+    work = Work(MAX_LOOP_HOLD / INITIAL_STARTS)
+    tasks, order = work.begin(2 * INITIAL_STARTS)
     await asyncio.sleep(0)
     late, later = work.begin(1)
     await asyncio.gather(*tasks, *late)
 
-    assert 2 * FIRST == len(order)
+    assert 2 * INITIAL_STARTS == len(order)
     assert [0] == later
 
 
 async def test_a_cancelled_caller_takes_no_place() -> None:
     """Nor does it keep those behind it waiting."""
-    tasks, order = Work(TURN / FIRST).begin(3 * FIRST)
+    tasks, order = Work(MAX_LOOP_HOLD / INITIAL_STARTS).begin(3 * INITIAL_STARTS)
     await asyncio.sleep(0)
-    for task in tasks[FIRST : 2 * FIRST]:
+    for task in tasks[INITIAL_STARTS : 2 * INITIAL_STARTS]:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
 
-    assert [*range(FIRST), *range(2 * FIRST, 3 * FIRST)] == order
+    assert [*range(INITIAL_STARTS), *range(2 * INITIAL_STARTS, 3 * INITIAL_STARTS)] == order
 
 
 async def test_no_more_are_under_way_than_may_be() -> None:
     """Whoever comes later waits until somebody ends."""
     work = Work(0.0)
-    turns = work.turns = ConcurrencyLimiter(2)
+    limiter = work.limiter = ConcurrencyLimiter(2)
     tasks, order = work.begin(4)
     for _ in range(10):
         await asyncio.sleep(0)
     assert [0, 1] == order
 
-    turns.end()
-    turns.end()
+    limiter.release()
+    limiter.release()
     await asyncio.gather(*tasks)
     assert [0, 1, 2, 3] == order
 
 
 async def test_waiting_for_somebody_to_end_has_a_limit() -> None:
     """Who gives up leaves no place behind: the next one gets it."""
-    turns = ConcurrencyLimiter(1)
-    await turns.take(30.0)
+    limiter = ConcurrencyLimiter(1)
+    await limiter.acquire(30.0)
     with pytest.raises(TimeoutError):
-        await turns.take(0.001)
+        await limiter.acquire(0.001)
 
-    turns.end()
-    await turns.take(0.001)
+    limiter.release()
+    await limiter.acquire(0.001)
 
 
 async def test_a_caller_that_is_cancelled_when_its_place_is_free_gives_it_back() -> None:
     """The place was granted, and nobody is left to use it."""
     work = Work(0.0)
-    turns = work.turns = ConcurrencyLimiter(1)
-    await turns.take(30.0)
+    limiter = work.limiter = ConcurrencyLimiter(1)
+    await limiter.acquire(30.0)
     (task,), order = work.begin(1)
     await asyncio.sleep(0)
-    turns.end()  # the place is granted, the task does not run yet
+    limiter.release()  # the place is granted, the task does not run yet
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
     assert [] == order
-    await turns.take(0.001)
+    await limiter.acquire(0.001)

@@ -9,7 +9,7 @@ import pytest
 from attrs import define
 
 from wxpay_async.adapters.stores.memory import MemoryStore
-from wxpay_async.engine.dispatcher import RECOVER_EVERY
+from wxpay_async.engine.recovery import RECOVER_EVERY
 from wxpay_async.errors import Fate, InDoubtError, NotSentError, WxPayError
 from wxpay_async.policy.record import LEASE, IdempotencyRecord
 from wxpay_async.policy.retry import RetryPolicy
@@ -114,7 +114,7 @@ async def test_a_doubt_stays_one_when_it_cannot_be_looked_up(
     shop = open_shop(lambda _: InDoubtError("read timeout"), store=Unreadable())
     with pytest.raises(InDoubtError) as caught:
         await shop.gateway.pay(asking.pay())
-    with pytest.raises(InDoubtError, match="nobody knows") as again:
+    with pytest.raises(InDoubtError, match="nothing is known") as again:
         await caught.value.resolve()
 
     assert (Fate.IN_DOUBT, "pay-1") == (again.value.fate, again.value.request_id)
@@ -142,7 +142,7 @@ async def test_a_doubt_stays_one_when_somebody_claims_and_the_store_fails(
     shop = open_shop(script(LOST), store=Overtaken())
     with pytest.raises(InDoubtError):
         await shop.gateway.pay(asking.pay())
-    with pytest.raises(InDoubtError, match="nobody knows"):
+    with pytest.raises(InDoubtError, match="nothing is known"):
         await shop.gateway.resolve("pay-1")
 
 
@@ -194,7 +194,7 @@ async def test_what_kept_a_request_back_is_said_when_the_claim_cannot_be_given_b
             return "ABC"
 
     shop = open_shop([], store=Unwritable(), retry=RetryPolicy(attempts=1))
-    shop.gateway._dispatcher.wiring.signatures.signer = Paused()
+    shop.gateway._dispatcher.signing.signer = Paused()
     with pytest.raises(NotSentError, match="paused"):
         await shop.gateway.refund(asking.refund())
 
@@ -209,7 +209,7 @@ def _doubt(shop: Fixture, number: int) -> IdempotencyRecord:
         app_key=shop.gateway.app_key,
         request_id=f"refund-{number}",
         operation="refund",
-        fingerprint=fingerprint("refund", {}),
+        fingerprint=fingerprint("refund", b"{}"),
         out_trade_no=f"R-{number}",
         state=State.UNKNOWN,
         in_doubt=True,
@@ -265,7 +265,7 @@ async def test_recovery_outlives_a_driver_s_bug(
             looked.set()
             return await super().sweep(app_key, now, limit=limit)
 
-    monkeypatch.setattr("wxpay_async.engine.dispatcher.RECOVER_EVERY", 0.001)
+    monkeypatch.setattr("wxpay_async.engine.recovery.RECOVER_EVERY", 0.001)
     async with open_shop([], store=Buggy()).gateway:
         async with asyncio.timeout(5.0):
             await looked.wait()

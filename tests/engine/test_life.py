@@ -457,7 +457,7 @@ class Life(RuleBasedStateMachine):
             clock=self.clock,
             refunds_queryable=self.platform.queryable,
         )
-        gateway._dispatcher.wiring.in_process = self.in_process
+        gateway._dispatcher._in_process = self.in_process
         process = Process(view=view, gateway=gateway, transport=transport)
         return process
 
@@ -541,7 +541,7 @@ class Life(RuleBasedStateMachine):
         else:
             self.processes[at] = self.started()
 
-    async def resolution(self, at: int, purchase: Purchase, *, reissue: bool) -> None:
+    async def resolving(self, at: int, purchase: Purchase, *, reissue: bool) -> None:
         """Resolve one operation and judge the outcome."""
         resolve = self.processes[at].gateway.resolve
         outcome = await resolve(purchase.request_id, reissue=reissue)

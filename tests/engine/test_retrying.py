@@ -24,6 +24,7 @@ from wxpay_async.errors import (
     RefusedError,
     WxPayError,
 )
+from wxpay_async.policy.deadline import Deadline
 from wxpay_async.policy.retry import QUOTA_WINDOW, RetryBudget, RetryPolicy
 from wxpay_async.protocol.builder import PAY, RequestBuilder, parameters
 from wxpay_async.protocol.canonical import canonical_string
@@ -45,6 +46,7 @@ class Call:
     before_prepared: Callable[[], Awaitable[None]] | None = None
     before_settled: Callable[[], Awaitable[None]] | None = None
     verdicts: list[WxPayError | None] = field(factory=list)
+    ask: Callable[[], Awaitable[str | None]] | None = None
 
     async def prepare(self, number: int) -> HttpRequest:
         """Make attempt n."""
@@ -60,11 +62,25 @@ class Call:
             raise verdict
         return response.body.decode()
 
-    async def settle(self, error: WxPayError | None) -> None:
+    async def complete(self, error: WxPayError | None) -> None:
         """Write the outcome down."""
         if self.before_settled:
             await self.before_settled()
         self.settled.append(error)
+
+    @property
+    def in_doubt(self) -> bool:
+        """No other call has sent it."""
+        return False
+
+    @property
+    def can_check_outcome(self) -> bool:
+        """Whether the test says what a query finds."""
+        return self.ask is not None
+
+    async def check_outcome(self) -> str | None:
+        """Ask the platform."""
+        return None if self.ask is None else await self.ask()
 
 
 @define(eq=False)
@@ -85,16 +101,12 @@ class Stuck:
 
 
 def _retrying(transport: object, clock: Clock, **parts: object) -> RetryingTransport:
-    return RetryingTransport(transport, clock=clock, roll=lambda: 0.5, **parts)  # type: ignore[arg-type]
+    return RetryingTransport(transport, clock=clock, random=lambda: 0.5, **parts)  # type: ignore[arg-type]
 
 
-async def _deliver(retrying: RetryingTransport, call: Call, **more: object) -> str:
-    return await retrying.deliver(
-        call.prepare,
-        read=call.read,
-        settle=call.settle,
-        **more,  # type: ignore[arg-type]
-    )
+async def _deliver(retrying: RetryingTransport, call: Call, *, seconds: float = 30.0) -> str:
+    deadline = Deadline.after(seconds, call.clock.monotonic)
+    return await retrying.deliver(call, deadline=deadline)
 
 
 async def test_each_attempt_is_signed_afresh_over_the_same_bytes(clock: Clock) -> None:
@@ -108,12 +120,14 @@ async def test_each_attempt_is_signed_afresh_over_the_same_bytes(clock: Clock) -
     )
     pay = MiniProgramPay(request_id="r1", pay_token="t", terminal_payer_id="微信")
 
-    async def prepare(_: int) -> HttpRequest:
-        now = round(clock.time() * 1000)
-        draft = builder.draft(PAY, parameters(pay), now_ms=now, nonce=next(nonces))
-        return draft.signed(signer.sign(draft.message))
+    class Signed(Call):
+        async def prepare(self, number: int) -> HttpRequest:
+            del number
+            now = round(clock.time() * 1000)
+            draft = builder.draft(PAY, parameters(pay), now_ms=now, nonce=next(nonces))
+            return draft.signed(signer.sign(draft.message))
 
-    await _retrying(transport, clock).deliver(prepare, read=lambda response: response)
+    await _deliver(_retrying(transport, clock), Signed(clock))
     sent = [parse_qs(request.body.decode("ascii")) for request in transport.requests]
 
     assert [3, 3, 3, 1] == [
@@ -146,7 +160,7 @@ async def test_every_prepared_attempt_is_settled_exactly_once_with_its_own_error
 
 
 async def test_pauses_are_jittered_and_double(clock: Clock) -> None:
-    """Half of 0.5 s, then half of 1 s, for a roll of 0.5."""
+    """Half of 0.5 s, then half of 1 s, for a random number of 0.5."""
     unsent = NotSentError("refused")
     await _deliver(_retrying(MemoryTransport([unsent, unsent, OK]), clock), Call(clock))
 
@@ -214,7 +228,7 @@ async def test_the_platform_is_asked_before_an_attempt_in_doubt_is_repeated(cloc
         asked.append(transport.calls)
         return "found"
 
-    result = await _deliver(_retrying(transport, clock), Call(clock), inquire=inquire)
+    result = await _deliver(_retrying(transport, clock), Call(clock, ask=inquire))
 
     assert ("found", [1], 1) == (result, asked, transport.calls)
 
@@ -227,7 +241,7 @@ async def test_the_platform_is_not_asked_where_there_is_no_doubt(clock: Clock) -
 
     transport = MemoryTransport([NotSentError("refused"), RefusedError("no")])
     with pytest.raises(RefusedError):
-        await _deliver(_retrying(transport, clock), Call(clock), inquire=inquire)
+        await _deliver(_retrying(transport, clock), Call(clock, ask=inquire))
 
 
 async def test_a_skewed_clock_is_tried_once_more_at_once(clock: Clock) -> None:
@@ -254,9 +268,7 @@ async def test_a_skewed_clock_without_a_date_is_reported_at_once(clock: Clock) -
 async def test_the_quota_window_is_waited_for(clock: Clock) -> None:
     """Given time, a call that was refused for too many calls comes back when the window is free."""
     call = Call(clock, verdicts=[RateLimitedError("429")])
-    result = await _deliver(
-        _retrying(MemoryTransport([OK, OK]), clock), call, deadline=clock.monotonic() + 120
-    )
+    result = await _deliver(_retrying(MemoryTransport([OK, OK]), clock), call, seconds=120)
 
     assert ("paid", [QUOTA_WINDOW]) == (result, clock.slept)
 
@@ -405,29 +417,14 @@ async def test_cancelled_while_preparing_nothing_is_settled(clock: Clock) -> Non
 
 
 async def test_a_defect_in_reading_is_settled_as_in_doubt(clock: Clock) -> None:
-    """An exception that nobody foresaw does not leave the attempt open."""
-    call = Call(clock)
+    """An unforeseen exception does not leave the attempt open."""
 
-    def read(_: HttpResponse) -> str:
-        raise ZeroDivisionError
+    class Defective(Call):
+        def read(self, response: HttpResponse) -> str:
+            del response
+            raise ZeroDivisionError
 
+    call = Defective(clock)
     with pytest.raises(ZeroDivisionError):
-        await _retrying(MemoryTransport([OK]), clock).deliver(
-            call.prepare, read=read, settle=call.settle
-        )
+        await _deliver(_retrying(MemoryTransport([OK]), clock), call)
     assert ["in_doubt"] == [error.fate for error in call.settled if error]
-
-
-async def test_without_a_deadline_the_call_has_its_default(clock: Clock) -> None:
-    """No call hangs for ever (lesson 13): `timeouts.call` bounds it."""
-
-    async def slow(_: HttpRequest) -> WxPayError:
-        clock.move(9)
-        return NotSentError("refused")
-
-    transport = MemoryTransport(slow)
-    retrying = _retrying(transport, clock, timeouts=Timeouts(call=10))
-    with pytest.raises(NotSentError):
-        await _deliver(retrying, Call(clock))
-
-    assert 1 == transport.calls

@@ -38,8 +38,8 @@ def key_file(tmp_path: Path) -> str:
     return str(path)
 
 
-def _wiring(gateway: PayGateway) -> Any:  # noqa: ANN401 - a look behind the curtain
-    return gateway._dispatcher.wiring
+def _dispatcher_of(gateway: PayGateway) -> Any:  # noqa: ANN401 - a look behind the curtain
+    return gateway._dispatcher
 
 
 def _transport(gateway: PayGateway) -> object:
@@ -50,9 +50,9 @@ def test_from_env_with_a_secret() -> None:
     """The published scheme, the production host, memory."""
     gateway = PayGateway.from_env(MD5)
 
-    assert ("k", PRODUCTION) == (gateway.app_key, _wiring(gateway).builder.base_url)
-    assert isinstance(_wiring(gateway).signatures.signer, Md5Signer)
-    assert isinstance(_wiring(gateway).store, MemoryStore)
+    assert ("k", PRODUCTION) == (gateway.app_key, _dispatcher_of(gateway).builder.base_url)
+    assert isinstance(_dispatcher_of(gateway).signing.signer, Md5Signer)
+    assert isinstance(_dispatcher_of(gateway).store, MemoryStore)
 
 
 def test_from_env_with_a_key_file(key_file: str) -> None:
@@ -60,8 +60,8 @@ def test_from_env_with_a_key_file(key_file: str) -> None:
     env = {"WXPAY_APP_KEY": "k", "WXPAY_PRIVATE_KEY_FILE": key_file}
     gateway = PayGateway.from_env(env)
 
-    assert isinstance(_wiring(gateway).signatures.signer, RsaSigner)
-    assert "RSA" == _wiring(gateway).builder.sign_type
+    assert isinstance(_dispatcher_of(gateway).signing.signer, RsaSigner)
+    assert "RSA" == _dispatcher_of(gateway).builder.sign_type
 
 
 def test_from_env_reads_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,7 +70,7 @@ def test_from_env_reads_the_environment(monkeypatch: pytest.MonkeyPatch) -> None
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("WXPAY_BASE_URL", TEST)
 
-    assert TEST == _wiring(PayGateway.from_env()).builder.base_url
+    assert TEST == _dispatcher_of(PayGateway.from_env()).builder.base_url
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_a_shared_quota_from_the_environment() -> None:
         timeouts=Timeouts(call=120.0),
         hooks=[told.append],
     )
-    limiter = _wiring(gateway).limiter
+    limiter = _dispatcher_of(gateway).limiter
     limiter.on_slowed(Slowed(taken=10, pace=7, limit=400))
 
     assert isinstance(limiter, RedisLimiter)
@@ -138,7 +138,7 @@ def test_a_limiter_that_is_given_keeps_its_listener() -> None:
     given = LocalLimiter(on_slowed=heard.append)
     gateway = PayGateway.from_env({**MD5, "WXPAY_QUOTA_URL": "redis://h"}, limiter=given)
 
-    assert given is _wiring(gateway).limiter
+    assert given is _dispatcher_of(gateway).limiter
     assert heard.append == given.on_slowed
 
 
@@ -151,7 +151,7 @@ def test_what_is_given_wins_over_the_environment() -> None:
         transport=given,
     )
 
-    assert (PRODUCTION, given) == (_wiring(gateway).builder.base_url, _transport(gateway))
+    assert (PRODUCTION, given) == (_dispatcher_of(gateway).builder.base_url, _transport(gateway))
 
 
 def test_parts_that_are_empty_are_still_parts() -> None:
@@ -164,7 +164,7 @@ def test_parts_that_are_empty_are_still_parts() -> None:
     store = Counted()
     gateway = PayGateway("k", Md5Signer("s"), store=store)
 
-    assert store is _wiring(gateway).store
+    assert store is _dispatcher_of(gateway).store
 
 
 @pytest.mark.parametrize("settings", [{"max_in_flight": 0}, {"base_url": "http://example.com"}])
@@ -233,7 +233,7 @@ async def test_the_wrong_request_is_refused_by_its_type(
 
 def test_the_default_quota_is_the_published_one() -> None:
     """Without a limiter the platform's number is kept, in this process."""
-    limiter = _wiring(PayGateway("k", Md5Signer("s"))).limiter
+    limiter = _dispatcher_of(PayGateway("k", Md5Signer("s"))).limiter
 
     assert isinstance(limiter, LocalLimiter)
     assert (400, QUOTA_WINDOW) == (limiter.quota.limit, limiter.quota.answered_for)
@@ -270,6 +270,6 @@ def _pem() -> bytes:
 
 def test_parameters_are_in_the_body_or_in_the_query_string() -> None:
     """There is no third place, and the body is the one by default."""
-    assert "body" == _wiring(PayGateway("k", Md5Signer("s"))).builder.placement
+    assert "body" == _dispatcher_of(PayGateway("k", Md5Signer("s"))).builder.placement
     with pytest.raises(InvalidRequestError, match="allowed: body, query"):
         PayGateway("k", Md5Signer("s"), placement="header")  # type: ignore[arg-type]

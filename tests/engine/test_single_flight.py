@@ -12,8 +12,8 @@ from wxpay_async.engine.single_flight import SingleFlight
 from wxpay_async.errors import IdempotencyConflictError, InDoubtError, RefusedError
 from wxpay_async.protocol.idempotency_key import Fingerprint, fingerprint
 
-ONE = fingerprint("pay", {"payToken": "1", "appId": "x"})
-OTHER = fingerprint("pay", {"payToken": "2", "appId": "x"})
+ONE = fingerprint("pay", b'{"payToken":"1","appId":"x"}')
+OTHER = fingerprint("pay", b'{"payToken":"2","appId":"x"}')
 
 
 @define(eq=False)
@@ -46,8 +46,7 @@ def _join(
     flights: SingleFlight, work: Work, *, meaning: Fingerprint = ONE, timeout: float = 60.0
 ) -> asyncio.Task[tuple[object, bool]]:
     async def joined() -> tuple[object, bool]:
-        flight, shared = await flights.board("r1", meaning, work.run)
-        return await flight.landed(timeout if shared else None), shared
+        return await flights.run("r1", meaning, work.run, timeout=timeout)
 
     return asyncio.ensure_future(joined())
 

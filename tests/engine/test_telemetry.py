@@ -134,8 +134,8 @@ async def test_an_attempt_s_address_has_no_query(
 ) -> None:
     """Wherever the parameters travel, the events name the endpoint and nothing else."""
     shop = open_shop([replies.prepay()], base_url="https://platform.example:8443")
-    wiring = shop.gateway._dispatcher.wiring
-    wiring.builder = attrs.evolve(wiring.builder, placement="query")
+    dispatcher = shop.gateway._dispatcher
+    dispatcher.builder = attrs.evolve(dispatcher.builder, placement="query")
     await shop.gateway.pay(asking.pay())
     (request,) = shop.transport.requests
 

@@ -172,7 +172,7 @@ async def test_no_event_error_result_or_log_holds_a_secret(
     )
     answers = script(InDoubtError("timeout"), replies.prepay(), replies.prepay(requestId="other"))
     shop = open_shop(answers)
-    said: list[object] = [pay, shop.gateway._dispatcher.wiring.signatures]
+    said: list[object] = [pay, shop.gateway._dispatcher.signing]
     said.append(await shop.gateway.pay(pay))
     said.extend([await shop.entry("canary"), *shop.transport.requests])
     with pytest.raises(WxPayError) as caught:

@@ -38,7 +38,7 @@ def _skew(server_time: datetime | None = datetime(2026, 11, 22, tzinfo=UTC)) -> 
 @given(tries=st.integers(1, 12), roll=ROLLS)
 def test_the_pause_is_drawn_from_a_doubling_span_with_a_cap(tries: int, roll: float) -> None:
     """Full jitter: roll · min(8 s, 0.5 s · 2^i), on the first retry too."""
-    pause = RetryPolicy(attempts=20).pause([LOST] * tries, left=1e6, roll=roll)
+    pause = RetryPolicy(attempts=20).pause([LOST] * tries, left=1e6, random=roll)
 
     assert pause is not None
     assert roll * min(8.0, 0.5 * 2 ** (tries - 1)) == pytest.approx(pause)
@@ -47,7 +47,7 @@ def test_the_pause_is_drawn_from_a_doubling_span_with_a_cap(tries: int, roll: fl
 def test_the_first_retry_has_jitter() -> None:
     """Callers that failed together do not come back together (lesson 10)."""
     rolls = [random.Random(7 + n).random() for n in range(50)]
-    pauses = {RetryPolicy().pause([UNSENT], left=30, roll=roll) for roll in rolls}
+    pauses = {RetryPolicy().pause([UNSENT], left=30, random=roll) for roll in rolls}
 
     assert 50 == len(pauses)
     assert all(pause is not None and 0 <= pause <= 0.5 for pause in pauses)
@@ -58,7 +58,7 @@ def test_no_attempt_starts_with_less_than_three_seconds_left(
     left: float, roll: float, tries: int
 ) -> None:
     """Whatever the roll, a pause leaves at least `min_left` of the call."""
-    pause = RetryPolicy().pause([LOST] * tries, left=left, roll=roll)
+    pause = RetryPolicy().pause([LOST] * tries, left=left, random=roll)
 
     assert pause is None or left - pause >= 3.0
 
@@ -68,13 +68,13 @@ def test_three_attempts_and_no_more() -> None:
     policy = RetryPolicy()
 
     assert [True, True, False] == [
-        policy.pause([UNSENT] * n, left=30, roll=0.5) is not None for n in (1, 2, 3)
+        policy.pause([UNSENT] * n, left=30, random=0.5) is not None for n in (1, 2, 3)
     ]
 
 
 def test_one_attempt_switches_retrying_off() -> None:
     """`attempts=1` never pauses."""
-    assert RetryPolicy(attempts=1).pause([UNSENT], left=30, roll=0.5) is None
+    assert RetryPolicy(attempts=1).pause([UNSENT], left=30, random=0.5) is None
 
 
 @pytest.mark.parametrize(
@@ -94,31 +94,31 @@ def test_one_attempt_switches_retrying_off() -> None:
 )
 def test_what_another_try_cannot_help_is_not_tried_again(error: WxPayError) -> None:
     """Refusals, duplicates, certificates and contradicting answers end the call."""
-    assert RetryPolicy().pause([error], left=30, roll=0.0) is None
+    assert RetryPolicy().pause([error], left=30, random=0.0) is None
 
 
 def test_the_quota_is_waited_for() -> None:
     """A refusal for too many calls waits until the window has freed, not a jittered moment."""
-    assert QUOTA_WINDOW == RetryPolicy().pause([RateLimitedError("429")], left=120, roll=0.1)
+    assert QUOTA_WINDOW == RetryPolicy().pause([RateLimitedError("429")], left=120, random=0.1)
 
 
 def test_the_quota_is_not_waited_for_beyond_the_deadline() -> None:
     """A call of 30 s does not begin a wait of a minute."""
-    assert RetryPolicy().pause([RateLimitedError("429")], left=30, roll=0.1) is None
+    assert RetryPolicy().pause([RateLimitedError("429")], left=30, random=0.1) is None
 
 
 def test_a_skewed_clock_is_corrected_once_and_at_once() -> None:
     """The first refusal as expired is tried again without a pause, the second is the end."""
     policy = RetryPolicy(attempts=6)
 
-    assert 0.0 == policy.pause([_skew()], left=30, roll=0.9)
-    assert policy.pause([_skew(), _skew()], left=30, roll=0.9) is None
-    assert policy.pause([_skew(), LOST, _skew()], left=30, roll=0.9) is None
+    assert 0.0 == policy.pause([_skew()], left=30, random=0.9)
+    assert policy.pause([_skew(), _skew()], left=30, random=0.9) is None
+    assert policy.pause([_skew(), LOST, _skew()], left=30, random=0.9) is None
 
 
 def test_a_skewed_clock_without_a_date_is_the_end() -> None:
     """Without the platform's time a second attempt would expire like the first."""
-    assert RetryPolicy().pause([_skew(None)], left=30, roll=0.0) is None
+    assert RetryPolicy().pause([_skew(None)], left=30, random=0.0) is None
 
 
 @pytest.mark.parametrize("attempts", [1.5, 3.0, "3", None])

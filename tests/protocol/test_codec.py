@@ -695,7 +695,7 @@ def test_amounts_survive_the_wire_exactly(amount: Decimal) -> None:
     request = Refund(
         request_id="r-1", out_trade_no="1", orig_out_trade_no="2", refund_amount=amount
     )
-    sent = codec.strict_json(codec.biz_content(request))["refundAmount"]
+    sent = codec.strict_json(codec.serialize(request))["refundAmount"]
     as_text = decode(succeeded(instAmount=sent)).inst_amount
     as_number = decode(reply(SEED.replace(b'"0.10"', sent.encode()))).inst_amount
 
@@ -727,7 +727,7 @@ def test_prices_quantities_and_totals_survive_the_wire(price: Decimal, quantity:
         payer_ip="::1",
         pay_method=PayMethod(pay_product_code="65", amount=price * quantity),
     )
-    sent = codec.strict_json(codec.biz_content(request))
+    sent = codec.strict_json(codec.serialize(request))
     row = sent["tradeInfo"][0]
 
     assert f"{price:.2f}" == row["price"] == row["royaltyInfo"][0]["amount"]
@@ -742,8 +742,8 @@ def test_prices_quantities_and_totals_survive_the_wire(price: Decimal, quantity:
 def test_texts_survive_the_wire_exactly(subject: str) -> None:
     """UTF-8 without escapes for anything that needs none, and the same bytes every time."""
     request = MiniProgramPay(request_id="r-1", pay_token=subject, terminal_payer_id="o")
-    sent = codec.biz_content(request)
+    sent = codec.serialize(request)
 
     assert subject == json.loads(sent.decode("utf-8"))["payToken"]
-    assert sent == codec.biz_content(request)
+    assert sent == codec.serialize(request)
     assert b"\\u" not in sent or "\\u" in subject

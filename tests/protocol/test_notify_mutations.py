@@ -22,7 +22,9 @@ from wxpay_async.protocol.notify import Notifications
 from wxpay_async.protocol.signing import Md5Signer, Md5Verifier, RsaVerifier
 
 MUTATIONS = count_examples(quick=2_000, full=4_000)
-TRACED = min(2_000, MUTATIONS // 4)  # mutations whose memory is watched, which takes three times as long
+TRACED = min(
+    2_000, MUTATIONS // 4
+)  # mutations whose memory is watched, which takes three times as long
 JSON = {"Content-Type": "application/json"}
 FIELDS = {
     "out_trade_no": "201910170001",

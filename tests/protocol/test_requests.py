@@ -12,7 +12,7 @@ import attrs
 import pytest
 
 from wxpay_async.errors import Fate, InvalidRequestError
-from wxpay_async.protocol.codec import biz_content, wire_fields
+from wxpay_async.protocol.codec import serialize, wire_fields
 from wxpay_async.protocol.requests import (
     InstantTrade,
     MiniProgramPay,
@@ -130,7 +130,7 @@ def test_the_page_s_sample_is_an_instant_trade() -> None:
     sample = json.loads((VECTORS / "seed_request.json").read_text(encoding="utf-8"))
 
     expected = {**sample, "requestId": "20191017", "cashierType": "API"}
-    assert expected == json.loads(biz_content(built))
+    assert expected == json.loads(serialize(built))
 
 
 def test_the_page_s_table_is_a_mini_program_pay() -> None:
@@ -422,7 +422,7 @@ def test_unknown_fields_reach_the_wire_as_they_were(make: Make) -> None:
 
     expected = {**wire_fields(make()), "brandNew": {"level": [1, "2", None, True]}}
     assert expected == wire_fields(request)
-    assert json.loads(json.dumps(expected)) == json.loads(biz_content(request))
+    assert json.loads(json.dumps(expected)) == json.loads(serialize(request))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Time as the SDK sees it, in one object, so that tests can move it."""
+"""Tell the time: this machine's, and the platform's. Tests move both."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Clock:
         return time.time()
 
     def monotonic(self) -> float:
-        """Return seconds that only grow; the ground of every deadline."""
+        """Return seconds that only grow; every deadline counts by them."""
         return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""Who may send now: so many at once, and so many that start in one turn of the event loop."""
+"""Limit concurrent attempts, and how many start per event-loop iteration."""
 
 from __future__ import annotations
 
@@ -10,93 +10,103 @@ from typing import Final
 
 from attrs import define, field
 
-TURN: Final = 0.002
-"""Seconds that the attempts which start in one turn may take; the answers of others come on top."""
+MAX_LOOP_HOLD: Final = 0.002
+"""Seconds for which the attempts that start in one iteration of the event loop may hold it."""
 
-FIRST: Final = 4
-"""Attempts that start in one turn before anybody knows how long they take."""
+INITIAL_STARTS: Final = 4
+"""Attempts that start in one iteration before it is known how long one takes."""
 
 
 @define(eq=False)
 class ConcurrencyLimiter:
     """Lets attempts start, first come, first served.
 
-    Calls that are answered together go on together, and fall into step: 64 of them would hold the
-    loop for as long as 64 requests take to build, again and again. So what is ready at the same
-    moment starts in several turns, which is fair towards everybody else in the loop. How many
-    start in one turn follows from how long the last one took: an RSA signature takes a hundred
+    Calls that are answered together continue together: 64 of them would hold the event loop for as
+    long as 64 requests take to build, again and again. So calls that are ready at the same moment
+    start in several iterations, which is fair towards everything else in the loop. How many start
+    in one iteration follows from how long the last ones took: an RSA signature takes a hundred
     times as long as one by MD5, and a slow machine ten times as long as a fast one.
 
     Args:
-        at_once: attempts under way.
-        clock: seconds that never go back; the machine's also where a test moves time, since it is
-            work that is measured here.
+        limit: attempts under way at the same time.
+        clock: seconds that only grow; the machine's also where a test moves time, since work is
+            measured by it.
     """
 
-    at_once: int
+    limit: int
     clock: Callable[[], float] = time.monotonic
-    _fit: int = field(default=FIRST, init=False)
-    _begun: int = field(default=0, init=False)
-    _turn_began: float = field(default=0.0, init=False)
+    _starts_per_tick: int = field(default=INITIAL_STARTS, init=False)
+    _started: int = field(default=0, init=False)
+    _tick_began: float = field(default=0.0, init=False)
     _under_way: int = field(default=0, init=False)
-    _waiting: deque[asyncio.Future[None]] = field(factory=deque[asyncio.Future[None]], init=False)
+    _waiters: deque[asyncio.Future[None]] = field(factory=deque[asyncio.Future[None]], init=False)
 
-    async def take(self, timeout: float) -> None:
-        """Begin in this turn, or in the first that has room.
+    def acquire_now(self) -> bool:
+        """Start an attempt if it need not wait; tell whether it did."""
+        if self._waiters or not self._has_room():
+            return False
+        if not self._started:
+            self._begin_tick()
+        self._start()
+        return True
+
+    async def acquire(self, timeout: float) -> None:
+        """Start an attempt, in this iteration or in the first that has room.
+
+        Args:
+            timeout: seconds to wait for the end of another attempt.
 
         Raises:
-            TimeoutError: no other attempt ended within so many seconds.
+            TimeoutError: none ended in time.
         """
-        if not self._waiting and self._has_room():
-            if not self._begun:
-                self._turn_begins()
-            self._begin()
+        if self.acquire_now():
             return
-        # A turn is over soon; only the end of somebody's attempt is worth a timer.
-        soon = self._under_way + len(self._waiting) < self.at_once
-        place = asyncio.get_running_loop().create_future()
-        self._waiting.append(place)
+        # The next iteration comes at once; only the end of an attempt is worth a timer.
+        waits_for_an_end = self._under_way + len(self._waiters) >= self.limit
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
         try:
-            if soon:
-                await place
-            else:
+            if waits_for_an_end:
                 async with asyncio.timeout(timeout):
-                    await place
+                    await waiter
+            else:
+                await waiter
         except (asyncio.CancelledError, TimeoutError):
-            if place.done() and not place.cancelled():
-                self.end()
+            if waiter.done() and not waiter.cancelled():
+                self.release()
             raise
 
-    def end(self) -> None:
-        """Give the place to the next."""
+    def release(self) -> None:
+        """End an attempt; the next waiter may start."""
         self._under_way -= 1
-        self._serve()
+        if self._waiters:
+            self._wake_waiters()
 
     def _has_room(self) -> bool:
-        return self._begun < self._fit and self._under_way < self.at_once
+        return self._started < self._starts_per_tick and self._under_way < self.limit
 
-    def _begin(self) -> None:
-        self._begun += 1
+    def _start(self) -> None:
+        self._started += 1
         self._under_way += 1
 
-    def _turn_begins(self) -> None:
-        self._turn_began = self.clock()
-        asyncio.get_running_loop().call_soon(self._turn_ends)
+    def _begin_tick(self) -> None:
+        self._tick_began = self.clock()
+        asyncio.get_running_loop().call_soon(self._end_tick)
 
-    def _turn_ends(self) -> None:
-        spent = self.clock() - self._turn_began
-        # At most twice as many as before: a turn may have been short by chance.
-        fit = int(self._begun * TURN / spent) if spent > 0 else self.at_once
-        self._fit = max(1, min(fit, 2 * self._fit))
-        self._begun = 0
-        self._serve()
+    def _end_tick(self) -> None:
+        spent = self.clock() - self._tick_began
+        # At most twice as many as before: an iteration may have been short by chance.
+        fit = int(self._started * MAX_LOOP_HOLD / spent) if spent > 0 else self.limit
+        self._starts_per_tick = max(1, min(fit, 2 * self._starts_per_tick))
+        self._started = 0
+        self._wake_waiters()
 
-    def _serve(self) -> None:
-        is_first = not self._begun
-        while self._waiting and self._has_room():
-            place = self._waiting.popleft()
-            if not place.done():  # it is when its caller was cancelled
-                place.set_result(None)
-                self._begin()
-        if is_first and self._begun:  # after those who were woken, so that the turn ends with them
-            self._turn_begins()
+    def _wake_waiters(self) -> None:
+        first = not self._started
+        while self._waiters and self._has_room():
+            waiter = self._waiters.popleft()
+            if not waiter.done():  # it is when its caller was cancelled
+                waiter.set_result(None)
+                self._start()
+        if first and self._started:  # after the waiters, so that the iteration ends with them
+            self._begin_tick()

@@ -1,11 +1,9 @@
-"""How a gateway carries operations out: together, over the retrying transport, to a known end."""
+"""Carry calls out: those with a requestId together and to a known end, those that only read."""
 
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import functools
-import logging
 import math
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -14,75 +12,115 @@ from typing import Any, Final, TypeVar
 import attrs
 from attrs import define, field
 
-from wxpay_async.adapters.limiters.limiter import Lane
-from wxpay_async.engine.call import SLACK, Execution
+from wxpay_async.adapters.limiters.limiter import Lane, Limiter, Unlimited
+from wxpay_async.adapters.limiters.local import LocalLimiter
+from wxpay_async.adapters.signers.threads import SigningExecutor
+from wxpay_async.adapters.stores.memory import MemoryStore
+from wxpay_async.adapters.stores.store import Store
+from wxpay_async.engine.call import Call
+from wxpay_async.engine.clock import Clock, PlatformTime
 from wxpay_async.engine.concurrency import ConcurrencyLimiter
-from wxpay_async.engine.contents import next_generation, order_of, written
+from wxpay_async.engine.recovery import Recovery
+from wxpay_async.engine.replay import replay
 from wxpay_async.engine.resolver import Resolver
 from wxpay_async.engine.retrying import RetryingTransport
-from wxpay_async.engine.single_flight import SingleFlight, conflict
+from wxpay_async.engine.single_flight import SingleFlight, make_conflict
 from wxpay_async.engine.streaming import Outcome
-from wxpay_async.engine.telemetry import Event, EventKind
-from wxpay_async.engine.wiring import Wiring
+from wxpay_async.engine.telemetry import EventKind, Telemetry
 from wxpay_async.errors import Fate, InDoubtError, InvalidRequestError, NotSentError, WxPayError
+from wxpay_async.policy.deadline import Deadline
 from wxpay_async.policy.record import IdempotencyRecord
 from wxpay_async.policy.resolution import Finding
-from wxpay_async.policy.retry import RetryBudget, RetryPolicy
-from wxpay_async.policy.states import FINAL, State
-from wxpay_async.protocol.builder import OPERATIONS, PAY, QUERY, Operation, query_parameters
+from wxpay_async.policy.retry import RetryPolicy
+from wxpay_async.policy.states import State
+from wxpay_async.protocol.builder import (
+    OPERATIONS,
+    PAY,
+    QUERY,
+    Operation,
+    RequestBuilder,
+    query_parameters,
+)
+from wxpay_async.protocol.codec import parse_pay, serialize
 from wxpay_async.protocol.echo import check_echo, check_order
-from wxpay_async.protocol.idempotency_key import Fingerprint
-from wxpay_async.protocol.requests import Request, TradeQuery
-from wxpay_async.protocol.results import PayResult, RefundResult, TradeResult, TradeStatus
+from wxpay_async.protocol.idempotency_key import derive_request_id, fingerprint
+from wxpay_async.protocol.requests import Request, TradeQuery, order_number
+from wxpay_async.protocol.results import PayResult, TradeStatus
 from wxpay_async.protocol.wire import Timeouts, Transport
 
 T = TypeVar("T")
 
 BATCH_CALL: Final = 86_400.0
-"""Seconds that a request of a batch has: what waits for its slot of the quota is not lost."""
+"""Seconds that a request of a batch has: one that waits for its slot of the quota is not lost."""
 
-RECOVER_EVERY: Final = 30.0
-"""Seconds between two looks for operations that a crash or a lost answer left open."""
-
-_LOG: Final = logging.getLogger("wxpay_async")
 _ONE_ATTEMPT: Final = RetryPolicy(attempts=1)
-_RESULTS: Final[Mapping[str, type]] = {
-    "pay": PayResult,
-    "trade": TradeResult,
-    "refund": RefundResult,
-}
 
 
 @define(eq=False, kw_only=True)
 class Dispatcher:
-    """Carries out the operations of one appKey, in whatever event loop is running.
+    """Carries out the calls of one appKey, in the event loop that is running.
 
     Attributes:
-        app_key: whose operations.
-        wiring: what they share.
+        app_key: whose calls.
+        builder: lays requests out.
+        signing: signs them.
+        store: remembers them.
+        limiter: keeps the quota.
+        clock: the machine's time, and `time` the platform's.
+        telemetry: tells the hooks.
         make_transport: makes the transport when the first request needs it.
-        retry: how often to try again.
+        retry: how often to try.
         timeouts: how long each phase may take.
         max_in_flight: HTTP requests at once.
         refunds_queryable: see `Resolver`.
     """
 
     app_key: str
-    wiring: Wiring
+    builder: RequestBuilder
+    signing: SigningExecutor
+    store: Store
+    limiter: Limiter
+    clock: Clock
+    telemetry: Telemetry
     make_transport: Callable[[], Transport]
     retry: RetryPolicy
     timeouts: Timeouts
     max_in_flight: int
     refunds_queryable: bool
-    _transport: Transport | None = field(default=None, init=False)
-    _budget: RetryBudget = field(factory=RetryBudget, init=False)
-    _flights: SingleFlight = field(factory=SingleFlight, init=False)
+    time: PlatformTime = field(init=False)
+    resolver: Resolver = field(init=False)
+    recovery: Recovery = field(init=False)
+    _in_process: bool = field(init=False)
+    _retrying: RetryingTransport | None = field(default=None, init=False)
+    _single_flight: SingleFlight = field(factory=SingleFlight, init=False)
+    _concurrency: ConcurrencyLimiter = field(init=False)
     _loop: asyncio.AbstractEventLoop | None = field(default=None, init=False)
-    _recovery: asyncio.Task[None] | None = field(default=None, init=False)
 
-    # What carries a requestId
+    def __attrs_post_init__(self) -> None:
+        self.time = PlatformTime(self.clock)
+        self._concurrency = ConcurrencyLimiter(self.max_in_flight)
+        # These very classes: what a subclass awaits may be a network.
+        local = type(self.limiter) in {LocalLimiter, Unlimited}
+        self._in_process = local and type(self.store) is MemoryStore
+        self.resolver = Resolver(
+            store=self.store,
+            clock=self.clock,
+            time=self.time,
+            query=self._query_order,
+            on_resolved=self._report_resolved,
+            refunds_queryable=self.refunds_queryable,
+        )
+        self.recovery = Recovery(
+            app_key=self.app_key,
+            store=self.store,
+            clock=self.clock,
+            resolver=self.resolver,
+            timeout=self.timeouts.call,
+        )
 
-    async def once(
+    # Calls that carry a requestId
+
+    async def execute(
         self,
         request: Request,
         result_type: type[T],
@@ -90,100 +128,108 @@ class Dispatcher:
         timeout: float | None,
         lane: Lane = Lane.PEOPLE,
     ) -> T:
-        """Execute the request, together with whoever asks for the same."""
+        """Execute a request, together with every caller that asks for the same."""
         self._enter_loop()
-        operation = OPERATIONS[type(request)]
-        content, meaning = written(operation, request)
-        began = self.wiring.clock.monotonic()
-        wait = self._call_time(timeout, lane)
-        fresh = self._fresh(request, meaning, content)
-        fly = functools.partial(
-            self._fly, request, fresh, result_type, began=began, wait=wait, lane=lane
-        )
+        operation, request_id = OPERATIONS[type(request)], request.request_id
+        seconds = self._call_seconds(timeout, lane)
+        deadline = self._deadline(seconds)
+        record = self._make_record(request, operation)
+        began = self.clock.monotonic()
         shared = False
-        self.wiring.tell_start(operation, request.request_id)
+        self.telemetry.call_started(operation.name, request_id)
         try:
-            flight, shared = await self._flights.board(request.request_id, meaning, fly)
-            # One's own flight has its deadline inside.
-            result = await flight.landed(wait if shared else None)
-        except BaseException as error:  # whoever heard of the start hears of the end
+            result, shared = await self._single_flight.run(
+                request_id,
+                record.fingerprint,
+                functools.partial(self._execute, request, record, result_type, deadline, lane),
+                timeout=seconds,
+            )
+        except BaseException as error:  # hooks that heard of the start hear of the end
             if isinstance(error, WxPayError):
-                self._explain(error, request.request_id)
-            self.wiring.tell_outcome(
-                operation, request.request_id, began, error=error, shared=shared
+                self._mark(error, request_id)
+            self.telemetry.call_ended(
+                operation.name, request_id, self.clock.monotonic() - began, error=error
             )
             raise
         if shared:
-            result = attrs.evolve(result, replayed=True)
-        self.wiring.tell_outcome(operation, request.request_id, began, result=result, shared=shared)
-        return result  # type: ignore[no-any-return] # flights carry results of every type
+            result = attrs.evolve(result, replayed=True)  # type: ignore[misc] # any of the results
+        if self.telemetry.hooks:
+            spent = self.clock.monotonic() - began
+            self.telemetry.call_ended(
+                operation.name, request_id, spent, result=result, shared=shared
+            )
+        return result
 
-    async def _fly(
+    async def _execute(
         self,
         request: Request,
         fresh: IdempotencyRecord,
         result_type: type[T],
-        *,
-        began: float,
-        wait: float,
+        deadline: Deadline,
         lane: Lane,
     ) -> T:
-        entry = await self.wiring.store.reserve(fresh)
-        if entry is not fresh and entry.fingerprint != fresh.fingerprint:
-            raise conflict(entry.fingerprint.differences(fresh.fingerprint))
-        execution = Execution(
-            wiring=self.wiring,
-            operation=OPERATIONS[type(request)],
-            params={"bizContent": (entry.content or fresh.content or b"").decode()},
-            result_type=result_type,
-            check=functools.partial(check_echo, request),
+        """Reserve the record, and send the request unless it is settled already."""
+        record = await self.store.reserve(fresh)
+        if record is not fresh and record.fingerprint != fresh.fingerprint:
+            raise make_conflict(record.fingerprint.differences(fresh.fingerprint))
+        content = (record.content or fresh.content or b"").decode()
+        check = functools.partial(check_echo, request)
+        if record.is_settled:
+            return self._replay(record, content=content, check=check)  # type: ignore[no-any-return]
+        call = self._make_call(
+            OPERATIONS[type(request)],
+            {"bizContent": content},
+            result_type,
+            check=check,
+            deadline=deadline,
             lane=lane,
-            min_left=self._least(wait),
-            patience=self.timeouts.call,
-            deadline=began + wait,
         )
-        if entry.state in FINAL or entry.state is State.PENDING:
-            return execution.replayed(entry)
-        execution.entry = entry
-        return await self._delivering(self._retry(lane)).deliver(
-            execution.prepare,
-            read=execution.read,
-            settle=execution.settle,
-            inquire=functools.partial(self._inquire, execution),
-            deadline=execution.deadline,
-            in_doubt=execution.is_in_doubt,
-        )
+        call.record = record
+        if record.out_trade_no is not None:
+            call.ask = self._check_outcome
+        policy = self._policy(lane)
+        return await self._transport().deliver(call, deadline=deadline, policy=policy)
 
-    def _fresh(self, request: Request, meaning: Fingerprint, content: bytes) -> IdempotencyRecord:
-        now = self.wiring.clock.time()
+    def _make_record(self, request: Request, operation: Operation) -> IdempotencyRecord:
+        content, order, now = serialize(request), order_number(request), self.clock.time()
         return IdempotencyRecord(
             app_key=self.app_key,
             request_id=request.request_id,
-            operation=OPERATIONS[type(request)].name,
-            fingerprint=meaning,
-            out_trade_no=order_of(request),
+            operation=operation.name,
+            fingerprint=fingerprint(operation.name, content, order),
+            out_trade_no=order,
             content=content,
             created_at=now,
             updated_at=now,
         )
 
-    async def _inquire(self, execution: Execution[T]) -> T | None:
-        """Ask what became of an attempt in doubt, before it is sent again or given up."""
-        left = min(execution.deadline - self.wiring.clock.monotonic(), self.timeouts.call)
-        entry = execution.entry
-        if entry is None or entry.out_trade_no is None or left < self.retry.min_left:
+    async def _check_outcome(self, call: Call[T]) -> T | None:
+        """Query an order whose attempt is in doubt; return the result if it is settled by that."""
+        deadline, record = call.deadline.capped(self.timeouts.call), call.record
+        if record is None or deadline.remaining() < self.retry.min_left:
             return None
         try:
-            entry, _ = await self._resolver().look(entry, left)
+            call.record, _ = await self.resolver.check(record, deadline)
         except (NotSentError, InDoubtError):  # the store's, not the platform's: nothing was learnt
             return None
-        execution.entry = entry
-        settled = entry.state in FINAL or entry.state is State.PENDING
-        return execution.replayed(entry) if settled else None
+        if not call.record.is_settled:
+            return None
+        content = call.params["bizContent"]
+        return self._replay(call.record, content=content, check=call.check)  # type: ignore[no-any-return]
 
-    # What only reads
+    def _replay(
+        self,
+        record: IdempotencyRecord,
+        *,
+        content: str = "",
+        check: Callable[[Any], None] | None = None,
+    ) -> Any:  # noqa: ANN401 - the result of any operation
+        url, now_ms = self.builder.base_url, self.time.milliseconds()
+        return replay(record, url=url, now_ms=now_ms, content=content, check=check)
 
-    async def ask(
+    # Calls that only read
+
+    async def read(
         self,
         operation: Operation,
         params: Mapping[str, str],
@@ -191,225 +237,189 @@ class Dispatcher:
         *,
         timeout: float | None = None,
     ) -> T:
-        """Execute what needs no requestId and no store."""
-        wait = self._call_time(timeout, Lane.PEOPLE)
-        execution = self._question(operation, params, result_type, wait=wait, lane=Lane.PEOPLE)
-        return await self._asking(execution)
-
-    def _question(
-        self,
-        operation: Operation,
-        params: Mapping[str, str],
-        result_type: type[T],
-        *,
-        wait: float,
-        lane: Lane,
-        check: Callable[[T], None] = lambda _: None,
-    ) -> Execution[T]:
-        return Execution(
-            wiring=self.wiring,
-            operation=operation,
-            params=params,
-            result_type=result_type,
-            check=check,
-            lane=lane,
-            min_left=self._least(wait),
-            patience=self.timeouts.call,
-            deadline=self.wiring.clock.monotonic() + wait,
+        """Execute a call that needs no requestId and no store."""
+        seconds = self._call_seconds(timeout, Lane.PEOPLE)
+        call = self._make_call(
+            operation,
+            params,
+            result_type,
+            check=None,
+            deadline=self._deadline(seconds),
+            lane=Lane.PEOPLE,
         )
-
-    async def _asking(self, execution: Execution[T], retry: RetryPolicy | None = None) -> T:
-        self._enter_loop()
-        began, operation = self.wiring.clock.monotonic(), execution.operation
-        self.wiring.tell_start(operation, None)
-        try:
-            result = await self._delivering(retry or self._retry(execution.lane)).deliver(
-                execution.prepare,
-                read=execution.read,
-                settle=execution.settle,
-                deadline=execution.deadline,
-            )
-        except BaseException as error:  # as above
-            self.wiring.tell_outcome(operation, None, began, error=error)
-            raise
-        self.wiring.tell_outcome(operation, None, began, result=result)
-        return result
+        return await self._send_read(call, self.retry)
 
     async def query(
-        self,
-        query: TradeQuery,
-        *,
-        timeout: float | None,
-        lane: Lane = Lane.PEOPLE,
+        self, query: TradeQuery, *, timeout: float | None, lane: Lane = Lane.PEOPLE
     ) -> TradeStatus:
-        """Ask for one order; what the platform says of another is withheld."""
-        wait = self._call_time(timeout, lane)
-        return await self._asking(self._order_question(query, wait=wait, lane=lane))
+        """Query one order; what the platform says of another is withheld."""
+        deadline = self._deadline(self._call_seconds(timeout, lane))
+        call = self._query_call(query, deadline=deadline, lane=lane)
+        return await self._send_read(call, self._policy(lane))
 
-    def _order_question(
-        self, query: TradeQuery, *, wait: float, lane: Lane
-    ) -> Execution[TradeStatus]:
-        return self._question(
+    async def _query_order(
+        self, out_trade_no: str, deadline: Deadline
+    ) -> tuple[TradeStatus, datetime | None]:
+        seconds = self._call_seconds(deadline.remaining(), Lane.RESOLVING)
+        query = TradeQuery(out_trade_no=out_trade_no)
+        call = self._query_call(query, deadline=self._deadline(seconds), lane=Lane.RESOLVING)
+        return await self._send_read(call, _ONE_ATTEMPT), call.server_time
+
+    def _query_call(
+        self, query: TradeQuery, *, deadline: Deadline, lane: Lane
+    ) -> Call[TradeStatus]:
+        return self._make_call(
             QUERY,
             query_parameters(query),
             TradeStatus,
-            wait=wait,
-            lane=lane,
             check=functools.partial(check_order, query),
+            deadline=deadline,
+            lane=lane,
         )
 
-    async def _ask_for_order(
-        self, out_trade_no: str, timeout: float
-    ) -> tuple[TradeStatus, datetime | None]:
-        wait = self._call_time(timeout, Lane.RESOLVING)
-        query = TradeQuery(out_trade_no=out_trade_no)
-        execution = self._order_question(query, wait=wait, lane=Lane.RESOLVING)
-        return await self._asking(execution, _ONE_ATTEMPT), execution.server_time
+    async def _send_read(self, call: Call[T], policy: RetryPolicy) -> T:
+        began, name = self.clock.monotonic(), call.operation.name
+        self.telemetry.call_started(name, None)
+        try:
+            result = await self._transport().deliver(call, deadline=call.deadline, policy=policy)
+        except BaseException as error:  # as above
+            self.telemetry.call_ended(name, None, self.clock.monotonic() - began, error=error)
+            raise
+        self.telemetry.call_ended(name, None, self.clock.monotonic() - began, result=result)
+        return result
 
-    # Doubt
+    # Doubts
 
     async def resolve(self, request_id: str, *, reissue: bool = False) -> Outcome[str, Any]:
         """Find out what became of an operation; see `PayGateway.resolve`."""
         self._enter_loop()
         try:
-            entry = await self.wiring.store.load((self.app_key, request_id))
-            if entry is None:
+            record = await self.store.load((self.app_key, request_id))
+            if record is None:
                 raise InvalidRequestError(
                     "unknown to the store", field="requestId", allowed="what was sent through it"
                 )
-            entry, finding = await self._resolver().look(entry, self.timeouts.call)
+            record, finding = await self.resolver.check(record, self._deadline(self.timeouts.call))
         except NotSentError as error:  # true of the question, and not of what it is about
-            doubt = InDoubtError(f"nobody knows: {error.reason}")
-            self._explain(doubt, request_id)
+            doubt = InDoubtError(f"nothing is known: {error.reason}")
+            self._mark(doubt, request_id)
             raise doubt from error
-        unpaid = finding is Finding.UNPAID or entry.state is State.NOT_EXECUTED
-        if reissue and unpaid and entry.operation == PAY.name and entry.content:
-            return await self._reissued(entry, entry.content)
-        return self._outcome(entry)
+        unpaid = finding is Finding.UNPAID or record.state is State.NOT_EXECUTED
+        if reissue and unpaid and record.operation == PAY.name and record.content:
+            return await self._reissue(record, record.content)
+        return self._outcome(record)
 
-    async def _reissued(self, entry: IdempotencyRecord, content: bytes) -> Outcome[str, Any]:
-        """Issue a new prepay for an order that nobody has paid: nothing is charged by it."""
-        request = next_generation(self.app_key, entry, content)
-        try:
-            result = await self.once(request, PayResult, timeout=None)
-        except WxPayError as error:
-            return Outcome[str, Any].failed(entry.request_id, error)
-        return Outcome[str, Any].ok(entry.request_id, result)
-
-    def _outcome(self, entry: IdempotencyRecord) -> Outcome[str, Any]:
-        try:
-            known = entry.state in FINAL or entry.state is State.PENDING
-            if not known and entry.reply is None:
-                raise InDoubtError(f"the operation is {entry.state}: not known yet")
-            return Outcome[str, Any].ok(entry.request_id, self._replayed(entry))
-        except WxPayError as error:
-            self._explain(error, entry.request_id)
-            return Outcome[str, Any].failed(entry.request_id, error)
-
-    def _replayed(self, entry: IdempotencyRecord) -> object:
-        operations = {operation.name: operation for operation in OPERATIONS.values()}
-        execution: Execution[object] = Execution(
-            wiring=self.wiring,
-            operation=operations[entry.operation],
-            params={},
-            result_type=_RESULTS[entry.operation],
-            deadline=0.0,
+    async def _reissue(self, record: IdempotencyRecord, content: bytes) -> Outcome[str, Any]:
+        """Issue a new prepay for an order that is not paid: nothing is charged by it."""
+        request = parse_pay(
+            content,
+            request_id=derive_request_id(self.app_key, PAY.name, record.request_id, generation=1),
+            out_trade_no=record.out_trade_no,
         )
-        return execution.replayed(entry)
+        try:
+            result = await self.execute(request, PayResult, timeout=None)
+        except WxPayError as error:
+            return Outcome[str, Any].failed(record.request_id, error)
+        return Outcome[str, Any].ok(record.request_id, result)
+
+    def _outcome(self, record: IdempotencyRecord) -> Outcome[str, Any]:
+        try:
+            if not record.is_settled and record.reply is None:
+                raise InDoubtError(f"the operation is {record.state}: not known yet")
+            return Outcome[str, Any].ok(record.request_id, self._replay(record))
+        except WxPayError as error:
+            self._mark(error, record.request_id)
+            return Outcome[str, Any].failed(record.request_id, error)
 
     async def recover(self) -> int:
         """Look after everything that is open and due; return how many operations were settled."""
         self._enter_loop()
-        return await self._resolver().recover(self.app_key, self.timeouts.call)
+        return await self.recovery.run_once()
 
-    async def _recover_for_ever(self) -> None:
-        while True:
-            try:
-                await self.recover()
-            except WxPayError as error:  # the store is down; the next look may find it up
-                _LOG.warning("recovery could not look: %s", error.reason)
-            except Exception:  # noqa: BLE001 - a stranger's store or transport must not end it
-                _LOG.exception("recovery could not look")
-            await asyncio.sleep(RECOVER_EVERY)
+    def _report_resolved(self, record: IdempotencyRecord) -> None:
+        self.telemetry.doubt_changed(EventKind.DOUBT_CLOSED, record.operation, record.request_id)
+
+    def _mark(self, error: WxPayError, request_id: str) -> None:
+        """Say whose error it is, and how its doubt can be resolved."""
+        error.request_id = request_id
+        if isinstance(error, InDoubtError) and error.fate is Fate.IN_DOUBT:
+            error.resolver = functools.partial(self.resolve, request_id)
 
     # Life
 
     def open(self) -> None:
         """Start to recover in the background."""
         self._enter_loop()
-        if self._recovery is None or self._recovery.done():
-            # Of nobody's making: it must not run on in the span of whoever opened the gateway.
-            self._recovery = asyncio.create_task(
-                self._recover_for_ever(), context=contextvars.Context()
-            )
+        self.recovery.start()
 
     async def aclose(self) -> None:
         """Cancel what is under way, record where it stands, and release every connection."""
         self._enter_loop()
-        recovery, self._recovery = self._recovery, None
-        if recovery is not None:
-            recovery.cancel()
-            await asyncio.wait([recovery])
-        await self._flights.aclose()
-        self.wiring.signatures.close()
-        if self._transport is not None:
-            await self._transport.aclose()
-        await self.wiring.limiter.aclose()
-        await self.wiring.store.aclose()
+        await self.recovery.stop()
+        await self._single_flight.aclose()
+        self.signing.close()
+        if self._retrying is not None:
+            await self._retrying.transport.aclose()
+        await self.limiter.aclose()
+        await self.store.aclose()
 
     def _enter_loop(self) -> None:
         """Start afresh in a new event loop: what waited in the old one is gone with it."""
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             self._loop = loop
-            self._flights = SingleFlight()
-            self._recovery = None
-            self.wiring.signatures.close()
-            self.wiring.turns = ConcurrencyLimiter(self.max_in_flight)
+            self._single_flight = SingleFlight()
+            self._concurrency = ConcurrencyLimiter(self.max_in_flight)
+            self.recovery.forget()
+            self.signing.close()
 
-    def _delivering(self, retry: RetryPolicy) -> RetryingTransport:
-        if self._transport is None:
-            self._transport = self.make_transport()
-        return RetryingTransport(
-            self._transport,
-            policy=retry,
-            budget=self._budget,
-            timeouts=self.timeouts,
-            clock=self.wiring.clock,
-        )
-
-    def _resolver(self) -> Resolver:
-        return Resolver(
-            store=self.wiring.store,
-            clock=self.wiring.clock,
-            time=self.wiring.time,
-            ask=self._ask_for_order,
-            closed=self._doubt_closed,
-            refunds_queryable=self.refunds_queryable,
-        )
-
-    def _doubt_closed(self, entry: IdempotencyRecord) -> None:
-        self.wiring.tell(
-            Event(
-                kind=EventKind.DOUBT_CLOSED,
-                operation=entry.operation,
-                app_key=self.app_key,
-                request_id=entry.request_id,
+    def _transport(self) -> RetryingTransport:
+        if self._retrying is None:
+            self._retrying = RetryingTransport(
+                self.make_transport(),
+                policy=self.retry,
+                timeouts=self.timeouts,
+                clock=self.clock,
             )
+        return self._retrying
+
+    def _make_call(
+        self,
+        operation: Operation,
+        params: Mapping[str, str],
+        result_type: type[T],
+        *,
+        check: Callable[[T], None] | None,
+        deadline: Deadline,
+        lane: Lane,
+    ) -> Call[T]:
+        self._enter_loop()
+        return Call(
+            operation=operation,
+            params=params,
+            template=self.builder.prepare(operation, params),
+            result_type=result_type,
+            check=check,
+            deadline=deadline,
+            patience=self.timeouts.call,
+            lane=lane,
+            store=self.store,
+            limiter=self.limiter,
+            concurrency=self._concurrency,
+            signing=self.signing,
+            clock=self.clock,
+            time=self.time,
+            telemetry=self.telemetry,
+            in_process=self._in_process,
         )
 
-    def at_most(self, left: float) -> float:
-        """Return the time of a call that should end with its caller's patience."""
-        return max(self.retry.min_left, min(left, self.timeouts.call))
-
-    def _least(self, wait: float) -> float:
-        # Who asked for no more than one attempt needs has spent a moment of it on the way here.
-        return min(self.retry.min_left, wait - SLACK)
-
-    def _retry(self, lane: Lane) -> RetryPolicy:
+    def _policy(self, lane: Lane) -> RetryPolicy:
         return self.retry if lane is not Lane.BATCH else self.retry.of_batch()
 
-    def _call_time(self, timeout: float | None, lane: Lane) -> float:
+    def _deadline(self, seconds: float) -> Deadline:
+        return Deadline.after(seconds, self.clock.monotonic, attempt=self.retry.min_left)
+
+    def _call_seconds(self, timeout: float | None, lane: Lane) -> float:
         if timeout is None:
             return self.timeouts.call if lane is not Lane.BATCH else BATCH_CALL
         if not self.retry.min_left <= timeout < math.inf:
@@ -420,8 +430,3 @@ class Dispatcher:
                 "which one attempt may need",
             )
         return timeout
-
-    def _explain(self, error: WxPayError, request_id: str) -> None:
-        error.request_id = request_id
-        if isinstance(error, InDoubtError) and error.fate is Fate.IN_DOUBT:
-            error.resolver = functools.partial(self.resolve, request_id)

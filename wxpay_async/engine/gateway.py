@@ -15,14 +15,12 @@ from wxpay_async.adapters.stores.memory import MemoryStore
 from wxpay_async.adapters.stores.sealed import seal_store
 from wxpay_async.adapters.stores.store import Store
 from wxpay_async.engine import environment
-from wxpay_async.engine.call import checked_timeouts
-from wxpay_async.engine.clock import Clock, PlatformTime
+from wxpay_async.engine.call import check_timeouts
+from wxpay_async.engine.clock import Clock
 from wxpay_async.engine.dispatcher import Dispatcher
-from wxpay_async.engine.pages import all_merchants
+from wxpay_async.engine.queries import iter_merchants, poll_until_paid
 from wxpay_async.engine.streaming import Outcome, stream
-from wxpay_async.engine.telemetry import Event, EventKind, Hook
-from wxpay_async.engine.waiting import wait_until_paid
-from wxpay_async.engine.wiring import Wiring
+from wxpay_async.engine.telemetry import Event, EventKind, Hook, Telemetry
 from wxpay_async.errors import InvalidRequestError, MalformedResponseError, WxPayError
 from wxpay_async.policy.retry import RetryPolicy
 from wxpay_async.protocol.builder import Placement, RequestBuilder
@@ -96,22 +94,19 @@ class PayGateway:
             raise InvalidRequestError("too few", field="max_in_flight", allowed="1 or above")
         self.app_key = app_key
         self._clock = Clock() if clock is None else clock
-        timeouts = checked_timeouts(Timeouts() if timeouts is None else timeouts)
+        timeouts = check_timeouts(Timeouts() if timeouts is None else timeouts)
         self._dispatcher = Dispatcher(
             app_key=app_key,
-            wiring=Wiring(
-                builder=RequestBuilder(app_key, signer.sign_type, base_url, placement),
-                signatures=SigningExecutor(signer),
-                store=store,
-                limiter=(
-                    LocalLimiter(environment.quota_for(timeouts), on_slowed=self._slowed_down)
-                    if limiter is None
-                    else limiter
-                ),
-                clock=self._clock,
-                time=PlatformTime(self._clock),
-                hooks=tuple(hooks),
+            builder=RequestBuilder(app_key, signer.sign_type, base_url, placement),
+            signing=SigningExecutor(signer),
+            store=store,
+            limiter=(
+                LocalLimiter(environment.quota_for(timeouts), on_slowed=self._report_slowed)
+                if limiter is None
+                else limiter
             ),
+            clock=self._clock,
+            telemetry=Telemetry(app_key, tuple(hooks)),
             make_transport=lambda: (
                 environment.default_transport(max_connections=max_in_flight)
                 if transport is None
@@ -144,8 +139,8 @@ class PayGateway:
             app_key, signer = environment.app_key_from(env), environment.signer_from(env)
             gateway = cls(app_key, signer, **environment.parts_from(env, given))
             if given.get("limiter") is None:  # one of ours, made before there was a gateway
-                limiter: Any = gateway._dispatcher.wiring.limiter
-                limiter.on_slowed = gateway._slowed_down
+                limiter: Any = gateway._dispatcher.limiter
+                limiter.on_slowed = gateway._report_slowed
         except (WxPayError, ImportError) as error:
             failure = error.with_traceback(None)
         else:
@@ -155,16 +150,16 @@ class PayGateway:
         # Raised anew: the frames below hold the environment, secrets included.
         raise failure
 
-    def _slowed_down(self, slowed: Slowed) -> None:
+    def _report_slowed(self, slowed: Slowed) -> None:
         del slowed
-        self._dispatcher.wiring.tell(
+        self._dispatcher.telemetry.emit(
             Event(kind=EventKind.SLOWED_DOWN, operation="", app_key=self.app_key)
         )
 
     @property
     def store(self) -> Store:
         """Where requestIds and callbacks are remembered."""
-        return self._dispatcher.wiring.store
+        return self._dispatcher.store
 
     @property
     def min_left(self) -> float:
@@ -199,19 +194,21 @@ class PayGateway:
             InDoubtError: it may have been executed; call again with the same request.
             RefusedError: the platform refused, see its subclasses.
         """
-        return await self._dispatcher.once(
+        return await self._dispatcher.execute(
             _typed(request, MiniProgramPay), PayResult, timeout=timeout
         )
 
     async def trade(self, request: InstantTrade, *, timeout: float | None = None) -> TradeResult:
         """Create payable orders. Takes and raises what `pay` does."""
-        return await self._dispatcher.once(
+        return await self._dispatcher.execute(
             _typed(request, InstantTrade), TradeResult, timeout=timeout
         )
 
     async def refund(self, request: Refund, *, timeout: float | None = None) -> RefundResult:
         """Give money back. Takes and raises what `pay` does; status F is a `FailedError`."""
-        return await self._dispatcher.once(_typed(request, Refund), RefundResult, timeout=timeout)
+        return await self._dispatcher.execute(
+            _typed(request, Refund), RefundResult, timeout=timeout
+        )
 
     async def query(
         self,
@@ -252,7 +249,7 @@ class PayGateway:
         Raises:
             InvalidRequestError: `page_size` is no integer above 0.
         """
-        return all_merchants(self._dispatcher, page_size=page_size, timeout=timeout)
+        return iter_merchants(self._dispatcher, page_size=page_size, timeout=timeout)
 
     async def checkout(
         self, trade: InstantTrade, *, openid: str, app_id: str, timeout: float | None = None
@@ -309,7 +306,7 @@ class PayGateway:
                 platform's last word.
             RefusedError: the platform does not know the order.
         """
-        return await wait_until_paid(self._dispatcher, out_trade_no, timeout=timeout, every=every)
+        return await poll_until_paid(self._dispatcher, out_trade_no, timeout=timeout, every=every)
 
     # Many at once
 
@@ -334,7 +331,7 @@ class PayGateway:
         """
 
         async def pay(request: MiniProgramPay) -> PayResult:
-            return await self._dispatcher.once(
+            return await self._dispatcher.execute(
                 _typed(request, MiniProgramPay), PayResult, timeout=timeout, lane=Lane.BATCH
             )
 
@@ -350,7 +347,7 @@ class PayGateway:
         """Refund for every request; works like `pay_many`."""
 
         async def refund(request: Refund) -> RefundResult:
-            return await self._dispatcher.once(
+            return await self._dispatcher.execute(
                 _typed(request, Refund), RefundResult, timeout=timeout, lane=Lane.BATCH
             )
 

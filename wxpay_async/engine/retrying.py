@@ -1,11 +1,16 @@
-"""The one layer that retries: every attempt is made, and so signed, afresh."""
+"""Deliver a call over a transport, as often as the policy allows: the one layer that retries.
+
+What happens after a failed attempt, a timeout for example, is decided by three things and nothing
+else: the error's `fate` and `retryable` (`docs/money-safety.md` §4), the table of
+`policy/retry.py`, and `RetryingTransport.deliver`, which carries it out.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Final, TypeVar
+from collections.abc import Callable
+from typing import Final, Protocol, TypeVar
 
 import attrs
 from attrs import define, field
@@ -19,34 +24,72 @@ from wxpay_async.errors import (
     RefusedError,
     WxPayError,
 )
+from wxpay_async.policy.deadline import Deadline
 from wxpay_async.policy.retry import RetryBudget, RetryPolicy
 from wxpay_async.protocol.wire import HttpRequest, HttpResponse, Timeouts, Transport
 
 T = TypeVar("T")
-
-Prepare = Callable[[int], Awaitable[HttpRequest]]
-Inquire = Callable[[], Awaitable[T | None]]
-Settle = Callable[[WxPayError | None], Coroutine[Any, Any, None]]
+T_co = TypeVar("T_co", covariant=True)
 
 _INTERRUPTED: Final = "interrupted after the request may have left"
+_SHORTEST_ATTEMPT: Final = 0.001
 
 
-async def _forget(error: WxPayError | None) -> None:
-    """Settle nothing: for calls whose outcome nobody keeps."""
-    del error
+class Delivery(Protocol[T_co]):
+    """One call, as the retrying transport drives it. `engine.call.Call` is one."""
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether an attempt of another call or process may have executed the request.
+
+        Read at the end: one may have been sent meanwhile.
+        """
+        ...
+
+    async def prepare(self, number: int) -> HttpRequest:
+        """Make the request of attempt `number`, which counts from 1.
+
+        Each attempt needs a nonce, a timestamp and a signature of its own. Where this raises,
+        nothing was sent, and `complete` is not called.
+        """
+        ...
+
+    def read(self, response: HttpResponse) -> T_co:
+        """Return the result that a response holds, or raise what it means."""
+        ...
+
+    async def complete(self, error: WxPayError | None) -> None:
+        """Record how a prepared attempt ended; None for a success.
+
+        Called exactly once for each, also when the caller is cancelled meanwhile.
+        """
+        ...
+
+    @property
+    def can_check_outcome(self) -> bool:
+        """Whether a query can tell what became of an attempt in doubt."""
+        ...
+
+    async def check_outcome(self) -> T_co | None:
+        """Ask what became of an attempt in doubt, before another one may follow.
+
+        Returns:
+            The result if it is found, None if nothing is learnt. What is proven is raised.
+        """
+        ...
 
 
 @define(eq=False)
 class RetryingTransport:
-    """Delivers a request over another transport, as often as the policy allows.
+    """Delivers calls over another transport, as often as the policy of each allows.
 
     Args:
-        transport: what carries a single attempt.
-        policy: how often and how fast.
+        transport: carries a single attempt.
+        policy: how often to try, and how fast, where the call has no policy of its own.
         budget: shared by all calls of an appKey.
-        timeouts: of the single attempt.
-        clock: for the deadline and the pauses.
-        roll: random numbers from 0 to 1, for the jitter.
+        timeouts: of a single attempt.
+        clock: for the pauses.
+        random: returns a number from 0 to 1, for the jitter.
     """
 
     transport: Transport
@@ -54,50 +97,33 @@ class RetryingTransport:
     budget: RetryBudget = field(factory=RetryBudget, kw_only=True)
     timeouts: Timeouts = field(factory=Timeouts, kw_only=True)
     clock: Clock = field(factory=Clock, kw_only=True, repr=False)
-    roll: Callable[[], float] = field(default=random.random, kw_only=True, repr=False)
+    random: Callable[[], float] = field(default=random.random, kw_only=True, repr=False)
 
     async def deliver(
-        self,
-        prepare: Prepare,
-        *,
-        read: Callable[[HttpResponse], T],
-        settle: Settle = _forget,
-        inquire: Inquire[T] | None = None,
-        deadline: float | None = None,
-        in_doubt: Callable[[], bool] = lambda: False,
+        self, call: Delivery[T], *, deadline: Deadline, policy: RetryPolicy | None = None
     ) -> T:
         """Make attempts until one is answered or no other may follow.
 
         Args:
-            prepare: makes the request of attempt n (from 1). It is a function because each
-                attempt needs its own nonce, timestamp and signature. When it raises, nothing
-                was sent and nothing is settled.
-            read: turns a response into the result, or raises what the reply means.
-            settle: gets the error of every prepared attempt (None for a success), exactly once,
-                also when the caller is cancelled meanwhile.
-            inquire: asked after an attempt in doubt, before another one may follow. It returns
-                the result if it finds one, None if it learns nothing, and raises what it proves.
-            deadline: by the clock's `monotonic`; `timeouts.call` from now when absent.
-            in_doubt: tells whether an attempt of an earlier call, or of another process, may have
-                executed the request. Asked at the end: it may have been sent meanwhile.
+            call: makes, reads and records the attempts.
+            deadline: by when all of it must be over.
+            policy: in place of the transport's own.
 
         Raises:
             WxPayError: of the last attempt. Once any attempt is in doubt, it is an
                 `InDoubtError`, whatever became of the later ones.
         """
-        if deadline is None:
-            deadline = self.clock.monotonic() + self.timeouts.call
         errors: list[WxPayError] = []
-        begun = 0
+        attempts = 0
         while True:
             try:
-                request = await prepare(begun + 1)
-                begun += 1
-                result = await self._attempt(request, read, settle, deadline)
+                request = await call.prepare(attempts + 1)
+                attempts += 1
+                result = await self._attempt(call, request, deadline)
             except WxPayError as error:
-                error.attempts = begun
+                error.attempts = attempts
                 errors.append(error)
-                found = await self._weigh(errors, inquire, deadline, in_doubt=in_doubt)
+                found = await self._after_failure(call, errors, deadline, policy or self.policy)
                 if found is not None:
                     return found
             else:
@@ -105,70 +131,65 @@ class RetryingTransport:
                     self.budget.reward()
                 return result
 
-    async def _weigh(
+    async def _attempt(self, call: Delivery[T], request: HttpRequest, deadline: Deadline) -> T:
+        timeouts, left = self.timeouts, deadline.remaining()
+        if left < timeouts.attempt:
+            timeouts = attrs.evolve(timeouts, attempt=max(left, _SHORTEST_ATTEMPT))
+        try:
+            result = call.read(await self.transport.send(request, timeout=timeouts))
+        except WxPayError as error:
+            await call.complete(error)
+            raise
+        except BaseException:
+            # Where the store is down, too, the lease ends by itself, and recovery finds the record.
+            with contextlib.suppress(InDoubtError):
+                await call.complete(InDoubtError(_INTERRUPTED))
+            raise
+        await call.complete(None)
+        return result
+
+    async def _after_failure(
         self,
+        call: Delivery[T],
         errors: list[WxPayError],
-        inquire: Inquire[T] | None,
-        deadline: float,
-        *,
-        in_doubt: Callable[[], bool],
+        deadline: Deadline,
+        policy: RetryPolicy,
     ) -> T | None:
-        """Pause before the next attempt, ask what became of the last, or have the last word."""
+        """Pause before the next attempt, ask what became of the last one, or raise the last word.
+
+        Returns:
+            The result if asking finds it; None if another attempt may follow.
+        """
         last = errors[-1]
-        left = deadline - self.clock.monotonic()
-        pause = self.policy.pause(errors, left=left, roll=self.roll())
+        pause = policy.pause(errors, left=deadline.remaining(), random=self.random())
         again = pause is not None and self.budget.take()
         if again and pause:
             await self.clock.sleep(pause)
         # A question costs what a retry costs: in an outage it is just another call.
-        if last.fate is Fate.IN_DOUBT and inquire is not None and self.budget.take():
-            found = await inquire()
+        if last.fate is Fate.IN_DOUBT and call.can_check_outcome and self.budget.take():
+            found = await call.check_outcome()
             if found is not None:
                 return found
         if again:
             return None
-        verdict = _verdict(errors, in_doubt)
-        raise verdict from (last.__cause__ if verdict is last else last)
-
-    async def _attempt(
-        self,
-        request: HttpRequest,
-        read: Callable[[HttpResponse], T],
-        settle: Settle,
-        deadline: float,
-    ) -> T:
-        timeouts = self.timeouts
-        left = deadline - self.clock.monotonic()
-        if left < timeouts.attempt:
-            timeouts = attrs.evolve(timeouts, attempt=max(left, 0.001))
-        try:
-            result = read(await self.transport.send(request, timeout=timeouts))
-        except WxPayError as error:
-            await settle(error)
-            raise
-        except BaseException:
-            # Where the store is down, too, the lease ends by itself, and recovery finds the row.
-            with contextlib.suppress(InDoubtError):
-                await settle(InDoubtError(_INTERRUPTED))
-            raise
-        await settle(None)
-        return result
+        final = _final_error(errors, call)
+        raise final from (last.__cause__ if final is last else last)
 
 
-def _verdict(errors: list[WxPayError], in_doubt: Callable[[], bool]) -> WxPayError:
+def _final_error(errors: list[WxPayError], call: Delivery[object]) -> WxPayError:
     """Return what the caller hears: a later refusal does not undo an earlier attempt's doubt."""
     last = errors[-1]
     earlier = any(error.fate is Fate.IN_DOUBT for error in errors[:-1])
     if last.fate is not Fate.IN_DOUBT:
-        earlier = earlier or in_doubt()
+        earlier = earlier or call.in_doubt
     undecided = isinstance(last, RefusedError | NotSentError) and not isinstance(last, FailedError)
     if not earlier or not undecided:
         return last
-    verdict = InDoubtError(
+    final = InDoubtError(
         f"an earlier attempt may have been executed; the last one ended with: {last.reason}",
         retryable=False,
         code=last.code,
         message=last.message,
     )
-    verdict.attempts = last.attempts
-    return verdict
+    final.attempts = last.attempts
+    return final

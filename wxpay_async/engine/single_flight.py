@@ -1,8 +1,9 @@
-"""Single flight: concurrent calls with one requestId share one operation (`money-safety.md` §2)."""
+"""Let concurrent calls with one requestId share one operation (`money-safety.md` §2)."""
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -16,130 +17,151 @@ T = TypeVar("T")
 
 
 @define(eq=False)
-class Flight:
-    """One operation under way, and how many callers wait for it.
+class _InFlight:
+    """One operation under way, and the callers that wait for it.
 
     Attributes:
-        request_id: whose operation.
-        fingerprint: what it means.
-        others: the list on which it stands until it is over.
-        task: carries it out.
-        waiting: who waits.
-        falling: it was cancelled, and still records where it stands.
+        key: the requestId.
+        fingerprint: what the request means.
+        in_flight: the table in which it stands until it is over.
+        task: carries it out. It is a task of its own, since the caller that began it may be
+            cancelled while others wait for the same answer.
+        waiters: one future for each caller that waits.
+        cancelling: it was cancelled, and still records where it stands.
     """
 
-    request_id: str
+    key: str
     fingerprint: Fingerprint
-    others: dict[str, Flight]
+    in_flight: dict[str, _InFlight]
     task: asyncio.Task[Any] = field(init=False)
-    waiting: set[asyncio.Future[None]] = field(factory=set[asyncio.Future[None]])
-    falling: bool = False
+    waiters: set[asyncio.Future[None]] = field(factory=set[asyncio.Future[None]])
+    cancelling: bool = False
 
-    async def fly(self, start: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Carry it out."""
+    async def run(self, fn: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Carry the operation out."""
         try:
-            return await start()
-        finally:  # a callback of the task would come a turn of the loop later
-            self.over()
+            return await fn()
+        finally:  # a callback of the task would come one iteration of the loop later
+            self.finish()
 
-    async def landed(self, timeout: float | None) -> Any:  # noqa: ANN401 - whatever the task gives
-        """Wait for the outcome; the last waiter that is cancelled takes the flight down with it.
+    async def wait(self, timeout: float | None) -> Any:  # noqa: ANN401 - the result of any task
+        """Wait for the outcome; cancelling the last waiter cancels the call.
 
         Args:
             timeout: seconds to wait at most, None for as long as it takes.
 
         Raises:
-            InDoubtError: it was still under way by then, or its gateway was closed.
+            InDoubtError: it was still under way by then, or the gateway was closed.
         """
-        # A future of one's own can be cancelled without the task; `asyncio.shield` costs more.
-        landing = self.task.get_loop().create_future()
-        self.waiting.add(landing)
-        try:
-            if timeout is None:
-                await landing
-            else:
-                async with asyncio.timeout(timeout):
-                    await landing
-        except TimeoutError as error:
-            await self._left_alone()
-            raise InDoubtError("the call that sends this requestId is still under way") from error
-        except asyncio.CancelledError:
-            await self._left_alone()
-            raise
-        finally:
-            self.waiting.discard(landing)
+        if not self.task.done():
+            await self._wait_for_end(timeout)
         if self.task.cancelled():
             raise InDoubtError("the gateway was closed while it was on its way")
         return self.task.result()
 
-    async def _left_alone(self) -> None:
-        if len(self.waiting) == 1:
-            await self.brought_down()
+    async def _wait_for_end(self, timeout: float | None) -> None:
+        # A future of one's own can be cancelled without the task; `asyncio.shield` costs more.
+        waiter = self.task.get_loop().create_future()
+        self.waiters.add(waiter)
+        try:
+            if timeout is None:
+                await waiter
+            else:
+                async with asyncio.timeout(timeout):
+                    await waiter
+        except TimeoutError as error:
+            await self._cancel_if_last()
+            raise InDoubtError("the call that sends this requestId is still under way") from error
+        except asyncio.CancelledError:
+            await self._cancel_if_last()
+            raise
+        finally:
+            self.waiters.discard(waiter)
 
-    def over(self) -> None:
-        """Wake everybody who waits; the next call with its requestId begins anew."""
-        if self.others.get(self.request_id) is self:
-            del self.others[self.request_id]
-        for landing in self.waiting:
-            if not landing.done():
-                landing.set_result(None)
+    async def _cancel_if_last(self) -> None:
+        if len(self.waiters) == 1:
+            await self.cancel()
 
-    async def brought_down(self) -> None:
+    def finish(self) -> None:
+        """Wake every waiter; the next call with the requestId starts an operation of its own."""
+        if self.in_flight.get(self.key) is self:
+            del self.in_flight[self.key]
+        for waiter in self.waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def cancel(self) -> None:
         """Cancel the operation and wait until it has recorded where it stands."""
-        self.falling = True
+        self.cancelling = True
         self.task.cancel()
-        await run_to_completion(self._down())
+        await run_to_completion(self._wait_until_cancelled())
 
-    async def _down(self) -> None:
+    async def _wait_until_cancelled(self) -> None:
         await asyncio.wait([self.task])
-        self.over()  # which it cannot tell if it was cancelled before it began
+        self.finish()  # a task that was cancelled before it began has not done so
         if not self.task.cancelled():
-            self.task.exception()  # seen: whoever could have been told is gone
+            self.task.exception()  # retrieved, since no caller is left to hear of it
 
 
 @define(eq=False)
 class SingleFlight:
     """The operations under way in one event loop."""
 
-    _open: dict[str, Flight] = field(factory=dict[str, Flight], init=False)
+    _in_flight: dict[str, _InFlight] = field(factory=dict[str, _InFlight], init=False)
 
-    async def board(
+    async def run(
         self,
-        request_id: str,
+        key: str,
         fingerprint: Fingerprint,
-        start: Callable[[], Coroutine[Any, Any, Any]],
-    ) -> tuple[Flight, bool]:
-        """Return the operation's flight, and whether somebody else began it.
+        fn: Callable[[], Coroutine[Any, Any, T]],
+        *,
+        timeout: float,
+    ) -> tuple[T, bool]:
+        """Return the operation's result, and whether another caller began it.
 
         Args:
-            request_id: what makes two calls one.
+            key: the requestId, which makes two calls one.
             fingerprint: what the request means.
-            start: begins the operation, if nobody has.
+            fn: carries the operation out; called unless it is under way already.
+            timeout: seconds to wait for an operation that another caller began; one's own keeps
+                its deadline by itself.
 
         Raises:
-            IdempotencyConflictError: the flight under way has the same requestId and means
+            IdempotencyConflictError: the operation under way has the same requestId and means
                 something else.
+            InDoubtError: it was still under way after `timeout`, or the gateway was closed.
         """
-        while (flight := self._open.get(request_id)) is not None and flight.falling:
-            await asyncio.wait([flight.task])  # it still writes down where it stands
-            flight.over()
+        while (flight := self._in_flight.get(key)) is not None and flight.cancelling:
+            await asyncio.wait([flight.task])  # it still records where it stands
+            flight.finish()
         if flight is None:
-            flight = self._open[request_id] = Flight(request_id, fingerprint, self._open)
-            flight.task = asyncio.get_running_loop().create_task(
-                flight.fly(start), name=f"wxpay {request_id}"
-            )
-            return flight, False
+            flight = self._in_flight[key] = _InFlight(key, fingerprint, self._in_flight)
+            flight.task = _start(flight.run(fn), f"wxpay {key}")
+            return await flight.wait(None), False
         if flight.fingerprint != fingerprint:
-            raise conflict(flight.fingerprint.differences(fingerprint))
-        return flight, True
+            raise make_conflict(flight.fingerprint.differences(fingerprint))
+        return await flight.wait(timeout), True
 
     async def aclose(self) -> None:
-        """Bring down whatever is under way."""
-        for flight in list(self._open.values()):
-            await flight.brought_down()
+        """Cancel everything that is under way."""
+        for flight in list(self._in_flight.values()):
+            await flight.cancel()
 
 
-def conflict(fields: tuple[str, ...]) -> IdempotencyConflictError:
+if sys.version_info >= (3, 12):
+
+    def _start(work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+        # At once, not in the next iteration: a call that waits for nothing is over by then.
+        loop = asyncio.get_running_loop()
+        return asyncio.Task(work, loop=loop, name=name, eager_start=True)
+
+else:
+
+    def _start(work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+        return asyncio.Task(work, loop=asyncio.get_running_loop(), name=name)
+
+
+def make_conflict(fields: tuple[str, ...]) -> IdempotencyConflictError:
     """Return the error for a requestId that is reused with other content."""
     return IdempotencyConflictError(
         f"this requestId already stands for a request with other {', '.join(fields)}; "

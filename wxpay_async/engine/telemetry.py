@@ -1,4 +1,4 @@
-"""What happens inside, for those who watch: one event class, one hook, and one that logs.
+"""Tell hooks what happens inside: one event class, the hooks of a gateway, and one that logs.
 
 An event names operations, codes and numbers. It never holds a secret, a signature, a payToken, a
 prepay or an openid, so whatever a hook does with it, none of them can leak.
@@ -9,15 +9,16 @@ from __future__ import annotations
 import enum
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
-from attrs import frozen
+from attrs import define, frozen
 
 from wxpay_async.errors import WxPayError
 
+_LOG: Final = logging.getLogger("wxpay_async")
 _PORTS: Final[Mapping[str, int]] = MappingProxyType({"http": 80, "https": 443})
 _CODE: Final = re.compile(r"[A-Z]{2,8}(?:_[A-Z]{2,8}){1,3}_[0-9]{1,10}", re.ASCII)
 
@@ -115,6 +116,74 @@ class Hook(Protocol):
     def __call__(self, event: Event, /) -> None:
         """Take note."""
         ...
+
+
+@define(eq=False)
+class Telemetry:
+    """Tells the hooks of one gateway.
+
+    Attributes:
+        app_key: whose gateway.
+        hooks: called in turn with every event.
+    """
+
+    app_key: str
+    hooks: Sequence[Hook] = ()
+
+    def emit(self, event: Event) -> None:
+        """Call every hook; one that breaks its promise not to raise must lose no answer."""
+        for hook in self.hooks:
+            try:
+                hook(event)
+            except Exception:  # noqa: BLE001 - code of others, see above
+                _LOG.exception("a hook raised on %s", event.kind)
+
+    def call_started(self, operation: str, request_id: str | None) -> None:
+        """Tell of a call that begins."""
+        if self.hooks:
+            self.emit(
+                Event(
+                    kind=EventKind.CALL_STARTED,
+                    operation=operation,
+                    app_key=self.app_key,
+                    request_id=request_id,
+                )
+            )
+
+    def call_ended(
+        self,
+        operation: str,
+        request_id: str | None,
+        seconds: float,
+        *,
+        error: BaseException | None = None,
+        result: Any = None,  # noqa: ANN401 - any of the results
+        shared: bool = False,
+    ) -> None:
+        """Tell of a call's end: its error, or its result."""
+        if not self.hooks:
+            return
+        outcome = error if isinstance(error, WxPayError) else result
+        self.emit(
+            Event(
+                kind=EventKind.OUTCOME,
+                operation=operation,
+                app_key=self.app_key,
+                request_id=request_id,
+                attempt=outcome.attempts if outcome else 0,
+                fate=fate_of(error),
+                code=error.code if isinstance(error, WxPayError) else None,
+                seconds=seconds,
+                replayed=shared or (outcome is not None and outcome.replayed),
+                shared=shared,
+            )
+        )
+
+    def doubt_changed(self, kind: EventKind, operation: str, request_id: str) -> None:
+        """Tell of an operation that got into doubt (`DOUBT_OPENED`), or out of it."""
+        self.emit(
+            Event(kind=kind, operation=operation, app_key=self.app_key, request_id=request_id)
+        )
 
 
 def logging_hook(logger: logging.Logger | None = None) -> Hook:

@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Final
 import attrs
 from attrs import field, frozen
 
-from wxpay_async.policy.states import CLAIMABLE, FINAL, FINISHED, State, Transition, next_state
+from wxpay_async.policy.resolution import SCHEDULE
+from wxpay_async.policy.states import (
+    ANSWERED,
+    CLAIMABLE,
+    FINAL,
+    FINISHED,
+    SENDABLE,
+    SETTLED,
+    State,
+    Transition,
+    next_state,
+)
 from wxpay_async.protocol.idempotency_key import Fingerprint
 
 LEASE: Final = 45.0
@@ -106,6 +117,42 @@ class IdempotencyRecord:
             updated_at=now,
         )
 
+    def leads_to(self, transition: Transition) -> State:
+        """Return where an attempt under this claim leads."""
+        return next_state(State.SENDING, transition, in_doubt=self.in_doubt)
+
+    def after_attempt(
+        self,
+        transition: Transition,
+        *,
+        now: float,
+        signed_at: int,
+        reply: tuple[int | None, bytes | None],
+    ) -> IdempotencyRecord:
+        """Return it after the attempt under its claim has ended.
+
+        Args:
+            transition: what the attempt led to.
+            now: seconds since the epoch.
+            signed_at: milliseconds since the epoch; the attempt's timestamp.
+            reply: the HTTP status and the body that are kept of its answer.
+        """
+        state = self.leads_to(transition)
+        is_open = state in OPEN
+        return evolve(
+            self,
+            state=state,
+            in_doubt=self.in_doubt or transition is Transition.DOUBT,
+            signed_at=signed_at if transition in ANSWERED else self.signed_at,
+            lease_until=0.0,
+            content=self.content if state in SENDABLE else None,
+            status=reply[0],
+            reply=reply[1],
+            doubt_since=self.doubt_since or (now if is_open else None),
+            next_check_at=now + SCHEDULE[0] if is_open else None,
+            updated_at=now,
+        )
+
     def with_expired_lease(self, now: float) -> IdempotencyRecord:
         """Return it in doubt, after the process that was sending it died."""
         return attrs.evolve(
@@ -128,6 +175,11 @@ class IdempotencyRecord:
         settled = self.state in FINAL and later.state is not self.state
         accepted = self.state is State.PENDING and later.state is State.UNKNOWN
         return self.epoch == later.epoch and not settled and not accepted
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it needs no further attempt: it has an answer, or a person must find one."""
+        return self.state in SETTLED
 
     def evictable(self) -> bool:
         """Tell whether it may be forgotten: it is finished, or nothing was ever sent for it."""

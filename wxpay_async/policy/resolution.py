@@ -1,4 +1,4 @@
-"""How a doubt ends (`money-safety.md` §1 and §3): when to ask, and what an answer proves.
+"""Decide how a doubt ends (`money-safety.md` §1 and §3): when to ask, and what an answer proves.
 
 - A request that was signed can still arrive until the platform rejects it as expired, 5 minutes
   after its timestamp. So "not there" proves nothing until 600 s after the latest timestamp of all
@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Collection
 from typing import Final
 
 from attrs import frozen
@@ -29,13 +30,13 @@ SEEN_APART: Final = 60.0
 class Finding(enum.StrEnum):
     """What a query says about an operation."""
 
-    DONE = "done"
-    UNDERWAY = "underway"
+    EXECUTED = "executed"
+    PENDING = "pending"
     FAILED = "failed"
     UNPAID = "unpaid"
-    ABSENT = "absent"
-    OTHER = "other"
-    SILENT = "silent"
+    NOT_FOUND = "not_found"
+    MISMATCH = "mismatch"
+    NO_ANSWER = "no_answer"
 
 
 @frozen(kw_only=True)
@@ -65,20 +66,20 @@ class Decision:
     """What follows from a finding.
 
     Attributes:
-        event: what it means for the operation, None for nothing yet.
+        transition: what it means for the operation, None for nothing yet.
         absent_at: carried to the next judgement.
         next_check_at: when to ask again, None for never.
     """
 
-    event: Transition | None
+    transition: Transition | None
     absent_at: float | None = None
     next_check_at: float | None = None
 
 
 _CLEAR: Final = {
-    Finding.DONE: Transition.SUCCESS,
+    Finding.EXECUTED: Transition.SUCCESS,
     Finding.FAILED: Transition.FAILURE,
-    Finding.OTHER: Transition.MISMATCH,
+    Finding.MISMATCH: Transition.MISMATCH,
 }
 
 
@@ -96,26 +97,26 @@ def decide(
             absence counts from the earlier of both.
     """
     seen = now if seen_at is None else min(now, seen_at)
-    if finding in _CLEAR and (doubt.state is State.UNKNOWN or finding is not Finding.OTHER):
-        return Decision(event=_CLEAR[finding])
-    if finding is Finding.UNDERWAY and doubt.state is State.UNKNOWN:
-        return Decision(event=Transition.ACCEPTED, next_check_at=next_check(doubt, now))
+    if finding in _CLEAR and (doubt.state is State.UNKNOWN or finding is not Finding.MISMATCH):
+        return Decision(transition=_CLEAR[finding])
+    if finding is Finding.PENDING and doubt.state is State.UNKNOWN:
+        return Decision(transition=Transition.ACCEPTED, next_check_at=next_check(doubt, now))
     absent_at = _absence(doubt, finding, seen)
     if absent_at is not None and seen - absent_at >= SEEN_APART:
-        return Decision(event=Transition.ABSENT)
+        return Decision(transition=Transition.ABSENT)
     if now - doubt.since >= GIVE_UP:
-        return Decision(event=Transition.TOO_OLD)
+        return Decision(transition=Transition.TOO_OLD)
     at = next_check(doubt, now)
     if absent_at is not None:
         at = min(at, absent_at + SEEN_APART + now - seen)
-    return Decision(event=None, absent_at=absent_at, next_check_at=at)
+    return Decision(transition=None, absent_at=absent_at, next_check_at=at)
 
 
 def _absence(doubt: InDoubtCall, finding: Finding, now: float) -> float | None:
     """Return since when it counts as absent. UNPAID is the absence of a payment."""
-    if finding is Finding.SILENT:
+    if finding is Finding.NO_ANSWER:
         return doubt.absent_at
-    absent = finding in {Finding.ABSENT, Finding.UNPAID}
+    absent = finding in {Finding.NOT_FOUND, Finding.UNPAID}
     final = doubt.state is State.UNKNOWN and doubt.absence_proves
     quarantine = PREPAY_QUARANTINE if finding is Finding.UNPAID else QUARANTINE
     if not absent or not final or now < doubt.signed_at + quarantine:
@@ -129,3 +130,16 @@ def next_check(doubt: InDoubtCall, now: float) -> float:
         if doubt.since + offset > now:
             return doubt.since + offset
     return min(now + HOURLY, max(doubt.since + GIVE_UP, now + SEEN_APART))
+
+
+def combine(findings: Collection[Finding]) -> Finding:
+    """Return what is found of an operation by what is found of its orders."""
+    found = set(findings)
+    for alone in (Finding.MISMATCH, Finding.NO_ANSWER):
+        if alone in found:
+            return alone
+    if len(found) == 1:
+        return found.pop()
+    # Some orders are there and some are not: nothing documented says what that means.
+    both = found == {Finding.EXECUTED, Finding.FAILED}
+    return Finding.EXECUTED if both else Finding.NO_ANSWER

@@ -45,13 +45,13 @@ class RetryPolicy:
         """Return the policy of a batch: twice the attempts, as it has a day; 1 stays 1."""
         return self if self.attempts == 1 else attrs.evolve(self, attempts=2 * self.attempts)
 
-    def pause(self, errors: Sequence[WxPayError], *, left: float, roll: float) -> float | None:
+    def pause(self, errors: Sequence[WxPayError], *, left: float, random: float) -> float | None:
         """Return the seconds to wait before the next attempt, None to give up.
 
         Args:
             errors: what every attempt so far ended with, at least one.
             left: seconds until the call's deadline.
-            roll: a random number from 0 to 1. Full jitter, on the first retry too: callers that
+            random: a number from 0 to 1. Full jitter, on the first retry too: callers that
                 failed together must not come back together.
         """
         last = errors[-1]
@@ -62,7 +62,7 @@ class RetryPolicy:
         elif isinstance(last, RateLimitedError):
             pause = QUOTA_WINDOW
         else:
-            pause = roll * min(self.cap, self.base * 2 ** (len(errors) - 1))
+            pause = random * min(self.cap, self.base * 2 ** (len(errors) - 1))
         return None if pause is None or left - pause < self.min_left else pause
 
     def _after_skew(self, errors: Sequence[WxPayError]) -> float | None:

@@ -89,8 +89,14 @@ FINAL: Final = frozenset(
 FINISHED: Final = FINAL - {State.CONFLICT, State.NEEDS_REVIEW}
 """Final without a person's help; only these may ever be evicted from a store."""
 
+SETTLED: Final = FINAL | {State.PENDING}
+"""What needs no further attempt: it has an answer, or a person must find one."""
+
 SENDABLE: Final = frozenset(State) - {State.SUCCEEDED, State.REJECTED, State.FAILED}
 """Whose bytes may be needed again, by a resend or by the next generation."""
+
+ANSWERED: Final = frozenset({Transition.SUCCESS, Transition.ACCEPTED})
+"""After these the record keeps the timestamp of the attempt that was answered."""
 
 _CLEARED: Final = frozenset({Transition.UNSENT, Transition.REFUSED})
 """What clears the attempt at hand and says nothing about earlier ones."""

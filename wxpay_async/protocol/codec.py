@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
@@ -26,7 +25,8 @@ from wxpay_async.errors import (
     SignatureRefusedError,
     WxPayError,
 )
-from wxpay_async.protocol.requests import Request
+from wxpay_async.protocol.error_codes import is_business_code
+from wxpay_async.protocol.requests import MiniProgramPay, Request
 from wxpay_async.protocol.results import LOCAL_PREFIX, PayResult, RefundResult, TradeResult
 from wxpay_async.protocol.secrets import SecretBytes
 from wxpay_async.protocol.strict_json import strict_json
@@ -62,18 +62,38 @@ CODES: Final[Mapping[str, tuple[type[WxPayError], str]]] = MappingProxyType(
 _RAW, _SIGNED_AT, _ATTEMPTS, _REPLAYED = (
     LOCAL_PREFIX + name for name in ("raw", "signed_at", "attempts", "replayed")
 )
-_BUSINESS: Final = re.compile(r"GM_API_BUS_[0-9]+", re.ASCII)
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+_escape: Final = json.encoder.encode_basestring
 
 
-def biz_content(request: Request) -> bytes:
+def serialize(request: Request) -> bytes:
     """Serialise a request once; these very bytes are signed, sent, and sent again."""
-    return encoded(wire_fields(request))
+    members = [
+        f"{_escape(name)}:{_escape(value) if type(value) is str else _ENCODER.encode(value)}"
+        for name, value in wire_fields(request).items()
+    ]
+    return SecretBytes(f"{{{','.join(members)}}}", "utf-8")
 
 
-def encoded(fields: Mapping[str, Any]) -> bytes:
-    """Serialise the business fields of a request."""
-    return SecretBytes(_ENCODER.encode(fields), "utf-8")
+def parse_pay(content: bytes, *, request_id: str, out_trade_no: str | None) -> MiniProgramPay:
+    """Return the payment that a `bizContent` asks for, under another requestId.
+
+    Args:
+        content: what `serialize` made of a payment.
+        request_id: in place of the one in the content.
+        out_trade_no: the order, which the content does not name.
+    """
+    known = dict(strict_json(content))
+    known.pop("requestId")
+    return MiniProgramPay(
+        request_id=request_id,
+        pay_token=known.pop("payToken"),
+        terminal_payer_id=known.pop("terminalPayerId"),
+        app_id=known.pop("appId", None),
+        target_organization=known.pop("targetOrganization"),
+        out_trade_no=out_trade_no,
+        extra=known,
+    )
 
 
 @functools.cache
@@ -83,9 +103,19 @@ def _converter() -> Converter:
     return make_converter()
 
 
+@functools.cache
+def _structure_hook(kind: Hashable) -> Callable[[Mapping[str, Any], type], Any]:
+    return _converter().get_structure_hook(kind)
+
+
+@functools.cache
+def _unstructure_hook(kind: Hashable) -> Callable[[object], Any]:
+    return _converter().get_unstructure_hook(kind)
+
+
 def wire_fields(request: Request) -> dict[str, Any]:
     """Return the business fields under the platform's names, without local and absent ones."""
-    fields: dict[str, Any] = _converter().get_unstructure_hook(type(request))(request)
+    fields: dict[str, Any] = _unstructure_hook(type(request))(request)
     return fields
 
 
@@ -118,28 +148,24 @@ def decode(
         raise MalformedResponseError(
             "a sandbox answered from a host that is not loopback", retryable=False
         )
-    local = {_SIGNED_AT: signed_at, _ATTEMPTS: attempts, _REPLAYED: replayed}
     try:
-        return _decoded(response, into, local, moves_money=moves_money)
+        data = _data_of(response, moves_money=moves_money)
+        # Ours last: the platform must not be able to set what only we know.
+        fields = {**data, _RAW: ReadOnly(data), _SIGNED_AT: signed_at}
+        fields[_ATTEMPTS], fields[_REPLAYED] = attempts, replayed
+        result = _structure(fields, into)
+        _check_not_failed(result)
     except WxPayError as error:
         failure = error.with_traceback(None)
-    # Raised anew: the frames below hold what was decoded, credentials included.
+    else:
+        return result
+    # Raised out here: the frames above hold what was decoded, credentials included.
     raise failure
 
 
-def _decoded(
-    response: HttpResponse, into: type[T], local: Mapping[str, Any], *, moves_money: bool
-) -> T:
-    data = _data_of(response, moves_money=moves_money)
-    # Ours last: the platform must not be able to set what only we know.
-    result = _structured({**data, **local, _RAW: ReadOnly(data)}, into)
-    _check_not_failed(result)
-    return result
-
-
-def _structured(fields: Mapping[str, Any], into: type[T]) -> T:
+def _structure(fields: Mapping[str, Any], into: type[T]) -> T:
     try:
-        result: T = _converter().get_structure_hook(into)(fields, into)
+        result: T = _structure_hook(cast("Hashable", into))(fields, into)
     except KeyError as error:
         problem = f"{error.args[0]} is missing"
     except ValueError as error:
@@ -215,7 +241,7 @@ def _refusal(
 
 
 def _undocumented(code: str, *, doubtful: bool) -> tuple[type[WxPayError], str]:
-    if doubtful and not _BUSINESS.fullmatch(code):
+    if doubtful and not is_business_code(code):
         return InDoubtError, "a refusal without a documented error code"
     return RefusedError, "the platform refused"
 

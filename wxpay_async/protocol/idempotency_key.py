@@ -1,15 +1,18 @@
-"""Who a request is: its fingerprint, and requestIds that survive the loss of a store."""
+"""Tell requests apart: the fingerprint of a request, and requestIds that survive a lost store."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
 from wxpay_async.errors import InvalidRequestError
+
+Source = tuple[str, bytes, str | None]
+"""The operation, the bytes that are sent, and the order number that may not be among them."""
 
 _FIELD_DIGITS: Final = 16
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
@@ -19,37 +22,49 @@ _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separator
 class Fingerprint:
     """A digest of what a request means, and one for each field so that a conflict can be named.
 
-    Digests are made when they are asked for: most requests are never compared with another. A
-    store writes digests only: comparing them tells which field differs. They are no secrecy for a
+    Digests are made when they are needed: most requests are never compared with another. A durable
+    store keeps digests only: comparing them tells which field differs. They are no secrecy for a
     field with few possible values (an amount, a code), so a store deserves its access control.
+
+    Attributes:
+        source: what it is made of, where that is known.
     """
 
     _digest: str = ""
     _fields: Mapping[str, str] = attrs.field(factory=dict[str, str], repr=False)
-    _meaning: tuple[str, Mapping[str, object]] = attrs.field(
-        default=("", {}), repr=False, alias="meaning"
-    )
+    source: Source | None = attrs.field(default=None, repr=False)
 
     @property
     def digest(self) -> str:
         """The digest of the whole."""
         if not self._digest:
-            operation, content = self._meaning
-            self._digest = _digest(_canonical([operation, dict(content)]))
+            self._digest = _digest(_canonical([self._operation, self._content()]))
         return self._digest
 
     @property
     def fields(self) -> Mapping[str, str]:
         """The digest of each field by the platform's name."""
         if not self._fields:
-            content = self._meaning[1].items()
+            content = self._content().items()
             self._fields = {n: _digest(_canonical(v))[:_FIELD_DIGITS] for n, v in content}
         return self._fields
+
+    @property
+    def _operation(self) -> str:
+        return self.source[0] if self.source else ""
+
+    def _content(self) -> dict[str, Any]:
+        if self.source is None:
+            return {}
+        _, content, out_trade_no = self.source
+        return {**json.loads(content), "outTradeNo": out_trade_no}
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Fingerprint):
             return NotImplemented
-        return self is other or self.digest == other.digest
+        if self is other or (self.source is not None and self.source == other.source):
+            return True
+        return self.digest == other.digest
 
     def __hash__(self) -> int:
         return hash(self.digest)
@@ -60,9 +75,15 @@ class Fingerprint:
         return tuple(sorted(n for n in {*mine, *others} if mine.get(n) != others.get(n)))
 
 
-def fingerprint(operation: str, content: Mapping[str, object]) -> Fingerprint:
-    """Digest an operation and its business fields (SHA-256 over a canonical JSON encoding)."""
-    return Fingerprint(meaning=(operation, content))
+def fingerprint(operation: str, content: bytes, out_trade_no: str | None = None) -> Fingerprint:
+    """Return the fingerprint of a request (SHA-256 over a canonical JSON encoding).
+
+    Args:
+        operation: which endpoint.
+        content: the business fields, a JSON object.
+        out_trade_no: the order, also where the content does not name it.
+    """
+    return Fingerprint(source=(operation, content, out_trade_no))
 
 
 def derive_request_id(app_key: str, operation: str, business_key: str, generation: int = 0) -> str:

@@ -66,7 +66,7 @@ def _check_royalties(royalties: Iterable[Royalty], total: Decimal) -> None:
         )
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, slots=False)
 class Royalty:
     """A share of the payment for another member (`royaltyInfo`).
 
@@ -83,7 +83,7 @@ class Royalty:
     extra: Mapping[str, Json] = _extra()
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, slots=False)
 class TradeItem:
     """One order of an instant trade (`tradeInfo`).
 
@@ -128,7 +128,7 @@ class TradeItem:
         _check_royalties(self.royalty_info, self.total_amount)
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, slots=False)
 class PayMethod:
     """How the payer pays (`payMethod`).
 
@@ -172,7 +172,7 @@ class PayMethod:
             )
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, slots=False)
 class TerminalInfo:
     """The payer's device (`terminalInfo`).
 
@@ -189,7 +189,7 @@ class TerminalInfo:
     extra: Mapping[str, Json] = _extra()
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, slots=False)
 class InstantTrade:
     """Create payable orders: `POST /api/instant/trade`.
 
@@ -231,7 +231,7 @@ class InstantTrade:
             )
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, slots=False)
 class MiniProgramPay:
     """Turn a payToken into the parameters of `wx.requestPayment`.
 
@@ -260,7 +260,7 @@ class MiniProgramPay:
     extra: Mapping[str, Json] = _extra()
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, slots=False)
 class Refund:
     """Give money back: `POST /api/instant/refund`.
 
@@ -294,7 +294,14 @@ Request = MiniProgramPay | InstantTrade | Refund
 """The requests that have a requestId."""
 
 
-@frozen(kw_only=True)
+def order_number(request: Request) -> str | None:
+    """Return the order that a query can ask for when the answer gets lost."""
+    if isinstance(request, InstantTrade):
+        return request.trade_info[0].out_trade_no
+    return request.out_trade_no
+
+
+@frozen(kw_only=True, slots=False)
 class TradeQuery:
     """Ask for one trade: `POST /api/instant/query`; exactly one of the two numbers."""
 

@@ -39,7 +39,7 @@ LOCAL_PREFIX: Final = "$"
 _LOCAL: Final = {"local": True}
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, slots=False)
 class TradeRef:
     """A row of `tradeResList`.
 
@@ -54,7 +54,7 @@ class TradeRef:
     status: str
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, slots=False)
 class PayResult:
     """The JSAPI parameters of one payment (the platform's page).
 
@@ -128,7 +128,7 @@ class PayResult:
         public_key.verify("".join(f"{line}\n" for line in lines).encode(), self.pay_sign)
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, slots=False)
 class TradeResult:
     """A created instant trade.
 
@@ -234,7 +234,7 @@ TRADE_STATES: Final[Mapping[str, TradeState]] = MappingProxyType(
 )
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, slots=False)
 class RoyaltyShare:
     """A royalty as a query reports it; the amount is in yuan."""
 
@@ -243,7 +243,7 @@ class RoyaltyShare:
     amount: Decimal | None = None
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, slots=False)
 class TradeStatus:
     """The platform's record of one trade (`/api/instant/query`).
 
@@ -286,7 +286,7 @@ class TradeStatus:
         return TRADE_STATES.get(self.status, TradeState.UNKNOWN)
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, slots=False)
 class RefundResult:
     """An accepted refund.
 
@@ -306,7 +306,7 @@ class RefundResult:
     raw: Mapping[str, Any] = field(factory=dict[str, Any], repr=False, hash=False, metadata=_LOCAL)
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, slots=False)
 class Merchant:
     """A sub-merchant of the appKey."""
 
@@ -314,7 +314,7 @@ class Merchant:
     merchant_name: str | None = None
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, slots=False)
 class MerchantPage:
     """One page of sub-merchants (`/api/company/merchants`); pages count from 1."""
 

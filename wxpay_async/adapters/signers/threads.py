@@ -1,9 +1,10 @@
-"""Where signatures are made: in the event loop, or beside it if they would hold it for too long."""
+"""Sign inline, or in a thread when signing would block the event loop for too long."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -37,17 +38,15 @@ class SigningExecutor:
             quick = self.signer.backend == "openssl" and self.signer.bits <= QUICK_BITS
             self._slow = None if quick else self.signer
 
-    async def of(self, message: bytes) -> str:
-        """Return the signature of a canonical string."""
+    def sign(self, message: bytes) -> str | Awaitable[str]:
+        """Return the signature of a canonical string, or what to await for it."""
         if self._slow is None:
-            signature = self.signer.sign(message)
-            return signature if isinstance(signature, str) else await signature
+            return self.signer.sign(message)
         if self._threads is None:
             self._threads = ThreadPoolExecutor(
                 max(1, (os.cpu_count() or 1) - 1), thread_name_prefix="wxpay-signature"
             )
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, self._slow.sign, message)
+        return asyncio.get_running_loop().run_in_executor(self._threads, self._slow.sign, message)
 
     def close(self) -> None:
         """Let the threads go; the next signature starts others."""

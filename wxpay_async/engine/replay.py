@@ -1,0 +1,127 @@
+"""Replay a stored reply: what a settled operation's record means, said once more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, TypeVar, cast
+
+from wxpay_async.errors import (
+    AlreadyPaidError,
+    FailedError,
+    Fate,
+    IdempotencyConflictError,
+    InDoubtError,
+    NotExecutedError,
+    PrepayExpiredError,
+    WxPayError,
+)
+from wxpay_async.policy.record import IdempotencyRecord
+from wxpay_async.policy.states import State
+from wxpay_async.protocol.builder import OPERATIONS, PAY
+from wxpay_async.protocol.codec import decode
+from wxpay_async.protocol.results import PREPAY_LIFE, PayResult, RefundResult, TradeResult
+from wxpay_async.protocol.secrets import without_credentials
+from wxpay_async.protocol.wire import HttpResponse
+
+T = TypeVar("T")
+
+PREPAY_MARGIN: Final = timedelta(seconds=60)
+"""A prepay that dies while the person reads the dialogue is of no use."""
+
+_OPERATIONS: Final = {operation.name: operation for operation in OPERATIONS.values()}
+_RESULTS: Final[dict[str, type[Any]]] = {
+    "pay": PayResult,
+    "trade": TradeResult,
+    "refund": RefundResult,
+}
+
+
+def replay(
+    record: IdempotencyRecord,
+    *,
+    url: str,
+    now_ms: int,
+    content: str = "",
+    check: Callable[[Any], None] | None = None,
+) -> Any:  # noqa: ANN401 - the result of any operation
+    """Return the result that a settled operation's reply holds.
+
+    Args:
+        record: the operation.
+        url: where its requests went.
+        now_ms: milliseconds since the epoch by the platform's clock, which kills a prepay.
+        content: what was sent, whose credentials an error must not repeat; empty where it is not
+            known any more.
+        check: raises when the result does not echo the request.
+
+    Raises:
+        WxPayError: what the reply, or the operation's state, means.
+    """
+    try:
+        if record.reply is None:
+            raise error_without_reply(record)
+        result = _read(record, url=url, content=content)
+        if check is not None:
+            check(result)
+        if not _is_alive(record, now_ms):
+            result = _withhold_prepay(result)
+    except WxPayError as error:
+        error.attempts, error.replayed = record.attempts, True
+        raise
+    return result
+
+
+def _read(record: IdempotencyRecord, *, url: str, content: str) -> object:
+    try:
+        return decode(
+            HttpResponse(record.status or 0, record.reply or b""),
+            _RESULTS[record.operation],
+            url=url,
+            moves_money=_OPERATIONS[record.operation].moves_money,
+            signed_at=moment_of(record.signed_at or 0),
+            attempts=record.attempts,
+            replayed=True,
+        )
+    except WxPayError as error:
+        error.message = without_credentials(
+            error.message, {"bizContent": content} if content else {}
+        )
+        raise
+
+
+def moment_of(milliseconds: int) -> datetime:
+    """Return the moment of a wire `timestamp`."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+def _is_alive(record: IdempotencyRecord, now_ms: int) -> bool:
+    return moment_of(now_ms) < moment_of(record.signed_at or 0) + PREPAY_LIFE - PREPAY_MARGIN
+
+
+def _withhold_prepay(result: T) -> T:
+    """Hand out no prepay that is dead, or dies while the person reads the dialogue."""
+    if isinstance(result, PayResult):
+        raise PrepayExpiredError("the prepay is older than WeChat accepts")
+    return cast("T", result.without_prepay()) if isinstance(result, TradeResult) else result
+
+
+def error_without_reply(record: IdempotencyRecord) -> WxPayError:
+    """Return what a settled operation means whose reply was lost."""
+    if record.state is State.CONFLICT:
+        return _make_platform_conflict()
+    if record.state is State.NOT_EXECUTED:
+        return NotExecutedError("proven never executed; use the next generation of the requestId")
+    if record.state is State.FAILED:
+        return FailedError("the platform reports failure")
+    if record.state is State.SUCCEEDED and record.operation == PAY.name:
+        return AlreadyPaidError("the order is paid; the answer with its credential got lost")
+    return InDoubtError(f"{record.state}, without a reply to show for it", retryable=False)
+
+
+def _make_platform_conflict() -> IdempotencyConflictError:
+    error = IdempotencyConflictError(
+        "the platform holds this requestId with other content; a person must look"
+    )
+    error.fate = Fate.IN_DOUBT  # unlike our own store's conflict it was found out by sending
+    return error
