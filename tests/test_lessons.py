@@ -6,7 +6,7 @@
 | 2 | amounts as floats | engine/test_replay.py::test_amounts_are_exact |
 | 3 | an HTML 502 decodes to "failed" | engine/test_replay.py::test_an_html_page_is_not_a_decline |
 | 4 | "0" vanishes from the signature | protocol/test_canonical.py::test_only_empty_values_and_the_signature_are_left_out |
-| 5 | a timestamp in the wrong unit | engine/test_clock.py::test_timestamps_are_milliseconds |
+| 5 | a timestamp in the wrong unit | engine/test_clock.py::test_platform_time_is_in_milliseconds |
 | 6 | a second event loop | engine/test_loops.py::test_two_loops_in_a_row |
 | 7 | a constructor that needs a loop or does I/O | engine/test_loops.py::test_making_a_gateway_is_pure |
 | 8 | driver exceptions leak | adapters/transports/test_aiohttp.py::test_every_class_of_aiohttp_is_classified |
