@@ -22,7 +22,7 @@
 | 18 | an acknowledgement that is not byte-exact | protocol/test_notify.py::test_the_acknowledgements_are_exact_bytes |
 | 19 | PKCS#1 keys refused | protocol/test_keys.py::test_every_private_form_is_the_key_that_openssl_made |
 | 20 | the wrong key is learned of too late | cli/test_options.py::test_key_that_is_not_registered_is_refused |
-| 21 | secrets in logs | engine/test_watching.py::test_no_event_error_result_or_log_holds_a_secret |
+| 21 | secrets in logs | engine/test_telemetry.py::test_secret_is_in_no_event_error_result_or_log |
 | 22 | a sync twin that drifts | engine/test_loops.py::test_there_is_no_sync_twin |
 | 23 | type hints that lie | test_lessons.py::test_public_face_passes_mypy_strict |
 | 24 | import takes half a second | engine/test_loops.py::test_importing_loads_no_http_client_and_configures_no_logging |
