@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import subprocess
 import sys
@@ -259,5 +260,5 @@ print(json.dumps([bad, threading.active_count()]))
 @pytest.mark.parametrize("name", ["pay", "trade", "refund", "query", "checkout", "resolve"])
 def test_there_is_no_sync_twin(name: str) -> None:
     """Every operation is a coroutine function, and there is one of it (lesson 22)."""
-    assert asyncio.iscoroutinefunction(getattr(PayGateway, name))
+    assert inspect.iscoroutinefunction(getattr(PayGateway, name))
     assert not [other for other in dir(PayGateway) if other in {f"{name}_sync", f"a{name}"}]
