@@ -24,7 +24,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from tests.support.clock import MovedClock
 from tests.support.merchant import Asking, OpenShop
-from tests.support.platform import Replies, Script
+from tests.support.platform import Replies, Script, answer_late
 from wxpay_async.adapters.limiters.limiter import Lane, Quota, Slot, Unlimited
 from wxpay_async.adapters.limiters.local import LocalLimiter
 from wxpay_async.adapters.transports.aiohttp import AiohttpTransport
@@ -483,7 +483,7 @@ async def test_shared_calls_are_counted(
     watch: Watch, asking: Asking, open_shop: OpenShop, replies: Replies
 ) -> None:
     """Three calls with one requestId are one attempt, which two of them share."""
-    shop = open_shop([replies.prepay()], hooks=[watch.hook])
+    shop = open_shop(answer_late(replies.prepay()), hooks=[watch.hook])
     await asyncio.gather(*(shop.gateway.pay(asking.pay()) for _ in range(3)))
 
     assert {_of("pay"): 2} == watch.values("wxpay.calls.shared")
@@ -494,7 +494,7 @@ async def test_a_shared_call_that_fails_is_counted_as_shared(
     watch: Watch, asking: Asking, open_shop: OpenShop, replies: Replies
 ) -> None:
     """Three calls with one requestId are refused by one attempt, which two of them share."""
-    shop = open_shop([replies.no("CO_MSG_000006")], hooks=[watch.hook])
+    shop = open_shop(answer_late(replies.no("CO_MSG_000006")), hooks=[watch.hook])
     calls = (shop.gateway.pay(asking.pay()) for _ in range(3))
     errors = await asyncio.gather(*calls, return_exceptions=True)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -85,6 +87,19 @@ class Script:
         if isinstance(answer, WxPayError):  # a fresh one each time: what is raised gets marked
             return _copy_error(answer)
         return answer(request) if callable(answer) else answer
+
+
+def answer_late(answer: Answer) -> Callable[[HttpRequest], Awaitable[Answer]]:
+    """Return a handler that gives this answer one turn of the event loop later.
+
+    An answer that comes at once may end a call before the next one of a `gather` begins.
+    """
+
+    async def handle(_: HttpRequest) -> Answer:
+        await asyncio.sleep(0)
+        return answer
+
+    return handle
 
 
 def _copy_error(error: WxPayError) -> WxPayError:
