@@ -14,7 +14,7 @@
 | 10 | a first retry without jitter | policy/test_retry.py::test_the_first_retry_has_jitter |
 | 11 | a new key for each retry | engine/test_replay.py::test_a_doubt_is_continued_with_the_very_same_bytes |
 | 12 | a duplicate after one's own timeout is a failure | engine/test_replay.py::test_repeated_after_ones_own_timeout_is_what_the_query_says |
-| 13 | no timeout at all | engine/test_setup.py::test_every_time_out_is_finite |
+| 13 | no timeout at all | engine/test_gateway.py::test_timeouts_are_finite |
 | 14 | stale keep-alive connections | contract/test_transports.py::test_a_dead_kept_alive_connection_is_in_doubt |
 | 15 | an old callback is accepted | protocol/test_notify.py::test_an_old_callback_is_genuine_but_not_fresh |
 | 16 | verification over a parsed body | protocol/test_notify.py::test_a_parsed_body_is_a_type_error |

@@ -1,0 +1,469 @@
+"""Calls with one requestId are one request; reading an order; the outcome of a doubt."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from urllib.parse import parse_qsl
+
+import attrs
+import pytest
+
+from tests.support.merchant import Asking, OpenShop
+from tests.support.platform import APP_KEY, Replies, Script
+from tests.support.tasks import list_operations, run_loop
+from wxpay_async.errors import (
+    AlreadyPaidError,
+    IdempotencyConflictError,
+    InDoubtError,
+    InProgressError,
+    InvalidRequestError,
+    MalformedResponseError,
+    NotSentError,
+    RefusedError,
+    WxPayError,
+)
+from wxpay_async.policy.retry import RetryPolicy
+from wxpay_async.policy.states import State
+from wxpay_async.protocol.idempotency_key import derive_request_id
+from wxpay_async.protocol.results import TradeState
+
+
+class HeldPlatform:
+    """A platform that answers when the test opens the gate."""
+
+    def __init__(self, reply: object) -> None:
+        self.gate = asyncio.Event()
+        self.reply = reply
+
+    async def __call__(self, _: object) -> object:
+        """Answer one request, later."""
+        await self.gate.wait()
+        return self.reply
+
+
+# Many callers with one requestId (lesson 11)
+
+
+async def test_concurrent_callers_share_one_request(
+    open_shop: OpenShop, asking: Asking, replies: Replies
+) -> None:
+    """500 callers, one HTTP call, equal results; all but the first know that they shared."""
+    platform = HeldPlatform(replies.prepay())
+    shop = open_shop(platform)
+    callers = [asyncio.create_task(shop.gateway.pay(asking.pay())) for _ in range(500)]
+    await run_loop()
+    platform.gate.set()
+    results = await asyncio.gather(*callers)
+
+    assert (1, {"wx061644162685653f3da37a5a1589465200"}) == (
+        shop.transport.calls,
+        {result.prepay_id for result in results},
+    )
+    assert [False] + [True] * 499 == [result.replayed for result in results]
+    assert all(results[0] == attrs.evolve(result, replayed=False) for result in results)
+
+
+async def test_concurrent_callers_share_one_refusal(
+    open_shop: OpenShop, asking: Asking, replies: Replies
+) -> None:
+    """An error is shared like a result."""
+    platform = HeldPlatform(replies.no("GM_API_BUS_000777"))
+    shop = open_shop(platform)
+    callers = [asyncio.create_task(shop.gateway.refund(asking.refund())) for _ in range(500)]
+    await run_loop()
+    platform.gate.set()
+    results = await asyncio.gather(*callers, return_exceptions=True)
+
+    assert {(RefusedError, "refund-1")} == {(type(r), r.request_id) for r in results}
+    assert 1 == shop.transport.calls
+
+
+async def test_cancelled_caller_takes_nothing_from_the_others(
+    open_shop: OpenShop, asking: Asking, replies: Replies
+) -> None:
+    """Not even the caller that began the call."""
+    platform = HeldPlatform(replies.prepay())
+    shop = open_shop(platform)
+    first, *others = [asyncio.create_task(shop.gateway.pay(asking.pay())) for _ in range(5)]
+    await run_loop()
+    first.cancel()
+    await run_loop()
+    platform.gate.set()
+    results = await asyncio.gather(*others)
+
+    assert (1, True) == (shop.transport.calls, first.cancelled())
+    assert {"wx061644162685653f3da37a5a1589465200"} == {result.prepay_id for result in results}
+
+
+async def test_doubt_is_recorded_when_all_callers_are_cancelled(
+    open_shop: OpenShop, asking: Asking, replies: Replies
+) -> None:
+    """No task is left, and the record says UNKNOWN, since the request was sent."""
+    shop = open_shop(HeldPlatform(replies.prepay()))
+    callers = [asyncio.create_task(shop.gateway.pay(asking.pay())) for _ in range(50)]
+    await run_loop()
+    for caller in callers:
+        caller.cancel()
+    await asyncio.wait(callers)
+
+    assert (True, set()) == (all(caller.cancelled() for caller in callers), list_operations())
+    entry = await shop.entry("pay-1")
+    assert (State.UNKNOWN, True) == (entry.state, entry.in_doubt)
+    assert entry.next_check_at is not None
+
+
+async def test_conflict_with_a_call_under_way_names_the_fields(
+    open_shop: OpenShop, asking: Asking, replies: Replies
+) -> None:
+    """The same requestId with another payToken is refused, and nothing more is sent."""
+    platform = HeldPlatform(replies.prepay())
+    shop = open_shop(platform)
+    first = asyncio.create_task(shop.gateway.pay(asking.pay()))
+    await run_loop()
+    with pytest.raises(IdempotencyConflictError) as caught:
+        await shop.gateway.pay(asking.pay(pay_token="other", app_id="wx9236b1e84ffbf10a"))
+
+    assert (("appId", "payToken"), "pay-1") == (caught.value.fields, caught.value.request_id)
+    platform.gate.set()
+    await first
+    assert 1 == shop.transport.calls
+
+
+async def test_one_request_id_for_two_operations_is_a_conflict(
+    open_shop: OpenShop, asking: Asking, replies: Replies
+) -> None:
+    """A refund cannot take a payment's id."""
+    shop = open_shop([replies.prepay()])
+    await shop.gateway.pay(asking.pay("same"))
+    with pytest.raises(IdempotencyConflictError):
+        await shop.gateway.refund(asking.refund("same"))
+
+    assert 1 == shop.transport.calls
+
+
+async def test_conflict_covers_the_local_order_number(
+    open_shop: OpenShop, asking: Asking, replies: Replies
+) -> None:
+    """It is never sent; but a query for another order would settle the wrong payment."""
+    shop = open_shop([replies.prepay()])
+    await shop.gateway.pay(asking.pay(out_trade_no="O-1"))
+    with pytest.raises(IdempotencyConflictError) as caught:
+        await shop.gateway.pay(asking.pay(out_trade_no="O-2"))
+
+    assert ("outTradeNo",) == caught.value.fields
+    assert "O-1" not in str(shop.sent())
+
+
+# Several processes over one store
+
+
+async def test_two_gateways_over_one_store_send_once(
+    open_shop: OpenShop, asking: Asking, replies: Replies
+) -> None:
+    """A second process does not send while the first holds the lease; later it replays."""
+    platform = HeldPlatform(replies.refunded())
+    here = open_shop(platform)
+    there = open_shop([], store=here.store)
+    first = asyncio.create_task(here.gateway.refund(asking.refund()))
+    await run_loop()
+    with pytest.raises(InProgressError) as caught:
+        await there.gateway.refund(asking.refund())
+    assert "in_doubt" == caught.value.fate
+    platform.gate.set()
+    result = await first
+    again = await there.gateway.refund(asking.refund())
+
+    assert (1, 0, True) == (here.transport.calls, there.transport.calls, again.replayed)
+    assert result == attrs.evolve(again, replayed=False)
+
+
+async def test_lease_of_a_dead_process_ends_and_its_doubt_stays(
+    open_shop: OpenShop, asking: Asking, replies: Replies
+) -> None:
+    """After 45 s another process may send; its refusal does not clear the first attempt."""
+    here = open_shop(HeldPlatform(replies.refunded()))
+    there = open_shop([replies.no("GM_API_BUS_000777"), replies.no("X")], store=here.store)
+    first = asyncio.create_task(here.gateway.refund(asking.refund()))
+    await run_loop()
+    here.clock.move(45)
+    with pytest.raises(InDoubtError):
+        await there.gateway.refund(asking.refund())
+
+    assert State.UNKNOWN is await here.state("refund-1")
+    first.cancel()
+    await asyncio.wait([first])
+    assert State.UNKNOWN is await here.state("refund-1")
+
+
+async def test_fenced_worker_does_not_speak_for_the_purchase(
+    open_shop: OpenShop, asking: Asking, replies: Replies
+) -> None:
+    """Its own attempt was refused; another's is under way, so its caller hears of a doubt.
+
+    The model shows what follows otherwise: executed, and reported as not executed
+    (`a fenced worker speaks for the purchase`).
+    """
+    refusal, success = HeldPlatform(replies.no("CO_MSG_000006")), HeldPlatform(replies.refunded())
+    here = open_shop(refusal)
+    there = open_shop(success, store=here.store)
+    first = asyncio.create_task(here.gateway.refund(asking.refund()))
+    await run_loop()
+    here.clock.move(45)
+    second = asyncio.create_task(there.gateway.refund(asking.refund()))
+    await run_loop()
+    refusal.gate.set()
+    with pytest.raises(InDoubtError):
+        await first
+    success.gate.set()
+
+    assert "S" == (await second).status
+
+
+async def test_late_finding_does_not_undo_a_settled_record(
+    open_shop: OpenShop, asking: Asking, replies: Replies
+) -> None:
+    """A query that was slow to come back cannot reopen what another one settled.
+
+    The model shows what follows otherwise: a record that was reported as not executed is sent again
+    (`a late finding undoes a settled row`).
+    """
+    slow, answers = HeldPlatform(replies.order("待付款")), Script([InDoubtError("read timeout")])
+    answers.query = replies.order("已付款")
+    shop = open_shop(answers)
+    with pytest.raises(AlreadyPaidError):
+        await shop.gateway.pay(asking.pay(out_trade_no="O-1"))
+    entry = await shop.entry("pay-1")
+    shop.store._records[entry.key] = attrs.evolve(entry, state=State.UNKNOWN)
+    queries = [slow(None), replies.order("已付款")]
+    answers.query = lambda: queries.pop(0)
+    late = asyncio.create_task(shop.gateway.resolve("pay-1"))
+    await run_loop()
+    await shop.gateway.resolve("pay-1")
+    assert State.SUCCEEDED is await shop.state("pay-1")
+    slow.gate.set()
+    await late
+
+    assert State.SUCCEEDED is await shop.state("pay-1")
+
+
+# Calls that only read
+
+
+async def test_query_returns_what_the_platform_knows(open_shop: OpenShop, replies: Replies) -> None:
+    """It is sent as a plain parameter; there is no requestId, and nothing in the store."""
+    shop = open_shop([replies.order("待付款")])
+    status = await shop.gateway.query(out_trade_no="O-1")
+
+    assert ("O-1", TradeState.AWAITING) == (status.out_trade_no, status.state)
+    assert "bizContent" not in shop.sent()[0]
+    assert "O-1" == shop.sent()[0]["outTradeNo"]
+
+
+@pytest.mark.parametrize("numbers", [{}, {"out_trade_no": "a", "trade_no": "b"}])
+async def test_query_with_none_or_both_numbers_is_refused(
+    numbers: dict[str, str], open_shop: OpenShop
+) -> None:
+    """Refused before anything is sent."""
+    shop = open_shop()
+    with pytest.raises(InvalidRequestError, match="outTradeNo"):
+        await shop.gateway.query(**numbers)
+
+    assert 0 == shop.transport.calls
+
+
+@pytest.mark.parametrize(
+    ("asked", "echoed"),
+    [
+        ({"out_trade_no": "O-1"}, {"outTradeNo": "O-2"}),
+        ({"out_trade_no": "O-1"}, {"outTradeNo": ""}),
+        ({"trade_no": "T-1"}, {"tradeNo": "T-2"}),
+    ],
+)
+async def test_query_withholds_an_answer_about_another_order(
+    asked: dict[str, str], echoed: dict[str, str], open_shop: OpenShop, replies: Replies
+) -> None:
+    """A cached answer must not lead to a delivery: in doubt, and asked once."""
+    reply = replies.order("已付款")
+    reply["data"].update(echoed)
+    shop = open_shop([reply])
+    with pytest.raises(MalformedResponseError, match=next(iter(echoed))) as caught:
+        await shop.gateway.query(**asked)
+
+    assert ("in_doubt", 1) == (caught.value.fate, shop.transport.calls)
+
+
+async def test_query_accepts_an_answer_without_the_number(
+    open_shop: OpenShop, replies: Replies
+) -> None:
+    """Asked by tradeNo, answered without one: the page does not promise it."""
+    shop = open_shop([replies.order("已付款")])
+
+    assert TradeState.PAID is (await shop.gateway.query(trade_no="T-1")).state
+
+
+async def test_query_that_fails_is_repeated(open_shop: OpenShop, replies: Replies) -> None:
+    """Reading twice is harmless."""
+    shop = open_shop([InDoubtError("timeout"), NotSentError("refused"), replies.order("已付款")])
+
+    assert 3 == (await shop.gateway.query(trade_no="T-1")).attempts
+
+
+async def test_query_many_has_an_outcome_for_each_order(
+    open_shop: OpenShop, replies: Replies
+) -> None:
+    """For thirty order numbers there are thirty outcomes."""
+    shop = open_shop(
+        lambda request: replies.order(
+            "待付款", dict(parse_qsl(request.body.decode()))["outTradeNo"]
+        )
+    )
+    outcomes = [o async for o in shop.gateway.query_many(f"O-{n}" for n in range(30))]
+
+    assert {f"O-{n}" for n in range(30)} == {outcome.request for outcome in outcomes}
+    assert {"ok"} == {outcome.kind for outcome in outcomes}
+
+
+async def test_query_many_reports_an_impossible_number_as_its_outcome(
+    open_shop: OpenShop, replies: Replies
+) -> None:
+    """It ends no other query."""
+    shop = open_shop(lambda _: replies.order("待付款"))
+    outcomes = [o async for o in shop.gateway.query_many(["O-1", "", 5, None, "a&b"])]
+    errors = {outcome.request: outcome.error for outcome in outcomes}
+
+    assert {"O-1", "", 5, None, "a&b"} == set(errors)
+    assert errors.pop("O-1") is None
+    assert {(InvalidRequestError, "outTradeNo")} == {
+        (type(error), error.field) for error in errors.values()
+    }
+
+
+async def test_query_many_withholds_an_answer_about_another_order(
+    open_shop: OpenShop, replies: Replies
+) -> None:
+    """The outcome of the one is in doubt, of the other ok."""
+    shop = open_shop(lambda _: replies.order("已付款"))
+    kinds = {o.request: o.kind async for o in shop.gateway.query_many(["O-1", "O-2"])}
+
+    assert {"O-1": "ok", "O-2": "in_doubt"} == kinds
+
+
+# The outcome of a doubt
+
+LOST = InDoubtError("read timeout")
+ONE_ATTEMPT = RetryPolicy(attempts=1)
+SECOND = derive_request_id(APP_KEY, "pay", "pay-1", generation=1)
+"""The requestId of a prepay that replaces the one of `pay-1`."""
+
+
+async def test_resolve_of_an_unknown_request_id_is_refused(open_shop: OpenShop) -> None:
+    """The store knows nothing of it, so the platform is not asked."""
+    shop = open_shop()
+    with pytest.raises(InvalidRequestError, match="requestId: unknown to the store"):
+        await shop.gateway.resolve("never-sent")
+
+    assert 0 == shop.transport.calls
+
+
+async def test_resolve_without_an_answer_stays_in_doubt(
+    open_shop: OpenShop, asking: Asking
+) -> None:
+    """The outcome says so, and how to ask again."""
+    shop = open_shop(lambda _: LOST, retry=ONE_ATTEMPT)
+    with pytest.raises(InDoubtError) as caught:
+        await shop.gateway.pay(asking.pay(out_trade_no="O-1"))
+    outcome = await caught.value.resolve()
+
+    assert ("in_doubt", "pay-1") == (outcome.kind, outcome.request)
+    assert outcome.error.resolver is not None
+
+
+async def test_resolve_with_reissue_makes_a_new_prepay_of_an_unpaid_order(
+    open_shop: OpenShop, asking: Asking, replies: Replies
+) -> None:
+    """The same payment under the next generation of the requestId: nothing is charged by it."""
+    answers = Script([LOST, replies.prepay()], query=replies.order("待付款"))
+    shop = open_shop(answers, retry=ONE_ATTEMPT)
+    with pytest.raises(InDoubtError):
+        await shop.gateway.pay(asking.pay(out_trade_no="O-1", extra={"note": "x"}))
+    outcome = await shop.gateway.resolve("pay-1", reissue=True)
+    first, second = (json.loads(sent["bizContent"]) for sent in shop.sent("wxminiprogram"))
+
+    assert ("ok", State.SUCCEEDED) == (outcome.kind, await shop.state(SECOND))
+    assert {**first, "requestId": SECOND} == second
+    assert "O-1" == (await shop.entry(SECOND)).out_trade_no
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"), [("已付款", AlreadyPaidError), ("风控审核中", InDoubtError)]
+)
+async def test_resolve_with_reissue_makes_no_prepay_of_an_order_that_may_be_paid(
+    status: str,
+    expected: type[WxPayError],
+    open_shop: OpenShop,
+    asking: Asking,
+    replies: Replies,
+) -> None:
+    """Paid, or of a status that the table does not know."""
+    shop = open_shop(Script([LOST], query=replies.order(status)), retry=ONE_ATTEMPT)
+    with pytest.raises(WxPayError):
+        await shop.gateway.pay(asking.pay(out_trade_no="O-1"))
+    outcome = await shop.gateway.resolve("pay-1", reissue=True)
+
+    assert expected is type(outcome.error)
+    assert 1 == len(shop.sent("wxminiprogram"))
+
+
+async def test_resolve_with_reissue_that_fails_tells_its_error(
+    open_shop: OpenShop, asking: Asking, replies: Replies
+) -> None:
+    """The new prepay may be lost like the first one; then the outcome is in doubt."""
+    shop = open_shop(Script([LOST], query=replies.order("待付款")), retry=ONE_ATTEMPT)
+    with pytest.raises(InDoubtError):
+        await shop.gateway.pay(asking.pay(out_trade_no="O-1"))
+    outcome = await shop.gateway.resolve("pay-1", reissue=True)
+
+    assert "in_doubt" == outcome.kind
+    assert State.UNKNOWN is await shop.state(SECOND)
+
+
+# Eager tasks
+
+EAGER = pytest.mark.skipif(
+    sys.version_info < (3, 12), reason="asyncio.eager_task_factory is new in Python 3.12"
+)
+
+
+@EAGER
+async def test_eager_tasks_replay_without_hanging(
+    open_shop: OpenShop, asking: Asking, replies: Replies
+) -> None:
+    """A call that is over before its task has been returned does not wait for it."""
+    asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+    shop = open_shop([replies.prepay()])
+    async with asyncio.timeout(10.0):
+        results = [await shop.gateway.pay(asking.pay()) for _ in range(3)]
+        results += await asyncio.gather(*(shop.gateway.pay(asking.pay()) for _ in range(3)))
+
+    assert [False] + [True] * 5 == [result.replayed for result in results]
+    assert (1, set()) == (shop.transport.calls, list_operations())
+
+
+@EAGER
+async def test_eager_tasks_share_one_request(
+    open_shop: OpenShop, asking: Asking, replies: Replies
+) -> None:
+    """Callers whose tasks start at once find the operation of the first one under way."""
+    asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+    platform = HeldPlatform(replies.prepay())
+    shop = open_shop(platform)
+    async with asyncio.timeout(10.0):
+        leaver, *callers = [asyncio.create_task(shop.gateway.pay(asking.pay())) for _ in range(5)]
+        leaver.cancel()
+        await run_loop()
+        platform.gate.set()
+        results = await asyncio.gather(*callers)
+
+    assert (1, {True}) == (shop.transport.calls, {result.replayed for result in results})

@@ -1,0 +1,146 @@
+"""What `PayGateway.from_env` reads, and what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.vectors import PRIVATE_KEY
+from wxpay_async.adapters.limiters.limiter import Slowed
+from wxpay_async.adapters.limiters.local import LocalLimiter
+from wxpay_async.adapters.limiters.redis import RedisLimiter
+from wxpay_async.adapters.stores.memory import MemoryStore
+from wxpay_async.adapters.transports.aiohttp import AiohttpTransport
+from wxpay_async.adapters.transports.memory import MemoryTransport
+from wxpay_async.engine.gateway import PayGateway
+from wxpay_async.engine.telemetry import Event, EventKind
+from wxpay_async.errors import InvalidKeyError, InvalidRequestError
+from wxpay_async.protocol.signing import Md5Signer, RsaSigner
+from wxpay_async.protocol.wire import PRODUCTION, TEST, Timeouts
+
+BY_SECRET = {"WXPAY_APP_KEY": "k", "WXPAY_APP_SECRET": "s3cret"}
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> str:
+    """Return a private key that only its owner can read."""
+    path = tmp_path / "merchant.pem"
+    path.write_bytes(PRIVATE_KEY.read_bytes())
+    path.chmod(0o600)
+    return str(path)
+
+
+def make_transport(gateway: PayGateway) -> object:
+    """Return the transport that the first request would open."""
+    return gateway._dispatcher.make_transport()
+
+
+def test_environment_with_a_secret_signs_by_md5() -> None:
+    """The published scheme, the production host, memory."""
+    gateway = PayGateway.from_env(BY_SECRET)
+
+    assert ("k", PRODUCTION) == (gateway.app_key, gateway._dispatcher.builder.base_url)
+    assert isinstance(gateway._dispatcher.signing.signer, Md5Signer)
+    assert isinstance(gateway._dispatcher.store, MemoryStore)
+
+
+def test_environment_with_a_key_file_signs_by_rsa(key_file: str) -> None:
+    """The scheme is announced to the platform."""
+    env = {"WXPAY_APP_KEY": "k", "WXPAY_PRIVATE_KEY_FILE": key_file}
+    gateway = PayGateway.from_env(env)
+
+    assert isinstance(gateway._dispatcher.signing.signer, RsaSigner)
+    assert "RSA" == gateway._dispatcher.builder.sign_type
+
+
+def test_environment_is_the_process_s_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a mapping `os.environ` is read."""
+    for name, value in BY_SECRET.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("WXPAY_BASE_URL", TEST)
+
+    assert TEST == PayGateway.from_env()._dispatcher.builder.base_url
+
+
+@pytest.mark.parametrize(
+    ("env", "field"),
+    [
+        ({}, "WXPAY_APP_KEY"),
+        ({"WXPAY_APP_KEY": "", "WXPAY_APP_SECRET": "s"}, "WXPAY_APP_KEY"),
+        ({"WXPAY_APP_KEY": "k"}, "WXPAY_APP_SECRET"),
+        ({"WXPAY_APP_KEY": "k", "WXPAY_APP_SECRET": ""}, "WXPAY_APP_SECRET"),
+        ({**BY_SECRET, "WXPAY_PRIVATE_KEY_FILE": "merchant.pem"}, "WXPAY_APP_SECRET"),
+        ({**BY_SECRET, "WXPAY_BASE_URL": "http://openapi.gongmall.com"}, "base_url"),
+        ({**BY_SECRET, "WXPAY_BASE_URL": "ftp://openapi.gongmall.com"}, "base_url"),
+        ({**BY_SECRET, "WXPAY_PROXY": "socks5://proxy:1"}, "proxy"),
+        ({**BY_SECRET, "WXPAY_APP_KEY": "a&b=c"}, "appKey"),
+        ({**BY_SECRET, "WXPAY_STORE_URL": "zzz"}, "WXPAY_STORE_URL"),
+        ({**BY_SECRET, "WXPAY_STORE_URL": "redis://:s3cret@"}, "WXPAY_STORE_URL"),
+        ({**BY_SECRET, "WXPAY_QUOTA_URL": "zzz"}, "WXPAY_QUOTA_URL"),
+        ({**BY_SECRET, "WXPAY_QUOTA_URL": "redis://:s3cret@host:port"}, "WXPAY_QUOTA_URL"),
+    ],
+)
+def test_environment_that_is_wrong_is_refused_by_its_variable(
+    env: dict[str, str], field: str
+) -> None:
+    """The name is in the error, the secret is not."""
+    with pytest.raises(InvalidRequestError) as caught:
+        PayGateway.from_env(env)
+
+    assert field == caught.value.field
+    assert "s3cret" not in str(caught.value)
+
+
+def test_environment_with_a_missing_key_file_is_refused() -> None:
+    """The error says that the key cannot be used."""
+    env = {"WXPAY_APP_KEY": "k", "WXPAY_PRIVATE_KEY_FILE": "/nowhere/merchant.pem"}
+    with pytest.raises(InvalidKeyError):
+        PayGateway.from_env(env)
+
+
+def test_environment_with_a_proxy_sets_it() -> None:
+    """The transport gets the proxy, and only if one is set."""
+    gateway = PayGateway.from_env({**BY_SECRET, "WXPAY_PROXY": "http://proxy:3128"})
+    transport = make_transport(gateway)
+
+    assert isinstance(transport, AiohttpTransport)
+    assert "http://proxy:3128" == transport.proxy
+
+
+def test_environment_with_a_quota_url_shares_the_quota() -> None:
+    """A slot is leased for as long as a call may take, and a slow-down becomes an event."""
+    events: list[Event] = []
+    gateway = PayGateway.from_env(
+        {**BY_SECRET, "WXPAY_QUOTA_URL": "redis://127.0.0.1:6379/0"},
+        timeouts=Timeouts(call=120.0),
+        hooks=[events.append],
+    )
+    limiter = gateway._dispatcher.limiter
+    limiter.on_slowed(Slowed(taken=10, pace=7, limit=400))
+
+    assert isinstance(limiter, RedisLimiter)
+    assert 125.0 == limiter.quota.lease
+    assert [EventKind.SLOWED_DOWN] == [event.kind for event in events]
+
+
+def test_environment_leaves_a_given_limiter_alone() -> None:
+    """Its own listener keeps hearing of slow-downs."""
+    heard: list[Slowed] = []
+    given = LocalLimiter(on_slowed=heard.append)
+    gateway = PayGateway.from_env({**BY_SECRET, "WXPAY_QUOTA_URL": "redis://h"}, limiter=given)
+
+    assert given is gateway._dispatcher.limiter
+    assert heard.append == given.on_slowed
+
+
+def test_argument_wins_over_the_environment() -> None:
+    """Keyword arguments are the constructor's, and decide."""
+    given = MemoryTransport()
+    gateway = PayGateway.from_env(
+        {**BY_SECRET, "WXPAY_BASE_URL": TEST, "WXPAY_PROXY": "http://proxy:1"},
+        base_url=PRODUCTION,
+        transport=given,
+    )
+
+    assert (PRODUCTION, given) == (gateway._dispatcher.builder.base_url, make_transport(gateway))
