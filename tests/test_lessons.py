@@ -2,7 +2,7 @@
 
 | # | defect | test |
 |---|---|---|
-| 1 | the bytes signed differ from the bytes sent | engine/test_retrying.py::test_each_attempt_is_signed_afresh_over_the_same_bytes |
+| 1 | the bytes signed differ from the bytes sent | engine/test_retrying.py::test_attempts_are_signed_afresh_over_the_same_bytes |
 | 2 | amounts as floats | engine/test_replay.py::test_amounts_are_exact |
 | 3 | an HTML 502 decodes to "failed" | engine/test_replay.py::test_an_html_page_is_not_a_decline |
 | 4 | "0" vanishes from the signature | protocol/test_canonical.py::test_only_empty_values_and_the_signature_are_left_out |
