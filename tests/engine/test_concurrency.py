@@ -1,4 +1,4 @@
-"""Who begins in which turn of the event loop."""
+"""How many attempts run at once, and how many start in one iteration of the event loop."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 
 from wxpay_async.engine.concurrency import INITIAL_STARTS, MAX_LOOP_HOLD, ConcurrencyLimiter
 
-Begun = tuple[list["asyncio.Task[None]"], list[int]]
+Started = tuple[list["asyncio.Task[None]"], list[int]]
 
 
-class Work:
+class Attempts:
     """Attempts that take their time: a clock that moves on with each of them.
 
     Args:
@@ -23,8 +23,8 @@ class Work:
         self.each, self.now = each, 0.0
         self.limiter = ConcurrencyLimiter(64, clock=lambda: self.now)
 
-    def begin(self, callers: int) -> Begun:
-        """Start callers, and return them with the order in which they begin."""
+    def start(self, callers: int) -> Started:
+        """Start callers, and return them with the order in which they start."""
         order: list[int] = []
 
         async def call(number: int) -> None:
@@ -34,9 +34,9 @@ class Work:
 
         return [asyncio.create_task(call(number)) for number in range(callers)], order
 
-    async def steps(self, callers: int) -> list[int]:
-        """Return how many begin in each turn."""
-        tasks, order = self.begin(callers)
+    async def count_starts(self, callers: int) -> list[int]:
+        """Return how many start in each iteration of the loop."""
+        tasks, order = self.start(callers)
         counts = [0]
         while not all(task.done() for task in tasks):
             await asyncio.sleep(0)
@@ -45,32 +45,36 @@ class Work:
         return [b - a for a, b in itertools.pairwise(counts) if b > a]
 
 
-async def test_a_turn_has_room_for_so_many() -> None:
-    """The others begin in the turns that follow, in the order in which they came."""
-    assert [INITIAL_STARTS, INITIAL_STARTS, INITIAL_STARTS, 1] == await Work(
+async def test_starts_in_one_iteration_are_limited() -> None:
+    """The others start in the iterations that follow, in the order in which they came."""
+    assert [INITIAL_STARTS, INITIAL_STARTS, INITIAL_STARTS, 1] == await Attempts(
         MAX_LOOP_HOLD / INITIAL_STARTS
-    ).steps(3 * INITIAL_STARTS + 1)
+    ).count_starts(3 * INITIAL_STARTS + 1)
 
 
-async def test_of_what_is_quick_more_begin_in_a_turn() -> None:
-    """As many as fit, and at most twice as many as in the turn before."""
-    assert [INITIAL_STARTS, 2 * INITIAL_STARTS, 4 * INITIAL_STARTS, 20, 4] == await Work(
+async def test_starts_of_quick_attempts_grow() -> None:
+    """As many as fit, and at most twice as many as in the iteration before."""
+    assert [INITIAL_STARTS, 2 * INITIAL_STARTS, 4 * INITIAL_STARTS, 20, 4] == await Attempts(
         MAX_LOOP_HOLD / 20.5
-    ).steps(7 * INITIAL_STARTS + 24)
+    ).count_starts(7 * INITIAL_STARTS + 24)
 
 
-async def test_of_what_is_slow_one_begins_in_a_turn() -> None:
-    """Whatever it takes, somebody is next."""
-    assert [INITIAL_STARTS, 1, 1, 1] == await Work(3 * MAX_LOOP_HOLD).steps(INITIAL_STARTS + 3)
+async def test_starts_of_slow_attempts_shrink_to_one() -> None:
+    """However long an attempt holds the loop, the next one starts."""
+    assert [INITIAL_STARTS, 1, 1, 1] == await Attempts(3 * MAX_LOOP_HOLD).count_starts(
+        INITIAL_STARTS + 3
+    )
 
 
-async def test_a_clock_that_stands_still_stops_nobody() -> None:
-    """A coarse clock may show no time at all for a turn."""
-    assert [INITIAL_STARTS, 2 * INITIAL_STARTS, 1] == await Work(0.0).steps(3 * INITIAL_STARTS + 1)
+async def test_starts_by_a_coarse_clock_grow() -> None:
+    """A clock may show no time at all for an iteration."""
+    assert [INITIAL_STARTS, 2 * INITIAL_STARTS, 1] == await Attempts(0.0).count_starts(
+        3 * INITIAL_STARTS + 1
+    )
 
 
-async def test_a_few_never_wait() -> None:
-    """A turn later there is room again."""
+async def test_few_attempts_never_wait() -> None:
+    """One iteration later there is room again."""
     limiter = ConcurrencyLimiter(64, clock=lambda: 0.0)
     for _ in range(3):
         for _ in range(INITIAL_STARTS):
@@ -83,21 +87,21 @@ async def test_a_few_never_wait() -> None:
         await asyncio.sleep(0)
 
 
-async def test_a_late_comer_does_not_overtake() -> None:
-    """Whoever waits from an earlier turn begins before whoever asks in this one."""
-    work = Work(MAX_LOOP_HOLD / INITIAL_STARTS)
-    tasks, order = work.begin(2 * INITIAL_STARTS)
+async def test_later_attempt_does_not_overtake() -> None:
+    """What waits from an earlier iteration starts before what comes in this one."""
+    attempts = Attempts(MAX_LOOP_HOLD / INITIAL_STARTS)
+    tasks, order = attempts.start(2 * INITIAL_STARTS)
     await asyncio.sleep(0)
-    late, later = work.begin(1)
+    late, later = attempts.start(1)
     await asyncio.gather(*tasks, *late)
 
     assert 2 * INITIAL_STARTS == len(order)
     assert [0] == later
 
 
-async def test_a_cancelled_caller_takes_no_place() -> None:
+async def test_cancelled_attempt_takes_no_place() -> None:
     """Nor does it keep those behind it waiting."""
-    tasks, order = Work(MAX_LOOP_HOLD / INITIAL_STARTS).begin(3 * INITIAL_STARTS)
+    tasks, order = Attempts(MAX_LOOP_HOLD / INITIAL_STARTS).start(3 * INITIAL_STARTS)
     await asyncio.sleep(0)
     for task in tasks[INITIAL_STARTS : 2 * INITIAL_STARTS]:
         task.cancel()
@@ -106,11 +110,11 @@ async def test_a_cancelled_caller_takes_no_place() -> None:
     assert [*range(INITIAL_STARTS), *range(2 * INITIAL_STARTS, 3 * INITIAL_STARTS)] == order
 
 
-async def test_no_more_are_under_way_than_may_be() -> None:
-    """Whoever comes later waits until somebody ends."""
-    work = Work(0.0)
-    limiter = work.limiter = ConcurrencyLimiter(2)
-    tasks, order = work.begin(4)
+async def test_attempts_under_way_are_limited() -> None:
+    """A later one waits until another ends."""
+    attempts = Attempts(0.0)
+    limiter = attempts.limiter = ConcurrencyLimiter(2)
+    tasks, order = attempts.start(4)
     for _ in range(10):
         await asyncio.sleep(0)
     assert [0, 1] == order
@@ -121,8 +125,8 @@ async def test_no_more_are_under_way_than_may_be() -> None:
     assert [0, 1, 2, 3] == order
 
 
-async def test_waiting_for_somebody_to_end_has_a_limit() -> None:
-    """Who gives up leaves no place behind: the next one gets it."""
+async def test_wait_for_an_end_times_out() -> None:
+    """The one that gives up leaves no place behind: the next one gets it."""
     limiter = ConcurrencyLimiter(1)
     await limiter.acquire(30.0)
     with pytest.raises(TimeoutError):
@@ -132,12 +136,12 @@ async def test_waiting_for_somebody_to_end_has_a_limit() -> None:
     await limiter.acquire(0.001)
 
 
-async def test_a_caller_that_is_cancelled_when_its_place_is_free_gives_it_back() -> None:
-    """The place was granted, and nobody is left to use it."""
-    work = Work(0.0)
-    limiter = work.limiter = ConcurrencyLimiter(1)
+async def test_attempt_cancelled_as_it_may_start_gives_its_place_back() -> None:
+    """The place was granted, and no attempt is left to use it."""
+    attempts = Attempts(0.0)
+    limiter = attempts.limiter = ConcurrencyLimiter(1)
     await limiter.acquire(30.0)
-    (task,), order = work.begin(1)
+    (task,), order = attempts.start(1)
     await asyncio.sleep(0)
     limiter.release()  # the place is granted, the task does not run yet
     task.cancel()

@@ -1,4 +1,4 @@
-"""Single flight: who shares, who waits, who may bring a flight down."""
+"""Which callers share an operation, how long they wait, and what cancels it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from attrs import define, field
 
+from tests.support.tasks import list_operations, run_loop
 from wxpay_async.engine.single_flight import SingleFlight
 from wxpay_async.errors import IdempotencyConflictError, InDoubtError, RefusedError
 from wxpay_async.protocol.idempotency_key import Fingerprint, fingerprint
@@ -18,15 +19,15 @@ OTHER = fingerprint("pay", b'{"payToken":"2","appId":"x"}')
 
 
 @define(eq=False)
-class Work:
+class Operation:
     """An operation that ends when the test says so, and counts what happened to it."""
 
     begun: int = 0
     cancelled: int = 0
     gate: asyncio.Event = field(factory=asyncio.Event)
     error: Exception | None = None
-    result: object = "landed"
-    last_words: Callable[[], Awaitable[None]] | None = None
+    result: object = "done"
+    when_cancelled: Callable[[], Awaitable[None]] | None = None
 
     async def run(self) -> object:
         """Wait for the gate."""
@@ -35,195 +36,197 @@ class Work:
             await self.gate.wait()
         except asyncio.CancelledError:
             self.cancelled += 1
-            if self.last_words:
-                await self.last_words()
+            if self.when_cancelled:
+                await self.when_cancelled()
             raise
         if self.error:
             raise self.error
         return self.result
 
 
-def _join(
-    flights: SingleFlight, work: Work, *, meaning: Fingerprint = ONE, timeout: float = 60.0
+def join(
+    single_flight: SingleFlight,
+    operation: Operation,
+    *,
+    content: Fingerprint = ONE,
+    timeout: float = 60.0,
 ) -> asyncio.Task[tuple[object, bool]]:
-    async def joined() -> tuple[object, bool]:
-        return await flights.run("r1", meaning, work.run, timeout=timeout)
+    """Start a caller that asks for the operation."""
 
-    return asyncio.ensure_future(joined())
+    async def run() -> tuple[object, bool]:
+        return await single_flight.run("r1", content, operation.run, timeout=timeout)
 
-
-async def _turns(number: int = 5) -> None:
-    for _ in range(number):
-        await asyncio.sleep(0)
+    return asyncio.ensure_future(run())
 
 
-def _strangers() -> set[str]:
-    return {task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("wxpay")}
-
-
-async def test_all_who_come_while_it_flies_share_it() -> None:
-    """One run, one result for everybody, and only the first did not share."""
-    flights, work = SingleFlight(), Work()
-    callers = [_join(flights, work) for _ in range(100)]
-    await _turns()
-    work.gate.set()
+async def test_callers_of_one_key_share_the_operation() -> None:
+    """One run, one result for all, and only the first did not share."""
+    single_flight, operation = SingleFlight(), Operation()
+    callers = [join(single_flight, operation) for _ in range(100)]
+    await run_loop(5)
+    operation.gate.set()
     results = await asyncio.gather(*callers)
 
-    assert 1 == work.begun
-    assert [("landed", False)] + [("landed", True)] * 99 == results
+    assert 1 == operation.begun
+    assert [("done", False)] + [("done", True)] * 99 == results
 
 
-async def test_who_comes_after_it_has_landed_takes_off_again() -> None:
-    """A flight is no cache: that is the store's business."""
-    flights, work = SingleFlight(), Work()
-    work.gate.set()
-    await _join(flights, work)
-    await _turns()
-    await _join(flights, work)
+async def test_caller_after_the_end_starts_another_operation() -> None:
+    """Nothing is cached here: that is the store's task."""
+    single_flight, operation = SingleFlight(), Operation()
+    operation.gate.set()
+    await join(single_flight, operation)
+    await run_loop(5)
+    await join(single_flight, operation)
 
-    assert 2 == work.begun
+    assert 2 == operation.begun
 
 
-async def test_an_error_reaches_everybody() -> None:
-    """Each waiter hears what the platform said."""
-    flights, work = SingleFlight(), Work(error=RefusedError("no"))
-    callers = [_join(flights, work) for _ in range(3)]
-    await _turns()
-    work.gate.set()
+async def test_error_of_the_operation_reaches_every_caller() -> None:
+    """Each caller hears what the platform said."""
+    single_flight, operation = SingleFlight(), Operation(error=RefusedError("no"))
+    callers = [join(single_flight, operation) for _ in range(3)]
+    await run_loop(5)
+    operation.gate.set()
     results = await asyncio.gather(*callers, return_exceptions=True)
 
-    assert [work.error] * 3 == results
+    assert [operation.error] * 3 == results
 
 
 async def test_other_content_is_a_conflict_that_names_the_fields() -> None:
     """The same requestId with other content is refused and starts nothing."""
-    flights, work, second = SingleFlight(), Work(), Work()
-    caller = _join(flights, work)
-    await _turns()
+    single_flight, operation, second = SingleFlight(), Operation(), Operation()
+    caller = join(single_flight, operation)
+    await run_loop(5)
 
     with pytest.raises(IdempotencyConflictError) as caught:
-        await _join(flights, second, meaning=OTHER)
+        await join(single_flight, second, content=OTHER)
     assert ("payToken",) == caught.value.fields
     assert 0 == second.begun
-    work.gate.set()
+    operation.gate.set()
     await caller
 
 
 @pytest.mark.parametrize("index", [0, 1, 2], ids=["first", "middle", "last"])
 async def test_one_cancellation_does_not_cancel_the_others(index: int) -> None:
-    """Not even that of the caller who began the flight."""
-    flights, work = SingleFlight(), Work()
-    callers = [_join(flights, work) for _ in range(3)]
-    await _turns()
+    """Not even that of the caller that began the operation."""
+    single_flight, operation = SingleFlight(), Operation()
+    callers = [join(single_flight, operation) for _ in range(3)]
+    await run_loop(5)
     callers.pop(index).cancel()
-    await _turns()
-    assert 0 == work.cancelled
-    work.gate.set()
+    await run_loop(5)
+    assert 0 == operation.cancelled
+    operation.gate.set()
 
-    assert ["landed", "landed"] == [result for result, _ in await asyncio.gather(*callers)]
+    assert ["done", "done"] == [result for result, _ in await asyncio.gather(*callers)]
 
 
-async def test_when_all_are_cancelled_the_flight_comes_down_before_they_hear_of_it() -> None:
-    """The last caller waits until the operation has written down where it stands."""
-    said = list[str]()
+async def test_last_cancellation_waits_until_the_operation_has_ended() -> None:
+    """The last caller waits until the operation has recorded where it stands."""
+    recorded = list[str]()
 
-    async def write_down() -> None:
-        await _turns(3)
-        said.append("written")
+    async def record() -> None:
+        await run_loop(3)
+        recorded.append("recorded")
 
-    flights, work = SingleFlight(), Work(last_words=write_down)
-    callers = [_join(flights, work) for _ in range(3)]
-    await _turns()
+    single_flight, operation = SingleFlight(), Operation(when_cancelled=record)
+    callers = [join(single_flight, operation) for _ in range(3)]
+    await run_loop(5)
     for caller in callers:
         caller.cancel()
     await asyncio.wait(callers)
 
-    assert ["written"] == said
-    assert (1, set()) == (work.cancelled, _strangers())
+    assert ["recorded"] == recorded
+    assert (1, set()) == (operation.cancelled, list_operations())
 
 
-async def test_a_caller_cancelled_before_its_first_step_leaves_nothing() -> None:
-    """Neither a task nor a flight."""
-    flights, work = SingleFlight(), Work()
-    caller = _join(flights, work)
+async def test_caller_cancelled_before_it_began_starts_nothing() -> None:
+    """No task is left."""
+    single_flight, operation = SingleFlight(), Operation()
+    caller = join(single_flight, operation)
     caller.cancel()
     await asyncio.wait([caller])
 
-    assert (0, set()) == (work.begun, _strangers())
+    assert (0, set()) == (operation.begun, list_operations())
 
 
-async def test_a_guest_waits_no_longer_than_it_wants() -> None:
-    """A second caller's time-out leaves it in doubt and the flight in the air."""
-    flights, work = SingleFlight(), Work()
-    first = _join(flights, work)
-    await _turns()
+async def test_later_caller_waits_only_for_its_timeout() -> None:
+    """Its timeout leaves it in doubt, and the operation goes on."""
+    single_flight, operation = SingleFlight(), Operation()
+    first = join(single_flight, operation)
+    await run_loop(5)
 
     with pytest.raises(InDoubtError, match="still under way"):
-        await _join(flights, work, timeout=0.001)
-    assert 0 == work.cancelled
-    work.gate.set()
-    assert ("landed", False) == await first
+        await join(single_flight, operation, timeout=0.001)
+    assert 0 == operation.cancelled
+    operation.gate.set()
+    assert ("done", False) == await first
 
 
-async def test_closing_brings_everything_down_and_tells_the_waiters() -> None:
-    """Who waits hears that the outcome is in doubt, not that it was cancelled."""
-    flights, work = SingleFlight(), Work()
-    callers = [_join(flights, work) for _ in range(3)]
-    await _turns()
-    await flights.aclose()
-    results = await asyncio.gather(*callers, return_exceptions=True)
+async def test_last_timeout_cancels_the_operation() -> None:
+    """A later caller that times out after the first was cancelled cancels the operation.
 
-    assert [InDoubtError] * 3 == [type(result) for result in results]
-    assert set() == _strangers()
-
-
-async def test_closing_reaches_a_flight_that_has_not_begun() -> None:
-    """It cannot tell its end itself: its callers hear of it, and its requestId is free again."""
-    flights, work = SingleFlight(), Work()
-    callers = [_join(flights, work) for _ in range(2)]
-    await asyncio.sleep(0)
-    await flights.aclose()
-    results = await asyncio.wait_for(asyncio.gather(*callers, return_exceptions=True), 5.0)
-
-    assert [InDoubtError] * 2 == [type(result) for result in results]
-    assert (0 if sys.version_info < (3, 12) else 1) == work.begun  # there a task begins at once
-    work.gate.set()
-    assert ("landed", False) == await asyncio.wait_for(_join(flights, work), 5.0)
-
-
-async def test_a_flight_that_outlives_its_last_guest_is_not_lost_sight_of() -> None:
-    """A guest that times out after the first caller was cancelled takes the flight down with it.
-
-    Otherwise nobody would hear its error, and nobody's cancellation could end it.
+    Otherwise no caller would hear its error, and no cancellation could end it.
     """
-    flights, work = SingleFlight(), Work(error=RefusedError("no"))
-    first = _join(flights, work)
-    await _turns()
-    guest = _join(flights, work, timeout=0.01)
-    await _turns()
+    single_flight, operation = SingleFlight(), Operation(error=RefusedError("no"))
+    first = join(single_flight, operation)
+    await run_loop(5)
+    later = join(single_flight, operation, timeout=0.01)
+    await run_loop(5)
     first.cancel()
     with pytest.raises(InDoubtError):
-        await guest
-    await _turns()
+        await later
+    await run_loop(5)
 
-    assert (1, set()) == (work.cancelled, _strangers())
+    assert (1, set()) == (operation.cancelled, list_operations())
 
 
-async def test_who_comes_while_the_flight_is_brought_down_gets_its_own() -> None:
-    """A new caller does not inherit the cancellation of those who left."""
+async def test_caller_during_a_cancellation_gets_its_own_operation() -> None:
+    """A new caller does not inherit the cancellation of those before it."""
     gate = asyncio.Event()
 
-    async def write_down() -> None:
+    async def record() -> None:
         await gate.wait()
 
-    flights, work, second = SingleFlight(), Work(last_words=write_down), Work(result="second")
+    single_flight, operation, second = (
+        SingleFlight(),
+        Operation(when_cancelled=record),
+        Operation(result="second"),
+    )
     second.gate.set()
-    leaving = _join(flights, work)
-    await _turns()
+    leaving = join(single_flight, operation)
+    await run_loop(5)
     leaving.cancel()
-    await _turns()
-    late = _join(flights, second)
-    await _turns()
+    await run_loop(5)
+    late = join(single_flight, second)
+    await run_loop(5)
     gate.set()
 
     assert ("second", False) == await late
+
+
+async def test_close_cancels_operations_and_leaves_their_callers_in_doubt() -> None:
+    """The callers hear that the outcome is in doubt, not that they were cancelled."""
+    single_flight, operation = SingleFlight(), Operation()
+    callers = [join(single_flight, operation) for _ in range(3)]
+    await run_loop(5)
+    await single_flight.aclose()
+    results = await asyncio.gather(*callers, return_exceptions=True)
+
+    assert [InDoubtError] * 3 == [type(result) for result in results]
+    assert set() == list_operations()
+
+
+async def test_close_reaches_an_operation_that_has_not_begun() -> None:
+    """Its callers hear of it, and its requestId is free again."""
+    single_flight, operation = SingleFlight(), Operation()
+    callers = [join(single_flight, operation) for _ in range(2)]
+    await asyncio.sleep(0)
+    await single_flight.aclose()
+    results = await asyncio.wait_for(asyncio.gather(*callers, return_exceptions=True), 5.0)
+
+    assert [InDoubtError] * 2 == [type(result) for result in results]
+    # Since Python 3.12 the task starts at once, and not in the next iteration.
+    assert (0 if sys.version_info < (3, 12) else 1) == operation.begun
+    operation.gate.set()
+    assert ("done", False) == await asyncio.wait_for(join(single_flight, operation), 5.0)
