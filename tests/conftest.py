@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -16,7 +17,16 @@ from tests.support.platform import Answer, Replies, Script
 
 load_profile()
 
+WORKERS_PER_CPU: Final = 2
+"""Most tests of the quick suite wait for a while, so two of them share one CPU."""
+
 RunVirtual = Callable[[Coroutine[object, object, None]], None]
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Share the whole suite between processes; run what was picked in this one."""
+    whole = set(config.args) <= {*config.getini("testpaths"), str(config.rootpath)}
+    return WORKERS_PER_CPU * min(4, os.cpu_count() or 1) if whole else 0
 
 
 @pytest.fixture(scope="session")
