@@ -274,7 +274,7 @@ class Unfenced(MemoryStore):
 
     async def record(self, record: IdempotencyRecord) -> bool:
         """Write."""
-        self._put(record)
+        self._keep(record)
         return True
 
 
@@ -285,9 +285,10 @@ class Unleased(MemoryStore):
         self, key: tuple[str, str], *, now: float, signed_at: int, lease: float = LEASE
     ) -> IdempotencyRecord | None:
         """Claim."""
-        record = self._records[key]
+        record = await self.load(key)
+        assert record is not None
         claimed = record.claimed(now=now, signed_at=signed_at, lease=lease)
-        self._put(claimed)
+        self._keep(claimed)
         return claimed
 
 

@@ -43,7 +43,7 @@ from wxpay_async.errors import (
     WxPayError,
 )
 from wxpay_async.policy import resolution
-from wxpay_async.policy.record import LEASE, IdempotencyRecord, evolve
+from wxpay_async.policy.record import LEASE, IdempotencyRecord, evolve, unpack
 from wxpay_async.policy.states import FINAL, TRANSITIONS, State
 from wxpay_async.protocol.requests import (
     InstantTrade,
@@ -246,13 +246,42 @@ def _answer(content: dict[str, Any], status: str) -> dict[str, Any]:
 class Ledger(MemoryStore):
     """The store that processes share; refuses to be written what can never happen."""
 
-    def _put(self, entry: IdempotencyRecord) -> None:
-        before = self._records.get(entry.key)
-        if before is None:
-            assert (State.RESERVED, 0) == (entry.state, entry.epoch)
-        else:
-            _check_step(before, entry)
-        super()._put(entry)
+    async def reserve(self, record: IdempotencyRecord) -> IdempotencyRecord:
+        """Look at what is inserted."""
+        if await self.load(record.key) is None:
+            assert (State.RESERVED, 0) == (record.state, record.epoch)
+        return await super().reserve(record)
+
+    async def claim(
+        self, key: tuple[str, str], *, now: float, signed_at: int, lease: float = LEASE
+    ) -> IdempotencyRecord | None:
+        """Look at the step that the claim makes."""
+        before = await self.load(key)
+        claimed = await super().claim(key, now=now, signed_at=signed_at, lease=lease)
+        if before is not None and claimed is not None:
+            _check_step(before, claimed)
+        return claimed
+
+    async def record(self, record: IdempotencyRecord) -> bool:
+        """Look at the step that is written."""
+        before = await self.load(record.key)
+        written = await super().record(record)
+        if before is not None and written:
+            _check_step(before, record)
+        return written
+
+    async def sweep(self, app_key: str, now: float, *, limit: int = 100) -> list[IdempotencyRecord]:
+        """Look at the steps that tending makes."""
+        before = {record.key: record for record in self.all_records()}
+        due = await super().sweep(app_key, now, limit=limit)
+        for record in self.all_records():
+            if record != before[record.key]:
+                _check_step(before[record.key], record)
+        return due
+
+    def all_records(self) -> list[IdempotencyRecord]:
+        """Return every record."""
+        return [*self._active.values(), *map(unpack, self._finished.values())]
 
 
 def _check_step(before: IdempotencyRecord, after: IdempotencyRecord) -> None:
@@ -274,7 +303,7 @@ def _check_step(before: IdempotencyRecord, after: IdempotencyRecord) -> None:
 class View(MemoryStore):
     """A process's connection to the ledger; once the process is dead, nothing passes."""
 
-    ledger: MemoryStore = field(kw_only=True)
+    ledger: Ledger = field(kw_only=True)
     alive: bool = True
     dies_of_claiming: bool = False
     deaf: bool = False
@@ -744,7 +773,7 @@ class Life(RuleBasedStateMachine):
 
     def row(self, request_id: str) -> IdempotencyRecord | None:
         """Return the row."""
-        return self.ledger._records.get((APP_KEY, request_id))
+        return self.ledger._find((APP_KEY, request_id))
 
     @invariant()
     def what_was_denied_never_happens(self) -> None:
@@ -755,7 +784,7 @@ class Life(RuleBasedStateMachine):
     @invariant()
     def rows_tell_the_truth(self) -> None:
         """What a row says of the money is what the platform did, whoever was told."""
-        for entry in self.ledger._records.values():
+        for entry in self.ledger.all_records():
             is_pay = entry.operation == "pay"
             if entry.state in UNMOVED and not (is_pay and entry.in_doubt):
                 assert not self.executed(entry.request_id), f"{entry.request_id}: {entry.state}"
@@ -842,7 +871,7 @@ def test_a_quarantine_from_the_last_timestamp_is_caught(
     ) -> IdempotencyRecord | None:
         claimed = await claim(self, key, signed_at=signed_at, **more)
         if claimed is not None:
-            claimed = self._records[key] = evolve(claimed, signed_at=signed_at)
+            claimed = self._active[key] = evolve(claimed, signed_at=signed_at)
         return claimed
 
     monkeypatch.setattr(MemoryStore, "claim", forgetful)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from datetime import datetime
 from typing import Any, Final, Generic, TypeVar
 
@@ -70,7 +70,6 @@ class Call(Generic[T]):
 
     Attributes:
         operation: which endpoint.
-        params: the business parameters; the same bytes go out with every attempt.
         template: what all attempts share.
         result_type: what a success is read into.
         check: raises when a success does not echo what was asked.
@@ -79,11 +78,11 @@ class Call(Generic[T]):
             day, and a slot that is held for longer than its lease would free by itself.
         lane: which lane of the quota it takes.
         record: the operation's record; None for a call that only reads.
+        content: its `bizContent`; the same bytes go out with every attempt.
         ask: finds out what became of the record, see `check_outcome`; None where nothing can.
     """
 
     operation: Operation
-    params: Mapping[str, str] = field(repr=False)
     template: Template
     result_type: type[T]
     check: Callable[[T], None] | None
@@ -91,6 +90,7 @@ class Call(Generic[T]):
     patience: float
     lane: Lane
     record: IdempotencyRecord | None = None
+    content: bytes = field(default=b"", repr=False)
     ask: Callable[[Call[T]], Coroutine[Any, Any, T | None]] | None = None
 
     store: IdempotencyStore
@@ -230,7 +230,7 @@ class Call(Generic[T]):
                 attempts=self._number,
             )
         except WxPayError as error:
-            error.message = without_credentials(error.message, self.params)
+            error.message = without_credentials(error.message, self.content)
             raise
         if self.check is not None:
             self.check(result)

@@ -39,6 +39,7 @@ from wxpay_async.protocol.builder import (
     QUERY,
     Operation,
     RequestBuilder,
+    Template,
     query_parameters,
 )
 from wxpay_async.protocol.codec import parse_pay, serialize
@@ -172,19 +173,20 @@ class Dispatcher:
         record = await self.store.reserve(fresh)
         if record is not fresh and record.fingerprint != fresh.fingerprint:
             raise make_conflict(record.fingerprint.differences(fresh.fingerprint))
-        content = (record.content or fresh.content or b"").decode()
+        content = record.content or fresh.content or b""
         check = functools.partial(check_echo, request)
         if record.is_settled:
             return self._replay(record, content=content, check=check)  # type: ignore[no-any-return]
+        operation = OPERATIONS[type(request)]
         call = self._make_call(
-            OPERATIONS[type(request)],
-            {"bizContent": content},
+            operation,
+            self.builder.prepare_content(operation, content),
             result_type,
             check=check,
             deadline=deadline,
             lane=lane,
         )
-        call.record = record
+        call.record, call.content = record, content
         if record.out_trade_no is not None:
             call.ask = self._check_outcome
         policy = self._policy(lane)
@@ -214,14 +216,13 @@ class Dispatcher:
             return None
         if not call.record.is_settled:
             return None
-        content = call.params["bizContent"]
-        return self._replay(call.record, content=content, check=call.check)  # type: ignore[no-any-return]
+        return self._replay(call.record, content=call.content, check=call.check)  # type: ignore[no-any-return]
 
     def _replay(
         self,
         record: IdempotencyRecord,
         *,
-        content: str = "",
+        content: bytes | None = None,
         check: Callable[[Any], None] | None = None,
     ) -> Any:  # noqa: ANN401 - the result of any operation
         url, now_ms = self.builder.base_url, self.time.milliseconds()
@@ -241,7 +242,7 @@ class Dispatcher:
         seconds = self._call_seconds(timeout, Lane.PEOPLE)
         call = self._make_call(
             operation,
-            params,
+            self.builder.prepare(operation, params),
             result_type,
             check=None,
             deadline=self._deadline(seconds),
@@ -270,7 +271,7 @@ class Dispatcher:
     ) -> Call[TradeStatus]:
         return self._make_call(
             QUERY,
-            query_parameters(query),
+            self.builder.prepare(QUERY, query_parameters(query)),
             TradeStatus,
             check=functools.partial(check_order, query),
             deadline=deadline,
@@ -386,7 +387,7 @@ class Dispatcher:
     def _make_call(
         self,
         operation: Operation,
-        params: Mapping[str, str],
+        template: Template,
         result_type: type[T],
         *,
         check: Callable[[T], None] | None,
@@ -396,8 +397,7 @@ class Dispatcher:
         self._enter_loop()
         return Call(
             operation=operation,
-            params=params,
-            template=self.builder.prepare(operation, params),
+            template=template,
             result_type=result_type,
             check=check,
             deadline=deadline,

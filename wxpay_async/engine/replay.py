@@ -42,7 +42,7 @@ def replay(
     *,
     url: str,
     now_ms: int,
-    content: str = "",
+    content: bytes | None = None,
     check: Callable[[Any], None] | None = None,
 ) -> Any:  # noqa: ANN401 - the result of any operation
     """Return the result that a settled operation's reply holds.
@@ -51,7 +51,7 @@ def replay(
         record: the operation.
         url: where its requests went.
         now_ms: milliseconds since the epoch by the platform's clock, which kills a prepay.
-        content: what was sent, whose credentials an error must not repeat; empty where it is not
+        content: what was sent, whose credentials an error must not repeat; None where it is not
             known any more.
         check: raises when the result does not echo the request.
 
@@ -72,7 +72,7 @@ def replay(
     return result
 
 
-def _read(record: IdempotencyRecord, *, url: str, content: str) -> object:
+def _read(record: IdempotencyRecord, *, url: str, content: bytes | None) -> object:
     try:
         return decode(
             HttpResponse(record.status or 0, record.reply or b""),
@@ -84,9 +84,7 @@ def _read(record: IdempotencyRecord, *, url: str, content: str) -> object:
             replayed=True,
         )
     except WxPayError as error:
-        error.message = without_credentials(
-            error.message, {"bizContent": content} if content else {}
-        )
+        error.message = without_credentials(error.message, content)
         raise
 
 

@@ -38,6 +38,9 @@ _HEADERS: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 
+_UNQUOTED_AND_JSON: Final = b'-._~:,"{}'
+"""What a form leaves as it is, and what makes a JSON object of texts."""
+
 _OWN: Final = frozenset({"nonce", "timestamp", "sign"})
 """What each attempt has of its own."""
 
@@ -84,7 +87,7 @@ class Draft:
 
     def signed(self, signature: str) -> HttpRequest:
         """Return the request with its signature."""
-        form = f"{self._form}&{_form({'sign': signature})}"
+        form = f"{self._form}&sign={_quote(signature)}"
         if self._placement == "query":
             return HttpRequest(f"{self._url}?{form}", b"", _HEADERS)
         return HttpRequest(self._url, SecretBytes(form, "ascii"), _HEADERS)
@@ -117,17 +120,18 @@ class Template:
 
 
 def _form(params: Mapping[str, str]) -> str:
-    """Encode as a form; most values need no quoting, and looking is cheaper than quoting."""
-    return "&".join(
-        [
-            f"{name}={value}" if value.isalnum() and value.isascii() else _quoted(name, value)
-            for name, value in params.items()
-        ]
-    )
+    """Encode as a form."""
+    return "&".join([f"{name}={_quote(value)}" for name, value in params.items()])
 
 
-def _quoted(name: str, value: str) -> str:
-    return URL.build(path="/", query={name: value}).raw_query_string
+def _quote(value: str) -> str:
+    """Quote a value for a form; looking first takes a quarter of the time that yarl takes."""
+    if value.isascii():
+        if value.isalnum():
+            return value
+        if value.encode().translate(None, _UNQUOTED_AND_JSON).isalnum():
+            return value.replace('"', "%22").replace("{", "%7B").replace("}", "%7D")
+    return URL.build(path="/", query={"": value}).raw_query_string[1:]
 
 
 def _split_at(names: Iterable[str], first: str, second: str) -> tuple[list[str], ...]:
@@ -153,6 +157,14 @@ class RequestBuilder:
     sign_type: str | None
     base_url: str = field(converter=checked_base_url)
     placement: Placement = field(default="body", validator=validators.one_of("body", "query"))
+    _between: str = field(init=False, repr=False)
+    _fixed_form: str = field(init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        fixed = {"signType": self.sign_type} if self.sign_type else {}
+        between = f"&{canonical_string(fixed)}&timestamp=" if fixed else "&timestamp="
+        object.__setattr__(self, "_between", between)
+        object.__setattr__(self, "_fixed_form", _form({"appKey": self.app_key, **fixed}))
 
     def prepare(self, operation: Operation, params: Mapping[str, str]) -> Template:
         """Lay out what all attempts of a call share.
@@ -178,6 +190,18 @@ class RequestBuilder:
             f"&{after}" if after else "",
         )
         return Template(self.base_url + operation.path, self.placement, message, _form(fixed))
+
+    def prepare_content(self, operation: Operation, content: bytes) -> Template:
+        """Lay out what all attempts share of a call whose only parameter is `bizContent`.
+
+        Args:
+            operation: which endpoint.
+            content: what `serialize` made, which is one JSON object: nothing is left to check.
+        """
+        text = content.decode()
+        message = f"appKey={self.app_key}&bizContent={text}&nonce=", self._between, ""
+        form = f"{self._fixed_form}&bizContent={_quote(text)}"
+        return Template(self.base_url + operation.path, self.placement, message, form)
 
     def draft(
         self, operation: Operation, params: Mapping[str, str], *, now_ms: int, nonce: str

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
 from typing import Final
 from urllib.parse import quote_plus
 
@@ -38,17 +37,17 @@ def hide(value: object) -> str:
     return "None" if value is None else "'***'"
 
 
-def without_credentials(message: str | None, params: Mapping[str, str]) -> str | None:
+def without_credentials(message: str | None, content: bytes | None) -> str | None:
     """Blank the request's own credentials in the platform's message about it.
 
     Args:
         message: the platform's errorMsg.
-        params: what was sent. If that is no longer known, the credentials are not known either, and
-            the whole message is dropped.
+        content: the `bizContent` that was sent, empty for none. If it is no longer known (None),
+            the credentials are not known either, and the whole message is dropped.
     """
-    if message is None or not params:
+    if message is None or content is None:
         return None
-    encoded = {match for value in params.values() for match in _CREDENTIAL.findall(value)}
+    encoded = set(_CREDENTIAL.findall(content.decode()))
     values = {text: json.loads(f'"{text}"') for text in encoded}
     forms = {
         form

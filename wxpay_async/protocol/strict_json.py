@@ -1,4 +1,4 @@
-"""JSON that every reader understands alike.
+"""Decode JSON that every reader understands alike.
 
 Every limit here (size of numbers, depth, duplicate names) closes a way to make two readers of the
 same bytes see different things.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, cast
 
 MAX_DEPTH: Final = 32
 MAX_NUMBER: Final = 20
@@ -25,38 +25,32 @@ def strict_json(body: bytes) -> Any:  # noqa: ANN401 - JSON is what it is
     """
     text = body.decode("utf-8")
     try:
-        # Nearly every reply is plain: no escapes, no white space. Then `":` ends each name and
-        # nothing else, and a name that appears twice leaves fewer names than there are ends.
-        if "\\" not in text and text[:1] == "{":
-            value, end = _PLAIN.raw_decode(text)
-            if end == len(text) and _count_names(value, MAX_DEPTH) == text.count('":'):
-                return value
-        value = _PAIRWISE.decode(text)
+        # Nearly every reply is one object with no white space around it.
+        value, end = _DECODER.raw_decode(text) if text[:1] == "{" else (None, -1)
+        if end != len(text):
+            value = _DECODER.decode(text)
     except RecursionError:
         raise ValueError(f"JSON deeper than {MAX_DEPTH}") from None
-    _count_names(value, MAX_DEPTH)
-    if _ESCAPED_SURROGATE.search(body):
+    # Counting brackets is cheap and nearly always enough; only a candidate is walked.
+    if text.count("{") + text.count("[") > MAX_DEPTH:
+        _check_depth(value, MAX_DEPTH)
+    if "\\" in text and _ESCAPED_SURROGATE.search(body):
         # Halves of a pair were joined by now; what is left cannot be encoded, stored or printed.
         json.dumps(value, ensure_ascii=False, default=str).encode("utf-8")
     return value
 
 
-def _count_names(value: Any, levels: int) -> int:  # noqa: ANN401 - decoded JSON
-    """Return how many names of members there are, at all levels.
-
-    Raises:
-        ValueError: it is nested deeper than so many levels.
-    """
-    kind = type(value)
-    if kind is not dict and kind is not list:
-        return 0
-    if not levels:
+def _check_depth(value: object, left: int) -> None:
+    if isinstance(value, dict):
+        items = list(cast("dict[str, object]", value).values())
+    elif isinstance(value, list):
+        items = cast("list[object]", value)
+    else:
+        return
+    if not left:
         raise ValueError(f"JSON deeper than {MAX_DEPTH}")
-    found = len(value) if kind is dict else 0
-    for item in value.values() if kind is dict else value:
-        if type(item) is not str:
-            found += _count_names(item, levels - 1)
-    return found
+    for item in items:
+        _check_depth(item, left - 1)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -85,14 +79,9 @@ def _check_length(digits: str) -> None:
         raise ValueError(f"a number of {len(digits)} characters")
 
 
-def _decoder(*, pairwise: bool) -> json.JSONDecoder:
-    return json.JSONDecoder(
-        object_pairs_hook=_unique if pairwise else None,
-        parse_constant=_no_constant,
-        parse_float=_decimal,
-        parse_int=_integer,
-    )
-
-
-_PLAIN: Final = _decoder(pairwise=False)
-_PAIRWISE: Final = _decoder(pairwise=True)
+_DECODER: Final = json.JSONDecoder(
+    object_pairs_hook=_unique,
+    parse_constant=_no_constant,
+    parse_float=_decimal,
+    parse_int=_integer,
+)

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-import attrs
 from attrs import define, field
 
 from wxpay_async.adapters.stores.inbox import INBOX_RETENTION, Receipt
 from wxpay_async.adapters.stores.store import DAY
-from wxpay_async.policy.record import LEASE, OPEN, IdempotencyRecord
+from wxpay_async.policy.record import (
+    LEASE,
+    OPEN,
+    UPDATED_AT,
+    IdempotencyRecord,
+    Packed,
+    evolve,
+    pack,
+    unpack,
+)
 from wxpay_async.policy.states import FINISHED, State
 
-Ages = OrderedDict[tuple[str, str], float]
-"""When each was last written, the oldest first."""
+Key = tuple[str, str]
 
 
 @define(eq=False)
@@ -35,61 +42,59 @@ class MemoryStore:
     retention: float = DAY
     max_handled: int = 100_000
     durable: bool = field(default=False, init=False)
-    _records: dict[tuple[str, str], IdempotencyRecord] = field(
-        factory=dict[tuple[str, str], IdempotencyRecord], init=False
-    )
-    _finished: Ages = field(factory=Ages, init=False)
-    _reserved: Ages = field(factory=Ages, init=False)
-    _oldest_ends: float = field(default=0.0, init=False)
+    _active: dict[Key, IdempotencyRecord] = field(factory=dict[Key, IdempotencyRecord], init=False)
+    # Packed, the oldest first. Thousands of objects would make every collection of garbage stop
+    # the event loop for as long as dozens of payments take.
+    _finished: OrderedDict[Key, Packed] = field(factory=OrderedDict[Key, Packed], init=False)
+    _evict_at: float = field(default=0.0, init=False)
     # No limit: a callback in progress must not be forgotten, and receivers bound their number.
     _in_progress: dict[str, float] = field(factory=dict[str, float], init=False)
     _done: OrderedDict[str, float] = field(factory=OrderedDict[str, float], init=False)
 
     async def reserve(self, record: IdempotencyRecord) -> IdempotencyRecord:
         """Insert the record unless its key exists; return what is stored now."""
-        self._evict(record.created_at)
-        known = self._records.get(record.key)
+        if record.created_at >= self._evict_at:
+            self._evict(record.created_at)
+        known = self._find(record.key)
         if known is None:
-            self._put(record)
+            self._active[record.key] = record
         return known or record
 
     async def claim(
-        self, key: tuple[str, str], *, now: float, signed_at: int, lease: float = LEASE
+        self, key: Key, *, now: float, signed_at: int, lease: float = LEASE
     ) -> IdempotencyRecord | None:
         """Claim the operation for one attempt."""
-        record = self._records.get(key)
+        record = self._active.get(key)  # what is finished cannot be claimed
         if record is None or not record.claimable(now):
             return None
-        claimed = record.claimed(now=now, signed_at=signed_at, lease=lease)
-        self._put(claimed)
+        claimed = self._active[key] = record.claimed(now=now, signed_at=signed_at, lease=lease)
         return claimed
 
     async def record(self, record: IdempotencyRecord) -> bool:
         """Write the record if its epoch is still the stored one."""
-        stored = self._records.get(record.key)
+        stored = self._find(record.key)
         if stored is None or not stored.can_be_replaced_by(record):
             return False
-        self._put(record)
-        self._evict(record.updated_at)
+        self._keep(record)
         return True
 
-    async def load(self, key: tuple[str, str]) -> IdempotencyRecord | None:
+    async def load(self, key: Key) -> IdempotencyRecord | None:
         """Return the record, None if there is none."""
-        return self._records.get(key)
+        return self._find(key)
 
     async def sweep(self, app_key: str, now: float, *, limit: int = 100) -> list[IdempotencyRecord]:
         """Tend an appKey's operations."""
         self._evict(now)
-        mine = [record for record in self._records.values() if record.app_key == app_key]
+        mine = [record for record in self._active.values() if record.app_key == app_key]
         for record in mine:
             if record.state is State.SENDING and record.lease_until <= now:
-                self._put(record.with_expired_lease(now))
-        current = (self._records[record.key] for record in mine)
+                self._active[record.key] = record.with_expired_lease(now)
+        current = (self._active[record.key] for record in mine)
         waiting = [(r.next_check_at, r) for r in current if r.state in OPEN]
         due = [(at, record) for at, record in waiting if at is not None and at <= now]
         longest = [record for _, record in sorted(due, key=lambda pair: pair[0])[:limit]]
         for record in longest:
-            self._put(attrs.evolve(record, next_check_at=now + LEASE))
+            self._active[record.key] = evolve(record, next_check_at=now + LEASE)
         return longest
 
     async def begin(self, message: str, *, now: float, lease: float = LEASE) -> Receipt:
@@ -118,24 +123,33 @@ class MemoryStore:
     async def aclose(self) -> None:
         """Keep everything: a gateway that is opened again finds its operations."""
 
-    def _put(self, record: IdempotencyRecord) -> None:
+    def _find(self, key: Key) -> IdempotencyRecord | None:
+        record = self._active.get(key)
+        if record is None and (packed := self._finished.get(key)) is not None:
+            return unpack(packed)
+        return record
+
+    def _keep(self, record: IdempotencyRecord) -> None:
         key = record.key
-        self._records[key] = record
-        self._reserved.pop(key, None)
-        if record.state in FINISHED:  # and stays so
-            self._finished[key] = record.updated_at
+        if record.state not in FINISHED:
+            self._active[key] = record
+            return
+        self._active.pop(key, None)  # it stays finished
+        if key in self._finished:
             self._finished.move_to_end(key)
-        elif record.evictable():
-            self._reserved[key] = record.updated_at
+        self._finished[key] = pack(record)
+        if len(self._finished) > self.max_finished:
+            self._finished.popitem(last=False)
 
     def _evict(self, now: float) -> None:
-        if now < self._oldest_ends and len(self._finished) <= self.max_finished:
-            return
-        # By number only what is finished: a reserved record may be waiting for its first attempt.
-        while len(self._finished) > self.max_finished:
-            del self._records[self._finished.popitem(last=False)[0]]
-        for ages in (self._finished, self._reserved):
-            while ages and next(iter(ages.values())) <= now - self.retention:
-                del self._records[ages.popitem(last=False)[0]]
-        oldest = [next(iter(ages.values())) for ages in (self._finished, self._reserved) if ages]
-        self._oldest_ends = min([now, *oldest]) + self.retention
+        """Drop what is older than the retention: finished, or never sent."""
+        oldest = now - self.retention
+        while self._finished and next(iter(self._finished.values()))[UPDATED_AT] <= oldest:
+            self._finished.popitem(last=False)
+        for key, record in list(self._active.items()):
+            if record.evictable() and record.updated_at <= oldest:
+                del self._active[key]
+        ages = [record.updated_at for record in self._active.values() if record.evictable()]
+        if self._finished:
+            ages.append(next(iter(self._finished.values()))[UPDATED_AT])
+        self._evict_at = min(ages, default=now) + self.retention
