@@ -3,8 +3,8 @@
 | # | defect | test |
 |---|---|---|
 | 1 | the bytes signed differ from the bytes sent | engine/test_retrying.py::test_attempts_are_signed_afresh_over_the_same_bytes |
-| 2 | amounts as floats | engine/test_replay.py::test_amounts_are_exact |
-| 3 | an HTML 502 decodes to "failed" | engine/test_replay.py::test_an_html_page_is_not_a_decline |
+| 2 | amounts as floats | engine/test_call.py::test_amount_is_sent_exactly |
+| 3 | an HTML 502 decodes to "failed" | engine/test_call.py::test_html_page_is_in_doubt |
 | 4 | "0" vanishes from the signature | protocol/test_canonical.py::test_only_empty_values_and_the_signature_are_left_out |
 | 5 | a timestamp in the wrong unit | engine/test_clock.py::test_platform_time_is_in_milliseconds |
 | 6 | a second event loop | engine/test_loops.py::test_two_loops_in_a_row |
@@ -12,8 +12,8 @@
 | 8 | driver exceptions leak | adapters/transports/test_aiohttp.py::test_every_class_of_aiohttp_is_classified |
 | 9 | TLS failures are retried | contract/test_transports.py::test_a_bad_certificate_is_not_sent_and_not_retried |
 | 10 | a first retry without jitter | policy/test_retry.py::test_the_first_retry_has_jitter |
-| 11 | a new key for each retry | engine/test_replay.py::test_a_doubt_is_continued_with_the_very_same_bytes |
-| 12 | a duplicate after one's own timeout is a failure | engine/test_replay.py::test_repeated_after_ones_own_timeout_is_what_the_query_says |
+| 11 | a new key for each retry | engine/test_call.py::test_doubt_is_continued_with_the_same_bytes |
+| 12 | a duplicate after one's own timeout is a failure | engine/test_resolver.py::test_repeated_refund_after_a_timeout_is_what_the_query_says |
 | 13 | no timeout at all | engine/test_gateway.py::test_timeouts_are_finite |
 | 14 | stale keep-alive connections | contract/test_transports.py::test_a_dead_kept_alive_connection_is_in_doubt |
 | 15 | an old callback is accepted | protocol/test_notify.py::test_an_old_callback_is_genuine_but_not_fresh |

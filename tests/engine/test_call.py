@@ -33,7 +33,7 @@ LOST = InDoubtError("read timeout")
 
 
 @define(eq=False)
-class CountedSlot:
+class NotingSlot:
     """A slot that notes how it ended."""
 
     endings: list[str]
@@ -52,7 +52,7 @@ class CountedSlot:
 
 
 @define(eq=False)
-class CountedLimiter:
+class NotingLimiter:
     """A limiter that notes what became of its slots, and may let time pass."""
 
     clock: MovedClock | None = None
@@ -68,7 +68,7 @@ class CountedLimiter:
         self.timeouts.append(timeout)
         if self.clock:
             self.clock.move(self.wait)
-        return CountedSlot(self.endings)
+        return NotingSlot(self.endings)
 
     async def throttled(self) -> None:
         """Note."""
@@ -162,7 +162,7 @@ async def test_steps_of_an_attempt_are_in_order(
     """Reserve, wait for quota, claim, sign, send, record: each arrow is a commit (§3)."""
     store = NotingStore()
 
-    class Limiter(CountedLimiter):
+    class StepLimiter(NotingLimiter):
         async def acquire(self, lane: Lane, *, timeout: float) -> Slot:
             store.steps.append("quota")
             return await super().acquire(lane, timeout=timeout)
@@ -171,7 +171,7 @@ async def test_steps_of_an_attempt_are_in_order(
         store.steps.append("send")
         return replies.prepay()
 
-    shop = open_shop(answer, store=store, limiter=Limiter())
+    shop = open_shop(answer, store=store, limiter=StepLimiter())
     set_signer(shop, SlowSigner(store.steps))
     await shop.gateway.pay(asking.pay())
 
@@ -226,7 +226,7 @@ async def test_slot_ends_once_by_the_end_of_its_attempt(
     answers: list[object], endings: list[str], open_shop: OpenShop, asking: Asking
 ) -> None:
     """Answered, given back or doubtful: the sliding window lives on it."""
-    limiter = CountedLimiter()
+    limiter = NotingLimiter()
     shop = open_shop(answers, limiter=limiter)
     with pytest.raises(Exception, match=r"."):
         await shop.gateway.pay(asking.pay())
@@ -236,7 +236,7 @@ async def test_slot_ends_once_by_the_end_of_its_attempt(
 
 async def test_query_about_a_doubt_takes_its_own_lane(open_shop: OpenShop, asking: Asking) -> None:
     """People come first; the query that resolves a doubt does not delay them."""
-    limiter = CountedLimiter()
+    limiter = NotingLimiter()
     shop = open_shop(Script([InDoubtError("timeout", retryable=False)]), limiter=limiter)
     with pytest.raises(InDoubtError):
         await shop.gateway.refund(asking.refund())
@@ -248,7 +248,7 @@ async def test_refusal_for_too_many_calls_slows_the_limiter(
     open_shop: OpenShop, asking: Asking, replies: Replies
 ) -> None:
     """CO_MSG_000007 pauses the whole appKey, and the slot counts as answered."""
-    limiter = CountedLimiter()
+    limiter = NotingLimiter()
     shop = open_shop([replies.no("CO_MSG_000007")], limiter=limiter)
     with pytest.raises(RateLimitedError):
         await shop.gateway.pay(asking.pay())
@@ -312,7 +312,7 @@ async def test_doubt_of_an_earlier_call_outlives_a_refusal_of_the_next(
 
 
 async def test_html_page_is_in_doubt(open_shop: OpenShop, asking: Asking, replies: Replies) -> None:
-    """A 502 in HTML is no refusal (lesson 3), and the same requestId brings the answer afterwards."""
+    """A 502 in HTML is no refusal (lesson 3); the same requestId brings the answer later."""
     page = HttpResponse(502, b"<html>")
     shop = open_shop(Script([page, page, page, replies.refunded()]))
     with pytest.raises(MalformedResponseError):
@@ -393,7 +393,7 @@ async def test_operation_that_another_process_sends_is_left_alone(
     open_shop: OpenShop, asking: Asking
 ) -> None:
     """The lease of another process is respected: in doubt, nothing sent, nothing held."""
-    limiter = CountedLimiter()
+    limiter = NotingLimiter()
     shop = open_shop([LOST, LOST, LOST], limiter=limiter, max_in_flight=1)
     with pytest.raises(InDoubtError):
         await shop.gateway.pay(asking.pay())
@@ -461,7 +461,7 @@ async def test_process_paused_between_claim_and_sending_does_not_send(
     open_shop: OpenShop, asking: Asking
 ) -> None:
     """Over 2 s after the claim the attempt is abandoned as unsent (the model's fourth mistake)."""
-    limiter = CountedLimiter()
+    limiter = NotingLimiter()
     shop = open_shop(limiter=limiter, max_in_flight=1)
     set_signer(shop, SlowSigner([], shop.clock, takes=2.001))
     with pytest.raises(NotSentError, match="paused"):
@@ -485,7 +485,7 @@ async def test_signer_that_raises_leaves_nothing_behind(
     open_shop: OpenShop, asking: Asking, replies: Replies
 ) -> None:
     """No claim, no slot, no connection: the next call goes through, with one connection."""
-    limiter = CountedLimiter()
+    limiter = NotingLimiter()
     shop = open_shop([replies.prepay()], limiter=limiter, max_in_flight=1)
     set_signer(shop, SlowSigner([], error=ConnectionResetError("the key service is down")))
     with pytest.raises(NotSentError, match="ConnectionResetError") as caught:
@@ -550,7 +550,7 @@ async def test_no_attempt_starts_with_less_than_three_seconds_left(
     Sent all the same, it would nearly always end in doubt.
     """
     shop = open_shop(lambda _: LOST)
-    shop.gateway._dispatcher.limiter = CountedLimiter(shop.clock, wait=waited)
+    shop.gateway._dispatcher.limiter = NotingLimiter(shop.clock, wait=waited)
     with pytest.raises(NotSentError):
         await shop.gateway.refund(asking.refund())
 
@@ -562,7 +562,7 @@ async def test_shortest_timeout_is_enough_for_one_attempt(
 ) -> None:
     """A call with three seconds has a little less of them when its attempt starts."""
     shop = open_shop(lambda _: replies.refunded())
-    shop.gateway._dispatcher.limiter = CountedLimiter(shop.clock, wait=0.4)
+    shop.gateway._dispatcher.limiter = NotingLimiter(shop.clock, wait=0.4)
     result = await shop.gateway.refund(asking.refund(), timeout=3.0)
 
     assert ("S", 1) == (result.status, shop.transport.calls)

@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 import attrs
 import pytest
 
+from tests.support.clock import NOON
 from tests.support.merchant import Asking, OpenShop
 from tests.support.platform import Replies, Script
+from tests.support.records import make_record
+from wxpay_async.engine.replay import replay
 from wxpay_async.errors import (
     AlreadyPaidError,
     FailedError,
+    Fate,
     IdempotencyConflictError,
     InDoubtError,
+    MalformedResponseError,
     NotExecutedError,
     NotSentError,
     PrepayExpiredError,
     SignatureRefusedError,
     WxPayError,
 )
+from wxpay_async.policy.record import IdempotencyRecord
 from wxpay_async.policy.states import State
-from wxpay_async.protocol.wire import HttpResponse
+from wxpay_async.protocol.wire import PRODUCTION, HttpResponse
 
 LOST = InDoubtError("read timeout")
+NOON_MS = int(NOON * 1000)
 JSAPI = {
     "appId": "wx1",
     "timeStamp": "1763870400",
@@ -85,36 +94,20 @@ async def test_refund_under_way_is_replayed(
     assert (1, State.PENDING) == (shop.transport.calls, await shop.state("refund-1"))
 
 
-@pytest.mark.parametrize(
-    ("state", "operation", "error"),
-    [
-        (State.NOT_EXECUTED, "refund", NotExecutedError),
-        (State.CONFLICT, "refund", IdempotencyConflictError),
-        (State.FAILED, "refund", FailedError),
-        (State.NEEDS_REVIEW, "refund", InDoubtError),
-        (State.SUCCEEDED, "pay", AlreadyPaidError),
-        (State.SUCCEEDED, "refund", InDoubtError),
-    ],
-)
 async def test_settled_operation_without_a_reply_is_not_sent(
-    state: State,
-    operation: str,
-    error: type[WxPayError],
-    open_shop: OpenShop,
-    asking: Asking,
+    open_shop: OpenShop, asking: Asking
 ) -> None:
-    """The error says what is known."""
+    """A person must look at it, so the caller hears of a doubt and nothing is sent."""
     shop = open_shop(Script([LOST]))
-    request = getattr(asking, operation)()
     with pytest.raises(InDoubtError):
-        await getattr(shop.gateway, operation)(request)
-    entry = await shop.entry(request.request_id)
-    await shop.store.record(attrs.evolve(entry, state=state))
+        await shop.gateway.refund(asking.refund())
+    entry = await shop.entry("refund-1")
+    await shop.store.record(attrs.evolve(entry, state=State.NEEDS_REVIEW))
     calls = shop.transport.calls
-    with pytest.raises(error) as caught:
-        await getattr(shop.gateway, operation)(request)
+    with pytest.raises(InDoubtError):
+        await shop.gateway.refund(asking.refund())
 
-    assert (error, calls) == (type(caught.value), shop.transport.calls)
+    assert calls == shop.transport.calls
 
 
 # The age of a prepay
@@ -183,3 +176,85 @@ async def test_refund_does_not_expire(
     shop.clock.move(12 * 3600)
 
     assert (await shop.gateway.refund(asking.refund())).replayed
+
+
+# One record
+
+
+def make_settled(**changes: object) -> IdempotencyRecord:
+    """Make the record of a refund that took two attempts."""
+    settled: dict[str, object] = {
+        "operation": "refund",
+        "state": State.SUCCEEDED,
+        "attempts": 2,
+        "signed_at": NOON_MS,
+        "status": 200,
+        "reply": json.dumps(Replies().refunded()).encode(),
+    }
+    return make_record("refund-1", **(settled | changes))
+
+
+def replay_now(record: IdempotencyRecord, **more: Callable[[Any], None]) -> Any:  # noqa: ANN401 - a result
+    """Replay a record at noon."""
+    return replay(record, url=PRODUCTION, now_ms=NOON_MS, **more)
+
+
+def test_replay_returns_the_result_with_its_attempts() -> None:
+    """As it was read from the wire, and marked as a replay."""
+    result = replay_now(make_settled())
+
+    assert ("S", 2, True) == (result.status, result.attempts, result.replayed)
+
+
+@pytest.mark.parametrize(
+    ("state", "operation", "kind"),
+    [
+        (State.NOT_EXECUTED, "refund", NotExecutedError),
+        (State.CONFLICT, "refund", IdempotencyConflictError),
+        (State.FAILED, "refund", FailedError),
+        (State.NEEDS_REVIEW, "refund", InDoubtError),
+        (State.SUCCEEDED, "pay", AlreadyPaidError),
+        (State.SUCCEEDED, "refund", InDoubtError),
+    ],
+)
+def test_replay_without_a_reply_raises_what_the_state_means(
+    state: State, operation: str, kind: type[WxPayError]
+) -> None:
+    """Neither a refusal of what was executed, nor a conflict that says "not sent"."""
+    with pytest.raises(kind) as caught:
+        replay_now(make_settled(state=state, operation=operation, reply=None))
+
+    refused = state in {State.NOT_EXECUTED, State.FAILED}
+    assert (kind, Fate.REFUSED if refused else Fate.IN_DOUBT) == (
+        type(caught.value),
+        caught.value.fate,
+    )
+    assert (2, True, False) == (
+        caught.value.attempts,
+        caught.value.replayed,
+        caught.value.retryable,
+    )
+
+
+def test_replay_of_a_reply_that_cannot_be_read_is_in_doubt() -> None:
+    """It was damaged in the store; that is no refusal."""
+    with pytest.raises(MalformedResponseError) as caught:
+        replay_now(make_settled(reply=b"<html>"))
+
+    assert (Fate.IN_DOUBT, 2, True) == (
+        caught.value.fate,
+        caught.value.attempts,
+        caught.value.replayed,
+    )
+
+
+def test_replay_of_an_answer_to_another_request_is_withheld() -> None:
+    """The echo is checked again, and its error is marked as a replay."""
+
+    def check(_: object) -> None:
+        raise MalformedResponseError("it is withheld")
+
+    with pytest.raises(MalformedResponseError, match="withheld") as caught:
+        replay_now(make_settled(), check=check)
+
+    assert (2, True) == (caught.value.attempts, caught.value.replayed)

@@ -1,0 +1,229 @@
+"""Which answers belong to a request, and which order is the one that was asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from decimal import Decimal
+from typing import Any, TypeVar
+
+import attrs
+import pytest
+
+from tests.support.merchant import Asking
+from tests.support.platform import Json, Replies
+from wxpay_async.errors import Fate, MalformedResponseError
+from wxpay_async.protocol.codec import decode, serialize
+from wxpay_async.protocol.echo import check_echo, check_order, same_order
+from wxpay_async.protocol.requests import InstantTrade, Royalty, TradeItem, TradeQuery
+from wxpay_async.protocol.results import PayResult, RefundResult, TradeResult, TradeStatus
+from wxpay_async.protocol.wire import PRODUCTION, HttpResponse
+
+T = TypeVar("T")
+
+RESULTS = {"pay": PayResult, "trade": TradeResult, "refund": RefundResult}
+REPLIES = {"pay": "prepay", "trade": "created", "refund": "refunded"}
+APP_ID = "wx9236b1e84ffbf10a"
+"""The mini program of the page's sample."""
+
+
+def read(reply: Json, into: type[T]) -> T:
+    """Read a reply."""
+    response = HttpResponse(200, json.dumps(reply).encode())
+    return decode(response, into, url=PRODUCTION, moves_money=False)
+
+
+def expect_withheld(field: str | None) -> contextlib.AbstractContextManager[Any]:
+    """Expect that an answer is withheld because of this field; None for an answer that is not."""
+    if field is None:
+        return contextlib.nullcontext()
+    return pytest.raises(MalformedResponseError, match=f"{field} is not the request's")
+
+
+# The echo of an operation
+
+
+@pytest.mark.parametrize(
+    ("operation", "changes", "field"),
+    [
+        ("pay", {}, None),
+        ("pay", {"requestId": "pay-1"}, None),
+        ("pay", {"requestId": "another"}, "requestId"),
+        ("pay", {"appId": "wx-another"}, "appId"),
+        ("trade", {}, None),
+        ("trade", {"requestId": "another"}, "requestId"),
+        ("refund", {}, None),
+        ("refund", {"requestId": None}, None),
+        ("refund", {"requestId": "another"}, "requestId"),
+        ("refund", {"outTradeNo": "another"}, "outTradeNo"),
+    ],
+)
+def test_echo_that_differs_is_withheld(
+    operation: str, changes: dict[str, str], field: str | None, asking: Asking, replies: Replies
+) -> None:
+    """What the answer repeats must be the request's; what it leaves out is not missed."""
+    more = {"app_id": APP_ID} if operation == "pay" else {}
+    request = getattr(asking, operation)(**more)
+    result = read(getattr(replies, REPLIES[operation])(**changes), RESULTS[operation])
+    with expect_withheld(field):
+        check_echo(request, result)
+
+
+def test_echo_that_differs_is_in_doubt_and_not_retryable(asking: Asking, replies: Replies) -> None:
+    """The answer proves nothing about the request, and sending again would not help."""
+    with pytest.raises(MalformedResponseError) as caught:
+        check_echo(asking.refund(), read(replies.refunded(outTradeNo="x"), RefundResult))
+
+    assert (Fate.IN_DOUBT, False) == (caught.value.fate, caught.value.retryable)
+
+
+@pytest.mark.parametrize("number", ["O-1", None])
+@pytest.mark.parametrize(
+    ("rows", "withheld"),
+    [(["O-2"], True), (["O-2", "O-3"], True), (["O-2", "O-1"], False), ([], False)],
+)
+def test_prepay_of_another_order_is_withheld(
+    rows: list[str], number: str | None, asking: Asking, replies: Replies, *, withheld: bool
+) -> None:
+    """A payer would pay another order with it; without an order number nothing is compared."""
+    listed = [{"outTradeNo": row, "tradeNo": "T", "status": "P"} for row in rows]
+    result = read(replies.prepay(tradeResList=listed), PayResult)
+    with expect_withheld("outTradeNo" if withheld and number else None):
+        check_echo(asking.pay(out_trade_no=number), result)
+
+
+@pytest.mark.parametrize("rows", [["O-2"], ["O-1", "O-2"]])
+def test_trade_that_lists_another_order_is_withheld(
+    rows: list[str], asking: Asking, replies: Replies
+) -> None:
+    """Each row of tradeResList must be one of the orders that were asked for."""
+    listed = [{"outTradeNo": row, "tradeNo": "T", "status": "P"} for row in rows]
+    with expect_withheld("outTradeNo"):
+        check_echo(asking.trade(), read(replies.created(tradeResList=listed), TradeResult))
+
+
+@pytest.mark.parametrize("amount", ["9999.00", "1.01"])
+def test_trade_of_another_amount_is_withheld(amount: str, asking: Asking, replies: Replies) -> None:
+    """What the payer would pay is what was asked for."""
+    with expect_withheld("instAmount"):
+        check_echo(asking.trade(), read(replies.created(instAmount=amount), TradeResult))
+
+
+@pytest.mark.parametrize("amount", ["1.00", "1.50"])
+def test_trade_may_repeat_either_of_its_amounts(
+    amount: str, asking: Asking, replies: Replies
+) -> None:
+    """The sum of the items and `payMethod.amount` may differ; no page says which is repeated."""
+    method = attrs.evolve(asking.trade().pay_method, amount=Decimal("1.50"))
+
+    check_echo(
+        asking.trade(pay_method=method), read(replies.created(instAmount=amount), TradeResult)
+    )
+
+
+@pytest.mark.parametrize(
+    ("left_out", "field"),
+    [
+        ({"requestId"}, None),
+        ({"tradeResList"}, None),
+        ({"requestId", "tradeResList"}, "requestId"),
+    ],
+)
+def test_trade_that_echoes_nothing_is_withheld(
+    left_out: set[str], field: str | None, asking: Asking, replies: Replies
+) -> None:
+    """The requestId or the orders must say to which request the payToken belongs."""
+    result = read(replies.created(**dict.fromkeys(left_out)), TradeResult)
+    with expect_withheld(field):
+        check_echo(asking.trade(), result)
+
+
+# The echo of a query
+
+
+@pytest.mark.parametrize(
+    ("asked", "echoed", "field"),
+    [
+        ({"out_trade_no": "O-1"}, {}, None),
+        ({"out_trade_no": "O-1"}, {"outTradeNo": "O-2"}, "outTradeNo"),
+        ({"out_trade_no": "O-1"}, {"outTradeNo": ""}, "outTradeNo"),
+        ({"trade_no": "T-1"}, {}, None),
+        ({"trade_no": "T-1"}, {"tradeNo": "T-1"}, None),
+        ({"trade_no": "T-1"}, {"tradeNo": "T-2"}, "tradeNo"),
+    ],
+)
+def test_query_answered_about_another_order_is_withheld(
+    asked: dict[str, str], echoed: dict[str, str], field: str | None, replies: Replies
+) -> None:
+    """The number that was asked for must be the answer's; the other one is not compared."""
+    reply = replies.order("已付款")
+    reply["data"].update(echoed)
+    with expect_withheld(field):
+        check_order(TradeQuery(**asked), read(reply, TradeStatus))
+
+
+# Whether an order is the one that was asked for
+
+ECHO = {
+    "subject": "商品的标题",
+    "price": "1.00",
+    "quantity": "1",
+    "totalAmount": "1.00",
+    "payeeIdentity": "100",
+}
+SHARES = [Royalty(payee_member_id="1", amount="0.20"), Royalty(payee_member_id="2", amount="0.30")]
+
+
+def make_item(trade: InstantTrade, **changes: object) -> Json:
+    """Return the only item of a trade as it is sent."""
+    item: TradeItem = attrs.evolve(trade.trade_info[0], **changes)
+    sent: Json = json.loads(serialize(attrs.evolve(trade, trade_info=[item])))
+    return sent["tradeInfo"][0]
+
+
+@pytest.mark.parametrize(
+    ("echo", "same"),
+    [
+        ({}, True),
+        ({"subject": "", "price": None, "quantity": None}, True),
+        ({"quantity": "1.00", "royaltyInfo": []}, True),
+        ({"subject": "another"}, False),
+        ({"price": "2.00"}, False),
+        ({"quantity": "2"}, False),
+        ({"quantity": "1.5"}, False),
+        ({"totalAmount": "2.00"}, False),
+        ({"payeeIdentity": "999"}, False),
+        ({"royaltyInfo": [{"payeeMemberId": "1", "amount": "0.50"}]}, False),
+    ],
+)
+def test_order_is_compared_in_all_that_is_echoed(
+    echo: dict[str, object], asking: Asking, replies: Replies, *, same: bool
+) -> None:
+    """What a query leaves out is not compared; 1.00 pieces are 1."""
+    reply = replies.order("待付款")
+    reply["data"] |= {**ECHO, **echo}
+
+    assert same is same_order(make_item(asking.trade()), read(reply, TradeStatus))
+
+
+@pytest.mark.parametrize(
+    ("echoed", "same"),
+    [
+        ([("2", "0.30"), ("1", "0.20")], True),
+        ([("1", None), (None, "0.30")], True),
+        ([("1", "0.20")], False),
+        ([("1", None)], False),
+        ([("1", "0.20"), ("2", "0.31")], False),
+        ([("1", "0.20"), ("3", "0.30")], False),
+    ],
+)
+def test_royalties_are_compared_where_they_are_echoed(
+    echoed: list[tuple[str | None, str | None]], asking: Asking, replies: Replies, *, same: bool
+) -> None:
+    """In any order; where a share is told in part, only their number counts."""
+    reply = replies.order("待付款")
+    rows = [{"payeeMemberId": member, "amount": amount} for member, amount in echoed]
+    reply["data"] |= {**ECHO, "royaltyInfo": rows}
+    item = make_item(asking.trade(), royalty_info=SHARES)
+
+    assert same is same_order(item, read(reply, TradeStatus))
