@@ -7,8 +7,8 @@
 | 3 | an HTML 502 decodes to "failed" | engine/test_call.py::test_html_page_is_in_doubt |
 | 4 | "0" vanishes from the signature | protocol/test_canonical.py::test_only_empty_values_and_the_signature_are_left_out |
 | 5 | a timestamp in the wrong unit | engine/test_clock.py::test_platform_time_is_in_milliseconds |
-| 6 | a second event loop | engine/test_loops.py::test_two_loops_in_a_row |
-| 7 | a constructor that needs a loop or does I/O | engine/test_loops.py::test_making_a_gateway_is_pure |
+| 6 | a second event loop | engine/test_loops.py::test_gateway_works_in_one_loop_after_another |
+| 7 | a constructor that needs a loop or does I/O | engine/test_loops.py::test_making_a_gateway_does_no_io |
 | 8 | driver exceptions leak | adapters/transports/test_aiohttp.py::test_every_class_of_aiohttp_is_classified |
 | 9 | TLS failures are retried | contract/test_transports.py::test_a_bad_certificate_is_not_sent_and_not_retried |
 | 10 | a first retry without jitter | policy/test_retry.py::test_the_first_retry_has_jitter |
@@ -23,12 +23,12 @@
 | 19 | PKCS#1 keys refused | protocol/test_keys.py::test_every_private_form_is_the_key_that_openssl_made |
 | 20 | the wrong key is learned of too late | cli/test_options.py::test_key_that_is_not_registered_is_refused |
 | 21 | secrets in logs | engine/test_telemetry.py::test_secret_is_in_no_event_error_result_or_log |
-| 22 | a sync twin that drifts | engine/test_loops.py::test_there_is_no_sync_twin |
+| 22 | a sync twin that drifts | engine/test_loops.py::test_operation_has_no_synchronous_twin |
 | 23 | type hints that lie | test_lessons.py::test_public_face_passes_mypy_strict |
-| 24 | import takes half a second | engine/test_loops.py::test_importing_loads_no_http_client_and_configures_no_logging |
+| 24 | import takes half a second | engine/test_loops.py::test_import_loads_no_http_client_and_configures_no_logging |
 | 25 | a session per request, or a leak | contract/test_transport_life.py::test_a_hundred_requests_take_one_connection |
 | 26 | one's own session cannot be shared | adapters/transports/test_aiohttp.py::test_a_session_is_used_and_never_closed |
-| 27 | `import` configures logging | engine/test_loops.py::test_importing_loads_no_http_client_and_configures_no_logging |
+| 27 | `import` configures logging | engine/test_loops.py::test_import_loads_no_http_client_and_configures_no_logging |
 | 28 | proxies broken | contract/test_transport_safety.py::test_https_goes_through_a_tunnel |
 | 29 | the documented retries are wrong | test_readme.py::test_row_of_an_error_has_its_fate_and_retrying |
 | 30 | a hard-coded time zone | protocol/test_notify.py::test_known_time_formats_are_read |

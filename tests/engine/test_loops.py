@@ -1,4 +1,4 @@
-"""One gateway, several event loops, and the end of it (lessons 6, 7, 25)."""
+"""One gateway in several event loops, and its end; importing and making do no I/O."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.merchant import Asking, OpenShop
+from tests.support.platform import Replies, Script
+from tests.support.tasks import run_loop
 from wxpay_async.adapters.limiters.limiter import Unlimited
 from wxpay_async.adapters.stores.memory import MemoryStore
 from wxpay_async.adapters.transports.memory import MemoryTransport
@@ -19,17 +22,6 @@ from wxpay_async.errors import InDoubtError
 from wxpay_async.policy.states import State
 from wxpay_async.protocol.signing import Md5Signer
 
-Fixture = Any
-"""What a conftest.py defines, which no test module can import."""
-
-STORE = MemoryStore()
-GATEWAY = PayGateway(  # made at import time: there is no loop
-    "k",
-    Md5Signer("secret"),
-    store=STORE,
-    limiter=Unlimited(),
-    transport=MemoryTransport(lambda _: _later()),
-)
 PREPAY = {
     "appId": "wx1",
     "timeStamp": "1",
@@ -41,26 +33,25 @@ PREPAY = {
 }
 
 
-async def _later() -> dict[str, object]:
+async def answer_later() -> dict[str, object]:
+    """Answer after an iteration of the loop."""
     await asyncio.sleep(0)
     return {"success": True, "data": PREPAY}
 
 
-def test_two_loops_in_a_row(asking: Fixture) -> None:
-    """A gateway made at import time works in one `asyncio.run` after another (lessons 6, 7)."""
-    for number in range(3):
-        result = asyncio.run(GATEWAY.pay(asking.pay(f"loop-{number}")))
-        assert "p" == result.prepay_id
+STORE = MemoryStore()
+GATEWAY = PayGateway(  # made at import time: there is no loop
+    "k",
+    Md5Signer("secret"),
+    store=STORE,
+    limiter=Unlimited(),
+    transport=MemoryTransport(lambda _: answer_later()),
+)
 
 
-def test_a_result_of_the_first_loop_is_replayed_in_the_second(asking: Fixture) -> None:
-    """What is settled is not bound to a loop."""
-    asyncio.run(GATEWAY.pay(asking.pay("replay")))
+def make_hanging_gateway(**settings: Any) -> tuple[PayGateway, MemoryTransport]:  # noqa: ANN401 - the constructor's
+    """Make a gateway whose platform does not answer."""
 
-    assert asyncio.run(GATEWAY.pay(asking.pay("replay"))).replayed
-
-
-def _gateway(**settings: Any) -> tuple[PayGateway, MemoryTransport]:  # noqa: ANN401 - the constructor's
     async def never(_: object) -> object:
         await asyncio.Event().wait()
         return {}
@@ -70,14 +61,32 @@ def _gateway(**settings: Any) -> tuple[PayGateway, MemoryTransport]:  # noqa: AN
     return PayGateway("k", Md5Signer("secret"), **parts), transport
 
 
-def test_a_second_loop_while_callers_were_waiting_in_the_first(asking: Fixture) -> None:
-    """Who waited when the first loop ended is cancelled; the doubt is kept; the next loop works."""
+# Event loops
+
+
+def test_gateway_works_in_one_loop_after_another(asking: Asking) -> None:
+    """A gateway made at import time works in one `asyncio.run` after another (lessons 6, 7)."""
+    for number in range(3):
+        result = asyncio.run(GATEWAY.pay(asking.pay(f"loop-{number}")))
+        assert "p" == result.prepay_id
+
+
+def test_gateway_replays_a_result_of_another_loop(asking: Asking) -> None:
+    """What is settled is not bound to a loop."""
+    asyncio.run(GATEWAY.pay(asking.pay("replay")))
+
+    assert asyncio.run(GATEWAY.pay(asking.pay("replay"))).replayed
+
+
+def test_gateway_keeps_the_doubts_of_a_loop_that_ended(asking: Asking) -> None:
+    """Callers that waited when the first loop ended are cancelled; the next loop works."""
     store = MemoryStore()
-    gateway, transport = _gateway(store=store)
+    gateway, transport = make_hanging_gateway(store=store)
 
     async def leave_early() -> None:
         tasks = [asyncio.create_task(gateway.pay(asking.pay())) for _ in range(5)]
-        await asyncio.wait(tasks, timeout=0.01)
+        await run_loop(20)
+        assert not any(task.done() for task in tasks)
 
     async def state() -> State | None:
         entry = await store.load(("k", "pay-1"))
@@ -85,29 +94,30 @@ def test_a_second_loop_while_callers_were_waiting_in_the_first(asking: Fixture) 
 
     asyncio.run(leave_early())
     assert (1, State.UNKNOWN) == (transport.calls, asyncio.run(state()))
-    transport._answers = lambda _: _later()
+    transport._answers = lambda _: answer_later()
 
     assert "p" == asyncio.run(gateway.pay(asking.pay())).prepay_id
 
 
-def test_a_loop_with_a_full_gateway_does_not_block_the_next(asking: Fixture) -> None:
-    """Permits that were held when the first loop ended are not missing in the second."""
-    gateway, transport = _gateway(max_in_flight=1)
+def test_gateway_that_was_full_in_one_loop_is_free_in_the_next(asking: Asking) -> None:
+    """Connections that were held when the first loop ended are not missing in the second."""
+    gateway, transport = make_hanging_gateway(max_in_flight=1)
 
     async def hold() -> None:
         tasks = [asyncio.create_task(gateway.pay(asking.pay(f"full-{n}"))) for n in range(4)]
-        await asyncio.wait(tasks, timeout=0.01)
+        await run_loop(20)
+        assert not any(task.done() for task in tasks)
 
     async def pay() -> object:
-        transport._answers = lambda _: _later()
+        transport._answers = lambda _: answer_later()
         return await gateway.pay(asking.pay("free"))
 
     asyncio.run(hold())
     assert asyncio.run(pay()) is not None
 
 
-def test_opened_and_closed_in_each_loop(asking: Fixture) -> None:
-    """`async with` starts and ends the recovery in whichever loop runs."""
+def test_gateway_opens_and_closes_in_each_loop(asking: Asking) -> None:
+    """`async with` starts and ends the recovery in the loop that runs."""
 
     async def once(number: int) -> set[asyncio.Task[object]]:
         async with GATEWAY:
@@ -117,90 +127,7 @@ def test_opened_and_closed_in_each_loop(asking: Fixture) -> None:
     assert [set(), set()] == [asyncio.run(once(number)) for number in range(2)]
 
 
-async def test_closing_during_flights(open_shop: Fixture, asking: Fixture, script: Fixture) -> None:
-    """The callers hear of a doubt, the rows say so, and closing again does nothing."""
-    gate = asyncio.Event()
-
-    async def hang(_: object) -> object:
-        await gate.wait()
-        return {}
-
-    shop = open_shop(script(hang))
-    callers = [asyncio.create_task(shop.gateway.pay(asking.pay(f"pay-{n}"))) for n in range(5)]
-    for _ in range(10):
-        await asyncio.sleep(0)
-    await shop.gateway.aclose()
-    results = await asyncio.gather(*callers, return_exceptions=True)
-    await shop.gateway.aclose()
-
-    assert [InDoubtError] * 5 == [type(result) for result in results]
-    assert {State.UNKNOWN} == {await shop.state(f"pay-{n}") for n in range(5)}
-
-
-async def test_a_closed_gateway_opens_again(
-    open_shop: Fixture, asking: Fixture, replies: Fixture
-) -> None:
-    """Closing releases; the next call takes anew."""
-    shop = open_shop([replies.prepay(), replies.prepay()])
-    await shop.gateway.pay(asking.pay("a"))
-    await shop.gateway.aclose()
-    await shop.gateway.pay(asking.pay("b"))
-
-    assert 2 == shop.transport.calls
-
-
-async def test_closing_while_others_start(
-    open_shop: Fixture, asking: Fixture, replies: Fixture, script: Fixture
-) -> None:
-    """Calls that race with `aclose` end, one way or the other, and leave no task."""
-    shop = open_shop(script(replies.prepay()))
-    callers = []
-    for number in range(20):
-        callers.append(asyncio.create_task(shop.gateway.pay(asking.pay(f"pay-{number}"))))
-        await asyncio.sleep(0)
-        if number == 10:
-            await shop.gateway.aclose()
-    results = await asyncio.gather(*callers, return_exceptions=True)
-
-    assert {"PayResult", "InDoubtError"} >= {type(result).__name__ for result in results}
-
-
-async def test_leaving_the_block_stops_the_recovery(open_shop: Fixture) -> None:
-    """No task outlives `async with`."""
-    before = asyncio.all_tasks()
-    shop = open_shop()
-    async with shop.gateway:
-        await asyncio.sleep(0)
-        assert len(asyncio.all_tasks()) == len(before) + 1
-
-    assert before == asyncio.all_tasks()
-
-
-def _in_a_fresh_python(code: str) -> Any:  # noqa: ANN401 - JSON
-    done = subprocess.run(
-        [sys.executable, "-P", "-W", "error", "-c", code],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert "" == done.stderr
-    return json.loads(done.stdout)
-
-
-def test_importing_loads_no_http_client_and_configures_no_logging() -> None:
-    """`import wxpay_async` brings in no driver and no handler but a NullHandler (24, 27)."""
-    code = """
-import json, logging, sys
-import wxpay_async
-root, ours = logging.getLogger(), logging.getLogger("wxpay_async")
-drivers = {"aiohttp", "cryptography", "httpx", "pyreqwest", "redis", "sqlalchemy"}
-handlers = [type(handler).__name__ for handler in ours.handlers]
-print(json.dumps([list(drivers & set(sys.modules)), len(root.handlers), handlers, ours.level]))
-"""
-    assert [[], 0, ["NullHandler"], 0] == _in_a_fresh_python(code)
-
-
-def test_a_loop_that_was_closed_over_its_tasks_does_not_haunt_the_next() -> None:
+def test_gateway_forgets_a_loop_that_was_closed_over_its_tasks() -> None:
     """Not every loop ends as tidily as `asyncio.run`: what waited in it is forgotten with it."""
     code = """
 import asyncio, json, os, sys
@@ -220,7 +147,8 @@ def pay(name):
 
 async def leave():
     kept.extend(asyncio.ensure_future(pay(f"r{n}")) for n in range(3))
-    await asyncio.wait(kept, timeout=0.01)
+    for _ in range(20):
+        await asyncio.sleep(0)
 
 kept = []
 gateway = PayGateway("k", Md5Signer("s"), transport=MemoryTransport(answer),
@@ -239,10 +167,97 @@ print(json.dumps(asyncio.run(again())))
 sys.stdout.flush()
 os._exit(0)  # the abandoned tasks have nothing more to say
 """
-    assert ["p", "p"] == _in_a_fresh_python(code)
+    assert ["p", "p"] == run_python(code)
 
 
-def test_making_a_gateway_is_pure() -> None:
+# Closing
+
+
+async def test_close_leaves_calls_under_way_in_doubt(open_shop: OpenShop, asking: Asking) -> None:
+    """The callers hear of a doubt, the records say so, and closing again does nothing."""
+    gate = asyncio.Event()
+
+    async def hang(_: object) -> object:
+        await gate.wait()
+        return {}
+
+    shop = open_shop(Script([hang]))
+    callers = [asyncio.create_task(shop.gateway.pay(asking.pay(f"pay-{n}"))) for n in range(5)]
+    await run_loop()
+    await shop.gateway.aclose()
+    results = await asyncio.gather(*callers, return_exceptions=True)
+    await shop.gateway.aclose()
+
+    assert [InDoubtError] * 5 == [type(result) for result in results]
+    assert {State.UNKNOWN} == {await shop.state(f"pay-{n}") for n in range(5)}
+
+
+async def test_close_is_not_the_end(open_shop: OpenShop, asking: Asking, replies: Replies) -> None:
+    """Closing releases connections; the next call opens new ones."""
+    shop = open_shop([replies.prepay(), replies.prepay()])
+    await shop.gateway.pay(asking.pay("a"))
+    await shop.gateway.aclose()
+    await shop.gateway.pay(asking.pay("b"))
+
+    assert 2 == shop.transport.calls
+
+
+async def test_close_while_calls_start_leaves_no_task(
+    open_shop: OpenShop, asking: Asking, replies: Replies
+) -> None:
+    """Calls that race with `aclose` end, one way or the other."""
+    shop = open_shop(Script([replies.prepay()]))
+    callers = []
+    for number in range(20):
+        callers.append(asyncio.create_task(shop.gateway.pay(asking.pay(f"pay-{number}"))))
+        await asyncio.sleep(0)
+        if number == 10:
+            await shop.gateway.aclose()
+    results = await asyncio.gather(*callers, return_exceptions=True)
+
+    assert {"PayResult", "InDoubtError"} >= {type(result).__name__ for result in results}
+
+
+async def test_close_stops_the_recovery(open_shop: OpenShop) -> None:
+    """No task outlives `async with`."""
+    before = asyncio.all_tasks()
+    shop = open_shop()
+    async with shop.gateway:
+        await asyncio.sleep(0)
+        assert len(asyncio.all_tasks()) == len(before) + 1
+
+    assert before == asyncio.all_tasks()
+
+
+# Importing and making
+
+
+def run_python(code: str) -> Any:  # noqa: ANN401 - JSON
+    """Run code in a new process, without warnings; return the JSON that it prints."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-W", "error", "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "" == done.stderr
+    return json.loads(done.stdout)
+
+
+def test_import_loads_no_http_client_and_configures_no_logging() -> None:
+    """No driver, and no handler but a NullHandler (lessons 24, 27)."""
+    code = """
+import json, logging, sys
+import wxpay_async
+root, ours = logging.getLogger(), logging.getLogger("wxpay_async")
+drivers = {"aiohttp", "cryptography", "httpx", "pyreqwest", "redis", "sqlalchemy"}
+handlers = [type(handler).__name__ for handler in ours.handlers]
+print(json.dumps([list(drivers & set(sys.modules)), len(root.handlers), handlers, ours.level]))
+"""
+    assert [[], 0, ["NullHandler"], 0] == run_python(code)
+
+
+def test_making_a_gateway_does_no_io() -> None:
     """No loop, no socket, no thread, no file: nothing that a constructor could leave behind."""
     code = """
 import json, sys, threading
@@ -254,11 +269,11 @@ PayGateway("k", Md5Signer("s"))
 bad = [e for e in seen if e.split(".")[0] in {"socket", "open", "subprocess", "asyncio"}]
 print(json.dumps([bad, threading.active_count()]))
 """
-    assert [[], 1] == _in_a_fresh_python(code)
+    assert [[], 1] == run_python(code)
 
 
 @pytest.mark.parametrize("name", ["pay", "trade", "refund", "query", "checkout", "resolve"])
-def test_there_is_no_sync_twin(name: str) -> None:
+def test_operation_has_no_synchronous_twin(name: str) -> None:
     """Every operation is a coroutine function, and there is one of it (lesson 22)."""
     assert inspect.iscoroutinefunction(getattr(PayGateway, name))
     assert not [other for other in dir(PayGateway) if other in {f"{name}_sync", f"a{name}"}]
