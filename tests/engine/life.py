@@ -1,0 +1,379 @@
+"""The world of the random lives: a model of the platform, a network, processes over one store."""
+
+from __future__ import annotations
+
+import enum
+import json
+from datetime import UTC, datetime
+from decimal import Decimal
+from email.utils import format_datetime
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+from attrs import define, field, frozen
+
+from tests.support.clock import MovedClock
+from wxpay_async.adapters.stores.memory import MemoryStore
+from wxpay_async.adapters.transports.memory import MemoryTransport
+from wxpay_async.engine.gateway import PayGateway
+from wxpay_async.errors import InDoubtError, NotSentError, WxPayError
+from wxpay_async.policy.record import LEASE, IdempotencyRecord, unpack
+from wxpay_async.policy.states import FINAL, TRANSITIONS, State
+from wxpay_async.protocol.requests import (
+    InstantTrade,
+    MiniProgramPay,
+    PayMethod,
+    Refund,
+    Request,
+    TradeItem,
+)
+from wxpay_async.protocol.wire import HttpRequest, HttpResponse
+
+YEAR: Final = 365 * 86_400.0
+EXPIRY: Final = 300.0
+EDGES: Final = frozenset((before, after) for (before, _), after in TRANSITIONS.items())
+NOTHING_MOVED: Final = frozenset({State.RESERVED, State.REJECTED, State.FAILED, State.NOT_EXECUTED})
+
+
+class Net(enum.Enum):
+    """What becomes of one HTTP request: whether it arrives, and what comes back."""
+
+    ANSWERED = enum.auto()
+    PENDING = enum.auto()
+    FAILED = enum.auto()
+    LOST_BEFORE = enum.auto()
+    LOST_AFTER = enum.auto()
+    DELAYED = enum.auto()
+    COPIED = enum.auto()
+    DOUBLED = enum.auto()
+    GARBLED_BEFORE = enum.auto()
+    GARBLED_AFTER = enum.auto()
+    INTERRUPTED_BEFORE = enum.auto()
+    INTERRUPTED_AFTER = enum.auto()
+    OTHER_ECHO = enum.auto()
+    REFUSED = enum.auto()
+    BAD_SIGNATURE = enum.auto()
+    UNKNOWN_CODE = enum.auto()
+    NOT_FOUND = enum.auto()
+    LIMITED = enum.auto()
+    UNSENT = enum.auto()
+    CRASH_BEFORE = enum.auto()
+    CRASH_AFTER = enum.auto()
+    CRASH_DELAYED = enum.auto()
+
+
+QUERY_NETS: Final = (Net.ANSWERED, Net.ANSWERED, Net.LOST_BEFORE, Net.LIMITED, Net.GARBLED_AFTER)
+NOT_REACHED: Final = {  # what comes back of a request that did not reach the platform
+    Net.LOST_BEFORE: InDoubtError,
+    Net.GARBLED_BEFORE: HttpResponse(502, b"<html>"),
+    Net.INTERRUPTED_BEFORE: "CO_MSG_000003",
+    Net.BAD_SIGNATURE: "CO_MSG_000006",
+    Net.UNKNOWN_CODE: "XX_1",
+    Net.NOT_FOUND: HttpResponse(404, b"no"),
+    Net.LIMITED: HttpResponse(429, b"slow down"),
+    Net.UNSENT: NotSentError,
+    Net.CRASH_BEFORE: InDoubtError,
+    Net.DELAYED: InDoubtError,
+    Net.CRASH_DELAYED: InDoubtError,
+}
+LOST_ANSWERS: Final = {  # what comes back instead of the answer, after it was executed
+    Net.LOST_AFTER: InDoubtError,
+    Net.CRASH_AFTER: InDoubtError,
+    Net.GARBLED_AFTER: HttpResponse(200, b"<html>"),
+    Net.INTERRUPTED_AFTER: "CO_MSG_000002",
+}
+DELIVERED_LATER: Final = {Net.DELAYED, Net.CRASH_DELAYED, Net.COPIED}
+CRASHES: Final = {Net.CRASH_BEFORE, Net.CRASH_AFTER, Net.CRASH_DELAYED}
+STATUS: Final = {Net.PENDING: "P", Net.FAILED: "F"}
+REFUND_TEXTS: Final = {"S": "退款成功", "P": "退款中", "F": "退款失败"}
+
+
+def make_success(data: dict[str, Any]) -> bytes:
+    """Make the body of a success."""
+    return json.dumps({"success": True, "data": data}).encode()
+
+
+def make_refusal(code: str) -> HttpResponse:
+    """Make a refusal."""
+    body = {"success": False, "errorCode": code, "errorMsg": "because"}
+    return HttpResponse(200, json.dumps(body).encode())
+
+
+def make_answer(row: Any) -> Any:  # noqa: ANN401 - whatever `MemoryTransport` takes
+    """Turn a row of the tables above into an answer; an error is made each time, it gets marked."""
+    if isinstance(row, str):
+        return make_refusal(row)
+    return row("the network") if isinstance(row, type) else row
+
+
+@define(eq=False)
+class Execution:
+    """What the platform executed under one requestId: the bytes, the order, S, P or F."""
+
+    content: str
+    number: str
+    status: str
+
+
+@define(eq=False)
+class Platform:
+    """Executes each requestId once, and answers truthfully what reaches it."""
+
+    clock: MovedClock
+    skew: float = 0.0
+    queryable: bool = True
+    executions: dict[str, Execution] = field(factory=dict)
+    orders: dict[str, str] = field(factory=dict)
+    under_way: list[HttpRequest] = field(factory=list)
+
+    def take(self, request: HttpRequest, status: str = "S", refusal: str | None = None) -> Any:  # noqa: ANN401 - a reply
+        """Execute a request, unless it is expired, repeated or refused."""
+        params = dict(parse_qsl(request.body.decode()))
+        now = self.clock.true_time() + self.skew
+        if now - int(params["timestamp"]) / 1000 > EXPIRY:
+            return self._dated(make_refusal("CO_MSG_000005").body)
+        if "bizContent" not in params:
+            return self._dated(self._found(params["outTradeNo"]))
+        content = json.loads(params["bizContent"])
+        if content["requestId"] in self.executions:
+            return make_refusal("GM_API_BUS_0000015")
+        if refusal is not None:
+            return make_refusal(refusal)
+        if status == "P" and "refundAmount" not in content:
+            status = "S"
+        self.executions[content["requestId"]] = Execution(
+            params["bizContent"], get_number(content), status
+        )
+        return {"success": True, "data": make_data(content, status)}
+
+    def _dated(self, body: bytes) -> HttpResponse:
+        now = datetime.fromtimestamp(self.clock.true_time() + self.skew, UTC)
+        return HttpResponse(200, body, {"date": format_datetime(now, usegmt=True)})
+
+    def _found(self, out_trade_no: str) -> bytes:
+        data = {"outTradeNo": out_trade_no}
+        if out_trade_no in self.orders:
+            return make_success({**data, "status": self.orders[out_trade_no]})
+        for execution in self.executions.values():
+            content = json.loads(execution.content)
+            refund = "refundAmount" in content
+            if execution.number == out_trade_no and (
+                self.queryable if refund else is_found(execution)
+            ):
+                text = REFUND_TEXTS[execution.status] if refund else "待付款"
+                return make_success({**data, "status": text, "totalAmount": get_amount(content)})
+        return make_refusal("GM_API_BUS_000099").body
+
+
+def is_found(execution: Execution) -> bool:
+    """Tell whether a query finds an order: one that failed was never made."""
+    return execution.status != "F"
+
+
+def get_number(content: dict[str, Any]) -> str:
+    """Return the order number of a `bizContent`."""
+    rows = content.get("tradeInfo", [content])
+    return str(rows[0].get("outTradeNo", ""))
+
+
+def get_amount(content: dict[str, Any]) -> str:
+    """Return the amount of a `bizContent`."""
+    return str(content.get("refundAmount") or content["tradeInfo"][0]["totalAmount"])
+
+
+def make_data(content: dict[str, Any], status: str) -> dict[str, Any]:
+    """Make the data of a success."""
+    row = {"outTradeNo": get_number(content), "tradeNo": "T-1", "status": status}
+    data: dict[str, Any] = {"requestId": content["requestId"]}
+    if "refundAmount" in content:
+        return data | row
+    data |= {"payToken": "token-1", "tradeResList": [row] if get_number(content) else []}
+    names = ("appId", "timeStamp", "nonceStr", "prepayId", "signType", "paySign")
+    return data | dict.fromkeys(names, "wx1") | {"extPackage": "prepay_id=wx1"}
+
+
+@define(eq=False)
+class CheckedStore(MemoryStore):
+    """The store that processes share; it checks that each step is one of the table."""
+
+    async def reserve(self, record: IdempotencyRecord) -> IdempotencyRecord:
+        """Check what is inserted."""
+        if await self.load(record.key) is None:
+            assert (State.RESERVED, 0) == (record.state, record.epoch)
+        return await super().reserve(record)
+
+    async def claim(
+        self, key: tuple[str, str], *, now: float, signed_at: int, lease: float = LEASE
+    ) -> IdempotencyRecord | None:
+        """Check the step of a claim."""
+        before = await self.load(key)
+        claimed = await super().claim(key, now=now, signed_at=signed_at, lease=lease)
+        if before is not None and claimed is not None:
+            check_step(before, claimed)
+        return claimed
+
+    async def record(self, record: IdempotencyRecord) -> bool:
+        """Check the step of an outcome."""
+        before = await self.load(record.key)
+        written = await super().record(record)
+        if before is not None and written:
+            check_step(before, record)
+        return written
+
+    async def sweep(self, app_key: str, now: float, *, limit: int = 100) -> list[IdempotencyRecord]:
+        """Check the steps of a sweep."""
+        before = {record.key: record for record in self.list_records()}
+        due = await super().sweep(app_key, now, limit=limit)
+        for record in self.list_records():
+            if record != before[record.key]:
+                check_step(before[record.key], record)
+        return due
+
+    def list_records(self) -> list[IdempotencyRecord]:
+        """Return every record."""
+        return [*self._active.values(), *map(unpack, self._finished.values())]
+
+
+def check_step(before: IdempotencyRecord, after: IdempotencyRecord) -> None:
+    """Check that one write may follow another."""
+    step = (before.state, after.state)
+    assert before.epoch <= after.epoch, "the fencing token fell"
+    assert after.in_doubt or not before.in_doubt, "a doubt was forgotten"
+    assert before.state not in FINAL or before.state is after.state, f"{step}: final is final"
+    if step == (State.SENDING, State.SENDING):  # by way of UNKNOWN: the lease ran out
+        assert before.epoch < after.epoch
+        assert after.in_doubt
+    else:
+        assert before.state is after.state or step in EDGES, f"{step} is not in the table"
+    if before.in_doubt:
+        assert after.state not in {State.RESERVED, State.REJECTED}, (
+            "a doubt was settled by a refusal"
+        )
+    assert after.in_doubt or after.state is not State.UNKNOWN
+
+
+@define(eq=False)
+class Connection(MemoryStore):
+    """A process's connection to the store; once the process is dead, nothing passes."""
+
+    store: CheckedStore = field(kw_only=True)
+    alive: bool = True
+    crashes_after_claiming: bool = False
+    unwritable: bool = False
+
+    def _check(self, kind: type[WxPayError] = NotSentError) -> None:
+        if not self.alive:
+            raise kind("this process is dead")
+
+    async def reserve(self, entry: IdempotencyRecord) -> IdempotencyRecord:
+        """Pass it on."""
+        self._check()
+        return await self.store.reserve(entry)
+
+    async def claim(
+        self, key: tuple[str, str], *, now: float, signed_at: int, lease: float = LEASE
+    ) -> IdempotencyRecord | None:
+        """Pass it on; the commit may be the last thing that this process does."""
+        self._check()
+        claimed = await self.store.claim(key, now=now, signed_at=signed_at, lease=lease)
+        self.alive = self.alive and not self.crashes_after_claiming
+        self._check()
+        return claimed
+
+    async def record(self, entry: IdempotencyRecord) -> bool:
+        """Pass it on, unless it is out of reach by now."""
+        self._check(InDoubtError)
+        if self.unwritable:
+            raise InDoubtError("the store does not answer")
+        return await self.store.record(entry)
+
+    async def load(self, key: tuple[str, str]) -> IdempotencyRecord | None:
+        """Pass it on."""
+        self._check()
+        return await self.store.load(key)
+
+    async def sweep(self, app_key: str, now: float, *, limit: int = 100) -> list[IdempotencyRecord]:
+        """Pass it on."""
+        self._check()
+        return await self.store.sweep(app_key, now, limit=limit)
+
+
+@frozen(kw_only=True)
+class Meanwhile:
+    """What another process does while a request is out and its sender is paused."""
+
+    seconds: float
+    action: str
+    net: Net
+    early: bool
+    in_query: bool
+
+
+@define(eq=False, kw_only=True)
+class Process:
+    """One gateway over the shared store, and what its network will do."""
+
+    connection: Connection
+    gateway: PayGateway
+    transport: MemoryTransport
+    nets: list[Net] = field(factory=list)
+    asked: Net = Net.ANSWERED
+    meanwhile: Meanwhile | None = None
+
+    def next_net(self) -> Net:
+        """Return what becomes of the next request; the last one drawn stays."""
+        if not self.nets:
+            return Net.ANSWERED
+        return self.nets.pop(0) if len(self.nets) > 1 else self.nets[0]
+
+
+@define(eq=False)
+class Purchase:
+    """One purchase, under one requestId after another."""
+
+    kind: str
+    name: str
+    generation: int = 0
+
+    @property
+    def request_id(self) -> str:
+        """The id of the generation."""
+        return f"{self.name}-{self.generation}"
+
+    @property
+    def out_trade_no(self) -> str:
+        """The order: another for each generation, since the last was refused for good."""
+        return f"O-{self.name}" if self.kind == "pay" else f"N-{self.request_id}"
+
+    def is_concerned_by(self, request: HttpRequest) -> bool:
+        """Tell whether an HTTP request, a query included, is about this purchase."""
+        params = dict(parse_qsl(request.body.decode()))
+        content = json.loads(params.get("bizContent", "{}"))
+        about = (content.get("requestId"), params.get("outTradeNo"))
+        return self.request_id == about[0] or self.out_trade_no == about[1]
+
+    def request(self, yuan: str) -> Request:
+        """Make the request."""
+        given: dict[str, Any] = {"request_id": self.request_id}
+        if self.kind == "pay":
+            order = None if self.name == "blind" else self.out_trade_no
+            token = f"token-{yuan}"
+            return MiniProgramPay(
+                pay_token=token, terminal_payer_id="openid-0123456789", out_trade_no=order, **given
+            )
+        out_trade_no, money = self.out_trade_no, Decimal(yuan)
+        if self.kind == "refund":
+            given |= {"out_trade_no": out_trade_no, "orig_out_trade_no": "O-1"}
+            return Refund(refund_amount=money, **given)
+        item = TradeItem(
+            out_trade_no=out_trade_no,
+            subject="商品的标题",
+            price=money,
+            quantity=1,
+            total_amount=money,
+            payee_identity="100",
+        )
+        method = PayMethod(
+            pay_product_code="67", amount=money, app_id="wx1", open_id="openid-0123456789"
+        )
+        return InstantTrade(trade_info=[item], payer_ip="11.22.33.44", pay_method=method, **given)
