@@ -156,7 +156,7 @@ def open_merchant(open_shop: OpenShop) -> OpenMerchant:
 # Authentic, or confirmed
 
 
-async def test_an_authentic_callback_is_handled_without_a_query(
+async def test_authentic_callback_is_handled_without_a_query(
     open_merchant: OpenMerchant,
 ) -> None:
     """A callback that was just signed by RSA is handled, and acknowledged with exact bytes."""
@@ -174,7 +174,7 @@ async def test_an_authentic_callback_is_handled_without_a_query(
 
 
 @pytest.mark.parametrize("scheme", ["md5", "none"])
-async def test_a_hint_is_confirmed_by_a_query(open_merchant: OpenMerchant, scheme: str) -> None:
+async def test_hint_is_confirmed_by_a_query(open_merchant: OpenMerchant, scheme: str) -> None:
     """The notification is confirmed, but not authentic."""
     merchant = open_merchant([order()], scheme)
 
@@ -198,7 +198,7 @@ async def test_handler_gets_the_answer_of_the_query(
     assert expected == (notification.queried and notification.queried.status)
 
 
-async def test_an_old_authentic_callback_needs_a_query(open_merchant: OpenMerchant) -> None:
+async def test_old_authentic_callback_needs_a_query(open_merchant: OpenMerchant) -> None:
     """A delivery may be late, and must still be true."""
     merchant = open_merchant([order("待付款"), order()])
 
@@ -252,7 +252,7 @@ async def test_refunded_order_confirms_its_payment(
     assert ACK_HANDLED == await merchant.deliver(paid())
 
 
-async def test_an_unknown_status_is_only_believed_when_authentic(
+async def test_unknown_status_is_only_believed_when_authentic(
     open_merchant: OpenMerchant,
 ) -> None:
     """A query cannot confirm an unknown status, but a signature proves its text."""
@@ -308,13 +308,13 @@ async def test_forged_callback_has_no_effect(
     assert ACK_HANDLED == await merchant.deliver(paid())
 
 
-async def test_a_parsed_body_is_a_type_error(open_merchant: OpenMerchant) -> None:
+async def test_parsed_body_is_a_type_error(open_merchant: OpenMerchant) -> None:
     """It is the only error that is raised, and no sender can cause it."""
     with pytest.raises(TypeError, match="raw bytes"):
         await open_merchant().receiver.receive(FORM, paid())  # type: ignore[arg-type]
 
 
-async def test_a_callback_without_a_handler_is_not_acknowledged(
+async def test_callback_without_a_handler_is_not_acknowledged(
     open_merchant: OpenMerchant,
 ) -> None:
     """Otherwise it would be lost. Once there is a handler, it is handled."""
@@ -329,7 +329,7 @@ async def test_a_callback_without_a_handler_is_not_acknowledged(
 # Once
 
 
-async def test_a_thousand_copies_at_once_have_one_effect(open_merchant: OpenMerchant) -> None:
+async def test_thousand_copies_at_once_have_one_effect(open_merchant: OpenMerchant) -> None:
     """One handler runs, after one query; later copies are acknowledged."""
     shop_calls: list[object] = []
 
@@ -361,7 +361,7 @@ async def test_two_workers_on_one_store_have_one_effect(open_merchant: OpenMerch
     assert (1, 1) == (answers.count(ACK_HANDLED), merchant.effects.total())
 
 
-async def test_a_handler_that_raises_gets_the_callback_again(
+async def test_handler_that_raises_gets_the_callback_again(
     open_merchant: OpenMerchant, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The answer is 0 until the handler succeeds; then the effect has happened once."""
@@ -448,7 +448,7 @@ async def test_signature_without_a_verifier_is_not_verified(open_merchant: OpenM
     ]
 
 
-async def test_a_flood_is_bounded(open_merchant: OpenMerchant) -> None:
+async def test_flood_is_bounded(open_merchant: OpenMerchant) -> None:
     """A thousand are processed at a time; further ones are answered at once with 0."""
     asked, gate = Counter[str](), asyncio.Event()
 
@@ -475,7 +475,7 @@ async def test_a_flood_is_bounded(open_merchant: OpenMerchant) -> None:
 # Forward only
 
 
-async def test_a_late_closed_after_paid_changes_nothing(
+async def test_closed_after_paid_changes_nothing(
     open_merchant: OpenMerchant, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is acknowledged and reported, and does not reach the handler; nor do its copies."""
@@ -533,7 +533,7 @@ async def test_failed_refund_after_a_success_is_late(open_merchant: OpenMerchant
     assert [Verdict.HANDLED, Verdict.HANDLED, Verdict.LATE] == merchant.verdicts
 
 
-async def test_a_second_payment_is_reported(open_merchant: OpenMerchant) -> None:
+async def test_second_payment_is_reported(open_merchant: OpenMerchant) -> None:
     """The same order paid under another platform number has no second effect."""
     merchant = open_merchant()
 
@@ -558,7 +558,7 @@ async def test_one_callback_of_an_order_at_a_time(open_merchant: OpenMerchant) -
     assert [TradeState.PAID] == [notification.state for notification in merchant.seen]
 
 
-async def test_a_refund_does_not_wait_for_an_order_of_its_number(
+async def test_refund_does_not_wait_for_an_order_of_its_number(
     open_merchant: OpenMerchant,
 ) -> None:
     """An order and a refund with the same number are different."""
@@ -575,7 +575,7 @@ async def test_a_refund_does_not_wait_for_an_order_of_its_number(
     assert [ACK_HANDLED, ACK_HANDLED] == await asyncio.gather(first, second)
 
 
-async def test_a_failed_handler_does_not_count_as_reached(open_merchant: OpenMerchant) -> None:
+async def test_failed_handler_does_not_count_as_reached(open_merchant: OpenMerchant) -> None:
     """If the handler of a payment failed, a later "closed" is still handled."""
     merchant = open_merchant()
     merchant.failing = 1
@@ -589,7 +589,7 @@ async def test_a_failed_handler_does_not_count_as_reached(open_merchant: OpenMer
 # In time
 
 
-async def test_a_slow_handler_goes_on_after_the_answer(open_merchant: OpenMerchant) -> None:
+async def test_slow_handler_goes_on_after_the_answer(open_merchant: OpenMerchant) -> None:
     """The answer is 0 in time, and 1 for the next delivery; the effect happens once."""
     merchant = open_merchant()
     merchant.gate = asyncio.Event()
@@ -606,7 +606,7 @@ async def test_a_slow_handler_goes_on_after_the_answer(open_merchant: OpenMercha
     assert [Verdict.SLOW, Verdict.BUSY, Verdict.HANDLED, Verdict.DUPLICATE] == merchant.verdicts
 
 
-async def test_the_time_counts_from_the_first_byte(open_merchant: OpenMerchant) -> None:
+async def test_time_counts_from_the_first_byte(open_merchant: OpenMerchant) -> None:
     """After 4 s of reading the body no time is left to wait for the handler."""
     merchant = open_merchant()
     merchant.gate = asyncio.Event()
@@ -620,7 +620,7 @@ async def test_the_time_counts_from_the_first_byte(open_merchant: OpenMerchant) 
     assert (ACK_NOT_HANDLED, [Verdict.SLOW, Verdict.HANDLED]) == (answer, merchant.verdicts)
 
 
-async def test_a_handler_that_never_ends_is_cancelled(open_merchant: OpenMerchant) -> None:
+async def test_handler_that_never_ends_is_cancelled(open_merchant: OpenMerchant) -> None:
     """It is cancelled before its lease ends, so that no other one runs beside it."""
     merchant = open_merchant(retry=RetryPolicy(min_left=0.01))
     merchant.gate = asyncio.Event()
@@ -672,7 +672,7 @@ def test_impossible_times_are_refused(
         merchant.another(**setting)
 
 
-async def test_the_least_times_work(open_merchant: OpenMerchant) -> None:
+async def test_least_times_work(open_merchant: OpenMerchant) -> None:
     """The query of a hint is possible within the gateway's own shortest time."""
     merchant = open_merchant([order()], "md5")
     least = merchant.another(limit=merchant.gateway.min_left, answer_within=4.0)
@@ -680,7 +680,7 @@ async def test_the_least_times_work(open_merchant: OpenMerchant) -> None:
     assert ACK_HANDLED == await least.receive(FORM, merchant.body(paid()))
 
 
-async def test_a_plain_function_may_be_a_handler(open_merchant: OpenMerchant) -> None:
+async def test_plain_function_may_be_a_handler(open_merchant: OpenMerchant) -> None:
     """Its effect happens once and is acknowledged; if it raises, the callback comes again."""
     merchant = open_merchant()
     failing = [LookupError("the shop's database is away")]
@@ -697,7 +697,7 @@ async def test_a_plain_function_may_be_a_handler(open_merchant: OpenMerchant) ->
     assert {("O-1", TradeState.PAID): 1} == merchant.effects
 
 
-async def test_a_handler_that_is_cancelled_from_elsewhere_has_failed(
+async def test_handler_that_is_cancelled_from_elsewhere_has_failed(
     open_merchant: OpenMerchant,
 ) -> None:
     """Something that it waits for was cancelled, not the callback: the callback comes again."""
@@ -771,7 +771,7 @@ async def test_effect_is_acknowledged_though_the_store_fails(
     assert {("O-1", TradeState.PAID): 1} == merchant.effects
 
 
-async def test_an_unexpected_error_is_answered_and_logged(
+async def test_unexpected_error_is_answered_and_logged(
     open_merchant: OpenMerchant, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Even a store with a bug does not break the endpoint."""
@@ -781,7 +781,7 @@ async def test_an_unexpected_error_is_answered_and_logged(
     assert "ZeroDivisionError" in caplog.text
 
 
-async def test_a_failing_hook_does_not_change_the_answer(
+async def test_failing_hook_does_not_change_the_answer(
     open_merchant: OpenMerchant, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A hook that raises is logged, and the other hooks still run."""
@@ -797,7 +797,7 @@ async def test_a_failing_hook_does_not_change_the_answer(
     assert "no handled" in caplog.text
 
 
-async def test_a_cancelled_task_releases_the_callback(open_merchant: OpenMerchant) -> None:
+async def test_cancelled_task_releases_the_callback(open_merchant: OpenMerchant) -> None:
     """A loop that ends before the handler does leaves no claim behind."""
     merchant = open_merchant()
     merchant.gate = asyncio.Event()

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 import pytest
 from attrs import define, field
 
+from tests.support.tasks import run_loop
 from wxpay_async.engine.streaming import Outcome, stream
 from wxpay_async.errors import (
     Fate,
@@ -59,7 +60,7 @@ BOTH = pytest.mark.parametrize("shape", [Source.sync, Source.asynchronous], ids=
 class Platform:
     """Answers after some iterations of the loop, and counts concurrent calls."""
 
-    turns: Callable[[int], int] = lambda _: 1
+    iterations: Callable[[int], int] = lambda _: 1
     now: int = 0
     most: int = 0
     asked: list[int] = field(factory=list)
@@ -71,7 +72,7 @@ class Platform:
         self.now += 1
         self.most = max(self.most, self.now)
         try:
-            for _ in range(self.turns(number)):
+            for _ in range(self.iterations(number)):
                 await asyncio.sleep(0)
             if number in self.errors:
                 raise self.errors[number]
@@ -80,12 +81,8 @@ class Platform:
             self.now -= 1
 
 
-async def _turns(number: int = 10) -> None:
-    for _ in range(number):
-        await asyncio.sleep(0)
-
-
-def _others() -> set[asyncio.Task[object]]:
+def list_others() -> set[asyncio.Task[object]]:
+    """Return every other task."""
     current = asyncio.current_task()
     return {task for task in asyncio.all_tasks() if task is not current}
 
@@ -93,7 +90,7 @@ def _others() -> set[asyncio.Task[object]]:
 @BOTH
 async def test_every_request_has_exactly_one_outcome(shape: Shape) -> None:
     """No outcome is lost or doubled, in any order."""
-    platform = Platform(turns=lambda n: n % 7)
+    platform = Platform(iterations=lambda n: n % 7)
     outcomes = [o async for o in stream(shape(Source(100)), platform.call, concurrency=8)]
 
     assert list(range(100)) == sorted(outcome.request for outcome in outcomes)
@@ -103,7 +100,7 @@ async def test_every_request_has_exactly_one_outcome(shape: Shape) -> None:
 @BOTH
 async def test_no_more_than_the_concurrency_are_under_way(shape: Shape) -> None:
     """All 8 workers are used, and there is never a ninth call."""
-    platform = Platform(turns=lambda _: 100)
+    platform = Platform(iterations=lambda _: 100)
     async for _ in stream(shape(Source(100)), platform.call, concurrency=8):
         pass
 
@@ -113,11 +110,11 @@ async def test_no_more_than_the_concurrency_are_under_way(shape: Shape) -> None:
 @BOTH
 async def test_slow_consumer_bounds_the_pulling(shape: Shape) -> None:
     """At most one request a worker, and one outcome a place of the queue, are pulled ahead."""
-    source, platform, taken = Source(), Platform(turns=lambda _: 0), 0
+    source, platform, taken = Source(), Platform(iterations=lambda _: 0), 0
     requests = stream(shape(source), platform.call, concurrency=4)
     async for _ in requests:
         taken += 1
-        await _turns(20)
+        await run_loop(20)
         assert source.pulled - taken <= 2 * 4
         if taken == 50:
             break
@@ -126,7 +123,7 @@ async def test_slow_consumer_bounds_the_pulling(shape: Shape) -> None:
 
 async def test_outcomes_come_in_the_order_of_their_end() -> None:
     """A slow request does not delay the others."""
-    platform = Platform(turns=lambda n: 50 if n == 0 else 1)
+    platform = Platform(iterations=lambda n: 50 if n == 0 else 1)
     requests = [o.request async for o in stream(range(5), platform.call, concurrency=5)]
 
     assert 0 == requests[-1]
@@ -147,7 +144,7 @@ async def test_errors_become_outcomes_by_their_fate() -> None:
 
 
 @BOTH
-async def test_an_iterable_that_raises_does_so_after_all_outcomes(shape: Shape) -> None:
+async def test_iterable_that_raises_does_so_after_all_outcomes(shape: Shape) -> None:
     """Each request that was pulled has its outcome; then the iterable's error is raised."""
     source, seen = Source(10, error=LookupError("row 11")), list[int]()
 
@@ -159,37 +156,37 @@ async def test_an_iterable_that_raises_does_so_after_all_outcomes(shape: Shape) 
         await consume()
 
     assert list(range(10)) == sorted(seen)
-    assert set() == _others()
+    assert set() == list_others()
 
 
 @BOTH
-async def test_breaking_out_leaves_no_task_and_closes_the_iterable(shape: Shape) -> None:
+async def test_loop_that_is_left_leaves_no_task_and_closes_the_iterable(shape: Shape) -> None:
     """The consumer leaves after ten outcomes; a few iterations later no call is under way."""
-    source, platform, taken = Source(), Platform(turns=lambda n: 1 + n % 5), 0
+    source, platform, taken = Source(), Platform(iterations=lambda n: 1 + n % 5), 0
     async for _ in stream(shape(source), platform.call, concurrency=8):
         taken += 1
         if taken == 10:
             break
     gc.collect()
-    await _turns(30)
+    await run_loop(30)
 
-    assert (set(), 0, True) == (_others(), platform.now, source.closed)
+    assert (set(), 0, True) == (list_others(), platform.now, source.closed)
 
 
 @BOTH
 async def test_closing_cancels_all_calls_before_it_returns(shape: Shape) -> None:
     """`aclose` returns when every call has ended and the iterable is closed."""
-    source, platform = Source(), Platform(turns=lambda n: 1 if n < 3 else 10_000)
+    source, platform = Source(), Platform(iterations=lambda n: 1 if n < 3 else 10_000)
     outcomes = stream(shape(source), platform.call, concurrency=8)
     await anext(outcomes)
     await outcomes.aclose()  # type: ignore[attr-defined]
 
-    assert (set(), 0) == (_others(), platform.now)
+    assert (set(), 0) == (list_others(), platform.now)
 
 
-async def test_an_exception_in_the_body_leaves_no_task() -> None:
+async def test_exception_in_the_body_leaves_no_task() -> None:
     """The consumer gets its own exception."""
-    platform = Platform(turns=lambda n: 1 if n < 3 else 10_000)
+    platform = Platform(iterations=lambda n: 1 if n < 3 else 10_000)
 
     async def consume() -> None:
         async for _ in stream(itertools.count(), platform.call, concurrency=4):
@@ -198,30 +195,30 @@ async def test_an_exception_in_the_body_leaves_no_task() -> None:
     with pytest.raises(ZeroDivisionError):
         await consume()
     gc.collect()
-    await _turns(30)
+    await run_loop(30)
 
-    assert (set(), 0) == (_others(), platform.now)
+    assert (set(), 0) == (list_others(), platform.now)
 
 
-async def test_a_cancelled_consumer_leaves_no_task() -> None:
+async def test_cancelled_consumer_leaves_no_task() -> None:
     """A cancellation while waiting for an outcome cancels the calls under way."""
-    platform = Platform(turns=lambda _: 10_000)
+    platform = Platform(iterations=lambda _: 10_000)
 
     async def consume() -> None:
         async for _ in stream(itertools.count(), platform.call, concurrency=4):
             pass
 
     consumer = asyncio.create_task(consume())
-    await _turns()
+    await run_loop()
     assert 4 == platform.now
     consumer.cancel()
     await asyncio.wait([consumer])
-    await _turns(30)
+    await run_loop(30)
 
-    assert (True, set(), 0) == (consumer.cancelled(), _others(), platform.now)
+    assert (True, set(), 0) == (consumer.cancelled(), list_others(), platform.now)
 
 
-async def test_a_defect_is_raised_and_stops_the_pulling() -> None:
+async def test_defect_is_raised_and_stops_the_pulling() -> None:
     """An exception that is no WxPayError is a bug: it is raised, even from an endless iterable."""
     source, platform = Source(), Platform(errors={5: ZeroDivisionError()})
 
@@ -231,11 +228,11 @@ async def test_a_defect_is_raised_and_stops_the_pulling() -> None:
 
     with pytest.raises(ZeroDivisionError):
         await consume()
-    assert set() == _others()
+    assert set() == list_others()
 
 
 @pytest.mark.parametrize("concurrency", [0, -1])
-async def test_a_concurrency_below_one_is_refused(concurrency: int) -> None:
+async def test_concurrency_below_one_is_refused(concurrency: int) -> None:
     """Nothing is pulled, and no call is made."""
     source = Source()
     with pytest.raises(InvalidRequestError, match="concurrency"):
@@ -253,7 +250,7 @@ async def test_empty_iterable_has_no_outcome(shape: Shape) -> None:
 async def test_more_workers_than_requests_end_too() -> None:
     """Idle workers end with the others."""
     assert 3 == len([o async for o in stream(range(3), Platform().call, concurrency=50)])
-    assert set() == _others()
+    assert set() == list_others()
 
 
 async def test_memory_does_not_grow_with_the_number_of_requests() -> None:
@@ -284,7 +281,7 @@ async def test_memory_does_not_grow_with_the_number_of_requests() -> None:
     assert most <= 2 * 16 + 2
 
 
-def test_an_outcome_unwraps_to_its_result_or_error() -> None:
+def test_outcome_unwraps_to_its_result_or_error() -> None:
     """`unwrap` returns the result or raises the error."""
     error = RefusedError("no")
 
@@ -294,13 +291,13 @@ def test_an_outcome_unwraps_to_its_result_or_error() -> None:
     assert error is caught.value
 
 
-def test_an_outcome_does_not_show_the_request() -> None:
+def test_outcome_does_not_show_the_request() -> None:
     """A request holds an openid and a payToken."""
     assert "openid" not in repr(Outcome[str, str].ok("openid", "paid"))
 
 
 @pytest.mark.parametrize("fate", Fate)
-def test_the_kind_of_an_outcome_is_the_fate(fate: Fate) -> None:
+def test_kind_of_an_outcome_is_the_fate(fate: Fate) -> None:
     """Each fate has a kind of the same name."""
     error = WxPayError("because")
     error.fate = fate
@@ -308,7 +305,7 @@ def test_the_kind_of_an_outcome_is_the_fate(fate: Fate) -> None:
     assert fate.value == Outcome[int, str].failed(1, error).kind
 
 
-async def test_a_call_may_be_any_awaitable() -> None:
+async def test_call_may_be_any_awaitable() -> None:
     """The call need not be a coroutine function."""
 
     def call(number: int) -> Awaitable[int]:
