@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -30,6 +29,7 @@ from wxpay_async.errors import (
 )
 from wxpay_async.policy.record import IdempotencyRecord
 from wxpay_async.policy.states import State
+from wxpay_async.protocol.requests import Request
 from wxpay_async.protocol.wire import PRODUCTION, HttpResponse
 
 LOST = InDoubtError("read timeout")
@@ -194,9 +194,9 @@ def make_settled(**changes: object) -> IdempotencyRecord:
     return make_record("refund-1", **(settled | changes))
 
 
-def replay_now(record: IdempotencyRecord, **more: Callable[[Any], None]) -> Any:  # noqa: ANN401 - a result
+def replay_now(record: IdempotencyRecord, asked: Request | None = None) -> Any:  # noqa: ANN401 - a result
     """Replay a record at noon."""
-    return replay(record, url=PRODUCTION, now_ms=NOON_MS, **more)
+    return replay(record, url=PRODUCTION, now_ms=NOON_MS, asked=asked)
 
 
 def test_replay_returns_the_result_with_its_attempts() -> None:
@@ -250,11 +250,8 @@ def test_replay_of_a_reply_that_cannot_be_read_is_in_doubt() -> None:
 
 def test_replay_of_an_answer_to_another_request_is_withheld() -> None:
     """The echo is checked again, and its error is marked as a replay."""
-
-    def check(_: object) -> None:
-        raise MalformedResponseError("it is withheld")
-
+    other = Asking().refund("refund-1", out_trade_no="R-2")
     with pytest.raises(MalformedResponseError, match="withheld") as caught:
-        replay_now(make_settled(), check=check)
+        replay_now(make_settled(), asked=other)
 
     assert (2, True) == (caught.value.attempts, caught.value.replayed)

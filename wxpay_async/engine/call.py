@@ -72,7 +72,7 @@ class Call(Generic[T]):
         operation: which endpoint.
         template: what all attempts share.
         result_type: what a success is read into.
-        check: raises when a success does not echo what was asked.
+        asked: the request or query, and `check`, which raises when a success does not echo it.
         deadline: by when the call must be over.
         patience: seconds for which a slot may be held while no connection is free. A batch has a
             day, and a slot that is held for longer than its lease would free by itself.
@@ -85,7 +85,8 @@ class Call(Generic[T]):
     operation: Operation
     template: Template
     result_type: type[T]
-    check: Callable[[T], None] | None
+    asked: Any = field(repr=False)
+    check: Callable[[Any, T], None] | None
     deadline: Deadline
     patience: float
     lane: Lane
@@ -233,7 +234,7 @@ class Call(Generic[T]):
             error.message = without_credentials(error.message, self.content)
             raise
         if self.check is not None:
-            self.check(result)
+            self.check(self.asked, result)
         self._result = result
         return result
 

@@ -135,7 +135,7 @@ class Dispatcher:
         seconds = self._call_seconds(timeout, lane)
         deadline = self._deadline(seconds)
         record = self._make_record(request, operation)
-        began = self.clock.monotonic()
+        began = deadline.at - seconds
         shared = False
         self.telemetry.call_started(operation.name, request_id)
         try:
@@ -174,15 +174,15 @@ class Dispatcher:
         if record is not fresh and record.fingerprint != fresh.fingerprint:
             raise make_conflict(record.fingerprint.differences(fresh.fingerprint))
         content = record.content or fresh.content or b""
-        check = functools.partial(check_echo, request)
         if record.is_settled:
-            return self._replay(record, content=content, check=check)  # type: ignore[no-any-return]
+            return self._replay(record, content=content, asked=request)  # type: ignore[no-any-return]
         operation = OPERATIONS[type(request)]
         call = self._make_call(
             operation,
             self.builder.prepare_content(operation, content),
             result_type,
-            check=check,
+            asked=request,
+            check=check_echo,
             deadline=deadline,
             lane=lane,
         )
@@ -216,17 +216,17 @@ class Dispatcher:
             return None
         if not call.record.is_settled:
             return None
-        return self._replay(call.record, content=call.content, check=call.check)  # type: ignore[no-any-return]
+        return self._replay(call.record, content=call.content, asked=call.asked)  # type: ignore[no-any-return]
 
     def _replay(
         self,
         record: IdempotencyRecord,
         *,
         content: bytes | None = None,
-        check: Callable[[Any], None] | None = None,
+        asked: Request | None = None,
     ) -> Any:  # noqa: ANN401 - the result of any operation
         url, now_ms = self.builder.base_url, self.time.milliseconds()
-        return replay(record, url=url, now_ms=now_ms, content=content, check=check)
+        return replay(record, url=url, now_ms=now_ms, content=content, asked=asked)
 
     # Calls that only read
 
@@ -244,6 +244,7 @@ class Dispatcher:
             operation,
             self.builder.prepare(operation, params),
             result_type,
+            asked=None,
             check=None,
             deadline=self._deadline(seconds),
             lane=Lane.PEOPLE,
@@ -273,7 +274,8 @@ class Dispatcher:
             QUERY,
             self.builder.prepare(QUERY, query_parameters(query)),
             TradeStatus,
-            check=functools.partial(check_order, query),
+            asked=query,
+            check=check_order,
             deadline=deadline,
             lane=lane,
         )
@@ -390,7 +392,8 @@ class Dispatcher:
         template: Template,
         result_type: type[T],
         *,
-        check: Callable[[T], None] | None,
+        asked: object,
+        check: Callable[[Any, T], None] | None,
         deadline: Deadline,
         lane: Lane,
     ) -> Call[T]:
@@ -399,6 +402,7 @@ class Dispatcher:
             operation=operation,
             template=template,
             result_type=result_type,
+            asked=asked,
             check=check,
             deadline=deadline,
             patience=self.timeouts.call,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar, cast
 
@@ -20,6 +19,8 @@ from wxpay_async.policy.record import IdempotencyRecord
 from wxpay_async.policy.states import State
 from wxpay_async.protocol.builder import OPERATIONS, PAY
 from wxpay_async.protocol.codec import decode
+from wxpay_async.protocol.echo import check_echo
+from wxpay_async.protocol.requests import Request
 from wxpay_async.protocol.results import PREPAY_LIFE, PayResult, RefundResult, TradeResult
 from wxpay_async.protocol.secrets import without_credentials
 from wxpay_async.protocol.wire import HttpResponse
@@ -43,7 +44,7 @@ def replay(
     url: str,
     now_ms: int,
     content: bytes | None = None,
-    check: Callable[[Any], None] | None = None,
+    asked: Request | None = None,
 ) -> Any:  # noqa: ANN401 - the result of any operation
     """Return the result that a settled operation's reply holds.
 
@@ -53,7 +54,7 @@ def replay(
         now_ms: milliseconds since the epoch by the platform's clock, which kills a prepay.
         content: what was sent, whose credentials an error must not repeat; None where it is not
             known any more.
-        check: raises when the result does not echo the request.
+        asked: the request, which the result must echo; None where it is not known.
 
     Raises:
         WxPayError: what the reply, or the operation's state, means.
@@ -62,8 +63,8 @@ def replay(
         if record.reply is None:
             raise error_without_reply(record)
         result = _read(record, url=url, content=content)
-        if check is not None:
-            check(result)
+        if asked is not None:
+            check_echo(asked, result)
         if not _is_alive(record, now_ms):
             result = _withhold_prepay(result)
     except WxPayError as error:

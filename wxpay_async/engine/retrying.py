@@ -119,7 +119,18 @@ class RetryingTransport:
             try:
                 request = await call.prepare(attempts + 1)
                 attempts += 1
-                result = await self._attempt(call, request, deadline)
+                try:
+                    timeouts = self._timeouts(deadline)
+                    result = call.read(await self.transport.send(request, timeout=timeouts))
+                except WxPayError as error:
+                    await call.complete(error)
+                    raise
+                except BaseException:
+                    # Where the store is down, too, the lease ends by itself, and recovery finds it.
+                    with contextlib.suppress(InDoubtError):
+                        await call.complete(InDoubtError(_INTERRUPTED))
+                    raise
+                await call.complete(None)
             except WxPayError as error:
                 error.attempts = attempts
                 errors.append(error)
@@ -131,22 +142,12 @@ class RetryingTransport:
                     self.budget.reward()
                 return result
 
-    async def _attempt(self, call: Delivery[T], request: HttpRequest, deadline: Deadline) -> T:
-        timeouts, left = self.timeouts, deadline.remaining()
-        if left < timeouts.attempt:
-            timeouts = attrs.evolve(timeouts, attempt=max(left, _SHORTEST_ATTEMPT))
-        try:
-            result = call.read(await self.transport.send(request, timeout=timeouts))
-        except WxPayError as error:
-            await call.complete(error)
-            raise
-        except BaseException:
-            # Where the store is down, too, the lease ends by itself, and recovery finds the record.
-            with contextlib.suppress(InDoubtError):
-                await call.complete(InDoubtError(_INTERRUPTED))
-            raise
-        await call.complete(None)
-        return result
+    def _timeouts(self, deadline: Deadline) -> Timeouts:
+        """Return those of an attempt, which must not outlast the call."""
+        left = deadline.remaining()
+        if left >= self.timeouts.attempt:
+            return self.timeouts
+        return attrs.evolve(self.timeouts, attempt=max(left, _SHORTEST_ATTEMPT))
 
     async def _after_failure(
         self,

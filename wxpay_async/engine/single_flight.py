@@ -34,7 +34,7 @@ class _InFlight:
     fingerprint: Fingerprint
     in_flight: dict[str, _InFlight]
     task: asyncio.Task[Any] = field(init=False)
-    waiters: set[asyncio.Future[None]] = field(factory=set[asyncio.Future[None]])
+    waiters: list[asyncio.Future[None]] = field(factory=list[asyncio.Future[None]])
     cancelling: bool = False
 
     async def run(self, fn: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -54,29 +54,27 @@ class _InFlight:
             InDoubtError: it was still under way by then, or the gateway was closed.
         """
         if not self.task.done():
-            await self._wait_for_end(timeout)
+            # A future of one's own can be cancelled without the task; `asyncio.shield` costs more.
+            waiter = self.task.get_loop().create_future()
+            self.waiters.append(waiter)
+            try:
+                if timeout is None:
+                    await waiter
+                else:
+                    async with asyncio.timeout(timeout):
+                        await waiter
+            except TimeoutError as error:
+                await self._cancel_if_last()
+                text = "the call that sends this requestId is still under way"
+                raise InDoubtError(text) from error
+            except asyncio.CancelledError:
+                await self._cancel_if_last()
+                raise
+            finally:
+                self.waiters.remove(waiter)
         if self.task.cancelled():
             raise InDoubtError("the gateway was closed while it was on its way")
         return self.task.result()
-
-    async def _wait_for_end(self, timeout: float | None) -> None:
-        # A future of one's own can be cancelled without the task; `asyncio.shield` costs more.
-        waiter = self.task.get_loop().create_future()
-        self.waiters.add(waiter)
-        try:
-            if timeout is None:
-                await waiter
-            else:
-                async with asyncio.timeout(timeout):
-                    await waiter
-        except TimeoutError as error:
-            await self._cancel_if_last()
-            raise InDoubtError("the call that sends this requestId is still under way") from error
-        except asyncio.CancelledError:
-            await self._cancel_if_last()
-            raise
-        finally:
-            self.waiters.discard(waiter)
 
     async def _cancel_if_last(self) -> None:
         if len(self.waiters) == 1:

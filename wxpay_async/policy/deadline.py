@@ -11,7 +11,7 @@ _ON_THE_WAY: Final = 0.5
 """Seconds that may pass between the caller's `timeout=` and the first attempt of the call."""
 
 
-@frozen(slots=False)
+@frozen
 class Deadline:
     """A moment by which something must be over.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import itertools
+import json
 import operator
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,6 +23,7 @@ from wxpay_async.policy.states import (
     next_state,
 )
 from wxpay_async.protocol.idempotency_key import Fingerprint
+from wxpay_async.protocol.secrets import SecretBytes
 
 LEASE: Final = 45.0
 """Seconds for which a claim is held: longer than any attempt, shorter than patience."""
@@ -202,30 +203,53 @@ else:
 
 
 Packed = tuple[Any, ...]
-"""A record as one flat tuple of texts, bytes and numbers, which the garbage collector skips."""
+"""A record as one flat tuple of texts, plain bytes and numbers."""
 
 
 def pack(record: IdempotencyRecord) -> Packed:
-    """Return a record as a tuple: ten thousand of them cost a collection nothing."""
+    """Return a record as a tuple of plain values.
+
+    The garbage collector watches every object of a class that is written in Python, and no tuple
+    of plain values: ten thousand records then cost a collection nothing.
+    """
     mark = record.fingerprint
-    if mark.source is not None:
-        return (*_read_fields(record.__dict__), *mark.source, None)
-    digests = mark.digest, *itertools.chain(*mark.fields.items())
-    return (*_read_fields(record.__dict__), None, None, None, digests)
+    operation, sent, out_trade_no = mark.source or (None, b"", None)
+    return (
+        *_read_fields(record.__dict__),
+        record.state.value,
+        _plain(record.content),
+        _plain(record.reply),
+        operation,
+        bytes(sent),
+        out_trade_no,
+        "" if mark.source else json.dumps([mark.digest, dict(mark.fields)]),
+    )
 
 
 def unpack(packed: Packed) -> IdempotencyRecord:
     """Return the record that was packed."""
-    *values, operation, content, out_trade_no, digests = packed
-    if digests is None:
-        mark = Fingerprint(source=(operation, content, out_trade_no))
+    *values, state, content, reply, operation, sent, out_trade_no, digests = packed
+    if digests:
+        mark = Fingerprint(*json.loads(digests))
     else:
-        mark = Fingerprint(digests[0], dict(zip(digests[1::2], digests[2::2], strict=True)))
-    return IdempotencyRecord(fingerprint=mark, **dict(zip(_FIELDS, values, strict=True)))
+        mark = Fingerprint(source=(operation, SecretBytes(sent), out_trade_no))
+    return IdempotencyRecord(
+        fingerprint=mark,
+        state=State(state),
+        content=None if content is None else SecretBytes(content),
+        reply=None if reply is None else SecretBytes(reply),
+        **dict(zip(_FIELDS, values, strict=True)),
+    )
+
+
+def _plain(secret: bytes | None) -> bytes | None:
+    return None if secret is None else bytes(secret)
 
 
 _FIELDS: Final = tuple(
-    field.name for field in attrs.fields(IdempotencyRecord) if field.name != "fingerprint"
+    field.name
+    for field in attrs.fields(IdempotencyRecord)
+    if field.name not in {"fingerprint", "state", "content", "reply"}
 )
 
 _read_fields: Final = operator.itemgetter(*_FIELDS)

@@ -27,7 +27,7 @@ from wxpay_async.errors import (
 )
 from wxpay_async.protocol.error_codes import is_business_code
 from wxpay_async.protocol.requests import MiniProgramPay, Request
-from wxpay_async.protocol.results import LOCAL_PREFIX, PayResult, RefundResult, TradeResult
+from wxpay_async.protocol.results import PayResult, RefundResult, TradeResult
 from wxpay_async.protocol.secrets import SecretBytes
 from wxpay_async.protocol.strict_json import strict_json
 from wxpay_async.protocol.validators import ReadOnly
@@ -35,6 +35,8 @@ from wxpay_async.protocol.wire import SANDBOX_MARKER, HttpResponse, is_loopback
 
 if TYPE_CHECKING:
     from cattrs import Converter
+
+    from wxpay_async.protocol.converter import Reader
 
 T = TypeVar("T")
 
@@ -59,9 +61,6 @@ CODES: Final[Mapping[str, tuple[type[WxPayError], str]]] = MappingProxyType(
 )
 """errorCode -> (what is raised, what it means). See `protocol.md`, "Error codes"."""
 
-_RAW, _SIGNED_AT, _ATTEMPTS, _REPLAYED = (
-    LOCAL_PREFIX + name for name in ("raw", "signed_at", "attempts", "replayed")
-)
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _escape: Final = json.encoder.encode_basestring
 
@@ -104,8 +103,10 @@ def _converter() -> Converter:
 
 
 @functools.cache
-def _structure_hook(kind: Hashable) -> Callable[[Mapping[str, Any], type], Any]:
-    return _converter().get_structure_hook(kind)
+def _reader(kind: Hashable) -> Reader[Any]:
+    from wxpay_async.protocol.converter import make_reader  # noqa: PLC0415 - as above
+
+    return make_reader(_converter(), cast("type[Any]", kind))
 
 
 @functools.cache
@@ -115,7 +116,7 @@ def _unstructure_hook(kind: Hashable) -> Callable[[object], Any]:
 
 def wire_fields(request: Request) -> dict[str, Any]:
     """Return the business fields under the platform's names, without local and absent ones."""
-    fields: dict[str, Any] = _unstructure_hook(type(request))(request)
+    fields: dict[str, Any] = _unstructure_hook(cast("Hashable", type(request)))(request)
     return fields
 
 
@@ -150,10 +151,10 @@ def decode(
         )
     try:
         data = _data_of(response, moves_money=moves_money)
-        # Ours last: the platform must not be able to set what only we know.
-        fields = {**data, _RAW: ReadOnly(data), _SIGNED_AT: signed_at}
-        fields[_ATTEMPTS], fields[_REPLAYED] = attempts, replayed
-        result = _structure(fields, into)
+        known: dict[str, Any] = {"raw": ReadOnly(data), "attempts": attempts, "replayed": replayed}
+        if into is PayResult:
+            known["signed_at"] = signed_at
+        result = _structure(data, known, into)
         _check_not_failed(result)
     except WxPayError as error:
         failure = error.with_traceback(None)
@@ -163,9 +164,9 @@ def decode(
     raise failure
 
 
-def _structure(fields: Mapping[str, Any], into: type[T]) -> T:
+def _structure(fields: Mapping[str, Any], known: Mapping[str, Any], into: type[T]) -> T:
     try:
-        result: T = _structure_hook(cast("Hashable", into))(fields, into)
+        result: T = _reader(cast("Hashable", into))(fields, known)
     except KeyError as error:
         problem = f"{error.args[0]} is missing"
     except ValueError as error:

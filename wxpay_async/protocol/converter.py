@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from operator import itemgetter
+from types import MappingProxyType
 from typing import Any, Final, TypeVar, cast, get_args, get_origin
 
 import attrs
@@ -17,21 +18,13 @@ from cattrs import Converter
 from cattrs.fns import identity
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
-from wxpay_async.protocol.results import (
-    LOCAL_PREFIX,
-    Merchant,
-    MerchantPage,
-    PayResult,
-    RefundResult,
-    RoyaltyShare,
-    TradeRef,
-    TradeResult,
-    TradeStatus,
-)
+from wxpay_async.protocol.results import LOCAL_PREFIX, Merchant, RoyaltyShare, TradeRef
 from wxpay_async.protocol.strict_json import MAX_NUMBER, strict_json
 from wxpay_async.protocol.validators import NOTHING, wire_name
 
 T = TypeVar("T")
+
+NOTHING_KNOWN: Final[Mapping[str, Any]] = MappingProxyType({})
 
 _AMOUNT: Final = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,4})?", re.ASCII)
 
@@ -75,7 +68,7 @@ def _optional(structure: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]
 
 def _rows(converter: Converter, row: type[T]) -> Callable[[Any, Any], tuple[T, ...]]:
     """Accept a list, or its JSON text: the page says the one and shows the other."""
-    structure_row = converter.get_structure_hook(row)
+    read = make_reader(converter, row)
 
     def structure(value: object, _: object) -> tuple[T, ...]:
         if value is None or value == "":
@@ -84,10 +77,12 @@ def _rows(converter: Converter, row: type[T]) -> Callable[[Any, Any], tuple[T, .
             value = strict_json(value.encode())
         if not isinstance(value, list):
             raise ValueError("no list")  # noqa: TRY004 - the data is bad, not the call
-        items = cast("list[object]", value)
-        if not all(isinstance(item, dict) for item in items):
-            raise ValueError("a row that is no object")
-        return tuple(structure_row(item, row) for item in items)
+        rows: list[T] = []
+        for item in cast("list[object]", value):
+            if not isinstance(item, dict):
+                raise ValueError("a row that is no object")  # noqa: TRY004 - as above
+            rows.append(read(cast("dict[str, Any]", item), NOTHING_KNOWN))
+        return tuple(rows)
 
     return structure
 
@@ -100,50 +95,60 @@ def _is_rows_of(row: type) -> Callable[[Any], bool]:
     return lambda kind: get_origin(kind) is tuple and get_args(kind) == (row, ...)
 
 
-def _structure_by_wire_name(converter: Converter, cls: type[T]) -> Callable[[Any, Any], T]:
+Reader = Callable[[Mapping[str, Any], Mapping[str, Any]], T]
+"""Makes a value of the platform's fields, and of what only we know of it."""
+
+
+def make_reader(converter: Converter, cls: type[T]) -> Reader[T]:
     """Make the function that reads a class from the platform's names.
 
     Nearly every answer has a text where the class has one. One look at all of them is then enough,
     and the function that cattrs makes is left for the others: it says what is wrong.
     """
-    overrides: dict[str, Any] = {
-        attribute.name: override(rename=LOCAL_PREFIX + attribute.name, struct_hook=_as_it_is)
-        if attribute.metadata.get("local")
-        else override(rename=wire_name(attribute))
-        for attribute in attrs.fields(cast("type[attrs.AttrsInstance]", cls))
-    }
-    structure = make_dict_structure_fn(cls, converter, **overrides)
     attributes = attrs.fields_dict(attrs.resolve_types(cast("type[attrs.AttrsInstance]", cls)))
-    renamed = {name: cast("str", overrides[name].rename) for name in attributes}
-    texts = [n for n, a in attributes.items() if a.type is str and a.default is attrs.NOTHING]
+    names = {n: wire_name(a) for n, a in attributes.items() if not a.metadata.get("local")}
+    local = {n: LOCAL_PREFIX + n for n in attributes if n not in names}
+    structure = _make_structure_hook(converter, cls, names | local)
+
+    def read(fields: Mapping[str, Any], known: Mapping[str, Any]) -> T:
+        ours = {local[name]: value for name, value in known.items() if name in local}
+        return structure({**fields, **ours}, cls)
+
+    texts = [
+        n for n in names if attributes[n].type is str and attributes[n].default is attrs.NOTHING
+    ]
     if len(texts) < 2:  # noqa: PLR2004 - of one, `itemgetter` makes no tuple
-        return structure
-    read_texts = itemgetter(*(renamed[name] for name in texts))
+        return read
+    read_texts = itemgetter(*(names[name] for name in texts))
     others = [
-        (renamed[name], name, None if a.metadata.get("local") else _hook_for(converter, a.type))
-        for name, a in attributes.items()
+        (wire, name, converter.get_structure_hook(attributes[name].type))
+        for name, wire in names.items()
         if name not in texts
     ]
 
-    def structure_plain(fields: Mapping[str, Any], kind: type[T]) -> T:
+    def read_plain(fields: Mapping[str, Any], known: Mapping[str, Any]) -> T:
         try:
             values = read_texts(fields)
-        except KeyError:
-            return structure(fields, kind)
-        if set(map(type, values)) != {str}:
-            return structure(fields, kind)
-        arguments: dict[str, Any] = dict(zip(texts, values, strict=True))
+            "".join(values)
+        except (KeyError, TypeError):  # one is missing, or no text
+            return read(fields, known)
+        arguments: dict[str, Any] = dict(zip(texts, values, strict=False))
         for wire, name, hook in others:
             if wire in fields:
-                value = fields[wire]
-                arguments[name] = value if hook is None else hook(value, None)
-        return cls(**arguments)
+                arguments[name] = hook(fields[wire], None)
+        return cls(**arguments, **known)
 
-    return structure_plain
+    return read_plain
 
 
-def _hook_for(converter: Converter, kind: Any) -> Callable[[Any, Any], Any]:  # noqa: ANN401 - a type
-    return converter.get_structure_hook(kind)
+def _make_structure_hook(
+    converter: Converter, cls: type[T], names: Mapping[str, str]
+) -> Callable[[Any, Any], T]:
+    overrides: dict[str, Any] = {
+        name: override(rename=wire, struct_hook=_as_it_is if wire[0] == LOCAL_PREFIX else None)
+        for name, wire in names.items()
+    }
+    return make_dict_structure_fn(cls, converter, **overrides)
 
 
 def _as_it_is(value: object, _: object) -> object:
@@ -191,9 +196,5 @@ def make_converter() -> Converter:
     made.register_structure_hook(str | None, _structure_optional_text)
     rows: tuple[type, ...] = (RoyaltyShare, TradeRef, Merchant)
     for row in rows:
-        made.register_structure_hook(row, _structure_by_wire_name(made, row))
         made.register_structure_hook_func(_is_rows_of(row), _rows(made, row))
-    results: tuple[type, ...] = (PayResult, TradeResult, TradeStatus, RefundResult, MerchantPage)
-    for result in results:
-        made.register_structure_hook(result, _structure_by_wire_name(made, result))
     return made

@@ -40,7 +40,7 @@ def _without_query(url: str) -> str:
     return repr(url.partition("?")[0])
 
 
-@attrs.frozen(slots=False)
+@attrs.frozen
 class HttpRequest:
     """A signed POST. Body and query hold credentials, so the `repr` does not show them."""
 
@@ -49,7 +49,7 @@ class HttpRequest:
     headers: Mapping[str, str] = attrs.field(factory=dict[str, str], repr=False)
 
 
-@attrs.frozen(slots=False)
+@attrs.frozen
 class HttpResponse:
     """A response of any status.
 
