@@ -11,7 +11,7 @@
 | 7 | a constructor that needs a loop or does I/O | engine/test_loops.py::test_making_a_gateway_does_no_io |
 | 8 | driver exceptions leak | adapters/transports/test_aiohttp.py::test_every_class_of_aiohttp_is_classified |
 | 9 | TLS failures are retried | contract/test_transports.py::test_a_bad_certificate_is_not_sent_and_not_retried |
-| 10 | a first retry without jitter | policy/test_retry.py::test_the_first_retry_has_jitter |
+| 10 | a first retry without jitter | policy/test_retry.py::test_first_retry_has_jitter |
 | 11 | a new key for each retry | engine/test_call.py::test_doubt_is_continued_with_the_same_bytes |
 | 12 | a duplicate after one's own timeout is a failure | engine/test_resolver.py::test_repeated_refund_after_a_timeout_is_what_the_query_says |
 | 13 | no timeout at all | engine/test_gateway.py::test_timeouts_are_finite |

@@ -1,30 +1,87 @@
-"""How long the absence of something must be seen before it proves anything."""
+"""How a doubt ends: what a finding proves, and when the next query comes."""
 
 from __future__ import annotations
+
+import itertools
 
 import pytest
 
 from wxpay_async.policy.resolution import (
+    GIVE_UP,
+    HOURLY,
     PREPAY_QUARANTINE,
     QUARANTINE,
+    SCHEDULE,
     SEEN_APART,
+    Decision,
     Finding,
     InDoubtCall,
+    combine,
     decide,
+    next_check,
 )
 from wxpay_async.policy.states import State, Transition
 
-
-@pytest.mark.parametrize(
+ABSENCES = pytest.mark.parametrize(
     ("finding", "quarantine"),
     [(Finding.NOT_FOUND, QUARANTINE), (Finding.UNPAID, PREPAY_QUARANTINE)],
 )
+
+
+def make_doubt(state: State = State.UNKNOWN, **changes: object) -> InDoubtCall:
+    """Make a doubt that arose at 0 from a request that was signed at 0."""
+    return InDoubtCall(state=state, **({"since": 0.0, "signed_at": 0.0} | changes))  # type: ignore[arg-type]
+
+
+# What is proof at once
+
+
+@pytest.mark.parametrize(
+    ("finding", "transition"),
+    [
+        (Finding.EXECUTED, Transition.SUCCESS),
+        (Finding.FAILED, Transition.FAILURE),
+        (Finding.MISMATCH, Transition.MISMATCH),
+    ],
+)
+def test_clear_finding_ends_a_doubt_at_once(finding: Finding, transition: Transition) -> None:
+    """Whatever time has passed; nothing more is asked."""
+    for now in (1.0, GIVE_UP + 1.0):
+        assert Decision(transition=transition) == decide(make_doubt(), finding, now)
+
+
+def test_accepted_operation_is_asked_about_on_schedule() -> None:
+    """It is no doubt any more, and not at its end."""
+    expected = Decision(transition=Transition.ACCEPTED, next_check_at=15.0)
+
+    assert expected == decide(make_doubt(), Finding.PENDING, 6.0)
+
+
+def test_pending_operation_that_is_still_pending_waits() -> None:
+    """It moves nowhere, and is asked about again."""
+    expected = Decision(transition=None, next_check_at=15.0)
+
+    assert expected == decide(make_doubt(State.PENDING), Finding.PENDING, 6.0)
+
+
+@pytest.mark.parametrize("finding", [Finding.NOT_FOUND, Finding.UNPAID, Finding.MISMATCH])
+def test_pending_operation_is_never_absent_or_a_mismatch(finding: Finding) -> None:
+    """The platform has accepted it: an answer that says otherwise proves nothing."""
+    late = PREPAY_QUARANTINE + SEEN_APART
+    decision = decide(make_doubt(State.PENDING, absent_at=1.0), finding, late)
+
+    assert (None, None) == (decision.transition, decision.absent_at)
+
+
+# Absence
+
+
+@ABSENCES
 def test_absence_proves_nothing_before_its_quarantine(finding: Finding, quarantine: float) -> None:
     """A moment before, it does not even begin to count; then twice, a minute apart."""
-    doubt = InDoubtCall(state=State.UNKNOWN, since=0.0, signed_at=0.0)
-    early = decide(doubt, finding, quarantine - 0.1)
-    first = decide(doubt, finding, quarantine)
-    seen = InDoubtCall(state=State.UNKNOWN, since=0.0, signed_at=0.0, absent_at=first.absent_at)
+    early = decide(make_doubt(), finding, quarantine - 0.1)
+    first = decide(make_doubt(), finding, quarantine)
+    seen = make_doubt(absent_at=first.absent_at)
 
     assert (None, None) == (early.transition, early.absent_at)
     assert (None, quarantine) == (first.transition, first.absent_at)
@@ -32,23 +89,14 @@ def test_absence_proves_nothing_before_its_quarantine(finding: Finding, quaranti
     assert Transition.ABSENT is decide(seen, finding, quarantine + SEEN_APART).transition
 
 
-def test_an_unpaid_order_outlives_every_prepay() -> None:
-    """Signed, on its way for 5 minutes, then payable for 20: all of it is over by then."""
-    assert PREPAY_QUARANTINE >= (5 + 20) * 60
-
-
-@pytest.mark.parametrize(
-    ("finding", "quarantine"),
-    [(Finding.NOT_FOUND, QUARANTINE), (Finding.UNPAID, PREPAY_QUARANTINE)],
-)
+@ABSENCES
 def test_absence_counts_from_the_earlier_clock(finding: Finding, quarantine: float) -> None:
-    """An answer's own time holds back a clock that is fast, and pushes none that is slow."""
-    doubt = InDoubtCall(state=State.UNKNOWN, since=0.0, signed_at=0.0)
-    fast = decide(doubt, finding, quarantine + 600.0, seen_at=quarantine - 1.0)
-    first = decide(doubt, finding, quarantine + 600.0, seen_at=quarantine)
-    seen = InDoubtCall(state=State.UNKNOWN, since=0.0, signed_at=0.0, absent_at=first.absent_at)
+    """An answer's own time holds back a clock that is fast, and moves none that is slow."""
+    fast = decide(make_doubt(), finding, quarantine + 600.0, seen_at=quarantine - 1.0)
+    first = decide(make_doubt(), finding, quarantine + 600.0, seen_at=quarantine)
+    seen = make_doubt(absent_at=first.absent_at)
     soon = decide(seen, finding, quarantine + 2_000.0, seen_at=quarantine + SEEN_APART - 1.0)
-    slow = decide(doubt, finding, quarantine - 1.0, seen_at=quarantine + 600.0)
+    slow = decide(make_doubt(), finding, quarantine - 1.0, seen_at=quarantine + 600.0)
 
     assert (None, None) == (fast.transition, fast.absent_at)
     assert (None, quarantine) == (first.transition, first.absent_at)
@@ -56,9 +104,102 @@ def test_absence_counts_from_the_earlier_clock(finding: Finding, quarantine: flo
     assert (None, None) == (slow.transition, slow.absent_at)
 
 
-def test_a_clock_that_is_fast_does_not_ask_without_end() -> None:
-    """What counts from the answer's time is asked for by ours: not at once, and not in an hour."""
-    doubt = InDoubtCall(state=State.UNKNOWN, since=0.0, signed_at=0.0)
-    verdict = decide(doubt, Finding.NOT_FOUND, QUARANTINE + 600.0, seen_at=QUARANTINE)
+def test_absence_of_what_no_query_finds_proves_nothing() -> None:
+    """A refund may be there all the same, unless the merchant says that queries find refunds."""
+    doubt = make_doubt(absence_proves=False, absent_at=QUARANTINE)
+    decision = decide(doubt, Finding.NOT_FOUND, QUARANTINE + SEEN_APART)
 
-    assert QUARANTINE + 600.0 + SEEN_APART == verdict.next_check_at
+    assert (None, None) == (decision.transition, decision.absent_at)
+
+
+def test_absence_that_was_seen_is_kept_while_no_answer_comes() -> None:
+    """A query that fails proves nothing, for or against it."""
+    decision = decide(make_doubt(absent_at=QUARANTINE), Finding.NO_ANSWER, QUARANTINE + 10.0)
+
+    assert (None, QUARANTINE) == (decision.transition, decision.absent_at)
+
+
+def test_absence_is_looked_at_again_after_a_minute() -> None:
+    """The second look is not left to the hourly schedule."""
+    now = SCHEDULE[-1] + 10.0
+
+    assert now + SEEN_APART == decide(make_doubt(), Finding.NOT_FOUND, now).next_check_at
+
+
+def test_absence_by_a_fast_clock_is_not_asked_about_without_end() -> None:
+    """What counts from the answer's time is asked for by ours: not at once, nor in an hour."""
+    now = QUARANTINE + 600.0
+    decision = decide(make_doubt(), Finding.NOT_FOUND, now, seen_at=QUARANTINE)
+
+    assert now + SEEN_APART == decision.next_check_at
+
+
+def test_quarantine_of_an_unpaid_order_covers_every_prepay() -> None:
+    """Signed, on its way for 5 minutes, then payable for 20: all of it is over by then."""
+    assert PREPAY_QUARANTINE >= (5 + 20) * 60
+
+
+# The schedule, and its end
+
+
+def test_next_check_follows_the_schedule_and_then_the_hour() -> None:
+    """5 s, 15 s, 45 s, 2 min, 5 min and 10.5 min after the doubt arose, then every hour."""
+    asked, now = list[float](), 0.0
+    while now < 2 * HOURLY:
+        now = next_check(make_doubt(), now)
+        asked.append(now)
+
+    assert [*SCHEDULE, SCHEDULE[-1] + HOURLY, SCHEDULE[-1] + 2 * HOURLY] == asked
+
+
+def test_next_check_counts_from_the_doubt() -> None:
+    """Not from the last query, which may have been late."""
+    assert 1_045.0 == next_check(make_doubt(since=1_000.0), 1_044.0)
+
+
+def test_next_check_comes_when_the_day_is_over() -> None:
+    """Not up to an hour later; and never at once."""
+    assert GIVE_UP == next_check(make_doubt(), GIVE_UP - 100.0)
+    assert GIVE_UP + SEEN_APART - 10.0 == next_check(make_doubt(), GIVE_UP - 10.0)
+
+
+@pytest.mark.parametrize("state", [State.UNKNOWN, State.PENDING])
+def test_doubt_that_is_a_day_old_needs_a_person(state: State) -> None:
+    """Only then, and only without an answer that settles it."""
+    for now, transition in ((GIVE_UP - 0.1, None), (GIVE_UP, Transition.TOO_OLD)):
+        assert transition is decide(make_doubt(state), Finding.NO_ANSWER, now).transition
+
+
+def test_doubt_that_is_a_day_old_is_absent_if_that_is_proven() -> None:
+    """The proof goes before the age."""
+    doubt = make_doubt(absent_at=GIVE_UP - SEEN_APART)
+
+    assert Transition.ABSENT is decide(doubt, Finding.NOT_FOUND, GIVE_UP).transition
+
+
+# Several orders in one operation
+
+
+@pytest.mark.parametrize("finding", Finding)
+def test_combine_of_equal_findings_is_that_finding(finding: Finding) -> None:
+    """One order, or several that stand alike."""
+    assert finding is combine([finding])
+    assert finding is combine([finding, finding])
+
+
+@pytest.mark.parametrize(("one", "other"), list(itertools.permutations(Finding, 2)))
+def test_combine_of_two_findings_is_the_more_careful_one(one: Finding, other: Finding) -> None:
+    """A mismatch or silence decides alone; some there and some not is documented nowhere."""
+    if Finding.MISMATCH in {one, other}:
+        expected = Finding.MISMATCH
+    elif {one, other} == {Finding.EXECUTED, Finding.FAILED}:
+        expected = Finding.EXECUTED  # both were made, and one of them ended unpaid
+    else:
+        expected = Finding.NO_ANSWER
+
+    assert expected is combine([one, other])
+
+
+def test_combine_of_no_findings_is_no_answer() -> None:
+    """There was no order to ask for."""
+    assert Finding.NO_ANSWER is combine([])

@@ -29,14 +29,15 @@ UNSENT = NotSentError("connection refused")
 ROLLS = st.floats(0, 1, exclude_max=True)
 
 
-def _skew(server_time: datetime | None = datetime(2026, 11, 22, tzinfo=UTC)) -> ClockSkewError:
+def make_skew(server_time: datetime | None = datetime(2026, 11, 22, tzinfo=UTC)) -> ClockSkewError:
+    """Make the refusal of a request that had expired on arrival."""
     error = ClockSkewError("expired")
     error.server_time = server_time
     return error
 
 
 @given(tries=st.integers(1, 12), roll=ROLLS)
-def test_the_pause_is_drawn_from_a_doubling_span_with_a_cap(tries: int, roll: float) -> None:
+def test_pause_is_drawn_from_a_doubling_span_with_a_cap(tries: int, roll: float) -> None:
     """Full jitter: roll · min(8 s, 0.5 s · 2^i), on the first retry too."""
     pause = RetryPolicy(attempts=20).pause([LOST] * tries, left=1e6, random=roll)
 
@@ -44,7 +45,7 @@ def test_the_pause_is_drawn_from_a_doubling_span_with_a_cap(tries: int, roll: fl
     assert roll * min(8.0, 0.5 * 2 ** (tries - 1)) == pytest.approx(pause)
 
 
-def test_the_first_retry_has_jitter() -> None:
+def test_first_retry_has_jitter() -> None:
     """Callers that failed together do not come back together (lesson 10)."""
     rolls = [random.Random(7 + n).random() for n in range(50)]
     pauses = {RetryPolicy().pause([UNSENT], left=30, random=roll) for roll in rolls}
@@ -72,6 +73,14 @@ def test_three_attempts_and_no_more() -> None:
     ]
 
 
+def test_batch_has_twice_the_attempts() -> None:
+    """It has a day; and where retrying is switched off, it stays off."""
+    policy = RetryPolicy(attempts=3, base=0.1)
+
+    assert RetryPolicy(attempts=6, base=0.1) == policy.of_batch()
+    assert RetryPolicy(attempts=1) == RetryPolicy(attempts=1).of_batch()
+
+
 def test_one_attempt_switches_retrying_off() -> None:
     """`attempts=1` never pauses."""
     assert RetryPolicy(attempts=1).pause([UNSENT], left=30, random=0.5) is None
@@ -92,33 +101,33 @@ def test_one_attempt_switches_retrying_off() -> None:
     ],
     ids=lambda error: f"{type(error).__name__}-{error.reason}",
 )
-def test_what_another_try_cannot_help_is_not_tried_again(error: WxPayError) -> None:
+def test_error_that_another_attempt_cannot_help_is_not_retried(error: WxPayError) -> None:
     """Refusals, duplicates, certificates and contradicting answers end the call."""
     assert RetryPolicy().pause([error], left=30, random=0.0) is None
 
 
-def test_the_quota_is_waited_for() -> None:
+def test_quota_is_waited_for() -> None:
     """A refusal for too many calls waits until the window has freed, not a jittered moment."""
     assert QUOTA_WINDOW == RetryPolicy().pause([RateLimitedError("429")], left=120, random=0.1)
 
 
-def test_the_quota_is_not_waited_for_beyond_the_deadline() -> None:
+def test_quota_is_not_waited_for_beyond_the_deadline() -> None:
     """A call of 30 s does not begin a wait of a minute."""
     assert RetryPolicy().pause([RateLimitedError("429")], left=30, random=0.1) is None
 
 
-def test_a_skewed_clock_is_corrected_once_and_at_once() -> None:
+def test_skewed_clock_is_corrected_once_and_at_once() -> None:
     """The first refusal as expired is tried again without a pause, the second is the end."""
     policy = RetryPolicy(attempts=6)
 
-    assert 0.0 == policy.pause([_skew()], left=30, random=0.9)
-    assert policy.pause([_skew(), _skew()], left=30, random=0.9) is None
-    assert policy.pause([_skew(), LOST, _skew()], left=30, random=0.9) is None
+    assert 0.0 == policy.pause([make_skew()], left=30, random=0.9)
+    assert policy.pause([make_skew(), make_skew()], left=30, random=0.9) is None
+    assert policy.pause([make_skew(), LOST, make_skew()], left=30, random=0.9) is None
 
 
-def test_a_skewed_clock_without_a_date_is_the_end() -> None:
+def test_skewed_clock_without_a_date_is_not_retried() -> None:
     """Without the platform's time a second attempt would expire like the first."""
-    assert RetryPolicy().pause([_skew(None)], left=30, random=0.0) is None
+    assert RetryPolicy().pause([make_skew(None)], left=30, random=0.0) is None
 
 
 @pytest.mark.parametrize("attempts", [1.5, 3.0, "3", None])
@@ -131,20 +140,20 @@ def test_attempts_are_counted_in_whole_numbers(attempts: int) -> None:
 @pytest.mark.parametrize(
     "setting", [{"attempts": 0}, {"base": 0}, {"cap": 0}, {"min_left": -1}], ids=str
 )
-def test_settings_that_make_no_sense(setting: dict[str, float]) -> None:
+def test_impossible_settings_are_refused(setting: dict[str, float]) -> None:
     """A policy that cannot work cannot be made."""
     with pytest.raises(ValueError, match="must be"):
         RetryPolicy(**setting)  # type: ignore[arg-type]
 
 
-def test_a_total_outage_costs_ten_retries() -> None:
+def test_budget_allows_ten_retries_in_a_total_outage() -> None:
     """100 tokens at 10 a retry: 1,000 failing calls retry 10 times and no more."""
     budget = RetryBudget()
 
     assert 10 == sum(budget.take() for _ in range(1_000))
 
 
-def test_ten_successes_pay_for_one_retry() -> None:
+def test_budget_earns_one_retry_by_ten_successes() -> None:
     """A clean success gives one token back, up to the capacity."""
     budget = RetryBudget()
     while budget.take():
@@ -157,7 +166,7 @@ def test_ten_successes_pay_for_one_retry() -> None:
     assert budget.take()
 
 
-def test_the_budget_does_not_grow_beyond_its_capacity() -> None:
+def test_budget_does_not_grow_beyond_its_capacity() -> None:
     """A million successes do not save up a retry storm."""
     budget = RetryBudget()
     for _ in range(1_000):

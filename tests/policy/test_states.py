@@ -9,9 +9,12 @@ import pytest
 from wxpay_async import errors
 from wxpay_async.errors import WxPayError
 from wxpay_async.policy.states import (
+    ANSWERED,
     CLAIMABLE,
     FINAL,
     FINISHED,
+    SENDABLE,
+    SETTLED,
     TRANSITIONS,
     State,
     Transition,
@@ -19,7 +22,7 @@ from wxpay_async.policy.states import (
     transition_for,
 )
 
-# Written down a second time, as a person reads it off `money-safety.md` §3.
+# Written a second time, as a person reads it in `money-safety.md` §3.
 TABLE = """
              claim    unsent    refused   doubt    accepted  success    failure  absent        mismatch  too_old
 reserved     sending  -         -         -        -         -          -        -             -         -
@@ -35,7 +38,8 @@ needs_review -        -         -         -        -         -          -       
 """  # noqa: E501 - a table
 
 
-def _cells() -> dict[tuple[State, Transition], str]:
+def read_table() -> dict[tuple[State, Transition], str]:
+    """Read the table above."""
     header, *rows = (line.split() for line in TABLE.strip().splitlines())
     return {
         (State(state), Transition(event)): after
@@ -44,19 +48,19 @@ def _cells() -> dict[tuple[State, Transition], str]:
     }
 
 
-CELLS = _cells()
+CELLS = read_table()
 
 CLEARED = frozenset({Transition.UNSENT, Transition.REFUSED})
 
 
-def test_the_table_knows_every_state_and_event() -> None:
-    """No state and no event is left out of the table that the tests read."""
+def test_table_of_this_file_is_complete() -> None:
+    """No state and no transition is left out."""
     assert set(itertools.product(State, Transition)) == set(CELLS)
 
 
 @pytest.mark.parametrize("cell", CELLS, ids="-".join)
-def test_every_cell(cell: tuple[State, Transition]) -> None:
-    """A step leads where the table says, and one that is not in it cannot happen."""
+def test_step_leads_where_the_table_says(cell: tuple[State, Transition]) -> None:
+    """A step that is not in the table cannot happen."""
     state, event = cell
     if CELLS[cell] == "-":
         with pytest.raises(ValueError, match="cannot meet"):
@@ -66,21 +70,23 @@ def test_every_cell(cell: tuple[State, Transition]) -> None:
 
 
 @pytest.mark.parametrize("cell", TRANSITIONS, ids="-".join)
-def test_an_earlier_doubt_outlives_what_clears_the_attempt(cell: tuple[State, Transition]) -> None:
-    """With an earlier attempt in doubt a refusal or proof of not sent stays UNKNOWN, only that."""
+def test_doubt_of_an_earlier_attempt_outlives_what_clears_a_later_one(
+    cell: tuple[State, Transition],
+) -> None:
+    """A refusal, or proof of not sent, then leads to UNKNOWN; nothing else changes."""
     expected = State.UNKNOWN if cell[1] in CLEARED else TRANSITIONS[cell]
 
     assert expected is next_state(*cell, in_doubt=True)
 
 
-def test_an_impossible_step_stays_impossible_in_doubt() -> None:
-    """A doubt does not open a cell that is not there."""
+def test_impossible_step_stays_impossible_in_doubt() -> None:
+    """A doubt does not allow a step that is not in the table."""
     with pytest.raises(ValueError, match="rejected cannot meet claim"):
         next_state(State.REJECTED, Transition.CLAIM, in_doubt=True)
 
 
-def test_the_table_cannot_be_changed() -> None:
-    """Nobody adds a step at run time."""
+def test_table_cannot_be_changed() -> None:
+    """No step can be added at run time."""
     with pytest.raises(TypeError):
         TRANSITIONS[State.REJECTED, Transition.CLAIM] = State.SENDING  # type: ignore[index]
 
@@ -91,17 +97,34 @@ def test_final_states_have_no_way_out_and_all_others_have() -> None:
     assert FINAL - FINISHED == {State.CONFLICT, State.NEEDS_REVIEW}
 
 
-def test_only_what_was_never_sent_or_is_unknown_may_be_sent() -> None:
+def test_claimable_states_are_those_never_sent_or_unknown() -> None:
     """Neither an accepted operation nor one that waits for a person is ever sent again."""
     assert {State.RESERVED, State.UNKNOWN} == CLAIMABLE
 
 
+def test_settled_states_need_no_further_attempt() -> None:
+    """They have an answer, or a person must find one."""
+    assert FINAL | {State.PENDING} == SETTLED
+
+
+def test_sendable_states_are_those_whose_bytes_may_be_needed() -> None:
+    """By a resend, or by the next generation of the requestId; no other keeps an openid."""
+    finished = {State.SUCCEEDED, State.REJECTED, State.FAILED}
+
+    assert set(State) - finished == SENDABLE
+
+
+def test_answered_transitions_are_those_with_an_answer() -> None:
+    """Only such an answer dates a prepay."""
+    assert {Transition.SUCCESS, Transition.ACCEPTED} == ANSWERED
+
+
 def test_every_state_can_be_reached() -> None:
-    """Each state is some step's end; RESERVED is where proof of not sent leads back to."""
+    """Each state is the end of some step; proof of not sent leads back to RESERVED."""
     assert set(State) == set(TRANSITIONS.values())
 
 
-MEANINGS = {
+TRANSITION_OF = {
     errors.InvalidRequestError: Transition.UNSENT,
     errors.InvalidKeyError: Transition.UNSENT,
     errors.IdempotencyConflictError: Transition.UNSENT,
@@ -125,29 +148,30 @@ MEANINGS = {
 }
 
 
-def _tree(root: type[WxPayError]) -> set[type[WxPayError]]:
-    return {root}.union(*map(_tree, root.__subclasses__()))
+def list_errors(root: type[WxPayError]) -> set[type[WxPayError]]:
+    """Return an error class and all below it."""
+    return {root}.union(*map(list_errors, root.__subclasses__()))
 
 
-def test_the_meanings_cover_the_error_tree() -> None:
-    """A new error class must say what it means for an operation."""
-    ours = {kind for kind in _tree(WxPayError) if kind.__module__.startswith("wxpay_async")}
+def test_errors_of_this_file_are_complete() -> None:
+    """A new error class must say where it leads."""
+    ours = {kind for kind in list_errors(WxPayError) if kind.__module__.startswith("wxpay_async")}
 
-    assert set(MEANINGS) == ours
+    assert set(TRANSITION_OF) == ours
 
 
-@pytest.mark.parametrize("kind", MEANINGS, ids=lambda kind: kind.__name__)
-def test_meaning(kind: type[WxPayError]) -> None:
-    """Each error class means one event."""
-    assert MEANINGS[kind] is transition_for(kind("because"))
+@pytest.mark.parametrize("kind", TRANSITION_OF, ids=lambda kind: kind.__name__)
+def test_error_leads_to_its_transition(kind: type[WxPayError]) -> None:
+    """Each error class leads to one transition."""
+    assert TRANSITION_OF[kind] is transition_for(kind("because"))
 
 
 @pytest.mark.parametrize(
     "kind",
-    [kind for kind in MEANINGS if kind is not errors.FailedError],
+    [kind for kind in TRANSITION_OF if kind is not errors.FailedError],
     ids=lambda kind: kind.__name__,
 )
-def test_an_error_in_doubt_never_clears_an_attempt(kind: type[WxPayError]) -> None:
+def test_error_in_doubt_never_clears_an_attempt(kind: type[WxPayError]) -> None:
     """Whatever its class, an error whose fate is in_doubt leads to UNKNOWN."""
     error = kind("because")
     error.fate = errors.Fate.IN_DOUBT
