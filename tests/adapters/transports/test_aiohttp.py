@@ -177,7 +177,7 @@ async def test_with_a_phase_the_phase_decides(
         phase = aiohttp_transport._PHASE.get()
         phase.headers_sent = False
         if headers_sent:
-            phase.sends()
+            phase.note_sent()
 
     scripted.post(ENDPOINT, exception=error, callback=steps)
 

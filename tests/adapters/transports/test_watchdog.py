@@ -6,69 +6,69 @@ import asyncio
 
 import pytest
 
-from wxpay_async.adapters.transports.watchdog import Watch, Watchdog
+from wxpay_async.adapters.transports.watchdog import Watchdog, _Timer
 
 LONG = 60.0
 
 
 @pytest.fixture
-async def vigil() -> Watchdog:
+async def watchdog() -> Watchdog:
     """Over the test's loop."""
     return Watchdog(asyncio.get_running_loop())
 
 
-async def waiting(watch: Watch) -> str:
+async def waiting(watch: _Timer) -> str:
     """Wait for ever, and say what ended it."""
     try:
         await asyncio.sleep(LONG)
     except asyncio.CancelledError:
-        return "late" if watch.forgives() else "cancelled"
+        return "late" if watch.timed_out() else "cancelled"
     finally:
-        watch.end()
+        watch.stop()
     return "done"
 
 
-async def test_who_misses_the_last_moment_is_cancelled(vigil: Watchdog) -> None:
+async def test_who_misses_the_last_moment_is_cancelled(watchdog: Watchdog) -> None:
     """The attempt as a whole has a limit, and the task goes on after it."""
-    assert "late" == await waiting(vigil.begin(0.01))
-    assert 0 == len(vigil.watches)
+    assert "late" == await waiting(watchdog.watch(0.01))
+    assert 0 == len(watchdog.timers)
 
 
-async def test_who_gives_no_sign_of_life_is_cancelled(vigil: Watchdog) -> None:
+async def test_who_gives_no_sign_of_life_is_cancelled(watchdog: Watchdog) -> None:
     """Before the attempt's time is over."""
-    watch = vigil.begin(LONG)
-    watch.alive(0.01)
+    watch = watchdog.watch(LONG)
+    watch.extend(0.01)
 
     assert "late" == await waiting(watch)
 
 
-async def test_signs_of_life_do_not_move_the_last_moment(vigil: Watchdog) -> None:
+async def test_signs_of_life_do_not_move_the_last_moment(watchdog: Watchdog) -> None:
     """A server that drips for ever is cut off."""
-    watch = vigil.begin(0.05)
+    watch = watchdog.watch(0.05)
     moment = watch.last
 
-    watch.alive(LONG)
+    watch.extend(LONG)
 
     assert moment == watch.until
     assert "late" == await waiting(watch)
 
 
-async def test_a_sign_of_life_buys_time(vigil: Watchdog) -> None:
+async def test_a_sign_of_life_buys_time(watchdog: Watchdog) -> None:
     """The timer that was set for the earlier moment finds nobody late."""
-    watch = vigil.begin(LONG)
-    watch.alive(0.01)
-    watch.alive(LONG)
+    watch = watchdog.watch(LONG)
+    watch.extend(0.01)
+    watch.extend(LONG)
 
     await asyncio.sleep(0.03)
 
     assert not watch.late
 
 
-async def test_each_has_a_time_of_its_own(vigil: Watchdog) -> None:
+async def test_each_has_a_time_of_its_own(watchdog: Watchdog) -> None:
     """The timer serves the next one after it has served the first."""
 
     async def one(seconds: float) -> str:
-        return await waiting(vigil.begin(seconds))
+        return await waiting(watchdog.watch(seconds))
 
     lasting = asyncio.create_task(one(LONG))
     late = [await task for task in [asyncio.create_task(one(t)) for t in (0.03, 0.01, 0.02)]]
@@ -77,29 +77,29 @@ async def test_each_has_a_time_of_its_own(vigil: Watchdog) -> None:
     assert (["late"] * 3, "cancelled") == (late, await lasting)
 
 
-async def test_a_cancellation_from_outside_is_no_lateness(vigil: Watchdog) -> None:
+async def test_a_cancellation_from_outside_is_no_lateness(watchdog: Watchdog) -> None:
     """Nor is one that comes in the same moment as ours: whoever cancels must be obeyed."""
-    task = asyncio.create_task(forgiven_after_two(vigil))
+    task = asyncio.create_task(forgiven_after_two(watchdog))
     await asyncio.sleep(0)
     task.cancel()
-    (watch,) = vigil.watches
+    (watch,) = watchdog.timers
     watch.until = 0.0
-    vigil._look()
+    watchdog._expire()
 
     assert not await task
 
 
-async def forgiven_after_two(vigil: Watchdog) -> bool:
+async def forgiven_after_two(watchdog: Watchdog) -> bool:
     """Wait until cancelled, and say whether it counts as lateness."""
-    watch = vigil.begin(LONG)
+    watch = watchdog.watch(LONG)
     try:
         await asyncio.sleep(LONG)
     except asyncio.CancelledError:
-        return watch.forgives()
+        return watch.timed_out()
     return False
 
 
-async def test_one_timer_serves_all(vigil: Watchdog) -> None:
+async def test_one_handle_serves_all(watchdog: Watchdog) -> None:
     """That is what it is for; and closed, it leaves none behind."""
     loop = asyncio.get_running_loop()
 
@@ -107,14 +107,14 @@ async def test_one_timer_serves_all(vigil: Watchdog) -> None:
         return len([timer for timer in loop._scheduled if not timer.cancelled()])  # type: ignore[attr-defined]
 
     before = live()
-    watches = [vigil.begin(LONG) for _ in range(100)]
+    watches = [watchdog.watch(LONG) for _ in range(100)]
     for watch in watches:
-        watch.alive(LONG / 2)
-    vigil.close()  # too early: it is still needed
+        watch.extend(LONG / 2)
+    watchdog.close()  # too early: it is still needed
     during = live()
     for watch in watches:
-        watch.end()
-    vigil.close()
+        watch.stop()
+    watchdog.close()
 
     assert (before + 1, before) == (during, live())
 
@@ -124,6 +124,6 @@ def test_only_a_task_can_be_watched() -> None:
     loop = asyncio.new_event_loop()
 
     with pytest.raises(RuntimeError, match="task"):
-        Watchdog(loop).begin(1.0)
+        Watchdog(loop).watch(1.0)
 
     loop.close()

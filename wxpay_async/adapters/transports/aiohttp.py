@@ -1,4 +1,4 @@
-"""The default transport, over aiohttp."""
+"""Send requests over aiohttp: the default transport."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from wxpay_async.adapters.transports.connection import (
     os_reason,
     tls_context,
 )
-from wxpay_async.adapters.transports.watchdog import Watch, Watchdog
+from wxpay_async.adapters.transports.watchdog import Watchdog, _Timer
 from wxpay_async.errors import (
     InDoubtError,
     InvalidRequestError,
@@ -41,7 +41,7 @@ _BEFORE_SENDING: Final = (
     aiohttp.NonHttpUrlClientError,
     aiohttp.ServerFingerprintMismatch,
 )
-_HOPELESS: Final = (
+_NOT_RETRYABLE: Final = (
     aiohttp.ClientSSLError,
     aiohttp.NonHttpUrlClientError,
     aiohttp.ServerFingerprintMismatch,
@@ -58,14 +58,14 @@ class _Phase:
     to a proxy of another class: "not sent" is proof that nothing of the request is out.
     """
 
-    watch: Watch
-    patience: float
+    timer: _Timer
+    read_timeout: float
     headers_sent: bool | None = None
 
-    def sends(self) -> None:
+    def note_sent(self) -> None:
         """Note that the connection stands and the headers go out now."""
         self.headers_sent = True
-        self.watch.alive(self.patience)
+        self.timer.extend(self.read_timeout)
 
 
 _PHASE: Final = ContextVar[_Phase]("_PHASE")
@@ -80,7 +80,7 @@ class _Request(aiohttp.ClientRequest):
         self._phase.headers_sent = False
 
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
-        self._phase.sends()
+        self._phase.note_sent()
         return await super().send(conn)
 
 
@@ -89,7 +89,7 @@ class _Pool:
     """What belongs to one event loop."""
 
     session: aiohttp.ClientSession
-    vigil: Watchdog
+    watchdog: Watchdog
 
 
 @define(eq=False, kw_only=True)
@@ -134,24 +134,24 @@ class AiohttpTransport:
         """Post the request once; see `Transport.send` for the contract."""
         self._check_what_was_handed_in()
         pool = await self._pools.get()
-        watch = pool.vigil.begin(timeout.attempt)
-        phase = _Phase(watch, timeout.read)
+        timer = pool.watchdog.watch(timeout.attempt)
+        phase = _Phase(timer, timeout.read)
         try:
             return await self._post(pool.session, request, timeout, phase)
         except _FAILURES as error:
-            failure: BaseException = _meaning(error, sent=phase.headers_sent)
+            failure: BaseException = _map_error(error, sent=phase.headers_sent)
         except asyncio.CancelledError as error:
-            if watch.forgives():
-                failure = _meaning(TimeoutError(), sent=phase.headers_sent)
-            elif watch.task.cancelling():
+            if timer.timed_out():
+                failure = _map_error(TimeoutError(), sent=phase.headers_sent)
+            elif timer.task.cancelling():
                 failure = error.with_traceback(None)
             else:
                 # Nobody cancelled this task: a pool that closes cancels those who wait for it.
-                failure = _meaning(error, sent=phase.headers_sent)
+                failure = _map_error(error, sent=phase.headers_sent)
         except WxPayError as error:
             failure = error.with_traceback(None)
         finally:
-            watch.end()
+            timer.stop()
         # Raised out here, without a cause: texts and frames below hold the address, whose query
         # may be signed.
         raise failure from None
@@ -178,7 +178,7 @@ class AiohttpTransport:
             proxy=self.proxy,
             timeout=aiohttp.ClientTimeout(
                 sock_connect=timeout.connect,
-                # Of a session of our own, a sign of life moves the watch on.
+                # Of a session of our own, a sign of life moves the timer on.
                 sock_read=None if self.session is None else timeout.read,
             ),
         ) as response:
@@ -198,12 +198,12 @@ class AiohttpTransport:
             )
 
     async def _lifetime(self) -> AsyncGenerator[_Pool]:
-        vigil = Watchdog(asyncio.get_running_loop())
+        watchdog = Watchdog(asyncio.get_running_loop())
         session = self.session or self._make_session()
         try:
-            yield _Pool(session, vigil)
+            yield _Pool(session, watchdog)
         finally:
-            vigil.close()
+            watchdog.close()
             if session is not self.session:
                 await session.close()
 
@@ -244,27 +244,27 @@ def _address(url: str) -> URL | None:
 
 async def _read(response: aiohttp.ClientResponse, phase: _Phase) -> bytes:
     """Read at most `MAX_BODY` bytes, and close the connection on an answer that has more."""
-    body = await _whole(response, phase)
+    body = await _read_capped(response, phase)
     if body is not None:
         return body
     response.close()
     raise MalformedResponseError(f"HTTP {response.status} with a body of over {MAX_BODY} bytes")
 
 
-async def _whole(response: aiohttp.ClientResponse, phase: _Phase) -> bytes | None:
+async def _read_capped(response: aiohttp.ClientResponse, phase: _Phase) -> bytes | None:
     """Return the body, None if it is too large; raised above, where no local holds any of it."""
     if (response.content_length or 0) > MAX_BODY:
         return None
     body = bytearray()
     while not response.content.at_eof():
-        phase.watch.alive(phase.patience)
+        phase.timer.extend(phase.read_timeout)
         body += await response.content.readany()
         if len(body) > MAX_BODY:
             return None
     return SecretBytes(body)
 
 
-def _meaning(error: BaseException, *, sent: bool | None) -> NotSentError | InDoubtError:
+def _map_error(error: BaseException, *, sent: bool | None) -> NotSentError | InDoubtError:
     """Say what a failure means: by the phase, or by the error's class where no phase is known."""
     if sent is None:
         sent = not isinstance(error, _BEFORE_SENDING) or isinstance(
@@ -274,4 +274,4 @@ def _meaning(error: BaseException, *, sent: bool | None) -> NotSentError | InDou
     reason = f"aiohttp: {type(error).__name__}{os_reason(cause)}"
     if sent:
         return InDoubtError(reason)
-    return NotSentError(reason, retryable=not isinstance(error, _HOPELESS))
+    return NotSentError(reason, retryable=not isinstance(error, _NOT_RETRYABLE))

@@ -1,4 +1,4 @@
-"""One timer for all requests under way, where each would need several of its own."""
+"""Cancel requests that are late, with one timer where each would need several of its own."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from attrs import define, field
 
 
 @define(eq=False)
-class Watch:
-    """One request under way; times are by the event loop's clock.
+class _Timer:
+    """The time limit of one request under way; times are by the event loop's clock.
 
     Attributes:
-        task: who sends it.
+        watchdog: the watchdog that looks at it.
+        task: sends the request.
         last: when the attempt as a whole must be over.
         until: when the next sign of life must have come.
-        late: whether the task was cancelled for having missed it.
+        late: whether the task was cancelled because it had not.
     """
 
-    vigil: Watchdog
+    watchdog: Watchdog
     task: asyncio.Task[object]
     last: float
     until: float
@@ -29,17 +30,17 @@ class Watch:
     def __attrs_post_init__(self) -> None:
         self._cancelling = self.task.cancelling()
 
-    def alive(self, seconds: float) -> None:
+    def extend(self, seconds: float) -> None:
         """Note a sign of life; the next one may take so many seconds."""
-        self.until = min(self.last, self.vigil.loop.time() + seconds)
-        self.vigil.ring_by(self.until)
+        self.until = min(self.last, self.watchdog.loop.time() + seconds)
+        self.watchdog.schedule(self.until)
 
-    def end(self) -> None:
-        """Watch no longer."""
-        self.vigil.watches.discard(self)
+    def stop(self) -> None:
+        """End the time limit."""
+        self.watchdog.timers.discard(self)
 
-    def forgives(self) -> bool:
-        """Tell whether the task's cancellation was ours alone, and take it back if so."""
+    def timed_out(self) -> bool:
+        """Tell whether the task was cancelled by this timer alone, and take that back if so."""
         return self.late and self.task.uncancel() <= self._cancelling
 
 
@@ -47,18 +48,18 @@ class Watch:
 class Watchdog:
     """Cancels every task whose request is late.
 
-    A timer costs more than an MD5 signature, and hardly any ever fires. Signs of life only move a
-    watch's time on, so one timer for the earliest of them is enough: when it rings too early for
-    everybody, it is set to what is the earliest by then.
+    A timer costs more than an MD5 signature, and hardly any ever fires. Signs of life only move the
+    time of a request, so one timer for the earliest of them is enough: when it fires too early for
+    all of them, it is set to what is the earliest by then.
     """
 
     loop: asyncio.AbstractEventLoop
-    watches: set[Watch] = field(factory=set[Watch], init=False)
-    _timer: asyncio.TimerHandle | None = field(default=None, init=False)
-    _rings_at: float = field(default=math.inf, init=False)
+    timers: set[_Timer] = field(factory=set[_Timer], init=False)
+    _handle: asyncio.TimerHandle | None = field(default=None, init=False)
+    _fires_at: float = field(default=math.inf, init=False)
 
-    def begin(self, seconds: float) -> Watch:
-        """Watch the task that calls, for so many seconds at the most.
+    def watch(self, seconds: float) -> _Timer:
+        """Limit the time of the running task's request to so many seconds.
 
         Raises:
             RuntimeError: called outside any task.
@@ -67,33 +68,33 @@ class Watchdog:
         if task is None:
             raise RuntimeError("only a task can be watched")
         last = self.loop.time() + seconds
-        watch = Watch(self, task, last, last)
-        self.watches.add(watch)
-        self.ring_by(last)
-        return watch
+        timer = _Timer(self, task, last, last)
+        self.timers.add(timer)
+        self.schedule(last)
+        return timer
 
-    def ring_by(self, moment: float) -> None:
-        """Have the timer ring at the moment, if not before."""
-        if moment < self._rings_at:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._rings_at = moment
-            self._timer = self.loop.call_at(moment, self._look)
+    def schedule(self, moment: float) -> None:
+        """Look at the requests at the moment, if not before."""
+        if moment < self._fires_at:
+            if self._handle is not None:
+                self._handle.cancel()
+            self._fires_at = moment
+            self._handle = self.loop.call_at(moment, self._expire)
 
-    def _look(self) -> None:
-        self._timer, self._rings_at = None, math.inf
+    def _expire(self) -> None:
+        self._handle, self._fires_at = None, math.inf
         now = self.loop.time()
-        for watch in self.watches:
-            if watch.late:
+        for timer in self.timers:
+            if timer.late:
                 continue
-            if watch.until <= now:
-                watch.late = True
-                watch.task.cancel()
+            if timer.until <= now:
+                timer.late = True
+                timer.task.cancel()
             else:
-                self.ring_by(watch.until)
+                self.schedule(timer.until)
 
     def close(self) -> None:
-        """Drop the timer when nobody is watched any more."""
-        if self._timer is not None and not self.watches:
-            self._timer.cancel()
-            self._timer, self._rings_at = None, math.inf
+        """Drop the timer when no request is under way any more."""
+        if self._handle is not None and not self.timers:
+            self._handle.cancel()
+            self._handle, self._fires_at = None, math.inf
