@@ -14,7 +14,10 @@ import attrs
 from benchmarks import report
 from benchmarks.figures import FULL, SHORT, Figure, Section, Size
 
-SECTIONS: Final = ("pay", "stores", "peers", "growth", "latency", "start", "callbacks")
+SECTIONS: Final = (
+    *("pay", "stores", "peers", "growth", "latency"),
+    *("start", "callbacks", "instructions", "collector"),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -61,7 +61,7 @@ def run(size: Size) -> Iterator[Figure]:
                 *(functools.partial(pay_many, count) for count in counts),
                 *(functools.partial(pay_in_turn, n, server.url, size.seconds) for n in _APP_KEYS),
             ):
-                for name, (unit, value) in _fresh(measure).items():
+                for name, (unit, value) in run_in_fresh_process(measure).items():
                     samples[name, unit].append(value)
     for (name, unit), values in samples.items():
         yield Figure(section="growth", name=name, unit=unit, samples=tuple(values))
@@ -74,7 +74,7 @@ def _counts(most: int) -> Iterator[int]:
         count *= 10
 
 
-def _fresh(measure: Callable[[], Sample]) -> Sample:
+def run_in_fresh_process(measure: Callable[[], Sample]) -> Sample:
     """Call it in a process that has done nothing before, nor does anything after."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:

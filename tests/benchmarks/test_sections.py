@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import shutil
 from collections.abc import Iterable
 
 import pytest
 
-from benchmarks import callbacks, growth, latency, payments, start
+from benchmarks import callbacks, collector, growth, instructions, latency, payments, start
 from benchmarks.figures import SHORT, Figure, Size
 
 
@@ -123,3 +124,28 @@ def test_callbacks() -> None:
 
     twice = Size(rounds=2, seconds=SHORT.seconds / 2, requests=SHORT.requests)
     assert expected == complete(callbacks.run(twice), "callbacks", samples=2)
+
+
+@pytest.mark.slow
+def test_collector() -> None:
+    """It counts what the garbage collector watches, and how long that takes."""
+    expected = {
+        "objects for each payment in flight": "objects",
+        "objects for each finished payment": "objects",
+        "a full collection, empty store": "ms",
+        "a full collection, full store": "ms",
+    }
+    figures = {figure.name: figure for figure in collector.run(SHORT)}
+
+    assert expected == {name: figure.unit for name, figure in figures.items()}
+    assert 20 < figures["objects for each payment in flight"].median < 60
+    assert figures["objects for each finished payment"].median < 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed")
+def test_instructions() -> None:
+    """It counts the same number twice."""
+    counts = [[figure.median for figure in instructions.run(SHORT)] for _ in range(2)]
+
+    assert counts[0] == pytest.approx(counts[1], rel=0.02)
