@@ -62,14 +62,14 @@ class _NoStore(MemoryStore):
 
     async def reserve(self, record: IdempotencyRecord) -> IdempotencyRecord:
         """Take every operation for new."""
-        self._records[record.key] = record
+        self._active[record.key] = record
         return record
 
     async def claim(
         self, key: tuple[str, str], *, now: float, signed_at: int, lease: float = LEASE
     ) -> IdempotencyRecord | None:
         """Forget the operation."""
-        return self._records.pop(key).claimed(now=now, signed_at=signed_at, lease=lease)
+        return self._active.pop(key).claimed(now=now, signed_at=signed_at, lease=lease)
 
     async def record(self, record: IdempotencyRecord) -> bool:  # noqa: ARG002 - the protocol's
         """Do nothing."""
