@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from types import ModuleType
@@ -11,8 +12,15 @@ import httpx
 import httpx2
 import pytest
 
+import wxpay_async.adapters.transports.httpx as over_httpx
 from wxpay_async.adapters.transports.httpx import HttpxTransport
-from wxpay_async.errors import Fate, InDoubtError, InvalidRequestError, NotSentError
+from wxpay_async.errors import (
+    Fate,
+    InDoubtError,
+    InvalidRequestError,
+    MalformedResponseError,
+    NotSentError,
+)
 from wxpay_async.protocol.wire import HttpRequest, Timeouts
 
 if TYPE_CHECKING:
@@ -203,3 +211,20 @@ def test_missing_library_names_the_extra() -> None:
 
     assert "ImportError" in result.stderr.splitlines()[-1]
     assert "pip install 'wxpay-async[httpx]'" in result.stderr.splitlines()[-1]
+
+
+async def test_cancellation_while_closing_a_reply_that_is_not_read_closes_the_connection(
+    library: ModuleType, request_to: HttpRequest, calm: Timeouts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library leaves a connection open whose closing is cancelled."""
+
+    async def give_up(_: object) -> bytes:
+        asyncio.current_task().cancel()
+        raise MalformedResponseError("too long")
+
+    monkeypatch.setattr(over_httpx, "_read", give_up)
+    async with library.AsyncClient(trust_env=False) as client:
+        with pytest.raises(asyncio.CancelledError):
+            await HttpxTransport(client=client).send(request_to, timeout=calm)
+
+        assert [] == client._transport._pool.connections

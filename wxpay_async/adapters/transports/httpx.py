@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from attrs import define, field, frozen, validators
 
+from wxpay_async.adapters.event_loop import run_to_completion
 from wxpay_async.adapters.transports.connection import (
     KEEP_ALIVE,
     check_proxy,
@@ -213,7 +214,12 @@ class HttpxTransport:
             ):
                 found = ((name, response.headers.get(name, "")) for name in KEPT_HEADERS)
                 kept = {name: value for name, value in found if value and value.isascii()}
-                return HttpResponse(response.status_code, await _read(response), kept)
+                try:
+                    return HttpResponse(response.status_code, await _read(response), kept)
+                except (Exception, asyncio.CancelledError):
+                    # httpcore leaves a connection open whose closing is cancelled.
+                    await run_to_completion(response.aclose())
+                    raise
         except self._errors.failures as error:
             failure: BaseException = _map_error(error, self._errors, sent=phase.headers_sent)
         except (WxPayError, asyncio.CancelledError) as error:
