@@ -32,7 +32,7 @@ def fingerprint(operation: str, fields: Mapping[str, object]) -> Fingerprint:
     return idempotency_key.fingerprint(operation, content.encode(), cast("str | None", order))
 
 
-def test_the_same_content_has_the_same_fingerprint() -> None:
+def test_fingerprint_of_the_same_content_is_the_same() -> None:
     """The order of names says nothing."""
     turned = {
         "outTradeNo": None,
@@ -45,7 +45,7 @@ def test_the_same_content_has_the_same_fingerprint() -> None:
     assert () == fingerprint("pay", CONTENT).differences(fingerprint("pay", turned))
 
 
-def test_the_digest_is_a_sha_256_of_the_canonical_encoding() -> None:
+def test_fingerprint_is_a_sha_256_of_the_canonical_encoding() -> None:
     """Known values: a store outlives a release."""
     text = (
         '["pay",{"amount":"0.10","items":[{"a":"1","b":"2"}],"outTradeNo":null,"requestId":"r-1"}]'
@@ -69,19 +69,19 @@ def test_the_digest_is_a_sha_256_of_the_canonical_encoding() -> None:
     ],
 )
 def test_differences_name_the_fields(change: dict[str, object], expected: tuple[str, ...]) -> None:
-    """Sorted, changed and new ones alike, whichever side is asked."""
+    """Sorted, changed and new ones alike, in both directions."""
     one, other = fingerprint("pay", CONTENT), fingerprint("pay", {**CONTENT, **change})
 
     assert one != other
     assert expected == one.differences(other) == other.differences(one)
 
 
-def test_the_operation_is_part_of_it() -> None:
+def test_fingerprint_covers_the_operation() -> None:
     """The same fields of another operation are another request."""
     assert fingerprint("pay", CONTENT) != fingerprint("refund", CONTENT)
 
 
-def test_a_fingerprint_is_known_by_its_digest() -> None:
+def test_fingerprint_is_known_by_its_digest() -> None:
     """Equal ones are one in a set; what is no fingerprint is never equal."""
     one, same = fingerprint("pay", CONTENT), fingerprint("pay", dict(CONTENT))
 
@@ -89,8 +89,8 @@ def test_a_fingerprint_is_known_by_its_digest() -> None:
     assert one != one.digest
 
 
-def test_a_fingerprint_holds_and_shows_no_content() -> None:
-    """Only digests are kept."""
+def test_fingerprint_shows_no_content() -> None:
+    """Only digests are shown."""
     request = MiniProgramPay(
         request_id="r-1", pay_token="canary-token", terminal_payer_id="canary-openid"
     )
@@ -113,12 +113,12 @@ CONTENTS = st.dictionaries(
 )
 
 
-def _typed(value: object) -> object:
+def tag_types(value: object) -> object:
     """Tell apart what Python calls equal: 1 and True."""
     if isinstance(value, dict):
-        return {name: _typed(item) for name, item in value.items()}
+        return {name: tag_types(item) for name, item in value.items()}
     if isinstance(value, list):
-        return [_typed(item) for item in value]
+        return [tag_types(item) for item in value]
     return (type(value), value)
 
 
@@ -127,11 +127,11 @@ def _typed(value: object) -> object:
 @example({"a": 1}, {"a": "1"})
 @example({"a": 1}, {"a": True})
 @example({"a": None}, {})
-def test_different_content_has_different_fingerprints(
+def test_fingerprints_of_different_content_differ(
     one: dict[str, object], other: dict[str, object]
 ) -> None:
-    """And names at least one field."""
-    assume(_typed(one) != _typed(other))
+    """And at least one field is named."""
+    assume(tag_types(one) != tag_types(other))
 
     assert fingerprint("pay", one) != fingerprint("pay", other)
     assert fingerprint("pay", one).differences(fingerprint("pay", other))
@@ -140,7 +140,7 @@ def test_different_content_has_different_fingerprints(
 # requestIds
 
 
-def test_a_derived_id_is_stable() -> None:
+def test_derived_id_is_stable() -> None:
     """Made by sha256sum from the length-prefixed parts: it may not change with a release."""
     # printf '3:app5:trade12:2019101700011:0' | sha256sum | cut -c1-32
     expected = "9c691cb2c2249eaa80b7fd3d6ea2dd7a"
@@ -148,7 +148,7 @@ def test_a_derived_id_is_stable() -> None:
     assert expected == derive_request_id("app", "trade", "201910170001")
 
 
-def test_lengths_are_in_bytes() -> None:
+def test_derived_id_counts_lengths_in_bytes() -> None:
     """One Chinese character counts three."""
     expected = hashlib.sha256("3:app3:pay6:订单1:2".encode()).hexdigest()[:32]
 
@@ -164,7 +164,7 @@ KEYS = st.tuples(PARTS, PARTS, PARTS, st.integers(0, 12))
 @example(("ab", "c", "d", 0), ("a", "bc", "d", 0))
 @example(("a", "b", "c1", 0), ("a", "b", "c", 10))
 @example(("a", "b1:c", "d", 0), ("a", "b", "1:cd", 0))
-def test_different_purchases_have_different_ids(
+def test_derived_ids_of_different_purchases_differ(
     one: tuple[str, str, str, int], other: tuple[str, str, str, int]
 ) -> None:
     """However the parts are cut."""
@@ -176,7 +176,7 @@ def test_different_purchases_have_different_ids(
 @settings(max_examples=EXAMPLES // 10, deadline=None)
 @given(st.text(min_size=1))
 @example("\ud800")
-def test_a_derived_id_is_always_a_request_id(key: str) -> None:
+def test_derived_id_is_always_a_request_id(key: str) -> None:
     """Any business key gives an id that a request accepts, broken Unicode included."""
     made = MiniProgramPay(
         request_id=derive_request_id("app", "pay", key), pay_token="t", terminal_payer_id="o"
@@ -194,7 +194,7 @@ def test_a_derived_id_is_always_a_request_id(key: str) -> None:
         (("app", "pay", "1", -1), "generation"),
     ],
 )
-def test_a_purchase_without_a_name_is_refused(arguments: tuple[str, ...], field: str) -> None:
+def test_derived_id_of_an_empty_part_is_refused(arguments: tuple[str, ...], field: str) -> None:
     """An empty part would give many purchases one id."""
     with pytest.raises(InvalidRequestError) as caught:
         derive_request_id(*arguments)
@@ -202,8 +202,8 @@ def test_a_purchase_without_a_name_is_refused(arguments: tuple[str, ...], field:
     assert field == caught.value.field
 
 
-def test_digests_that_were_stored_are_taken_as_they_are() -> None:
-    """A fingerprint that comes back from a store has digests and no content."""
+def test_fingerprint_from_a_store_keeps_its_digests() -> None:
+    """It has digests and no content."""
     stored = Fingerprint("digest", {"payToken": "0123456789abcdef"})
 
     assert {"payToken": "0123456789abcdef"} == stored.fields

@@ -22,6 +22,7 @@ from wxpay_async.protocol.requests import (
     TerminalInfo,
     TradeItem,
     TradeQuery,
+    order_number,
 )
 
 VECTORS = Path(__file__).parents[1] / "vectors"
@@ -485,3 +486,12 @@ def test_requests_are_values(make: Make) -> None:
         one.extra = {}
     with pytest.raises(TypeError):
         attrs.evolve(one, extra={"a": 1.5})
+
+
+def test_order_number_is_what_a_query_can_ask_for() -> None:
+    """A trade's first order, a refund's own number, and of a payment only what the caller says."""
+    trades = trade(trade_info=[item(out_trade_no="O-1"), item(out_trade_no="O-2")])
+
+    assert "O-1" == order_number(trades)
+    assert "R-1" == order_number(refund(out_trade_no="R-1"))
+    assert [None, "O-1"] == [order_number(pay(out_trade_no=number)) for number in (None, "O-1")]

@@ -209,3 +209,25 @@ def test_rows_are_values() -> None:
     }
 
     assert 2 == len(rows)
+
+
+def test_trade_result_without_prepay_keeps_the_order() -> None:
+    """What has expired is gone, in `raw` too; the payToken and the appid stay."""
+    prepay = {"timeStamp": "1", "nonceStr": "n", "prepayId": "p", "signType": "RSA", "paySign": "s"}
+    kept = {"appId": "wx1", "payToken": "token-1"}
+    result = TradeResult(
+        app_id="wx1",
+        pay_token="token-1",
+        time_stamp="1",
+        nonce_str="n",
+        prepay_id="p",
+        ext_package="prepay_id=p",
+        sign_type="RSA",
+        pay_sign="s",
+        attempts=2,
+        raw={**prepay, "extPackage": "prepay_id=p", **kept},
+    )
+    without = result.without_prepay()
+
+    assert TradeResult(app_id="wx1", pay_token="token-1", raw=kept) == without
+    assert (kept, 2) == (without.raw, without.attempts)
