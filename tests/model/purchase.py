@@ -5,7 +5,7 @@ network that delays, loses and duplicates; any of them may stop at any step for 
 Two resolvers query. The platform refuses what is expired, and what repeats a requestId. Every
 reachable state is visited, breadth first, so a counter-example is a shortest one.
 
-What is shipped and not modelled: the table of states (`next_state`) and the transition_for of errors
+What is shipped and not modelled: the table of states (`next_state`) and what errors mean in it
 (`transition_for`). The model calls them.
 
 Time goes in ticks of 150 s. Attempt (15 s), lease (45 s) and the limit between claim and sending
@@ -64,7 +64,7 @@ NO = frozenset({State.REJECTED, State.FAILED, State.NOT_EXECUTED})
 
 @frozen(kw_only=True)
 class Policy:
-    """What may be decided differently; the defaults are what we ship."""
+    """What may be decided differently; the defaults are what ships."""
 
     name: str = "ours"
     resolvers: int = 2
@@ -172,7 +172,7 @@ class World(NamedTuple):
 Step = tuple[str, World]
 
 
-def broken(world: World) -> str | None:
+def find_problem(world: World) -> str | None:
     """Return the invariant that the world breaks."""
     executed = [fact == Fact.EXECUTED for fact in world.facts]
     if sum(executed) > 1:
@@ -185,9 +185,9 @@ def broken(world: World) -> str | None:
     return None
 
 
-def steps(world: World, policy: Policy) -> Iterator[Step]:
+def list_steps(world: World, policy: Policy) -> Iterator[Step]:
     """Yield everything that can happen next."""
-    yield "tick", _ticked(world)
+    yield "tick", _tick(world)
     for index, worker in enumerate(world.workers):
         others = world.workers[:index] + world.workers[index + 1 :]
         for label, after, moved in _worker_steps(world, worker, policy):
@@ -198,7 +198,7 @@ def steps(world: World, policy: Policy) -> Iterator[Step]:
         yield "the caller starts a new generation", _next_generation(world)
 
 
-def _ticked(world: World) -> World:
+def _tick(world: World) -> World:
     oldest = EXPIRY + SKEW
     row = world.row
     return world._replace(
@@ -239,7 +239,7 @@ def _worker_steps(world: World, worker: Worker, policy: Policy) -> Iterator[Move
             if epoch == worker.epoch:
                 yield f"hear {event}", world, worker._replace(at=At.HEARD, heard=event)
     else:
-        yield f"record {worker.heard}", _recorded(world, worker, policy), Worker()
+        yield f"record {worker.heard}", _record_end(world, worker, policy), Worker()
 
 
 def _claim(world: World) -> Iterator[Moved]:
@@ -277,23 +277,23 @@ def _send(world: World, worker: Worker) -> Iterator[Moved]:
         )
 
 
-def _recorded(world: World, worker: Worker, policy: Policy) -> World:
+def _record_end(world: World, worker: Worker, policy: Policy) -> World:
     row, event = world.row, worker.heard
     assert event is not None
-    if row.epoch != worker.epoch:  # fenced: somebody claimed since, or the lease was swept
+    if row.epoch != worker.epoch:  # fenced: another claim came since, or the lease was swept
         settled = next_state(State.SENDING, event)
         speaks = policy.fenced_speak or settled is State.SUCCEEDED
-        return _told(world, worker.generation, settled) if speaks else world
+        return _tell(world, worker.generation, settled) if speaks else world
     in_doubt = row.in_doubt and not policy.forgets_doubt
     state = next_state(row.state, event, in_doubt=in_doubt)
     row = row._replace(state=state, in_doubt=row.in_doubt or event is Transition.DOUBT)
-    world = _told(world._replace(row=row), row.generation, state)
+    world = _tell(world._replace(row=row), row.generation, state)
     if policy.new_id_after_doubt and event is Transition.DOUBT and row.generation == 0:
         return _next_generation(world)
     return world
 
 
-def _told(world: World, generation: int, state: State) -> World:
+def _tell(world: World, generation: int, state: State) -> World:
     if state is State.SUCCEEDED:
         return world._replace(told=world.told | {(generation, "ok")})
     if state in NO:
@@ -306,8 +306,8 @@ def _told(world: World, generation: int, state: State) -> World:
 
 def _platform_steps(world: World, policy: Policy) -> Iterator[Step]:
     for request in world.requests:
-        for fact, event in _verdicts(world.facts[request.generation], request, policy):
-            after = world._replace(facts=_fact(world, request.generation, fact))
+        for fact, event in _list_answers(world.facts[request.generation], request, policy):
+            after = world._replace(facts=_set_fact(world, request.generation, fact))
             if event is not Transition.DOUBT:  # which says no more than the time-out does
                 after = after._replace(replies=world.replies | {(request.epoch, event)})
             label = f"deliver {request}: {event}"
@@ -322,15 +322,15 @@ def _platform_steps(world: World, policy: Policy) -> Iterator[Step]:
             for end in (Fact.EXECUTED, Fact.FAILED):
                 yield (
                     f"the platform ends: {end}",
-                    world._replace(facts=_fact(world, generation, end)),
+                    world._replace(facts=_set_fact(world, generation, end)),
                 )
 
 
-def _verdicts(fact: int, request: Request, policy: Policy) -> Iterator[tuple[int, Transition]]:
+def _list_answers(fact: int, request: Request, policy: Policy) -> Iterator[tuple[int, Transition]]:
     if request.barred:
         yield fact, REFUSED
         return
-    # Nobody knows the platform's clock: at the border both may happen.
+    # The platform's clock is not known: at the border both may happen.
     if request.age >= EXPIRY and not request.passed:
         yield fact, EXPIRED
     if request.age < EXPIRY + SKEW or request.passed:
@@ -342,7 +342,7 @@ def _verdicts(fact: int, request: Request, policy: Policy) -> Iterator[tuple[int
         yield Fact.DECLINED, REFUSED
 
 
-def _fact(world: World, generation: int, fact: int) -> tuple[int, int]:
+def _set_fact(world: World, generation: int, fact: int) -> tuple[int, int]:
     first, second = world.facts
     return (fact, second) if generation == 0 else (first, fact)
 
@@ -358,16 +358,16 @@ def _resolver_steps(world: World, policy: Policy) -> Iterator[Step]:
         )
         yield "sweep", world._replace(row=swept)
     for finding in world.findings:
-        yield f"settle {finding.event}", _settled(world, finding, policy)
+        yield f"settle {finding.event}", _settle(world, finding, policy)
     if row.state in OPEN and len(world.findings) < policy.resolvers:
-        finding = _found(world, policy)
+        finding = _query(world, policy)
         yield f"query: {finding.event}", world._replace(findings=world.findings | {finding})
     if row.state in OPEN and row.age == QUARANTINE:
         tired = row._replace(state=next_state(row.state, Transition.TOO_OLD), epoch=row.epoch + 1)
         yield "24 h are over", world._replace(row=tired)
 
 
-def _found(world: World, policy: Policy) -> Finding:
+def _query(world: World, policy: Policy) -> Finding:
     row = world.row
     event = {
         Fact.EXECUTED: Transition.SUCCESS,
@@ -378,60 +378,60 @@ def _found(world: World, policy: Policy) -> Finding:
     return Finding(row.epoch, row.state, event, counts)
 
 
-def _settled(world: World, finding: Finding, policy: Policy) -> World:
+def _settle(world: World, finding: Finding, policy: Policy) -> World:
     row = world.row
     world = world._replace(findings=world.findings - {finding})
     yields = row.state not in FINAL or policy.overwrites_what_is_settled
     if finding.epoch != row.epoch or not yields:
         return world
     if finding.event is Transition.ABSENT:
-        return _absent(world, finding)
+        return _note_absence(world, finding)
     if (finding.state, finding.event) == (State.PENDING, Transition.ACCEPTED):
         return world._replace(row=row._replace(state=State.PENDING))
-    return _moved(world, next_state(finding.state, finding.event))
+    return _move(world, next_state(finding.state, finding.event))
 
 
-def _absent(world: World, finding: Finding) -> World:
+def _note_absence(world: World, finding: Finding) -> World:
     row = world.row
     if finding.state is State.PENDING or not finding.counts:
         return world._replace(row=row._replace(state=finding.state))
     if row.absent < 2 and row.age >= QUARANTINE:
         return world._replace(row=row._replace(state=finding.state, absent=row.absent or 1))
-    return _moved(world, next_state(finding.state, Transition.ABSENT))
+    return _move(world, next_state(finding.state, Transition.ABSENT))
 
 
-def _moved(world: World, state: State) -> World:
+def _move(world: World, state: State) -> World:
     row = world.row._replace(state=state)
-    return _told(world._replace(row=row), row.generation, state)
+    return _tell(world._replace(row=row), row.generation, state)
 
 
 # The search
 
 
-def normal(world: World) -> World:
-    """Fold what cannot be told apart: the order of workers, what means nothing any more."""
+def normalize(world: World) -> World:
+    """Fold worlds of the same effect: the order of workers, messages that no worker waits for."""
     row = world.row
     if row.state in TIMELESS:
         row = row._replace(age=0, absent=0)
-    workers = [_IDLE if _is_mute(w, row) else w for w in world.workers]
+    workers = [_IDLE if _is_without_effect(w, row) else w for w in world.workers]
     waiting = {w.epoch for w in workers if w.at == At.WAITING}
-    requests = frozenset(r for r in world.requests if r.epoch in waiting or _may_count(r))
+    requests = frozenset(r for r in world.requests if r.epoch in waiting or _may_be_executed(r))
     return world._replace(
         row=row,
-        workers=tuple(sorted(workers, key=_order)),
+        workers=tuple(sorted(workers, key=_sort_key)),
         findings=frozenset(f for f in world.findings if f.epoch == row.epoch),
         requests=requests,
         replies=frozenset(reply for reply in world.replies if reply[0] in waiting),
     )
 
 
-def _is_mute(worker: Worker, row: Row) -> bool:
+def _is_without_effect(worker: Worker, row: Row) -> bool:
     return worker.heard in {UNSENT, TIMED_OUT} and worker.epoch != row.epoch
 
 
-def _may_count(request: Request) -> bool:
+def _may_be_executed(request: Request) -> bool:
     return not (request.barred or request.passed or request.age == EXPIRY + SKEW)
 
 
-def _order(worker: Worker) -> tuple[int, int, int, str]:
+def _sort_key(worker: Worker) -> tuple[int, int, int, str]:
     return worker.at, worker.epoch, worker.age, worker.heard or ""

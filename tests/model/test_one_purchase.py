@@ -1,4 +1,4 @@
-"""What the model of one purchase shows: ours has no counter-example, every bad policy has one."""
+"""The model of one purchase: what ships has no counter-example, every bad policy has one."""
 
 from __future__ import annotations
 
@@ -7,25 +7,37 @@ from collections.abc import Iterator
 import pytest
 
 from tests.model.checker import Search, explore
-from tests.model.purchase import BAD, CLAIMS, OURS, Policy, Step, World, broken, normal, steps
+from tests.model.purchase import (
+    BAD,
+    CLAIMS,
+    OURS,
+    Policy,
+    Step,
+    World,
+    find_problem,
+    list_steps,
+    normalize,
+)
 from wxpay_async.policy.states import State
 
 
 @pytest.fixture(scope="module")
 def ours() -> Search[World]:
     """Search once what ships."""
-    return _searched(OURS)
+    return search(OURS)
 
 
-def _searched(policy: Policy) -> Search[World]:
+def search(policy: Policy) -> Search[World]:
+    """Visit every world that a policy can reach."""
+
     def children(world: World) -> Iterator[Step]:
-        return ((label, normal(after)) for label, after in steps(world, policy))
+        return ((label, normalize(after)) for label, after in list_steps(world, policy))
 
-    return explore(World(), children, broken)
+    return explore(World(), children, find_problem)
 
 
 @pytest.mark.slow
-def test_ours_keeps_every_invariant(ours: Search[World]) -> None:
+def test_shipped_policy_keeps_every_invariant(ours: Search[World]) -> None:
     """No interleaving executes twice, or reports what is not so."""
     print(f"\nours: {len(ours.worlds)} states, none of them bad")  # noqa: T201 - the figure
 
@@ -33,7 +45,7 @@ def test_ours_keeps_every_invariant(ours: Search[World]) -> None:
 
 
 @pytest.mark.slow
-def test_the_model_is_not_vacuous(ours: Search[World]) -> None:
+def test_search_is_not_vacuous(ours: Search[World]) -> None:
     """The search meets every state but CONFLICT, callers that hear yes and no, and resends."""
     rows = [world.row for world in ours.worlds]
 
@@ -45,12 +57,12 @@ def test_the_model_is_not_vacuous(ours: Search[World]) -> None:
 
 
 @pytest.mark.parametrize("policy", BAD, ids=lambda policy: policy.name)
-def test_a_bad_policy_is_found_bad(policy: Policy) -> None:
+def test_bad_policy_is_found_bad(policy: Policy) -> None:
     """The model can see the mistake, and shows the shortest way to it."""
-    search = _searched(policy)
+    found = search(policy)
 
-    print(f"\n{policy.name}: {search.problem}, {len(search.worlds)} states")  # noqa: T201
-    for number, label in enumerate(search.path, 1):
+    print(f"\n{policy.name}: {found.problem}, {len(found.worlds)} states")  # noqa: T201
+    for number, label in enumerate(found.path, 1):
         print(f"{number:3} {label}")  # noqa: T201 - the counter-example
 
-    assert search.problem is not None
+    assert found.problem is not None
