@@ -69,7 +69,7 @@ class _NoStore(MemoryStore):
         self, key: tuple[str, str], *, now: float, signed_at: int, lease: float = LEASE
     ) -> IdempotencyRecord | None:
         """Forget the operation."""
-        return self._active.pop(key).claimed(now=now, signed_at=signed_at, lease=lease)
+        return self._active.pop(key).with_claim(now=now, signed_at=signed_at, lease=lease)
 
     async def record(self, record: IdempotencyRecord) -> bool:  # noqa: ARG002 - the protocol's
         """Do nothing."""

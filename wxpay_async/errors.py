@@ -9,7 +9,7 @@ Each error has a `fate`: what is known about the request that it speaks of.
     │                             in_doubt  where it is the platform that holds other content
     ├── NotSentError              not_sent  no byte of the request can have arrived
     ├── NotificationError         not_sent  a callback that must not be believed
-    ├── InProgressError           in_doubt  somebody else is sending this requestId right now
+    ├── InProgressError           in_doubt  another process is sending this requestId
     ├── InDoubtError              in_doubt  it may have been executed
     │   ├── AlreadyPaidError                the order is paid; only its credential got lost
     │   └── MalformedResponseError          an answer that proves nothing
@@ -31,7 +31,7 @@ import enum
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 
-Resolver = Callable[[], Awaitable[object]]
+ResolveCallback = Callable[[], Awaitable[object]]
 
 
 class Fate(enum.StrEnum):
@@ -166,7 +166,7 @@ class InDoubtError(WxPayError):
     ) -> None:
         super().__init__(reason, code=code, message=message)
         self.retryable = retryable
-        self.resolver: Resolver | None = None
+        self.resolver: ResolveCallback | None = None
         self.outcome: object = None
 
     async def resolve(self) -> object:
@@ -192,9 +192,9 @@ class MalformedResponseError(InDoubtError):
 
 
 class AlreadyPaidError(InDoubtError):
-    """The order is paid. The answer with the credential got lost; nobody needs it any more.
+    """The order is paid. The answer with the credential was lost, and is not needed any more.
 
-    Its fate is in_doubt: of the three it is the one after which nobody charges again.
+    Its fate is in_doubt: of the three it is the one after which a merchant does not charge again.
     """
 
     def __init__(self, reason: str, *, code: str | None = None, message: str | None = None) -> None:

@@ -129,7 +129,7 @@ async def test_a_cancelled_call_leaves_nothing_behind(place: Place, call: str) -
     assert loaded is not None
     assert loaded.epoch == loaded.attempts  # each claim happened as a whole or not at all
     again = await other.claim(claimed.key, now=NOW + LEASE * 100, signed_at=SIGNED_AT)
-    assert loaded.claimed(now=NOW + LEASE * 100, signed_at=SIGNED_AT, lease=LEASE) == again
+    assert loaded.with_claim(now=NOW + LEASE * 100, signed_at=SIGNED_AT, lease=LEASE) == again
     assert await store.begin(message, now=NOW + 1) is Receipt.ACQUIRED
     for number in range(40):
         record = place.make_record(f"n{number}")

@@ -137,7 +137,7 @@ async def test_only_reserved_and_unknown_records_can_be_claimed(
 async def test_a_claim_is_what_the_record_says_it_is(
     place: Place, store: Store, state: State, doubt_since: float | None
 ) -> None:
-    """Epoch, attempts, lease, doubt and timestamp are those of `IdempotencyRecord.claimed`."""
+    """Epoch, attempts, lease, doubt and timestamp are those of `IdempotencyRecord.with_claim`."""
     record = place.make_record(
         state=state, epoch=4, attempts=2, doubt_since=doubt_since, absent_at=NOW - 1
     )
@@ -145,7 +145,7 @@ async def test_a_claim_is_what_the_record_says_it_is(
 
     claimed = await store.claim(record.key, now=NOW + 0.1, signed_at=SIGNED_AT, lease=0.7)
 
-    assert record.claimed(now=NOW + 0.1, signed_at=SIGNED_AT, lease=0.7) == claimed
+    assert record.with_claim(now=NOW + 0.1, signed_at=SIGNED_AT, lease=0.7) == claimed
     assert claimed.absent_at is None  # a request that is out again makes "not found" worth nothing
     assert claimed == await store.load(record.key)
 
@@ -159,7 +159,7 @@ async def test_a_later_claim_with_an_earlier_timestamp_keeps_the_latest(
     second = await store.claim(first.key, now=NOW + LEASE, signed_at=SIGNED_AT - 600_000)
     third = await store.claim(first.key, now=NOW + LEASE * 2, signed_at=SIGNED_AT + 1)
 
-    assert first.claimed(now=NOW + LEASE, signed_at=SIGNED_AT - 600_000, lease=LEASE) == second
+    assert first.with_claim(now=NOW + LEASE, signed_at=SIGNED_AT - 600_000, lease=LEASE) == second
     assert [SIGNED_AT, SIGNED_AT, SIGNED_AT + 1] == [e.signed_at for e in (first, second, third)]
 
 
@@ -172,7 +172,7 @@ async def test_a_lease_holds_until_it_is_over(place: Place, store: Store) -> Non
 
     assert not first.in_doubt
     assert before is None
-    assert first.claimed(now=NOW + LEASE, signed_at=SIGNED_AT + 1, lease=LEASE) == after
+    assert first.with_claim(now=NOW + LEASE, signed_at=SIGNED_AT + 1, lease=LEASE) == after
     assert after.in_doubt
 
 
@@ -287,7 +287,7 @@ class Unleased(MemoryStore):
         """Claim."""
         record = await self.load(key)
         assert record is not None
-        claimed = record.claimed(now=now, signed_at=signed_at, lease=lease)
+        claimed = record.with_claim(now=now, signed_at=signed_at, lease=lease)
         self._keep(claimed)
         return claimed
 

@@ -504,7 +504,7 @@ def test_machine_catches_a_quarantine_from_the_last_timestamp(
     operation: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was signed before the clock was put back is forgotten."""
-    claimed = IdempotencyRecord.claimed
+    claimed = IdempotencyRecord.with_claim
 
     def forget(
         self: IdempotencyRecord, *, now: float, signed_at: int, lease: float
@@ -512,7 +512,7 @@ def test_machine_catches_a_quarantine_from_the_last_timestamp(
         after = claimed(self, now=now, signed_at=signed_at, lease=lease)
         return attrs.evolve(after, signed_at=signed_at)
 
-    monkeypatch.setattr(IdempotencyRecord, "claimed", forget)
+    monkeypatch.setattr(IdempotencyRecord, "with_claim", forget)
 
     with pytest.raises(AssertionError, match=r"told NotExecutedError|not_executed"):
         run_late_arrival(operation, -600.0)

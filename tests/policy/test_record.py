@@ -23,7 +23,7 @@ REPLY = (200, b'{"success":true}')
 
 def make_claimed(**changes: object) -> IdempotencyRecord:
     """Make a record under its first claim, with changes."""
-    claimed = make_record(content=CONTENT).claimed(now=NOW, signed_at=SIGNED_AT, lease=LEASE)
+    claimed = make_record(content=CONTENT).with_claim(now=NOW, signed_at=SIGNED_AT, lease=LEASE)
     return attrs.evolve(claimed, **changes)
 
 
@@ -41,7 +41,7 @@ def test_claimable_states_are_those_never_sent_or_unknown(state: State) -> None:
 
 def test_claimed_record_is_fenced_leased_and_not_in_doubt() -> None:
     """The first claim of an operation that was never sent."""
-    claimed = make_record().claimed(now=NOW, signed_at=SIGNED_AT, lease=45.0)
+    claimed = make_record().with_claim(now=NOW, signed_at=SIGNED_AT, lease=45.0)
 
     assert (State.SENDING, 1, 1, SIGNED_AT) == (
         claimed.state,
@@ -57,7 +57,7 @@ def test_claimed_record_is_fenced_leased_and_not_in_doubt() -> None:
 def test_claimed_record_that_was_sent_before_is_in_doubt(state: State) -> None:
     """A lease that ran out leaves its attempt in doubt, since the claim that ended it."""
     sent = make_record(state=state, epoch=3, attempts=3, signed_at=SIGNED_AT + 5, absent_at=NOW)
-    claimed = sent.claimed(now=NOW, signed_at=SIGNED_AT, lease=LEASE)
+    claimed = sent.with_claim(now=NOW, signed_at=SIGNED_AT, lease=LEASE)
 
     assert (State.SENDING, 4, 4) == (claimed.state, claimed.epoch, claimed.attempts)
     assert (True, NOW, None) == (claimed.in_doubt, claimed.doubt_since, claimed.absent_at)
@@ -68,14 +68,14 @@ def test_claimed_record_keeps_the_start_of_its_doubt() -> None:
     """24 hours count from the first attempt in doubt, not from the last claim."""
     sent = make_record(state=State.UNKNOWN, in_doubt=True, doubt_since=NOW - 100.0)
 
-    assert NOW - 100.0 == sent.claimed(now=NOW, signed_at=SIGNED_AT, lease=LEASE).doubt_since
+    assert NOW - 100.0 == sent.with_claim(now=NOW, signed_at=SIGNED_AT, lease=LEASE).doubt_since
 
 
 def test_claimed_record_that_was_reserved_again_stays_in_doubt() -> None:
     """Proof that the last attempt was not sent says nothing of the one before."""
     sent = make_record(state=State.RESERVED, in_doubt=True)
 
-    assert sent.claimed(now=NOW, signed_at=SIGNED_AT, lease=LEASE).in_doubt
+    assert sent.with_claim(now=NOW, signed_at=SIGNED_AT, lease=LEASE).in_doubt
 
 
 # The end of an attempt

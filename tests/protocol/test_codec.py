@@ -37,7 +37,7 @@ from wxpay_async.errors import (
     SignatureRefusedError,
     WxPayError,
 )
-from wxpay_async.protocol import codec
+from wxpay_async.protocol import codec, error_codes
 from wxpay_async.protocol.codec import parse_pay, serialize
 from wxpay_async.protocol.requests import MiniProgramPay
 from wxpay_async.protocol.results import (
@@ -336,9 +336,9 @@ RETRYABLE = {"CO_MSG_000002", "CO_MSG_000003", "CO_MSG_000005", "CO_MSG_000007"}
 
 def test_table_of_codes_is_the_documented_one() -> None:
     """It cannot be changed at run time."""
-    assert {*NOT_EXECUTED, *OPEN} == set(codec.CODES)
+    assert {*NOT_EXECUTED, *OPEN} == set(error_codes.CODES)
     with pytest.raises(TypeError):
-        codec.CODES["CO_MSG_000018"] = (RefusedError, "x")
+        error_codes.CODES["CO_MSG_000018"] = (RefusedError, "x")
 
 
 @pytest.mark.parametrize("moves_money", [False, True])

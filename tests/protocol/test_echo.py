@@ -14,7 +14,7 @@ from tests.support.merchant import Asking
 from tests.support.platform import Json, Replies
 from wxpay_async.errors import Fate, MalformedResponseError
 from wxpay_async.protocol.codec import decode, serialize
-from wxpay_async.protocol.echo import check_echo, check_order, same_order
+from wxpay_async.protocol.echo import check_echo, check_order, is_same_order
 from wxpay_async.protocol.requests import InstantTrade, Royalty, TradeItem, TradeQuery
 from wxpay_async.protocol.results import PayResult, RefundResult, TradeResult, TradeStatus
 from wxpay_async.protocol.wire import PRODUCTION, HttpResponse
@@ -203,7 +203,7 @@ def test_order_is_compared_in_all_that_is_echoed(
     reply = replies.order("待付款")
     reply["data"] |= {**ECHO, **echo}
 
-    assert same is same_order(make_item(asking.trade()), read(reply, TradeStatus))
+    assert same is is_same_order(make_item(asking.trade()), read(reply, TradeStatus))
 
 
 @pytest.mark.parametrize(
@@ -226,4 +226,4 @@ def test_royalties_are_compared_where_they_are_echoed(
     reply["data"] |= {**ECHO, "royaltyInfo": rows}
     item = make_item(asking.trade(), royalty_info=SHARES)
 
-    assert same is same_order(item, read(reply, TradeStatus))
+    assert same is is_same_order(item, read(reply, TradeStatus))

@@ -2,7 +2,7 @@
 
 import re
 
-from wxpay_async.protocol.codec import CODES
+from wxpay_async.protocol.error_codes import CODES
 from wxpay_async.sandbox.error_codes import (
     MESSAGES,
     Code,

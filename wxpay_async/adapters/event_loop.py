@@ -18,7 +18,7 @@ class LoopLocal(Generic[T]):
     Args:
         lifetime: makes the thing without waiting, yields it, and releases it afterwards. It is a
             generator because a loop closes those that are open when it shuts down (`asyncio.run`
-            does): what nobody closes is still released in the loop that it belongs to.
+            does): what is never closed is still released in the loop that it belongs to.
     """
 
     lifetime: Callable[[], AsyncGenerator[T]]
@@ -78,7 +78,7 @@ class ShieldedTasks:
     _running: set[asyncio.Task[Any]] = field(factory=set[asyncio.Task[Any]], init=False)
 
     def start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Begin work that nobody has to wait for."""
+        """Begin work that need not be awaited."""
         task = asyncio.create_task(work)
         self._running.add(task)
         task.add_done_callback(self._running.discard)

@@ -13,7 +13,7 @@ from wxpay_async.protocol.wire import PRODUCTION, Timeouts, Transport
 P = TypeVar("P")
 
 
-def app_key_from(env: Mapping[str, str]) -> str:
+def read_app_key(env: Mapping[str, str]) -> str:
     """Return `WXPAY_APP_KEY`."""
     app_key = env.get("WXPAY_APP_KEY", "")
     if not app_key:
@@ -21,7 +21,7 @@ def app_key_from(env: Mapping[str, str]) -> str:
     return app_key
 
 
-def signer_from(env: Mapping[str, str]) -> Signer:
+def read_signer(env: Mapping[str, str]) -> Signer:
     """Return the signer of the one scheme that is set.
 
     Raises:
@@ -49,28 +49,28 @@ def signer_from(env: Mapping[str, str]) -> Signer:
         del env
 
 
-def parts_from(env: Mapping[str, str], given: Mapping[str, Any]) -> dict[str, Any]:
+def make_parts(env: Mapping[str, str], given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the constructor's keyword arguments; what is given wins over the environment."""
     parts: dict[str, Any] = {"base_url": env.get("WXPAY_BASE_URL") or PRODUCTION}
     if env.get("WXPAY_PROXY") and given.get("transport") is None:
-        parts["transport"] = default_transport(proxy=env["WXPAY_PROXY"])
+        parts["transport"] = make_default_transport(proxy=env["WXPAY_PROXY"])
     if env.get("WXPAY_STORE_URL") and given.get("store") is None:
         from wxpay_async.adapters.stores.from_url import (  # noqa: PLC0415 - only who sets it needs it
             store_from_url,
         )
 
-        parts["store"] = _made("WXPAY_STORE_URL", env, store_from_url)
+        parts["store"] = _make_part("WXPAY_STORE_URL", env, store_from_url)
     if env.get("WXPAY_QUOTA_URL") and given.get("limiter") is None:
         from wxpay_async.adapters.limiters.redis import RedisLimiter  # noqa: PLC0415 - an extra
 
-        app_key, quota = app_key_from(env), quota_for(given.get("timeouts") or Timeouts())
-        parts["limiter"] = _made(
+        app_key, quota = read_app_key(env), make_quota(given.get("timeouts") or Timeouts())
+        parts["limiter"] = _make_part(
             "WXPAY_QUOTA_URL", env, lambda url: RedisLimiter(url, app_key, quota=quota)
         )
     return {**parts, **{name: part for name, part in given.items() if part is not None}}
 
 
-def _made(variable: str, env: Mapping[str, str], make: Callable[[str], P]) -> P:
+def _make_part(variable: str, env: Mapping[str, str], make: Callable[[str], P]) -> P:
     """Make a part from the address in a variable; an error names the variable."""
     try:
         return make(env[variable])
@@ -82,13 +82,13 @@ def _made(variable: str, env: Mapping[str, str], make: Callable[[str], P]) -> P:
     raise failure
 
 
-def quota_for(timeouts: Timeouts) -> Quota:
+def make_quota(timeouts: Timeouts) -> Quota:
     """Return the platform's quota for calls that take so long."""
     # A slot's lease must outlast the call that holds it, or it would free while the call is out.
     return Quota(lease=timeouts.call + 5)
 
 
-def default_transport(*, proxy: str | None = None, max_connections: int = 64) -> Transport:
+def make_default_transport(*, proxy: str | None = None, max_connections: int = 64) -> Transport:
     """Make the aiohttp transport; aiohttp is imported here and not by `import wxpay_async`."""
     from wxpay_async.adapters.transports.aiohttp import AiohttpTransport  # noqa: PLC0415
 

@@ -101,14 +101,14 @@ class PayGateway:
             signing=SigningExecutor(signer),
             store=store,
             limiter=(
-                LocalLimiter(environment.quota_for(timeouts), on_slowed=self._report_slowed)
+                LocalLimiter(environment.make_quota(timeouts), on_slowed=self._report_slowed)
                 if limiter is None
                 else limiter
             ),
             clock=self._clock,
             telemetry=Telemetry(app_key, tuple(hooks)),
             make_transport=lambda: (
-                environment.default_transport(max_connections=max_in_flight)
+                environment.make_default_transport(max_connections=max_in_flight)
                 if transport is None
                 else transport
             ),
@@ -136,8 +136,8 @@ class PayGateway:
         """
         env = os.environ if environ is None else environ
         try:
-            app_key, signer = environment.app_key_from(env), environment.signer_from(env)
-            gateway = cls(app_key, signer, **environment.parts_from(env, given))
+            app_key, signer = environment.read_app_key(env), environment.read_signer(env)
+            gateway = cls(app_key, signer, **environment.make_parts(env, given))
             if given.get("limiter") is None:  # one of ours, made before there was a gateway
                 limiter: Any = gateway._dispatcher.limiter
                 limiter.on_slowed = gateway._report_slowed
@@ -147,7 +147,7 @@ class PayGateway:
             return gateway
         finally:
             del environ, env, given
-        # Raised anew: the frames below hold the environment, secrets included.
+        # Raised out here: the frames above hold the environment, secrets included.
         raise failure
 
     def _report_slowed(self, slowed: Slowed) -> None:
@@ -195,19 +195,19 @@ class PayGateway:
             RefusedError: the platform refused, see its subclasses.
         """
         return await self._dispatcher.execute(
-            _typed(request, MiniProgramPay), PayResult, timeout=timeout
+            _check_type(request, MiniProgramPay), PayResult, timeout=timeout
         )
 
     async def trade(self, request: InstantTrade, *, timeout: float | None = None) -> TradeResult:
         """Create payable orders. Takes and raises what `pay` does."""
         return await self._dispatcher.execute(
-            _typed(request, InstantTrade), TradeResult, timeout=timeout
+            _check_type(request, InstantTrade), TradeResult, timeout=timeout
         )
 
     async def refund(self, request: Refund, *, timeout: float | None = None) -> RefundResult:
         """Give money back. Takes and raises what `pay` does; status F is a `FailedError`."""
         return await self._dispatcher.execute(
-            _typed(request, Refund), RefundResult, timeout=timeout
+            _check_type(request, Refund), RefundResult, timeout=timeout
         )
 
     async def query(
@@ -258,7 +258,7 @@ class PayGateway:
 
         The requestId of the payment is derived from the trade's, so calling again after an error
         continues where it stopped. One error is a dead end: when the answer to `trade` was lost,
-        so was the payToken, and no query tells it. Then there is an order that nobody can pay.
+        so was the payToken, and no query tells it. Then there is an order that cannot be paid.
 
         Args:
             trade: the order.
@@ -271,7 +271,7 @@ class PayGateway:
                 not bring one. Wait until the order is closed (its `timeout_express`; a query
                 tells), then make a new one with a new outTradeNo and requestId.
         """
-        trade = _typed(trade, InstantTrade)
+        trade = _check_type(trade, InstantTrade)
         request = MiniProgramPay(
             request_id=derive_request_id(self.app_key, "pay", trade.request_id),
             pay_token="not known yet",  # noqa: S106 - a placeholder
@@ -282,7 +282,7 @@ class PayGateway:
         del openid  # the request masks it; a traceback with locals would not
         created = await self.trade(trade, timeout=timeout)
         if created.pay_token is None:
-            raise _without_token(trade)
+            raise _make_lost_token_error(trade)
         return await self.pay(attrs.evolve(request, pay_token=created.pay_token), timeout=timeout)
 
     async def wait_paid(
@@ -332,7 +332,7 @@ class PayGateway:
 
         async def pay(request: MiniProgramPay) -> PayResult:
             return await self._dispatcher.execute(
-                _typed(request, MiniProgramPay), PayResult, timeout=timeout, lane=Lane.BATCH
+                _check_type(request, MiniProgramPay), PayResult, timeout=timeout, lane=Lane.BATCH
             )
 
         return stream(requests, pay, concurrency=concurrency)
@@ -348,7 +348,7 @@ class PayGateway:
 
         async def refund(request: Refund) -> RefundResult:
             return await self._dispatcher.execute(
-                _typed(request, Refund), RefundResult, timeout=timeout, lane=Lane.BATCH
+                _check_type(request, Refund), RefundResult, timeout=timeout, lane=Lane.BATCH
             )
 
         return stream(requests, refund, concurrency=concurrency)
@@ -363,7 +363,7 @@ class PayGateway:
         """Query every order by its outTradeNo; works like `pay_many`."""
 
         async def query(out_trade_no: object) -> TradeStatus:
-            # A row of somebody's file may hold anything; one of them must not end the others.
+            # A row of a file may hold anything; one bad row must not end the others.
             if not isinstance(out_trade_no, str):
                 kind = type(out_trade_no).__name__
                 raise InvalidRequestError(f"got {kind}", field="outTradeNo", allowed="a text")
@@ -403,11 +403,11 @@ class PayGateway:
         return await self._dispatcher.recover()
 
 
-def _without_token(trade: InstantTrade) -> MalformedResponseError:
-    # To order anew at once would leave two orders of one purchase that can be paid.
+def _make_lost_token_error(trade: InstantTrade) -> MalformedResponseError:
+    # A second order at once would leave two orders of one purchase that can be paid.
     error = MalformedResponseError(
         f"order {trade.trade_info[0].out_trade_no} exists, but its payToken is lost and cannot be "
-        "asked for; wait until a query says that it is closed, then order anew with a new "
+        "asked for; wait until a query says that it is closed, then make another order with a new "
         "outTradeNo and requestId",
         retryable=False,
     )
@@ -415,7 +415,7 @@ def _without_token(trade: InstantTrade) -> MalformedResponseError:
     return error
 
 
-def _typed(request: object, kind: type[R]) -> R:
+def _check_type(request: object, kind: type[R]) -> R:
     if not isinstance(request, kind):
         raise InvalidRequestError(
             f"got {type(request).__name__}", field="request", allowed=kind.__name__

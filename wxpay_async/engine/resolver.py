@@ -19,7 +19,7 @@ from wxpay_async.policy.record import OPEN, IdempotencyRecord
 from wxpay_async.policy.resolution import Decision, Finding, InDoubtCall, combine, decide
 from wxpay_async.policy.states import ANSWERED, SENDABLE, State, Transition, next_state
 from wxpay_async.protocol.builder import PAY, REFUND, TRADE
-from wxpay_async.protocol.echo import same_order
+from wxpay_async.protocol.echo import is_same_order
 from wxpay_async.protocol.error_codes import is_business_code
 from wxpay_async.protocol.results import TradeState, TradeStatus
 from wxpay_async.protocol.strict_json import strict_json
@@ -159,7 +159,7 @@ def _read_status(
     if record.operation == PAY.name:
         return _read_payment(status.state)
     if record.operation == TRADE.name:
-        if not same_order(sent, status):
+        if not is_same_order(sent, status):
             return Finding.MISMATCH
         # It exists, and that is all that a trade is meant to do, unless it is over already.
         return Finding.FAILED if status.state.ended_unpaid else Finding.EXECUTED

@@ -47,7 +47,7 @@ class Event:
     Attributes:
         kind: what happened.
         operation: pay, trade, query, refund or merchants; empty where no single one is meant
-            (`SLOWED_DOWN`: somebody else uses the appKey's quota).
+            (`SLOWED_DOWN`: another program uses the appKey's quota).
         app_key: whose operation. An id, no secret; one process has few of them.
         request_id: the idempotency key, where there is one.
         attempt: the number of the attempt, from 1.

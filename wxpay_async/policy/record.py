@@ -49,7 +49,7 @@ class IdempotencyRecord:
         signed_at: milliseconds since the epoch; the latest timestamp of all attempts, which lives
             longest: a clock that was put back signs a later attempt with an earlier one. Once it is
             answered, the timestamp of the attempt that was.
-        lease_until: seconds since the epoch; until then nobody else may claim.
+        lease_until: seconds since the epoch; until then no other process may claim.
         content: the bytes that every attempt sends, kept until the operation is finished; they
             hold a person's openid, so a durable store gets them sealed.
         status: the HTTP status of the reply that settled it, or that said `duplicate_at_first`.
@@ -99,12 +99,12 @@ class IdempotencyRecord:
         return self.status is not None and self.state in {State.SENDING, State.UNKNOWN}
 
     def claimable(self, now: float) -> bool:
-        """Tell whether it may be claimed: nobody is sending it, or the sender's lease is over."""
+        """Tell whether it may be claimed: it is not being sent, or the sender's lease is over."""
         if self.state is State.SENDING:
             return self.lease_until <= now
         return self.state in CLAIMABLE
 
-    def claimed(self, *, now: float, signed_at: int, lease: float) -> IdempotencyRecord:
+    def with_claim(self, *, now: float, signed_at: int, lease: float) -> IdempotencyRecord:
         """Return it under a new claim. A lease that ran out leaves its attempt in doubt."""
         lapsed = self.state in {State.SENDING, State.UNKNOWN}
         return evolve(

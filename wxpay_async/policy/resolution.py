@@ -41,7 +41,7 @@ class Finding(enum.StrEnum):
 
 @frozen(kw_only=True)
 class InDoubtCall:
-    """An operation that nobody knows the outcome of.
+    """An operation whose outcome is not known.
 
     Times are seconds since the epoch by the platform's clock: it is the one that lets a signed
     request expire.

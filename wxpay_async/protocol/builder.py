@@ -6,8 +6,8 @@ Three steps, since signing may be I/O (a key-management service) and stands betw
     draft = template.draft(now_ms=..., nonce=...)         # once for each attempt
     request = draft.signed(signer.sign(draft.message))
 
-All attempts of a call share the template, so only the moment, the nonce and the signature are laid
-out anew.
+All attempts of a call share the template, so only the moment, the nonce and the signature are new
+each time.
 """
 
 from __future__ import annotations

@@ -9,23 +9,18 @@ import functools
 import json
 from collections.abc import Callable, Hashable, Mapping
 from datetime import UTC, datetime
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from urllib.parse import urlsplit
 
 from wxpay_async.errors import (
-    AccessDeniedError,
-    ClockSkewError,
-    DuplicateRequestError,
     FailedError,
     InDoubtError,
     MalformedResponseError,
     RateLimitedError,
     RefusedError,
-    SignatureRefusedError,
     WxPayError,
 )
-from wxpay_async.protocol.error_codes import is_business_code
+from wxpay_async.protocol.error_codes import CODES, is_business_code
 from wxpay_async.protocol.requests import MiniProgramPay, Request
 from wxpay_async.protocol.results import PayResult, RefundResult, TradeResult
 from wxpay_async.protocol.secrets import SecretBytes
@@ -39,27 +34,6 @@ if TYPE_CHECKING:
     from wxpay_async.protocol.converter import Reader
 
 T = TypeVar("T")
-
-CODES: Final[Mapping[str, tuple[type[WxPayError], str]]] = MappingProxyType(
-    {
-        "CO_MSG_000001": (RefusedError, "malformed parameters"),
-        "CO_MSG_000002": (InDoubtError, "the platform's data operation failed"),
-        "CO_MSG_000003": (InDoubtError, "the platform was interrupted"),
-        "CO_MSG_000004": (AccessDeniedError, "the appKey does not exist"),
-        "CO_MSG_000005": (ClockSkewError, "the request had expired on arrival"),
-        "CO_MSG_000006": (SignatureRefusedError, "the signature was refused"),
-        "CO_MSG_000007": (RateLimitedError, "more than 400 calls in 60 s for the appKey"),
-        "CO_MSG_000008": (AccessDeniedError, "the appKey is no longer valid"),
-        "CO_MSG_0000011": (AccessDeniedError, "the token is no longer valid"),
-        "CO_MSG_0000015": (RefusedError, "unsupported media type"),
-        "CO_MSG_0000016": (RefusedError, "unsupported request method"),
-        "CO_MSG_0000017": (AccessDeniedError, "the caller's address is not on the allow-list"),
-        "GM_API_BUS_000005": (RefusedError, "the requestId is empty"),
-        "GM_API_BUS_000007": (RefusedError, "the requestId has expired"),
-        "GM_API_BUS_0000015": (DuplicateRequestError, "the requestId was used before"),
-    }
-)
-"""errorCode -> (what is raised, what it means). See `protocol.md`, "Error codes"."""
 
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _escape: Final = json.encoder.encode_basestring
@@ -150,7 +124,7 @@ def decode(
             "a sandbox answered from a host that is not loopback", retryable=False
         )
     try:
-        data = _data_of(response, moves_money=moves_money)
+        data = _read_data(response, moves_money=moves_money)
         known: dict[str, Any] = {"raw": ReadOnly(data), "attempts": attempts, "replayed": replayed}
         if into is PayResult:
             known["signed_at"] = signed_at
@@ -179,13 +153,13 @@ def _structure(fields: Mapping[str, Any], known: Mapping[str, Any], into: type[T
     )
 
 
-def _data_of(response: HttpResponse, *, moves_money: bool) -> dict[str, Any]:
+def _read_data(response: HttpResponse, *, moves_money: bool) -> dict[str, Any]:
     status = response.status
     if 300 <= status < 400:  # noqa: PLR2004 - the redirection class
-        raise _redirected(response)
-    envelope = _envelope_of(response)
+        raise _make_redirect_error(response)
+    envelope = _read_envelope(response)
     if not envelope["success"]:
-        raise _refusal(response, envelope, moves_money=moves_money)
+        raise _make_refusal(response, envelope, moves_money=moves_money)
     if not 200 <= status < 300 or envelope.get("errorCode"):  # noqa: PLR2004 - the success class
         raise MalformedResponseError(f"HTTP {status} contradicts the success in the envelope")
     data = envelope.get("data")
@@ -194,7 +168,7 @@ def _data_of(response: HttpResponse, *, moves_money: bool) -> dict[str, Any]:
     return cast("dict[str, Any]", data)
 
 
-def _envelope_of(response: HttpResponse) -> dict[str, Any]:
+def _read_envelope(response: HttpResponse) -> dict[str, Any]:
     problem = "no envelope"
     try:
         value = strict_json(response.body)
@@ -204,10 +178,10 @@ def _envelope_of(response: HttpResponse) -> dict[str, Any]:
         envelope = cast("dict[str, Any]", value) if isinstance(value, dict) else {}
         if isinstance(envelope.get("success"), bool):
             return envelope
-    raise _without_envelope(response, problem)
+    raise _make_envelope_error(response, problem)
 
 
-def _redirected(response: HttpResponse) -> InDoubtError:
+def _make_redirect_error(response: HttpResponse) -> InDoubtError:
     # The host only: a redirect's query may echo what was sent.
     try:
         host = urlsplit(response.headers.get("location", "")).hostname or "nowhere"
@@ -218,7 +192,7 @@ def _redirected(response: HttpResponse) -> InDoubtError:
     )
 
 
-def _without_envelope(response: HttpResponse, why: str) -> WxPayError:
+def _make_envelope_error(response: HttpResponse, why: str) -> WxPayError:
     status = response.status
     if status == 429:  # noqa: PLR2004 - Too Many Requests
         return RateLimitedError("HTTP 429")
@@ -227,12 +201,12 @@ def _without_envelope(response: HttpResponse, why: str) -> WxPayError:
     return MalformedResponseError(f"HTTP {status}: {why}")
 
 
-def _refusal(
+def _make_refusal(
     response: HttpResponse, envelope: Mapping[str, Any], *, moves_money: bool
 ) -> WxPayError:
-    code, message = (_text_of(envelope.get(name)) for name in ("errorCode", "errorMsg"))
+    code, message = (_to_text(envelope.get(name)) for name in ("errorCode", "errorMsg"))
     doubtful = moves_money or response.status >= 500  # noqa: PLR2004 - the server error class
-    kind, meaning = CODES.get(code) or _undocumented(code, doubtful=doubtful)
+    kind, meaning = CODES.get(code) or _read_undocumented(code, doubtful=doubtful)
     error = kind(meaning, code=code or None, message=message or None)
     if code not in CODES:
         error.retryable = False
@@ -241,7 +215,7 @@ def _refusal(
     return error
 
 
-def _undocumented(code: str, *, doubtful: bool) -> tuple[type[WxPayError], str]:
+def _read_undocumented(code: str, *, doubtful: bool) -> tuple[type[WxPayError], str]:
     if doubtful and not is_business_code(code):
         return InDoubtError, "a refusal without a documented error code"
     return RefusedError, "the platform refused"
@@ -270,7 +244,7 @@ def server_time(response: HttpResponse) -> datetime | None:
         return None
 
 
-def _text_of(value: object) -> str:
+def _to_text(value: object) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     return value if isinstance(value, str) else ""

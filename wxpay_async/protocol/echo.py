@@ -1,4 +1,4 @@
-"""Whether an answer belongs to the question: an echo that differs is somebody else's."""
+"""Check that a reply echoes the fields of its request."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from wxpay_async.protocol.results import RoyaltyShare, TradeRef, TradeStatus
 
 def check_echo(request: Request, result: Any) -> None:  # noqa: ANN401 - the request's result
     """Withhold an answer that belongs to another request."""
-    _same("requestId", request.request_id, result.request_id)
+    _check_same("requestId", request.request_id, result.request_id)
     if isinstance(request, MiniProgramPay):
-        _same("appId", request.app_id, result.app_id)
-        _lists(request.out_trade_no, result.trade_res_list)
+        _check_same("appId", request.app_id, result.app_id)
+        _check_row_of(request.out_trade_no, result.trade_res_list)
     elif isinstance(request, Refund):
-        _same("outTradeNo", request.out_trade_no, result.out_trade_no)
+        _check_same("outTradeNo", request.out_trade_no, result.out_trade_no)
     else:
-        _listed({item.out_trade_no for item in request.trade_info}, result.trade_res_list)
+        _check_rows_among({item.out_trade_no for item in request.trade_info}, result.trade_res_list)
         _check_amount(request, result.inst_amount)
         if result.request_id is None and not result.trade_res_list:
-            raise _withheld("requestId")
+            raise _make_withheld_error("requestId")
 
 
 def check_order(query: TradeQuery, status: TradeStatus) -> None:
     """Withhold what a query says of another order than the one it asked for."""
-    _same("outTradeNo", query.out_trade_no, status.out_trade_no)
-    _same("tradeNo", query.trade_no, status.trade_no)
+    _check_same("outTradeNo", query.out_trade_no, status.out_trade_no)
+    _check_same("tradeNo", query.trade_no, status.trade_no)
 
 
-def same_order(item: Mapping[str, Any], status: TradeStatus) -> bool:
+def is_same_order(item: Mapping[str, Any], status: TradeStatus) -> bool:
     """Tell whether an order is what an item of `tradeInfo` asked for, in all that a query echoes.
 
     Args:
@@ -45,26 +45,29 @@ def same_order(item: Mapping[str, Any], status: TradeStatus) -> bool:
         (item["payeeIdentity"], status.payee_identity),
         (Decimal(item["price"]), status.price),
         (Decimal(item["totalAmount"]), status.total_amount),
-        (item["quantity"], None if status.quantity is None else _pieces(status.quantity)),
+        (
+            item["quantity"],
+            None if status.quantity is None else _trim_places(status.quantity),
+        ),
     ]
     differ = any(echoed is not None and asked != echoed for asked, echoed in echoes)
-    return not differ and _same_shares(item.get("royaltyInfo", ()), status.royalty_info)
+    return not differ and _has_same_shares(item.get("royaltyInfo", ()), status.royalty_info)
 
 
 def _check_amount(request: InstantTrade, amount: Decimal | None) -> None:
     # Which of the two instAmount repeats is documented nowhere; the page's sample differs.
     amounts = {sum(item.total_amount for item in request.trade_info), request.pay_method.amount}
     if amount is not None and amount not in amounts:
-        raise _withheld("instAmount")
+        raise _make_withheld_error("instAmount")
 
 
-def _pieces(quantity: str) -> str:
+def _trim_places(quantity: str) -> str:
     """Read 2.00 as 2, as both are two pieces."""
     whole, _, places = quantity.partition(".")
     return quantity if places.strip("0") else whole
 
 
-def _same_shares(asked: Sequence[Mapping[str, Any]], echoed: Sequence[RoyaltyShare]) -> bool:
+def _has_same_shares(asked: Sequence[Mapping[str, Any]], echoed: Sequence[RoyaltyShare]) -> bool:
     if not echoed:  # an empty list may mean that the query does not tell
         return True
     if any(share.payee_member_id is None or share.amount is None for share in echoed):
@@ -73,23 +76,23 @@ def _same_shares(asked: Sequence[Mapping[str, Any]], echoed: Sequence[RoyaltySha
     return wanted == Counter((share.payee_member_id, share.amount) for share in echoed)
 
 
-def _lists(number: str | None, rows: Sequence[TradeRef]) -> None:
+def _check_row_of(number: str | None, rows: Sequence[TradeRef]) -> None:
     if number is not None and rows and all(row.out_trade_no != number for row in rows):
-        raise _withheld("outTradeNo")
+        raise _make_withheld_error("outTradeNo")
 
 
-def _listed(numbers: set[str], rows: Sequence[TradeRef]) -> None:
+def _check_rows_among(numbers: set[str], rows: Sequence[TradeRef]) -> None:
     for row in rows:
         if row.out_trade_no not in numbers:
-            raise _withheld("outTradeNo")
+            raise _make_withheld_error("outTradeNo")
 
 
-def _same(name: str, sent: str | None, echoed: str | None) -> None:
+def _check_same(name: str, sent: str | None, echoed: str | None) -> None:
     if sent is not None and echoed is not None and sent != echoed:
-        raise _withheld(name)
+        raise _make_withheld_error(name)
 
 
-def _withheld(name: str) -> MalformedResponseError:
+def _make_withheld_error(name: str) -> MalformedResponseError:
     return MalformedResponseError(
         f"the answer's {name} is not the request's: it is withheld", retryable=False
     )

@@ -22,8 +22,8 @@ class SigningExecutor:
 
     Handing a signature to a thread and back costs as much as making one by OpenSSL: the thread
     waits for the interpreter's lock, which a busy loop does not let go. pycryptodome, or a longer
-    key, takes so long that everybody else in the loop would wait too: those leave it. A signer of
-    somebody else's may be a coroutine.
+    key, takes so long that all other tasks of the loop would wait too: those sign in a thread. A
+    signer of one's own may be a coroutine.
 
     Attributes:
         signer: who signs.

@@ -20,8 +20,6 @@ from wxpay_async.policy.record import (
 )
 from wxpay_async.policy.states import FINISHED, State
 
-Key = tuple[str, str]
-
 
 @define(eq=False)
 class MemoryStore:
@@ -42,10 +40,14 @@ class MemoryStore:
     retention: float = DAY
     max_handled: int = 100_000
     durable: bool = field(default=False, init=False)
-    _active: dict[Key, IdempotencyRecord] = field(factory=dict[Key, IdempotencyRecord], init=False)
+    _active: dict[tuple[str, str], IdempotencyRecord] = field(
+        factory=dict[tuple[str, str], IdempotencyRecord], init=False
+    )
     # Packed, the oldest first. Thousands of objects would make every collection of garbage stop
     # the event loop for as long as dozens of payments take.
-    _finished: OrderedDict[Key, Packed] = field(factory=OrderedDict[Key, Packed], init=False)
+    _finished: OrderedDict[tuple[str, str], Packed] = field(
+        factory=OrderedDict[tuple[str, str], Packed], init=False
+    )
     _evict_at: float = field(default=0.0, init=False)
     # No limit: a callback in progress must not be forgotten, and receivers bound their number.
     _in_progress: dict[str, float] = field(factory=dict[str, float], init=False)
@@ -61,13 +63,13 @@ class MemoryStore:
         return known or record
 
     async def claim(
-        self, key: Key, *, now: float, signed_at: int, lease: float = LEASE
+        self, key: tuple[str, str], *, now: float, signed_at: int, lease: float = LEASE
     ) -> IdempotencyRecord | None:
         """Claim the operation for one attempt."""
         record = self._active.get(key)  # what is finished cannot be claimed
         if record is None or not record.claimable(now):
             return None
-        claimed = self._active[key] = record.claimed(now=now, signed_at=signed_at, lease=lease)
+        claimed = self._active[key] = record.with_claim(now=now, signed_at=signed_at, lease=lease)
         return claimed
 
     async def record(self, record: IdempotencyRecord) -> bool:
@@ -78,7 +80,7 @@ class MemoryStore:
         self._keep(record)
         return True
 
-    async def load(self, key: Key) -> IdempotencyRecord | None:
+    async def load(self, key: tuple[str, str]) -> IdempotencyRecord | None:
         """Return the record, None if there is none."""
         return self._find(key)
 
@@ -123,7 +125,7 @@ class MemoryStore:
     async def aclose(self) -> None:
         """Keep everything: a gateway that is opened again finds its operations."""
 
-    def _find(self, key: Key) -> IdempotencyRecord | None:
+    def _find(self, key: tuple[str, str]) -> IdempotencyRecord | None:
         record = self._active.get(key)
         if record is None and (packed := self._finished.get(key)) is not None:
             return unpack(packed)

@@ -67,7 +67,7 @@ write()
 return 1
 """
 
-# The rules are `IdempotencyRecord.claimable` and `IdempotencyRecord.claimed`.
+# The rules are `IdempotencyRecord.claimable` and `IdempotencyRecord.with_claim`.
 # ARGV: id, now, signed_at, lease_until.
 _CLAIM: Final = f"""{_PLACE}
 local op = KEYS[4]

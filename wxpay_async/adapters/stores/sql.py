@@ -148,7 +148,7 @@ class SqlStore:
         def claim_found(found: IdempotencyRecord | None) -> IdempotencyRecord | None:
             if found is None or not found.claimable(now):
                 return None
-            return found.claimed(now=now, signed_at=signed_at, lease=lease)
+            return found.with_claim(now=now, signed_at=signed_at, lease=lease)
 
         with _map_failures(NotSentError, "claim an operation"):
             return (await self._apply(key, claim_found)).stored

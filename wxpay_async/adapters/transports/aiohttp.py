@@ -97,7 +97,7 @@ class AiohttpTransport:
     """Sends over one pool of connections, which belongs to the running event loop.
 
     Making one is pure: the pool opens with the first request, closes with the loop or by
-    `aclose`, and opens anew in the next loop.
+    `aclose`, and opens again in the next loop.
 
     Args:
         session: use this session and never close it. Its own settings apply for cookies,
@@ -146,7 +146,7 @@ class AiohttpTransport:
             elif timer.task.cancelling():
                 failure = error.with_traceback(None)
             else:
-                # Nobody cancelled this task: a pool that closes cancels those who wait for it.
+                # This task was not cancelled: a pool that closes cancels the requests that wait.
                 failure = _map_error(error, sent=phase.headers_sent)
         except WxPayError as error:
             failure = error.with_traceback(None)
@@ -233,7 +233,7 @@ class AiohttpTransport:
 
 
 def _address(url: str) -> URL | None:
-    """Return the address as it is, if it is one: what was signed must not be quoted anew."""
+    """Return the address as it is, if it is one: what was signed must not be quoted again."""
     try:
         address = URL(url, encoded=True)
         address.port  # noqa: B018 - reading it checks it
