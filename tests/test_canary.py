@@ -31,14 +31,18 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from tests.support.canaries import Canaries, leaks, of_records, rendered
+from tests.support import vectors
+from tests.support.canaries import Canaries, find_leaks, render_error, render_records
+from tests.support.merchant import Asking, OpenShop
+from tests.support.platform import Replies, Script
+from tests.support.vectors import KEYS
 from wxpay_async.adapters.limiters.limiter import Unlimited
 from wxpay_async.adapters.stores.sql import SqlStore
 from wxpay_async.adapters.transports.aiohttp import AiohttpTransport
 from wxpay_async.adapters.transports.httpx import HttpxTransport
 from wxpay_async.adapters.transports.memory import MemoryTransport
 from wxpay_async.adapters.transports.reqwest import ReqwestTransport
-from wxpay_async.engine.environment import signer_from
+from wxpay_async.engine.environment import read_signer
 from wxpay_async.engine.gateway import PayGateway
 from wxpay_async.engine.telemetry import Event, logging_hook
 from wxpay_async.errors import (
@@ -63,14 +67,10 @@ from wxpay_async.protocol.signing import Md5Signer, Md5Verifier, RsaSigner, RsaV
 from wxpay_async.protocol.wire import MAX_BODY, HttpRequest, HttpResponse, Timeouts
 from wxpay_async.sandbox import Sandbox
 
-Fixture = Any
-"""What a conftest.py defines, which no test module can import."""
-
 Call = Callable[[], Awaitable[object]]
 
-KEYS = Path(__file__).parent / "vectors" / "keys"
-PRIVATE_KEY = (KEYS / "pkcs8.pem").read_bytes()
-PUBLIC_KEY = (KEYS / "public.pem").read_text(encoding="ascii")
+PRIVATE_KEY = vectors.PRIVATE_KEY.read_bytes()
+PUBLIC_KEY = vectors.PUBLIC_KEY.read_text(encoding="ascii")
 OTHER_KEY = (KEYS / "rsa3072.pem").read_bytes()
 OTHER_NUMBERS = PRIVATE_KEY.replace(b"/", b"+")
 WEAK_KEY = (KEYS / "rsa1024.pem").read_bytes()
@@ -93,15 +93,15 @@ ONE_ATTEMPT = RetryPolicy(attempts=1)
 # What is looked for
 
 
-def _of_key(name: str, pem: bytes) -> Canaries:
+def list_key_secrets(name: str, pem: bytes) -> Canaries:
     """Name the numbers that make a private key one, and a piece of its text."""
     key = RSA.import_key(pem)
     numbers = {f"the {name}'s {part}": str(getattr(key, part)) for part in "dpq"}
     hexadecimal = {f"the {name}'s {part} in hex": f"{getattr(key, part):x}" for part in "dpq"}
-    return {**numbers, **hexadecimal, **_of_pem(name, pem)}
+    return {**numbers, **hexadecimal, **list_pem_secrets(name, pem)}
 
 
-def _of_pem(name: str, pem: bytes) -> Canaries:
+def list_pem_secrets(name: str, pem: bytes) -> Canaries:
     """Name a line from the middle of a PEM, as it is and as the `repr` of its bytes."""
     lines = pem.decode("ascii").splitlines()
     line = lines[len(lines) // 2]
@@ -113,7 +113,7 @@ def _of_pem(name: str, pem: bytes) -> Canaries:
 # Where it is looked for
 
 
-async def failure(call: Call) -> BaseException:
+async def catch_failure(call: Call) -> BaseException:
     """Return what a call raises; the frame of this function holds nothing but the call."""
     try:
         await call()
@@ -122,7 +122,7 @@ async def failure(call: Call) -> BaseException:
     raise AssertionError("it did not fail")
 
 
-def set_up_failure(call: Callable[[], object]) -> Exception:
+def catch_setup_failure(call: Callable[[], object]) -> Exception:
     """Return what making something raises, without the frame of this function."""
     try:
         call()
@@ -132,7 +132,7 @@ def set_up_failure(call: Callable[[], object]) -> Exception:
     raise AssertionError("it did not fail")
 
 
-async def answers_to_payers(error: WxPayError) -> dict[str, str]:
+async def answer_payers(error: WxPayError) -> dict[str, str]:
     """Return what both integrations answer when a handler raises the error."""
 
     async def fail(_: web.Request) -> web.Response:
@@ -157,13 +157,13 @@ async def answers_to_payers(error: WxPayError) -> dict[str, str]:
     return {f"aiohttp's answer to {name}": by_aiohttp, f"FastAPI's to {name}": by_fastapi}
 
 
-def _stored(folder: Path) -> dict[str, bytes]:
+def read_store(folder: Path) -> dict[str, bytes]:
     """Return what a store's files hold, those beside the database too."""
     return {file.name: file.read_bytes() for file in folder.glob("store.db*")}
 
 
 @define(eq=False)
-class Tap:
+class NotingTransport:
     """A transport that keeps what went through it."""
 
     inner: AiohttpTransport = field(factory=AiohttpTransport)
@@ -195,7 +195,7 @@ class Run:
     signer: Signer
     wrong_signer: Signer
     folder: Path
-    tap: Tap = field(factory=Tap)
+    tap: NotingTransport = field(factory=NotingTransport)
     spans: InMemorySpanExporter = field(factory=InMemorySpanExporter)
     reader: InMemoryMetricReader = field(factory=InMemoryMetricReader)
     events: list[Event] = field(factory=list)
@@ -228,16 +228,16 @@ class Run:
         async with self.gateway() as gateway:
             pay = await self.purchase(gateway)
             await self.failures(gateway, pay)
-            self.shown += [gateway, gateway.store, gateway._dispatcher.wiring, self.signer]
+            self.shown += [gateway, gateway.store, gateway._dispatcher, self.signer]
         async with self.gateway(base_url="http://127.0.0.1:9", signer=self.wrong_signer) as nowhere:
-            await self.fails(lambda: nowhere.pay(evolve(pay, request_id="not-sent")), NotSentError)
+            await self.expect(lambda: nowhere.pay(evolve(pay, request_id="not-sent")), NotSentError)
         async with self.gateway(signer=self.wrong_signer) as other:
             refused = evolve(pay, request_id="wrong")
-            await self.fails(lambda: other.pay(refused), SignatureRefusedError)
+            await self.expect(lambda: other.pay(refused), SignatureRefusedError)
 
     async def purchase(self, gateway: PayGateway) -> MiniProgramPay:
         """Buy something, look at it again, and give the money back."""
-        trade = _trade("trade", "O-1")
+        trade = make_trade("trade", "O-1")
         created = await gateway.trade(trade)
         self.canaries["the payToken"] = created.pay_token or ""
         pay = MiniProgramPay(
@@ -267,20 +267,22 @@ class Run:
     async def failures(self, gateway: PayGateway, pay: MiniProgramPay) -> None:
         """Fail in every way in which the platform or the network can."""
         conflicting = evolve(pay, terminal_payer_id=f"{OPENID}2")
-        await self.fails(lambda: gateway.pay(conflicting), IdempotencyConflictError)
-        for mishap in ("drop", "reset", "truncated", "html-502"):
-            self.sandbox.faults.inject(mishap, path=PAY.path)
-            lost = evolve(pay, request_id=f"lost-{mishap}", out_trade_no=None)
-            await self.fails(lambda lost=lost: gateway.pay(lost), InDoubtError)
+        await self.expect(lambda: gateway.pay(conflicting), IdempotencyConflictError)
+        for fault in ("drop", "reset", "truncated", "html-502"):
+            self.sandbox.faults.inject(fault, path=PAY.path)
+            lost = evolve(pay, request_id=f"lost-{fault}", out_trade_no=None)
+            await self.expect(lambda lost=lost: gateway.pay(lost), InDoubtError)
         self.sandbox.faults.inject("drop", path=PAY.path)
-        order = _trade("checkout", "O-2")
-        await self.fails(lambda: gateway.checkout(order, openid=OPENID, app_id="wx1"), InDoubtError)
+        order = make_trade("checkout", "O-2")
+        await self.expect(
+            lambda: gateway.checkout(order, openid=OPENID, app_id="wx1"), InDoubtError
+        )
         outcome = await gateway.resolve("lost-drop")
         self.shown.append(outcome)
         self.errors += [outcome.error] if outcome.error else []
-        await self.cancelled(gateway, evolve(pay, request_id="cancelled"))
+        await self.cancel(gateway, evolve(pay, request_id="cancelled"))
 
-    async def cancelled(self, gateway: PayGateway, pay: MiniProgramPay) -> None:
+    async def cancel(self, gateway: PayGateway, pay: MiniProgramPay) -> None:
         """Cancel a payment, and a query, while their answers are on their way."""
         for call in (
             lambda: gateway.pay(pay),
@@ -293,20 +295,20 @@ class Run:
                 await asyncio.sleep(0)
             await asyncio.sleep(0.05)  # let it get beyond the headers
             task.cancel()
-            self.errors.append(await failure(lambda task=task: task))
+            self.errors.append(await catch_failure(lambda task=task: task))
 
-    async def fails(self, call: Call, kind: type[WxPayError]) -> None:
+    async def expect(self, call: Call, kind: type[WxPayError]) -> None:
         """Keep the error of a call."""
-        error = await failure(call)
+        error = await catch_failure(call)
         assert isinstance(error, kind)
         self.errors.append(error)
 
     def files(self) -> dict[str, bytes]:
         """Return what the store's files hold."""
-        return _stored(self.folder)
+        return read_store(self.folder)
 
     async def places(self) -> dict[str, str | bytes]:
-        """Return everything that anybody can look at afterwards."""
+        """Return everything that can be looked at afterwards."""
         metrics = self.reader.get_metrics_data()
         values = [*self.shown, *self.tap.requests, *self.events]
         places: dict[str, str | bytes] = {
@@ -316,13 +318,14 @@ class Run:
             "metrics": metrics.to_json() if metrics else "",
         }
         for error in self.errors:
-            places |= {f"{len(places)} {name}": text for name, text in rendered(error).items()}
+            places |= {f"{len(places)} {name}": text for name, text in render_error(error).items()}
             if isinstance(error, WxPayError):
-                places |= await answers_to_payers(error)
+                places |= await answer_payers(error)
         return places
 
 
-def _trade(request_id: str, out_trade_no: str) -> InstantTrade:
+def make_trade(request_id: str, out_trade_no: str) -> InstantTrade:
+    """Make an order of one yuan."""
     one = Decimal("1.00")
     item = TradeItem(
         out_trade_no=out_trade_no,
@@ -352,10 +355,10 @@ SCHEMES: dict[str, Callable[[], tuple[Signer, Signer]]] = {
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-async def test_a_whole_day_leaves_no_secret_anywhere(
+async def test_whole_day_leaves_no_secret_anywhere(
     scheme: str, sandbox: Sandbox, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Purchase and failures over HTTP and SQLite, everything at DEBUG: none found."""
+    """Purchase and failures over HTTP and SQLite, everything at DEBUG: no secret is found."""
     loop = asyncio.get_running_loop()
     loop.set_debug(True)
     loop.slow_callback_duration = 0.0  # asyncio then logs every step that a task takes
@@ -367,20 +370,20 @@ async def test_a_whole_day_leaves_no_secret_anywhere(
     await run.everything()
     places = await run.places()
     loop.set_debug(False)
-    places["logs"] = of_records(caplog.records) + caplog.text
+    places["logs"] = render_records(caplog.records) + caplog.text
     places |= run.files()
     canaries = {
         "the secret": SECRET,
         "the wrong secret": WRONG_SECRET,
         "the openid": OPENID,
-        **_of_key("private key", PRIVATE_KEY),
-        **_of_key("other private key", OTHER_KEY),
+        **list_key_secrets("private key", PRIVATE_KEY),
+        **list_key_secrets("other private key", OTHER_KEY),
         **run.canaries,
         **run.tap.signatures(),
     }
 
     assert all(len(canary) >= 20 for canary in canaries.values())
-    assert [] == leaks(places, canaries)
+    assert [] == find_leaks(places, canaries)
     logged = {record.name.partition(".")[0] for record in caplog.records}
     assert {"wxpay_async", "asyncio", "sqlalchemy"} <= logged
     assert {"wxpay trade", "wxpay pay", "POST"} <= {s.name for s in run.spans.get_finished_spans()}
@@ -390,7 +393,8 @@ async def test_a_whole_day_leaves_no_secret_anywhere(
 # Replies that hold credentials and cannot be used
 
 
-def _prepay(**changes: str | None) -> dict[str, Any]:
+def make_prepay(**changes: str | None) -> dict[str, Any]:
+    """Make a reply whose credentials are planted."""
     data = {
         "appId": "wx1",
         "timeStamp": "1573029856",
@@ -404,40 +408,42 @@ def _prepay(**changes: str | None) -> dict[str, Any]:
     return {"success": True, "data": {name: v for name, v in data.items() if v is not None}}
 
 
-def _failed() -> dict[str, Any]:
-    reply = _prepay()
+def make_failed() -> dict[str, Any]:
+    """Make a prepay whose only order failed."""
+    reply = make_prepay()
     row = {"outTradeNo": "O-1", "tradeNo": "T-1", "status": "F"}
     reply["data"]["tradeResList"] = [row]
     return reply
 
 
-def _nested() -> dict[str, Any]:
-    return _prepay(tradeResList=f'[{{"paySign": "{PLANTED_SIGN}"}}]')
+def make_nested() -> dict[str, Any]:
+    """Make a prepay with a row that is no order."""
+    return make_prepay(tradeResList=f'[{{"paySign": "{PLANTED_SIGN}"}}]')
 
 
 UNUSABLE: dict[str, tuple[Callable[[], object], type[WxPayError]]] = {
-    "a field is missing": (lambda: _prepay(nonceStr=None), MalformedResponseError),
-    "a field is empty": (lambda: _prepay(signType=""), MalformedResponseError),
-    "the package is another": (lambda: _prepay(extPackage="x"), MalformedResponseError),
-    "it answers another": (lambda: _prepay(requestId="other"), MalformedResponseError),
-    "an amount is none": (lambda: _prepay(instAmount=PLANTED_SIGN), MalformedResponseError),
-    "a row is none": (_nested, MalformedResponseError),
-    "all of it failed": (_failed, FailedError),
+    "a field is missing": (lambda: make_prepay(nonceStr=None), MalformedResponseError),
+    "a field is empty": (lambda: make_prepay(signType=""), MalformedResponseError),
+    "the package is another": (lambda: make_prepay(extPackage="x"), MalformedResponseError),
+    "it answers another": (lambda: make_prepay(requestId="other"), MalformedResponseError),
+    "an amount is none": (lambda: make_prepay(instAmount=PLANTED_SIGN), MalformedResponseError),
+    "a row is none": (make_nested, MalformedResponseError),
+    "all of it failed": (make_failed, FailedError),
     "a code contradicts it": (
-        lambda: {**_prepay(), "errorCode": "CO_MSG_000002"},
+        lambda: {**make_prepay(), "errorCode": "CO_MSG_000002"},
         MalformedResponseError,
     ),
     "it is refused": (
-        lambda: {**_prepay(), "success": False, "errorCode": "CO_MSG_000001"},
+        lambda: {**make_prepay(), "success": False, "errorCode": "CO_MSG_000001"},
         RefusedError,
     ),
-    "no envelope": (lambda: _prepay()["data"], MalformedResponseError),
+    "no envelope": (lambda: make_prepay()["data"], MalformedResponseError),
     "no JSON": (
-        lambda: HttpResponse(200, json.dumps(_prepay()).encode() + b"}"),
+        lambda: HttpResponse(200, json.dumps(make_prepay()).encode() + b"}"),
         MalformedResponseError,
     ),
     "a name twice": (
-        lambda: HttpResponse(200, json.dumps(_prepay()).replace("appId", "signType").encode()),
+        lambda: HttpResponse(200, json.dumps(make_prepay()).replace("appId", "signType").encode()),
         MalformedResponseError,
     ),
     "a redirect": (
@@ -448,27 +454,27 @@ UNUSABLE: dict[str, tuple[Callable[[], object], type[WxPayError]]] = {
 
 
 @pytest.mark.parametrize("why", UNUSABLE)
-async def test_a_reply_that_cannot_be_used_shows_no_credential(
-    why: str, asking: Fixture, open_shop: Fixture
+async def test_reply_that_cannot_be_used_shows_no_credential(
+    why: str, asking: Asking, open_shop: OpenShop
 ) -> None:
     """Wherever a reply is refused, no frame that can be seen holds what was in it."""
     make, kind = UNUSABLE[why]
     shop = open_shop([make()] * 9, retry=ONE_ATTEMPT)
     request = asking.pay("pay-1", pay_token=PLANTED_TOKEN, terminal_payer_id=OPENID)
-    error = await failure(lambda: shop.gateway.pay(request))
-    again = await failure(lambda: shop.gateway.pay(request))
+    error = await catch_failure(lambda: shop.gateway.pay(request))
+    again = await catch_failure(lambda: shop.gateway.pay(request))
     outcome = await shop.gateway.resolve("pay-1")
-    places = rendered(error) | {f"again: {k}": v for k, v in rendered(again).items()}
-    places |= rendered(outcome.error) if outcome.error else {}
+    places = render_error(error) | {f"again: {k}": v for k, v in render_error(again).items()}
+    places |= render_error(outcome.error) if outcome.error else {}
     places |= {"outcome": repr(outcome), "entry": repr(await shop.entry("pay-1"))}
 
     assert isinstance(error, kind)
-    assert [] == leaks(places, PLANTED)
+    assert [] == find_leaks(places, PLANTED)
 
 
 @pytest.mark.parametrize("transport", [AiohttpTransport, HttpxTransport, ReqwestTransport])
-async def test_a_reply_that_is_too_large_shows_nothing_of_itself(
-    transport: Callable[[], Any], asking: Fixture, open_shop: Fixture
+async def test_reply_that_is_too_large_shows_nothing_of_itself(
+    transport: Callable[[], Any], asking: Asking, open_shop: OpenShop
 ) -> None:
     """A megabyte with a paySign in it is not part of the traceback of its refusal."""
 
@@ -485,17 +491,17 @@ async def test_a_reply_that_is_too_large_shows_nothing_of_itself(
         url = f"http://127.0.0.1:{server.port}"
         shop = open_shop(base_url=url, transport=transport(), retry=ONE_ATTEMPT)
         request = asking.pay(pay_token=PLANTED_TOKEN, terminal_payer_id=OPENID)
-        error = await failure(lambda: shop.gateway.pay(request))
+        error = await catch_failure(lambda: shop.gateway.pay(request))
         await shop.gateway.aclose()
 
     assert isinstance(error, MalformedResponseError)
-    assert [] == leaks(rendered(error), PLANTED)
+    assert [] == find_leaks(render_error(error), PLANTED)
 
 
 # A platform that repeats what it was asked
 
 
-def _repeating(**values: str) -> str:
+def repeat(**values: str) -> str:
     """Say no with the values as they are, as in a form, and as in JSON."""
     in_form = " ".join(map(quote_plus, values.values()))
     return f"{' '.join(values.values())} ({in_form}) of {json.dumps(values)} is no good"
@@ -503,51 +509,53 @@ def _repeating(**values: str) -> str:
 
 @pytest.mark.parametrize("code", ["CO_MSG_000001", "CO_MSG_000002", "GM_API_BUS_0000015"])
 @pytest.mark.parametrize("operation", ["pay", "trade"])
-async def test_a_message_that_repeats_the_request_is_told_without_its_credentials(
+async def test_message_that_repeats_the_request_is_shown_without_its_credentials(
     operation: str,
     code: str,
-    asking: Fixture,
-    open_shop: Fixture,
+    asking: Asking,
+    open_shop: OpenShop,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """At once, out of the store, by `resolve`, in the log of an answer, and in a store's file."""
     method = PayMethod(pay_product_code="67", amount=Decimal("1.00"), open_id=OPENID)
     if operation == "pay":
-        message = _repeating(payToken=PLANTED_TOKEN, terminalPayerId=OPENID)
+        message = repeat(payToken=PLANTED_TOKEN, terminalPayerId=OPENID)
         request = asking.pay("id-1", pay_token=PLANTED_TOKEN, terminal_payer_id=OPENID)
     else:
-        message = _repeating(openId=OPENID)
+        message = repeat(openId=OPENID)
         request = asking.trade("id-1", pay_method=method)
     reply = {"success": False, "errorCode": code, "errorMsg": message}
     store = SqlStore(f"sqlite:///{tmp_path}/store.db")
     shop = open_shop([reply] * 9, store=store, retry=ONE_ATTEMPT)
     call = getattr(shop.gateway, operation)
-    first = await failure(lambda: call(request))
-    again = await failure(lambda: call(request))
+    first = await catch_failure(lambda: call(request))
+    again = await catch_failure(lambda: call(request))
     outcome = await shop.gateway.resolve("id-1")
     places: dict[str, str | bytes] = {"outcome": repr(outcome)}
     for error in (first, again, outcome.error):
-        places |= {f"{len(places)} {name}": text for name, text in rendered(error).items()}
-        places |= await answers_to_payers(error)
-    places["logs"] = of_records(caplog.records) + caplog.text
-    places |= _stored(tmp_path)
+        places |= {f"{len(places)} {name}": text for name, text in render_error(error).items()}
+        places |= await answer_payers(error)
+    places["logs"] = render_records(caplog.records) + caplog.text
+    places |= read_store(tmp_path)
 
     assert isinstance(first, WxPayError)
     assert f"[{code}: *** " in str(first)
     assert "is no good" in str(first)
-    assert [] == leaks(places, PLANTED)
+    assert [] == find_leaks(places, PLANTED)
 
 
 # Set-ups that fail
 
 
-def _unfit() -> RSA.RsaKey:
+def make_unfit_key() -> RSA.RsaKey:
+    """Make a key that pycryptodome takes and OpenSSL refuses."""
     key = RSA.import_key(PRIVATE_KEY)
     return RSA.construct((key.n, key.e, key.d, key.p, key.q + 2), consistency_check=False)
 
 
-def _from(**env: str) -> Callable[[], object]:
+def read_environment(**env: str) -> Callable[[], object]:
+    """Make the function that reads a gateway from these variables."""
     return partial(PayGateway.from_env, {"WXPAY_APP_KEY": "k", **env})
 
 
@@ -556,14 +564,18 @@ SETUPS: dict[str, Callable[[], object]] = {
     "a secret of bytes": partial(Md5Signer, SECRET.encode()),
     "a verifier's secret": partial(Md5Verifier, f" {SECRET}"),
     "a text to sign": lambda: Md5Signer(SECRET).sign("text"),  # type: ignore[arg-type]
-    "a secret in the environment": _from(WXPAY_APP_SECRET=f"{SECRET} "),
-    "two schemes": _from(WXPAY_APP_SECRET=SECRET, WXPAY_PRIVATE_KEY_FILE="merchant.pem"),
+    "a secret in the environment": read_environment(WXPAY_APP_SECRET=f"{SECRET} "),
+    "two schemes": read_environment(WXPAY_APP_SECRET=SECRET, WXPAY_PRIVATE_KEY_FILE="merchant.pem"),
     "two schemes, by the signer": partial(
-        signer_from, {"WXPAY_APP_SECRET": SECRET, "WXPAY_PRIVATE_KEY_FILE": "merchant.pem"}
+        read_signer, {"WXPAY_APP_SECRET": SECRET, "WXPAY_PRIVATE_KEY_FILE": "merchant.pem"}
     ),
-    "another setting": _from(WXPAY_APP_SECRET=SECRET, WXPAY_BASE_URL="http://shop.example"),
-    "a missing library": _from(WXPAY_APP_SECRET=SECRET, WXPAY_STORE_URL="postgresql+no://shop"),
-    "a key for a path": _from(WXPAY_PRIVATE_KEY_FILE=PRIVATE_KEY.decode("ascii")),
+    "another setting": read_environment(
+        WXPAY_APP_SECRET=SECRET, WXPAY_BASE_URL="http://shop.example"
+    ),
+    "a missing library": read_environment(
+        WXPAY_APP_SECRET=SECRET, WXPAY_STORE_URL="postgresql+no://shop"
+    ),
+    "a key for a path": read_environment(WXPAY_PRIVATE_KEY_FILE=PRIVATE_KEY.decode("ascii")),
     "a damaged key": partial(
         RsaSigner.from_pem, PRIVATE_KEY.replace(b"\n-----END", b"a\n-----END")
     ),
@@ -577,7 +589,7 @@ SETUPS: dict[str, Callable[[], object]] = {
     "a wrong passphrase": partial(RsaSigner.from_pem, LOCKED_KEY, WRONG_SECRET),
     "a passphrase that is none": partial(RsaSigner.from_pem, PRIVATE_KEY, 5),
     "no such backend": partial(RsaSigner.from_pem, PRIVATE_KEY, backend="none"),
-    "a key that OpenSSL refuses": partial(RsaSigner, _unfit(), backend="openssl"),
+    "a key that OpenSSL refuses": partial(RsaSigner, make_unfit_key(), backend="openssl"),
     "a seal key": partial(
         PayGateway,
         "k",
@@ -589,24 +601,24 @@ SETUPS: dict[str, Callable[[], object]] = {
 
 
 @pytest.mark.parametrize("why", SETUPS)
-def test_a_set_up_that_fails_shows_no_secret(why: str) -> None:
+def test_setup_that_fails_shows_no_secret(why: str) -> None:
     """No frame of the traceback holds the secret, the key, its passphrase or the environment."""
-    error = set_up_failure(SETUPS[why])
+    error = catch_setup_failure(SETUPS[why])
     canaries = {
         "the secret": SECRET,
         "the passphrase": WRONG_SECRET,
-        **_of_key("key", PRIVATE_KEY),
-        **_of_key("weak key", WEAK_KEY),
-        **_of_pem("locked key", LOCKED_KEY),
+        **list_key_secrets("key", PRIVATE_KEY),
+        **list_key_secrets("weak key", WEAK_KEY),
+        **list_pem_secrets("locked key", LOCKED_KEY),
     }
 
-    assert [] == leaks(rendered(error), canaries)
+    assert [] == find_leaks(render_error(error), canaries)
 
 
 @pytest.mark.parametrize(
     ("mode", "kind"), [(0o600, InvalidKeyError), (0o644, InsecureKeyFileWarning)]
 )
-def test_a_key_file_that_fails_shows_no_secret(
+def test_key_file_that_fails_shows_no_secret(
     mode: int, kind: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A wrong passphrase, and a warning where warnings are errors; from the own environment."""
@@ -620,12 +632,12 @@ def test_a_key_file_that_fails_shows_no_secret(
     for n, call in enumerate(
         (PayGateway.from_env, lambda: RsaSigner.from_file(file, WRONG_SECRET))
     ):
-        error = set_up_failure(call)
+        error = catch_setup_failure(call)
         assert isinstance(error, kind)
-        places |= {f"{n} {name}": text for name, text in rendered(error).items()}
+        places |= {f"{n} {name}": text for name, text in render_error(error).items()}
 
-    canaries = {"the passphrase": WRONG_SECRET, **_of_pem("key", LOCKED_KEY)}
-    assert [] == leaks(places, canaries)
+    canaries = {"the passphrase": WRONG_SECRET, **list_pem_secrets("key", LOCKED_KEY)}
+    assert [] == find_leaks(places, canaries)
 
 
 # Addresses that are signed
@@ -635,7 +647,7 @@ SIGNED_QUERY = urlencode(
     {"bizContent": json.dumps({"payToken": PLANTED_TOKEN}), "sign": PLANTED_SIGN}
 )
 CLOSED = "http://127.0.0.1:9/"
-MISHAPS = {
+FAULTS = {
     "hang": b"",
     "drop": b"",
     "garbage": b"\x15\x03\x01\r\n\r\n",
@@ -645,13 +657,13 @@ MISHAPS = {
 
 
 @pytest.fixture
-async def mishaps() -> AsyncIterator[str]:
+async def faulty_server() -> AsyncIterator[str]:
     """Serve what each path is named after; return the origin."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         target = (await reader.readuntil(b"\r\n\r\n")).split(b" ")[1].decode()
         name = target[1:].partition("?")[0]
-        writer.write(MISHAPS[name])
+        writer.write(FAULTS[name])
         if name == "hang":
             await reader.read()
         writer.close()
@@ -661,20 +673,20 @@ async def mishaps() -> AsyncIterator[str]:
 
 
 @pytest.mark.parametrize(
-    "address", [*MISHAPS, CLOSED, "http://127.0.0.1:999999/", "http://[::1/", "ftp://127.0.0.1/"]
+    "address", [*FAULTS, CLOSED, "http://127.0.0.1:999999/", "http://[::1/", "ftp://127.0.0.1/"]
 )
 @pytest.mark.parametrize("transport", [AiohttpTransport, HttpxTransport, ReqwestTransport])
-async def test_a_signed_address_is_no_part_of_a_failure(
-    transport: Callable[[], Any], address: str, mishaps: str
+async def test_signed_address_is_no_part_of_a_failure(
+    transport: Callable[[], Any], address: str, faulty_server: str
 ) -> None:
     """With the parameters in the query, no frame of ours or of a library's shows the address."""
-    url = address if ":" in address else f"{mishaps}/{address}"
+    url = address if ":" in address else f"{faulty_server}/{address}"
     request = HttpRequest(f"{url}?{SIGNED_QUERY}", b"")
     carrier = transport()
-    error = await failure(lambda: carrier.send(request, timeout=Timeouts(read=0.2)))
+    error = await catch_failure(lambda: carrier.send(request, timeout=Timeouts(read=0.2)))
     await carrier.aclose()
 
-    assert [] == leaks(rendered(error), PLANTED)
+    assert [] == find_leaks(render_error(error), PLANTED)
 
 
 @pytest.mark.parametrize(
@@ -685,24 +697,24 @@ async def test_a_signed_address_is_no_part_of_a_failure(
         (ReqwestTransport, "Request was cancelled"),  # pyreqwest's own words for it
     ],
 )
-async def test_a_signed_address_is_no_part_of_a_cancellation(
-    transport: Callable[[], Any], said: str, mishaps: str
+async def test_signed_address_is_no_part_of_a_cancellation(
+    transport: Callable[[], Any], said: str, faulty_server: str
 ) -> None:
     """It is the caller's own cancellation that comes through, without the frames below."""
-    request = HttpRequest(f"{mishaps}/hang?{SIGNED_QUERY}", b"")
+    request = HttpRequest(f"{faulty_server}/hang?{SIGNED_QUERY}", b"")
     carrier = transport()
     timeouts = Timeouts(connect=1, read=1, attempt=2)
     task = asyncio.ensure_future(carrier.send(request, timeout=timeouts))
     await asyncio.sleep(0.1)  # let it get beyond the headers
     task.cancel("by the caller")
-    error = await failure(lambda: task)
+    error = await catch_failure(lambda: task)
     await carrier.aclose()
     if transport is ReqwestTransport:
         await asyncio.sleep(1.5)  # it goes on until its read timeout
 
     assert isinstance(error, asyncio.CancelledError)
     assert (said,) == error.args
-    assert [] == leaks(rendered(error), PLANTED)
+    assert [] == find_leaks(render_error(error), PLANTED)
 
 
 class _BrokenSigner:
@@ -716,35 +728,35 @@ class _BrokenSigner:
         raise NotSentError(f"no answer about {message!r}", retryable=False)
 
 
-async def test_a_signer_that_fails_shows_nothing_of_what_it_should_sign(
-    asking: Fixture,
+async def test_signer_that_fails_shows_nothing_of_what_it_should_sign(
+    asking: Asking,
 ) -> None:
     """The message holds the bizContent: neither the SDK's frames nor the signer's show it."""
     gateway = PayGateway("app", _BrokenSigner(), transport=MemoryTransport([]))
     request = asking.pay(pay_token=PLANTED_TOKEN, terminal_payer_id=OPENID)
-    error = await failure(lambda: gateway.pay(request))
+    error = await catch_failure(lambda: gateway.pay(request))
     await gateway.aclose()
 
     assert isinstance(error, NotSentError)
     assert "no answer about <" in str(error)
-    assert [] == leaks(rendered(error), PLANTED)
+    assert [] == find_leaks(render_error(error), PLANTED)
 
 
-async def test_a_new_prepay_that_fails_shows_nothing_of_the_old_one(
-    asking: Fixture, open_shop: Fixture, script: Fixture, replies: Fixture, tmp_path: Path
+async def test_new_prepay_that_fails_shows_nothing_of_the_old_one(
+    asking: Asking, open_shop: OpenShop, replies: Replies, tmp_path: Path
 ) -> None:
     """Out of a durable store the bytes come sealed, and are as hidden as before once opened."""
-    answers = script(InDoubtError("timeout"), query=replies.order("待付款"))
+    answers = Script([InDoubtError("timeout")], query=replies.order("待付款"))
     store = SqlStore(f"sqlite:///{tmp_path}/store.db")
     shop = open_shop(answers, store=store, retry=ONE_ATTEMPT)
     request = asking.pay(
         "pay-1", pay_token=PLANTED_TOKEN, terminal_payer_id=OPENID, out_trade_no="O-1"
     )
-    await failure(lambda: shop.gateway.pay(request))
+    await catch_failure(lambda: shop.gateway.pay(request))
     outcome = await shop.gateway.resolve("pay-1", reissue=True)
 
     assert isinstance(outcome.error, InDoubtError)
-    assert [] == leaks(rendered(outcome.error), PLANTED)
+    assert [] == find_leaks(render_error(outcome.error), PLANTED)
 
 
 # The search itself
@@ -762,20 +774,20 @@ async def test_a_new_prepay_that_fails_shows_nothing_of_the_old_one(
         lambda text: base64.b64encode(b"xy" + text.encode() + b"z").decode(),
     ],
 )
-def test_the_search_finds_every_form(hidden: Callable[[str], str]) -> None:
+def test_search_finds_every_form(hidden: Callable[[str], str]) -> None:
     """A canary test that cannot find its canary proves nothing."""
     places = {"somewhere": f"a long text with {hidden(OPENID)} in the middle"}
 
-    assert [("somewhere", "the openid")] == leaks(places, PLANTED)
+    assert [("somewhere", "the openid")] == find_leaks(places, PLANTED)
 
 
-async def test_the_search_looks_into_locals() -> None:
+async def test_search_looks_into_locals() -> None:
     """What stands in a local variable of a frame below is found."""
 
     async def fail() -> None:
         token = PLANTED_TOKEN
         raise NotSentError(f"{len(token)}")
 
-    found = leaks(rendered(await failure(fail)), PLANTED)
+    found = find_leaks(render_error(await catch_failure(fail)), PLANTED)
 
     assert [("traceback with locals of NotSentError", "the payToken")] == found

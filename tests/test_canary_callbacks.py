@@ -5,28 +5,32 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlencode
 
 import pytest
 from attrs import define, field
 
-from tests.support.canaries import Canaries, leaks, of_records, rendered
+from tests.support.canaries import Canaries, find_leaks, render_error, render_records
+from tests.support.clock import MovedClock
+from tests.support.merchant import OpenShop
+from tests.support.platform import (
+    APP_KEY,
+    FORM,
+    SIGNER,
+    VERIFIER,
+    Replies,
+    encode_callback,
+    sign_callback,
+)
 from wxpay_async.engine.callbacks import CallbackEvent, CallbackReceiver, Verdict
 from wxpay_async.errors import NotificationError
 from wxpay_async.protocol.notify import Notifications, TradeNotification
-from wxpay_async.protocol.signing import Md5Signer, Md5Verifier, RsaSigner, RsaVerifier, Signer
+from wxpay_async.protocol.signing import Md5Signer, Md5Verifier, Signer
 
-Fixture = Any
-"""What a conftest.py defines, which no test module can import."""
-
-KEYS = Path(__file__).parent / "vectors" / "keys"
-APP_KEY = "gmd930ea5d5a258f4f"
 SECRET = "canarySecret0f6b1d2e3c4a59687a"
 OPENID = "oCanary-77_openid+31/xyz="
 REASON = "canary: the balance of a person"
-FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
 @define(eq=False)
@@ -38,12 +42,8 @@ class Sender:
     canaries: Canaries = field(factory=dict)
 
     def body(self, **changes: str) -> bytes:
-        """Sign a callback that says more than anybody may learn."""
+        """Sign a callback that holds more than a log may show."""
         fields = {
-            "appKey": APP_KEY,
-            "nonce": "n",
-            "timestamp": str(round(self.notifications.clock() * 1000)),
-            **({"signType": "RSA"} if isinstance(self.signer, RsaSigner) else {}),
             "out_trade_no": "O-1",
             "inner_trade_no": "T-1",
             "trade_status": "TRADE_SUCCESS",
@@ -52,29 +52,28 @@ class Sender:
             "failReason": REASON,
             **changes,
         }
-        message = "&".join(f"{name}={fields[name]}" for name in sorted(fields) if fields[name])
-        sign = str(self.signer.sign(message.encode()))
+        signed = sign_callback(fields, signer=self.signer, at=self.notifications.clock())
         self.canaries |= {
             "the openid": OPENID.rstrip("="),
             "the reason": REASON,
             "the secret": SECRET,
-            "the signature": sign,
+            "the signature": signed["sign"],
         }
-        return urlencode({**fields, "sign": sign}).encode()
+        return encode_callback(signed)
 
 
 @pytest.fixture(params=["rsa", "md5"])
-def sender(request: pytest.FixtureRequest, clock: Fixture) -> Sender:
+def sender(request: pytest.FixtureRequest, clock: MovedClock) -> Sender:
     """Return what signs, and the notifications that verify it."""
     if request.param == "rsa":
-        signer: Signer = RsaSigner.from_pem((KEYS / "pkcs8.pem").read_bytes())
-        verifier: Any = RsaVerifier.from_pem((KEYS / "public.pem").read_bytes())
+        signer: Signer = SIGNER
+        verifier: Any = VERIFIER
     else:
         signer, verifier = Md5Signer(SECRET), Md5Verifier(SECRET)
     return Sender(signer, Notifications(verifier, app_key=APP_KEY, clock=clock.time))
 
 
-def refusal(notifications: Notifications, body: Callable[[], bytes]) -> NotificationError:
+def catch_refusal(notifications: Notifications, body: Callable[[], bytes]) -> NotificationError:
     """Return what reading raises; the frame of this function holds nothing of the message."""
     try:
         notifications.parse(FORM, body())
@@ -101,28 +100,28 @@ WRONG: dict[str, Callable[[Sender], bytes]] = {
 
 
 @pytest.mark.parametrize("why", WRONG)
-def test_a_refusal_shows_nothing_of_the_message(why: str, sender: Sender) -> None:
+def test_refusal_shows_nothing_of_the_message(why: str, sender: Sender) -> None:
     """Neither its text nor a frame of its traceback holds what the callback says."""
-    error = refusal(sender.notifications, lambda: WRONG[why](sender))
+    error = catch_refusal(sender.notifications, lambda: WRONG[why](sender))
 
-    assert [] == leaks(rendered(error), sender.canaries)
+    assert [] == find_leaks(render_error(error), sender.canaries)
 
 
-def test_what_was_read_shows_nothing_of_a_payer(sender: Sender) -> None:
-    """A notification in a log line tells the order, not the person."""
+def test_notification_shows_nothing_of_a_payer(sender: Sender) -> None:
+    """In a log line it names the order, not the person."""
     notification = sender.notifications.parse(FORM, sender.body())
     places = {"repr": repr(notification), "str": f"{notification}"}
 
     assert isinstance(notification, TradeNotification)
     assert REASON == notification.fail_reason
     assert "O-1" in places["repr"]
-    assert [] == leaks(places, sender.canaries)
+    assert [] == find_leaks(places, sender.canaries)
 
 
-async def test_what_becomes_of_callbacks_shows_nothing_of_a_payer(
-    sender: Sender, open_shop: Fixture, replies: Fixture, caplog: pytest.LogCaptureFixture
+async def test_handling_shows_nothing_of_a_payer(
+    sender: Sender, open_shop: OpenShop, replies: Replies, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Logs at DEBUG, what hooks hear, and the keys of the inbox; whatever the handler does."""
+    """Logs at DEBUG, events of hooks and the keys of the inbox; whatever the handler does."""
     caplog.set_level(logging.DEBUG)
     shop, events = open_shop([replies.order("支付成功")] * 2), list[CallbackEvent]()
     failing = [LookupError("the shop's database is away")]
@@ -139,7 +138,7 @@ async def test_what_becomes_of_callbacks_shows_nothing_of_a_payer(
     for body in (forged, sender.body(), sender.body(), sender.body()):
         await receiver.receive(FORM, body)
     places = {
-        "logs": of_records(caplog.records) + caplog.text,
+        "logs": render_records(caplog.records) + caplog.text,
         "events": "\n".join(f"{event!r} {event}" for event in [*events, *shop.events]),
         "the inbox": repr(shop.store),
     }
@@ -148,14 +147,14 @@ async def test_what_becomes_of_callbacks_shows_nothing_of_a_payer(
         event.verdict for event in events
     ]
     assert "O-1" in places["logs"]
-    assert [] == leaks(places, sender.canaries)
+    assert [] == find_leaks(places, sender.canaries)
 
 
-def test_the_canaries_are_in_the_message(sender: Sender) -> None:
+def test_search_finds_the_canaries_in_the_message(sender: Sender) -> None:
     """A search for what was never there proves nothing."""
     body = sender.body()
-    said = {name: values[0] for name, values in parse_qs(body.decode()).items()}
+    fields = {name: values[0] for name, values in parse_qs(body.decode()).items()}
 
     assert ["the openid", "the reason", "the signature"] == [
-        name for _, name in leaks({"it": "\n".join(said.values())}, sender.canaries)
+        name for _, name in find_leaks({"it": "\n".join(fields.values())}, sender.canaries)
     ]

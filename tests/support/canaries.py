@@ -1,4 +1,4 @@
-"""Looking for what is secret: every form that it can hide in, every place that shows anything."""
+"""Search for secrets: every form that one can hide in, every way in which an error is shown."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Canaries = dict[str, str]
 """What must not be found, by what it is called."""
 
 
-def _forms(value: str) -> set[bytes]:
+def _list_forms(value: str) -> set[bytes]:
     """Write a value in every way in which it could be hidden in plain sight."""
     raw = value.encode()
     found = {
@@ -33,9 +33,9 @@ def _forms(value: str) -> set[bytes]:
     return found
 
 
-def leaks(places: Mapping[str, str | bytes], canaries: Canaries) -> list[tuple[str, str]]:
+def find_leaks(places: Mapping[str, str | bytes], canaries: Canaries) -> list[tuple[str, str]]:
     """Return each (place, canary) where something secret was found, in whatever form."""
-    forms = {name: _forms(value) for name, value in canaries.items()}
+    forms = {name: _list_forms(value) for name, value in canaries.items()}
     found: list[tuple[str, str]] = []
     for place, content in places.items():
         raw = content if isinstance(content, bytes) else content.encode("utf-8", "replace")
@@ -43,7 +43,7 @@ def leaks(places: Mapping[str, str | bytes], canaries: Canaries) -> list[tuple[s
     return found
 
 
-def _chain(error: BaseException) -> list[BaseException]:
+def _list_chain(error: BaseException) -> list[BaseException]:
     """Return the error and all below it, also those that `from None` keeps out of tracebacks."""
     chain: list[BaseException] = []
     todo: list[BaseException | None] = [error]
@@ -55,17 +55,17 @@ def _chain(error: BaseException) -> list[BaseException]:
     return chain
 
 
-def _visible(error: BaseException) -> list[BaseException]:
+def _list_visible(error: BaseException) -> list[BaseException]:
     """Return the error and what a traceback shows below it."""
     below = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    return [error, *(_visible(below) if below else [])]
+    return [error, *(_list_visible(below) if below else [])]
 
 
-def _locals(links: Iterable[BaseException], package: str = "") -> str:
+def _show_locals(links: Iterable[BaseException], package: str = "") -> str:
     """Show the locals of every frame, or of a package's."""
     walks = (traceback.walk_tb(link.__traceback__) for link in links)
     return "\n".join(
-        f"{frame.f_code.co_qualname}:{line} {name}={_shown(value)}"
+        f"{frame.f_code.co_qualname}:{line} {name}={_show(value)}"
         for walk in walks
         for frame, line in walk
         if frame.f_globals.get("__name__", "").startswith(package)
@@ -73,26 +73,26 @@ def _locals(links: Iterable[BaseException], package: str = "") -> str:
     )
 
 
-def _shown(value: object) -> str:
+def _show(value: object) -> str:
     try:
         return repr(value)
     except (AttributeError, ValueError) as error:  # of an object that is only half made
         return f"<{error!r} in a repr>"
 
 
-def rendered(error: BaseException) -> dict[str, str]:
+def render_error(error: BaseException) -> dict[str, str]:
     """Show an error in every way that a log, a debugger or an error tracker would."""
     name = type(error).__name__
     return {
         f"str of {name}": str(error),
-        f"repr of {name}": "\n".join(repr(link) for link in _chain(error)),
-        f"attributes of {name}": "\n".join(repr(vars(link)) for link in _chain(error)),
+        f"repr of {name}": "\n".join(repr(link) for link in _list_chain(error)),
+        f"attributes of {name}": "\n".join(repr(vars(link)) for link in _list_chain(error)),
         f"traceback of {name}": "".join(traceback.format_exception(error)),
-        f"traceback with locals of {name}": _locals(_visible(error)),
-        f"frames of {name}": _locals(_chain(error), "wxpay_async"),
+        f"traceback with locals of {name}": _show_locals(_list_visible(error)),
+        f"frames of {name}": _show_locals(_list_chain(error), "wxpay_async"),
     }
 
 
-def of_records(records: Iterable[logging.LogRecord]) -> str:
+def render_records(records: Iterable[logging.LogRecord]) -> str:
     """Show log records with their arguments and their `extra`."""
     return "\n".join(f"{record.getMessage()} {vars(record)!r}" for record in records)
