@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import datetime
 from typing import Any, Final, Generic, TypeVar
 
@@ -238,7 +238,7 @@ class Call(Generic[T]):
         self._result = result
         return result
 
-    def complete(self, error: WxPayError | None) -> Coroutine[Any, Any, None]:
+    def complete(self, error: WxPayError | None) -> Awaitable[None]:
         """Record what the attempt led to, and free what it held; a cancellation has to wait.
 
         Raises:

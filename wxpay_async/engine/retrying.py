@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, Protocol, TypeVar
 
 import attrs
@@ -58,7 +58,7 @@ class Delivery(Protocol[T_co]):
         """Return the result that a response holds, or raise what it means."""
         ...
 
-    async def complete(self, error: WxPayError | None) -> None:
+    def complete(self, error: WxPayError | None) -> Awaitable[None]:
         """Record how a prepared attempt ended; None for a success.
 
         Called exactly once for each, also when the caller is cancelled meanwhile.

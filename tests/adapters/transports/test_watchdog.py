@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from wxpay_async.adapters.transports.watchdog import Watchdog, _Timer
+from wxpay_async.adapters.transports.watchdog import Timer, Watchdog
 
 LONG = 60.0
 
@@ -17,7 +17,7 @@ async def watchdog() -> Watchdog:
     return Watchdog(asyncio.get_running_loop())
 
 
-async def waiting(watch: _Timer) -> str:
+async def waiting(watch: Timer) -> str:
     """Wait for ever, and say what ended it."""
     try:
         await asyncio.sleep(LONG)

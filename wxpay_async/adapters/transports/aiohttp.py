@@ -19,7 +19,7 @@ from wxpay_async.adapters.transports.connection import (
     os_reason,
     tls_context,
 )
-from wxpay_async.adapters.transports.watchdog import Watchdog, _Timer
+from wxpay_async.adapters.transports.watchdog import Timer, Watchdog
 from wxpay_async.errors import (
     InDoubtError,
     InvalidRequestError,
@@ -58,7 +58,7 @@ class _Phase:
     to a proxy of another class: "not sent" is proof that nothing of the request is out.
     """
 
-    timer: _Timer
+    timer: Timer
     read_timeout: float
     headers_sent: bool | None = None
 

@@ -9,7 +9,7 @@ from attrs import define, field
 
 
 @define(eq=False)
-class _Timer:
+class Timer:
     """The time limit of one request under way; times are by the event loop's clock.
 
     Attributes:
@@ -54,11 +54,11 @@ class Watchdog:
     """
 
     loop: asyncio.AbstractEventLoop
-    timers: set[_Timer] = field(factory=set[_Timer], init=False)
+    timers: set[Timer] = field(factory=set[Timer], init=False)
     _handle: asyncio.TimerHandle | None = field(default=None, init=False)
     _fires_at: float = field(default=math.inf, init=False)
 
-    def watch(self, seconds: float) -> _Timer:
+    def watch(self, seconds: float) -> Timer:
         """Limit the time of the running task's request to so many seconds.
 
         Raises:
@@ -68,7 +68,7 @@ class Watchdog:
         if task is None:
             raise RuntimeError("only a task can be watched")
         last = self.loop.time() + seconds
-        timer = _Timer(self, task, last, last)
+        timer = Timer(self, task, last, last)
         self.timers.add(timer)
         self.schedule(last)
         return timer
