@@ -9,7 +9,7 @@
 | 5 | a timestamp in the wrong unit | engine/test_clock.py::test_platform_time_is_in_milliseconds |
 | 6 | a second event loop | engine/test_loops.py::test_gateway_works_in_one_loop_after_another |
 | 7 | a constructor that needs a loop or does I/O | engine/test_loops.py::test_making_a_gateway_does_no_io |
-| 8 | driver exceptions leak | adapters/transports/test_aiohttp.py::test_every_class_of_aiohttp_is_classified |
+| 8 | driver exceptions leak | adapters/transports/test_aiohttp.py::test_table_has_every_class_of_aiohttp |
 | 9 | TLS failures are retried | contract/test_transports.py::test_a_bad_certificate_is_not_sent_and_not_retried |
 | 10 | a first retry without jitter | policy/test_retry.py::test_first_retry_has_jitter |
 | 11 | a new key for each retry | engine/test_call.py::test_doubt_is_continued_with_the_same_bytes |
@@ -27,7 +27,7 @@
 | 23 | type hints that lie | test_lessons.py::test_public_face_passes_mypy_strict |
 | 24 | import takes half a second | engine/test_loops.py::test_import_loads_no_http_client_and_configures_no_logging |
 | 25 | a session per request, or a leak | contract/test_transport_life.py::test_a_hundred_requests_take_one_connection |
-| 26 | one's own session cannot be shared | adapters/transports/test_aiohttp.py::test_a_session_is_used_and_never_closed |
+| 26 | one's own session cannot be shared | adapters/transports/test_aiohttp.py::test_session_is_used_and_never_closed |
 | 27 | `import` configures logging | engine/test_loops.py::test_import_loads_no_http_client_and_configures_no_logging |
 | 28 | proxies broken | contract/test_transport_safety.py::test_https_goes_through_a_tunnel |
 | 29 | the documented retries are wrong | test_readme.py::test_row_of_an_error_has_its_fate_and_retrying |

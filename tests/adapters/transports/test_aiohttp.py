@@ -1,4 +1,4 @@
-"""What aiohttp does, class of error by class of error, and how a session of others is treated."""
+"""What each error of aiohttp means, and how sessions and connectors of others are used."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from wxpay_async.errors import Fate, InDoubtError, InvalidRequestError, NotSentE
 from wxpay_async.protocol.wire import HttpRequest, HttpResponse, Timeouts
 
 if TYPE_CHECKING:
-    from tests.transports.conftest import Till
+    from tests.adapters.transports.conftest import Till
 
 ADDRESS = "https://platform.example/api"
 REQUEST = HttpRequest(f"{ADDRESS}?sign=CANARY", b"a=1")
@@ -114,14 +114,14 @@ def scripted() -> Iterator[Scripted]:
         yield answers
 
 
-def meaning(error: WxPayError) -> str:
-    """Say an error in the words of the tables above."""
+def describe(error: WxPayError) -> str:
+    """Describe an error in the words of the tables above."""
     if error.fate is Fate.IN_DOUBT:
         return DOUBT
     return NOT_SENT if error.retryable else NEVER
 
 
-async def failure(transport: AiohttpTransport, timeouts: Timeouts) -> WxPayError:
+async def catch_failure(transport: AiohttpTransport, timeouts: Timeouts) -> WxPayError:
     """Send, and return what is raised."""
     with pytest.raises(WxPayError) as caught:
         await transport.send(REQUEST, timeout=timeouts)
@@ -132,21 +132,21 @@ async def failure(transport: AiohttpTransport, timeouts: Timeouts) -> WxPayError
 # Every class of error
 
 
-def test_every_class_of_aiohttp_is_classified() -> None:
-    """A new aiohttp with a new error fails here until somebody has thought about it."""
+def test_table_has_every_class_of_aiohttp() -> None:
+    """A new aiohttp with a new error fails here until the table has it."""
     assert set() == set(client_exceptions.__all__) - set(CLASSES) - NOT_OF_HTTP
 
 
 @pytest.mark.parametrize("name", CLASSES)
-def test_every_example_is_of_its_class(name: str) -> None:
-    """The table holds what it says, as far as this aiohttp has the class."""
+def test_table_has_an_error_of_each_class(name: str) -> None:
+    """As far as this aiohttp has the class."""
     expected = getattr(client_exceptions, name, aiohttp.ClientError)
 
     assert expected is type(CLASSES[name][1])
 
 
 @pytest.mark.parametrize("name", ALL)
-async def test_without_a_phase_the_class_decides(
+async def test_error_without_a_phase_is_judged_by_its_class(
     name: str, scripted: Scripted, calm: Timeouts
 ) -> None:
     """Scripted answers and sessions of others report no phase: only what is sure is not sent."""
@@ -155,10 +155,10 @@ async def test_without_a_phase_the_class_decides(
     scripted.post(ENDPOINT, exception=error)
 
     async with aiohttp.ClientSession() as session:
-        theirs = await failure(AiohttpTransport(session=session), calm)
-    ours = await failure(AiohttpTransport(), calm)
+        theirs = await catch_failure(AiohttpTransport(session=session), calm)
+    ours = await catch_failure(AiohttpTransport(), calm)
 
-    assert (expected, expected) == (meaning(theirs), meaning(ours))
+    assert (expected, expected) == (describe(theirs), describe(ours))
     assert "CANARY" not in f"{theirs} {theirs!r} {ours} {ours!r}"
     assert theirs.__suppress_context__
     assert f"aiohttp: {type(error).__name__}" == str(theirs).partition(" (")[0]
@@ -166,7 +166,7 @@ async def test_without_a_phase_the_class_decides(
 
 @pytest.mark.parametrize("headers_sent", [False, True])
 @pytest.mark.parametrize("name", ALL)
-async def test_with_a_phase_the_phase_decides(
+async def test_error_with_a_phase_is_judged_by_the_phase(
     name: str, scripted: Scripted, calm: Timeouts, *, headers_sent: bool
 ) -> None:
     """The steps of our own session's requests, taken by hand: once the headers are out, doubt."""
@@ -181,7 +181,7 @@ async def test_with_a_phase_the_phase_decides(
 
     scripted.post(ENDPOINT, exception=error, callback=steps)
 
-    raised = await failure(transport, calm)
+    raised = await catch_failure(transport, calm)
 
     assert (Fate.IN_DOUBT if headers_sent else Fate.NOT_SENT) == raised.fate
     kinds = (RuntimeError, ValueError, aiohttp.NonHttpUrlClientError)
@@ -189,7 +189,7 @@ async def test_with_a_phase_the_phase_decides(
     assert headers_sent or hopeless is not raised.retryable
 
 
-async def test_a_scripted_answer_is_read(scripted: Scripted, calm: Timeouts) -> None:
+async def test_scripted_answer_is_read(scripted: Scripted, calm: Timeouts) -> None:
     """Users may test with aioresponses."""
     scripted.post(ENDPOINT, status=502, body=b"<html>", headers={"Date": "now", "X-Other": "1"})
     transport = AiohttpTransport()
@@ -200,8 +200,8 @@ async def test_a_scripted_answer_is_read(scripted: Scripted, calm: Timeouts) -> 
     assert HttpResponse(502, b"<html>", {"date": "now"}) == response
 
 
-async def test_a_bug_is_not_dressed_up_as_a_failure(scripted: Scripted, calm: Timeouts) -> None:
-    """A TypeError is nobody's network."""
+async def test_type_error_is_raised_as_it_is(scripted: Scripted, calm: Timeouts) -> None:
+    """A defect is no failure of the network."""
     scripted.post(ENDPOINT, exception=TypeError("bug"))
     transport = AiohttpTransport()
 
@@ -213,7 +213,7 @@ async def test_a_bug_is_not_dressed_up_as_a_failure(scripted: Scripted, calm: Ti
 # When the headers count as sent
 
 
-async def test_the_headers_are_reported_before_a_byte_is_written(
+async def test_headers_are_reported_before_a_byte_is_written(
     till: Till, request_to: HttpRequest, calm: Timeouts
 ) -> None:
     """The proof of "not sent" rests on aiohttp's order: first `send` is told, then the socket."""
@@ -232,10 +232,8 @@ async def test_the_headers_are_reported_before_a_byte_is_written(
     assert (["False, 0 arrived", "False, 0 arrived"], 1) == (order, len(till.heads))
 
 
-async def test_a_header_that_cannot_be_written_raises_what_the_contract_knows(
-    till: Till, calm: Timeouts
-) -> None:
-    """A line break in a header is refused by aiohttp after its report; nothing else leaks out."""
+async def test_header_that_cannot_be_written_is_in_doubt(till: Till, calm: Timeouts) -> None:
+    """A line break in a header is refused by aiohttp after its report; no other error is raised."""
     transport = AiohttpTransport()
     request = HttpRequest(till.url, b"a=1", {"X-Odd": "a\r\nb: c"})
 
@@ -252,7 +250,7 @@ async def test_a_header_that_cannot_be_written_raises_what_the_contract_knows(
 async def test_instrumentation_sends_nothing_to_the_platform(
     till: Till, request_to: HttpRequest, calm: Timeouts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What hangs itself into every new session, as OpenTelemetry does, stays out of ours."""
+    """What adds itself to every new session, as OpenTelemetry does, stays out of ours."""
     plain = aiohttp.ClientSession.__init__
 
     async def inject(_: object, __: object, params: aiohttp.TraceRequestStartParams) -> None:
@@ -277,10 +275,10 @@ async def test_instrumentation_sends_nothing_to_the_platform(
 # Sessions and connectors of others
 
 
-async def test_a_session_is_used_and_never_closed(
+async def test_session_is_used_and_never_closed(
     till: Till, request_to: HttpRequest, calm: Timeouts
 ) -> None:
-    """What was handed in stays open after `aclose`, and serves on."""
+    """What was handed in stays open after `aclose`, and can be used on."""
     async with aiohttp.ClientSession() as session:
         transport = AiohttpTransport(session=session)
         await transport.send(request_to, timeout=calm)
@@ -290,7 +288,7 @@ async def test_a_session_is_used_and_never_closed(
         assert (False, 1) == (session.closed, till.connections)
 
 
-async def test_a_connector_is_used_and_never_closed(
+async def test_connector_is_used_and_never_closed(
     till: Till, request_to: HttpRequest, calm: Timeouts
 ) -> None:
     """The session around it is ours, without cookies; the connector is not."""
@@ -305,7 +303,7 @@ async def test_a_connector_is_used_and_never_closed(
         assert all(b"Cookie" not in head for head in till.heads)
 
 
-async def test_a_session_does_not_bring_its_habits(till: Till, calm: Timeouts) -> None:
+async def test_session_does_not_bring_its_settings(till: Till, calm: Timeouts) -> None:
     """Raising for a status, unpacking and sending again are off for our requests."""
     sent: list[str] = []
 
@@ -324,7 +322,7 @@ async def test_a_session_does_not_bring_its_habits(till: Till, calm: Timeouts) -
     assert b"Accept-Encoding: identity" in till.heads[0]
 
 
-async def test_a_closed_session_means_not_sent(request_to: HttpRequest, calm: Timeouts) -> None:
+async def test_closed_session_means_not_sent(request_to: HttpRequest, calm: Timeouts) -> None:
     """Sending over it cannot help, now or later."""
     session = aiohttp.ClientSession()
     await session.close()
@@ -335,7 +333,7 @@ async def test_a_closed_session_means_not_sent(request_to: HttpRequest, calm: Ti
     assert not caught.value.retryable
 
 
-async def test_a_session_under_a_dead_server_is_in_doubt(
+async def test_session_under_a_dead_server_is_in_doubt(
     till: Till, request_to: HttpRequest, quick: Timeouts
 ) -> None:
     """Without our traces a read timeout is a doubt like any other."""
@@ -346,8 +344,8 @@ async def test_a_session_under_a_dead_server_is_in_doubt(
             await AiohttpTransport(session=session).send(request_to, timeout=quick)
 
 
-def test_a_connector_of_another_loop_means_not_sent(calm: Timeouts) -> None:
-    """Told as what it is, at the first request."""
+def test_connector_of_another_loop_means_not_sent(calm: Timeouts) -> None:
+    """The error says so at the first request."""
     made: list[aiohttp.TCPConnector] = []
 
     async def make() -> None:
@@ -362,10 +360,10 @@ def test_a_connector_of_another_loop_means_not_sent(calm: Timeouts) -> None:
     asyncio.run(use())
 
 
-async def test_closing_their_connector_is_no_cancellation(
+async def test_close_of_their_connector_is_no_cancellation(
     till: Till, request_to: HttpRequest, calm: Timeouts
 ) -> None:
-    """Aiohttp cancels those who wait for a connection; a task that nobody cancelled says so."""
+    """Aiohttp cancels those that wait for a connection; they get an error all the same."""
     till.mute = True
     connector = aiohttp.TCPConnector(limit=1)
     transport = AiohttpTransport(connector=connector)
@@ -381,7 +379,7 @@ async def test_closing_their_connector_is_no_cancellation(
     await transport.aclose()
 
 
-async def test_what_excludes_each_other_is_refused(calm: Timeouts) -> None:
+async def test_options_that_exclude_each_other_are_refused(calm: Timeouts) -> None:
     """A session brings its connector, and a connector its certificates: no silent choice."""
     del calm
     async with aiohttp.ClientSession() as session, aiohttp.TCPConnector() as connector:
