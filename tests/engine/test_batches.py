@@ -98,7 +98,7 @@ def test_batch_longer_than_the_quota_loses_nothing(
 
 
 def test_batch_with_a_timeout_waits_no_longer_for_quota(asking: Asking, replies: Replies) -> None:
-    """A batch with 30 s a call is told after 30 s: not sent."""
+    """Calls with a timeout of 30 s end after 30 s: not sent."""
 
     async def main() -> None:
         gateway = make_gateway(make_platform("pay", replies))

@@ -302,7 +302,7 @@ async def test_unsent_operation_is_sent_by_the_next_call(
 async def test_doubt_of_an_earlier_call_outlives_a_refusal_of_the_next(
     open_shop: OpenShop, asking: Asking, replies: Replies
 ) -> None:
-    """The second call is told in doubt, with the platform's code, and the record stays UNKNOWN."""
+    """The second call ends in doubt, with the platform's code, and the record stays UNKNOWN."""
     shop = open_shop(Script([LOST, LOST, LOST, replies.no("CO_MSG_000006")]))
     for _ in range(2):
         with pytest.raises(InDoubtError) as caught:

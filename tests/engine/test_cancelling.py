@@ -156,7 +156,7 @@ async def check_state(scene: Scene, operation: str, iterations: int) -> State | 
 
 
 async def check_nothing_is_left(scene: Scene, asking: Asking, replies: Replies) -> None:
-    """With one connection, another call gets through at once, and so does the same."""
+    """With one connection, another call succeeds at once, and so does the same."""
     assert set() == list_operations()
     assert scene.limiter.given == scene.limiter.ended
     scene.answers = [replies.refunded(requestId="next", outTradeNo="R-2")]

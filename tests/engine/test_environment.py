@@ -126,12 +126,12 @@ def test_environment_with_a_quota_url_shares_the_quota() -> None:
 
 def test_environment_leaves_a_given_limiter_alone() -> None:
     """Its own listener keeps hearing of slow-downs."""
-    heard: list[Slowed] = []
-    given = LocalLimiter(on_slowed=heard.append)
+    slowed: list[Slowed] = []
+    given = LocalLimiter(on_slowed=slowed.append)
     gateway = PayGateway.from_env({**BY_SECRET, "WXPAY_QUOTA_URL": "redis://h"}, limiter=given)
 
     assert given is gateway._dispatcher.limiter
-    assert heard.append == given.on_slowed
+    assert slowed.append == given.on_slowed
 
 
 def test_argument_wins_over_the_environment() -> None:

@@ -415,7 +415,7 @@ class Life(RuleBasedStateMachine):
 
     @invariant()
     def what_was_denied_never_happens(self) -> None:
-        """What a caller was told is refused or not sent is not executed, then or later."""
+        """What was reported as refused or not sent is not executed, then or later."""
         for request_id, denial in self.denials.items():
             assert not self.is_harmful(request_id, denial), f"{request_id}: told {denial!r}"
 

@@ -107,9 +107,9 @@ async def test_events_of_a_cancelled_call_end_with_its_outcome(
     with pytest.raises(asyncio.CancelledError):
         await task
 
-    heard = [(kind, fate) for kind, _, fate, _ in list_events(shop)]
-    assert [("call_started", ""), ("outcome", "cancelled")] == [heard[0], heard[-1]]
-    assert 1 == [kind for kind, _ in heard].count("outcome")
+    events = [(kind, fate) for kind, _, fate, _ in list_events(shop)]
+    assert [("call_started", ""), ("outcome", "cancelled")] == [events[0], events[-1]]
+    assert 1 == [kind for kind, _ in events].count("outcome")
 
 
 async def test_events_of_a_foreign_error_end_with_its_outcome(

@@ -149,7 +149,7 @@ class Request(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """What a query told the resolver, which has not written it down yet."""
+    """What a query returned to the resolver, which has not recorded it yet."""
 
     epoch: int
     state: State  # of the row, when it was read

@@ -148,7 +148,7 @@ def test_local_fields_cannot_be_set_by_the_platform() -> None:
         **{"$attempts": 99, "$replayed": True, "$signed_at": "x", "$raw": 1, "attempts": 7}
     )
     silent = read_reply(hostile)
-    told = codec.decode(
+    known = codec.decode(
         hostile,
         PayResult,
         url=URL,
@@ -158,7 +158,7 @@ def test_local_fields_cannot_be_set_by_the_platform() -> None:
     )
 
     assert (1, False, None) == (silent.attempts, silent.replayed, silent.signed_at)
-    assert (2, False, signed_at) == (told.attempts, told.replayed, told.signed_at)
+    assert (2, False, signed_at) == (known.attempts, known.replayed, known.signed_at)
     assert 99 == silent.raw["$attempts"]
 
 
