@@ -136,7 +136,7 @@ class Dispatcher:
         deadline = self._deadline(seconds)
         record = self._make_record(request, operation)
         began = deadline.at - seconds
-        shared = False
+        shared = self._single_flight.has(request_id, record.fingerprint)
         self.telemetry.call_started(operation.name, request_id)
         try:
             result, shared = await self._single_flight.run(
@@ -148,9 +148,8 @@ class Dispatcher:
         except BaseException as error:  # hooks that heard of the start hear of the end
             if isinstance(error, WxPayError):
                 self._mark(error, request_id)
-            self.telemetry.call_ended(
-                operation.name, request_id, self.clock.monotonic() - began, error=error
-            )
+            spent = self.clock.monotonic() - began
+            self.telemetry.call_ended(operation.name, request_id, spent, error=error, shared=shared)
             raise
         if shared:
             result = attrs.evolve(result, replayed=True)  # type: ignore[misc] # any of the results

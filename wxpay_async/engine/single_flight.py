@@ -140,6 +140,11 @@ class SingleFlight:
             raise make_conflict(flight.fingerprint.differences(fingerprint))
         return await flight.wait(timeout), True
 
+    def has(self, key: str, fingerprint: Fingerprint) -> bool:
+        """Tell whether this request is under way, so that another call would share it."""
+        flight = self._in_flight.get(key)
+        return flight is not None and not flight.cancelling and flight.fingerprint == fingerprint
+
     async def aclose(self) -> None:
         """Cancel everything that is under way."""
         for flight in list(self._in_flight.values()):

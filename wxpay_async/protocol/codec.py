@@ -123,19 +123,24 @@ def decode(
         raise MalformedResponseError(
             "a sandbox answered from a host that is not loopback", retryable=False
         )
+    known: dict[str, Any] = {"attempts": attempts, "replayed": replayed}
+    if into is PayResult:
+        known["signed_at"] = signed_at
     try:
-        data = _read_data(response, moves_money=moves_money)
-        known: dict[str, Any] = {"raw": ReadOnly(data), "attempts": attempts, "replayed": replayed}
-        if into is PayResult:
-            known["signed_at"] = signed_at
-        result = _structure(data, known, into)
-        _check_not_failed(result)
+        return _decode(response, into, known, moves_money=moves_money)
     except WxPayError as error:
         failure = error.with_traceback(None)
-    else:
-        return result
-    # Raised out here: the frames above hold what was decoded, credentials included.
+    # Raised out here: the frames below hold what was decoded, credentials included.
     raise failure
+
+
+def _decode(
+    response: HttpResponse, into: type[T], known: dict[str, Any], *, moves_money: bool
+) -> T:
+    data = _read_data(response, moves_money=moves_money)
+    result = _structure(data, {"raw": ReadOnly(data), **known}, into)
+    _check_not_failed(result)
+    return result
 
 
 def _structure(fields: Mapping[str, Any], known: Mapping[str, Any], into: type[T]) -> T:

@@ -41,12 +41,13 @@ class MemoryStore:
     max_handled: int = 100_000
     durable: bool = field(default=False, init=False)
     _active: dict[tuple[str, str], IdempotencyRecord] = field(
-        factory=dict[tuple[str, str], IdempotencyRecord], init=False
+        factory=dict[tuple[str, str], IdempotencyRecord], init=False, repr=False
     )
-    # Packed, the oldest first. Thousands of objects would make every collection of garbage stop
-    # the event loop for as long as dozens of payments take.
+    # Packed, the oldest first, and never shown: unlike a record, a tuple hides no credential.
+    # Thousands of objects would make every collection of garbage stop the event loop for as long
+    # as dozens of payments take.
     _finished: OrderedDict[tuple[str, str], Packed] = field(
-        factory=OrderedDict[tuple[str, str], Packed], init=False
+        factory=OrderedDict[tuple[str, str], Packed], init=False, repr=False
     )
     _evict_at: float = field(default=0.0, init=False)
     # No limit: a callback in progress must not be forgotten, and receivers bound their number.
