@@ -71,6 +71,39 @@ async def test_callers_of_one_key_share_the_operation() -> None:
     assert [("done", False)] + [("done", True)] * 99 == results
 
 
+async def test_operation_under_way_is_known_by_its_key_and_content() -> None:
+    """A caller can tell beforehand whether it would share."""
+    single_flight, operation = SingleFlight(), Operation()
+    before = single_flight.has("r1", ONE)
+    caller = join(single_flight, operation)
+    await run_loop(5)
+    during = [single_flight.has(*of) for of in (("r1", ONE), ("r1", OTHER), ("r2", ONE))]
+    operation.gate.set()
+    await caller
+
+    assert (False, [True, False, False]) == (before, during)
+    assert not single_flight.has("r1", ONE)
+
+
+async def test_operation_that_is_cancelled_is_not_shared() -> None:
+    """It still records where it stands; a new caller gets an operation of its own."""
+    gate = asyncio.Event()
+
+    async def record() -> None:
+        await gate.wait()
+
+    single_flight, operation = SingleFlight(), Operation(when_cancelled=record)
+    caller = join(single_flight, operation)
+    await run_loop(5)
+    caller.cancel()
+    await run_loop(5)
+    shared = single_flight.has("r1", ONE)
+    gate.set()
+    await asyncio.wait([caller])
+
+    assert not shared
+
+
 async def test_caller_after_the_end_starts_another_operation() -> None:
     """Nothing is cached here: that is the store's task."""
     single_flight, operation = SingleFlight(), Operation()

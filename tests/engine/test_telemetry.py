@@ -85,6 +85,28 @@ async def test_events_of_a_replay_hold_no_attempt(
     ]
 
 
+@pytest.mark.parametrize("refused", [False, True], ids=["a success", "a refusal"])
+async def test_events_of_concurrent_callers_say_who_shared(
+    refused: bool,  # noqa: FBT001 - a parameter
+    open_shop: OpenShop,
+    asking: Asking,
+    replies: Replies,
+) -> None:
+    """All but the first caller shared its outcome, be it a result or an error."""
+
+    async def answer(_: object) -> object:
+        await asyncio.sleep(0)
+        return replies.no("CO_MSG_000006") if refused else replies.prepay()
+
+    shop = open_shop(answer)
+    calls = (shop.gateway.pay(asking.pay()) for _ in range(3))
+    await asyncio.gather(*calls, return_exceptions=True)
+    outcomes = [event for event in shop.events if event.kind is EventKind.OUTCOME]
+
+    assert [False, True, True] == sorted(event.shared for event in outcomes)
+    assert {"refused" if refused else "ok"} == {event.fate for event in outcomes}
+
+
 @pytest.mark.parametrize("operation", ["pay", "query"])
 async def test_events_of_a_cancelled_call_end_with_its_outcome(
     operation: str, open_shop: OpenShop, asking: Asking
