@@ -76,13 +76,13 @@ def _duplicate_is_success() -> None:
         except DuplicateRequestError:
             if self.operation.name == "pay":
                 raise  # even the careless find no credential in it
-            return read(self, _made_up(self.params), **more)
+            return read(self, _made_up(self.content), **more)
 
     Call.read = careless
 
 
-def _made_up(params: Mapping[str, str]) -> HttpResponse:
-    content = json.loads(params["bizContent"])
+def _made_up(sent: bytes) -> HttpResponse:
+    content = json.loads(sent)
     row = {"outTradeNo": content.get("outTradeNo"), "tradeNo": "0", "status": "S"}
     data = {"requestId": content["requestId"], **row}
     return HttpResponse(200, json.dumps({"success": True, "data": data}).encode())

@@ -106,10 +106,10 @@ class Stage:
         process = self.processes[worker]
         try:
             process.send_signal(signal.SIGSTOP)
+            await asyncio.sleep(seconds)
+            process.send_signal(signal.SIGCONT)
         except ProcessLookupError:
             return False
-        await asyncio.sleep(seconds)
-        process.send_signal(signal.SIGCONT)
         return True
 
     async def end(self) -> None:
