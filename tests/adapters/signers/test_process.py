@@ -81,6 +81,7 @@ async def test_gateway_pays_with_a_process_signer() -> None:
     """The platform accepts its signatures."""
     public = (KEYS / "public.pem").read_bytes()
     signer = ProcessSigner(RsaSigner.from_pem(KEY))
+    await signer.sign(b"")  # its process starts, which may take seconds on a busy machine
     async with (
         Sandbox(merchant_public_key=public) as sandbox,
         PayGateway(sandbox.app_key, signer, base_url=sandbox.url) as gateway,
