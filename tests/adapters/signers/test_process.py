@@ -211,9 +211,11 @@ asyncio.run(main())
 """)
     command = [sys.executable, script, KEYS / "pkcs1.pem"]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as parent:
-        assert signer.sign(b"m") == parent.stdout.readline().decode().strip()
-        (child,) = children(parent.pid)
-        parent.kill()
+        try:
+            assert signer.sign(b"m") == parent.stdout.readline().decode().strip()
+            (child,) = children(parent.pid)
+        finally:
+            parent.kill()
 
     while Path(f"/proc/{child}").exists():
         time.sleep(0.01)
