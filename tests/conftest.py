@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
 import pytest
 
-from tests.support import clock as clocks
 from tests.support.clock import MovedClock
 from tests.support.examples import load_profile
 from tests.support.merchant import Asking, OpenShop, Shop, make_shop
@@ -20,19 +19,11 @@ load_profile()
 WORKERS_PER_CPU: Final = 2
 """Most tests of the quick suite wait for a while, so two of them share one CPU."""
 
-RunVirtual = Callable[[Coroutine[object, object, None]], None]
-
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Share the whole suite between processes; run what was picked in this one."""
     whole = set(config.args) <= {*config.getini("testpaths"), str(config.rootpath)}
     return WORKERS_PER_CPU * min(4, os.cpu_count() or 1) if whole else 0
-
-
-@pytest.fixture(scope="session")
-def run_virtual() -> RunVirtual:
-    """Return a function that runs a coroutine on a loop whose clock jumps from timer to timer."""
-    return clocks.run_virtual
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 import pytest
 
-from tests.support.clock import LoopClock, loop_time, run_virtual
+from tests.support.clock import LoopClock, loop_time, virtual
 from tests.support.merchant import Asking, OpenShop
 from tests.support.platform import APP_KEY, SECRET, Replies
 from wxpay_async.adapters.limiters.limiter import Lane, Quota, Slot
@@ -82,67 +82,58 @@ def make_platform(operation: str, replies: Replies) -> Callable[[Any], object]:
 
 
 @pytest.mark.parametrize("operation", ["pay", "refund", "query"])
-def test_batch_longer_than_the_quota_loses_nothing(
+@virtual
+async def test_batch_longer_than_the_quota_loses_nothing(
     operation: str, asking: Asking, replies: Replies
 ) -> None:
     """1,000 requests at 380 a minute take minutes, and every one of them is answered."""
-
-    async def main() -> None:
-        gateway = make_gateway(make_platform(operation, replies))
-        kinds = await count_kinds(start_batch(gateway, operation, asking))
-        assert Counter({"ok": LENGTH}) == kinds
-        assert 120 <= loop_time() <= 240
-        await gateway.aclose()
-
-    run_virtual(main())
+    gateway = make_gateway(make_platform(operation, replies))
+    kinds = await count_kinds(start_batch(gateway, operation, asking))
+    assert Counter({"ok": LENGTH}) == kinds
+    assert 120 <= loop_time() <= 240
+    await gateway.aclose()
 
 
-def test_batch_with_a_timeout_waits_no_longer_for_quota(asking: Asking, replies: Replies) -> None:
+@virtual
+async def test_batch_with_a_timeout_waits_no_longer_for_quota(
+    asking: Asking, replies: Replies
+) -> None:
     """Calls with a timeout of 30 s end after 30 s: not sent."""
-
-    async def main() -> None:
-        gateway = make_gateway(make_platform("pay", replies))
-        kinds = await count_kinds(start_batch(gateway, "pay", asking, 250, timeout=30.0))
-        assert Counter({"ok": 200, "not_sent": 50}) == kinds
-        assert 30 == loop_time()
-        await gateway.aclose()
-
-    run_virtual(main())
+    gateway = make_gateway(make_platform("pay", replies))
+    kinds = await count_kinds(start_batch(gateway, "pay", asking, 250, timeout=30.0))
+    assert Counter({"ok": 200, "not_sent": 50}) == kinds
+    assert 30 == loop_time()
+    await gateway.aclose()
 
 
-def test_person_waits_thirty_seconds_for_quota(asking: Asking, replies: Replies) -> None:
+@virtual
+async def test_person_waits_thirty_seconds_for_quota(asking: Asking, replies: Replies) -> None:
     """30 s without a slot: not sent, as a person waits with a phone in hand."""
-
-    async def main() -> None:
-        limiter = LocalLimiter(Quota(limit=2), clock=LoopClock().monotonic)
-        gateway = make_gateway(make_platform("pay", replies), limiter=limiter)
-        await gateway.pay(asking.pay("a"))
-        with pytest.raises(NotSentError):
-            await gateway.pay(asking.pay("b"))
-        assert 30 == loop_time()
-        await gateway.aclose()
-
-    run_virtual(main())
+    limiter = LocalLimiter(Quota(limit=2), clock=LoopClock().monotonic)
+    gateway = make_gateway(make_platform("pay", replies), limiter=limiter)
+    await gateway.pay(asking.pay("a"))
+    with pytest.raises(NotSentError):
+        await gateway.pay(asking.pay("b"))
+    assert 30 == loop_time()
+    await gateway.aclose()
 
 
-def test_slot_is_held_no_longer_than_its_lease(asking: Asking, replies: Replies) -> None:
+@virtual
+async def test_slot_is_held_no_longer_than_its_lease(asking: Asking, replies: Replies) -> None:
     """A call that finds no connection gives its slot back after 30 s and waits for another."""
 
     async def slow(_: object) -> object:
         await asyncio.sleep(70)
         return replies.prepay()
 
-    async def main() -> None:
-        limiter = NotingLimiter(Quota(lease=35.0), idle=True, clock=LoopClock().monotonic)
-        gateway = make_gateway(slow, limiter=limiter, max_in_flight=1)
-        kinds = await count_kinds(start_batch(gateway, "pay", asking, 2))
-        assert Counter({"ok": 2}) == kinds
-        held = [later - earlier for earlier, later in pairwise(limiter.given_at[1:])]
-        assert held
-        assert all(30 <= seconds < 35 for seconds in held), held
-        await gateway.aclose()
-
-    run_virtual(main())
+    limiter = NotingLimiter(Quota(lease=35.0), idle=True, clock=LoopClock().monotonic)
+    gateway = make_gateway(slow, limiter=limiter, max_in_flight=1)
+    kinds = await count_kinds(start_batch(gateway, "pay", asking, 2))
+    assert Counter({"ok": 2}) == kinds
+    held = [later - earlier for earlier, later in pairwise(limiter.given_at[1:])]
+    assert held
+    assert all(30 <= seconds < 35 for seconds in held), held
+    await gateway.aclose()
 
 
 @pytest.mark.parametrize(("attempts", "expected"), [(3, 6), (1, 1)])

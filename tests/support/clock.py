@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Final, TypeVar
+import functools
+from collections.abc import Callable, Coroutine
+from typing import Final, ParamSpec, TypeVar
 
 import looptime
 from attrs import define, field
@@ -14,6 +15,7 @@ from wxpay_async.engine.clock import Clock
 NOON: Final = 1_763_870_400.0
 """Noon in China on a day in November 2025, in seconds since the epoch."""
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -82,6 +84,16 @@ def run_virtual(main: Coroutine[object, object, T]) -> T:
     """
     with asyncio.Runner(debug=False, loop_factory=_new_virtual_loop) as runner:
         return runner.run(main)
+
+
+def virtual(test: Callable[P, Coroutine[object, object, None]]) -> Callable[P, None]:
+    """Run an asynchronous test on such an event loop; its fixtures must not need one."""
+
+    @functools.wraps(test)
+    def run(*arguments: P.args, **named: P.kwargs) -> None:
+        run_virtual(test(*arguments, **named))
+
+    return run
 
 
 def _new_virtual_loop() -> asyncio.AbstractEventLoop:

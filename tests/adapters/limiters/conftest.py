@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
 from tests.support.services import REDIS, require
-
-REDIS_URL = os.environ.get("WXPAY_TEST_REDIS_URL", "redis://127.0.0.1:6379/0")
 
 SetClock = Callable[[float], Awaitable[None]]
 
@@ -20,8 +17,7 @@ async def app_key() -> AsyncIterator[str]:
     """Give an appKey of the test's own on a Redis that answers; clean up after it."""
     redis = pytest.importorskip("redis.asyncio", reason="redis-py is not installed")
     key = f"test-{uuid.uuid4().hex}"
-    async with redis.Redis.from_url(REDIS_URL, socket_connect_timeout=1) as client:
-        require(REDIS)
+    async with redis.Redis.from_url(require(REDIS)) as client:
         yield key
         async for name in client.scan_iter(f"*{key}*", count=1000):
             await client.delete(name)
@@ -30,7 +26,7 @@ async def app_key() -> AsyncIterator[str]:
 @pytest.fixture
 def redis_url() -> str:
     """Name the Redis of the tests."""
-    return REDIS_URL
+    return REDIS.url
 
 
 @pytest.fixture
@@ -46,7 +42,7 @@ async def set_clock(app_key: str, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
         assert limits._CLOCK in script
         moved = script.replace(limits._CLOCK, f"{{0, redis.call('GET', '{key}')}}")
         monkeypatch.setattr(limits, name, moved)
-    async with Redis.from_url(REDIS_URL) as client:
+    async with Redis.from_url(REDIS.url) as client:
 
         async def set_clock(seconds: float) -> None:
             await client.set(key, round((1_000_000 + seconds) * 1_000_000))

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 
 import pytest
 
+from tests.support.clock import loop_time, run_virtual, virtual
 from wxpay_async.adapters.limiters.limiter import Lane, Limiter, Quota, Slot, Slowed, Unlimited
 from wxpay_async.adapters.limiters.local import LocalLimiter
 from wxpay_async.errors import Fate, NotSentError
 from wxpay_async.policy.quota import SlotOutcome
-
-RunVirtual = Callable[[Coroutine[object, object, None]], None]
-
-
-def loop_time() -> float:
-    """Return the virtual time."""
-    return asyncio.get_running_loop().time()
 
 
 def make(limit: int = 400, **arguments: object) -> LocalLimiter:
@@ -63,285 +57,228 @@ class Queue:
 class TestWaiting:
     """How long callers wait."""
 
-    def test_next_call_waits_until_the_first_slot_is_free(self, run_virtual: RunVirtual) -> None:
+    @virtual
+    async def test_next_call_waits_until_the_first_slot_is_free(self) -> None:
         """The 401st call goes 60.25 s after the first answer, not after the first sending."""
+        limiter = make()
+        slots = await take(limiter, 400)
+        queue = Queue(limiter)
+        await queue.join("next")
+        await asyncio.sleep(3.0)
+        await answer(slots)
+        await asyncio.gather(*queue.tasks)
 
-        async def main() -> None:
-            limiter = make()
-            slots = await take(limiter, 400)
-            queue = Queue(limiter)
-            await queue.join("next")
-            await asyncio.sleep(3.0)
-            await answer(slots)
-            await asyncio.gather(*queue.tasks)
+        assert [pytest.approx(63.25, abs=0.01)] == queue.times
 
-            assert [pytest.approx(63.25, abs=0.01)] == queue.times
-
-        run_virtual(main())
-
-    def test_timer_follows_the_earliest_end(self, run_virtual: RunVirtual) -> None:
+    @virtual
+    async def test_timer_follows_the_earliest_end(self) -> None:
         """A later report with an earlier end wakes the waiters earlier; the other way round too."""
+        limiter = make(2)
+        early, late = await take(limiter, 2)
+        await late.doubtful()
+        queue = Queue(limiter)
+        await queue.join("first")
+        await queue.join("second")
+        await asyncio.sleep(5.0)
+        await early.answered()
+        await asyncio.gather(*queue.tasks)
 
-        async def main() -> None:
-            limiter = make(2)
-            early, late = await take(limiter, 2)
-            await late.doubtful()
-            queue = Queue(limiter)
-            await queue.join("first")
-            await queue.join("second")
-            await asyncio.sleep(5.0)
-            await early.answered()
-            await asyncio.gather(*queue.tasks)
+        assert [pytest.approx(65.25, abs=0.01), pytest.approx(75.25, abs=0.01)] == queue.times
 
-            assert [pytest.approx(65.25, abs=0.01), pytest.approx(75.25, abs=0.01)] == queue.times
-
-        run_virtual(main())
-
-    def test_unsent_call_wakes_the_next_at_once(self, run_virtual: RunVirtual) -> None:
+    @virtual
+    async def test_unsent_call_wakes_the_next_at_once(self) -> None:
         """A slot that was not used goes to the first waiter in the same moment."""
+        limiter = make(1)
+        (slot,) = await take(limiter, 1)
+        queue = Queue(limiter)
+        await queue.join("next")
+        await slot.unsent()
+        await asyncio.gather(*queue.tasks)
 
-        async def main() -> None:
-            limiter = make(1)
-            (slot,) = await take(limiter, 1)
-            queue = Queue(limiter)
-            await queue.join("next")
-            await slot.unsent()
-            await asyncio.gather(*queue.tasks)
+        assert [0.0] == queue.times
 
-            assert [0.0] == queue.times
-
-        run_virtual(main())
-
-    def test_slot_without_a_report_comes_free_after_its_lease(
-        self, run_virtual: RunVirtual
-    ) -> None:
+    @virtual
+    async def test_slot_without_a_report_comes_free_after_its_lease(self) -> None:
         """A caller that vanishes costs its slot for lease, doubt and period, not for ever."""
+        limiter = make(1)
+        await take(limiter, 1)
+        queue = Queue(limiter)
+        await queue.join("next")
+        await asyncio.gather(*queue.tasks)
 
-        async def main() -> None:
-            limiter = make(1)
-            await take(limiter, 1)
-            queue = Queue(limiter)
-            await queue.join("next")
-            await asyncio.gather(*queue.tasks)
+        assert [pytest.approx(95.25, abs=0.01)] == queue.times
 
-            assert [pytest.approx(95.25, abs=0.01)] == queue.times
-
-        run_virtual(main())
-
-    def test_first_report_counts(self, run_virtual: RunVirtual) -> None:
+    @virtual
+    async def test_first_report_counts(self) -> None:
         """A `finally: await slot.doubtful()` after a report changes nothing."""
+        limiter = make(2)
+        answered, unsent = await take(limiter, 2)
+        await answered.answered()
+        await answered.doubtful()
+        await unsent.unsent()
+        await unsent.doubtful()
+        await take(limiter, 1)
+        await asyncio.sleep(60.25)
 
-        async def main() -> None:
-            limiter = make(2)
-            answered, unsent = await take(limiter, 2)
-            await answered.answered()
-            await answered.doubtful()
-            await unsent.unsent()
-            await unsent.doubtful()
-            await take(limiter, 1)
-            await asyncio.sleep(60.25)
+        assert 1 == len(await take(limiter, 1))
 
-            assert 1 == len(await take(limiter, 1))
-
-        run_virtual(main())
-
-    def test_timeout_raises_not_sent_with_the_reason(self, run_virtual: RunVirtual) -> None:
+    @virtual
+    async def test_timeout_raises_not_sent_with_the_reason(self) -> None:
         """The error names the quota, the lane, the timeout and the slots that are taken."""
+        limiter = make(3)
+        await take(limiter, 3)
+        with pytest.raises(NotSentError, match=r"3 calls in 60 s.*people within 30 s; 3 are"):
+            await limiter.acquire(Lane.PEOPLE, timeout=30)
 
-        async def main() -> None:
-            limiter = make(3)
-            await take(limiter, 3)
-            with pytest.raises(NotSentError, match=r"3 calls in 60 s.*people within 30 s; 3 are"):
-                await limiter.acquire(Lane.PEOPLE, timeout=30)
+        assert 30.0 == pytest.approx(loop_time())
 
-            assert 30.0 == pytest.approx(loop_time())
-
-        run_virtual(main())
-
-    def test_timeout_error_is_not_sent_and_retryable(self, run_virtual: RunVirtual) -> None:
+    @virtual
+    async def test_timeout_error_is_not_sent_and_retryable(self) -> None:
         """A caller may try again with the same requestId."""
+        limiter = make(1)
+        await take(limiter, 1)
+        with pytest.raises(NotSentError) as caught:
+            await limiter.acquire(Lane.BATCH, timeout=0)
 
-        async def main() -> None:
-            limiter = make(1)
-            await take(limiter, 1)
-            with pytest.raises(NotSentError) as caught:
-                await limiter.acquire(Lane.BATCH, timeout=0)
+        assert (Fate.NOT_SENT, True) == (caught.value.fate, caught.value.retryable)
 
-            assert (Fate.NOT_SENT, True) == (caught.value.fate, caught.value.retryable)
-
-        run_virtual(main())
-
-    def test_waiter_that_timed_out_takes_no_slot(self, run_virtual: RunVirtual) -> None:
+    @virtual
+    async def test_waiter_that_timed_out_takes_no_slot(self) -> None:
         """A waiter whose time ran out leaves its place to the next one."""
+        limiter = make(1)
+        (slot,) = await take(limiter, 1)
+        with pytest.raises(NotSentError):
+            await limiter.acquire(Lane.PEOPLE, timeout=1)
+        queue = Queue(limiter)
+        await queue.join("next")
+        await slot.unsent()
+        await asyncio.gather(*queue.tasks)
 
-        async def main() -> None:
-            limiter = make(1)
-            (slot,) = await take(limiter, 1)
-            with pytest.raises(NotSentError):
-                await limiter.acquire(Lane.PEOPLE, timeout=1)
-            queue = Queue(limiter)
-            await queue.join("next")
-            await slot.unsent()
-            await asyncio.gather(*queue.tasks)
-
-            assert ["next"] == queue.order
-
-        run_virtual(main())
+        assert ["next"] == queue.order
 
 
 class TestOrder:
     """The order in which callers get slots."""
 
-    def test_first_come_first_served(self, run_virtual: RunVirtual) -> None:
+    @virtual
+    async def test_first_come_first_served(self) -> None:
         """Within a lane no caller overtakes another."""
+        limiter = make(1)
+        await answer(await take(limiter, 1))
+        queue = Queue(limiter)
+        for name in "abcde":
+            await queue.join(name)
+        await asyncio.gather(*queue.tasks)
 
-        async def main() -> None:
-            limiter = make(1)
-            await answer(await take(limiter, 1))
-            queue = Queue(limiter)
-            for name in "abcde":
-                await queue.join(name)
-            await asyncio.gather(*queue.tasks)
+        assert list("abcde") == queue.order
 
-            assert list("abcde") == queue.order
-
-        run_virtual(main())
-
-    def test_newcomer_does_not_overtake_a_waiter_whose_timer_is_late(
-        self, run_virtual: RunVirtual
-    ) -> None:
+    @virtual
+    async def test_newcomer_does_not_overtake_a_waiter_whose_timer_is_late(self) -> None:
         """A slot that just came free belongs to the first waiter, even before its timer fires."""
         now = 0.0
+        limiter = make(1, clock=lambda: now)
+        await answer(await take(limiter, 1))
+        queue = Queue(limiter)
+        await queue.join("first")
+        now = 61.0
+        newcomer = await queue.join("newcomer")
+        await queue.tasks[0]
 
-        async def main() -> None:
-            nonlocal now
-            limiter = make(1, clock=lambda: now)
-            await answer(await take(limiter, 1))
-            queue = Queue(limiter)
-            await queue.join("first")
-            now = 61.0
-            newcomer = await queue.join("newcomer")
-            await queue.tasks[0]
+        assert ["first"] == queue.order
+        assert not newcomer.done()
+        now = 200.0
+        await asyncio.gather(*queue.tasks)
 
-            assert ["first"] == queue.order
-            assert not newcomer.done()
-            now = 200.0
-            await asyncio.gather(*queue.tasks)
-
-        run_virtual(main())
-
-    def test_people_then_doubts_then_batches(self, run_virtual: RunVirtual) -> None:
+    @virtual
+    async def test_people_then_doubts_then_batches(self) -> None:
         """A slot goes to the most urgent lane, in whatever order they came."""
+        limiter = make(1)
+        await answer(await take(limiter, 1))
+        queue = Queue(limiter)
+        for lane in (Lane.BATCH, Lane.RESOLVING, Lane.PEOPLE):
+            await queue.join(lane, lane)
+        await asyncio.gather(*queue.tasks)
 
-        async def main() -> None:
-            limiter = make(1)
-            await answer(await take(limiter, 1))
-            queue = Queue(limiter)
-            for lane in (Lane.BATCH, Lane.RESOLVING, Lane.PEOPLE):
-                await queue.join(lane, lane)
-            await asyncio.gather(*queue.tasks)
+        assert ["people", "resolving", "batch"] == queue.order
 
-            assert ["people", "resolving", "batch"] == queue.order
-
-        run_virtual(main())
-
-    def test_rush_of_people_does_not_starve_doubts(self, run_virtual: RunVirtual) -> None:
+    @virtual
+    async def test_rush_of_people_does_not_starve_doubts(self) -> None:
         """The eighth slot goes to a doubt although people wait."""
+        limiter = make(1)
+        await answer(await take(limiter, 1))
+        queue = Queue(limiter)
+        await queue.join("doubt", Lane.RESOLVING)
+        for number in range(10):
+            await queue.join(f"person {number}")
+        await asyncio.gather(*queue.tasks)
 
-        async def main() -> None:
-            limiter = make(1)
-            await answer(await take(limiter, 1))
-            queue = Queue(limiter)
-            await queue.join("doubt", Lane.RESOLVING)
-            for number in range(10):
-                await queue.join(f"person {number}")
-            await asyncio.gather(*queue.tasks)
+        assert 7 == queue.order.index("doubt")
 
-            assert 7 == queue.order.index("doubt")
-
-        run_virtual(main())
-
-    def test_person_overtakes_a_waiting_batch(self, run_virtual: RunVirtual) -> None:
+    @virtual
+    async def test_person_overtakes_a_waiting_batch(self) -> None:
         """A batch that holds its share waits; a person who comes later goes at once."""
+        limiter = make()
+        await take(limiter, 380, Lane.BATCH)
+        queue = Queue(limiter)
+        waiting = await queue.join("batch", Lane.BATCH)
+        slots = await take(limiter, 20)
 
-        async def main() -> None:
-            limiter = make()
-            await take(limiter, 380, Lane.BATCH)
-            queue = Queue(limiter)
-            waiting = await queue.join("batch", Lane.BATCH)
-            slots = await take(limiter, 20)
-
-            assert 20 == len(slots)
-            assert not waiting.done()
-            waiting.cancel()
-
-        run_virtual(main())
+        assert 20 == len(slots)
+        assert not waiting.done()
+        waiting.cancel()
 
 
 class TestCancellation:
     """A caller that is cancelled keeps no slot."""
 
-    def test_cancelled_waiter_leaves_the_queue(self, run_virtual: RunVirtual) -> None:
+    @virtual
+    async def test_cancelled_waiter_leaves_the_queue(self) -> None:
         """The slot goes to the next waiter."""
+        limiter = make(1)
+        (slot,) = await take(limiter, 1)
+        queue = Queue(limiter)
+        first = await queue.join("first")
+        second = await queue.join("second")
+        first.cancel()
+        await slot.unsent()
+        await second
 
-        async def main() -> None:
-            limiter = make(1)
-            (slot,) = await take(limiter, 1)
-            queue = Queue(limiter)
-            first = await queue.join("first")
-            second = await queue.join("second")
-            first.cancel()
-            await slot.unsent()
-            await second
+        assert ["second"] == queue.order
+        assert first.cancelled()
 
-            assert ["second"] == queue.order
-            assert first.cancelled()
-
-        run_virtual(main())
-
-    def test_waiter_cancelled_after_the_grant_releases_its_slot(
-        self, run_virtual: RunVirtual
-    ) -> None:
+    @virtual
+    async def test_waiter_cancelled_after_the_grant_releases_its_slot(self) -> None:
         """A slot granted to a task that is cancelled before it runs goes to the next."""
+        limiter = make(1)
+        (slot,) = await take(limiter, 1)
+        queue = Queue(limiter)
+        first = await queue.join("first")
+        second = await queue.join("second")
+        await slot.unsent()  # granted to the first, whose task has not run yet
+        first.cancel()
+        await second
 
-        async def main() -> None:
-            limiter = make(1)
-            (slot,) = await take(limiter, 1)
-            queue = Queue(limiter)
-            first = await queue.join("first")
-            second = await queue.join("second")
-            await slot.unsent()  # granted to the first, whose task has not run yet
-            first.cancel()
-            await second
+        assert ["second"] == queue.order
+        assert [0.0] == queue.times, "not when the lease of a lost slot is over"
+        assert first.cancelled()
 
-            assert ["second"] == queue.order
-            assert [0.0] == queue.times, "not when the lease of a lost slot is over"
-            assert first.cancelled()
-
-        run_virtual(main())
-
-    def test_timeout_in_the_iteration_of_the_grant_keeps_the_slot(
-        self, run_virtual: RunVirtual
-    ) -> None:
+    @virtual
+    async def test_timeout_in_the_iteration_of_the_grant_keeps_the_slot(self) -> None:
         """A slot that is granted in the same iteration as the timeout is used, not lost."""
+        limiter = make(1)
+        (slot,) = await take(limiter, 1)
+        # The loop's clock has a resolution of 1 ns: both timers fire in the same iteration.
+        asyncio.get_running_loop().call_at(5.0 - 5e-10, slot._report, SlotOutcome.UNSENT)
+        late = await limiter.acquire(Lane.PEOPLE, timeout=5.0)
+        await late.unsent()
 
-        async def main() -> None:
-            limiter = make(1)
-            (slot,) = await take(limiter, 1)
-            # The loop's clock has a resolution of 1 ns: both timers fire in the same iteration.
-            asyncio.get_running_loop().call_at(5.0 - 5e-10, slot._report, SlotOutcome.UNSENT)
-            late = await limiter.acquire(Lane.PEOPLE, timeout=5.0)
-            await late.unsent()
-
-            assert 1 == len(await take(limiter, 1))
-
-        run_virtual(main())
+        assert 1 == len(await take(limiter, 1))
 
 
 class TestLoops:
     """One event loop after another."""
 
-    def test_limiter_made_outside_a_loop_works_in_two(self, run_virtual: RunVirtual) -> None:
+    def test_limiter_made_outside_a_loop_works_in_two(self) -> None:
         """A limiter made at import time works in each loop, and counts across them."""
         limiter = LocalLimiter(Quota(limit=2), idle=True, clock=lambda: 0.0)
 
@@ -356,7 +293,6 @@ class TestLoops:
     @pytest.mark.parametrize("reports", [True, False])
     def test_waiter_of_a_dead_loop_is_forgotten(
         self,
-        run_virtual: RunVirtual,
         reports: bool,  # noqa: FBT001 - a parameter of the test
     ) -> None:
         """Neither a report nor a new waiter touches the futures of a closed loop."""
@@ -385,83 +321,68 @@ class TestLoops:
 class TestRestart:
     """The first minute of a process."""
 
-    def test_new_process_has_half_of_the_slots(self, run_virtual: RunVirtual) -> None:
+    @virtual
+    async def test_new_process_has_half_of_the_slots(self) -> None:
         """200 calls go at once, the others when an earlier process's minute is over."""
+        limiter = make(idle=False)
+        await take(limiter, 200)
+        with pytest.raises(NotSentError, match=r"200 of them on the assumption.*idle=True"):
+            await limiter.acquire(Lane.PEOPLE, timeout=30)
+        await limiter.acquire(Lane.PEOPLE, timeout=31)
 
-        async def main() -> None:
-            limiter = make(idle=False)
-            await take(limiter, 200)
-            with pytest.raises(NotSentError, match=r"200 of them on the assumption.*idle=True"):
-                await limiter.acquire(Lane.PEOPLE, timeout=30)
-            await limiter.acquire(Lane.PEOPLE, timeout=31)
+        assert 60.25 == pytest.approx(loop_time(), abs=0.01)
 
-            assert 60.25 == pytest.approx(loop_time(), abs=0.01)
-
-        run_virtual(main())
-
-    def test_idle_key_has_all_slots(self, run_virtual: RunVirtual) -> None:
+    @virtual
+    async def test_idle_key_has_all_slots(self) -> None:
         """With `idle=True` all 400 may go at once."""
+        limiter = make(idle=True)
 
-        async def main() -> None:
-            limiter = make(idle=True)
-
-            assert 400 == len(await take(limiter, 400))
-            with pytest.raises(NotSentError, match=r"400 are taken$"):
-                await limiter.acquire(Lane.PEOPLE, timeout=0)
-
-        run_virtual(main())
+        assert 400 == len(await take(limiter, 400))
+        with pytest.raises(NotSentError, match=r"400 are taken$"):
+            await limiter.acquire(Lane.PEOPLE, timeout=0)
 
 
 class TestThrottled:
     """What happens after CO_MSG_000007."""
 
-    def test_refusal_pauses_all_lanes_and_calls_the_hook(self, run_virtual: RunVirtual) -> None:
+    @virtual
+    async def test_refusal_pauses_all_lanes_and_calls_the_hook(self) -> None:
         """Below our own count no call goes until 30 % of the calls have left the window."""
-
-        async def main() -> None:
-            slowed: list[Slowed] = []
-            limiter = make(on_slowed=slowed.append)
-            slots = await take(limiter, 10)
-            await answer(slots[:4])
-            await asyncio.sleep(1)
-            await answer(slots[4:])
-            await limiter.throttled()
-            for lane in Lane:
-                with pytest.raises(NotSentError):
-                    await limiter.acquire(lane, timeout=15)
-            queue = Queue(limiter)
-            await queue.join("next")
-            await asyncio.gather(*queue.tasks)
-
-            assert [Slowed(taken=10, pace=7, limit=400)] == slowed
-            assert [pytest.approx(60.25, abs=0.01)] == queue.times
-
-        run_virtual(main())
-
-    def test_refusal_without_a_hook_slows_down_too(self, run_virtual: RunVirtual) -> None:
-        """The hook is optional, the pause is not."""
-
-        async def main() -> None:
-            limiter = make()
-            await take(limiter, 10)
-            await limiter.throttled()
+        slowed: list[Slowed] = []
+        limiter = make(on_slowed=slowed.append)
+        slots = await take(limiter, 10)
+        await answer(slots[:4])
+        await asyncio.sleep(1)
+        await answer(slots[4:])
+        await limiter.throttled()
+        for lane in Lane:
             with pytest.raises(NotSentError):
-                await limiter.acquire(Lane.PEOPLE, timeout=0)
+                await limiter.acquire(lane, timeout=15)
+        queue = Queue(limiter)
+        await queue.join("next")
+        await asyncio.gather(*queue.tasks)
 
-        run_virtual(main())
+        assert [Slowed(taken=10, pace=7, limit=400)] == slowed
+        assert [pytest.approx(60.25, abs=0.01)] == queue.times
 
-    def test_refusal_at_the_full_quota_calls_no_hook(self, run_virtual: RunVirtual) -> None:
+    @virtual
+    async def test_refusal_without_a_hook_slows_down_too(self) -> None:
+        """The hook is optional, the pause is not."""
+        limiter = make()
+        await take(limiter, 10)
+        await limiter.throttled()
+        with pytest.raises(NotSentError):
+            await limiter.acquire(Lane.PEOPLE, timeout=0)
+
+    @virtual
+    async def test_refusal_at_the_full_quota_calls_no_hook(self) -> None:
         """With all slots taken, our own calls explain the refusal."""
+        slowed: list[Slowed] = []
+        limiter = make(5, on_slowed=slowed.append)
+        await take(limiter, 5)
+        await limiter.throttled()
 
-        async def main() -> None:
-            slowed: list[Slowed] = []
-            limiter = make(5, on_slowed=slowed.append)
-            await take(limiter, 5)
-            await limiter.throttled()
-
-            assert [] == slowed
-
-        run_virtual(main())
+        assert [] == slowed
 
 
 async def test_real_clock_serves_a_waiter() -> None:
