@@ -19,7 +19,9 @@ def complete(figures: Iterable[Figure], section: str, *, samples: int = 1) -> di
     for figure in figures:
         assert section == figure.section
         assert samples == len(figure.samples), figure.name
-        assert all(sample > 0 for sample in figure.samples), figure
+        # An import is a difference of two times, which a busy machine can turn round.
+        differs = figure.name.startswith("import ")
+        assert differs or all(sample > 0 for sample in figure.samples), figure
         assert figure.name not in units
         units[figure.name] = figure.unit
     return units
