@@ -7,23 +7,12 @@ import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.contract.transports import Ask, Certificates, Listen, Listener, Make, Peer, Seen
 from wxpay_async.errors import InDoubtError, NotSentError
 from wxpay_async.protocol.wire import Timeouts, Transport
-
-if TYPE_CHECKING:
-    from tests.contract.conftest import (
-        Ask,
-        Certificates,
-        Listen,
-        Listener,
-        Make,
-        Peer,
-        Seen,
-    )
 
 TWO_LOOPS = """
 import asyncio, sys

@@ -5,27 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import aiohttp
 import pytest
 from attrs import define, field
 
+from tests.contract.transports import Ask, Certificates, Listen, Listener, Make, Peer, Said, Seen
 from wxpay_async.adapters.transports.aiohttp import AiohttpTransport
 from wxpay_async.errors import InvalidRequestError, NotSentError
 from wxpay_async.protocol.wire import Timeouts, Transport
-
-if TYPE_CHECKING:
-    from tests.contract.conftest import (
-        Ask,
-        Certificates,
-        Listen,
-        Listener,
-        Make,
-        Peer,
-        Said,
-        Seen,
-    )
 
 SECRET = "pa55word"  # of the proxy
 

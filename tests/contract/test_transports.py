@@ -8,25 +8,13 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.contract.transports import Ask, Certificates, Listen, Listener, Make, Peer, Said, Seen
 from wxpay_async.adapters.transports.memory import MemoryTransport
 from wxpay_async.errors import InDoubtError, MalformedResponseError, NotSentError, WxPayError
 from wxpay_async.protocol.wire import MAX_BODY, HttpRequest, HttpResponse, Timeouts, Transport
-
-if TYPE_CHECKING:
-    from tests.contract.conftest import (
-        Ask,
-        Certificates,
-        Listen,
-        Listener,
-        Make,
-        Peer,
-        Said,
-        Seen,
-    )
 
 IN_DOUBT = [
     "hang",
