@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import os
 import socket
-import ssl
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -16,17 +14,14 @@ import pytest
 from tests.contract.stores import ALL, Place, open_place
 from tests.contract.transports import (
     OVER_NETWORK,
-    PATIENCE,
-    Act,
     Ask,
     Certificates,
-    Listen,
-    Listener,
     Make,
     Said,
     behave,
     make_certificates,
 )
+from tests.support.server import PATIENCE, Listen, Listener, open_listeners
 from wxpay_async.adapters.stores.store import Store
 from wxpay_async.protocol.wire import HttpRequest, Timeouts, Transport
 
@@ -34,19 +29,8 @@ from wxpay_async.protocol.wire import HttpRequest, Timeouts, Transport
 @pytest.fixture
 async def listen() -> AsyncIterator[Listen]:
     """Open scripted ports, plain or with TLS."""
-    async with contextlib.AsyncExitStack() as stack:
-
-        async def start(
-            act: Act, *, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1"
-        ) -> Listener:
-            listener = Listener(act, host=host, scheme="https" if tls else "http")
-            server = await asyncio.start_server(listener.serve, host, 0, ssl=tls)
-            listener.port = server.sockets[0].getsockname()[1]
-            stack.push_async_callback(listener.closed)
-            stack.callback(server.close)
-            return listener
-
-        yield start
+    async with open_listeners() as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -108,7 +92,7 @@ def quick() -> Timeouts:
 @pytest.fixture
 def calm() -> Timeouts:
     """Long times, for tests in which nothing should run into them."""
-    return Timeouts(connect=PATIENCE, read=PATIENCE, attempt=PATIENCE)
+    return Timeouts(connect=20, read=20, attempt=20)
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from tests.contract.transports import Ask, Certificates, Listen, Listener, Make, Peer, Seen
+from tests.contract.transports import Ask, Certificates, Make
+from tests.support.server import Listen, Listener, Peer, Seen
 from wxpay_async.errors import InDoubtError, NotSentError
 from wxpay_async.protocol.wire import Timeouts, Transport
 

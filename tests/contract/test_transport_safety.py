@@ -11,7 +11,8 @@ import aiohttp
 import pytest
 from attrs import define, field
 
-from tests.contract.transports import Ask, Certificates, Listen, Listener, Make, Peer, Said, Seen
+from tests.contract.transports import Ask, Certificates, Make, Said
+from tests.support.server import Listen, Listener, Peer, Seen
 from wxpay_async.adapters.transports.aiohttp import AiohttpTransport
 from wxpay_async.errors import InvalidRequestError, NotSentError
 from wxpay_async.protocol.wire import Timeouts, Transport

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.transports import Ask, Certificates, Listen, Listener, Make, Peer, Said, Seen
+from tests.contract.transports import Ask, Certificates, Make, Said
+from tests.support.server import Listen, Listener, Peer, Seen
 from wxpay_async.adapters.transports.memory import MemoryTransport
 from wxpay_async.errors import InDoubtError, MalformedResponseError, NotSentError, WxPayError
 from wxpay_async.protocol.wire import MAX_BODY, HttpRequest, HttpResponse, Timeouts, Transport

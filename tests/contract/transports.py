@@ -3,176 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gzip
 import importlib.util
-import socket
 import ssl
-import struct
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
 
 import trustme
-from attrs import define, field, frozen
+from attrs import frozen
 
 import wxpay_async.adapters.transports.httpx as over_httpx2
+from tests.support.server import OK, Peer, Seen
 from wxpay_async.adapters.transports.aiohttp import AiohttpTransport
 from wxpay_async.adapters.transports.reqwest import ReqwestTransport
 from wxpay_async.protocol.wire import HttpRequest, Transport
 
-PATIENCE = 20.0  # seconds until a stuck test fails; nothing ever asserts on it
-OK = b'{"success":true,"data":{}}'
 GZIP_BOMB = gzip.compress(bytes(1 << 20)) * 306  # 306 members, a megabyte each when unpacked
 
 Ask = Callable[..., HttpRequest]
 Said = Callable[[BaseException], str]
-
-
-@frozen
-class Seen:
-    """One request as it arrived."""
-
-    head: bytes
-    body: bytes
-
-    @property
-    def target(self) -> str:
-        """The request target, exactly as sent."""
-        return self.head.split(b" ")[1].decode()
-
-    def header(self, name: str) -> list[str]:
-        """Every value of a header."""
-        lines = self.head.decode("latin-1").split("\r\n")[1:]
-        pairs = [line.split(":", 1) for line in lines if ":" in line]
-        return [value.strip() for key, value in pairs if key.lower() == name.lower()]
-
-
-Act = Callable[["Peer", Seen], Awaitable[bool]]
-
-
-@define(eq=False)
-class Peer:
-    """One connection, seen from the server."""
-
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
-    early: bytes = b""
-
-    async def request(self) -> Seen | None:
-        """Read one request, None at the end of the connection."""
-        try:
-            head = self.early + await self.reader.readuntil(b"\r\n\r\n")
-        except asyncio.IncompleteReadError:
-            return None
-        self.early = b""
-        length = Seen(head, b"").header("content-length")
-        return Seen(head, await self.reader.readexactly(int(length[0]) if length else 0))
-
-    async def send(self, data: bytes) -> None:
-        """Write and flush."""
-        self.writer.write(data)
-        await self.writer.drain()
-
-    async def answer(
-        self, body: bytes = OK, *, status: str = "200 OK", headers: tuple[str, ...] = ()
-    ) -> bool:
-        """Write a whole answer and keep the connection."""
-        lines = (f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers)
-        await self.send("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
-        return True
-
-    async def gone(self) -> bool:
-        """Wait, silent, until the client gives up."""
-        with contextlib.suppress(ConnectionError):
-            await self.reader.read()
-        return False
-
-    def reset(self) -> bool:
-        """End the connection by RST, not by FIN."""
-        sock = self.writer.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.writer.transport.abort()
-        return False
-
-    async def forever(self, chunk: bytes, *, pause: float = 0.0) -> bool:
-        """Write until the client gives up."""
-        with contextlib.suppress(ConnectionError):
-            while not self.writer.is_closing():
-                await self.send(chunk)
-                await asyncio.sleep(pause)
-        return False
-
-
-@define(eq=False)
-class Listener:
-    """A port that counts who comes, and answers by a script.
-
-    Attributes:
-        act: answers one request; returns whether the connection is kept.
-        connections: how many were ever accepted.
-        talked: how many of them ever said something.
-        open: how many are open now.
-        peak: the most that were open at once.
-    """
-
-    act: Act
-    host: str = "127.0.0.1"
-    port: int = 0
-    scheme: str = "http"
-    connections: int = 0
-    talked: int = 0
-    open: int = 0
-    peak: int = 0
-    requests: list[Seen] = field(factory=list)
-    arrived: asyncio.Event = field(factory=asyncio.Event)
-    changed: asyncio.Condition = field(factory=asyncio.Condition)
-
-    @property
-    def url(self) -> str:
-        """The origin."""
-        return f"{self.scheme}://{self.host}:{self.port}"
-
-    async def closed(self) -> None:
-        """Wait until every connection has ended."""
-        async with asyncio.timeout(PATIENCE), self.changed:
-            await self.changed.wait_for(lambda: self.open == 0)
-
-    async def heard(self, count: int) -> None:
-        """Wait until that many connections have said something, be it only a TLS hello."""
-        async with asyncio.timeout(PATIENCE), self.changed:
-            await self.changed.wait_for(lambda: self.talked >= count)
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer one connection until either side ends it."""
-        self.connections += 1
-        self.open += 1
-        self.peak = max(self.peak, self.open)
-        try:
-            peer = Peer(reader, writer, early=await reader.read(1))
-            self.talked += bool(peer.early)
-            async with self.changed:
-                self.changed.notify_all()
-            while (seen := await peer.request()) is not None:
-                self.requests.append(seen)
-                self.arrived.set()
-                if not await self.act(peer, seen):
-                    break
-        except (ConnectionError, ssl.SSLError):
-            pass  # the client's right; a test sees it by what the client raised
-        finally:
-            writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
-            self.open -= 1
-            async with self.changed:
-                self.changed.notify_all()
-
-
-Listen = Callable[..., Awaitable[Listener]]
 
 
 def _chunk(data: bytes) -> bytes:

@@ -1,59 +1,31 @@
-"""A tiny keep-alive server, and the times and requests of these tests."""
+"""A server, and the times and requests of these tests."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 
 import pytest
-from attrs import define, field
 
+from tests.support.server import Listen, Listener, Peer, Seen, open_listeners
 from wxpay_async.protocol.wire import HttpRequest, Timeouts
 
 
-@define(eq=False)
-class Till:
-    """A server that answers every POST with two bytes.
-
-    Attributes:
-        url: where it listens.
-        heads: the heads of the requests that arrived.
-        connections: how many were accepted.
-        mute: read the request, then say nothing until the client goes.
-    """
-
-    url: str = ""
-    heads: list[bytes] = field(factory=list)
-    connections: int = 0
-    mute: bool = False
-    arrived: asyncio.Event = field(factory=asyncio.Event)
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer one connection."""
-        self.connections += 1
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                await reader.readexactly(3)
-                self.heads.append(head)
-                self.arrived.set()
-                if self.mute:
-                    await reader.read()
-                    break
-                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nSet-Cookie: a=1\r\n\r\nok")
-                await writer.drain()
-        writer.close()
+async def answer(peer: Peer, _: Seen) -> bool:
+    """Answer with two bytes and a cookie."""
+    return await peer.answer(b"ok", headers=("Set-Cookie: a=1",))
 
 
 @pytest.fixture
-async def till() -> AsyncIterator[Till]:
-    """Open the server."""
-    till = Till()
-    server = await asyncio.start_server(till.serve, "127.0.0.1", 0)
-    till.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-    yield till
-    server.close()
+async def listen() -> AsyncIterator[Listen]:
+    """Open servers that treat each request as a test says."""
+    async with open_listeners() as opened:
+        yield opened
+
+
+@pytest.fixture
+async def till(listen: Listen) -> Listener:
+    """Open a server that answers."""
+    return await listen(answer)
 
 
 @pytest.fixture
@@ -69,6 +41,6 @@ def quick() -> Timeouts:
 
 
 @pytest.fixture
-def request_to(till: Till) -> HttpRequest:
-    """Make a request with a body of three bytes, which is what the server reads."""
+def request_to(till: Listener) -> HttpRequest:
+    """Make a request to the server."""
     return HttpRequest(till.url, b"a=1")

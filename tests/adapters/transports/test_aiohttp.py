@@ -6,7 +6,7 @@ import asyncio
 import ssl
 from collections.abc import Iterator
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import aiohttp
 import pytest
@@ -17,13 +17,11 @@ from aioresponses import aioresponses
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
+from tests.support.server import Listener, hang
 from wxpay_async.adapters.transports import aiohttp as aiohttp_transport
 from wxpay_async.adapters.transports.aiohttp import AiohttpTransport
 from wxpay_async.errors import Fate, InDoubtError, InvalidRequestError, NotSentError, WxPayError
 from wxpay_async.protocol.wire import HttpRequest, HttpResponse, Timeouts
-
-if TYPE_CHECKING:
-    from tests.adapters.transports.conftest import Till
 
 ADDRESS = "https://platform.example/api"
 REQUEST = HttpRequest(f"{ADDRESS}?sign=CANARY", b"a=1")
@@ -214,7 +212,7 @@ async def test_type_error_is_raised_as_it_is(scripted: Scripted, calm: Timeouts)
 
 
 async def test_headers_are_reported_before_a_byte_is_written(
-    till: Till, request_to: HttpRequest, calm: Timeouts
+    till: Listener, request_to: HttpRequest, calm: Timeouts
 ) -> None:
     """The proof of "not sent" rests on aiohttp's order: first `send` is told, then the socket."""
     order: list[str] = []
@@ -232,7 +230,7 @@ async def test_headers_are_reported_before_a_byte_is_written(
     assert (["False, 0 arrived", "False, 0 arrived"], 1) == (order, len(till.heads))
 
 
-async def test_header_that_cannot_be_written_is_in_doubt(till: Till, calm: Timeouts) -> None:
+async def test_header_that_cannot_be_written_is_in_doubt(till: Listener, calm: Timeouts) -> None:
     """A line break in a header is refused by aiohttp after its report; no other error is raised."""
     transport = AiohttpTransport()
     request = HttpRequest(till.url, b"a=1", {"X-Odd": "a\r\nb: c"})
@@ -248,7 +246,7 @@ async def test_header_that_cannot_be_written_is_in_doubt(till: Till, calm: Timeo
 
 
 async def test_instrumentation_sends_nothing_to_the_platform(
-    till: Till, request_to: HttpRequest, calm: Timeouts, monkeypatch: pytest.MonkeyPatch
+    till: Listener, request_to: HttpRequest, calm: Timeouts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What adds itself to every new session, as OpenTelemetry does, stays out of ours."""
     plain = aiohttp.ClientSession.__init__
@@ -276,7 +274,7 @@ async def test_instrumentation_sends_nothing_to_the_platform(
 
 
 async def test_session_is_used_and_never_closed(
-    till: Till, request_to: HttpRequest, calm: Timeouts
+    till: Listener, request_to: HttpRequest, calm: Timeouts
 ) -> None:
     """What was handed in stays open after `aclose`, and can be used on."""
     async with aiohttp.ClientSession() as session:
@@ -289,7 +287,7 @@ async def test_session_is_used_and_never_closed(
 
 
 async def test_connector_is_used_and_never_closed(
-    till: Till, request_to: HttpRequest, calm: Timeouts
+    till: Listener, request_to: HttpRequest, calm: Timeouts
 ) -> None:
     """The session around it is ours, without cookies; the connector is not."""
     async with aiohttp.TCPConnector() as connector:
@@ -303,7 +301,7 @@ async def test_connector_is_used_and_never_closed(
         assert all(b"Cookie" not in head for head in till.heads)
 
 
-async def test_session_does_not_bring_its_settings(till: Till, calm: Timeouts) -> None:
+async def test_session_does_not_bring_its_settings(till: Listener, calm: Timeouts) -> None:
     """Raising for a status, unpacking and sending again are off for our requests."""
     sent: list[str] = []
 
@@ -334,10 +332,10 @@ async def test_closed_session_means_not_sent(request_to: HttpRequest, calm: Time
 
 
 async def test_session_under_a_dead_server_is_in_doubt(
-    till: Till, request_to: HttpRequest, quick: Timeouts
+    till: Listener, request_to: HttpRequest, quick: Timeouts
 ) -> None:
     """Without our traces a read timeout is a doubt like any other."""
-    till.mute = True
+    till.act = hang
 
     async with aiohttp.ClientSession() as session:
         with pytest.raises(InDoubtError):
@@ -361,10 +359,10 @@ def test_connector_of_another_loop_means_not_sent(calm: Timeouts) -> None:
 
 
 async def test_close_of_their_connector_is_no_cancellation(
-    till: Till, request_to: HttpRequest, calm: Timeouts
+    till: Listener, request_to: HttpRequest, calm: Timeouts
 ) -> None:
     """Aiohttp cancels those that wait for a connection; they get an error all the same."""
-    till.mute = True
+    till.act = hang
     connector = aiohttp.TCPConnector(limit=1)
     transport = AiohttpTransport(connector=connector)
     first = asyncio.create_task(transport.send(request_to, timeout=calm))

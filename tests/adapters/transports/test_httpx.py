@@ -6,13 +6,13 @@ import asyncio
 import subprocess
 import sys
 from types import ModuleType
-from typing import TYPE_CHECKING
 
 import httpx
 import httpx2
 import pytest
 
 import wxpay_async.adapters.transports.httpx as over_httpx
+from tests.support.server import Listener, hang
 from wxpay_async.adapters.transports.httpx import HttpxTransport
 from wxpay_async.errors import (
     Fate,
@@ -22,9 +22,6 @@ from wxpay_async.errors import (
     NotSentError,
 )
 from wxpay_async.protocol.wire import HttpRequest, Timeouts
-
-if TYPE_CHECKING:
-    from tests.adapters.transports.conftest import Till
 
 NOT_SENT = {"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError"}
 NOT_RETRYABLE = {"InvalidURL", "UnsupportedProtocol"}
@@ -142,7 +139,7 @@ async def test_error_with_a_phase_is_judged_by_the_phase(
 
 
 async def test_a_client_is_used_and_never_closed(
-    library: ModuleType, till: Till, request_to: HttpRequest, calm: Timeouts
+    library: ModuleType, till: Listener, request_to: HttpRequest, calm: Timeouts
 ) -> None:
     """A client of either library works, and stays open after `aclose`."""
     async with library.AsyncClient(trust_env=False) as client:
@@ -155,10 +152,10 @@ async def test_a_client_is_used_and_never_closed(
 
 
 async def test_a_client_of_the_other_library_has_its_errors_mapped(
-    library: ModuleType, till: Till, request_to: HttpRequest, quick: Timeouts
+    library: ModuleType, till: Listener, request_to: HttpRequest, quick: Timeouts
 ) -> None:
     """Both may be installed; the client's own library raises the errors."""
-    till.mute = True
+    till.act = hang
 
     class Own(library.AsyncClient):  # type: ignore[name-defined,misc]
         """A subclass, as observability tools make them."""

@@ -3,126 +3,49 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import subprocess
 import sys
 import threading
 import time
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
-from attrs import define, field
 from pyreqwest import exceptions
 
+from tests.support.server import Act, Listen, Peer, Seen, hang
 from wxpay_async.adapters.transports import reqwest
 from wxpay_async.adapters.transports.reqwest import ReqwestTransport
 from wxpay_async.errors import Fate, InDoubtError, MalformedResponseError, NotSentError, WxPayError
 from wxpay_async.protocol.wire import MAX_BODY, HttpRequest, Timeouts
 
-Act = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-PATIENCE = 10.0  # seconds; less than those after which an idle connection closes by itself
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 LIES = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
-@define(eq=False)
-class Peer:
-    """A server on real sockets that treats each request as a test says.
-
-    Attributes:
-        targets: the request targets that arrived.
-        heads: the heads of these requests.
-        connections: how many were ever accepted.
-        open: how many connections are open now.
-        peak: the most that were open at once.
-    """
-
-    act: Act
-    url: str = ""
-    targets: list[str] = field(factory=list)
-    heads: list[str] = field(factory=list)
-    connections: int = 0
-    open: int = 0
-    peak: int = 0
-    changed: asyncio.Condition = field(factory=asyncio.Condition)
-
-    async def until(self, holds: Callable[[], bool]) -> None:
-        """Wait for something to become true, as requests arrive and connections end."""
-        async with asyncio.timeout(PATIENCE), self.changed:
-            await self.changed.wait_for(holds)
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer one connection until either side ends it."""
-        self.connections += 1
-        self.open += 1
-        self.peak = max(self.peak, self.open)
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-            while not writer.is_closing():
-                head = (await reader.readuntil(b"\r\n\r\n")).decode()
-                if "Content-Length: 0" not in head:
-                    await reader.readexactly(3)
-                self.heads.append(head)
-                self.targets.append(head.split(" ")[1])
-                async with self.changed:
-                    self.changed.notify_all()
-                await self.act(reader, writer)
-        writer.close()
-        self.open -= 1
-        async with self.changed:
-            self.changed.notify_all()
-
-
-OpenPeer = Callable[[Act], Awaitable[Peer]]
-
-
 @pytest.fixture
-async def open_peer() -> AsyncIterator[OpenPeer]:
-    """OpenPeer servers; at the end no connection to them is open."""
-    async with contextlib.AsyncExitStack() as stack:
-
-        async def open_(act: Act) -> Peer:
-            peer = Peer(act)
-            server = await asyncio.start_server(peer.serve, "127.0.0.1", 0)
-            peer.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-            stack.push_async_callback(peer.until, lambda: peer.open == 0)
-            stack.callback(server.close)
-            return peer
-
-        yield open_
-
-
-@pytest.fixture
-async def transport(open_peer: OpenPeer) -> AsyncIterator[ReqwestTransport]:
+async def transport(listen: Listen) -> AsyncIterator[ReqwestTransport]:
     """Make one with defaults, closed before the servers are."""
-    del open_peer
+    del listen
     made = ReqwestTransport()
     yield made
     await made.aclose()
 
 
-async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def answer(peer: Peer, _: Seen) -> bool:
     """Answer and keep the connection."""
-    writer.write(OK)
-
-
-async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Say nothing until the client goes."""
-    await reader.read()
-    writer.close()
+    return await peer.answer(b"ok")
 
 
 def says(*parts: bytes) -> Act:
     """Write something, and close."""
 
-    async def act(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"".join(parts))
-        await writer.drain()
-        writer.close()
+    async def act(peer: Peer, _: Seen) -> bool:
+        await peer.send(b"".join(parts))
+        return False
 
     return act
 
@@ -233,10 +156,10 @@ def test_every_error_class_is_known() -> None:
     ],
 )
 async def test_connect_error_of_a_sent_request_is_in_doubt(
-    transport: ReqwestTransport, open_peer: OpenPeer, quick: Timeouts, act: Act, *, said: str
+    transport: ReqwestTransport, listen: Listen, quick: Timeouts, act: Act, *, said: str
 ) -> None:
     """The driver calls most of these ConnectError or ConnectTimeoutError; the request arrived."""
-    peer = await open_peer(act)
+    peer = await listen(act)
 
     error = await failure(transport, f"{peer.url}/?sign=CANARY", quick)
 
@@ -254,10 +177,10 @@ async def test_timeout_in_the_address_is_not_taken_for_a_timeout(
 
 
 async def test_a_connection_that_is_too_slow_for_a_read_is_not_sent(
-    transport: ReqwestTransport, open_peer: OpenPeer
+    transport: ReqwestTransport, listen: Listen
 ) -> None:
     """The read timeout would hide the phase, so connecting must end before it."""
-    peer = await open_peer(hang)
+    peer = await listen(hang)
     times = Timeouts(connect=20, read=2, attempt=20)  # a second between the two, for a busy machine
 
     error = await failure(transport, peer.url.replace("http", "https"), times)
@@ -266,10 +189,10 @@ async def test_a_connection_that_is_too_slow_for_a_read_is_not_sent(
 
 
 async def test_an_attempt_that_ends_while_connecting_is_in_doubt(
-    transport: ReqwestTransport, open_peer: OpenPeer
+    transport: ReqwestTransport, listen: Listen
 ) -> None:
     """Rust does not tell how far the attempt got."""
-    peer = await open_peer(hang)
+    peer = await listen(hang)
     times = Timeouts(connect=20, read=20, attempt=0.2)
 
     error = await failure(transport, peer.url.replace("http", "https"), times)
@@ -297,10 +220,10 @@ async def test_an_attempt_that_ends_while_connecting_is_in_doubt(
     ],
 )
 async def test_address_that_rust_would_rewrite_is_not_sent(
-    transport: ReqwestTransport, open_peer: OpenPeer, calm: Timeouts, tail: str
+    transport: ReqwestTransport, listen: Listen, calm: Timeouts, tail: str
 ) -> None:
     """Rust rewrites some addresses, and the platform would refuse the signature."""
-    peer = await open_peer(answer)
+    peer = await listen(answer)
 
     error = await failure(transport, peer.url + tail, calm)
 
@@ -318,10 +241,10 @@ async def test_address_that_rust_would_rewrite_is_not_sent(
     ],
 )
 async def test_odd_address_is_sent_as_it_is(
-    transport: ReqwestTransport, open_peer: OpenPeer, calm: Timeouts, tail: str, target: str | None
+    transport: ReqwestTransport, listen: Listen, calm: Timeouts, tail: str, target: str | None
 ) -> None:
     """Only the slash of an empty path is added."""
-    peer = await open_peer(answer)
+    peer = await listen(answer)
 
     await transport.send(HttpRequest(peer.url.upper() + tail, b"a=1"), timeout=calm)
 
@@ -340,10 +263,10 @@ async def test_malformed_address_is_not_repaired(
 
 @pytest.mark.parametrize("headers", [{"X": "a\r\nY: b"}, {"X Y": "a"}])
 async def test_a_header_that_cannot_be_written_is_not_sent(
-    transport: ReqwestTransport, open_peer: OpenPeer, calm: Timeouts, headers: dict[str, str]
+    transport: ReqwestTransport, listen: Listen, calm: Timeouts, headers: dict[str, str]
 ) -> None:
     """A header cannot inject another one."""
-    peer = await open_peer(answer)
+    peer = await listen(answer)
 
     with pytest.raises(NotSentError, match="header") as caught:
         await transport.send(HttpRequest(peer.url, b"a=1", headers), timeout=calm)
@@ -352,15 +275,15 @@ async def test_a_header_that_cannot_be_written_is_not_sent(
 
 
 async def test_accept_encoding_of_the_request_replaces_the_default(
-    transport: ReqwestTransport, open_peer: OpenPeer, calm: Timeouts
+    transport: ReqwestTransport, listen: Listen, calm: Timeouts
 ) -> None:
     """The request's header replaces the default and does not stand beside it."""
-    peer = await open_peer(answer)
+    peer = await listen(answer)
     request = HttpRequest(peer.url, b"a=1", {"accept-encoding": "gzip"})
 
     await transport.send(request, timeout=calm)
 
-    assert (1, True) == (peer.heads[0].count("ncoding:"), "Encoding: gzip\r\n" in peer.heads[0])
+    assert (1, True) == (peer.heads[0].count(b"ncoding:"), b"Encoding: gzip\r\n" in peer.heads[0])
 
 
 # Answers
@@ -368,11 +291,11 @@ async def test_accept_encoding_of_the_request_replaces_the_default(
 
 @pytest.mark.parametrize("headers", [LIES, CHUNKED.replace(b"\r\n\r\n", b"\r\nX: \xe4\r\n\r\n")])
 async def test_content_length_beside_chunks_does_not_lift_the_cap(
-    transport: ReqwestTransport, open_peer: OpenPeer, calm: Timeouts, headers: bytes
+    transport: ReqwestTransport, listen: Listen, calm: Timeouts, headers: bytes
 ) -> None:
     """A small Content-Length beside larger chunks does not lift the cap."""
     size = MAX_BODY + 1
-    peer = await open_peer(says(headers, b"%x\r\n" % size, b"x" * size, b"\r\n0\r\n\r\n"))
+    peer = await listen(says(headers, b"%x\r\n" % size, b"x" * size, b"\r\n0\r\n\r\n"))
 
     error = await failure(transport, peer.url, calm)
 
@@ -380,10 +303,10 @@ async def test_content_length_beside_chunks_does_not_lift_the_cap(
 
 
 async def test_content_length_that_stands_twice_is_read(
-    transport: ReqwestTransport, open_peer: OpenPeer, calm: Timeouts
+    transport: ReqwestTransport, listen: Listen, calm: Timeouts
 ) -> None:
     """HTTP allows "2, 2"."""
-    peer = await open_peer(says(OK.replace(b": 2", b": 2, 2")))
+    peer = await listen(says(OK.replace(b": 2", b": 2, 2")))
 
     response = await transport.send(HttpRequest(peer.url, b"a=1"), timeout=calm)
 
@@ -391,10 +314,10 @@ async def test_content_length_that_stands_twice_is_read(
 
 
 async def test_no_frame_of_the_module_shows_the_answer_or_the_address(
-    transport: ReqwestTransport, open_peer: OpenPeer, quick: Timeouts
+    transport: ReqwestTransport, listen: Listen, quick: Timeouts
 ) -> None:
     """Error trackers record the locals of each frame."""
-    peer = await open_peer(says(CHUNKED, b"6\r\nCANARY\r\n", b"zz\r\n"))
+    peer = await listen(says(CHUNKED, b"6\r\nCANARY\r\n", b"zz\r\n"))
     shown = []
 
     for url in (peer.url, "http://127.0.0.1:1", f"{peer.url}/a/../b"):
@@ -408,13 +331,13 @@ async def test_no_frame_of_the_module_shows_the_answer_or_the_address(
 # Cancellation
 
 
-async def test_cancelled_request_keeps_its_connection_until_it_ends(open_peer: OpenPeer) -> None:
+async def test_cancelled_request_keeps_its_connection_until_it_ends(listen: Listen) -> None:
     """The driver cannot cancel it: the next request waits, and the bound on connections holds."""
 
-    async def act(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await (hang if len(peer.targets) == 1 else answer)(reader, writer)
+    async def act(client: Peer, seen: Seen) -> bool:
+        return await (hang if len(peer.targets) == 1 else answer)(client, seen)
 
-    peer = await open_peer(act)
+    peer = await listen(act)
     times = Timeouts(connect=0.5, read=0.5, attempt=20)
     transport = ReqwestTransport(max_connections=1)
     first = asyncio.create_task(transport.send(HttpRequest(peer.url, b"a=1"), timeout=times))
@@ -428,9 +351,9 @@ async def test_cancelled_request_keeps_its_connection_until_it_ends(open_peer: O
     assert (True, 200, 1) == (first.cancelled(), second.status, peer.peak)
 
 
-async def test_timeout_behind_a_cancelled_request_is_not_sent(open_peer: OpenPeer) -> None:
+async def test_timeout_behind_a_cancelled_request_is_not_sent(listen: Listen) -> None:
     """A request that waits too long for a connection was not sent."""
-    peer = await open_peer(hang)
+    peer = await listen(hang)
     long, short = (Timeouts(connect=1, read=1, attempt=attempt) for attempt in (20, 0.1))
     transport = ReqwestTransport(max_connections=1)
     first = asyncio.create_task(transport.send(HttpRequest(peer.url, b"a=1"), timeout=long))
@@ -450,19 +373,19 @@ async def test_timeout_behind_a_cancelled_request_is_not_sent(open_peer: OpenPee
     [(b"", OK), (b"", CHUNKED), (CHUNKED, b"1\r\nx\r\n"), (OK[:-1], OK[-1:])],
 )
 async def test_cancellation_that_meets_the_answer_is_not_lost(
-    transport: ReqwestTransport, open_peer: OpenPeer, calm: Timeouts, begin: bytes, rest: bytes
+    transport: ReqwestTransport, listen: Listen, calm: Timeouts, begin: bytes, rest: bytes
 ) -> None:
     """Without the check of the transport half of these tasks would go on."""
 
-    async def act(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(begin)
+    async def act(client: Peer, _: Seen) -> bool:
+        await client.send(begin)
         await asyncio.sleep(0.01)  # the client reads so far
-        writer.write(rest)
+        client.writer.write(rest)
         time.sleep(0.01)  # noqa: ASYNC251 - both come before the client's loop can look
         task.cancel()
-        writer.close()
+        return False
 
-    peer = await open_peer(act)
+    peer = await listen(act)
     ended = []
     for _ in range(12):
         task = asyncio.create_task(transport.send(HttpRequest(peer.url, b"a=1"), timeout=calm))
@@ -473,10 +396,10 @@ async def test_cancellation_that_meets_the_answer_is_not_lost(
 
 
 async def test_earlier_cancellation_does_not_end_a_later_request(
-    transport: ReqwestTransport, open_peer: OpenPeer, calm: Timeouts
+    transport: ReqwestTransport, listen: Listen, calm: Timeouts
 ) -> None:
     """A task that was cancelled and cleans up may still send."""
-    peer = await open_peer(answer)
+    peer = await listen(answer)
 
     async def clean_up() -> int:
         try:
@@ -497,10 +420,10 @@ async def test_earlier_cancellation_does_not_end_a_later_request(
 
 
 async def test_each_pair_of_timeouts_has_a_client_and_only_a_few_are_kept(
-    transport: ReqwestTransport, open_peer: OpenPeer
+    transport: ReqwestTransport, listen: Listen
 ) -> None:
     """Rust sets timeouts per client: nine pairs work, and the client of the first pair is gone."""
-    peer = await open_peer(answer)
+    peer = await listen(answer)
     request = HttpRequest(peer.url, b"a=1")
 
     for seconds in (*range(20, 29), 28):
@@ -511,10 +434,10 @@ async def test_each_pair_of_timeouts_has_a_client_and_only_a_few_are_kept(
 
 
 async def test_timeouts_beyond_rust_s_clock_are_accepted(
-    transport: ReqwestTransport, open_peer: OpenPeer
+    transport: ReqwestTransport, listen: Listen
 ) -> None:
     """A float holds more seconds than a timedelta does."""
-    peer = await open_peer(answer)
+    peer = await listen(answer)
     times = Timeouts(connect=1e300, read=1e300, attempt=1e300)
 
     response = await transport.send(HttpRequest(peer.url, b"a=1"), timeout=times)
