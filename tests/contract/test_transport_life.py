@@ -230,7 +230,7 @@ async def test_two_loops_in_a_row_leave_no_warning(
 ) -> None:
     """One transport serves two `asyncio.run`, unclosed, and neither loop nor exit complains."""
     if driver == "reqwest" and sys.version_info >= (3, 13):
-        pytest.skip("a thread of pyreqwest's can end the interpreter's exit with PyGILState_Release")
+        pytest.skip("a thread of pyreqwest's can crash the exit: PyGILState_Release")
     server = await listen(serve, tls=certificates.good if tls else None)
     script = TWO_LOOPS.format(load=LOAD[driver])
     process = await asyncio.create_subprocess_exec(
