@@ -65,20 +65,23 @@ async def test_copies_of_a_callback_at_two_workers_have_one_effect(
 ) -> None:
     """Many copies of each of forty callbacks at once, and a handler that fails once."""
     (tmp_path / "app.py").write_text(APP)
-    numbers = [f"O-{index}" for index in range(40)]
+    answers, lines, numbers = set[bytes](), list[list[str]](), list[str]()
     async with asyncio.timeout(PATIENCE), open_app("--workers", "2", store=database) as system:
-        bodies = {number: system.sign_callback(make_fields(number)) for number in numbers}
         await wait_for_both_workers(system)
-        answers = await asyncio.gather(
-            *(system.send_callback(bodies[number]) for number in numbers for _ in range(COPIES))
-        )
-        for number in numbers:
-            await system.send_until_acknowledged(bodies[number])
+        while len({worker for worker, _ in lines}) < 2:  # the kernel may give one of them all
+            numbers += (burst := [f"O-{len(numbers) + index}" for index in range(40)])
+            bodies = {number: system.sign_callback(make_fields(number)) for number in burst}
+            answers |= set(
+                await asyncio.gather(
+                    *(system.send_callback(bodies[number]) for number in burst * COPIES)
+                )
+            )
+            for number in burst:
+                await system.send_until_acknowledged(bodies[number])
+            lines = [line.split() for line in (tmp_path / "effects").read_text().splitlines()]
 
-    lines = [line.split() for line in (tmp_path / "effects").read_text().splitlines()]
-    assert {b'{"status": 1}', b'{"status": 0}'} >= set(answers)
+    assert {b'{"status": 1}', b'{"status": 0}'} >= answers
     assert dict.fromkeys(numbers, 1) | {"O-1": 2} == Counter(number for _, number in lines)
-    assert 2 == len({worker for worker, _ in lines}), "one worker got all callbacks"
 
 
 async def wait_for_both_workers(system: Any) -> None:  # noqa: ANN401 - as above
