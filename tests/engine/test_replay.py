@@ -13,6 +13,8 @@ from tests.support.clock import NOON
 from tests.support.merchant import Asking, OpenShop
 from tests.support.platform import Replies, Script
 from tests.support.records import make_record
+from wxpay_async.adapters.stores.memory import MemoryStore
+from wxpay_async.adapters.stores.sealed import SealedStore
 from wxpay_async.engine.replay import replay
 from wxpay_async.errors import (
     AlreadyPaidError,
@@ -27,6 +29,7 @@ from wxpay_async.errors import (
     SignatureRefusedError,
     WxPayError,
 )
+from wxpay_async.integrations.answers import answer_to
 from wxpay_async.policy.record import IdempotencyRecord
 from wxpay_async.policy.states import State
 from wxpay_async.protocol.requests import Request
@@ -222,7 +225,7 @@ def test_replay_without_a_reply_raises_what_the_state_means(
 ) -> None:
     """Neither a refusal of what was executed, nor a conflict that says "not sent"."""
     with pytest.raises(kind) as caught:
-        replay_now(make_settled(state=state, operation=operation, reply=None))
+        replay_now(make_settled(state=state, operation=operation, status=None, reply=None))
 
     refused = state in {State.NOT_EXECUTED, State.FAILED}
     assert (kind, Fate.REFUSED if refused else Fate.IN_DOUBT) == (
@@ -234,6 +237,59 @@ def test_replay_without_a_reply_raises_what_the_state_means(
         caught.value.replayed,
         caught.value.retryable,
     )
+
+
+@pytest.mark.parametrize("operation", ["pay", "trade", "refund"])
+@pytest.mark.parametrize("state", [State.SUCCEEDED, State.PENDING, State.REJECTED])
+def test_replay_of_a_reply_that_does_not_open_is_in_doubt_and_says_why(
+    state: State, operation: str
+) -> None:
+    """A `pay` that succeeded only issued a prepay: nobody said that it was paid."""
+    with pytest.raises(InDoubtError, match="sealed with a key") as caught:
+        replay_now(make_settled(state=state, operation=operation, reply=None))
+
+    assert (InDoubtError, Fate.IN_DOUBT, False, True) == (
+        type(caught.value),
+        caught.value.fate,
+        caught.value.retryable,
+        caught.value.replayed,
+    )
+
+
+@pytest.mark.parametrize(
+    ("state", "kind"),
+    [
+        (State.NOT_EXECUTED, NotExecutedError),
+        (State.CONFLICT, IdempotencyConflictError),
+        (State.FAILED, FailedError),
+        (State.NEEDS_REVIEW, InDoubtError),
+    ],
+)
+def test_replay_of_what_is_proven_needs_no_reply_that_opens(
+    state: State, kind: type[WxPayError]
+) -> None:
+    """The state itself was proven; only the platform's own words are lost."""
+    with pytest.raises(kind) as caught:
+        replay_now(make_settled(state=state, reply=None))
+
+    assert "sealed" not in str(caught.value)
+
+
+async def test_prepay_whose_reply_does_not_open_is_never_called_paid(
+    open_shop: OpenShop, asking: Asking, replies: Replies
+) -> None:
+    """The secret was changed, and the person taps "pay" again: neither call nor resolve knows."""
+    below = MemoryStore()
+    before = open_shop([replies.prepay()], store=SealedStore(below, bytes(32)))
+    await before.gateway.pay(asking.pay(out_trade_no="O-1"))
+    after = open_shop([replies.prepay()], store=SealedStore(below, b"k" * 32))
+    with pytest.raises(InDoubtError, match="sealed with a key") as caught:
+        await after.gateway.pay(asking.pay(out_trade_no="O-1"))
+    outcome = await after.gateway.resolve("pay-1")
+
+    assert (InDoubtError, InDoubtError) == (type(caught.value), type(outcome.error))
+    assert ("in_doubt", 0) == (outcome.kind, after.transport.calls)
+    assert (504, {"error": "in_doubt"}) == answer_to(caught.value)
 
 
 def test_replay_of_a_reply_that_cannot_be_read_is_in_doubt() -> None:

@@ -30,6 +30,11 @@ T = TypeVar("T")
 PREPAY_MARGIN: Final = timedelta(seconds=60)
 """A prepay that dies while the person reads the dialogue is of no use."""
 
+_SEALED: Final = (
+    "the reply is sealed with a key that is not here; name the former key (seal_keys=, "
+    "WXPAY_FORMER_SECRETS), or query the order"
+)
+
 _OPERATIONS: Final = {operation.name: operation for operation in OPERATIONS.values()}
 _RESULTS: Final[dict[str, type[Any]]] = {
     "pay": PayResult,
@@ -106,14 +111,19 @@ def _withhold_prepay(result: T) -> T:
 
 
 def error_without_reply(record: IdempotencyRecord) -> WxPayError:
-    """Return what a settled operation means whose reply was lost."""
+    """Return what a settled operation means that has no reply, or one that cannot be opened."""
     if record.state is State.CONFLICT:
         return _make_platform_conflict()
     if record.state is State.NOT_EXECUTED:
         return NotExecutedError("proven never executed; use the next generation of the requestId")
     if record.state is State.FAILED:
         return FailedError("the platform reports failure")
+    if record.status is not None and record.state is not State.NEEDS_REVIEW:
+        # There is a reply, and it does not open: what it says is not known. A `pay` that succeeded
+        # has issued a prepay; whether anybody paid with it is another matter.
+        return InDoubtError(_SEALED, retryable=False)
     if record.state is State.SUCCEEDED and record.operation == PAY.name:
+        # Only a query or a callback settles a `pay` without a reply, by the word that it was paid.
         return AlreadyPaidError("the order is paid; the answer with its credential got lost")
     return InDoubtError(f"{record.state}, without a reply to show for it", retryable=False)
 
