@@ -93,9 +93,9 @@ def make_success(data: dict[str, Any]) -> bytes:
     return json.dumps({"success": True, "data": data}).encode()
 
 
-def make_refusal(code: str) -> HttpResponse:
+def make_refusal(code: str, text: str = "because") -> HttpResponse:
     """Make a refusal."""
-    body = {"success": False, "errorCode": code, "errorMsg": "because"}
+    body = {"success": False, "errorCode": code, "errorMsg": text}
     return HttpResponse(200, json.dumps(body).encode())
 
 
@@ -162,7 +162,7 @@ class Platform:
             ):
                 text = REFUND_TEXTS[execution.status] if refund else "待付款"
                 return make_success({**data, "status": text, "totalAmount": get_amount(content)})
-        return make_refusal("GM_API_BUS_000099").body
+        return make_refusal("GM_API_BUS_000099", "订单不存在").body
 
 
 def is_found(execution: Execution) -> bool:

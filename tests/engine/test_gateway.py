@@ -42,7 +42,14 @@ def test_gateway_keeps_a_part_that_is_falsy() -> None:
     assert store is gateway._dispatcher.store
 
 
-@pytest.mark.parametrize("settings", [{"max_in_flight": 0}, {"base_url": "http://example.com"}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"max_in_flight": 0},
+        {"base_url": "http://example.com"},
+        {"absent_codes": ["CO_MSG_000007"]},
+    ],
+)
 def test_gateway_with_impossible_settings_is_refused(settings: dict[str, Any]) -> None:
     """Found when the gateway is made, long before a payment."""
     with pytest.raises(InvalidRequestError):

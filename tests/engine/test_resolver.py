@@ -13,12 +13,14 @@ import pytest
 from attrs import define, field
 
 from tests.support.clock import NOON, MovedClock
-from tests.support.merchant import Asking, OpenShop
-from tests.support.platform import Replies, Script
+from tests.support.merchant import Asking, OpenShop, Shop
+from tests.support.platform import UNKNOWN_ORDER, Replies, Script
 from tests.support.records import make_record
 from wxpay_async.adapters.stores.memory import MemoryStore
 from wxpay_async.engine.clock import PlatformTime
+from wxpay_async.engine.gateway import PayGateway
 from wxpay_async.engine.resolver import Resolver
+from wxpay_async.engine.streaming import Outcome
 from wxpay_async.errors import (
     AlreadyPaidError,
     DuplicateRequestError,
@@ -32,17 +34,18 @@ from wxpay_async.errors import (
 )
 from wxpay_async.policy.deadline import Deadline
 from wxpay_async.policy.record import IdempotencyRecord
-from wxpay_async.policy.resolution import PREPAY_QUARANTINE, QUARANTINE, Finding
+from wxpay_async.policy.resolution import PREPAY_QUARANTINE, QUARANTINE, Finding, says_absent
 from wxpay_async.policy.retry import RetryPolicy
 from wxpay_async.policy.states import State
 from wxpay_async.protocol.codec import serialize
 from wxpay_async.protocol.requests import TradeItem
 from wxpay_async.protocol.results import TradeStatus
+from wxpay_async.protocol.signing import Md5Signer
 from wxpay_async.protocol.wire import HttpRequest, HttpResponse
+from wxpay_async.sandbox import Sandbox
 
 LOST = InDoubtError("read timeout")
 REPEATED = "GM_API_BUS_0000015"
-ABSENT = "GM_API_BUS_000099"
 ECHO = {
     "subject": "商品的标题",
     "price": "1.00",
@@ -211,12 +214,12 @@ async def test_recovered_trade_has_a_row_for_each_order(
     ("second", "state"),
     [
         ({"payeeIdentity": "999"}, State.CONFLICT),
-        (ABSENT, State.UNKNOWN),
+        (UNKNOWN_ORDER, State.UNKNOWN),
         (InDoubtError("timeout"), State.UNKNOWN),
     ],
 )
 async def test_one_order_of_a_trade_does_not_speak_for_the_other(
-    second: Any,  # noqa: ANN401 - what is echoed, the code of a refusal, or an error
+    second: Any,  # noqa: ANN401 - what is echoed, a refusal, or an error
     state: State,
     open_shop: OpenShop,
     asking: Asking,
@@ -224,10 +227,8 @@ async def test_one_order_of_a_trade_does_not_speak_for_the_other(
 ) -> None:
     """The first is as it should be: the second may be another's, missing, or not known."""
     answers: dict[str, object] = {"O-1": make_order(replies), "O-2": second}
-    if isinstance(second, dict):
+    if isinstance(second, dict) and second is not UNKNOWN_ORDER:
         answers["O-2"] = make_order(replies, "待付款", "O-2", **second)
-    elif isinstance(second, str):
-        answers["O-2"] = replies.no(second)
     shop = open_shop(answer_by_number(answers))
     with pytest.raises((IdempotencyConflictError, InDoubtError)):
         await shop.gateway.trade(asking.trade(trade_info=[make_item("O-1"), make_item("O-2")]))
@@ -270,7 +271,7 @@ async def test_repeated_refund_after_a_timeout_is_what_the_query_says(
     replies: Replies,
 ) -> None:
     """Query, then answer: a duplicate by itself is neither a failure nor a success."""
-    found = iter([replies.no(ABSENT), replies.order(text, "R-1")])
+    found = iter([UNKNOWN_ORDER, replies.order(text, "R-1")])
     answers = Script([LOST, replies.no(REPEATED)], query=lambda: next(found))
     shop = open_shop(answers)
     result: Any = None
@@ -359,6 +360,63 @@ async def test_refund_that_failed_in_the_end_is_replayed_as_failed(
     await shop.gateway.resolve("refund-1")
     with pytest.raises(FailedError):
         await shop.gateway.refund(asking.refund())
+
+
+# A refused query
+
+
+async def resolve_twice(shop: Shop, request_id: str) -> Outcome[str, Any]:
+    """Resolve after the quarantine, and again a minute later."""
+    for seconds in (QUARANTINE + 1, 61):
+        shop.clock.move(seconds)
+        outcome = await shop.gateway.resolve(request_id)
+    return outcome
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        ("GM_API_BUS_000005", "requestId is empty"),
+        ("GM_API_BUS_000007", "requestId expired: 订单不存在"),
+        (REPEATED, "requestId repeated"),
+        ("GM_API_BUS_000500", "系统繁忙，请稍后再试"),
+        ("GM_API_BUS_000099", ""),
+        ("CO_MSG_000001", "not found"),
+    ],
+)
+async def test_refused_query_that_does_not_say_absent_proves_nothing(
+    code: str, text: str, open_shop: OpenShop, asking: Asking, replies: Replies
+) -> None:
+    """The order was made and its answer got lost: a new generation would be a second order."""
+    shop = open_shop(Script([LOST], query=replies.no(code, text)))
+    with pytest.raises(InDoubtError):
+        await shop.gateway.trade(asking.trade())
+
+    assert "in_doubt" == (await resolve_twice(shop, "trade-1")).kind
+    assert State.UNKNOWN is await shop.state("trade-1")
+
+
+async def test_refused_query_with_a_code_that_the_merchant_named_proves_absence(
+    open_shop: OpenShop, asking: Asking, replies: Replies
+) -> None:
+    """The merchant has seen on the test host what it means."""
+    answers = Script([LOST], query=replies.no("GM_API_BUS_000500"))
+    shop = open_shop(answers, absent_codes=["GM_API_BUS_000500"])
+    with pytest.raises(InDoubtError):
+        await shop.gateway.trade(asking.trade())
+
+    assert NotExecutedError is type((await resolve_twice(shop, "trade-1")).error)
+
+
+async def test_sandbox_says_absent_of_an_order_that_it_does_not_know() -> None:
+    """What merchants test against fits the rule."""
+    async with Sandbox() as sandbox:
+        signer = Md5Signer(sandbox.app_secret)
+        async with PayGateway(sandbox.app_key, signer, base_url=sandbox.url) as gateway:
+            with pytest.raises(RefusedError) as caught:
+                await gateway.query(out_trade_no="O-1")
+
+    assert says_absent(caught.value)
 
 
 # An answer about another order
@@ -486,7 +544,7 @@ async def test_check_counts_absence_by_the_time_of_a_refusal(
     late_by: float, clock: MovedClock, *, counts: bool
 ) -> None:
     """The `Date` of "not found" holds back a clock that is fast, too."""
-    absent = RefusedError("no such order", code=ABSENT)
+    absent = RefusedError("no", code="GM_API_BUS_000099", message="订单不存在")
     absent.server_time = datetime.fromtimestamp(NOON + QUARANTINE - late_by, UTC)
     clock.move(QUARANTINE + 60.0)
     checked, finding = await Check(clock, [absent]).run(make_doubt())

@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 
+from wxpay_async.errors import InvalidRequestError, RefusedError
 from wxpay_async.policy.resolution import (
     GIVE_UP,
     HOURLY,
@@ -16,11 +17,14 @@ from wxpay_async.policy.resolution import (
     Decision,
     Finding,
     InDoubtCall,
+    check_absent_codes,
     combine,
     decide,
     next_check,
+    says_absent,
 )
 from wxpay_async.policy.states import State, Transition
+from wxpay_async.protocol.error_codes import CODES
 
 ABSENCES = pytest.mark.parametrize(
     ("finding", "quarantine"),
@@ -203,3 +207,58 @@ def test_combine_of_two_findings_is_the_more_careful_one(one: Finding, other: Fi
 def test_combine_of_no_findings_is_no_answer() -> None:
     """There was no order to ask for."""
     assert Finding.NO_ANSWER is combine([])
+
+
+# What a refused query says
+
+UNDOCUMENTED = "GM_API_BUS_000099"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["订单不存在", "未找到该订单", "查无此单", "Order Not Found", "the order does not exist"],
+)
+def test_undocumented_business_code_with_a_text_of_absence_says_absent(text: str) -> None:
+    """In Chinese or English, whatever the case."""
+    assert says_absent(RefusedError("no", code=UNDOCUMENTED, message=text))
+
+
+@pytest.mark.parametrize("text", [None, "", "系统繁忙，请稍后再试", "busy", "order status unknown"])
+def test_undocumented_business_code_without_such_a_text_says_nothing(text: str | None) -> None:
+    """Busy is no answer."""
+    assert not says_absent(RefusedError("no", code=UNDOCUMENTED, message=text))
+
+
+@pytest.mark.parametrize("code", [*CODES, None, "ORDER_NOT_EXIST"])
+def test_documented_or_foreign_code_never_says_absent(code: str | None) -> None:
+    """What it means is written down, or nobody knows whose it is: the text does not matter."""
+    assert not says_absent(RefusedError("no", code=code, message="订单不存在"))
+
+
+@pytest.mark.parametrize("code", ["CO_MSG_000001", "ORDER_404", UNDOCUMENTED])
+def test_code_that_the_merchant_named_says_absent(code: str) -> None:
+    """Whatever its text; and no other code because of it."""
+    named = check_absent_codes([code])
+
+    assert says_absent(RefusedError("no", code=code), named)
+    assert not says_absent(RefusedError("no", code="GM_API_BUS_000500"), named)
+
+
+@pytest.mark.parametrize(
+    "codes",
+    [
+        "GM_API_BUS_000099",
+        [""],
+        [404],
+        ["CO_MSG_000003"],
+        ["CO_MSG_000007"],
+        ["GM_API_BUS_0000015"],
+    ],
+)
+def test_absent_codes_that_cannot_mean_it_are_refused(codes: object) -> None:
+    """A text in place of a list, an empty code, a system error, the quota, a repeated requestId."""
+    with pytest.raises(InvalidRequestError) as caught:
+        check_absent_codes(codes)  # type: ignore[arg-type]
+
+    assert "absent_codes" == caught.value.field
+    assert caught.value.allowed

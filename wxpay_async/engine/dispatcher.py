@@ -74,6 +74,7 @@ class Dispatcher:
         timeouts: how long each phase may take.
         max_in_flight: HTTP requests at once.
         refunds_queryable: see `Resolver`.
+        absent_codes: see `Resolver`.
     """
 
     app_key: str
@@ -88,6 +89,7 @@ class Dispatcher:
     timeouts: Timeouts
     max_in_flight: int
     refunds_queryable: bool
+    absent_codes: frozenset[str]
     time: PlatformTime = field(init=False)
     resolver: Resolver = field(init=False)
     recovery: Recovery = field(init=False)
@@ -110,6 +112,7 @@ class Dispatcher:
             query=self._query_order,
             on_resolved=self._report_resolved,
             refunds_queryable=self.refunds_queryable,
+            absent_codes=self.absent_codes,
         )
         self.recovery = Recovery(
             app_key=self.app_key,

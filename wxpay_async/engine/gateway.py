@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, Self, TypeVar
 
 import attrs
@@ -22,6 +22,7 @@ from wxpay_async.engine.queries import iter_merchants, poll_until_paid
 from wxpay_async.engine.streaming import Outcome, stream
 from wxpay_async.engine.telemetry import Event, EventKind, Hook, Telemetry
 from wxpay_async.errors import InvalidRequestError, MalformedResponseError, WxPayError
+from wxpay_async.policy.resolution import check_absent_codes
 from wxpay_async.policy.retry import RetryPolicy
 from wxpay_async.protocol.builder import Placement, RequestBuilder
 from wxpay_async.protocol.idempotency_key import derive_request_id
@@ -58,6 +59,9 @@ class PayGateway:
         refunds_queryable: set it once you have seen, on the platform's test host, that a query by
             a refund's own number finds it. Only then is a refund that is not found taken for not
             executed; otherwise a person must look.
+        absent_codes: error codes of which you have seen, on the platform's test host, that a query
+            answers with them when it does not know an order. Without them only an undocumented
+            business code counts whose text says so (不存在, 未找到, 查无, not found, not exist).
         placement: where the parameters travel: a form body, or `"query"`, the query string, which
             ends up in the logs of whatever stands between.
         clock: the machine's, unless a test moves it.
@@ -81,6 +85,7 @@ class PayGateway:
         max_in_flight: int = 64,
         seal_key: bytes | None = None,
         refunds_queryable: bool = False,
+        absent_codes: Collection[str] = (),
         placement: Placement = "body",
         clock: Clock | None = None,
     ) -> None:
@@ -116,6 +121,7 @@ class PayGateway:
             timeouts=timeouts,
             max_in_flight=max_in_flight,
             refunds_queryable=refunds_queryable,
+            absent_codes=check_absent_codes(absent_codes),
         )
 
     @classmethod

@@ -16,11 +16,17 @@ from wxpay_async.engine.clock import Clock, PlatformTime
 from wxpay_async.errors import RefusedError, WxPayError
 from wxpay_async.policy.deadline import Deadline
 from wxpay_async.policy.record import OPEN, IdempotencyRecord
-from wxpay_async.policy.resolution import Decision, Finding, InDoubtCall, combine, decide
+from wxpay_async.policy.resolution import (
+    Decision,
+    Finding,
+    InDoubtCall,
+    combine,
+    decide,
+    says_absent,
+)
 from wxpay_async.policy.states import ANSWERED, SENDABLE, State, Transition, next_state
 from wxpay_async.protocol.builder import PAY, REFUND, TRADE
 from wxpay_async.protocol.echo import is_same_order
-from wxpay_async.protocol.error_codes import is_business_code
 from wxpay_async.protocol.results import TradeState, TradeStatus
 from wxpay_async.protocol.strict_json import strict_json
 
@@ -47,6 +53,7 @@ class Resolver:
         on_resolved: told of an operation that is in doubt no more.
         refunds_queryable: whether a query by a refund's own number finds it. That is not
             documented, so a refund that is not found counts as not executed only when this is set.
+        absent_codes: codes of a query that say, whatever their text, that an order does not exist.
     """
 
     store: IdempotencyStore
@@ -55,6 +62,7 @@ class Resolver:
     query: Query
     on_resolved: Callable[[IdempotencyRecord], None]
     refunds_queryable: bool = False
+    absent_codes: frozenset[str] = frozenset()
 
     async def check(
         self, record: IdempotencyRecord, deadline: Deadline
@@ -99,7 +107,7 @@ class Resolver:
                 # With too little time left it raises: nothing is found out, as in any outage.
                 status, date = await self.query(number, deadline)
             except WxPayError as error:
-                findings.add(_read_error(error))
+                findings.add(_read_error(error, self.absent_codes))
                 date = error.server_time if isinstance(error, RefusedError) else None
             else:
                 found.append(status)
@@ -146,11 +154,9 @@ def _order_numbers(record: IdempotencyRecord) -> list[tuple[str, Mapping[str, An
     return [] if record.out_trade_no is None else [(record.out_trade_no, content)]
 
 
-def _read_error(error: WxPayError) -> Finding:
-    """Read a business refusal of a well-formed query as: the platform does not know the order."""
-    if isinstance(error, RefusedError) and is_business_code(error.code):
-        return Finding.NOT_FOUND
-    return Finding.NO_ANSWER
+def _read_error(error: WxPayError, absent_codes: frozenset[str]) -> Finding:
+    absent = isinstance(error, RefusedError) and says_absent(error, absent_codes)
+    return Finding.NOT_FOUND if absent else Finding.NO_ANSWER
 
 
 def _read_status(

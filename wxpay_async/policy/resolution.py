@@ -3,6 +3,9 @@
 - A request that was signed can still arrive until the platform rejects it as expired, 5 minutes
   after its timestamp. So "not there" proves nothing until 600 s after the latest timestamp of all
   attempts, and then only when it is seen twice, at least 60 s apart.
+- "Not there" is what an answer says: a business code that is none of the documented ones, with a
+  text that says so, or a code that the merchant named. Busy, or a word about the requestId, is no
+  answer.
 - "Not paid" proves nothing while a prepay may still be paid: a signed request can become one for
   5 minutes, and a prepay lives 20.
 - The platform is asked 5 s, 15 s, 45 s, 2 min, 5 min and 10.5 min after the doubt arose, then
@@ -17,7 +20,9 @@ from typing import Final
 
 from attrs import frozen
 
+from wxpay_async.errors import InvalidRequestError, RefusedError
 from wxpay_async.policy.states import State, Transition
+from wxpay_async.protocol.error_codes import CODES, is_business_code
 
 SCHEDULE: Final = (5.0, 15.0, 45.0, 120.0, 300.0, 630.0)
 HOURLY: Final = 3_600.0
@@ -25,6 +30,8 @@ GIVE_UP: Final = 86_400.0
 QUARANTINE: Final = 600.0
 PREPAY_QUARANTINE: Final = QUARANTINE + 20 * 60.0
 SEEN_APART: Final = 60.0
+
+_ABSENT_TEXTS: Final = ("不存在", "未找到", "查无", "not found", "not exist")
 
 
 class Finding(enum.StrEnum):
@@ -143,3 +150,36 @@ def combine(findings: Collection[Finding]) -> Finding:
     # Some orders are there and some are not: nothing documented says what that means.
     both = found == {Finding.EXECUTED, Finding.FAILED}
     return Finding.EXECUTED if both else Finding.NO_ANSWER
+
+
+def says_absent(refusal: RefusedError, absent_codes: Collection[str] = ()) -> bool:
+    """Tell whether the refusal of a query says that the order does not exist.
+
+    Args:
+        refusal: of a well-formed query.
+        absent_codes: codes of which the merchant knows that they say so.
+    """
+    code, text = refusal.code, (refusal.message or "").casefold()
+    if code in absent_codes:
+        return True
+    if code in CODES or not is_business_code(code):
+        return False
+    return any(absent in text for absent in _ABSENT_TEXTS)
+
+
+def check_absent_codes(codes: Collection[str]) -> frozenset[str]:
+    """Return the codes that a merchant named, if each can say that an order does not exist.
+
+    Raises:
+        InvalidRequestError: one is no code, or is documented to say something else.
+    """
+    named = [codes] if isinstance(codes, str) else list(codes)
+    wrong = isinstance(codes, str) or not all(isinstance(code, str) and code for code in named)
+    if wrong or any(CODES.get(code, (RefusedError,))[0] is not RefusedError for code in named):
+        raise InvalidRequestError(
+            f"{named!r:.100}",
+            field="absent_codes",
+            allowed="a collection of codes that the platform answers for an order it does not "
+            "know; none that is documented as the quota's, the access's or the system's",
+        )
+    return frozenset(named)
