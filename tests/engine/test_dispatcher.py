@@ -365,6 +365,35 @@ async def test_resolve_of_an_unknown_request_id_is_refused(open_shop: OpenShop) 
     assert 0 == shop.transport.calls
 
 
+@pytest.mark.parametrize("days", [0, 0.5, 2])
+async def test_resolve_of_what_was_never_sent_says_so(
+    days: float, open_shop: OpenShop, asking: Asking
+) -> None:
+    """No connection came about: nothing can have been executed, whatever time passes."""
+    shop = open_shop(Script([NotSentError("refused")]), retry=RetryPolicy(attempts=1))
+    with pytest.raises(NotSentError):
+        await shop.gateway.refund(asking.refund())
+    shop.clock.move(days * 86_400)
+    calls = shop.transport.calls
+    outcome = await shop.gateway.resolve("refund-1")
+
+    assert ("not_sent", "refund-1") == (outcome.kind, outcome.error.request_id)
+    assert outcome.error.retryable
+    assert calls == shop.transport.calls
+
+
+async def test_resolve_of_a_reservation_in_doubt_stays_in_doubt(
+    open_shop: OpenShop, asking: Asking
+) -> None:
+    """What may have been sent once is not called unsent, even if its state is RESERVED."""
+    shop = open_shop(Script([NotSentError("refused")]), retry=RetryPolicy(attempts=1))
+    with pytest.raises(NotSentError):
+        await shop.gateway.refund(asking.refund())
+    await shop.store.record(attrs.evolve(await shop.entry("refund-1"), in_doubt=True))
+
+    assert "in_doubt" == (await shop.gateway.resolve("refund-1")).kind
+
+
 async def test_resolve_without_an_answer_stays_in_doubt(
     open_shop: OpenShop, asking: Asking
 ) -> None:

@@ -329,6 +329,8 @@ class Dispatcher:
 
     def _outcome(self, record: IdempotencyRecord) -> Outcome[str, Any]:
         try:
+            if record.state is State.RESERVED and not record.in_doubt:
+                raise NotSentError("nothing was sent of it so far; a call of it may still wait")
             if not record.is_settled and record.reply is None:
                 raise InDoubtError(f"the operation is {record.state}: not known yet")
             return Outcome[str, Any].ok(record.request_id, self._replay(record))

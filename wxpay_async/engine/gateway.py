@@ -389,7 +389,8 @@ class PayGateway:
                 prepay under the next generation of the requestId. Nothing is charged by a prepay.
 
         Returns:
-            `ok` with the result, `refused` with what the platform said, or `in_doubt`.
+            `ok` with the result, `refused` with what the platform said, `in_doubt`, or `not_sent`:
+            nothing was sent so far, and it goes when its request is called again.
 
         Raises:
             InvalidRequestError: the store does not know the requestId.
