@@ -42,7 +42,7 @@ from wxpay_async.adapters.transports.aiohttp import AiohttpTransport
 from wxpay_async.adapters.transports.httpx import HttpxTransport
 from wxpay_async.adapters.transports.memory import MemoryTransport
 from wxpay_async.adapters.transports.reqwest import ReqwestTransport
-from wxpay_async.engine.environment import read_signer
+from wxpay_async.engine.environment import read_seal_keys, read_signer
 from wxpay_async.engine.gateway import PayGateway
 from wxpay_async.engine.telemetry import Event, logging_hook
 from wxpay_async.errors import (
@@ -595,7 +595,26 @@ SETUPS: dict[str, Callable[[], object]] = {
         "k",
         Md5Signer("another"),
         store=SqlStore("sqlite:///never-opened.db"),
-        seal_key=SECRET.encode(),
+        seal_keys=[SECRET.encode()],
+    ),
+    "a seal key alone": partial(
+        PayGateway,
+        "k",
+        Md5Signer("another"),
+        store=SqlStore("sqlite:///never-opened.db"),
+        seal_keys=SECRET.encode(),
+    ),
+    "a seal key in the environment": read_environment(
+        WXPAY_APP_SECRET="another", WXPAY_SEAL_KEY=SECRET
+    ),
+    "a seal key in the environment, by its reader": partial(
+        read_seal_keys, {"WXPAY_SEAL_KEY": SECRET}, Md5Signer("another")
+    ),
+    "a former secret": read_environment(
+        WXPAY_APP_SECRET="another", WXPAY_FORMER_SECRETS=f"{SECRET}\u00e9"
+    ),
+    "a former secret, by its reader": partial(
+        read_seal_keys, {"WXPAY_FORMER_SECRETS": f"{SECRET}\u00e9"}, Md5Signer("another")
     ),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from wxpay_async.adapters.limiters.limiter import Slowed
 from wxpay_async.adapters.limiters.local import LocalLimiter
 from wxpay_async.adapters.limiters.redis import RedisLimiter
 from wxpay_async.adapters.stores.memory import MemoryStore
+from wxpay_async.adapters.stores.sealed import STORE_CONTEXT, SealedStore
 from wxpay_async.adapters.transports.aiohttp import AiohttpTransport
 from wxpay_async.adapters.transports.memory import MemoryTransport
 from wxpay_async.engine.gateway import PayGateway
@@ -20,6 +22,8 @@ from wxpay_async.protocol.signing import Md5Signer, RsaSigner
 from wxpay_async.protocol.wire import PRODUCTION, TEST, Timeouts
 
 BY_SECRET = {"WXPAY_APP_KEY": "k", "WXPAY_APP_SECRET": "s3cret"}
+SEAL_KEY, OTHER_KEY = bytes(range(32)), b"k" * 32
+ON_DISK = {**BY_SECRET, "WXPAY_STORE_URL": "sqlite:///never-opened.db"}
 
 
 @pytest.fixture
@@ -77,6 +81,14 @@ def test_environment_is_the_process_s_by_default(monkeypatch: pytest.MonkeyPatch
         ({**BY_SECRET, "WXPAY_APP_KEY": "a&b=c"}, "appKey"),
         ({**BY_SECRET, "WXPAY_STORE_URL": "zzz"}, "WXPAY_STORE_URL"),
         ({**BY_SECRET, "WXPAY_STORE_URL": "redis://:s3cret@"}, "WXPAY_STORE_URL"),
+        ({**BY_SECRET, "WXPAY_SEAL_KEY": "s3cret"}, "WXPAY_SEAL_KEY"),
+        ({**BY_SECRET, "WXPAY_SEAL_KEY": SEAL_KEY.hex()[1:]}, "WXPAY_SEAL_KEY"),
+        ({**BY_SECRET, "WXPAY_SEAL_KEY": f"{SEAL_KEY.hex()} s3cret"}, "WXPAY_SEAL_KEY"),
+        ({**BY_SECRET, "WXPAY_SEAL_KEY": "g" * 64}, "WXPAY_SEAL_KEY"),
+        ({**BY_SECRET, "WXPAY_SEAL_KEY": "s3cretA="}, "WXPAY_SEAL_KEY"),
+        ({**BY_SECRET, "WXPAY_SEAL_KEY": " , "}, "WXPAY_SEAL_KEY"),
+        ({**BY_SECRET, "WXPAY_FORMER_SECRETS": "s3cret\u00e9"}, "WXPAY_FORMER_SECRETS"),
+        ({**BY_SECRET, "WXPAY_FORMER_SECRETS": " , "}, "WXPAY_FORMER_SECRETS"),
         ({**BY_SECRET, "WXPAY_QUOTA_URL": "zzz"}, "WXPAY_QUOTA_URL"),
         ({**BY_SECRET, "WXPAY_QUOTA_URL": "redis://:s3cret@host:port"}, "WXPAY_QUOTA_URL"),
     ],
@@ -90,6 +102,59 @@ def test_environment_that_is_wrong_is_refused_by_its_variable(
 
     assert field == caught.value.field
     assert "s3cret" not in str(caught.value)
+
+
+def derive(secret: str) -> bytes:
+    """Return the key that seals a store by a secret of the MD5 scheme."""
+    return Md5Signer(secret).derive_key(STORE_CONTEXT)
+
+
+BASE64_KEYS = f"{b64encode(SEAL_KEY).decode()},\n{b64encode(OTHER_KEY).decode()}\n"
+
+
+@pytest.mark.parametrize(
+    ("env", "expected"),
+    [
+        ({}, [derive("s3cret")]),
+        ({"WXPAY_SEAL_KEY": "", "WXPAY_FORMER_SECRETS": ""}, [derive("s3cret")]),
+        ({"WXPAY_SEAL_KEY": SEAL_KEY.hex().upper()}, [SEAL_KEY, derive("s3cret")]),
+        ({"WXPAY_SEAL_KEY": BASE64_KEYS}, [SEAL_KEY, OTHER_KEY, derive("s3cret")]),
+        ({"WXPAY_FORMER_SECRETS": "a"}, [derive("s3cret"), derive("a")]),
+        ({"WXPAY_FORMER_SECRETS": "a, b,"}, [derive("s3cret"), derive("a"), derive("b")]),
+        (
+            {"WXPAY_SEAL_KEY": SEAL_KEY.hex(), "WXPAY_FORMER_SECRETS": "a b"},
+            [SEAL_KEY, derive("s3cret"), derive("a"), derive("b")],
+        ),
+    ],
+)
+def test_environment_names_the_keys_of_the_store(
+    env: dict[str, str], expected: list[bytes]
+) -> None:
+    """The key of its own seals, else the secret in force; the others open what they have sealed."""
+    store = PayGateway.from_env({**ON_DISK, **env}).store
+
+    assert isinstance(store, SealedStore)
+    assert expected == store.keys
+
+
+def test_environment_with_a_key_file_opens_what_former_secrets_sealed(key_file: str) -> None:
+    """The way from MD5 to RSA loses nothing."""
+    env = {**ON_DISK, "WXPAY_PRIVATE_KEY_FILE": key_file, "WXPAY_FORMER_SECRETS": "s3cret"}
+    del env["WXPAY_APP_SECRET"]
+    store = PayGateway.from_env(env).store
+
+    assert isinstance(store, SealedStore)
+    expected = [RsaSigner.from_file(key_file).derive_key(STORE_CONTEXT), derive("s3cret")]
+    assert expected == store.keys
+
+
+def test_environment_names_no_keys_where_they_are_given() -> None:
+    """The argument is the whole list."""
+    env = {**ON_DISK, "WXPAY_SEAL_KEY": SEAL_KEY.hex(), "WXPAY_FORMER_SECRETS": "a"}
+    store = PayGateway.from_env(env, seal_keys=[OTHER_KEY]).store
+
+    assert isinstance(store, SealedStore)
+    assert [OTHER_KEY] == store.keys
 
 
 def test_environment_with_a_missing_key_file_is_refused() -> None:

@@ -280,9 +280,9 @@ async def test_prepay_whose_reply_does_not_open_is_never_called_paid(
 ) -> None:
     """The secret was changed, and the person taps "pay" again: neither call nor resolve knows."""
     below = MemoryStore()
-    before = open_shop([replies.prepay()], store=SealedStore(below, bytes(32)))
+    before = open_shop([replies.prepay()], store=SealedStore(below, [bytes(32)]))
     await before.gateway.pay(asking.pay(out_trade_no="O-1"))
-    after = open_shop([replies.prepay()], store=SealedStore(below, b"k" * 32))
+    after = open_shop([replies.prepay()], store=SealedStore(below, [b"k" * 32]))
     with pytest.raises(InDoubtError, match="sealed with a key") as caught:
         await after.gateway.pay(asking.pay(out_trade_no="O-1"))
     outcome = await after.gateway.resolve("pay-1")

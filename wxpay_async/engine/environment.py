@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+import base64
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeVar
 
 from wxpay_async.adapters.limiters.limiter import Quota
+from wxpay_async.adapters.stores.sealed import SEAL_KEY_BYTES, SealKey
 from wxpay_async.errors import InvalidRequestError
-from wxpay_async.protocol.signing import Md5Signer, RsaSigner, Signer
+from wxpay_async.protocol.secrets import SecretBytes
+from wxpay_async.protocol.signing import Md5Signer, RsaSigner
 from wxpay_async.protocol.wire import PRODUCTION, Timeouts, Transport
 
 P = TypeVar("P")
+
+_KEY_DIGITS: Final = 2 * SEAL_KEY_BYTES
+_SEAL_KEYS: Final = (
+    f"{SEAL_KEY_BYTES} bytes as {_KEY_DIGITS} hexadecimal digits or as Base64; several are "
+    "separated by commas, and the first one seals"
+)
+_SECRETS: Final = "former appSecrets of the MD5 scheme, separated by commas"
 
 
 def read_app_key(env: Mapping[str, str]) -> str:
@@ -21,7 +32,7 @@ def read_app_key(env: Mapping[str, str]) -> str:
     return app_key
 
 
-def read_signer(env: Mapping[str, str]) -> Signer:
+def read_signer(env: Mapping[str, str]) -> Md5Signer | RsaSigner:
     """Return the signer of the one scheme that is set.
 
     Raises:
@@ -49,9 +60,58 @@ def read_signer(env: Mapping[str, str]) -> Signer:
         del env
 
 
-def make_parts(env: Mapping[str, str], given: Mapping[str, Any]) -> dict[str, Any]:
+def read_seal_keys(
+    env: Mapping[str, str], signer: Md5Signer | RsaSigner
+) -> Sequence[SealKey] | None:
+    """Return what seals and opens a durable store, None for the signer's own key.
+
+    The key of `WXPAY_SEAL_KEY` seals; without one, the signer's. The others open only.
+
+    Raises:
+        InvalidRequestError: a key or a former secret cannot be used.
+    """
+    try:
+        if not env.get("WXPAY_SEAL_KEY") and not env.get("WXPAY_FORMER_SECRETS"):
+            return None
+        own = _read_each("WXPAY_SEAL_KEY", env, _read_key, allowed=_SEAL_KEYS)
+        former = _read_each("WXPAY_FORMER_SECRETS", env, Md5Signer, allowed=_SECRETS)
+    finally:
+        del env
+    return [*own, signer, *former]
+
+
+def _read_each(
+    variable: str, env: Mapping[str, str], read: Callable[[str], P], *, allowed: str
+) -> list[P]:
+    """Read each of the texts in a variable; an empty variable has none."""
+    try:
+        if not env.get(variable):
+            return []
+        return [read(text) for text in re.split(r"[,\s]+", env[variable].strip(", \t\r\n"))]
+    except ValueError:
+        failure = InvalidRequestError("cannot be used", field=variable, allowed=allowed)
+    finally:
+        del env
+    # Out here, as in `_make_part`: the frames below hold the secrets.
+    raise failure
+
+
+def _read_key(text: str) -> bytes:
+    """Return a key. The decoders name a position where they fail, and never the text."""
+    is_hex = len(text) == _KEY_DIGITS
+    key = bytes.fromhex(text) if is_hex else base64.b64decode(text, validate=True)
+    if len(key) != SEAL_KEY_BYTES:
+        raise ValueError("of another length")
+    return SecretBytes(key)
+
+
+def make_parts(
+    env: Mapping[str, str], signer: Md5Signer | RsaSigner, given: Mapping[str, Any]
+) -> dict[str, Any]:
     """Return the constructor's keyword arguments; what is given wins over the environment."""
     parts: dict[str, Any] = {"base_url": env.get("WXPAY_BASE_URL") or PRODUCTION}
+    if given.get("seal_keys") is None:
+        parts["seal_keys"] = read_seal_keys(env, signer)
     if env.get("WXPAY_PROXY") and given.get("transport") is None:
         parts["transport"] = make_default_transport(proxy=env["WXPAY_PROXY"])
     if env.get("WXPAY_STORE_URL") and given.get("store") is None:

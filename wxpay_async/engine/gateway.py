@@ -12,7 +12,7 @@ from wxpay_async.adapters.limiters.limiter import Lane, Limiter, Slowed
 from wxpay_async.adapters.limiters.local import LocalLimiter
 from wxpay_async.adapters.signers.threads import SigningExecutor
 from wxpay_async.adapters.stores.memory import MemoryStore
-from wxpay_async.adapters.stores.sealed import seal_store
+from wxpay_async.adapters.stores.sealed import SealKey, seal_store
 from wxpay_async.adapters.stores.store import Store
 from wxpay_async.engine import environment
 from wxpay_async.engine.call import check_timeouts
@@ -54,8 +54,10 @@ class PayGateway:
         timeouts: how long each phase may take.
         hooks: called with every `Event`.
         max_in_flight: HTTP requests at once; further callers wait.
-        seal_key: 32 bytes that encrypt what a durable store keeps; derived from the signer's
-            secret when absent, needed for a signer of your own.
+        seal_keys: what encrypts what a durable store keeps: keys of 32 bytes, or signers from whose
+            secrets they are derived. The first seals, any opens, so a key can be changed without
+            losing answers (`rotation.md`). The signer's own when absent; needed for a signer of
+            your own, which does not hold its secret.
         refunds_queryable: set it once you have seen, on the platform's test host, that a query by
             a refund's own number finds it. Only then is a refund that is not found taken for not
             executed; otherwise a person must look.
@@ -83,16 +85,16 @@ class PayGateway:
         timeouts: Timeouts | None = None,
         hooks: Sequence[Hook] = (),
         max_in_flight: int = 64,
-        seal_key: bytes | None = None,
+        seal_keys: Sequence[SealKey] | None = None,
         refunds_queryable: bool = False,
         absent_codes: Collection[str] = (),
         placement: Placement = "body",
         clock: Clock | None = None,
     ) -> None:
         try:
-            store = seal_store(MemoryStore() if store is None else store, signer, seal_key)
+            store = seal_store(MemoryStore() if store is None else store, signer, seal_keys)
         finally:
-            del seal_key  # a traceback with locals must not show it
+            del seal_keys  # a traceback with locals must not show them
         if not app_key:
             raise InvalidRequestError("empty", field="appKey", allowed="a non-empty text")
         if max_in_flight < 1:
@@ -130,7 +132,11 @@ class PayGateway:
 
         Reads `WXPAY_APP_KEY`; `WXPAY_APP_SECRET` (MD5) or `WXPAY_PRIVATE_KEY_FILE` (RSA, with
         `WXPAY_PRIVATE_KEY_PASSPHRASE`); `WXPAY_BASE_URL`; `WXPAY_PROXY`; `WXPAY_STORE_URL`;
-        `WXPAY_QUOTA_URL`.
+        `WXPAY_QUOTA_URL`. What a durable store keeps is sealed by the scheme's secret, unless
+        `WXPAY_SEAL_KEY` has a key of its own: 32 bytes as 64 hexadecimal digits or as Base64;
+        several are separated by commas, and the first one seals. `WXPAY_FORMER_SECRETS` has the
+        appSecrets of the MD5 scheme that were in force before, separated by commas: they open what
+        was sealed by them (`rotation.md`).
 
         Args:
             environ: read this mapping instead of `os.environ`.
@@ -143,7 +149,7 @@ class PayGateway:
         env = os.environ if environ is None else environ
         try:
             app_key, signer = environment.read_app_key(env), environment.read_signer(env)
-            gateway = cls(app_key, signer, **environment.make_parts(env, given))
+            gateway = cls(app_key, signer, **environment.make_parts(env, signer, given))
             if given.get("limiter") is None:  # one of ours, made before there was a gateway
                 limiter: Any = gateway._dispatcher.limiter
                 limiter.on_slowed = gateway._report_slowed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import attrs
 import pytest
@@ -15,14 +16,18 @@ from wxpay_async.adapters.stores.sealed import (
     PycryptodomeCipher,
     SealedStore,
     make_cipher,
+    seal_store,
 )
-from wxpay_async.errors import InDoubtError, NotSentError
+from wxpay_async.adapters.stores.sql import SqlStore
+from wxpay_async.errors import InDoubtError, InvalidRequestError, NotSentError
 from wxpay_async.policy.record import IdempotencyRecord
 from wxpay_async.policy.states import State
+from wxpay_async.protocol.signing import Md5Signer, Signer
 
 KEY, OTHER = bytes(range(32)), bytes(32)
 KEY_OF_RECORD = make_record().key
 NONCE, PLACE = bytes(12), b"content\x00app\x00r1"
+RECORDS = ("before", "after")
 CIPHERS = (PycryptodomeCipher, OpensslCipher)
 Make = type[PycryptodomeCipher] | type[OpensslCipher]
 
@@ -83,7 +88,7 @@ def test_openssl_is_used_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_row_shows_nothing_and_keeps_its_blobs_to_itself() -> None:
     """What the store below holds is sealed; moved to another row, it is lost, not readable."""
     below = MemoryStore()
-    store = SealedStore(below, KEY)
+    store = SealedStore(below, [KEY])
     record = make_record(content=b"o")
     await store.reserve(record)
     kept = await below.load(record.key)
@@ -102,7 +107,7 @@ async def test_a_row_shows_nothing_and_keeps_its_blobs_to_itself() -> None:
 async def test_a_process_with_the_wrong_key_wipes_no_content(later: State) -> None:
     """It looks after the operation, and leaves the bytes to whom they belong."""
     below = MemoryStore()
-    right, wrong = SealedStore(below, KEY), SealedStore(below, OTHER)
+    right, wrong = SealedStore(below, [KEY]), SealedStore(below, [OTHER])
     await right.reserve(make_record(content=b"the bytes"))
     claimed = await right.claim(KEY_OF_RECORD, now=0.0, signed_at=1)
     assert claimed is not None
@@ -119,7 +124,7 @@ async def test_a_process_with_the_wrong_key_wipes_no_content(later: State) -> No
 async def test_a_process_with_the_wrong_key_wipes_no_reply() -> None:
     """A refund under way is queried; what the platform said first can still be read."""
     below = MemoryStore()
-    right, wrong = SealedStore(below, KEY), SealedStore(below, OTHER)
+    right, wrong = SealedStore(below, [KEY]), SealedStore(below, [OTHER])
     await right.reserve(
         make_record(content=b"c", state=State.PENDING, status=200, reply=b"P", next_check_at=0.0)
     )
@@ -134,7 +139,7 @@ async def test_a_process_with_the_wrong_key_wipes_no_reply() -> None:
 async def test_what_is_finished_with_the_wrong_key_keeps_no_openid() -> None:
     """The content is dropped as ever, and the new reply replaces the old one."""
     below = MemoryStore()
-    right, wrong = SealedStore(below, KEY), SealedStore(below, OTHER)
+    right, wrong = SealedStore(below, [KEY]), SealedStore(below, [OTHER])
     await right.reserve(make_record(content=b"c", state=State.PENDING, status=200, reply=b"P"))
     found = await wrong.load(KEY_OF_RECORD)
     assert found is not None
@@ -154,7 +159,7 @@ async def test_an_outcome_is_not_written_blindly_when_the_store_cannot_be_read()
         async def load(self, key: tuple[str, str]) -> IdempotencyRecord | None:  # noqa: ARG002 - the store's
             raise NotSentError("the store cannot load an operation (ConnectionError)")
 
-    store = SealedStore(Unreadable(), KEY)
+    store = SealedStore(Unreadable(), [KEY])
     with pytest.raises(InDoubtError, match="cannot load"):
         await store.record(make_record(state=State.UNKNOWN))
 
@@ -169,7 +174,7 @@ async def test_a_plain_success_reads_nothing_before_it_is_written() -> None:
             type(self).loads += 1
             return await super().load(key)
 
-    store = SealedStore(Counting(), KEY)
+    store = SealedStore(Counting(), [KEY])
     await store.reserve(make_record(content=b"c"))
     claimed = await store.claim(KEY_OF_RECORD, now=0.0, signed_at=1)
     assert claimed is not None
@@ -178,3 +183,109 @@ async def test_a_plain_success_reads_nothing_before_it_is_written() -> None:
     await store.record(done)
 
     assert 0 == Counting.loads
+
+
+# Several keys
+
+
+async def test_the_first_key_seals_and_any_opens() -> None:
+    """What was sealed before a change opens, and what is new needs the new key only."""
+    below = MemoryStore()
+    old, new = SealedStore(below, [OTHER]), SealedStore(below, [KEY])
+    both = SealedStore(below, [KEY, OTHER])
+    await old.reserve(make_record("before", content=b"old"))
+    await both.reserve(make_record("after", content=b"new"))
+    opened = {
+        name: [found and found.content for found in [await store.load(("k", i)) for i in RECORDS]]
+        for name, store in {"old": old, "new": new, "both": both}.items()
+    }
+
+    assert {"old": [b"old", None], "new": [None, b"new"], "both": [b"old", b"new"]} == opened
+
+
+async def test_what_is_written_again_is_sealed_by_the_first_key() -> None:
+    """An operation that goes on after the change needs the former key no longer."""
+    below = MemoryStore()
+    await SealedStore(below, [OTHER]).reserve(make_record(content=b"the bytes"))
+    both = SealedStore(below, [KEY, OTHER])
+    claimed = await both.claim(KEY_OF_RECORD, now=0.0, signed_at=1)
+    assert claimed is not None
+    await both.record(attrs.evolve(claimed, state=State.UNKNOWN, in_doubt=True))
+
+    found = await SealedStore(below, [KEY]).load(KEY_OF_RECORD)
+    assert found is not None
+    assert b"the bytes" == found.content
+
+
+# What may be a key
+
+
+class Unfit:
+    """A signer of one's own that derives a key of the wrong length."""
+
+    sign_type = None
+
+    def sign(self, message: bytes) -> str:  # noqa: ARG002 - the signer's
+        """Sign nothing."""
+        return ""
+
+    def derive_key(self, context: bytes) -> bytes:
+        """Return too little."""
+        return context[:5]
+
+
+class Keyless:
+    """A signer that does not hold its secret, as one of a key service."""
+
+    sign_type = "RSA"
+
+    def sign(self, message: bytes) -> str:  # noqa: ARG002 - the signer's
+        """Sign nothing."""
+        return ""
+
+
+SIGNER = Md5Signer("secret")
+
+
+@pytest.mark.parametrize(
+    ("signer", "keys"),
+    [
+        (Keyless(), None),
+        (Unfit(), None),
+        (SIGNER, []),
+        (SIGNER, KEY),
+        (SIGNER, KEY.hex()),
+        (SIGNER, iter([KEY])),
+        (SIGNER, [KEY[1:]]),
+        (SIGNER, [KEY, KEY + b"0"]),
+        (SIGNER, [KEY.hex()]),
+        (SIGNER, [KEY, Keyless()]),
+        (SIGNER, [KEY, Unfit()]),
+        (SIGNER, [KEY, None]),
+    ],
+)
+def test_keys_of_the_wrong_kind_are_refused(signer: Signer, keys: Any) -> None:  # noqa: ANN401 - wrong
+    """One key alone is none in a list; each must have 32 bytes, or be a signer with a secret."""
+    with pytest.raises(InvalidRequestError, match="32 bytes each") as caught:
+        seal_store(SqlStore("sqlite:///never-opened.db"), signer, keys)
+
+    assert "seal_keys" == caught.value.field
+
+
+@pytest.mark.parametrize("keys", [[KEY], (KEY, OTHER), [SIGNER], (KEY, SIGNER), None])
+def test_keys_are_bytes_or_signers(keys: Any) -> None:  # noqa: ANN401 - of either kind
+    """In any sequence; without any the signer's own key seals, and nothing shows them."""
+    store = seal_store(SqlStore("sqlite:///never-opened.db"), SIGNER, keys)
+
+    assert isinstance(store, SealedStore)
+    assert all(32 == len(key) for key in store.keys)
+    assert repr(KEY)[2:-1] not in repr(store) + repr(store.keys)
+
+
+def test_memory_stays_in_the_clear_and_bad_keys_are_refused_all_the_same() -> None:
+    """They would fail on the day on which the store becomes a durable one."""
+    below = MemoryStore()
+
+    assert below is seal_store(below, Keyless(), None) is seal_store(below, Keyless(), [KEY])
+    with pytest.raises(InvalidRequestError):
+        seal_store(below, SIGNER, [b"short"])

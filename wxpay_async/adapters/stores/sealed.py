@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
 from attrs import define, field
@@ -23,6 +24,9 @@ SEAL_KEY_BYTES: Final = 32
 STORE_CONTEXT: Final = b"wxpay_async store"
 """What the key is for, when it is derived from the merchant's own secret."""
 
+SealKey = bytes | KeySource
+"""32 bytes, or a signer from whose secret they are derived."""
+
 _NONCE: Final = 12
 _TAG: Final = 16
 
@@ -31,21 +35,21 @@ _TAG: Final = 16
 class SealedStore:
     """Wraps a store: request bytes and replies go in encrypted (AES-256-GCM) and come out clear.
 
-    A blob that does not open (the merchant's secret was changed, or the blob was tampered with)
-    counts as lost: the operation's state stays, its reply cannot be replayed. The blob is kept as
-    it is, for a process that has the right key.
+    Several keys let a merchant change one without losing what it sealed. A blob that none of them
+    opens (its key is not here, or the blob was tampered with) counts as lost: the operation's state
+    stays, its reply cannot be replayed. The blob is kept as it is, for a process that has its key.
 
     Args:
         store: what keeps the sealed records.
-        key: 32 bytes that stay the same for the life of the store.
+        keys: 32 bytes each: the first seals, any opens.
     """
 
     store: Store
-    key: bytes = field(repr=False)
-    _cipher: Cipher = field(init=False, repr=False)
+    keys: Sequence[bytes] = field(repr=False)
+    _ciphers: list[Cipher] = field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        self._cipher = make_cipher(self.key)
+        self._ciphers = [make_cipher(key) for key in self.keys]
 
     @property
     def durable(self) -> bool:
@@ -129,7 +133,7 @@ class SealedStore:
         if blob is None:
             return None
         nonce = secrets.token_bytes(_NONCE)
-        return nonce + self._cipher.encrypt(nonce, blob, _bind_to_row(record, field_name))
+        return nonce + self._ciphers[0].encrypt(nonce, blob, _bind_to_row(record, field_name))
 
     def _open_blob(
         self, record: IdempotencyRecord, field_name: bytes, blob: bytes | None
@@ -137,8 +141,11 @@ class SealedStore:
         if blob is None:
             return None
         associated = _bind_to_row(record, field_name)
-        opened = self._cipher.decrypt(blob[:_NONCE], blob[_NONCE:], associated)
-        return None if opened is None else SecretBytes(opened)
+        for cipher in self._ciphers:
+            opened = cipher.decrypt(blob[:_NONCE], blob[_NONCE:], associated)
+            if opened is not None:
+                return SecretBytes(opened)
+        return None
 
 
 def _lacks_blob(record: IdempotencyRecord) -> bool:
@@ -220,26 +227,42 @@ def make_cipher(key: bytes) -> Cipher:
         return PycryptodomeCipher(key)
 
 
-def seal_store(store: Store, signer: Signer, seal_key: bytes | None) -> Store:
+def seal_store(store: Store, signer: Signer, seal_keys: Sequence[SealKey] | None) -> Store:
     """Wrap the store so that it is sealed; one in memory stays as it is.
 
     Args:
         store: where operations are kept.
-        signer: when no key is given, one is derived from its secret.
-        seal_key: 32 bytes.
+        signer: when no keys are given, one is derived from its secret.
+        seal_keys: 32 bytes each, or signers from whose secrets they are derived: the first seals,
+            any opens.
 
     Raises:
         InvalidRequestError: there is no key, or one of the wrong length.
     """
-    if isinstance(store, MemoryStore | SealedStore):
+    if isinstance(store, MemoryStore | SealedStore) and seal_keys is None:
         return store
-    if seal_key is None and isinstance(signer, KeySource):
-        seal_key = signer.derive_key(STORE_CONTEXT)
-    if seal_key is None or len(seal_key) != SEAL_KEY_BYTES:
-        del seal_key
+    keys = _read_keys([signer] if seal_keys is None else seal_keys)
+    del seal_keys  # a traceback with locals must not show them
+    if not keys:
         raise InvalidRequestError(
-            "missing, or of the wrong length",
-            field="seal_key",
-            allowed=f"{SEAL_KEY_BYTES} bytes that stay the same for the life of the store",
+            "missing, or not of the right kind",
+            field="seal_keys",
+            allowed=f"a list of keys of {SEAL_KEY_BYTES} bytes each, or of signers that hold their "
+            "secret: the first seals, any opens",
         )
-    return SealedStore(store, seal_key)
+    return store if isinstance(store, MemoryStore | SealedStore) else SealedStore(store, keys)
+
+
+def _read_keys(given: object) -> list[bytes]:
+    """Return the keys as bytes; an empty list where one of them is none."""
+    # One key alone is a sequence too: of integers.
+    if not isinstance(given, Sequence) or isinstance(given, bytes | bytearray | str):
+        return []
+    keys = [_read_key(key) for key in given]
+    return keys if all(len(key) == SEAL_KEY_BYTES for key in keys) else []
+
+
+def _read_key(given: object) -> bytes:
+    if isinstance(given, KeySource):
+        given = given.derive_key(STORE_CONTEXT)
+    return SecretBytes(given) if isinstance(given, bytes) else b""
