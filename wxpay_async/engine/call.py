@@ -274,7 +274,7 @@ class Call(Generic[T]):
     def _transition(self, error: WxPayError | None) -> Transition:
         if error is not None:
             return transition_for(error)
-        pending = isinstance(self._result, RefundResult) and self._result.status == "P"
+        pending = isinstance(self._result, RefundResult) and self._result.status != "S"
         return Transition.ACCEPTED if pending else Transition.SUCCESS
 
     async def _free_slot(self, error: WxPayError | None) -> None:

@@ -292,7 +292,7 @@ class RefundResult:
 
     Attributes:
         out_trade_no: the refund's own number.
-        status: S accepted, P in progress. F is raised as `FailedError`.
+        status: S accepted; F is raised as `FailedError`; P and every other text: under way.
         trade_no: the platform's number of the refund.
         request_id: the echo of the requestId, where the platform gives one.
     """
