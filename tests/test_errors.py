@@ -1,10 +1,13 @@
 """The tree of errors: what its drawing says is what the classes do."""
 
+import ast
 import copy
 import inspect
 import pickle
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -84,13 +87,64 @@ def test_only_what_cannot_charge_twice_is_retryable(kind: type[WxPayError]) -> N
     assert (kind.__name__ in retryable) == kind("reason").retryable
 
 
-def test_a_duplicate_is_a_refusal_and_a_doubt() -> None:
-    """Whoever catches either one sees it, and its fate is doubt."""
-    error = DuplicateRequestError("again")
+# What a merchant believes who catches a class: a subclass must not say anything else
 
-    assert isinstance(error, RefusedError)
-    assert isinstance(error, InDoubtError)
-    assert Fate.IN_DOUBT == error.fate
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_fate_is_that_of_every_parent(kind: type[WxPayError]) -> None:
+    """`except RefusedError` meets nothing in doubt, `except NotSentError` nothing that was sent."""
+    parents = [k for k in kind.__mro__ if issubclass(k, WxPayError) and k is not WxPayError]
+
+    assert {kind.fate} == {parent.fate for parent in parents}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_whatever_is_in_doubt_is_an_in_doubt_error(kind: type[WxPayError]) -> None:
+    """Who has handled `InDoubtError` and `RefusedError` has handled every such fate."""
+    assert (kind.fate is Fate.IN_DOUBT) == issubclass(kind, InDoubtError)
+    assert (kind.fate is Fate.REFUSED) == issubclass(kind, RefusedError)
+
+
+def test_error_that_says_nothing_of_its_fate_is_in_doubt() -> None:
+    """Such as one of a transport that a merchant wrote: "not sent" needs a proof."""
+
+    class PluginError(WxPayError):
+        pass
+
+    assert Fate.IN_DOUBT is WxPayError.fate is PluginError("because").fate
+
+
+def syntax_of_the_package() -> Iterator[tuple[str, ast.AST]]:
+    """Yield every node of the package's code, and the module that it stands in."""
+    package = Path(errors.__file__).parent
+    for path in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            yield path.relative_to(package).as_posix(), node
+
+
+def test_no_part_of_the_package_changes_the_fate_of_an_error() -> None:
+    """The class says it: what was caught by its class would say something else all at once."""
+    changed = [
+        f"{module}:{node.lineno}"
+        for module, node in syntax_of_the_package()
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
+        if node.attr == "fate"
+    ]
+
+    assert [] == changed
+
+
+def test_errors_of_the_package_are_all_in_one_module() -> None:
+    """So that the tests of this file see every one of them."""
+    names = {"WxPayError", *existing()}
+    elsewhere = [
+        f"{module}: {node.name}"
+        for module, node in syntax_of_the_package()
+        if isinstance(node, ast.ClassDef) and module != "errors.py"
+        if names & {base.id for base in node.bases if isinstance(base, ast.Name)}
+    ]
+
+    assert [] == elsewhere
 
 
 @pytest.mark.parametrize("name", ["InvalidRequestError", "InvalidKeyError"])

@@ -1,28 +1,33 @@
 """Everything that can go wrong, and what it says about the money.
 
-Each error has a `fate`: what is known about the request that it speaks of.
+Each error has a `fate`: what is known about the request that it speaks of. The fate belongs to the
+class, and no class is less careful than its parents: `except RefusedError` meets nothing that may
+have been executed, and everything that may have been is an `InDoubtError`.
 
     WxPayError
     ├── InvalidRequestError       not_sent  bad input; names the field (a ValueError too)
     ├── InvalidKeyError           not_sent  a key that cannot be used, and why (a ValueError too)
     ├── IdempotencyConflictError  not_sent  same requestId, other content; names the fields
-    │                             in_doubt  where it is the platform that holds other content
     ├── NotSentError              not_sent  no byte of the request can have arrived
     ├── NotificationError         not_sent  a callback that must not be believed
-    ├── InProgressError           in_doubt  another process is sending this requestId
     ├── InDoubtError              in_doubt  it may have been executed
     │   ├── AlreadyPaidError                the order is paid; only its credential got lost
-    │   └── MalformedResponseError          an answer that proves nothing
-    └── RefusedError              refused   the platform said no
-        ├── AccessDeniedError               appKey, token or caller's address not allowed
+    │   ├── DuplicateRequestError           an earlier request with this requestId arrived
+    │   ├── InProgressError                 another process is sending this requestId
+    │   ├── MalformedResponseError          an answer that proves nothing
+    │   ├── PlatformConflictError           the platform holds this requestId with other content
+    │   └── PrepayExpiredError              the credential is too old; it may have been paid before
+    └── RefusedError              refused   the platform said no, and nothing was executed
         ├── ClockSkewError                  the request had expired on arrival
-        ├── DuplicateRequestError in_doubt  an earlier request with this requestId arrived
-        ├── FailedError                     executed, and reported as failed
-        ├── NotExecutedError                proven never executed; the next generation may go
-        ├── PrepayExpiredError              the credential of an earlier success is too old
-        ├── RateLimitedError                the platform's quota is used up
-        ├── SignatureRefusedError           the platform could not verify our signature
-        └── NotPaidError                    the order ended without a payment
+        ├── ConfigurationRefusedError       nothing was looked at; correct the configuration
+        │   ├── AccessDeniedError           appKey, token or caller's address not allowed
+        │   └── SignatureRefusedError       the platform could not verify our signature
+        ├── FailedError                     the platform reports that it failed
+        ├── NotExecutedError                proven: no money moved, and none can move any more
+        ├── NotPaidError                    the order ended without a payment
+        └── RateLimitedError                the platform's quota is used up
+
+`docs/errors.md` says of each class what a merchant does.
 """
 
 from __future__ import annotations
@@ -30,6 +35,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
+from typing import ClassVar
 
 ResolveCallback = Callable[[], Awaitable[object]]
 
@@ -45,8 +51,11 @@ class Fate(enum.StrEnum):
 class WxPayError(Exception):
     """The root of all errors that this package raises on purpose.
 
+    What to do: read `fate`. An error of your own, raised by a part that you plugged in, is in doubt
+    unless its class derives from `NotSentError`: "not sent" needs a proof.
+
     Attributes:
-        fate: what is known about the request.
+        fate: what is known about the request. A class says it, never a single error.
         retryable: whether the same requestId may be sent again without a person looking at it.
         request_id: the idempotency key of the request, where there is one.
         attempts: how many HTTP attempts were begun before this was raised.
@@ -55,7 +64,7 @@ class WxPayError(Exception):
         replayed: True when the error was read from the idempotency store, not from the wire.
     """
 
-    fate: Fate = Fate.NOT_SENT
+    fate: ClassVar[Fate] = Fate.IN_DOUBT
     retryable: bool = False
 
     def __init__(self, reason: str, *, code: str | None = None, message: str | None = None) -> None:
@@ -83,10 +92,14 @@ class WxPayError(Exception):
 class InvalidRequestError(WxPayError, ValueError):
     """Bad input, found before anything was sent.
 
+    What to do: correct the field that it names.
+
     Attributes:
         field: the offending field by the platform's name, e.g. `requestId`.
         allowed: what the field may hold, in words.
     """
+
+    fate = Fate.NOT_SENT
 
     def __init__(self, reason: str, *, field: str = "", allowed: str = "") -> None:
         text = f"{field}: {reason}" if field else reason
@@ -101,18 +114,24 @@ class InvalidRequestError(WxPayError, ValueError):
 
 
 class InvalidKeyError(WxPayError, ValueError):
-    """A key, or the file that should hold it, cannot be used; the text says why."""
+    """A key, or the file that should hold it, cannot be used; the text says why.
+
+    What to do: correct the key.
+    """
+
+    fate = Fate.NOT_SENT
 
 
 class IdempotencyConflictError(WxPayError):
-    """The requestId is already taken by a request with other content. Nothing was sent.
+    """The requestId already stands for other content in the store. Nothing was sent.
 
-    Where it is the platform that holds other content, which only a call can bring to light, the
-    fate of this error is in_doubt and a person must look.
+    What to do: find out who uses the requestId a second time.
 
     Attributes:
         fields: the platform's names of the fields that differ.
     """
+
+    fate = Fate.NOT_SENT
 
     def __init__(self, reason: str, *, fields: Sequence[str] = ()) -> None:
         super().__init__(reason)
@@ -122,10 +141,15 @@ class IdempotencyConflictError(WxPayError):
 class NotSentError(WxPayError):
     """No byte of the request can have reached the platform: nothing was executed.
 
+    What to do: call again with the same request; where a certificate or an address is wrong, which
+    is not tried again, correct it first.
+
     Args:
         reason: what happened.
         retryable: False where trying again cannot help (certificates, a malformed address).
     """
+
+    fate = Fate.NOT_SENT
 
     def __init__(self, reason: str, *, retryable: bool = True) -> None:
         super().__init__(reason)
@@ -133,21 +157,26 @@ class NotSentError(WxPayError):
 
 
 class NotificationError(WxPayError):
-    """A callback failed verification and must be ignored."""
+    """A callback failed verification. It says nothing about any request.
 
+    What to do: do not believe the callback; query the order if in doubt.
+    """
 
-class InProgressError(WxPayError):
-    """Another process holds the lease of this requestId and is sending it."""
-
-    fate = Fate.IN_DOUBT
+    fate = Fate.NOT_SENT
 
 
 class InDoubtError(WxPayError):
-    """The request may have been executed, now or later. Never answer this with a new requestId.
+    """The request may have been executed, now or later.
+
+    What to do: never use a new requestId; call again with the same request, or query the order.
+    After a redirect, which is not tried again, correct the address first.
 
     Args:
         reason: what happened.
-        retryable: False where sending the same requestId again cannot bring clarity.
+        retryable: False where sending the same requestId again cannot bring clarity; without it
+            what the class says.
+        code: the platform's errorCode.
+        message: the platform's errorMsg.
 
     Attributes:
         outcome: what the platform answered (a result or an error), when all that failed was
@@ -155,17 +184,19 @@ class InDoubtError(WxPayError):
     """
 
     fate = Fate.IN_DOUBT
+    retryable = True
 
     def __init__(
         self,
         reason: str,
         *,
-        retryable: bool = True,
+        retryable: bool | None = None,
         code: str | None = None,
         message: str | None = None,
     ) -> None:
         super().__init__(reason, code=code, message=message)
-        self.retryable = retryable
+        if retryable is not None:
+            self.retryable = retryable
         self.resolver: ResolveCallback | None = None
         self.outcome: object = None
 
@@ -187,22 +218,73 @@ class InDoubtError(WxPayError):
         return type(self), self.args, {**self.__dict__, "resolver": None}
 
 
-class MalformedResponseError(InDoubtError):
-    """The answer is not what the protocol promises, so it proves neither success nor failure."""
-
-
 class AlreadyPaidError(InDoubtError):
     """The order is paid. The answer with the credential was lost, and is not needed any more.
 
     Its fate is in_doubt: of the three it is the one after which a merchant does not charge again.
+
+    What to do: nothing; do not charge again.
     """
 
-    def __init__(self, reason: str, *, code: str | None = None, message: str | None = None) -> None:
-        super().__init__(reason, retryable=False, code=code, message=message)
+    retryable = False
+
+
+class DuplicateRequestError(InDoubtError):
+    """The platform has seen this requestId before: this call was refused, the earlier one is open.
+
+    It is no `RefusedError`: a duplicate that is taken for a decline makes the caller charge or
+    refund again, and one that is taken for a success reports a declined payment as paid.
+
+    What to do: query the order before anything else; never use a new requestId.
+    """
+
+    retryable = False
+
+
+class InProgressError(InDoubtError):
+    """Another process holds the lease of this requestId and is sending it.
+
+    What to do: call again later with the same request; a lease lasts 45 s.
+    """
+
+    retryable = False
+
+
+class MalformedResponseError(InDoubtError):
+    """The answer is not what the protocol promises, so it proves neither success nor failure.
+
+    What to do: call again with the same request, or query the order. Where the answer belongs to
+    another request, which is not tried again, query the order; where `checkout` lost a payToken,
+    wait until the order is closed, then create a new order.
+    """
+
+
+class PlatformConflictError(InDoubtError):
+    """The platform holds this requestId, or its order number, with other content.
+
+    Unlike an `IdempotencyConflictError` it was found out by sending: what the platform holds was
+    executed.
+
+    What to do: let a person look; never use a new requestId before.
+    """
+
+    retryable = False
+
+
+class PrepayExpiredError(InDoubtError):
+    """The stored prepay is older than WeChat accepts. Whether it was paid before, it cannot tell.
+
+    What to do: query the order; if it is not paid, pay under the next generation of the requestId.
+    """
+
+    retryable = False
 
 
 class RefusedError(WxPayError):
-    """The platform refused the request; it was not executed by this call.
+    """The platform refused the request, and nothing was executed by it.
+
+    What to do: read `code` and `message`. The refusal is final, and its replay says since when; the
+    next generation of the requestId may go.
 
     Attributes:
         server_time: the platform's time from the `Date` header of its answer, if it sent one.
@@ -212,52 +294,69 @@ class RefusedError(WxPayError):
     server_time: datetime | None = None
 
 
-class AccessDeniedError(RefusedError):
-    """The appKey, the token or the caller's address is not accepted."""
-
-
 class ClockSkewError(RefusedError):
-    """The request had expired on arrival: the clocks of both sides differ by minutes."""
+    """The request had expired on arrival: the clocks of both sides differ by minutes.
+
+    What to do: set the clock, then call again with the same request.
+    """
 
     retryable = True
 
 
-class DuplicateRequestError(RefusedError, InDoubtError):
-    """The platform has seen this requestId before: this call was refused, the earlier one is open.
+class ConfigurationRefusedError(RefusedError):
+    """The request was refused for how it was sent, before its content was looked at.
 
-    It is an `InDoubtError` too, and its fate is in_doubt, because a duplicate that is taken for a
-    decline makes the caller charge again, and one that is taken for a success reports a declined
-    payment as paid. Query before anything else.
+    The platform said so by a code, or something in front of it by an HTTP status that proves it. It
+    is not final: the operation stays as if it had not been sent (`money-safety.md` §4).
+
+    What to do: correct what it names (the address, the proxy), then call again with the same
+    request.
     """
 
-    fate = Fate.IN_DOUBT
 
-    def __init__(self, reason: str, *, code: str | None = None, message: str | None = None) -> None:
-        super().__init__(reason, code=code, message=message)
-        self.retryable = False
+class AccessDeniedError(ConfigurationRefusedError):
+    """The appKey, the token or the caller's address is not accepted.
+
+    What to do: correct the appKey, the token or the address allow-list, then call again with the
+    same request.
+    """
+
+
+class SignatureRefusedError(ConfigurationRefusedError):
+    """The platform could not verify the signature.
+
+    What to do: compare `canonical_string(...)` and the keys, then call again with the same request.
+    """
 
 
 class FailedError(RefusedError):
-    """The platform executed the request and reports failure (status F)."""
+    """The platform accepted the request and reports that it failed (status F): no money moved.
+
+    What to do: find out why; the next generation of the requestId may go.
+    """
 
 
 class NotExecutedError(RefusedError):
-    """A query proved that it was never executed; the next generation of the requestId may go."""
+    """Queries proved that no money moved, and that none can move any more under this requestId.
 
+    Either it was never executed, or it is a `pay` whose prepay was not paid and has expired.
 
-class PrepayExpiredError(RefusedError):
-    """The stored prepay is older than WeChat accepts; pay again under the next generation."""
-
-
-class RateLimitedError(RefusedError):
-    """The platform counted over 400 calls in 60 s for the appKey; this one was not executed."""
-
-    retryable = True
-
-
-class SignatureRefusedError(RefusedError):
-    """The platform could not verify the signature. Compare `canonical_string()` with its view."""
+    What to do: the next generation of the requestId may go.
+    """
 
 
 class NotPaidError(RefusedError):
-    """The order reached an end (closed, failed) without being paid."""
+    """The order reached an end (closed, failed) without being paid.
+
+    What to do: create a new order if it is still wanted.
+    """
+
+
+class RateLimitedError(RefusedError):
+    """The platform counted over 400 calls in 60 s for the appKey; this one was not executed.
+
+    What to do: nothing while a call has time, since it waits for the platform's window; afterwards
+    call again with the same request.
+    """
+
+    retryable = True

@@ -22,6 +22,7 @@ from wxpay_async.errors import (
     AccessDeniedError,
     AlreadyPaidError,
     ClockSkewError,
+    ConfigurationRefusedError,
     DuplicateRequestError,
     FailedError,
     IdempotencyConflictError,
@@ -34,6 +35,7 @@ from wxpay_async.errors import (
     NotificationError,
     NotPaidError,
     NotSentError,
+    PlatformConflictError,
     PrepayExpiredError,
     RateLimitedError,
     RefusedError,
@@ -49,6 +51,7 @@ PAYERS_VIEW: dict[type[WxPayError], tuple[int, str]] = {
     AccessDeniedError: (502, "refused"),
     AlreadyPaidError: (409, "already_paid"),
     ClockSkewError: (503, "unavailable"),
+    ConfigurationRefusedError: (502, "refused"),
     DuplicateRequestError: (504, "in_doubt"),
     FailedError: (409, "failed"),
     IdempotencyConflictError: (409, "conflict"),
@@ -61,11 +64,12 @@ PAYERS_VIEW: dict[type[WxPayError], tuple[int, str]] = {
     NotPaidError: (409, "not_paid"),
     NotSentError: (503, "unavailable"),
     NotificationError: (400, "invalid"),
+    PlatformConflictError: (504, "in_doubt"),
     PrepayExpiredError: (409, "expired"),
     RateLimitedError: (503, "unavailable"),
     RefusedError: (502, "refused"),
     SignatureRefusedError: (502, "refused"),
-    WxPayError: (500, "internal"),
+    WxPayError: (504, "in_doubt"),
 }
 
 

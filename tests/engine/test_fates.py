@@ -13,6 +13,7 @@ from wxpay_async.adapters.limiters.limiter import Lane, Slot, Unlimited
 from wxpay_async.errors import (
     AccessDeniedError,
     ClockSkewError,
+    ConfigurationRefusedError,
     DuplicateRequestError,
     FailedError,
     IdempotencyConflictError,
@@ -61,6 +62,7 @@ class Row:
 Garbled = MalformedResponseError
 RESERVED, UNKNOWN, REJECTED = State.RESERVED, State.UNKNOWN, State.REJECTED
 PAY, REFUND = ("pay",), ("refund",)
+NO_KEY = refuse("CO_MSG_000004")
 BROKEN = HttpResponse(502, b"<html>Bad Gateway</html>")
 MOVED = HttpResponse(302, b"", {"location": "https://evil.example/path?sign=ABC"})
 ROWS = [
@@ -70,6 +72,7 @@ ROWS = [
     Row("timeout, then no connection", (LOST, UNSENT), InDoubtError, 3, UNKNOWN),
     Row("timeout, then a refusal", (LOST, refuse("CO_MSG_000001")), InDoubtError, 2, UNKNOWN),
     Row("timeout, then 4xx", (LOST, answer(b"no", 403)), InDoubtError, 2, UNKNOWN),
+    Row("timeout, then no such appKey", (LOST, NO_KEY), InDoubtError, 2, UNKNOWN),
     Row("timeout, then repeated", (LOST, refuse("GM_API_BUS_0000015")), InDoubtError, 2, UNKNOWN),
     Row("unsent, then a refusal", (UNSENT, refuse("CO_MSG_000001")), RefusedError, 2, REJECTED),
     Row("HTML 502", (BROKEN,), Garbled, 3, UNKNOWN),
@@ -80,7 +83,8 @@ ROWS = [
     Row("a name twice", (answer(b'{"success":true,"success":true}'),), Garbled, 3, UNKNOWN),
     Row("5xx", (answer(b'{"success":true}', 500),), Garbled, 3, UNKNOWN),
     Row("redirect", (MOVED,), InDoubtError, 1, UNKNOWN),
-    Row("4xx", (answer(b"no", 404),), RefusedError, 1, REJECTED),
+    Row("4xx that proves it", (answer(b"no", 404),), ConfigurationRefusedError, 1, RESERVED),
+    Row("any other 4xx", (answer(b"stream timeout", 408),), Garbled, 3, UNKNOWN),
     Row("429", (answer(b"slow down", 429),), RateLimitedError, 1, RESERVED),
     Row("call rate", (refuse("CO_MSG_000007"),), RateLimitedError, 1, RESERVED),
     Row("expired, with a Date", (refuse("CO_MSG_000005", 200, DATE),), ClockSkewError, 2, RESERVED),
@@ -88,13 +92,13 @@ ROWS = [
     Row("malformed", (refuse("CO_MSG_000001"),), RefusedError, 1, REJECTED),
     Row("data operation failed", (refuse("CO_MSG_000002"),), InDoubtError, 3, UNKNOWN),
     Row("interrupted", (refuse("CO_MSG_000003"),), InDoubtError, 3, UNKNOWN),
-    Row("no such appKey", (refuse("CO_MSG_000004"),), AccessDeniedError, 1, REJECTED),
-    Row("bad signature", (refuse("CO_MSG_000006"),), SignatureRefusedError, 1, REJECTED),
-    Row("appKey invalid", (refuse("CO_MSG_000008"),), AccessDeniedError, 1, REJECTED),
-    Row("token", (refuse("CO_MSG_0000011"),), AccessDeniedError, 1, REJECTED),
-    Row("media type", (refuse("CO_MSG_0000015"),), RefusedError, 1, REJECTED),
-    Row("method", (refuse("CO_MSG_0000016"),), RefusedError, 1, REJECTED),
-    Row("address", (refuse("CO_MSG_0000017"),), AccessDeniedError, 1, REJECTED),
+    Row("no such appKey", (refuse("CO_MSG_000004"),), AccessDeniedError, 1, RESERVED),
+    Row("bad signature", (refuse("CO_MSG_000006"),), SignatureRefusedError, 1, RESERVED),
+    Row("appKey invalid", (refuse("CO_MSG_000008"),), AccessDeniedError, 1, RESERVED),
+    Row("token", (refuse("CO_MSG_0000011"),), AccessDeniedError, 1, RESERVED),
+    Row("media type", (refuse("CO_MSG_0000015"),), ConfigurationRefusedError, 1, RESERVED),
+    Row("method", (refuse("CO_MSG_0000016"),), ConfigurationRefusedError, 1, RESERVED),
+    Row("address", (refuse("CO_MSG_0000017"),), AccessDeniedError, 1, RESERVED),
     Row("requestId empty", (refuse("GM_API_BUS_000005"),), RefusedError, 1, REJECTED),
     Row("requestId expired", (refuse("GM_API_BUS_000007"),), RefusedError, 1, REJECTED),
     Row("repeated", (refuse("GM_API_BUS_0000015"),), DuplicateRequestError, 1, UNKNOWN),
@@ -106,6 +110,8 @@ ROWS = [
     Row("status F", ("refunded F",), FailedError, 1, State.FAILED, of=REFUND),
     Row("timeout, then F", (LOST, "refunded F"), FailedError, 2, State.FAILED, of=REFUND),
     Row("status P", ("refunded P",), None, 1, State.PENDING, of=REFUND),
+    Row("any other status", ("refunded W",), None, 1, State.PENDING, of=REFUND),
+    Row("status in words", ("refunded 退款处理中",), None, 1, State.PENDING, of=REFUND),
     Row("status S", ("refunded S",), None, 1, State.SUCCEEDED, of=REFUND),
     Row("prepay", ("prepay",), None, 1, State.SUCCEEDED, of=PAY),
     Row("timeout, then an answer", (LOST, "refunded S"), None, 2, State.SUCCEEDED, of=REFUND),
@@ -131,7 +137,7 @@ FATES = {
     State.UNKNOWN: {"in_doubt"},
     State.REJECTED: {"refused"},
     State.FAILED: {"refused"},
-    State.RESERVED: {"not_sent", "refused"},  # refused for now: the quota, the clock
+    State.RESERVED: {"not_sent", "refused"},  # refused for now: quota, clock, configuration
 }
 
 

@@ -20,13 +20,13 @@ from wxpay_async.errors import (
     AlreadyPaidError,
     FailedError,
     Fate,
-    IdempotencyConflictError,
     InDoubtError,
     MalformedResponseError,
     NotExecutedError,
     NotSentError,
+    PlatformConflictError,
     PrepayExpiredError,
-    SignatureRefusedError,
+    RefusedError,
     WxPayError,
 )
 from wxpay_async.integrations.answers import answer_to
@@ -62,11 +62,11 @@ async def test_result_is_replayed(open_shop: OpenShop, asking: Asking, replies: 
 
 async def test_refusal_is_replayed(open_shop: OpenShop, asking: Asking, replies: Replies) -> None:
     """The platform's code and text are kept, and nothing is sent."""
-    shop = open_shop([replies.no("CO_MSG_000006", "签名错误")])
+    shop = open_shop([replies.no("CO_MSG_000001", "参数错误")])
     for replayed in (False, True):
-        with pytest.raises(SignatureRefusedError) as caught:
+        with pytest.raises(RefusedError) as caught:
             await shop.gateway.pay(asking.pay())
-        assert ("CO_MSG_000006", "签名错误", replayed, 1) == (
+        assert ("CO_MSG_000001", "参数错误", replayed, 1) == (
             caught.value.code,
             caught.value.message,
             caught.value.replayed,
@@ -128,7 +128,7 @@ async def test_prepay_that_is_old_is_reported_as_expired(
     with pytest.raises(PrepayExpiredError) as caught:
         await shop.gateway.pay(asking.pay())
 
-    assert (True, "refused", 1) == (caught.value.replayed, caught.value.fate, shop.transport.calls)
+    assert (True, "in_doubt", 1) == (caught.value.replayed, caught.value.fate, shop.transport.calls)
 
 
 async def test_prepay_expires_by_the_timestamp_that_was_answered(
@@ -213,7 +213,7 @@ def test_replay_returns_the_result_with_its_attempts() -> None:
     ("state", "operation", "kind"),
     [
         (State.NOT_EXECUTED, "refund", NotExecutedError),
-        (State.CONFLICT, "refund", IdempotencyConflictError),
+        (State.CONFLICT, "refund", PlatformConflictError),
         (State.FAILED, "refund", FailedError),
         (State.NEEDS_REVIEW, "refund", InDoubtError),
         (State.SUCCEEDED, "pay", AlreadyPaidError),
@@ -260,7 +260,7 @@ def test_replay_of_a_reply_that_does_not_open_is_in_doubt_and_says_why(
     ("state", "kind"),
     [
         (State.NOT_EXECUTED, NotExecutedError),
-        (State.CONFLICT, IdempotencyConflictError),
+        (State.CONFLICT, PlatformConflictError),
         (State.FAILED, FailedError),
         (State.NEEDS_REVIEW, InDoubtError),
     ],

@@ -19,7 +19,6 @@ from wxpay_async.errors import (
     InvalidRequestError,
     NotSentError,
     RefusedError,
-    WxPayError,
 )
 
 
@@ -299,10 +298,13 @@ def test_outcome_does_not_show_the_request() -> None:
 @pytest.mark.parametrize("fate", Fate)
 def test_kind_of_an_outcome_is_the_fate(fate: Fate) -> None:
     """Each fate has a kind of the same name."""
-    error = WxPayError("because")
-    error.fate = fate
+    kind = {
+        Fate.NOT_SENT: NotSentError,
+        Fate.IN_DOUBT: InDoubtError,
+        Fate.REFUSED: RefusedError,
+    }[fate]
 
-    assert fate.value == Outcome[int, str].failed(1, error).kind
+    assert fate.value == Outcome[int, str].failed(1, kind("because")).kind
 
 
 async def test_call_may_be_any_awaitable() -> None:

@@ -135,16 +135,18 @@ TRANSITION_OF = {
     errors.MalformedResponseError: Transition.DOUBT,
     errors.DuplicateRequestError: Transition.DOUBT,
     errors.RefusedError: Transition.REFUSED,
-    errors.AccessDeniedError: Transition.REFUSED,
+    errors.ConfigurationRefusedError: Transition.UNSENT,
+    errors.AccessDeniedError: Transition.UNSENT,
     errors.AlreadyPaidError: Transition.DOUBT,
     errors.NotExecutedError: Transition.REFUSED,
     errors.NotPaidError: Transition.REFUSED,
-    errors.PrepayExpiredError: Transition.REFUSED,
-    errors.SignatureRefusedError: Transition.REFUSED,
+    errors.PlatformConflictError: Transition.DOUBT,
+    errors.PrepayExpiredError: Transition.DOUBT,
+    errors.SignatureRefusedError: Transition.UNSENT,
     errors.ClockSkewError: Transition.UNSENT,
     errors.RateLimitedError: Transition.UNSENT,
     errors.FailedError: Transition.FAILURE,
-    errors.WxPayError: Transition.UNSENT,
+    errors.WxPayError: Transition.DOUBT,
 }
 
 
@@ -166,14 +168,18 @@ def test_error_leads_to_its_transition(kind: type[WxPayError]) -> None:
     assert TRANSITION_OF[kind] is transition_for(kind("because"))
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [kind for kind in TRANSITION_OF if kind is not errors.FailedError],
-    ids=lambda kind: kind.__name__,
-)
-def test_error_in_doubt_never_clears_an_attempt(kind: type[WxPayError]) -> None:
-    """Whatever its class, an error whose fate is in_doubt leads to UNKNOWN."""
-    error = kind("because")
-    error.fate = errors.Fate.IN_DOUBT
+class PluginError(WxPayError):
+    """An error of a part that a merchant wrote, who did not say what it means."""
 
-    assert Transition.DOUBT is transition_for(error)
+
+def test_error_of_others_leaves_the_attempt_in_doubt() -> None:
+    """It takes a proof to say that nothing was sent, and an unknown class has none."""
+    assert Transition.DOUBT is transition_for(PluginError("because"))
+
+
+def test_refusal_that_may_be_tried_again_clears_the_attempt() -> None:
+    """Whatever its class: the platform only said "not now"."""
+    error = errors.RefusedError("because")
+    error.retryable = True
+
+    assert Transition.UNSENT is transition_for(error)

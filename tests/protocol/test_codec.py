@@ -27,6 +27,7 @@ from tests.support.vectors import VECTORS
 from wxpay_async.errors import (
     AccessDeniedError,
     ClockSkewError,
+    ConfigurationRefusedError,
     DuplicateRequestError,
     FailedError,
     Fate,
@@ -247,6 +248,9 @@ def test_error_never_repeats_the_reply(response: HttpResponse) -> None:
 
 # Redirects, plain HTTP errors, sandboxes
 
+UNREAD = {400, 401, 403, 404, 405, 411, 413, 414, 415, 417, 421, 425, 431}
+"""Statuses that prove that nothing was executed (`money-safety.md` §4)."""
+
 
 @pytest.mark.parametrize("status", [300, 301, 302, 303, 304, 307, 308, 399])
 def test_redirect_is_in_doubt_and_names_the_host_only(status: int) -> None:
@@ -275,13 +279,37 @@ def test_redirect_to_a_long_host_is_cut() -> None:
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"{}", b'{"success": 1}', b'{"error": "no"}'])
 @pytest.mark.parametrize("moves_money", [False, True])
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 413, 415, 499])
-def test_4xx_without_envelope_is_refused(status: int, body: bytes, *, moves_money: bool) -> None:
-    """Something in front of the platform said no; trying again will not help."""
+@pytest.mark.parametrize("status", [*range(400, 429), *range(430, 500)])
+def test_4xx_without_envelope_is_in_doubt_unless_it_proves_that_nothing_was_executed(
+    status: int, body: bytes, *, moves_money: bool
+) -> None:
+    """A proxy that gave up waiting has passed the request on; trying again will not help a 404."""
     error = get_error(make_reply(body, status), moves_money=moves_money)
+    refused = (ConfigurationRefusedError, Fate.REFUSED, False)
 
-    assert (RefusedError, Fate.REFUSED, False) == (type(error), error.fate, error.retryable)
-    assert f"HTTP {status} without an envelope" == str(error)
+    assert (type(error), error.fate, error.retryable) == (
+        refused if status in UNREAD else (MalformedResponseError, Fate.IN_DOUBT, True)
+    )
+
+
+def test_4xx_without_envelope_tells_its_status_and_the_place_it_came_from() -> None:
+    """The host and the path show a wrong address; what else was in the address stays out."""
+    response = make_reply(b"<html>", 404)
+    url = f"https://{CANARY}:{CANARY}@pay.example:8443/api/instant/refund?sign={CANARY}"
+    with pytest.raises(ConfigurationRefusedError) as caught:
+        codec.decode(response, RefundResult, url=url, moves_money=True)
+
+    assert "HTTP 404 without an envelope from pay.example/api/instant/refund" == str(caught.value)
+
+
+@pytest.mark.parametrize(("status", "kind"), [(404, RefusedError), (408, InDoubtError)])
+def test_undocumented_refusal_is_believed_under_a_status_that_proves_it(
+    status: int, kind: type[WxPayError]
+) -> None:
+    """A proxy, too, can write `success: false`."""
+    error = get_error(make_reply({"success": False}, status), moves_money=False)
+
+    assert kind is type(error)
 
 
 def test_429_without_envelope_is_a_rate_limit() -> None:
@@ -320,8 +348,8 @@ NOT_EXECUTED = {
     "CO_MSG_000007": RateLimitedError,
     "CO_MSG_000008": AccessDeniedError,
     "CO_MSG_0000011": AccessDeniedError,
-    "CO_MSG_0000015": RefusedError,
-    "CO_MSG_0000016": RefusedError,
+    "CO_MSG_0000015": ConfigurationRefusedError,
+    "CO_MSG_0000016": ConfigurationRefusedError,
     "CO_MSG_0000017": AccessDeniedError,
     "GM_API_BUS_000005": RefusedError,
     "GM_API_BUS_000007": RefusedError,

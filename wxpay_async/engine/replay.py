@@ -8,11 +8,11 @@ from typing import Any, Final, TypeVar, cast
 from wxpay_async.errors import (
     AlreadyPaidError,
     FailedError,
-    Fate,
-    IdempotencyConflictError,
     InDoubtError,
     NotExecutedError,
+    PlatformConflictError,
     PrepayExpiredError,
+    RefusedError,
     WxPayError,
 )
 from wxpay_async.policy.record import IdempotencyRecord
@@ -34,6 +34,10 @@ _SEALED: Final = (
     "the reply is sealed with a key that is not here; name the former key (seal_keys=, "
     "WXPAY_FORMER_SECRETS), or query the order"
 )
+
+_REFUSED: Final = frozenset({State.REJECTED, State.FAILED})
+_REFUSED_SINCE: Final = "replayed from the store, where it is final since"
+_ASK_ANEW: Final = "derive_request_id(..., generation=1) asks anew"
 
 _OPERATIONS: Final = {operation.name: operation for operation in OPERATIONS.values()}
 _RESULTS: Final[dict[str, type[Any]]] = {
@@ -74,6 +78,8 @@ def replay(
             result = _withhold_prepay(result)
     except WxPayError as error:
         error.attempts, error.replayed = record.attempts, True
+        if isinstance(error, RefusedError) and record.state in _REFUSED:
+            error.reason += f"; {_REFUSED_SINCE} {_to_utc(record.updated_at)}; {_ASK_ANEW}"
         raise
     return result
 
@@ -99,6 +105,10 @@ def moment_of(milliseconds: int) -> datetime:
     return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
+def _to_utc(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
 def _is_alive(record: IdempotencyRecord, now_ms: int) -> bool:
     return moment_of(now_ms) < moment_of(record.signed_at or 0) + PREPAY_LIFE - PREPAY_MARGIN
 
@@ -113,9 +123,11 @@ def _withhold_prepay(result: T) -> T:
 def error_without_reply(record: IdempotencyRecord) -> WxPayError:
     """Return what a settled operation means that has no reply, or one that cannot be opened."""
     if record.state is State.CONFLICT:
-        return _make_platform_conflict()
+        return PlatformConflictError(
+            "the platform holds this requestId with other content; a person must look"
+        )
     if record.state is State.NOT_EXECUTED:
-        return NotExecutedError("proven never executed; use the next generation of the requestId")
+        return _make_proof(record)
     if record.state is State.FAILED:
         return FailedError("the platform reports failure")
     if record.status is not None and record.state is not State.NEEDS_REVIEW:
@@ -128,9 +140,10 @@ def error_without_reply(record: IdempotencyRecord) -> WxPayError:
     return InDoubtError(f"{record.state}, without a reply to show for it", retryable=False)
 
 
-def _make_platform_conflict() -> IdempotencyConflictError:
-    error = IdempotencyConflictError(
-        "the platform holds this requestId with other content; a person must look"
-    )
-    error.fate = Fate.IN_DOUBT  # unlike our own store's conflict it was found out by sending
-    return error
+def _make_proof(record: IdempotencyRecord) -> NotExecutedError:
+    """Say what was proven: a `pay` may have issued a prepay, which then nobody paid."""
+    if record.operation == PAY.name:
+        proof = "proven: the order is not paid, and no prepay of this id can be paid any more"
+    else:
+        proof = "proven never executed"
+    return NotExecutedError(f"{proof}; use the next generation of the requestId")

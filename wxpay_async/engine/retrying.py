@@ -17,6 +17,7 @@ from attrs import define, field
 
 from wxpay_async.engine.clock import Clock
 from wxpay_async.errors import (
+    DuplicateRequestError,
     FailedError,
     Fate,
     InDoubtError,
@@ -33,6 +34,8 @@ T_co = TypeVar("T_co", covariant=True)
 
 _INTERRUPTED: Final = "interrupted after the request may have left"
 _SHORTEST_ATTEMPT: Final = 0.001
+_UNDECIDED: Final = (RefusedError, NotSentError, DuplicateRequestError)
+"""What an attempt may end with that says nothing about those before it."""
 
 
 class Delivery(Protocol[T_co]):
@@ -183,7 +186,7 @@ def _final_error(errors: list[WxPayError], call: Delivery[object]) -> WxPayError
     earlier = any(error.fate is Fate.IN_DOUBT for error in errors[:-1])
     if last.fate is not Fate.IN_DOUBT:
         earlier = earlier or call.in_doubt
-    undecided = isinstance(last, RefusedError | NotSentError) and not isinstance(last, FailedError)
+    undecided = isinstance(last, _UNDECIDED) and not isinstance(last, FailedError)
     if not earlier or not undecided:
         return last
     final = InDoubtError(

@@ -14,7 +14,6 @@ from typing import Final
 from wxpay_async.errors import (
     AlreadyPaidError,
     ClockSkewError,
-    DuplicateRequestError,
     FailedError,
     IdempotencyConflictError,
     InDoubtError,
@@ -46,12 +45,12 @@ ANSWERS: Final[Mapping[type[WxPayError], tuple[int, str]]] = MappingProxyType(
         NotPaidError: (409, "not_paid"),
         PrepayExpiredError: (409, "expired"),
         InvalidKeyError: (500, "internal"),
-        WxPayError: (500, "internal"),
         RefusedError: (502, "refused"),
         ClockSkewError: (503, "unavailable"),
         NotSentError: (503, "unavailable"),
         RateLimitedError: (503, "unavailable"),
         InDoubtError: (504, "in_doubt"),
+        WxPayError: (504, "in_doubt"),
     }
 )
 """Error -> (HTTP status, the word in `{"error": ...}`); the nearest class counts.
@@ -64,9 +63,6 @@ _LOG: Final = logging.getLogger("wxpay_async.integrations")
 
 def answer_to(error: WxPayError) -> tuple[int, dict[str, str]]:
     """Log the error for the merchant; return status and JSON body for the payer."""
-    # A duplicate is a refusal too, but for the payer the doubt matters.
-    doubtful = isinstance(error, DuplicateRequestError)
-    kinds = (InDoubtError,) if doubtful else type(error).__mro__
-    status, word = next(ANSWERS[kind] for kind in kinds if kind in ANSWERS)
+    status, word = next(ANSWERS[kind] for kind in type(error).__mro__ if kind in ANSWERS)
     _LOG.warning("answered %d %s: %s", status, word, error)
     return status, {"error": word}

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from wxpay_async.errors import DuplicateRequestError, FailedError, Fate, WxPayError
+from wxpay_async.errors import ConfigurationRefusedError, FailedError, Fate, WxPayError
 
 
 class State(enum.StrEnum):
@@ -124,8 +124,10 @@ def transition_for(error: WxPayError) -> Transition:
     """Return what an attempt's error means for the operation (`money-safety.md` §4)."""
     if isinstance(error, FailedError):
         return Transition.FAILURE
-    if isinstance(error, DuplicateRequestError) or error.fate is Fate.IN_DOUBT:
+    if error.fate is Fate.IN_DOUBT:
         return Transition.DOUBT
-    if error.fate is Fate.NOT_SENT or error.retryable:
-        return Transition.UNSENT  # refused, but not for good: the quota, the clock
+    # Not for good: the quota, the clock, the configuration. The same requestId goes afterwards.
+    passing = error.retryable or isinstance(error, ConfigurationRefusedError)
+    if error.fate is Fate.NOT_SENT or passing:
+        return Transition.UNSENT
     return Transition.REFUSED

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from urllib.parse import urlsplit
 
 from wxpay_async.errors import (
+    ConfigurationRefusedError,
     FailedError,
     InDoubtError,
     MalformedResponseError,
@@ -37,6 +38,11 @@ T = TypeVar("T")
 
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _escape: Final = json.encoder.encode_basestring
+
+_REFUSED_UNREAD: Final = frozenset(
+    {400, 401, 403, 404, 405, 411, 413, 414, 415, 417, 421, 425, 431}
+)
+"""HTTP statuses that prove that nothing was executed. A proxy that gave up waiting says others."""
 
 
 def serialize(request: Request) -> bytes:
@@ -127,7 +133,7 @@ def decode(
     if into is PayResult:
         known["signed_at"] = signed_at
     try:
-        return _decode(response, into, known, moves_money=moves_money)
+        return _decode(response, into, known, url=url, moves_money=moves_money)
     except WxPayError as error:
         failure = error.with_traceback(None)
     # Raised out here: the frames below hold what was decoded, credentials included.
@@ -135,9 +141,9 @@ def decode(
 
 
 def _decode(
-    response: HttpResponse, into: type[T], known: dict[str, Any], *, moves_money: bool
+    response: HttpResponse, into: type[T], known: dict[str, Any], *, url: str, moves_money: bool
 ) -> T:
-    data = _read_data(response, moves_money=moves_money)
+    data = _read_data(response, url=url, moves_money=moves_money)
     result = _structure(data, {"raw": ReadOnly(data), **known}, into)
     _check_not_failed(result)
     return result
@@ -158,11 +164,11 @@ def _structure(fields: Mapping[str, Any], known: Mapping[str, Any], into: type[T
     )
 
 
-def _read_data(response: HttpResponse, *, moves_money: bool) -> dict[str, Any]:
+def _read_data(response: HttpResponse, *, url: str, moves_money: bool) -> dict[str, Any]:
     status = response.status
     if 300 <= status < 400:  # noqa: PLR2004 - the redirection class
         raise _make_redirect_error(response)
-    envelope = _read_envelope(response)
+    envelope = _read_envelope(response, url)
     if not envelope["success"]:
         raise _make_refusal(response, envelope, moves_money=moves_money)
     if not 200 <= status < 300 or envelope.get("errorCode"):  # noqa: PLR2004 - the success class
@@ -173,7 +179,7 @@ def _read_data(response: HttpResponse, *, moves_money: bool) -> dict[str, Any]:
     return cast("dict[str, Any]", data)
 
 
-def _read_envelope(response: HttpResponse) -> dict[str, Any]:
+def _read_envelope(response: HttpResponse, url: str) -> dict[str, Any]:
     problem = "no envelope"
     try:
         value = strict_json(response.body)
@@ -183,7 +189,7 @@ def _read_envelope(response: HttpResponse) -> dict[str, Any]:
         envelope = cast("dict[str, Any]", value) if isinstance(value, dict) else {}
         if isinstance(envelope.get("success"), bool):
             return envelope
-    raise _make_envelope_error(response, problem)
+    raise _make_envelope_error(response, problem, url)
 
 
 def _make_redirect_error(response: HttpResponse) -> InDoubtError:
@@ -197,12 +203,16 @@ def _make_redirect_error(response: HttpResponse) -> InDoubtError:
     )
 
 
-def _make_envelope_error(response: HttpResponse, why: str) -> WxPayError:
+def _make_envelope_error(response: HttpResponse, why: str, url: str) -> WxPayError:
+    """Make the error of an answer in the platform's place (`money-safety.md` §4)."""
     status = response.status
     if status == 429:  # noqa: PLR2004 - Too Many Requests
         return RateLimitedError("HTTP 429")
-    if 400 <= status < 500:  # noqa: PLR2004 - the client error class
-        return RefusedError(f"HTTP {status} without an envelope")
+    if status in _REFUSED_UNREAD:
+        place = urlsplit(url)
+        return ConfigurationRefusedError(
+            f"HTTP {status} without an envelope from {place.hostname}{place.path}"
+        )
     return MalformedResponseError(f"HTTP {status}: {why}")
 
 
@@ -210,7 +220,9 @@ def _make_refusal(
     response: HttpResponse, envelope: Mapping[str, Any], *, moves_money: bool
 ) -> WxPayError:
     code, message = (_to_text(envelope.get(name)) for name in ("errorCode", "errorMsg"))
-    doubtful = moves_money or response.status >= 500  # noqa: PLR2004 - the server error class
+    # An undocumented refusal under another status may be a proxy's, which cannot know.
+    said_by_platform = response.status < 300 or response.status in _REFUSED_UNREAD  # noqa: PLR2004 - the success class
+    doubtful = moves_money or not said_by_platform
     kind, meaning = CODES.get(code) or _read_undocumented(code, doubtful=doubtful)
     error = kind(meaning, code=code or None, message=message or None)
     if code not in CODES:

@@ -10,6 +10,7 @@ from typing import Final
 from wxpay_async.errors import (
     AccessDeniedError,
     ClockSkewError,
+    ConfigurationRefusedError,
     DuplicateRequestError,
     InDoubtError,
     RateLimitedError,
@@ -29,8 +30,8 @@ CODES: Final[Mapping[str, tuple[type[WxPayError], str]]] = MappingProxyType(
         "CO_MSG_000007": (RateLimitedError, "more than 400 calls in 60 s for the appKey"),
         "CO_MSG_000008": (AccessDeniedError, "the appKey is no longer valid"),
         "CO_MSG_0000011": (AccessDeniedError, "the token is no longer valid"),
-        "CO_MSG_0000015": (RefusedError, "unsupported media type"),
-        "CO_MSG_0000016": (RefusedError, "unsupported request method"),
+        "CO_MSG_0000015": (ConfigurationRefusedError, "unsupported media type"),
+        "CO_MSG_0000016": (ConfigurationRefusedError, "unsupported request method"),
         "CO_MSG_0000017": (AccessDeniedError, "the caller's address is not on the allow-list"),
         "GM_API_BUS_000005": (RefusedError, "the requestId is empty"),
         "GM_API_BUS_000007": (RefusedError, "the requestId has expired"),
