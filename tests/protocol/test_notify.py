@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import pickle
+import textwrap
+from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -21,7 +24,7 @@ from tests.support.platform import (
     sign_callback,
 )
 from tests.support.vectors import KEYS
-from wxpay_async.errors import Fate, NotificationError
+from wxpay_async.errors import Fate, InvalidRequestError, NotificationError
 from wxpay_async.protocol.notify import (
     ACK_HANDLED,
     ACK_NOT_HANDLED,
@@ -33,7 +36,14 @@ from wxpay_async.protocol.notify import (
     TradeNotification,
 )
 from wxpay_async.protocol.results import TradeState
-from wxpay_async.protocol.signing import Md5Signer, Md5Verifier, RsaVerifier, Signer, Verifier
+from wxpay_async.protocol.signing import (
+    Md5Signer,
+    Md5Verifier,
+    RsaSigner,
+    RsaVerifier,
+    Signer,
+    Verifier,
+)
 
 JSON = {"content-type": "application/json; charset=UTF-8"}
 
@@ -161,6 +171,76 @@ def test_signature_of_the_other_scheme_is_refused(signer: Signer) -> None:
         assert "signature" in refused(encode_callback(fields), verifier=other)
 
 
+def test_each_of_several_keys_makes_it_authentic() -> None:
+    """While the platform renews its key, callbacks are signed with the old or the new one."""
+    other = RsaSigner.from_pem((KEYS / "rsa3072.pem").read_bytes())
+    verifiers = [VERIFIER, RsaVerifier.from_pem((KEYS / "rsa3072-public.pem").read_bytes())]
+    renewing = Notifications(verifiers, app_key=APP_KEY, clock=lambda: NOON)
+    verifiers.clear()
+
+    for signer in (SIGNER, other):
+        notification = renewing.parse(FORM, encode_callback(sign_callback(TRADE, signer=signer)))
+        assert (True, True, True) == (
+            notification.authentic,
+            notification.verified,
+            notification.fresh,
+        )
+    with pytest.raises(NotificationError, match="does not fit"):
+        renewing.parse(
+            FORM, encode_callback({**sign_callback(TRADE), "trade_amount": "1", "memo": ""})
+        )
+
+
+@pytest.mark.parametrize("secret", [SECRET, "o" * 32])
+def test_each_of_several_secrets_verifies(secret: str) -> None:
+    """A secret can be renewed too; MD5 still proves no origin."""
+    verifiers = (Md5Verifier("o" * 32), Md5Verifier(SECRET))
+    renewing = Notifications(verifiers, app_key=APP_KEY, clock=lambda: NOON)
+
+    notification = renewing.parse(
+        FORM, encode_callback(sign_callback(TRADE, signer=Md5Signer(secret)))
+    )
+
+    assert (True, False) == (notification.verified, notification.authentic)
+
+
+class OwnVerifier:
+    """A merchant's own, which takes every signature."""
+
+    def verify(self, message: bytes, signature: str) -> None:
+        """Take it."""
+
+
+def test_own_verifier_is_not_called_authentic() -> None:
+    """Only the schemes that are known here can prove the origin."""
+    for verifier in (OwnVerifier(), [OwnVerifier(), OwnVerifier()]):
+        notification = Notifications(verifier, app_key=APP_KEY, clock=lambda: NOON).parse(
+            FORM, encode_callback(sign_callback(TRADE))
+        )
+        assert (True, False) == (notification.verified, notification.authentic)
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ([VERIFIER, Md5Verifier(SECRET)], "several schemes"),
+        ((OwnVerifier(), VERIFIER), "several schemes"),
+        ([], "empty"),
+        ([VERIFIER, None], "cannot verify"),
+        (["-----BEGIN PUBLIC KEY-----"], "cannot verify"),
+        ("-----BEGIN PUBLIC KEY-----", "cannot verify"),
+        ({VERIFIER}, "cannot verify"),
+        (SIGNER, "cannot verify"),
+    ],
+)
+def test_verifiers_of_one_scheme_are_needed(given: Any, reason: str) -> None:  # noqa: ANN401 - wrong on purpose
+    """Of two schemes the message would choose one, and the weaker one would count."""
+    with pytest.raises(InvalidRequestError, match=reason) as caught:
+        Notifications(given, app_key=APP_KEY)
+
+    assert ("verifier", True) == (caught.value.field, "one scheme" in str(caught.value.allowed))
+
+
 def test_signature_by_another_key_is_refused() -> None:
     """A signature by a key of another party proves nothing."""
     other = RsaVerifier.from_pem((KEYS / "rsa3072-public.pem").read_bytes())
@@ -263,11 +343,19 @@ def test_a_parsed_body_is_a_type_error(body: object) -> None:
         "application/x-www-form-urlencoded; charset=utf-8",
         'application/x-www-form-urlencoded;charset="UTF-8"',
         "application/x-www-form-urlencoded; charset=UTF8",
+        "application/x-www-form-urlencoded; charset='utf-8'",
+        "application/x-www-form-urlencoded; Charset = Utf_8 ;",
+        "application/x-www-form-urlencoded; charset=UTF-8;charset=utf-8",
+        "application/x-www-form-urlencoded;charset=csUTF8",
+        "application/x-www-form-urlencoded;charset=unicode-1-1-utf-8",
+        "application/x-www-form-urlencoded;",
+        "; charset=utf-8",
+        "",
     ],
 )
 @pytest.mark.parametrize("name", ["Content-Type", "content-type", "CONTENT-TYPE"])
 def test_the_content_type_is_read_in_any_spelling(kind: str, name: str) -> None:
-    """Case and quotes do not matter, in names and values."""
+    """Case, quotes and other spellings of UTF-8 do not matter; without a type the bytes tell."""
     assert (
         endpoint()
         .parse({name: kind, "X-Other": "1"}, encode_callback(sign_callback(TRADE)))
@@ -278,11 +366,13 @@ def test_the_content_type_is_read_in_any_spelling(kind: str, name: str) -> None:
 @pytest.mark.parametrize(
     "headers",
     [
-        {},
-        {"Content-Type": ""},
         {"Content-Type": "text/plain"},
         {"Content-Type": "multipart/form-data; boundary=x"},
         {"Content-Type": "application/x-www-form-urlencoded; charset=gbk"},
+        {"Content-Type": "application/x-www-form-urlencoded; charset=utf-16"},
+        {"Content-Type": "application/x-www-form-urlencoded; charset=iso-8859-1"},
+        {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8; charset=gbk"},
+        {"Content-Type": "application/x-www-form-urlencoded; charset="},
         {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8; x=1"},
         {"Content-Type": "application/x-www-form-urlencoded", "content-type": "application/json"},
         {**FORM, "Content-Encoding": "gzip"},
@@ -321,7 +411,7 @@ def test_json_is_read_like_a_form() -> None:
         b'{"a": NaN}',
         b'{"a": "\\ud800"}',
         b'{"a": "\xff"}',
-        b"\xef\xbb\xbf{}",
+        b"\xef\xbb\xbf\xef\xbb\xbf{}",
         b'{"a": ' + b"1" * 30 + b"}",
         b"[" * 60_000,
         '{"a": "1"}'.encode("utf-16"),
@@ -334,11 +424,98 @@ def test_only_flat_json_is_read(body: bytes) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"a", b"a=1&&b=2", b"a=1&", b"a=%ff", b"a=\xff", b"%ff=1", b"a=%ed%a0%80"],
+    [b"a=%ff", b"a=\xff", b"%ff=1", b"a=%ed%a0%80", b"\xfe\xff\x00a\x00=\x001"],
 )
-def test_a_broken_form_is_refused(body: bytes) -> None:
-    """Lone names, empty pairs and bytes that are not UTF-8 are refused."""
-    assert "content type" in refused(body)
+@pytest.mark.parametrize("headers", [FORM, {}])
+def test_a_broken_form_is_refused(body: bytes, headers: dict[str, str]) -> None:
+    """Bytes that are not UTF-8 are refused, also where no content type is given."""
+    assert "content type" in refused(body, headers)
+
+
+def break_lines(sign: str) -> str:
+    """Write Base64 in lines, like the encoders of MIME."""
+    return "\r\n".join(textwrap.wrap(sign, 76))
+
+
+HARMLESS: dict[str, Callable[[dict[str, str]], bytes]] = {
+    "an & at the end": lambda fields: encode_callback(fields) + b"&",
+    "an & at the start": lambda fields: b"&" + encode_callback(fields),
+    "two & in a row": lambda fields: encode_callback(fields).replace(b"&", b"&&", 1),
+    "a name without =": lambda fields: encode_callback(fields) + b"&gmt_close",
+    "a byte order mark": lambda fields: b"\xef\xbb\xbf" + encode_callback(fields),
+    "a line break at the end": lambda fields: encode_callback(fields) + b"\r\n",
+    "a sign in lines": lambda fields: encode_callback(
+        {**fields, "sign": break_lines(fields["sign"])}
+    ),
+    "a sign in lines, not quoted": lambda fields: (
+        encode_callback({**fields, "sign": ""}) + break_lines(fields["sign"]).encode()
+    ),
+    "a line break after the sign": lambda fields: encode_callback(
+        {**fields, "sign": fields["sign"] + "\n"}
+    ),
+    "a sign whose plus signs are blanks": lambda fields: encode_callback(
+        {**fields, "sign": fields["sign"].replace("+", " ")}
+    ),
+    "JSON with a byte order mark": lambda fields: b"\xef\xbb\xbf" + json.dumps(fields).encode(),
+    "JSON with white space around it": lambda fields: f"\r\n {json.dumps(fields)}\n".encode(),
+}
+
+
+def sign_with_plus() -> dict[str, str]:
+    """Sign a trade so that its signature has a plus sign."""
+    signed = (sign_callback(TRADE, nonce=f"n{n}") for n in range(100))
+    return next(fields for fields in signed if "+" in fields["sign"])
+
+
+@pytest.mark.parametrize("change", HARMLESS)
+@pytest.mark.parametrize("typed", [True, False])
+def test_a_harmless_change_is_read(change: str, typed: bool) -> None:  # noqa: FBT001
+    """Platforms and proxies change a body and not its meaning; it is still authentic."""
+    fields = sign_with_plus()
+    headers = {} if not typed else JSON if change.startswith("JSON") else FORM
+
+    notification = endpoint().parse(headers, HARMLESS[change](fields))
+
+    assert notification.authentic
+    assert notification == endpoint().parse(FORM, encode_callback(fields))
+
+
+@pytest.mark.parametrize("change", [c for c in HARMLESS if "plus" not in c])
+def test_a_harmless_change_is_read_in_the_md5_scheme(change: str) -> None:
+    """The signature of the MD5 scheme has no plus signs; all else is the same."""
+    fields = sign_callback(TRADE, signer=Md5Signer(SECRET))
+
+    assert endpoint(Md5Verifier(SECRET)).parse({}, HARMLESS[change](fields)).verified
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda sign: f"{sign} ",
+        lambda sign: f" {sign}",
+        lambda sign: sign.replace("+", ""),
+        lambda sign: sign.replace("+", "-").replace("/", "_"),
+        lambda sign: sign.rstrip("="),
+        lambda sign: f"{sign}\t",
+        lambda sign: f"{sign[:9]}\u2028{sign[9:]}",
+        lambda _: "\r\n",
+    ],
+)
+def test_another_signature_is_refused(change: Callable[[str], str]) -> None:
+    """Only line breaks and blanks for plus signs are undone; there is one signature."""
+    fields = sign_with_plus()
+    changed = {**fields, "sign": change(fields["sign"])}
+
+    with pytest.raises(NotificationError, match="signature"):
+        endpoint().parse(FORM, encode_callback(changed))
+
+
+@pytest.mark.parametrize("body", [b"a&a=1", b"a=1&a", b"a&a", b"a=1&&a=1&", b'{"a": 1, "a": 1}'])
+def test_a_lone_name_counts_like_any_other(body: bytes) -> None:
+    """A field twice has two meanings, also without `=` and without a content type."""
+    reason = refused(body, {})
+
+    assert "twice" in reason or "content type" in reason
 
 
 @pytest.mark.parametrize("name", ["trade_amount", "sign", "memo"])
@@ -348,6 +525,14 @@ def test_a_field_twice_is_refused(name: str) -> None:
     for again in (fields[name], "", "0.01"):
         body = encode_callback(fields) + b"&" + encode_callback({name: again})
         assert "twice" in refused(body)
+
+
+def test_lone_names_count_towards_the_limit() -> None:
+    """64 of them are read, one more is refused; an `&` too many is no field."""
+    names = b"&&".join(b"f%d" % n for n in range(MAX_FIELDS))
+
+    assert "fields" not in refused(names)
+    assert "fields" in refused(names + b"&x")
 
 
 def test_the_size_is_limited() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
+import textwrap
 import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
 from urllib.parse import parse_qsl, quote, urlencode
@@ -151,12 +152,16 @@ MUTATORS: tuple[Mutator, ...] = (
 def meaning(body: bytes) -> dict[str, str] | None:
     """Read a body as leniently as possible; return None if it has no meaning."""
     try:
-        pairs = parse_qsl(body.decode(), keep_blank_values=True, errors="strict")
+        text = body.decode("utf-8-sig")
+        pairs = parse_qsl(text, keep_blank_values=True, errors="strict")
     except ValueError:
         return None
-    return (
-        {name: value for name, value in pairs if value} if len(dict(pairs)) == len(pairs) else None
-    )
+    values = {name: value for name, value in pairs if value}
+    if len(dict(pairs)) < len(pairs):
+        return None
+    if "sign" in values:
+        values["sign"] = values["sign"].replace("\n", "")  # lines do not change a signature
+    return values
 
 
 def mutations(fields: dict[str, str], count: int) -> Iterator[bytes]:
@@ -212,6 +217,34 @@ def percent(text: str, chance: random.Random) -> str:
         bare = character if not character.isascii() else plain
         written.append(chance.choice([escaped, escaped.upper(), plain, bare]))
     return "".join(written)
+
+
+def break_sign(chance: random.Random, name: str, value: str) -> str:
+    """Write a signature as some senders do: in lines, or without quoting its plus signs."""
+    if name != "sign" or chance.random() < 0.3:
+        return percent(value, chance)
+    lines = textwrap.wrap(value, chance.choice([64, 76, 1_000]))
+    return chance.choice(["\r\n", "%0A", "%0D%0A"]).join(lines)
+
+
+def surround(chance: random.Random, body: bytes) -> bytes:
+    """Add what platforms and proxies add to a form."""
+    before = chance.choice([b"", b"&", b"\xef\xbb\xbf"])
+    return before + body + chance.choice([b"", b"&", b"\n", b"\r\n", b"&gmt_refund", b"&&note=&"])
+
+
+def test_harmless_changes_are_accepted() -> None:
+    """A body means the same with lines in its `sign`, and with a BOM, `&` or lone name too many."""
+    chance = random.Random(20191019)
+    parse = endpoint(VERIFIER).parse
+    for number in range(MUTATIONS // 10):
+        fields = sign_callback(FIELDS, nonce=f"n{number}")
+        pairs = list(fields.items())
+        chance.shuffle(pairs)
+        written = (f"{percent(n, chance)}={break_sign(chance, n, v)}" for n, v in pairs)
+        body = surround(chance, "&".join(written).encode())
+        headers = chance.choice([FORM, {}, {"Content-Type": ""}])
+        assert parse(FORM, urlencode(fields).encode()) == parse(headers, body)
 
 
 def test_equivalent_encodings_are_accepted() -> None:

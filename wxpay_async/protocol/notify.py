@@ -3,11 +3,12 @@
 The rules (`docs/money-safety.md` §7), in the order in which they are applied:
 
 1. Raw bytes only: at most 64 KB and 64 fields, a form or a flat JSON object by the content type,
-   strict UTF-8, no name twice.
-2. The appKey is ours. The endpoint's configuration alone chooses the verifier; the message's
-   `signType` does not.
+   strict UTF-8, no name twice (`callback_body.py`).
+2. The appKey is ours. The endpoint's configuration alone chooses the scheme; the message's
+   `signType` does not. While a key is renewed there are several verifiers of that scheme.
 3. A message with any of the four signature fields must have them all and verify. One with none of
-   them is unverified: the pages of the acquiring callbacks do not list the four.
+   them is unverified: the pages of the acquiring callbacks do not list the four. A `sign` that was
+   broken into lines, or whose plus signs became blanks, is read as it was written.
 4. `&` and `=` are refused in signed values, since nothing quotes them. `failReason` is free text
    and may hold them if it does not look like a further field: then the signed string still stands
    for one message only.
@@ -21,21 +22,21 @@ confirm it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from types import MappingProxyType
-from typing import Final, cast
-from urllib.parse import parse_qsl
+from typing import Final
 
 from attrs import evolve, field, frozen
 
 from wxpay_async.errors import InvalidRequestError, NotificationError
 from wxpay_async.protocol import money, validators
+from wxpay_async.protocol.callback_body import read_fields
 from wxpay_async.protocol.canonical import canonical_string
 from wxpay_async.protocol.results import TradeState, TradeStatus
-from wxpay_async.protocol.signing import RsaVerifier, Verifier
-from wxpay_async.protocol.strict_json import strict_json
+from wxpay_async.protocol.signing import Md5Verifier, RsaVerifier, Verifier
 
 ACK_HANDLED: Final = b'{"status": 1}'
 """The exact answer after the effect has happened."""
@@ -67,9 +68,7 @@ _SIGNATURE_FIELDS: Final = ("appKey", "nonce", "timestamp", "sign")
 _FREE_TEXT: Final = "failReason"
 _FURTHER_FIELD: Final = re.compile(r"&[A-Za-z0-9_.\-]+=", re.ASCII)
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-_CHARSET: Final = re.compile(r'charset\s*=\s*"?utf-?8"?', re.ASCII)
-_FORM: Final = "application/x-www-form-urlencoded"
-_JSON: Final = "application/json"
+_LINE_BREAK: Final = re.compile(r"[\r\n]")
 _MILLISECONDS: Final = re.compile(r"[0-9]{1,15}", re.ASCII)
 _EPOCH_MILLISECONDS: Final = re.compile(r"[0-9]{13}", re.ASCII)
 _COMPACT: Final = re.compile(r"([0-9]{8})([0-9]{6})", re.ASCII)
@@ -171,25 +170,46 @@ def _wall_clock() -> float:
     return datetime.now(UTC).timestamp()
 
 
+def _freeze(
+    given: Verifier | Sequence[Verifier] | None,
+) -> Verifier | tuple[Verifier, ...] | None:
+    return tuple(given) if isinstance(given, Sequence) else given
+
+
 @frozen
 class Notifications:
     """Reads the callbacks of one endpoint.
 
     Args:
         verifier: of the scheme by which the platform signs for this endpoint: `RsaVerifier` with
-            the platform's public key, or `Md5Verifier`. None if it does not sign: then every
-            notification is an unverified hint.
+            the platform's public key, or `Md5Verifier`. Several of one scheme while the platform
+            renews its key (or you your secret): what any of them verifies is verified. None if the
+            platform does not sign: then every notification is an unverified hint.
         app_key: ours; a callback for another one is refused.
         allow_unsigned: whether a callback without the four signature fields is read as a hint.
             Set it to False once you have seen that yours are signed. Otherwise anyone who knows
             the address can make you spend your quota on queries.
         clock: seconds since the epoch; an argument, because all else here is pure.
+
+    Raises:
+        InvalidRequestError: verifiers of several schemes, of which the message would choose one; an
+            empty sequence of them; or something else than verifiers.
     """
 
-    verifier: Verifier | None
+    verifier: Verifier | tuple[Verifier, ...] | None = field(converter=_freeze)
     app_key: str = field(kw_only=True)
     allow_unsigned: bool = field(default=True, kw_only=True)
     clock: Callable[[], float] = field(default=_wall_clock, kw_only=True, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        if self.verifier is not None:
+            _check_verifiers(self._verifiers)
+
+    @property
+    def _verifiers(self) -> tuple[Verifier, ...]:
+        if isinstance(self.verifier, tuple):
+            return self.verifier
+        return () if self.verifier is None else (self.verifier,)
 
     def parse(self, headers: Mapping[str, str], body: bytes) -> Notification:
         """Read one callback.
@@ -214,9 +234,11 @@ class Notifications:
         raise failure
 
     def _parse(self, headers: Mapping[str, str], body: bytes) -> Notification:
-        params = _read_fields(headers, body)
+        if len(body) > MAX_BODY:
+            raise NotificationError(f"the body is over {MAX_BODY} bytes")
+        params = read_fields(headers, body, at_most=MAX_FIELDS)
         fresh = self._verify(params)
-        authentic = fresh is not None and isinstance(self.verifier, RsaVerifier)
+        authentic = fresh is not None and isinstance(self._verifiers[0], RsaVerifier)
         notification = _to_notification({n: v for n, v in params.items() if n != "sign"})
         verified = fresh is not None
         return evolve(notification, authentic=authentic, verified=verified, fresh=bool(fresh))
@@ -230,10 +252,39 @@ class Notifications:
             return None
         if len(present) < len(_SIGNATURE_FIELDS):
             raise NotificationError("the callback is not signed, or a part of it is missing")
-        if self.verifier is None:
+        if not self._verifiers:
             return None
-        self.verifier.verify(_message_to_verify(params), params["sign"])
+        self._verify_by_any(_message_to_verify(params), _restore_sign(params["sign"]))
         return _is_fresh(params["timestamp"], self.clock())
+
+    def _verify_by_any(self, message: bytes, sign: str) -> None:
+        *others, last = self._verifiers
+        for verifier in others:
+            with suppress(NotificationError):
+                return verifier.verify(message, sign)
+        return last.verify(message, sign)
+
+
+def _check_verifiers(verifiers: Sequence[Verifier]) -> None:
+    reason = None
+    if not all(callable(getattr(verifier, "verify", None)) for verifier in verifiers):
+        reason = "cannot verify"
+    elif len({_scheme_of(verifier) for verifier in verifiers}) != 1:
+        reason = "of several schemes" if verifiers else "an empty sequence"
+    if reason is not None:
+        raise InvalidRequestError(
+            reason, field="verifier", allowed="one verifier, several of one scheme, or None"
+        )
+
+
+def _scheme_of(verifier: Verifier) -> type[Verifier]:
+    known = (RsaVerifier, Md5Verifier)
+    return next((scheme for scheme in known if isinstance(verifier, scheme)), type(verifier))
+
+
+def _restore_sign(sign: str) -> str:
+    """Undo what happens to Base64 on its way: lines that were broken, plus signs read as blanks."""
+    return _LINE_BREAK.sub("", sign).replace(" ", "+")
 
 
 def _message_to_verify(params: Mapping[str, str]) -> bytes:
@@ -267,77 +318,12 @@ def _is_fresh(timestamp: str, now: float) -> bool:
     return age <= FRESH
 
 
-# From bytes to fields
-
-
 def _check_raw(body: object) -> None:
     if not isinstance(body, bytes):
         raise TypeError(
             f"the body as raw bytes is needed, not {type(body).__name__}: "
             "a framework's parsed body is no longer what was signed"
         )
-
-
-def _read_fields(headers: Mapping[str, str], body: bytes) -> dict[str, str]:
-    """Return the fields that have a value; an empty one counts as absent, and is not signed."""
-    if len(body) > MAX_BODY:
-        raise NotificationError(f"the body is over {MAX_BODY} bytes")
-    if _read_header(headers, "content-encoding") not in {"", "identity"}:
-        raise NotificationError("the body is compressed")
-    parse = _choose_parser(_read_header(headers, "content-type"))
-    try:
-        pairs = parse(body)
-    except ValueError:
-        pairs = None  # the error would carry the whole body into tracebacks
-    if pairs is None:
-        raise NotificationError("the body is not what its content type says")
-    if len(pairs) > MAX_FIELDS:
-        raise NotificationError(f"over {MAX_FIELDS} fields")
-    params = dict(pairs)
-    if len(params) < len(pairs):
-        raise NotificationError("a field stands twice")
-    return {name: value for name, value in params.items() if value}
-
-
-def _read_header(headers: Mapping[str, str], name: str) -> str:
-    found = {value.strip().lower() for key, value in headers.items() if key.lower() == name}
-    if len(found) > 1:
-        raise NotificationError(f"{name} stands twice")
-    return found.pop() if found else ""
-
-
-def _choose_parser(content_type: str) -> Callable[[bytes], list[tuple[str, str]]]:
-    kind, _, options = content_type.partition(";")
-    if options.strip() and not _CHARSET.fullmatch(options.strip()):
-        raise NotificationError("another charset than UTF-8, or an unknown option")
-    match kind.strip():
-        case "application/x-www-form-urlencoded":
-            return _parse_form
-        case "application/json":
-            return _parse_json
-        case _:
-            raise NotificationError(f"the content type is neither {_FORM} nor {_JSON}")
-
-
-def _parse_form(body: bytes) -> list[tuple[str, str]]:
-    text = body.decode("utf-8")
-    return parse_qsl(text, keep_blank_values=True, strict_parsing=True, errors="strict")
-
-
-def _parse_json(body: bytes) -> list[tuple[str, str]]:
-    value = strict_json(body)
-    if not isinstance(value, dict):
-        raise ValueError("no object")  # noqa: TRY004 - the data is bad, not the call
-    return [(name, _to_text(item)) for name, item in cast("dict[str, object]", value).items()]
-
-
-def _to_text(item: object) -> str:
-    """Convert a JSON value to the text that a form would hold."""
-    if item is None:
-        return ""
-    if isinstance(item, bool) or not isinstance(item, str | int | Decimal):
-        raise ValueError("a value that no form can hold")  # noqa: TRY004 - the same
-    return str(item)
 
 
 # From fields to a notification
