@@ -144,6 +144,29 @@ async def test_callback_of_an_inner_app_reaches_its_handler(
     assert ["O-1"] == [notification.out_trade_no for notification in shop.trades]
 
 
+@pytest.mark.parametrize("at", ["/notify", "/notify/"])
+@pytest.mark.parametrize("sent_to", ["/notify", "/notify/", "/inner/notify", "/inner/notify/"])
+async def test_callback_is_taken_with_a_slash_and_without(
+    framework: Framework, shop: Shop, at: str, sent_to: str
+) -> None:
+    """The address at the platform may end otherwise than the route; nobody follows a redirect."""
+    async with framework.run(framework.make_app(shop, at=at)) as send:
+        reply = await send("POST", sent_to, TRADE_BODY)
+
+    assert (200, HANDLED) == (reply.status, reply.body)
+    assert ["O-1"] == [notification.out_trade_no for notification in shop.trades]
+
+
+@pytest.mark.parametrize("at", ["/", "/{shop}/notify"])
+async def test_path_of_any_shape_is_answered(framework: Framework, shop: Shop, at: str) -> None:
+    """The root has no other spelling; a path may have a variable."""
+    path = at.replace("{shop}", "s-1")
+    async with framework.run(framework.make_app(shop, at=at)) as send:
+        replies = [await send("POST", each, TRADE_BODY) for each in (path, path.rstrip("/") or "/")]
+
+    assert [(200, HANDLED)] * 2 == [(reply.status, reply.body) for reply in replies]
+
+
 async def test_forged_callback_is_answered_0(framework: Framework, shop: Shop) -> None:
     """It does not reach a handler."""
     async with framework.run(framework.make_app(shop)) as send:

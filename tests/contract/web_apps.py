@@ -140,7 +140,14 @@ Send = Callable[..., Awaitable[Reply]]
 class FastApi:
     """FastAPI, driven by ASGI."""
 
-    def make_app(self, shop: Shop, gateway: Gateway | None = None, **options: Any) -> FastAPI:  # noqa: ANN401 - the route's
+    def make_app(
+        self,
+        shop: Shop,
+        gateway: Gateway | None = None,
+        *,
+        at: str = "/notify",
+        **options: Any,  # noqa: ANN401 - the route's
+    ) -> FastAPI:
         """Make an app as the integration's documentation shows.
 
         It has the routes `/notify`, `/orders/{number}` and `/fail`; an app inside it has the first
@@ -149,12 +156,13 @@ class FastApi:
         Args:
             shop: the merchant's side.
             gateway: a gateway, or a function that makes one; the shop's by default.
+            at: the path of the callback route.
             options: other options for the callback route.
         """
         app, inner = FastAPI(lifespan=gateway_lifespan(gateway or shop.gateway)), FastAPI()
         for each in (app, inner):
             given = shop.route_options(options)
-            each.include_router(notification_router("/notify", shop.notifications, **given))
+            each.include_router(notification_router(at, shop.notifications, **given))
             each.add_api_route("/orders/{number}", _get_status)
         register_error_handlers(app)
 
@@ -192,7 +200,14 @@ async def _get_status(number: str, gateway: GatewayDependency) -> dict[str, str]
 class Aiohttp:
     """aiohttp.web, over loopback."""
 
-    def make_app(self, shop: Shop, gateway: Gateway | None = None, **options: Any) -> Any:  # noqa: ANN401 - the route's
+    def make_app(
+        self,
+        shop: Shop,
+        gateway: Gateway | None = None,
+        *,
+        at: str = "/notify",
+        **options: Any,  # noqa: ANN401 - the route's
+    ) -> Any:  # noqa: ANN401 - an app; its type is the framework's
         """Make an app; see `FastApi`."""
 
         async def fail(request: web.Request) -> web.Response:
@@ -203,7 +218,7 @@ class Aiohttp:
         app.cleanup_ctx.append(gateway_context(gateway or shop.gateway))
         for each in (app, inner):
             given = shop.route_options(options)
-            each.add_routes([notification_route("/notify", shop.notifications, **given)])
+            each.add_routes([notification_route(at, shop.notifications, **given)])
             each.add_routes([web.get("/orders/{number}", _get_status_json)])
         app.add_routes([web.get("/fail", fail)])
         app.add_subapp("/inner/", inner)

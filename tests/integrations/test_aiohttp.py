@@ -13,7 +13,7 @@ from aiohttp import ClientSession, web
 from tests.contract.web_apps import TRADE_BODY, Aiohttp, Shop
 from tests.support.platform import FORM
 from wxpay_async.integrations import service
-from wxpay_async.integrations.aiohttp import get_gateway
+from wxpay_async.integrations.aiohttp import gateway_context, get_gateway, notification_route
 
 AIOHTTP = Aiohttp()
 PATIENCE = 20.0  # seconds until a stuck test fails; nothing ever asserts on it
@@ -45,6 +45,21 @@ async def test_app_without_a_gateway_names_the_mistake() -> None:
         await send("GET", "/")
 
     assert 1 == len(errors)
+
+
+@pytest.mark.parametrize("path", ["/pay/notify", "/pay/notify/"])
+async def test_root_of_an_inner_app_is_answered(path: str) -> None:
+    """The inner app's path is the whole path of the callback."""
+    shop = Shop()
+    app, inner = web.Application(), web.Application()
+    app.cleanup_ctx.append(gateway_context(shop.gateway))
+    inner.add_routes([notification_route("/", shop.notifications, on_trade=shop.on_trade)])
+    app.add_subapp("/pay/notify", inner)
+
+    async with AIOHTTP.run(app) as send:
+        reply = await send("POST", path, TRADE_BODY)
+
+    assert (200, b'{"status": 1}') == (reply.status, reply.body)
 
 
 async def test_compressed_callback_is_refused() -> None:

@@ -8,10 +8,14 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
-from tests.contract.web_apps import EndlessBody, FastApi, Shop
+from tests.contract.web_apps import TRADE_BODY, EndlessBody, FastApi, Shop
 from tests.support.platform import FORM
 from wxpay_async import PayGateway
-from wxpay_async.integrations.fastapi import GatewayDependency
+from wxpay_async.integrations.fastapi import (
+    GatewayDependency,
+    gateway_lifespan,
+    notification_router,
+)
 
 FASTAPI = FastApi()
 
@@ -105,6 +109,22 @@ async def test_sender_that_disconnects_is_no_error() -> None:
     assert ([], b'{"status": 0}') == (shop.events, last["body"])
 
 
+@pytest.mark.parametrize("path", ["/pay/notify", "/pay/notify/"])
+async def test_prefix_may_be_the_whole_path(path: str) -> None:
+    """The router's own path may be empty then."""
+    shop = Shop()
+    app = FastAPI(lifespan=gateway_lifespan(shop.gateway))
+    router = notification_router("", shop.notifications, on_trade=shop.on_trade)
+    app.include_router(router, prefix="/pay/notify")
+
+    async with FASTAPI.run(app) as send:
+        reply = await send("POST", path, TRADE_BODY)
+
+    assert (200, b'{"status": 1}') == (reply.status, reply.body)
+
+
 async def test_callback_route_is_not_in_the_schema() -> None:
     """It is for the platform only."""
-    assert "/notify" not in FASTAPI.make_app(Shop()).openapi()["paths"]
+    paths = FASTAPI.make_app(Shop()).openapi()["paths"]
+
+    assert not {"/notify", "/notify/"} & paths.keys()

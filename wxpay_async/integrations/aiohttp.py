@@ -16,7 +16,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
 from wxpay_async.engine.callbacks import (
@@ -29,7 +29,7 @@ from wxpay_async.engine.callbacks import (
 from wxpay_async.engine.gateway import PayGateway
 from wxpay_async.errors import WxPayError
 from wxpay_async.integrations.answers import ACK_TYPE, answer_to
-from wxpay_async.integrations.service import Service, open_service
+from wxpay_async.integrations.service import Service, open_service, toggle_slash
 from wxpay_async.protocol.notify import Notifications
 
 _SERVICE: Final = web.AppKey("wxpay_async", Service)
@@ -86,7 +86,8 @@ def notification_route(
     """Make the route for the platform's callbacks, for `app.add_routes`.
 
     Args:
-        path: as it is registered with the platform.
+        path: as it is registered with the platform. It is answered with a slash at its end and
+            without.
         notifications: reads and verifies.
         on_trade: called once for each status that an order reaches; see `CallbackReceiver`.
         on_refund: called once for each status that a refund reaches.
@@ -110,7 +111,15 @@ def notification_route(
         )
         return web.Response(body=answer, content_type=ACK_TYPE)
 
-    return web.post(path, receive)
+    return _CallbackRoute(hdrs.METH_POST, path, receive, {})
+
+
+class _CallbackRoute(web.RouteDef):
+    """Registers a path with a slash at its end and without."""
+
+    def register(self, router: web.UrlDispatcher) -> list[web.AbstractRoute]:
+        paths = (self.path, toggle_slash(self.path))
+        return [router.add_route(self.method, path, self.handler) for path in paths]
 
 
 @web.middleware

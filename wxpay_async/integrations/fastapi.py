@@ -26,7 +26,7 @@ from wxpay_async.engine.callbacks import (
 from wxpay_async.engine.gateway import PayGateway
 from wxpay_async.errors import WxPayError
 from wxpay_async.integrations.answers import ACK_TYPE, answer_to
-from wxpay_async.integrations.service import Service, open_service
+from wxpay_async.integrations.service import Service, open_service, toggle_slash
 from wxpay_async.protocol.notify import Notifications
 
 try:
@@ -111,7 +111,8 @@ def notification_router(
     """Make the route for the platform's callbacks.
 
     Args:
-        path: as it is registered with the platform.
+        path: as it is registered with the platform. It is answered with a slash at its end and
+            without. Where `include_router` adds a prefix that is the whole path, give `""`.
         notifications: reads and verifies.
         on_trade: called once for each status that an order reaches; see `CallbackReceiver`.
         on_refund: called once for each status that a refund reaches.
@@ -136,7 +137,9 @@ def notification_router(
         return Response(answer, media_type=ACK_TYPE)
 
     router = APIRouter()
-    router.add_api_route(path, receive, methods=["POST"], include_in_schema=False)
+    # FastAPI refuses an empty path without a prefix, and nobody can ask for one.
+    for each in (path, toggle_slash(path)) if path != "/" else (path,):
+        router.add_api_route(each, receive, methods=["POST"], include_in_schema=False)
     return router
 
 

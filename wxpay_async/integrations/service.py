@@ -58,6 +58,15 @@ class Service:
             await receiver.aclose()
 
 
+def toggle_slash(path: str) -> str:
+    """Return the other spelling of a path: with a slash at its end, or without it.
+
+    The address that is registered with the platform may have either. No platform follows a
+    redirect, and a callback that is answered with 404 is lost without a trace.
+    """
+    return path.removesuffix("/") if path.endswith("/") else f"{path}/"
+
+
 @asynccontextmanager
 async def open_service(gateway: PayGateway | Callable[[], PayGateway]) -> AsyncGenerator[Service]:
     """Open a gateway. At the end wait for the handlers of callbacks, then close it.
