@@ -42,7 +42,7 @@ from wxpay_async.adapters.transports.aiohttp import AiohttpTransport
 from wxpay_async.adapters.transports.httpx import HttpxTransport
 from wxpay_async.adapters.transports.memory import MemoryTransport
 from wxpay_async.adapters.transports.reqwest import ReqwestTransport
-from wxpay_async.engine.environment import read_seal_keys, read_signer
+from wxpay_async.engine.environment import check_quotes, read_seal_keys, read_signer
 from wxpay_async.engine.gateway import PayGateway
 from wxpay_async.engine.telemetry import Event, logging_hook
 from wxpay_async.errors import (
@@ -565,6 +565,8 @@ SETUPS: dict[str, Callable[[], object]] = {
     "a verifier's secret": partial(Md5Verifier, f" {SECRET}"),
     "a text to sign": lambda: Md5Signer(SECRET).sign("text"),  # type: ignore[arg-type]
     "a secret in the environment": read_environment(WXPAY_APP_SECRET=f"{SECRET} "),
+    "a secret in quotes": read_environment(WXPAY_APP_SECRET=f'"{SECRET}"'),
+    "a secret in quotes, by the check": partial(check_quotes, {"WXPAY_APP_SECRET": f'"{SECRET}"'}),
     "two schemes": read_environment(WXPAY_APP_SECRET=SECRET, WXPAY_PRIVATE_KEY_FILE="merchant.pem"),
     "two schemes, by the signer": partial(
         read_signer, {"WXPAY_APP_SECRET": SECRET, "WXPAY_PRIVATE_KEY_FILE": "merchant.pem"}

@@ -54,10 +54,14 @@ def key() -> RSA.RsaKey:
     return RSA.import_key(PRIVATE_KEY.read_bytes())
 
 
-def make_pay(subject: str = "pay-token") -> MiniProgramPay:
+def make_pay(subject: str = "tea") -> MiniProgramPay:
     """Make a request that holds a text."""
     return MiniProgramPay(
-        request_id="r-1", pay_token=subject, terminal_payer_id="oUpF8uMuAJO", out_trade_no="o-1"
+        request_id="r-1",
+        pay_token="pay-token",
+        terminal_payer_id="oUpF8uMuAJO",
+        out_trade_no="o-1",
+        extra={"subject": subject},
     )
 
 
@@ -118,7 +122,7 @@ def test_signature_fits_what_arrives(
     assert made.message.decode() == build_message(seen) == canonical_string(seen)
     assert verify(seen)
     assert serialize(request) == seen["bizContent"].encode()
-    assert subject == json.loads(seen["bizContent"])["payToken"]
+    assert subject == json.loads(seen["bizContent"])["subject"]
     assert (APP_KEY, NONCE, str(NOW)) == (seen["appKey"], seen["nonce"], seen["timestamp"])
 
 

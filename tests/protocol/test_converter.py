@@ -268,9 +268,11 @@ def test_prices_quantities_and_totals_survive_the_wire(price: Decimal, quantity:
 @example('商品 & = + % \\ " 😀 </script>')
 def test_texts_survive_the_wire_exactly(subject: str) -> None:
     """UTF-8 without escapes for anything that needs none, and the same bytes every time."""
-    request = MiniProgramPay(request_id="r-1", pay_token=subject, terminal_payer_id="o")
+    request = MiniProgramPay(
+        request_id="r-1", pay_token="t", terminal_payer_id="o", extra={"subject": subject}
+    )
     sent = serialize(request)
 
-    assert subject == json.loads(sent.decode("utf-8"))["payToken"]
+    assert subject == json.loads(sent.decode("utf-8"))["subject"]
     assert sent == serialize(request)
     assert b"\\u" not in sent or "\\u" in subject

@@ -10,8 +10,11 @@ from typing import Any
 
 import attrs
 import pytest
+from hypothesis import example, given, settings, strategies as st
 
+from tests.support.examples import count_examples
 from wxpay_async.errors import Fate, InvalidRequestError
+from wxpay_async.protocol import validators
 from wxpay_async.protocol.codec import serialize, wire_fields
 from wxpay_async.protocol.requests import (
     InstantTrade,
@@ -89,7 +92,8 @@ def terminal(**changes: object) -> TerminalInfo:
 Make = Callable[..., object]
 ALPHABET = "1 to 32 characters of A-Z a-z 0-9 _ -"
 TEXT = "a text that is not blank"
-PLAIN = "without & and ="
+PLAIN = "without white space, & and ="
+NUMBER = "printable characters without white space"
 AMOUNT = "yuan from 0.01 to 100000000000.00"
 TEXTS: list[tuple[Make, str, str]] = [
     (royalty, "payee_member_id", "payeeMemberId"),
@@ -115,6 +119,20 @@ TEXTS: list[tuple[Make, str, str]] = [
     (TradeQuery, "out_trade_no", "outTradeNo"),
     (TradeQuery, "trade_no", "tradeNo"),
 ]
+
+
+NUMBERS = [
+    one
+    for one in TEXTS
+    if one[2] not in {"payeeIdentityType", "subject", "currency", "payerIp", "timeoutExpress"}
+]
+"""What identifies something: an order, a person, a credential."""
+BLANKS = " \t\n\r\x1c\x85\xa0\u1680\u2003\u2028\u3000"
+INVISIBLE = (
+    *("\x00", "\x7f", "\xad", "\u200b", "\u200d", "\u200e", "\u202e", "\u2060", "\ufeff", "\ud800"),
+    *("\u034f", "\u115f", "\u17b4", "\u180b", "\u180e", "\u2800", "\u3164", "\ufe0f", "\uffa0"),
+    *("\U000e0001", "\U000e0100", "\ue000"),
+)
 
 
 def test_the_page_s_sample_is_an_instant_trade() -> None:
@@ -172,6 +190,57 @@ def test_texts_are_not_blank_and_hold_no_control_characters(
     assert Fate.NOT_SENT == caught.value.fate
     if value.strip():
         assert value not in str(caught.value)
+
+
+@pytest.mark.parametrize(("make", "name", "wire"), NUMBERS)
+@settings(max_examples=count_examples(quick=60, full=1000), deadline=None)
+@given(
+    st.text("aB7-._%订", max_size=4),
+    st.sampled_from([*BLANKS, *INVISIBLE]),
+    st.text("aB7-._%订", max_size=4),
+)
+@example("O-1", " ", "")
+@example("", "\ufeff", "O-1")
+@example("O", "\u200b", "-1")
+def test_number_that_is_padded_is_refused(
+    make: Make, name: str, wire: str, before: str, padding: str, after: str
+) -> None:
+    """The platform may read it as the number without: a refund would be paid twice."""
+    with pytest.raises(InvalidRequestError) as caught:
+        make(**{name: before + padding + after})
+
+    assert wire == caught.value.field
+    assert caught.value.allowed in {ALPHABET, NUMBER, f"{NUMBER}, & and ="}
+    assert Fate.NOT_SENT == caught.value.fate
+
+
+@pytest.mark.parametrize(("make", "name", "wire"), NUMBERS)
+@pytest.mark.parametrize("value", ["O-1", "订单-1", "a.b:c/d+e", "0", "Ünïcode", "e\u0301", "😀"])
+def test_number_that_shows_passes(make: Make, name: str, wire: str, value: str) -> None:
+    """Any character that shows, except where there are narrower rules."""
+    value = "O-1" if wire == "requestId" else value
+
+    assert value == getattr(make(**{name: value}), name)
+
+
+def test_texts_for_people_keep_their_blanks() -> None:
+    """A subject is read by the payer, and identifies nothing."""
+    assert " 一杯 tea\u3000\u200b" == item(subject=" 一杯 tea\u3000\u200b").subject
+
+
+def test_request_that_is_sent_has_only_numbers_that_show() -> None:
+    """A field that is new is checked as a number, unless it is known to be none."""
+    kinds = (Royalty, TradeItem, PayMethod, InstantTrade, MiniProgramPay, Refund, TradeQuery)
+    checked = {
+        (kind, validators.wire_name(attribute))
+        for kind in kinds
+        for attribute in attrs.fields(kind)
+        if str(attribute.type) in {"str", "str | None", "<class 'str'>"}
+    }
+    known = {"targetOrganization", "payProductCode", "bizProductCode", "cashierType"}
+    texts = {"payeeIdentityType", "subject", "currency", "payerIp", "timeoutExpress"}
+
+    assert {wire for _, wire in checked} - known - texts == {wire for *_, wire in NUMBERS}
 
 
 @pytest.mark.parametrize(("make", "name", "wire"), TEXTS)

@@ -16,6 +16,19 @@ from wxpay_async.protocol.wire import PRODUCTION, Timeouts, Transport
 
 P = TypeVar("P")
 
+_VARIABLES: Final = (
+    "WXPAY_APP_KEY",
+    "WXPAY_APP_SECRET",
+    "WXPAY_PRIVATE_KEY_FILE",
+    "WXPAY_PRIVATE_KEY_PASSPHRASE",
+    "WXPAY_BASE_URL",
+    "WXPAY_PROXY",
+    "WXPAY_STORE_URL",
+    "WXPAY_QUOTA_URL",
+    "WXPAY_SEAL_KEY",
+    "WXPAY_FORMER_SECRETS",
+)
+_QUOTED: Final = re.compile(r"""\s*(["']).*\1\s*""", re.DOTALL)
 _KEY_DIGITS: Final = 2 * SEAL_KEY_BYTES
 _SEAL_KEYS: Final = (
     f"{SEAL_KEY_BYTES} bytes as {_KEY_DIGITS} hexadecimal digits or as Base64; several are "
@@ -30,6 +43,18 @@ def read_app_key(env: Mapping[str, str]) -> str:
     if not app_key:
         raise InvalidRequestError("not set", field="WXPAY_APP_KEY", allowed="the appKey")
     return app_key
+
+
+def check_quotes(env: Mapping[str, str]) -> None:
+    """Refuse values in quotes: files for `docker run --env-file` keep them, a shell does not.
+
+    Raises:
+        InvalidRequestError: a variable begins and ends with the same quote.
+    """
+    quoted = [name for name in _VARIABLES if _QUOTED.fullmatch(env.get(name, ""))]
+    del env
+    if quoted:
+        raise InvalidRequestError("in quotes", field=quoted[0], allowed="the value without quotes")
 
 
 def read_signer(env: Mapping[str, str]) -> Md5Signer | RsaSigner:

@@ -143,11 +143,13 @@ class PayGateway:
             **given: the constructor's keyword arguments, which win over the environment.
 
         Raises:
-            InvalidRequestError: a variable is missing or cannot be used; both schemes are set.
+            InvalidRequestError: a variable is missing, stands in quotes or cannot be used; both
+                schemes are set.
             InvalidKeyError: the key file cannot be used.
         """
         env = os.environ if environ is None else environ
         try:
+            environment.check_quotes(env)
             app_key, signer = environment.read_app_key(env), environment.read_signer(env)
             gateway = cls(app_key, signer, **environment.make_parts(env, signer, given))
             if given.get("limiter") is None:  # one of ours, made before there was a gateway
@@ -286,7 +288,7 @@ class PayGateway:
         trade = _check_type(trade, InstantTrade)
         request = MiniProgramPay(
             request_id=derive_request_id(self.app_key, "pay", trade.request_id),
-            pay_token="not known yet",  # noqa: S106 - a placeholder
+            pay_token="not-known-yet",  # noqa: S106 - a placeholder
             terminal_payer_id=openid,
             app_id=app_id,
             out_trade_no=trade.trade_info[0].out_trade_no,

@@ -10,6 +10,7 @@ from typing import Any, Final
 import attrs
 
 from wxpay_async.errors import InvalidRequestError
+from wxpay_async.protocol.validators import check_identifier
 
 Source = tuple[str, bytes, str | None]
 """The operation, the bytes that are sent, and the order number that may not be among them."""
@@ -103,15 +104,16 @@ def derive_request_id(app_key: str, operation: str, business_key: str, generatio
         32 hexadecimal digits of a SHA-256 over a length-prefixed encoding.
 
     Raises:
-        InvalidRequestError: a part is empty, or the generation is negative.
+        InvalidRequestError: a part is empty, or holds white space or characters that do not show: it
+            would give the same purchase another id (`money-safety.md` §2). Or the generation is
+            negative.
     """
     for name, part in (("app_key", app_key), ("operation", operation), ("key", business_key)):
-        if not part:
-            raise InvalidRequestError("empty", field=name, allowed="a non-empty text")
+        check_identifier(part, name)
     if generation < 0:
         raise InvalidRequestError("negative", field="generation", allowed="0 or above")
     texts = (app_key, operation, business_key, str(generation))
-    parts = [part.encode("utf-8", "surrogatepass") for part in texts]
+    parts = [part.encode() for part in texts]
     # Lengths first: without them ("ab", "c") and ("a", "bc") would share an id.
     return _digest(b"".join(b"%d:%b" % (len(part), part) for part in parts))[:32]
 

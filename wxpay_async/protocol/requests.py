@@ -2,7 +2,8 @@
 
 Fields are the platform's names in snake case; money is `Decimal` yuan (`str` and `int` are
 converted exactly, a `float` is a `TypeError`). Every limit of the platform's tables is an
-`InvalidRequestError` here, before anything is sent.
+`InvalidRequestError` here, before anything is sent. So are numbers that identify (an order, a member,
+a person, a credential) and hold white space or characters that do not show (`money-safety.md` §2).
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ class Royalty:
         extra: fields that the page does not know.
     """
 
-    payee_member_id: str = field(validator=validators.text)
+    payee_member_id: str = field(validator=validators.identifier)
     amount: Decimal = field(converter=_amount)
     payee_identity_type: str | None = field(default=None, validator=optional(validators.text))
     extra: Mapping[str, Json] = _extra()
@@ -104,7 +105,7 @@ class TradeItem:
     price: Decimal = field(converter=_price)
     quantity: int = field(converter=as_quantity)
     total_amount: Decimal = field(converter=_total_amount)
-    payee_identity: str = field(validator=validators.text)
+    payee_identity: str = field(validator=validators.identifier)
     currency: str | None = field(default=None, validator=optional(validators.text_or_empty))
     royalty_info: tuple[Royalty, ...] = field(
         default=(),
@@ -149,12 +150,12 @@ class PayMethod:
     target_organization: str = field(
         default="WECHAT", validator=validators.one_of("WECHAT", "ALIPAY", "UPOP")
     )
-    app_id: str | None = field(default=None, validator=optional(validators.text))
+    app_id: str | None = field(default=None, validator=optional(validators.identifier))
     open_id: str | None = field(
-        default=None, validator=optional(validators.text), repr=secrets.mask
+        default=None, validator=optional(validators.identifier), repr=secrets.mask
     )
     buyer_id: str | None = field(
-        default=None, validator=optional(validators.text), repr=secrets.mask
+        default=None, validator=optional(validators.identifier), repr=secrets.mask
     )
     extra: Mapping[str, Json] = _extra()
 
@@ -250,9 +251,9 @@ class MiniProgramPay:
     """
 
     request_id: str = field(validator=validators.request_id)
-    pay_token: str = field(validator=validators.text, repr=secrets.hide)
-    terminal_payer_id: str = field(validator=validators.text, repr=secrets.mask)
-    app_id: str | None = field(default=None, validator=optional(validators.text))
+    pay_token: str = field(validator=validators.identifier, repr=secrets.hide)
+    terminal_payer_id: str = field(validator=validators.identifier, repr=secrets.mask)
+    app_id: str | None = field(default=None, validator=optional(validators.identifier))
     target_organization: str = field(default="WECHAT", validator=validators.one_of("WECHAT"))
     out_trade_no: str | None = field(
         default=None, validator=optional(validators.plain), metadata=_LOCAL

@@ -31,7 +31,12 @@ _MAX_QUANTITY: Final = 10**14 - 1  # more pieces at 0.01 yuan exceed any amount
 _MAX_ROYALTIES: Final = 10
 _MAX_INTEGER: Final = 2**53 - 1  # beyond it some JSON readers round
 _MAX_NESTING: Final = 16
-_PLAIN: Final = "a text without & and = that is not blank"
+_INVISIBLE: Final = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
+"""What Python calls printable and nobody sees: joiners, fillers, variation selectors."""
+_IDENTIFIER: Final = "printable characters without white space"
+_PLAIN: Final = f"{_IDENTIFIER}, & and ="
 _REQUEST_IDS: Final = "1 to 32 characters of A-Z a-z 0-9 _ -"
 _ADDRESSES: Final = "an IPv4 or IPv6 address"
 _TIMEOUTS: Final = "0, or 10m to 7d with unit m, h or d"
@@ -167,10 +172,40 @@ def text_or_empty(instance: object, attribute: attrs.Attribute[Any], value: obje
         text(instance, attribute, value)
 
 
-def plain(instance: object, attribute: attrs.Attribute[Any], value: str) -> None:
-    """Accept a text that can be a signed parameter by itself: no `&` and no `=`."""
+def identifier(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    """Accept a number that identifies (`money-safety.md` §2): all of its characters show."""
     del instance
-    _check_text(attribute, value, _PLAIN)
+    check_identifier(value, wire_name(attribute))
+
+
+def check_identifier(value: object, name: str, *, allowed: str = _IDENTIFIER) -> None:
+    """Refuse a number that could be read as another one, which has no blank or hidden character.
+
+    Args:
+        value: what identifies something.
+        name: the field, for the error.
+        allowed: what the field may hold, in words.
+
+    Raises:
+        InvalidRequestError: it is empty, or some character of it does not show.
+        TypeError: it is no text.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: a str, not {type(value).__name__}")
+    # Nearly every number is ASCII, for which looking at the whole is enough.
+    shows = value.isprintable() and " " not in value
+    if not (value and shows and (value.isascii() or not _INVISIBLE.search(value))):
+        raise InvalidRequestError(
+            "empty, or holds white space or characters that do not show",
+            field=name,
+            allowed=allowed,
+        )
+
+
+def plain(instance: object, attribute: attrs.Attribute[Any], value: str) -> None:
+    """Accept a number that can be a signed parameter by itself: no `&` and no `=`."""
+    del instance
+    check_identifier(value, wire_name(attribute), allowed=_PLAIN)
     if "&" in value or "=" in value:
         raise InvalidRequestError(
             "holds & or =, which makes the signed string ambiguous",
