@@ -16,6 +16,10 @@ Assumed of the platform, and nothing else: one requestId is executed at most onc
 (signature, address, age) judges all copies of one signed request alike; the query for an executed
 order finds it.
 
+The door is the configuration: a refusal of it passes, and the same requestId may go afterwards. The
+caller hears a word after each attempt. "Not so far" must be true of the moment in which it is said,
+and of every request that is still on its way; "no" and "ok" are for good.
+
 A message that is lost is one that is never delivered, and a paused worker is one that does not
 step while the clock does, so neither needs an action of its own.
 """
@@ -29,6 +33,7 @@ from attrs import evolve, frozen
 
 from wxpay_async.errors import (
     ClockSkewError,
+    ConfigurationRefusedError,
     DuplicateRequestError,
     FailedError,
     InDoubtError,
@@ -53,6 +58,7 @@ UNSENT = transition_for(NotSentError("connection refused"))
 TIMED_OUT = transition_for(InDoubtError("read timeout"))
 EXPIRED = transition_for(ClockSkewError("expired"))
 REFUSED = transition_for(RefusedError("no"))
+BARRED = transition_for(ConfigurationRefusedError("no such appKey"))
 DUPLICATE = transition_for(DuplicateRequestError("repeated"))
 FAILURE = transition_for(FailedError("status F"))
 
@@ -71,6 +77,7 @@ class Policy:
     absent_is_final: bool = False
     new_id_after_doubt: bool = False
     duplicate: Transition = DUPLICATE
+    barred: Transition = BARRED
     sends_after_a_pause: bool = False
     forgets_doubt: bool = False
     fenced_speak: bool = False
@@ -83,6 +90,7 @@ BAD = (
     evolve(ALONE, name="not found is final at once", absent_is_final=True),
     evolve(ALONE, name="a new requestId after a timeout", new_id_after_doubt=True),
     evolve(ALONE, name="a duplicate is taken for a success", duplicate=Transition.SUCCESS),
+    evolve(ALONE, name="a refusal of the configuration sticks", barred=REFUSED),
     evolve(ALONE, name="a paused worker sends without a look", sends_after_a_pause=True),
     evolve(ALONE, name="a refusal settles what is in doubt", forgets_doubt=True),
     evolve(ALONE, name="a fenced worker speaks for the purchase", fenced_speak=True),
@@ -166,7 +174,8 @@ class World(NamedTuple):
     requests: frozenset[Request] = frozenset()
     replies: frozenset[tuple[int, Transition]] = frozenset()
     facts: tuple[int, int] = (Fact.NOTHING, Fact.NOTHING)
-    told: frozenset[tuple[int, str]] = frozenset()  # generation and "ok" or "no"
+    # generation, and "ok" or "no"; "not so far" only where it was wrong when it was said
+    told: frozenset[tuple[int, str]] = frozenset()
 
 
 Step = tuple[str, World]
@@ -182,6 +191,10 @@ def find_problem(world: World) -> str | None:
             return "executed, and reported as not executed"
         if word == "ok" and world.facts[generation] in NOT_PAID:
             return "reported as ok, and not executed"
+        if word == "not so far":
+            return "reported as not executed so far, and it was or is under way"
+    if world.row.state is State.REJECTED and world.facts[world.row.generation] == Fact.NOTHING:
+        return "refused for good, and the platform never looked at it"
     return None
 
 
@@ -194,7 +207,8 @@ def list_steps(world: World, policy: Policy) -> Iterator[Step]:
             yield label, after._replace(workers=(*others, moved))
     yield from _platform_steps(world, policy)
     yield from _resolver_steps(world, policy)
-    if world.row.state in NO and world.row.generation == 0:
+    refused_so_far = world.row.state is State.RESERVED and world.row.claims
+    if (world.row.state in NO or refused_so_far) and world.row.generation == 0:
         yield "the caller starts a new generation", _next_generation(world)
 
 
@@ -298,7 +312,15 @@ def _tell(world: World, generation: int, state: State) -> World:
         return world._replace(told=world.told | {(generation, "ok")})
     if state in NO:
         return world._replace(told=world.told | {(generation, "no")})
+    if state is State.RESERVED and _may_move_money(world, generation):
+        return world._replace(told=world.told | {(generation, "not so far")})
     return world
+
+
+def _may_move_money(world: World, generation: int) -> bool:
+    """Tell whether the platform executed something, or can still get it to execute."""
+    under_way = (r for r in world.requests if r.generation == generation)
+    return world.facts[generation] not in NOT_PAID or any(map(_may_be_executed, under_way))
 
 
 # The platform
@@ -328,7 +350,7 @@ def _platform_steps(world: World, policy: Policy) -> Iterator[Step]:
 
 def _list_answers(fact: int, request: Request, policy: Policy) -> Iterator[tuple[int, Transition]]:
     if request.barred:
-        yield fact, REFUSED
+        yield fact, policy.barred
         return
     # The platform's clock is not known: at the border both may happen.
     if request.age >= EXPIRY and not request.passed:
@@ -408,12 +430,12 @@ def _move(world: World, state: State) -> World:
 # The search
 
 
-def normalize(world: World) -> World:
+def normalize(world: World, policy: Policy) -> World:
     """Fold worlds of the same effect: the order of workers, messages that no worker waits for."""
     row = world.row
     if row.state in TIMELESS:
         row = row._replace(age=0, absent=0)
-    workers = [_IDLE if _is_without_effect(w, row) else w for w in world.workers]
+    workers = [_IDLE if _is_without_effect(w, row, policy) else w for w in world.workers]
     waiting = {w.epoch for w in workers if w.at == At.WAITING}
     requests = frozenset(r for r in world.requests if r.epoch in waiting or _may_be_executed(r))
     return world._replace(
@@ -425,8 +447,9 @@ def normalize(world: World) -> World:
     )
 
 
-def _is_without_effect(worker: Worker, row: Row) -> bool:
-    return worker.heard in {UNSENT, TIMED_OUT} and worker.epoch != row.epoch
+def _is_without_effect(worker: Worker, row: Row, policy: Policy) -> bool:
+    silent = {TIMED_OUT} if policy.fenced_speak else {UNSENT, TIMED_OUT}
+    return worker.heard in silent and worker.epoch != row.epoch
 
 
 def _may_be_executed(request: Request) -> bool:

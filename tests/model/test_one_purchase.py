@@ -31,7 +31,7 @@ def search(policy: Policy) -> Search[World]:
     """Visit every world that a policy can reach."""
 
     def children(world: World) -> Iterator[Step]:
-        return ((label, normalize(after)) for label, after in list_steps(world, policy))
+        return ((label, normalize(after, policy)) for label, after in list_steps(world, policy))
 
     return explore(World(), children, find_problem)
 
