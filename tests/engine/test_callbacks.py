@@ -183,6 +183,23 @@ async def test_hint_is_confirmed_by_a_query(open_merchant: OpenMerchant, scheme:
     assert (False, True) == (notification.authentic, notification.confirmed)
 
 
+@pytest.mark.parametrize("scheme", ["md5", "none"])
+async def test_forged_number_of_a_paid_order_is_never_confirmed(
+    open_merchant: OpenMerchant, scheme: str
+) -> None:
+    """The handler gets the number that the query tells, once, whichever callback comes first."""
+    reply = order()
+    reply["data"]["tradeNo"] = "T-real"
+    merchant = open_merchant([reply, reply], scheme)
+
+    for number in ("T-forged", "T-real"):
+        assert ACK_HANDLED == await merchant.deliver(paid(inner_trade_no=number))
+
+    [notification] = merchant.seen
+    assert ("T-real", True) == (notification.inner_trade_no, notification.confirmed)
+    assert [Verdict.HANDLED, Verdict.LATE] == merchant.verdicts
+
+
 @pytest.mark.parametrize(
     ("scheme", "age", "expected"), [("rsa", 0, None), ("rsa", 400, "已退款"), ("md5", 0, "已退款")]
 )

@@ -7,9 +7,11 @@ After the bytes of a notification are read, it takes these steps (`docs/money-sa
 2. A second key lets only one notification of an order through at a time, so that the state of the
    order stays the same while the handler runs.
 3. The notification is believed if it is authentic and fresh, or if a query says the same about
-   number, status and amount. A query finds refunds only if the platform knows them by their own
-   number. If it does not, an RSA signature is enough, even an old one: a refund's status is final,
-   and the inbox stops a replay. A refund that is only a hint then never reaches the handler.
+   number, status and amount. Then the handler gets what the query said, in place of what only the
+   callback says (`policy/confirmation.py`). A query finds refunds only if the platform knows them
+   by their own number. If it does not, an RSA signature is enough, even an old one: a refund's
+   status is final, and the inbox stops a replay. A refund that is only a hint then never reaches
+   the handler.
    The query of an unsigned callback waits behind all other calls: anyone who knows the address can
    send one, and must not use up the quota of people who pay.
 4. States only move forward: closed is further than failed, paid is further than closed. If the
@@ -39,13 +41,14 @@ import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, TypeAlias
 
-from attrs import define, evolve, field, frozen
+from attrs import define, field, frozen
 
 from wxpay_async.adapters.event_loop import run_to_completion
 from wxpay_async.adapters.stores.inbox import Inbox, Receipt
 from wxpay_async.engine.clock import Clock
 from wxpay_async.engine.gateway import PayGateway
 from wxpay_async.errors import InvalidRequestError, NotificationError, RefusedError, WxPayError
+from wxpay_async.policy.confirmation import Comparison, compare, confirm, states_of
 from wxpay_async.policy.quota import Lane
 from wxpay_async.protocol.error_codes import is_business_code
 from wxpay_async.protocol.notify import (
@@ -73,10 +76,6 @@ MAX_UNDER_WAY: Final = 1_000
 
 _MARGIN: Final = 5.0  # seconds that a lease outlasts the handler's cancellation
 _LOG: Final = logging.getLogger("wxpay_async.engine.callbacks")
-
-_TRADE_STATES: Final = (TradeState.FAILED, TradeState.CLOSED, TradeState.PAID)
-_REFUND_STATES: Final = (TradeState.REFUND_FAILED, TradeState.REFUNDED)
-"""The states of a trade and of a refund, each further than the one before."""
 
 
 class Verdict(enum.StrEnum):
@@ -115,16 +114,6 @@ class CallbackEvent:
 
 
 CallbackHook: TypeAlias = Callable[[CallbackEvent], None]
-
-
-class _Comparison(enum.StrEnum):
-    """How a notification compares with a query."""
-
-    SAME = "the same"
-    FURTHER = "further"
-    DIFFERENT = "something else"
-    NOT_FOUND = "not found"
-    NO_ANSWER = "no answer"
 
 
 @define(eq=False)
@@ -242,7 +231,7 @@ class CallbackReceiver:
         if self._handler(notification) is None:
             return Verdict.UNWANTED, "there is no handler for it"
         status = _status(notification)
-        key = self._key(notification, "callback", notification.inner_trade_no, status)
+        key = self._key(notification, "callback", notification.inner_trade_no or "", status)
         receipt = await self._begin(key)
         if receipt is not Receipt.ACQUIRED:
             return (Verdict.DUPLICATE if receipt is Receipt.DONE else Verdict.BUSY), ""
@@ -265,18 +254,19 @@ class CallbackReceiver:
 
     async def _advance(self, notification: Notification) -> tuple[Verdict, str]:
         """Run the handler if the notification is believed and moves the order forward."""
-        confirmed, status = False, None
+        believed = notification
         if not (notification.authentic and notification.fresh):
-            comparison, status = await self._confirm(notification)
-            confirmed = comparison is _Comparison.SAME
-            if comparison is _Comparison.FURTHER:
+            comparison, status = await self._query(notification)
+            if comparison is Comparison.FURTHER:
                 return Verdict.LATE, "a query says that it has gone further"
             proven = notification.authentic and isinstance(notification, RefundNotification)
-            if not confirmed and not (proven and comparison is _Comparison.NOT_FOUND):
+            if comparison is Comparison.SAME and status is not None:
+                believed = confirm(notification, status)
+            elif not (proven and comparison is Comparison.NOT_FOUND):
                 return Verdict.UNCONFIRMED, f"a query: {comparison}"
         if await self._has_reached(notification):
             return Verdict.LATE, "it has come so far already, or further"
-        return await self._run_handler(evolve(notification, confirmed=confirmed, queried=status))
+        return await self._run_handler(believed)
 
     async def _run_handler(self, notification: Notification) -> tuple[Verdict, str]:
         handler = self._handler(notification)
@@ -306,7 +296,7 @@ class CallbackReceiver:
             return functools.partial(self.on_trade, notification) if self.on_trade else None
         return functools.partial(self.on_refund, notification) if self.on_refund else None
 
-    async def _confirm(self, notification: Notification) -> tuple[_Comparison, TradeStatus | None]:
+    async def _query(self, notification: Notification) -> tuple[Comparison, TradeStatus | None]:
         """Query the order and compare."""
         number = notification.out_trade_no
         # An unsigned callback may come from anyone: people who pay must not wait behind it.
@@ -315,8 +305,8 @@ class CallbackReceiver:
             status = await self.gateway.query(out_trade_no=number, timeout=self.limit, lane=lane)
         except WxPayError as error:
             unknown = isinstance(error, RefusedError) and is_business_code(error.code)
-            return (_Comparison.NOT_FOUND if unknown else _Comparison.NO_ANSWER), None
-        return _compare(notification, status), status
+            return (Comparison.NOT_FOUND if unknown else Comparison.NO_ANSWER), None
+        return compare(notification, status), status
 
     # The inbox
 
@@ -346,7 +336,7 @@ class CallbackReceiver:
 
     async def _has_reached(self, notification: Notification) -> bool:
         """Tell whether an earlier callback brought the order to this status or further."""
-        states = _states_of(notification)
+        states = states_of(notification)
         here = states.index(notification.state) if notification.state in states else len(states)
         for state in states[here:]:
             key = self._key(notification, "reached", state)
@@ -372,24 +362,3 @@ def _status(notification: Notification) -> str:
     if isinstance(notification, TradeNotification):
         return notification.trade_status
     return notification.refund_status
-
-
-def _states_of(notification: Notification) -> tuple[TradeState, ...]:
-    return _TRADE_STATES if isinstance(notification, TradeNotification) else _REFUND_STATES
-
-
-def _compare(notification: Notification, status: TradeStatus) -> _Comparison:
-    states, state = _states_of(notification), status.state
-    if isinstance(notification, TradeNotification):
-        amount = notification.trade_amount
-        state = TradeState.PAID if state.was_paid else state
-    else:
-        amount = notification.refund_amount
-    if status.out_trade_no != notification.out_trade_no:
-        return _Comparison.DIFFERENT
-    if state not in states or notification.state not in states:
-        return _Comparison.DIFFERENT
-    if states.index(state) > states.index(notification.state):
-        return _Comparison.FURTHER
-    same = state is notification.state and amount == status.total_amount
-    return _Comparison.SAME if same else _Comparison.DIFFERENT

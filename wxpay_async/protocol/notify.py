@@ -86,25 +86,29 @@ class TradeNotification:
 
     Attributes:
         out_trade_no: the merchant's order number.
-        inner_trade_no: the platform's.
+        inner_trade_no: the platform's. If the notification is confirmed, what the query said; None
+            if it said nothing and no RSA signature stands for the number of the callback.
         trade_status: TRADE_SUCCESS paid, TRANSFER_FAIL failed, TRADE_CLOSED closed; others are
             kept as text.
         trade_amount: yuan.
-        gmt_payment: when it was paid; None where it is absent or cannot be read (see `raw`).
+        gmt_payment: when it was paid; None where it is absent or cannot be read (see `raw`), or
+            where it is confirmed and not authentic: no query tells it.
         gmt_close: when it was closed, likewise.
-        fail_reason: the platform's words, for the merchant only: not for a payer or a log.
+        fail_reason: the platform's words, for the merchant only: not for a payer or a log. None as
+            for `gmt_payment`.
         authentic: an RSA signature verified. Without it, this is a hint of unknown origin.
         verified: a signature of the endpoint's scheme verified, be it RSA or MD5.
         fresh: its signed timestamp is at most 300 s old. False for an unsigned one.
-        confirmed: a query said the same about the order, its status and its amount. For the other
-            fields there is only the signature.
+        confirmed: a query said the same about the order, its status and its amount. Then all fields
+            are what the query said, or what an RSA signature stands for.
         queried: the answer of that query, which is the truth to act on. It may know more, such as a
             refund. None if a fresh RSA signature made a query unnecessary.
-        raw: every field that has a value, as it arrived, without the signature.
+        raw: every field that has a value, as it arrived, without the signature. Confirmed or not:
+            if the notification is not authentic, anyone may have written them.
     """
 
     out_trade_no: str
-    inner_trade_no: str
+    inner_trade_no: str | None
     trade_status: str
     trade_amount: Decimal
     gmt_payment: datetime | None = None
@@ -129,24 +133,25 @@ class RefundNotification:
     """A callback about a refund.
 
     Attributes:
-        orig_outer_trade_no: the order that was paid. A query does not tell it. If this is not
-            `authentic`, find your refund by `out_trade_no`, the number that you chose.
+        orig_outer_trade_no: the order that was paid. A query does not tell it: None where the
+            notification is confirmed and not authentic. Then find your refund by `out_trade_no`,
+            the number that you chose.
         out_trade_no: the refund's own number.
-        inner_trade_no: the platform's number of the refund.
+        inner_trade_no: the platform's number of the refund, as in `TradeNotification`.
         refund_status: REFUND_SUCCESS or REFUND_FAIL; others are kept as text.
         refund_amount: yuan.
-        gmt_refund: when it was refunded; None where it is absent or cannot be read (see `raw`).
+        gmt_refund: when it was refunded; None as for `gmt_payment` of a `TradeNotification`.
         authentic: as in `TradeNotification`, like the fields below.
         verified: a signature of the endpoint's scheme verified.
         fresh: its signed timestamp is at most 300 s old.
         confirmed: a query by the refund's number said the same.
         queried: the answer of that query; None if none was needed, or it did not find the refund.
-        raw: every field that has a value, as it arrived, without the signature.
+        raw: as in `TradeNotification`.
     """
 
-    orig_outer_trade_no: str
+    orig_outer_trade_no: str | None
     out_trade_no: str
-    inner_trade_no: str
+    inner_trade_no: str | None
     refund_status: str
     refund_amount: Decimal
     gmt_refund: datetime | None = None
