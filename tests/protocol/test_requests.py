@@ -5,6 +5,7 @@ import json
 import pickle
 from collections.abc import Callable
 from decimal import Decimal, localcontext
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any
 
@@ -348,6 +349,55 @@ def test_a_dashed_uuid_gets_a_hint() -> None:
 def test_both_kinds_of_ip_address_pass(value: str) -> None:
     """IPv4 and IPv6."""
     assert value == trade(payer_ip=value).payer_ip
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["::ffff:11.22.33.44", "::FFFF:11.22.33.44", "::ffff:b16:212c", "0:0:0:0:0:ffff:11.22.33.44"],
+)
+def test_mapped_ip_address_is_sent_as_ipv4(value: str) -> None:
+    """A server that listens on both families sees payers like that, and WeChat refuses the form."""
+    request = trade(payer_ip=value)
+
+    assert "11.22.33.44" == request.payer_ip == wire_fields(request)["payerIp"]
+    assert trade(payer_ip="11.22.33.44") == request
+
+
+@settings(max_examples=count_examples(quick=200, full=5000), deadline=None)
+@given(st.ip_addresses(v=4))
+def test_every_mapped_ip_address_is_its_ipv4(address: IPv4Address) -> None:
+    """In the short form, and in the one that is written out."""
+    mapped = IPv6Address(b"\x00" * 10 + b"\xff\xff" + address.packed)
+
+    for value in (str(mapped), mapped.exploded, f"::ffff:{address}", str(address)):
+        assert str(address) == trade(payer_ip=value).payer_ip
+
+
+@settings(max_examples=count_examples(quick=200, full=5000), deadline=None)
+@given(st.ip_addresses(v=6).filter(lambda address: address.ipv4_mapped is None))
+@example(IPv6Address("64:ff9b::1.2.3.4"))
+@example(IPv6Address("::1.2.3.4"))
+def test_other_ipv6_address_is_sent_as_it_is_given(address: IPv6Address) -> None:
+    """It is the payer's own."""
+    for value in (str(address), address.exploded):
+        assert value == trade(payer_ip=value).payer_ip
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("::ffff:11.22.33.44%eth0", "::ffff:11.22.33.44%1", "fe80::1%1", "::ffff:11.22.33.256"),
+        *(" 11.22.33.44", "11.22.33.44\u200b", "::ffff:11.22.33.44 ", "\ufeff::1", "１1.22.33.44"),
+        *("11.22.33.44:80", "[::1]", "[::1]:80", "11.22.33.44, 10.0.0.1", "011.22.33.44"),
+    ],
+)
+def test_ip_address_with_anything_around_it_is_refused(value: str) -> None:
+    """A zone, a port, brackets, a list of a proxy, or blanks; and it is not repeated."""
+    with pytest.raises(InvalidRequestError, match="not an IP address") as caught:
+        trade(payer_ip=value)
+
+    assert "payerIp" == caught.value.field
+    assert "22.33" not in str(caught.value)
 
 
 def test_the_ip_address_is_not_repeated_in_a_traceback() -> None:

@@ -104,9 +104,9 @@ def derive_request_id(app_key: str, operation: str, business_key: str, generatio
         32 hexadecimal digits of a SHA-256 over a length-prefixed encoding.
 
     Raises:
-        InvalidRequestError: a part is empty, or holds white space or characters that do not show: it
-            would give the same purchase another id (`money-safety.md` §2). Or the generation is
-            negative.
+        InvalidRequestError: a part is empty, or holds white space or characters that do not show,
+            by which the same purchase would get another id (`money-safety.md` §2). Or the
+            generation is negative.
     """
     for name, part in (("app_key", app_key), ("operation", operation), ("key", business_key)):
         check_identifier(part, name)

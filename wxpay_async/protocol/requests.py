@@ -2,8 +2,9 @@
 
 Fields are the platform's names in snake case; money is `Decimal` yuan (`str` and `int` are
 converted exactly, a `float` is a `TypeError`). Every limit of the platform's tables is an
-`InvalidRequestError` here, before anything is sent. So are numbers that identify (an order, a member,
-a person, a credential) and hold white space or characters that do not show (`money-safety.md` §2).
+`InvalidRequestError` here, before anything is sent. So is a number that identifies (an order, a
+member, a person, a credential) and holds white space or a character that does not show
+(`money-safety.md` §2).
 """
 
 from __future__ import annotations
@@ -197,7 +198,7 @@ class InstantTrade:
     Attributes:
         request_id: one id per purchase, 1 to 32 characters of A-Z a-z 0-9 _ -.
         trade_info: the orders, at least one.
-        payer_ip: the payer's address.
+        payer_ip: the payer's address; `::ffff:1.2.3.4` is sent as 1.2.3.4.
         pay_method: how the payer pays.
         biz_product_code: 20701 is an instant trade, royalties split before settlement.
         cashier_type: API or SDK.
@@ -210,7 +211,7 @@ class InstantTrade:
     trade_info: tuple[TradeItem, ...] = field(
         converter=_items, validator=validators.models(TradeItem)
     )
-    payer_ip: str = field(validator=validators.ip_address)
+    payer_ip: str = field(converter=validators.unmap_ip_address, validator=validators.ip_address)
     pay_method: PayMethod = field(validator=validators.model(PayMethod))
     biz_product_code: str = field(default="20701", validator=validators.code(5, "20701"))
     cashier_type: str = field(default="API", validator=validators.one_of("API", "SDK"))

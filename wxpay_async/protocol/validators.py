@@ -91,6 +91,22 @@ def as_quantity(value: object) -> int:
     return int(value)
 
 
+def unmap_ip_address(value: str) -> str:
+    """Write an IPv4 address that is mapped into IPv6 as IPv4 (`protocol.md`, decision 15).
+
+    A server that listens on both families sees IPv4 payers as `::ffff:1.2.3.4`, a form that WeChat
+    refuses. Everything else stays as it is; `ip_address` below says whether it is an address.
+    """
+    # A zone is refused, not dropped.
+    if not isinstance(cast("object", value), str) or ":" not in value or "%" in value:
+        return value
+    try:
+        mapped = ipaddress.IPv6Address(value).ipv4_mapped
+    except ValueError:
+        return value
+    return value if mapped is None else str(mapped)
+
+
 def as_tuple(value: Iterable[V], name: str, kind: type) -> tuple[V, ...]:
     """Convert a list of a model's values to a tuple."""
     if not isinstance(cast("object", value), Iterable):
