@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import struct
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -221,6 +222,31 @@ async def test_the_read_timeout_works_alone(
 
     with pytest.raises(InDoubtError, match=r"TimeoutError|ReadTimeout"):
         await transport.send(ask(f"{server.url}/{path}"), timeout=timeouts)
+
+
+@pytest.mark.parametrize("split", [False, True])
+async def test_an_answer_that_came_during_a_pause_is_read(
+    transport: Transport, driver: str, listen: Listen, ask: Ask, *, split: bool
+) -> None:
+    """The loop sleeps beyond every time limit, and the answer lies in the socket when it wakes."""
+    size = 10_000 if driver == "reqwest" else 100_000  # Rust reads only the beginning ahead
+    head = f"HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n".encode()
+
+    async def act(peer: Peer, _: Seen) -> bool:
+        await peer.send(head if split else b"")
+        if split:
+            await asyncio.sleep(0.05)  # the client reads so far
+        peer.writer.write(b"x" * size if split else head + b"x" * size)
+        time.sleep(0.8)  # noqa: ASYNC251 - the pause
+        return True
+
+    server = await listen(act)
+
+    response = await transport.send(
+        ask(server.url), timeout=Timeouts(connect=0.5, read=0.5, attempt=0.7)
+    )
+
+    assert (200, size) == (response.status, len(response.body))
 
 
 async def test_a_dead_kept_alive_connection_is_in_doubt(

@@ -200,3 +200,8 @@ async def open_listeners() -> AsyncIterator[Listen]:
 async def hang(peer: Peer, _: Seen) -> bool:
     """Say nothing until the client goes."""
     return await peer.gone()
+
+
+async def lose_answer(_: Peer, __: Seen) -> bool:
+    """Read the request, and close without a word."""
+    return False

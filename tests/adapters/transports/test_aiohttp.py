@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +18,7 @@ from aioresponses import aioresponses
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from tests.support.server import Listener, hang
+from tests.support.server import Act, Listen, Listener, hang, lose_answer
 from wxpay_async.adapters.transports import aiohttp as aiohttp_transport
 from wxpay_async.adapters.transports.aiohttp import AiohttpTransport
 from wxpay_async.errors import Fate, InDoubtError, InvalidRequestError, NotSentError, WxPayError
@@ -173,9 +174,10 @@ async def test_error_with_a_phase_is_judged_by_the_phase(
 
     async def steps(_: URL, **__: object) -> None:
         phase = aiohttp_transport._PHASE.get()
-        phase.headers_sent = False
+        phase.note_connecting()
         if headers_sent:
-            phase.note_sent()
+            phase.note_connected()
+            phase.note_connecting()  # for another attempt: that takes nothing back
 
     scripted.post(ENDPOINT, exception=error, callback=steps)
 
@@ -211,23 +213,81 @@ async def test_type_error_is_raised_as_it_is(scripted: Scripted, calm: Timeouts)
 # When the headers count as sent
 
 
-async def test_headers_are_reported_before_a_byte_is_written(
+async def test_connection_is_reported_before_a_byte_is_written(
     till: Listener, request_to: HttpRequest, calm: Timeouts
 ) -> None:
-    """The proof of "not sent" rests on aiohttp's order: first `send` is told, then the socket."""
+    """The proof of "not sent" rests on aiohttp's order: first `connect` returns, then it writes."""
     order: list[str] = []
 
-    class Slow(aiohttp_transport._Request):
-        async def send(self, conn: Connection) -> aiohttp.ClientResponse:
-            order.append(f"{self._phase.headers_sent}, {len(till.heads)} arrived")
+    class Slow(aiohttp.TCPConnector):
+        async def connect(self, *args: Any, **kwargs: Any) -> Connection:  # noqa: ANN401 - theirs
+            connection = await super().connect(*args, **kwargs)
             await asyncio.sleep(0.01)  # whatever was written before would arrive by now
-            order.append(f"{self._phase.headers_sent}, {len(till.heads)} arrived")
-            return await super().send(conn)
+            phase = aiohttp_transport._PHASE.get()
+            order.append(f"{phase.headers_sent}, {len(till.heads)} arrived")
+            return connection
 
-    async with aiohttp.ClientSession(request_class=Slow) as session:
-        await AiohttpTransport(session=session).send(request_to, timeout=calm)
+    async with Slow() as connector:
+        transport = AiohttpTransport(connector=connector)
+        await transport.send(request_to, timeout=calm)
+        await transport.aclose()
 
-    assert (["False, 0 arrived", "False, 0 arrived"], 1) == (order, len(till.heads))
+    assert (["False, 0 arrived"], 1) == (order, len(till.heads))
+
+
+@pytest.mark.parametrize("act", [lose_answer, hang])
+async def test_lost_answer_is_in_doubt_under_an_aiohttp_that_calls_other_methods(
+    listen: Listen, monkeypatch: pytest.MonkeyPatch, act: Act
+) -> None:
+    """Whatever is not proven to be unsent may have arrived."""
+    monkeypatch.delattr(aiohttp_transport._Connector, "connect")
+    server = await listen(act)
+    transport = AiohttpTransport()
+
+    with pytest.raises(InDoubtError):
+        await transport.send(
+            HttpRequest(server.url, b"a=1"), timeout=Timeouts(connect=1, read=1, attempt=0.2)
+        )
+    await transport.aclose()
+
+    assert 1 == len(server.requests)
+
+
+@pytest.mark.parametrize(("removed", "expected"), [(False, NotSentError), (True, InDoubtError)])
+async def test_attempt_that_ends_in_the_handshake_is_not_sent_if_that_is_proven(
+    listen: Listen, monkeypatch: pytest.MonkeyPatch, expected: type[WxPayError], *, removed: bool
+) -> None:
+    """A timeout is of no class that proves anything; only `connect` knows the phase."""
+    if removed:
+        monkeypatch.delattr(aiohttp_transport._Connector, "connect")
+    server = await listen(hang)  # which says nothing of TLS
+    transport = AiohttpTransport()
+    request = HttpRequest(server.url.replace("http", "https"), b"a=1")
+
+    with pytest.raises(expected, match="TimeoutError"):
+        await transport.send(request, timeout=Timeouts(connect=20, read=20, attempt=0.1))
+    await transport.aclose()
+
+
+async def test_connection_that_comes_after_the_attempt_is_not_used(
+    till: Listener, request_to: HttpRequest
+) -> None:
+    """After a pause of the process while it connects, nothing is sent: the time is over."""
+
+    class Paused(aiohttp.TCPConnector):
+        async def connect(self, *args: Any, **kwargs: Any) -> Connection:  # noqa: ANN401 - theirs
+            connection = await super().connect(*args, **kwargs)
+            time.sleep(0.2)  # noqa: ASYNC251 - a pause
+            return connection
+
+    async with Paused() as connector:
+        transport = AiohttpTransport(connector=connector)
+        with pytest.raises(NotSentError, match="TimeoutError"):
+            await transport.send(request_to, timeout=Timeouts(connect=1, read=1, attempt=0.2))
+        await transport.aclose()
+        await till.closed()
+
+    assert (1, []) == (till.connections, till.requests)
 
 
 async def test_header_that_cannot_be_written_is_in_doubt(till: Listener, calm: Timeouts) -> None:

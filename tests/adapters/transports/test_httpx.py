@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import time
+from collections.abc import Mapping
 from types import ModuleType
+from typing import Any
 
 import httpx
 import httpx2
 import pytest
 
 import wxpay_async.adapters.transports.httpx as over_httpx
-from tests.support.server import Listener, hang
+from tests.support.server import Act, Listen, Listener, hang, lose_answer
 from wxpay_async.adapters.transports.httpx import HttpxTransport
 from wxpay_async.errors import (
     Fate,
@@ -20,6 +23,7 @@ from wxpay_async.errors import (
     InvalidRequestError,
     MalformedResponseError,
     NotSentError,
+    WxPayError,
 )
 from wxpay_async.protocol.wire import HttpRequest, Timeouts
 
@@ -120,19 +124,116 @@ async def test_error_without_a_phase_is_judged_by_its_class(
     ("events", "fate"),
     [
         (["connection.connect_tcp.started"], Fate.NOT_SENT),
+        (["connection.start_tls.started", "connection.start_tls.failed"], Fate.NOT_SENT),
         (["http11.send_request_headers.started"], Fate.IN_DOUBT),
-        (["http2.send_request_headers.started"], Fate.IN_DOUBT),
+        (["http2.send_request_headers.started", "connection.connect_tcp.started"], Fate.IN_DOUBT),
     ],
 )
 async def test_error_with_a_phase_is_judged_by_the_phase(
     library: ModuleType, name: str, events: list[str], *, fate: Fate, calm: Timeouts
 ) -> None:
-    """After the headers were sent every error is in doubt, and before that none is."""
+    """After the headers were sent every error is in doubt; none is while it connects."""
     async with client_that_raises(library, example(library, name), *events) as client:
         with pytest.raises((NotSentError, InDoubtError)) as caught:
             await HttpxTransport(client=client).send(REQUEST, timeout=calm)
 
     assert fate == caught.value.fate
+
+
+# The proof of "not sent"
+
+
+class Renamed(over_httpx._Phase):
+    """What a library that reports other steps amounts to."""
+
+    async def trace(self, event: str, info: Mapping[str, Any]) -> None:
+        """Hear of steps that nobody knows."""
+        await super().trace(event.replace("_", "-"), info)
+
+
+class Deaf(over_httpx._Phase):
+    """What a library that reports no step amounts to."""
+
+    async def trace(self, event: str, info: Mapping[str, Any]) -> None:
+        """Hear of nothing."""
+
+
+class Half(over_httpx._Phase):
+    """What a library that only calls the sending of a request otherwise amounts to."""
+
+    async def trace(self, event: str, info: Mapping[str, Any]) -> None:
+        """Hear of every step but that one."""
+        if ".send_request" not in event:
+            await super().trace(event, info)
+
+
+class Blind(over_httpx._Phase):
+    """Cleans up after the library, and does not know its steps."""
+
+    def _note_start(self, step: str, info: Mapping[str, Any]) -> None:
+        """See no step begin."""
+
+
+@pytest.mark.parametrize("phase", [Renamed, Deaf, Half, Blind])
+@pytest.mark.parametrize("act", [lose_answer, hang])
+async def test_lost_answer_is_in_doubt_under_a_library_that_reports_other_steps(
+    listen: Listen, monkeypatch: pytest.MonkeyPatch, phase: type[over_httpx._Phase], act: Act
+) -> None:
+    """Whatever is not proven to be unsent may have arrived."""
+    monkeypatch.setattr(over_httpx, "_Phase", phase)
+    server = await listen(act)
+    transport = HttpxTransport()
+
+    with pytest.raises(InDoubtError):
+        await transport.send(
+            HttpRequest(server.url, b"a=1"), timeout=Timeouts(connect=1, read=1, attempt=0.2)
+        )
+    await transport.aclose()
+
+    assert 1 == len(server.requests)
+
+
+@pytest.mark.parametrize(
+    ("phase", "expected"),
+    [(over_httpx._Phase, NotSentError), (Half, NotSentError), (Blind, InDoubtError)],
+)
+async def test_attempt_that_ends_in_the_handshake_is_not_sent_if_that_is_proven(
+    listen: Listen,
+    monkeypatch: pytest.MonkeyPatch,
+    phase: type[over_httpx._Phase],
+    expected: type[WxPayError],
+) -> None:
+    """A timeout is of no class that proves anything; only the reported step does."""
+    monkeypatch.setattr(over_httpx, "_Phase", phase)
+    server = await listen(hang)  # which says nothing of TLS
+    transport = HttpxTransport()
+    request = HttpRequest(server.url.replace("http", "https"), b"a=1")
+
+    with pytest.raises(expected, match="TimeoutError"):
+        await transport.send(request, timeout=Timeouts(connect=20, read=20, attempt=0.1))
+    await transport.aclose()
+
+
+async def test_connection_that_comes_after_the_attempt_is_not_used(
+    till: Listener, request_to: HttpRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a pause of the process while it connects, nothing is sent: the time is over."""
+
+    class Paused(over_httpx._Phase):
+        async def trace(self, event: str, info: Mapping[str, Any]) -> None:
+            if event == "connection.connect_tcp.complete":
+                time.sleep(0.2)  # noqa: ASYNC251 - a pause
+            await super().trace(event, info)
+
+    monkeypatch.setattr(over_httpx, "_Phase", Paused)
+    transport = HttpxTransport()
+
+    with pytest.raises(NotSentError, match="too late"):
+        await transport.send(request_to, timeout=Timeouts(connect=1, read=1, attempt=0.2))
+    await transport.aclose()
+    await till.closed()
+
+    assert (1, []) == (till.connections, till.requests)
 
 
 # Clients that users pass in
@@ -155,13 +256,13 @@ async def test_a_client_of_the_other_library_has_its_errors_mapped(
     library: ModuleType, till: Listener, request_to: HttpRequest, quick: Timeouts
 ) -> None:
     """Both may be installed; the client's own library raises the errors."""
-    till.act = hang
+    till.act = lose_answer
 
     class Own(library.AsyncClient):  # type: ignore[name-defined,misc]
         """A subclass, as observability tools make them."""
 
     async with Own(trust_env=False) as client:
-        with pytest.raises(InDoubtError, match="ReadTimeout"):
+        with pytest.raises(InDoubtError, match="RemoteProtocolError"):
             await HttpxTransport(client=client).send(request_to, timeout=quick)
 
 
@@ -215,7 +316,7 @@ async def test_cancellation_while_closing_a_reply_that_is_not_read_closes_the_co
 ) -> None:
     """The library leaves a connection open whose closing is cancelled."""
 
-    async def give_up(_: object) -> bytes:
+    async def give_up(*_: object) -> bytes:
         asyncio.current_task().cancel()
         raise MalformedResponseError("too long")
 

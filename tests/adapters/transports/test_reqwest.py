@@ -108,6 +108,19 @@ def test_error_is_judged_by_hyper_s_step_and_not_by_its_class(
     assert "CANARY" not in str(error)
 
 
+@pytest.mark.parametrize("proof", ["_CONNECTING", "_BUILDER_FAILED"])
+async def test_refused_connection_is_in_doubt_when_rust_words_it_otherwise(
+    transport: ReqwestTransport, calm: Timeouts, monkeypatch: pytest.MonkeyPatch, proof: str
+) -> None:
+    """Without the words that prove it, nothing is taken for unsent; one proof is no other's."""
+    monkeypatch.setattr(reqwest, proof, "words of another version")
+
+    error = await failure(transport, "http://127.0.0.1:1/", calm)
+
+    expected = InDoubtError if proof == "_CONNECTING" else NotSentError
+    assert (expected, "ECONNREFUSED" in str(error)) == (type(error), True)
+
+
 def test_runtime_error_is_in_doubt() -> None:
     """The driver raises a RuntimeError for an inconsistent state of its own."""
     error = reqwest._map_error(RuntimeError("CANARY"))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
-from wxpay_async.adapters.transports.watchdog import Timer, Watchdog
+from wxpay_async.adapters.transports.watchdog import TURNS, Timer, Watchdog
 
 LONG = 60.0
 
@@ -22,7 +23,7 @@ async def wait_for_end(timer: Timer) -> str:
     try:
         await asyncio.sleep(LONG)
     except asyncio.CancelledError:
-        return "late" if timer.timed_out() else "cancelled"
+        return "cancelled" if timer.is_cancelled_by_others() else "late"
     finally:
         timer.stop()
     return "done"
@@ -64,6 +65,67 @@ async def test_sign_of_life_gives_more_time(watchdog: Watchdog) -> None:
     assert not timer.late
 
 
+async def test_answer_that_lies_unread_when_the_time_is_over_is_read_first(
+    watchdog: Watchdog,
+) -> None:
+    """After a pause the timer comes before the answer; a few turns of the loop later it is here."""
+    timer = watchdog.watch(0.01)
+    time.sleep(0.02)  # noqa: ASYNC251 - the pause
+    await asyncio.sleep(0)
+    watchdog._expire()
+    for _ in range(TURNS // 2):
+        await asyncio.sleep(0)
+    timer.stop()
+
+    assert (False, 0, 0) == (timer.late, timer.task.cancelling(), len(watchdog.timers))
+
+
+async def test_stream_that_never_ends_is_cut_off_after_a_pause(watchdog: Watchdog) -> None:
+    """A sign of life in each turn gives no new turns when the attempt is over."""
+
+    async def stream() -> None:
+        timer = watchdog.watch(0.01)
+        time.sleep(0.02)  # noqa: ASYNC251 - the pause
+        try:
+            for _ in range(100 * TURNS):
+                timer.extend(LONG)
+                await asyncio.sleep(0)
+        finally:
+            timer.stop()
+
+    with pytest.raises(asyncio.CancelledError):
+        await stream()
+
+
+async def test_attempt_is_over_at_its_last_moment(watchdog: Watchdog) -> None:
+    """After it nothing may be sent."""
+    timer, over = watchdog.watch(LONG), watchdog.watch(0.0)
+
+    assert (False, True) == (timer.is_over(), over.is_over())
+    timer.stop()
+    over.stop()
+
+
+async def test_timeout_that_ends_in_another_error_leaves_no_cancellation(
+    watchdog: Watchdog,
+) -> None:
+    """A driver may turn our cancellation into an error of its own; the task goes on unharmed."""
+    timer = watchdog.watch(0.01)
+
+    async def fail() -> None:
+        try:
+            await asyncio.sleep(LONG)
+        except asyncio.CancelledError:
+            raise OSError("gone") from None
+        finally:
+            timer.stop()
+
+    with pytest.raises(OSError, match="gone"):
+        await fail()
+
+    assert 0 == timer.task.cancelling()
+
+
 async def test_requests_have_times_of_their_own(watchdog: Watchdog) -> None:
     """The loop's timer is set to the next request after it has served the first."""
 
@@ -85,14 +147,16 @@ async def test_cancellation_from_outside_is_no_timeout(watchdog: Watchdog) -> No
         try:
             await asyncio.sleep(LONG)
         except asyncio.CancelledError:
-            return timer.timed_out()
+            return not timer.is_cancelled_by_others()
+        finally:
+            timer.stop()
         return False
 
     task = asyncio.create_task(tell_timeout())
     await asyncio.sleep(0)
     task.cancel()
     (timer,) = watchdog.timers
-    timer.until = 0.0
+    timer.until, timer.turns = 0.0, 0
     watchdog._expire()
 
     assert not await task

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextvars import ContextVar
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import aiohttp
 from aiohttp.connector import Connection
-from attrs import define, field, validators
+from attrs import define, field, frozen, validators
 from yarl import URL
 
 from wxpay_async.adapters.event_loop import LoopLocal
@@ -52,17 +52,24 @@ _NOT_RETRYABLE: Final = (
 
 @define(eq=False)
 class _Phase:
-    """How far one request got; None until aiohttp makes it.
+    """How far one request got, as far as aiohttp tells.
 
-    aiohttp hands a request to `send` just before it writes the headers, and makes its own CONNECT
-    to a proxy of another class: "not sent" is proof that nothing of the request is out.
+    Attributes:
+        headers_sent: None while nothing is known: the kind of error must be the proof then. False
+            while the request looks for a connection and has none, which proves that nothing of it
+            is out. True for good once it was given one.
     """
 
     timer: Timer
     read_timeout: float
     headers_sent: bool | None = None
 
-    def note_sent(self) -> None:
+    def note_connecting(self) -> None:
+        """Note that the request has no connection, unless it had one before."""
+        if self.headers_sent is None:
+            self.headers_sent = False
+
+    def note_connected(self) -> None:
         """Note that the connection stands and the headers go out now."""
         self.headers_sent = True
         self.timer.extend(self.read_timeout)
@@ -71,17 +78,29 @@ class _Phase:
 _PHASE: Final = ContextVar[_Phase]("_PHASE")
 
 
-class _Request(aiohttp.ClientRequest):
-    """Notes how far it got: aiohttp's own tracing tells the same at a fifth of a call's cost."""
+@frozen(eq=False)
+class _Connector:
+    """Notes when a request gets its connection; the rest is done by the connector itself.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - aiohttp's own
-        super().__init__(*args, **kwargs)
-        self._phase = _PHASE.get()
-        self._phase.headers_sent = False
+    The proof of "not sent" is that `connect` was called and has returned nothing. An aiohttp that
+    calls another method gets the connector's own, and nothing is proven. aiohttp makes a tunnel
+    through a proxy within `connect`. Its own tracing tells the same at a fifth of a call's cost.
+    """
 
-    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
-        self._phase.note_sent()
-        return await super().send(conn)
+    connector: aiohttp.BaseConnector
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever aiohttp asks for
+        return getattr(self.connector, name)
+
+    async def connect(self, *args: Any, **kwargs: Any) -> Connection:  # noqa: ANN401 - aiohttp's
+        phase = _PHASE.get()
+        phase.note_connecting()
+        connection = await self.connector.connect(*args, **kwargs)
+        if phase.timer.is_over():
+            connection.close()
+            raise TimeoutError  # for aiohttp, which makes it a ConnectionTimeoutError
+        phase.note_connected()
+        return connection
 
 
 @define(eq=False)
@@ -141,13 +160,12 @@ class AiohttpTransport:
         except _FAILURES as error:
             failure: BaseException = _map_error(error, sent=phase.headers_sent)
         except asyncio.CancelledError as error:
-            if timer.timed_out():
-                failure = _map_error(TimeoutError(), sent=phase.headers_sent)
-            elif timer.task.cancelling():
+            if timer.is_cancelled_by_others():
                 failure = error.with_traceback(None)
             else:
-                # This task was not cancelled: a pool that closes cancels the requests that wait.
-                failure = _map_error(error, sent=phase.headers_sent)
+                # When it is not late either, a pool was closed, which cancels those that wait.
+                cause = TimeoutError() if timer.late else error
+                failure = _map_error(cause, sent=phase.headers_sent)
         except WxPayError as error:
             failure = error.with_traceback(None)
         finally:
@@ -208,11 +226,11 @@ class AiohttpTransport:
                 await session.close()
 
     def _make_session(self) -> aiohttp.ClientSession:
+        connector = _Connector(self.connector or self._make_connector())
         session = aiohttp.ClientSession(
-            connector=self.connector or self._make_connector(),
+            connector=cast(aiohttp.BaseConnector, connector),
             connector_owner=self.connector is None,
             cookie_jar=aiohttp.DummyCookieJar(),
-            request_class=_Request,
             trust_env=False,
         )
         # Instrumentation of the whole process hangs itself in here. It would send the merchant's
@@ -265,7 +283,10 @@ async def _read_capped(response: aiohttp.ClientResponse, phase: _Phase) -> bytes
 
 
 def _map_error(error: BaseException, *, sent: bool | None) -> NotSentError | InDoubtError:
-    """Say what a failure means: by the phase, or by the error's class where no phase is known."""
+    """Say what a failure means: by the phase, or by the error's class where no phase is known.
+
+    Without the one proof or the other, the request may have been sent.
+    """
     if sent is None:
         sent = not isinstance(error, _BEFORE_SENDING) or isinstance(
             error, aiohttp.RedirectClientError

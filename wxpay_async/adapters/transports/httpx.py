@@ -14,13 +14,14 @@ from urllib.parse import urlsplit
 
 from attrs import define, field, frozen, validators
 
-from wxpay_async.adapters.event_loop import run_to_completion
+from wxpay_async.adapters.event_loop import LoopLocalValue, run_to_completion
 from wxpay_async.adapters.transports.connection import (
     KEEP_ALIVE,
     check_proxy,
     os_reason,
     tls_context,
 )
+from wxpay_async.adapters.transports.watchdog import Timer, Watchdog
 from wxpay_async.errors import (
     InDoubtError,
     InvalidRequestError,
@@ -32,6 +33,18 @@ from wxpay_async.protocol.secrets import SecretBytes
 from wxpay_async.protocol.wire import KEPT_HEADERS, MAX_BODY, HttpRequest, HttpResponse, Timeouts
 
 _LIBRARIES: Final = ("httpx2", "httpx")
+
+# What httpcore calls its steps before a request, and those that clean up when a step has failed.
+_CONNECTING: Final = frozenset(
+    {"connect_tcp", "connect_unix_socket", "setup_socks5_connection", "start_tls"}
+)
+_CLOSING: Final = frozenset({"close", "response_closed"})
+_POOL_SHARE: Final = 0.9
+"""Of the attempt's time, for waiting for a connection.
+
+PoolTimeout proves that nothing was sent, so it has to come before the end of the attempt, which
+proves nothing.
+"""
 
 
 def _import_library() -> ModuleType:
@@ -111,11 +124,18 @@ class _Pool:
 
 @define(eq=False)
 class _Phase:
-    """How far one request got; `headers_sent` is None until a client reports anything.
+    """How far one request got, as far as a client tells.
 
-    httpcore reports each step just before it takes it.
+    httpcore reports each step just before it takes it, and when it is done.
+
+    Attributes:
+        headers_sent: False while a step is under way, or has failed, that is known to come before
+            the request: this proves that nothing of it is out. True for good once its headers are
+            written. None otherwise: then the kind of error must be the proof.
     """
 
+    timer: Timer
+    read_timeout: float
     pool: _Pool | None = None
     headers_sent: bool | None = None
     tunnel_broke: bool = False
@@ -123,20 +143,38 @@ class _Phase:
 
     async def trace(self, event: str, info: Mapping[str, Any]) -> None:
         """Record a step, and close what httpcore leaves open."""
-        if event.endswith(".send_request_headers.started"):
-            # Through a tunnel, the CONNECT to the proxy is reported like a request.
-            self.headers_sent = info["request"].method != b"CONNECT"
-        elif self.headers_sent is None:
-            self.headers_sent = False
-        if event.endswith(".connect_tcp.started") and self.pool and self.pool.closed:
-            # httpcore opens connections for requests that wait in a pool even after it was closed.
-            raise NotSentError("the transport was closed")
-        if event.endswith(".connect_tcp.complete"):
-            self._stream = info["return_value"]
-        elif event.endswith(".start_tls.failed"):
+        step, _, moment = event.rpartition(".")
+        step = step.rpartition(".")[2]
+        if step in _CLOSING:
+            return
+        if moment == "started":
+            self._note_start(step, info)
+        elif moment == "complete":
+            self._note_end(step, info)
+        elif step == "start_tls":
             self.tunnel_broke = not event.startswith("connection.")
             if self._stream is not None:  # httpcore leaves it open when the task is cancelled
                 await self._stream.aclose()
+
+    def _note_start(self, step: str, info: Mapping[str, Any]) -> None:
+        if step == "connect_tcp" and self.pool and self.pool.closed:
+            # httpcore opens connections for requests that wait in a pool even after it was closed.
+            raise NotSentError("the transport was closed")
+        # Through a tunnel, the CONNECT to the proxy is reported like a request.
+        tunnel = "request" in info and info["request"].method == b"CONNECT"
+        if step == "send_request_headers" and not tunnel:
+            if self.timer.is_over():
+                raise NotSentError("the connection came too late")
+            self.headers_sent = True
+            self.timer.extend(self.read_timeout)
+        elif not self.headers_sent:
+            self.headers_sent = False if tunnel or step in _CONNECTING else None
+
+    def _note_end(self, step: str, info: Mapping[str, Any]) -> None:
+        if not self.headers_sent:
+            self.headers_sent = None
+        if step == "connect_tcp":
+            self._stream = info["return_value"]
 
 
 @define(eq=False, kw_only=True)
@@ -164,6 +202,7 @@ class HttpxTransport:
     _errors: _ErrorClasses = field(init=False, repr=False)
     _loop: asyncio.AbstractEventLoop | None = field(default=None, init=False, repr=False)
     _pool: _Pool | None = field(default=None, init=False, repr=False)
+    _watchdog: LoopLocalValue[Watchdog] = field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         if self.client is not None and (self.proxy or self.ca_file):
@@ -171,6 +210,7 @@ class HttpxTransport:
                 "the client that was handed in brings its own", field="proxy, ca_file"
             )
         self._errors = _ErrorClasses.of(_library_of(self.client))
+        self._watchdog = LoopLocalValue(lambda: Watchdog(asyncio.get_running_loop()))
 
     async def send(self, request: HttpRequest, *, timeout: Timeouts) -> HttpResponse:
         """Post the request once; see `Transport.send` for the contract."""
@@ -180,11 +220,13 @@ class HttpxTransport:
             return await self._send_over_own(request, timeout)
         if self.client.is_closed:
             raise NotSentError("the client that was handed in is closed", retryable=False)
-        return await self._post(self.client, request, timeout, _Phase())
+        timer = self._watchdog.get().watch(timeout.attempt)
+        return await self._post(self.client, request, timeout, _Phase(timer, timeout.read))
 
     async def _send_over_own(self, request: HttpRequest, timeout: Timeouts) -> HttpResponse:
         pool = await self._pool_of_this_loop()
-        phase = _Phase(pool, headers_sent=False)
+        timer = self._watchdog.get().watch(timeout.attempt)
+        phase = _Phase(timer, timeout.read, pool)
         pool.users += 1
         try:
             return await self._post(pool.client, request, timeout, phase)
@@ -200,30 +242,36 @@ class HttpxTransport:
         self, client: Client, request: HttpRequest, timeout: Timeouts, phase: _Phase
     ) -> HttpResponse:
         try:
-            async with (
-                asyncio.timeout(timeout.attempt),
-                client.stream(
-                    "POST",
-                    request.url,
-                    content=request.body,
-                    headers={"Accept-Encoding": "identity", **request.headers},
-                    timeout=(timeout.connect, timeout.read, timeout.read, timeout.attempt),
-                    follow_redirects=False,
-                    extensions={"trace": phase.trace},
-                ) as response,
-            ):
+            async with client.stream(
+                "POST",
+                request.url,
+                content=request.body,
+                headers={"Accept-Encoding": "identity", **request.headers},
+                # The timer limits reading and writing: httpcore's own would throw away an answer
+                # that arrived while the process was paused.
+                timeout=(timeout.connect, None, None, timeout.attempt * _POOL_SHARE),
+                follow_redirects=False,
+                extensions={"trace": phase.trace},
+            ) as response:
                 found = ((name, response.headers.get(name, "")) for name in KEPT_HEADERS)
                 kept = {name: value for name, value in found if value and value.isascii()}
                 try:
-                    return HttpResponse(response.status_code, await _read(response), kept)
+                    return HttpResponse(response.status_code, await _read(response, phase), kept)
                 except (Exception, asyncio.CancelledError):
                     # httpcore leaves a connection open whose closing is cancelled.
                     await run_to_completion(response.aclose())
                     raise
         except self._errors.failures as error:
             failure: BaseException = _map_error(error, self._errors, sent=phase.headers_sent)
-        except (WxPayError, asyncio.CancelledError) as error:
+        except asyncio.CancelledError as error:
+            if phase.timer.is_cancelled_by_others():
+                failure = error.with_traceback(None)
+            else:
+                failure = _map_error(TimeoutError(), self._errors, sent=phase.headers_sent)
+        except WxPayError as error:
             failure = error.with_traceback(None)
+        finally:
+            phase.timer.stop()
         # Raise here and without a cause: texts and frames below hold the address, whose query may
         # be signed.
         raise failure from None
@@ -275,9 +323,9 @@ def _is_address(url: str) -> bool:
     return True
 
 
-async def _read(response: Response) -> bytes:
+async def _read(response: Response, phase: _Phase) -> bytes:
     """Read at most `MAX_BODY` bytes; what is left unread closes with the connection."""
-    body = await _read_capped(response)
+    body = await _read_capped(response, phase)
     if body is not None:
         return body
     raise MalformedResponseError(
@@ -285,12 +333,14 @@ async def _read(response: Response) -> bytes:
     )
 
 
-async def _read_capped(response: Response) -> bytes | None:
+async def _read_capped(response: Response, phase: _Phase) -> bytes | None:
     """Return the body, None if it is too large: the caller raises, and its frame holds no body."""
     if int(response.headers.get("content-length", 0)) > MAX_BODY:
         return None
     body = bytearray()
+    phase.timer.extend(phase.read_timeout)
     async for chunk in response.aiter_raw():
+        phase.timer.extend(phase.read_timeout)
         body += chunk
         if len(body) > MAX_BODY:
             return None
@@ -300,7 +350,10 @@ async def _read_capped(response: Response) -> bytes | None:
 def _map_error(
     error: Exception, classes: _ErrorClasses, *, sent: bool | None
 ) -> NotSentError | InDoubtError:
-    """Map a failure by its phase, or by the error's class where no phase is known."""
+    """Map a failure by its phase, or by the error's class where no phase is known.
+
+    Without the one proof or the other, the request may have been sent.
+    """
     if sent is None:
         sent = not isinstance(error, classes.before_sending)
     root = _root(error)

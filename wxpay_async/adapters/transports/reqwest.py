@@ -115,8 +115,10 @@ class ReqwestTransport:
     the answer, the read timeout or the attempt's time. A connection must be made within half the
     read timeout, whatever the connect timeout says, since reqwest counts the first read from the
     start of the request. An attempt whose whole time ends while it connects is in doubt, since
-    reqwest does not tell how far it got. The transport does not survive a fork: after the first
-    request of the parent, a child process gets `NotSentError`.
+    reqwest does not tell how far it got. While the event loop is blocked, Rust goes on reading, but
+    only the beginning of a long answer; when the whole process is paused for longer than the time
+    limits, the answer is lost, and the request in doubt. The transport does not survive a fork:
+    after the first request of the parent, a child process gets `NotSentError`.
 
     Args:
         proxy: `http://host:port` of a proxy with a fixed address; the environment is not read.

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import math
+from typing import Final
 
 from attrs import define, field
+
+TURNS: Final = 32
+"""Turns of the event loop that a request which is late still gets.
+
+After a pause of the process, the answer may lie in the socket unread. To read it takes the loop two
+or three turns for each piece of 128 to 256 KiB, and the largest body has 1 MiB. When there is
+nothing to read, all these turns together take a millisecond.
+"""
 
 
 @define(eq=False)
@@ -17,13 +26,15 @@ class Timer:
         task: sends the request.
         last: when the attempt as a whole must be over.
         until: when the next sign of life must have come.
-        late: whether the task was cancelled because it had not.
+        turns: how often the event loop may still look for one when the time is over.
+        late: whether the task was cancelled because none had come.
     """
 
     watchdog: Watchdog
     task: asyncio.Task[object]
     last: float
     until: float
+    turns: int = TURNS
     late: bool = False
     _cancelling: int = field(init=False)
 
@@ -32,16 +43,25 @@ class Timer:
 
     def extend(self, seconds: float) -> None:
         """Note a sign of life; the next one may take so many seconds."""
-        self.until = min(self.last, self.watchdog.loop.time() + seconds)
+        now = self.watchdog.loop.time()
+        if now < self.last:  # later the turns only shrink, so that a stream of bytes ends too
+            self.turns = TURNS
+        self.until = min(self.last, now + seconds)
         self.watchdog.schedule(self.until)
 
-    def stop(self) -> None:
-        """End the time limit."""
-        self.watchdog.timers.discard(self)
+    def is_over(self) -> bool:
+        """Tell whether the time of the attempt as a whole is over."""
+        return self.watchdog.loop.time() >= self.last
 
-    def timed_out(self) -> bool:
-        """Tell whether the task was cancelled by this timer alone, and take that back if so."""
-        return self.late and self.task.uncancel() <= self._cancelling
+    def is_cancelled_by_others(self) -> bool:
+        """Tell whether the task was cancelled, and not by this timer alone."""
+        return self.task.cancelling() - self.late > self._cancelling
+
+    def stop(self) -> None:
+        """End the time limit, and take back the timer's own cancellation of the task."""
+        self.watchdog.timers.discard(self)
+        if self.late:
+            self.task.uncancel()
 
 
 @define(eq=False)
@@ -51,6 +71,9 @@ class Watchdog:
     A timer costs more than an MD5 signature, and hardly any ever fires. Signs of life only move the
     time of a request, so one timer for the earliest of them is enough: when it fires too early for
     all of them, it is set to what is the earliest by then.
+
+    A request whose time is over is not cancelled before the loop has read what had arrived: after
+    a pause, timers come first.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -87,11 +110,14 @@ class Watchdog:
         for timer in self.timers:
             if timer.late:
                 continue
-            if timer.until <= now:
+            if timer.until > now:
+                self.schedule(timer.until)
+            elif timer.turns:
+                timer.turns -= 1
+                self.schedule(timer.until)  # which is over: in the next turn of the loop
+            else:
                 timer.late = True
                 timer.task.cancel()
-            else:
-                self.schedule(timer.until)
 
     def close(self) -> None:
         """Drop the timer when no request is under way any more."""
