@@ -162,6 +162,48 @@ def test_query_answered_about_another_order_is_withheld(
         check_order(TradeQuery(**asked), read(reply, TradeStatus))
 
 
+# Numbers that differ only in what nobody sees
+
+PADDED = ["{} ", " {}", "{}\u3000", "{}\u200b", "\ufeff{}", "{}\ufe0f", "{}\t"]
+
+
+@pytest.mark.parametrize("padded", PADDED)
+@pytest.mark.parametrize(
+    ("operation", "name"),
+    [
+        *(("pay", "requestId"), ("pay", "appId"), ("pay", "row"), ("trade", "requestId")),
+        *(("trade", "row"), ("refund", "requestId"), ("refund", "outTradeNo")),
+    ],
+)
+def test_echo_of_a_padded_number_is_withheld_and_says_why(
+    operation: str, name: str, padded: str, asking: Asking, replies: Replies
+) -> None:
+    """It is not ours, which has no padding, and the eye would not find the difference."""
+    more = {"app_id": APP_ID, "out_trade_no": "O-1"} if operation == "pay" else {}
+    request = getattr(asking, operation)(**more)
+    ours = {"requestId": request.request_id, "appId": APP_ID, "outTradeNo": "R-1"}
+    changes: Json = {name: padded.format(ours.get(name))}
+    if name == "row":
+        row = {"outTradeNo": padded.format("O-1"), "tradeNo": "T", "status": "P"}
+        changes = {"tradeResList": [row]}
+    result = read(getattr(replies, REPLIES[operation])(**changes), RESULTS[operation])
+    with pytest.raises(MalformedResponseError, match="only in characters that do not show"):
+        check_echo(request, result)
+
+
+@pytest.mark.parametrize("padded", PADDED)
+@pytest.mark.parametrize("name", ["outTradeNo", "tradeNo"])
+def test_query_answered_about_a_padded_number_is_withheld_and_says_why(
+    name: str, padded: str, replies: Replies
+) -> None:
+    """The platform may have read two numbers as one, and tells of the other order."""
+    reply = replies.order("已付款")
+    reply["data"][name] = padded.format("N-1")
+    asked = {"outTradeNo": "out_trade_no", "tradeNo": "trade_no"}[name]
+    with pytest.raises(MalformedResponseError, match=f"{name} differs .* do not show"):
+        check_order(TradeQuery(**{asked: "N-1"}), read(reply, TradeStatus))
+
+
 # Whether an order is the one that was asked for
 
 ECHO = {
@@ -187,6 +229,10 @@ def make_item(trade: InstantTrade, **changes: object) -> Json:
         ({}, True),
         ({"subject": "", "price": None, "quantity": None}, True),
         ({"quantity": "1.00", "royaltyInfo": []}, True),
+        ({"subject": "商品的标题\u3000\n"}, True),
+        ({"payeeIdentity": "100" + " " * 29}, True),
+        ({"subject": "   "}, True),
+        ({"subject": "商品的 标题"}, False),
         ({"subject": "another"}, False),
         ({"price": "2.00"}, False),
         ({"quantity": "2"}, False),
@@ -199,7 +245,7 @@ def make_item(trade: InstantTrade, **changes: object) -> Json:
 def test_order_is_compared_in_all_that_is_echoed(
     echo: dict[str, object], asking: Asking, replies: Replies, *, same: bool
 ) -> None:
-    """What a query leaves out is not compared; 1.00 pieces are 1."""
+    """What a query leaves out is not compared, nor white space at the ends; 1.00 pieces are 1."""
     reply = replies.order("待付款")
     reply["data"] |= {**ECHO, **echo}
 
@@ -210,6 +256,7 @@ def test_order_is_compared_in_all_that_is_echoed(
     ("echoed", "same"),
     [
         ([("2", "0.30"), ("1", "0.20")], True),
+        ([("1 ", "0.20"), (" 2", "0.30")], True),
         ([("1", None), (None, "0.30")], True),
         ([("1", "0.20")], False),
         ([("1", None)], False),
@@ -227,3 +274,14 @@ def test_royalties_are_compared_where_they_are_echoed(
     item = make_item(asking.trade(), royalty_info=SHARES)
 
     assert same is is_same_order(item, read(reply, TradeStatus))
+
+
+def test_padding_of_a_subject_that_was_sent_is_no_difference(
+    asking: Asking, replies: Replies
+) -> None:
+    """A text for people goes out as it is, and the platform may trim it."""
+    reply = replies.order("待付款")
+    reply["data"] |= {**ECHO, "subject": "商品的标题"}
+
+    item = make_item(asking.trade(), subject=" 商品的标题 ")
+    assert is_same_order(item, read(reply, TradeStatus))

@@ -1,15 +1,21 @@
-"""Check that a reply echoes the fields of its request."""
+"""Check that a reply echoes the fields of its request.
+
+What identifies (the numbers of requests, orders and trades) must be the same, character for
+character: ours have no padding (`money-safety.md` §2), so a number with some is not ours. What
+describes an order (`is_same_order`) is compared without white space at the ends.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
 from wxpay_async.errors import MalformedResponseError
 from wxpay_async.protocol.requests import InstantTrade, MiniProgramPay, Refund, Request, TradeQuery
 from wxpay_async.protocol.results import RoyaltyShare, TradeRef, TradeStatus
+from wxpay_async.protocol.validators import drop_hidden
 
 
 def check_echo(request: Request, result: Any) -> None:  # noqa: ANN401 - the request's result
@@ -24,7 +30,7 @@ def check_echo(request: Request, result: Any) -> None:  # noqa: ANN401 - the req
         _check_rows_among({item.out_trade_no for item in request.trade_info}, result.trade_res_list)
         _check_amount(request, result.inst_amount)
         if result.request_id is None and not result.trade_res_list:
-            raise _make_withheld_error("requestId")
+            raise _make_withheld_error("requestId", (), ())
 
 
 def check_order(query: TradeQuery, status: TradeStatus) -> None:
@@ -41,8 +47,8 @@ def is_same_order(item: Mapping[str, Any], status: TradeStatus) -> bool:
         status: what the platform holds under its number.
     """
     echoes: list[tuple[object, object]] = [
-        (item["subject"], status.subject),
-        (item["payeeIdentity"], status.payee_identity),
+        (_trim(item["subject"]), _trim(status.subject)),
+        (_trim(item["payeeIdentity"]), _trim(status.payee_identity)),
         (Decimal(item["price"]), status.price),
         (Decimal(item["totalAmount"]), status.total_amount),
         (
@@ -58,7 +64,11 @@ def _check_amount(request: InstantTrade, amount: Decimal | None) -> None:
     # Which of the two instAmount repeats is documented nowhere; the page's sample differs.
     amounts = {sum(item.total_amount for item in request.trade_info), request.pay_method.amount}
     if amount is not None and amount not in amounts:
-        raise _make_withheld_error("instAmount")
+        raise _make_withheld_error("instAmount", (), ())
+
+
+def _trim(text: str | None) -> str | None:
+    return (text or "").strip() or None
 
 
 def _trim_places(quantity: str) -> str:
@@ -73,26 +83,30 @@ def _has_same_shares(asked: Sequence[Mapping[str, Any]], echoed: Sequence[Royalt
     if any(share.payee_member_id is None or share.amount is None for share in echoed):
         return len(asked) == len(echoed)
     wanted = Counter((share["payeeMemberId"], Decimal(share["amount"])) for share in asked)
-    return wanted == Counter((share.payee_member_id, share.amount) for share in echoed)
+    return wanted == Counter((_trim(share.payee_member_id), share.amount) for share in echoed)
 
 
 def _check_row_of(number: str | None, rows: Sequence[TradeRef]) -> None:
-    if number is not None and rows and all(row.out_trade_no != number for row in rows):
-        raise _make_withheld_error("outTradeNo")
+    numbers = {row.out_trade_no for row in rows}
+    if number is not None and numbers and number not in numbers:
+        raise _make_withheld_error("outTradeNo", [number], numbers)
 
 
 def _check_rows_among(numbers: set[str], rows: Sequence[TradeRef]) -> None:
     for row in rows:
         if row.out_trade_no not in numbers:
-            raise _make_withheld_error("outTradeNo")
+            raise _make_withheld_error("outTradeNo", numbers, [row.out_trade_no])
 
 
 def _check_same(name: str, sent: str | None, echoed: str | None) -> None:
     if sent is not None and echoed is not None and sent != echoed:
-        raise _make_withheld_error(name)
+        raise _make_withheld_error(name, [sent], [echoed])
 
 
-def _make_withheld_error(name: str) -> MalformedResponseError:
-    return MalformedResponseError(
-        f"the answer's {name} is not the request's: it is withheld", retryable=False
-    )
+def _make_withheld_error(
+    name: str, sent: Iterable[str], echoed: Iterable[str]
+) -> MalformedResponseError:
+    how = "is not the request's"
+    if not {drop_hidden(text) for text in sent}.isdisjoint(map(drop_hidden, echoed)):
+        how = "differs from the request's only in characters that do not show"
+    return MalformedResponseError(f"the answer's {name} {how}: it is withheld", retryable=False)

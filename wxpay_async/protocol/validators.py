@@ -218,6 +218,11 @@ def check_identifier(value: object, name: str, *, allowed: str = _IDENTIFIER) ->
         )
 
 
+def drop_hidden(text: str) -> str:
+    """Return a text without white space and without characters that do not show."""
+    return _INVISIBLE.sub("", "".join(c for c in text if c.isprintable() and c != " "))
+
+
 def plain(instance: object, attribute: attrs.Attribute[Any], value: str) -> None:
     """Accept a number that can be a signed parameter by itself: no `&` and no `=`."""
     del instance
