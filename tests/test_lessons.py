@@ -30,7 +30,7 @@
 | 26 | one's own session cannot be shared | adapters/transports/test_aiohttp.py::test_session_is_used_and_never_closed |
 | 27 | `import` configures logging | engine/test_loops.py::test_import_loads_no_http_client_and_configures_no_logging |
 | 28 | proxies broken | contract/test_transport_safety.py::test_https_goes_through_a_tunnel |
-| 29 | the documented retries are wrong | test_readme.py::test_row_of_an_error_has_its_fate_and_retrying |
+| 29 | the documented retries are wrong | test_readme.py::test_table_of_errors_is_the_one_that_the_code_makes |
 | 30 | a hard-coded time zone | protocol/test_notify.py::test_known_time_formats_are_read |
 """  # noqa: E501 - a table
 

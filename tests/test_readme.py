@@ -3,30 +3,15 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import httpx
 import pytest
 
 import wxpay_async
-from wxpay_async import (
-    ClockSkewError,
-    IdempotencyConflictError,
-    InDoubtError,
-    InstantTrade,
-    MalformedResponseError,
-    NotSentError,
-    PayGateway,
-    PayMethod,
-    RetryPolicy,
-    TradeItem,
-    WxPayError,
-)
-from wxpay_async.engine.replay import error_without_reply
-from wxpay_async.policy.states import State
+from tests.support.error_table import Row, make_readme_table, make_rows, make_table
+from wxpay_async import InstantTrade, PayGateway, PayMethod, TradeItem
 from wxpay_async.sandbox import Sandbox
 
 README = Path(__file__).parents[1] / "README.md"
@@ -38,61 +23,37 @@ COMMANDS = [
 ]
 PUBLIC_MODULES = {"integrations.fastapi", "integrations.aiohttp", "sandbox"}
 both_languages = pytest.mark.parametrize("file", [README, CHINESE], ids=["English", "Chinese"])
-ROW = re.compile(r"^\| `(\w+)`(?: \(([^)]*)\))? \| (\w+) \| (\w+) \|", re.MULTILINE)
-ROWS = ROW.findall(README.read_text(encoding="utf-8"))
+ERRORS = README.parent / "docs" / "errors.md"
+CHINESE_ROW = re.compile(r"^\| `(\w+)` \| (\w+) \| (\w+) \| .+ \|$", re.MULTILINE)
 
 
-def make_error(name: str, variant: str) -> WxPayError:
-    """Make the error of a row of the table."""
-    kind = getattr(wxpay_async, name)
-    if kind is IdempotencyConflictError and variant:
-        return error_without_reply(cast("Any", SimpleNamespace(state=State.CONFLICT)))
-    if kind is NotSentError:
-        return NotSentError("", retryable=variant == "network")
-    if kind in {InDoubtError, MalformedResponseError}:
-        return kind("", retryable=not variant)
-    error = kind("")
-    if isinstance(error, ClockSkewError):
-        error.server_time = datetime.now(UTC)
-    return error
+@pytest.mark.parametrize(
+    ("file", "table"),
+    [(ERRORS, make_table()), (README, make_readme_table())],
+    ids=["docs/errors.md", "README"],
+)
+def test_table_of_errors_is_the_one_that_the_code_makes(file: Path, table: str) -> None:
+    """Every class, its fate, its parents, whether it is tried again, and what a merchant does.
+
+    `python -m tests.support.error_table` prints it.
+    """
+    assert table in file.read_text(encoding="utf-8")
 
 
-def count_retries(error: WxPayError) -> str:
-    """Ask the policy how often it tries again after this error, once and twice."""
-    policy = RetryPolicy(attempts=10)
-    pauses = [policy.pause([error] * n, left=1e6, random=0.5) for n in (1, 2)]
-    return {0: "no", 1: "once", 2: "yes"}[sum(pause is not None for pause in pauses)]
-
-
-@pytest.mark.parametrize(("name", "variant", "fate", "retried"), ROWS)
-def test_row_of_an_error_has_its_fate_and_retrying(
-    name: str, variant: str, fate: str, retried: str
-) -> None:
-    """They are those of the class and of the policy."""
-    error = make_error(name, variant)
-
-    assert (fate, retried) == (str(error.fate), count_retries(error))
-
-
-def test_table_of_errors_is_complete() -> None:
-    """No error is missing from the table."""
-    exported = {
-        name
-        for name in wxpay_async.__all__
-        if isinstance(getattr(wxpay_async, name), type)
-        and issubclass(getattr(wxpay_async, name), WxPayError)
-    }
-
-    assert exported - {"WxPayError", "NotificationError"} == {name for name, *_ in ROWS}
+@pytest.mark.parametrize("row", make_rows(), ids=lambda row: row.name)
+def test_class_of_an_error_says_what_to_do(row: Row) -> None:
+    """In its docstring; and it is exported."""
+    assert row.advice
+    assert row.name in wxpay_async.__all__
 
 
 def test_chinese_table_of_errors_is_the_same() -> None:
     """Row for row the same errors with the same fate, tried again alike."""
     words = {"否": "no", "一次": "once", "是": "yes"}
-    chinese = ROW.findall(CHINESE.read_text(encoding="utf-8"))
+    chinese = CHINESE_ROW.findall(CHINESE.read_text(encoding="utf-8"))
 
-    assert [(name, bool(variant), *rest) for name, variant, *rest in ROWS] == [
-        (name, bool(variant), fate, words[retried]) for name, variant, fate, retried in chinese
+    assert [(row.name, row.fate, row.retried) for row in make_rows()] == [
+        (name, fate, words[retried]) for name, fate, retried in chinese
     ]
 
 

@@ -51,8 +51,10 @@ class Fate(enum.StrEnum):
 class WxPayError(Exception):
     """The root of all errors that this package raises on purpose.
 
-    What to do: read `fate`. An error of your own, raised by a part that you plugged in, is in doubt
-    unless its class derives from `NotSentError`: "not sent" needs a proof.
+    What to do: read `fate`.
+
+    An error of your own, raised by a part that you plugged in, is in doubt unless its class derives
+    from `NotSentError`: "not sent" needs a proof.
 
     Attributes:
         fate: what is known about the request. A class says it, never a single error.
@@ -169,7 +171,8 @@ class InDoubtError(WxPayError):
     """The request may have been executed, now or later.
 
     What to do: never use a new requestId; call again with the same request, or query the order.
-    After a redirect, which is not tried again, correct the address first.
+    After a redirect, which is not tried again, correct the address first. Where a stored reply does
+    not open, name the former key (`seal_keys=`, `WXPAY_FORMER_SECRETS`).
 
     Args:
         reason: what happened.

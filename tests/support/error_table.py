@@ -1,0 +1,92 @@
+"""Make the table of errors of `docs/errors.md` and of the README from the code.
+
+`python -m tests.support.error_table` prints it; with `--readme` as the README has it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from datetime import UTC, datetime
+
+from attrs import frozen
+
+from wxpay_async import errors
+from wxpay_async.errors import ClockSkewError, WxPayError
+from wxpay_async.policy.retry import RetryPolicy
+
+_ADVICE = re.compile(r"^What to do: (.+?)(?:\n\n|\Z)", re.MULTILINE | re.DOTALL)
+
+
+@frozen
+class Row:
+    """What a merchant must know of one class."""
+
+    name: str
+    fate: str
+    parents: tuple[str, ...]
+    retried: str
+    advice: str
+
+
+def make_rows() -> list[Row]:
+    """Return a row for each class of `errors.py`, in the order of its drawing."""
+    kinds = [kind for kind in vars(errors).values() if _is_error(kind)]
+    return [
+        Row(
+            kind.__name__,
+            str(kind.fate),
+            tuple(parent.__name__ for parent in kind.__mro__[1:] if _is_parent(parent)),
+            count_retries(kind("")),
+            _read_advice(kind),
+        )
+        for kind in kinds
+    ]
+
+
+def make_table() -> str:
+    """Return the table of `docs/errors.md`."""
+    lines = [
+        "| error | fate | caught by | tried again by itself | what to do |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for row in make_rows():
+        parents = ", ".join(f"`{name}`" for name in row.parents)
+        lines.append(f"| `{row.name}` | {row.fate} | {parents} | {row.retried} | {row.advice} |")
+    return "\n".join(lines) + "\n"
+
+
+def make_readme_table() -> str:
+    """Return the table of the README: the same rows, without the parents."""
+    lines = ["| error | fate | tried again by itself | what to do |", "| --- | --- | --- | --- |"]
+    lines += [
+        f"| `{row.name}` | {row.fate} | {row.retried} | {row.advice} |" for row in make_rows()
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def count_retries(error: WxPayError) -> str:
+    """Ask the policy how often it tries again after this error, once and twice."""
+    if isinstance(error, ClockSkewError):
+        error.server_time = datetime.now(UTC)
+    policy = RetryPolicy(attempts=10)
+    pauses = [policy.pause([error] * n, left=1e6, random=0.5) for n in (1, 2)]
+    return {0: "no", 1: "once", 2: "yes"}[sum(pause is not None for pause in pauses)]
+
+
+def _is_error(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, WxPayError)
+
+
+def _is_parent(kind: type) -> bool:
+    return kind is ValueError or issubclass(kind, WxPayError)
+
+
+def _read_advice(kind: type[WxPayError]) -> str:
+    found = _ADVICE.search(inspect.cleandoc(kind.__doc__ or ""))
+    return " ".join(found[1].split()).removesuffix(".") if found else ""
+
+
+if __name__ == "__main__":
+    sys.stdout.write(make_readme_table() if "--readme" in sys.argv else make_table())
