@@ -136,13 +136,44 @@ async def test_conflict_with_a_call_under_way_names_the_fields(
 async def test_one_request_id_for_two_operations_is_a_conflict(
     open_shop: OpenShop, asking: Asking, replies: Replies
 ) -> None:
-    """A refund cannot take a payment's id."""
+    """A refund cannot take a payment's id, and the error says what the id is shared by."""
     shop = open_shop([replies.prepay()])
     await shop.gateway.pay(asking.pay("same"))
-    with pytest.raises(IdempotencyConflictError):
+    with pytest.raises(IdempotencyConflictError, match="shared by two operations") as caught:
         await shop.gateway.refund(asking.refund("same"))
 
+    assert "stands for a pay, and a refund needs its own" in str(caught.value)
+    assert 'derive_request_id(app_key, "refund", order)' in str(caught.value)
+    assert {"payToken", "refundAmount"} <= set(caught.value.fields)
     assert 1 == shop.transport.calls
+
+
+async def test_one_request_id_for_two_operations_under_way_is_a_conflict(
+    open_shop: OpenShop, asking: Asking, replies: Replies
+) -> None:
+    """The order and its payment at the same moment: the error is the same."""
+    platform = HeldPlatform(replies.created(requestId="same"))
+    shop = open_shop(platform)
+    first = asyncio.create_task(shop.gateway.trade(asking.trade("same")))
+    await run_loop()
+    with pytest.raises(IdempotencyConflictError, match="shared by two operations") as caught:
+        await shop.gateway.pay(asking.pay("same"))
+    platform.gate.set()
+    await first
+
+    assert 'derive_request_id(app_key, "pay", order)' in str(caught.value)
+
+
+async def test_conflict_of_one_operation_speaks_of_the_fields_only(
+    open_shop: OpenShop, asking: Asking, replies: Replies
+) -> None:
+    """Two payments with one id do not share it with another operation."""
+    shop = open_shop([replies.prepay()])
+    await shop.gateway.pay(asking.pay("same"))
+    with pytest.raises(IdempotencyConflictError, match="other payToken") as caught:
+        await shop.gateway.pay(asking.pay("same", pay_token="token-2"))
+
+    assert "shared" not in str(caught.value)
 
 
 async def test_conflict_covers_the_local_order_number(

@@ -174,7 +174,10 @@ class Dispatcher:
         """Reserve the record, and send the request unless it is settled already."""
         record = await self.store.reserve(fresh)
         if record is not fresh and record.fingerprint != fresh.fingerprint:
-            raise make_conflict(record.fingerprint.differences(fresh.fingerprint))
+            raise make_conflict(
+                record.fingerprint.differences(fresh.fingerprint),
+                (record.operation, fresh.operation),
+            )
         content = record.content or fresh.content or b""
         if record.is_settled:
             return self._replay(record, content=content, asked=request)  # type: ignore[no-any-return]

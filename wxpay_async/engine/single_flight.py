@@ -137,7 +137,10 @@ class SingleFlight:
             flight.task = _start(flight.run(fn), f"wxpay {key}")
             return await flight.wait(None), False
         if flight.fingerprint != fingerprint:
-            raise make_conflict(flight.fingerprint.differences(fingerprint))
+            raise make_conflict(
+                flight.fingerprint.differences(fingerprint),
+                (flight.fingerprint.operation, fingerprint.operation),
+            )
         return await flight.wait(timeout), True
 
     def has(self, key: str, fingerprint: Fingerprint) -> bool:
@@ -164,10 +167,22 @@ else:
         return asyncio.Task(work, loop=asyncio.get_running_loop(), name=name)
 
 
-def make_conflict(fields: tuple[str, ...]) -> IdempotencyConflictError:
-    """Return the error for a requestId that is reused with other content."""
-    return IdempotencyConflictError(
-        f"this requestId already stands for a request with other {', '.join(fields)}; "
-        "use one requestId per purchase",
-        fields=fields,
-    )
+def make_conflict(fields: tuple[str, ...], operations: tuple[str, str]) -> IdempotencyConflictError:
+    """Return the error for a requestId that is reused with other content.
+
+    Args:
+        fields: the names of the fields that differ.
+        operations: what the requestId stands for, and what it was used for now.
+    """
+    first, second = operations
+    if first == second:
+        reason = (
+            f"this requestId already stands for a request with other {', '.join(fields)}; "
+            "use one requestId per purchase"
+        )
+    else:
+        reason = (
+            f"this requestId is shared by two operations: it stands for a {first}, and a {second} "
+            f'needs its own; derive_request_id(app_key, "{second}", order) makes it'
+        )
+    return IdempotencyConflictError(reason, fields=fields)

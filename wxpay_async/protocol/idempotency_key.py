@@ -39,7 +39,7 @@ class Fingerprint:
     def digest(self) -> str:
         """The digest of the whole."""
         if not self._digest:
-            self._digest = _digest(_canonical([self._operation, self._content()]))
+            self._digest = _digest(_canonical([self.operation, self._content()]))
         return self._digest
 
     @property
@@ -51,7 +51,8 @@ class Fingerprint:
         return self._fields
 
     @property
-    def _operation(self) -> str:
+    def operation(self) -> str:
+        """The operation, where the source is known; else an empty text."""
         return self.source[0] if self.source else ""
 
     def _content(self) -> dict[str, Any]:
