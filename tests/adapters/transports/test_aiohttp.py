@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import ssl
 import time
 from collections.abc import Iterator
@@ -93,7 +94,8 @@ class Response(aiohttp.ClientResponse):
     """What aioresponses builds, with the `stream_writer` that aiohttp asks for since 3.14."""
 
     def __init__(self, method: str, url: URL, **kwargs: object) -> None:
-        kwargs.setdefault("stream_writer", SimpleNamespace(output_size=0))
+        if "stream_writer" in inspect.signature(aiohttp.ClientResponse).parameters:
+            kwargs.setdefault("stream_writer", SimpleNamespace(output_size=0))
         super().__init__(method, url, **kwargs)  # type: ignore[arg-type]
 
 

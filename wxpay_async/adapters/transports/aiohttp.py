@@ -69,10 +69,11 @@ class _Phase:
         if self.headers_sent is None:
             self.headers_sent = False
 
-    def note_connected(self) -> None:
-        """Note that the connection stands and the headers go out now."""
-        self.headers_sent = True
-        self.timer.extend(self.read_timeout)
+    def note_connected(self) -> bool:
+        """Note that the connection stands; the headers go out now if there is time for it."""
+        in_time = self.timer.extend(self.read_timeout)
+        self.headers_sent = self.headers_sent or in_time
+        return in_time
 
 
 _PHASE: Final = ContextVar[_Phase]("_PHASE")
@@ -96,10 +97,9 @@ class _Connector:
         phase = _PHASE.get()
         phase.note_connecting()
         connection = await self.connector.connect(*args, **kwargs)
-        if phase.timer.is_over():
+        if not phase.note_connected():
             connection.close()
             raise TimeoutError  # for aiohttp, which makes it a ConnectionTimeoutError
-        phase.note_connected()
         return connection
 
 
@@ -291,8 +291,14 @@ def _map_error(error: BaseException, *, sent: bool | None) -> NotSentError | InD
         sent = not isinstance(error, _BEFORE_SENDING) or isinstance(
             error, aiohttp.RedirectClientError
         )
-    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-    reason = f"aiohttp: {type(error).__name__}{os_reason(cause)}"
+    reason = f"aiohttp: {type(error).__name__}{os_reason(_cause(error))}"
     if sent:
         return InDoubtError(reason)
     return NotSentError(reason, retryable=not isinstance(error, _NOT_RETRYABLE))
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Return the error of the system or of OpenSSL, if it is below."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return error.certificate_error  # aiohttp 3.13.0 gives it no os_error
+    return error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error

@@ -163,10 +163,9 @@ class _Phase:
         # Through a tunnel, the CONNECT to the proxy is reported like a request.
         tunnel = "request" in info and info["request"].method == b"CONNECT"
         if step == "send_request_headers" and not tunnel:
-            if self.timer.is_over():
+            if not self.timer.extend(self.read_timeout):
                 raise NotSentError("the connection came too late")
             self.headers_sent = True
-            self.timer.extend(self.read_timeout)
         elif not self.headers_sent:
             self.headers_sent = False if tunnel or step in _CONNECTING else None
 

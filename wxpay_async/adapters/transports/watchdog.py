@@ -41,17 +41,19 @@ class Timer:
     def __attrs_post_init__(self) -> None:
         self._cancelling = self.task.cancelling()
 
-    def extend(self, seconds: float) -> None:
-        """Note a sign of life; the next one may take so many seconds."""
+    def extend(self, seconds: float) -> bool:
+        """Note a sign of life; the next one may take so many seconds.
+
+        Returns:
+            Whether the attempt as a whole still has time.
+        """
         now = self.watchdog.loop.time()
-        if now < self.last:  # later the turns only shrink, so that a stream of bytes ends too
+        in_time = now < self.last
+        if in_time:  # later the turns only shrink, so that a stream of bytes ends too
             self.turns = TURNS
         self.until = min(self.last, now + seconds)
         self.watchdog.schedule(self.until)
-
-    def is_over(self) -> bool:
-        """Tell whether the time of the attempt as a whole is over."""
-        return self.watchdog.loop.time() >= self.last
+        return in_time
 
     def is_cancelled_by_others(self) -> bool:
         """Tell whether the task was cancelled, and not by this timer alone."""
