@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from wxpay_async.engine.callbacks import CallbackEvent, CallbackReceiver, Verdict
     from wxpay_async.engine.clock import Clock
     from wxpay_async.engine.gateway import PayGateway
+    from wxpay_async.engine.open_operations import OpenOperation
     from wxpay_async.engine.retrying import RetryingTransport
     from wxpay_async.engine.streaming import Outcome
     from wxpay_async.engine.telemetry import Event, EventKind, Hook, logging_hook
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     )
     from wxpay_async.integrations.opentelemetry import OpenTelemetryHook
     from wxpay_async.policy.retry import RetryBudget, RetryPolicy
+    from wxpay_async.policy.review import ReviewVerdict
     from wxpay_async.protocol.builder import RequestBuilder
     from wxpay_async.protocol.canonical import canonical_string
     from wxpay_async.protocol.idempotency_key import derive_request_id
@@ -154,6 +156,7 @@ __all__ = [
     "NotSentError",
     "NotificationError",
     "Notifications",
+    "OpenOperation",
     "OpenTelemetryHook",
     "Outcome",
     "PayGateway",
@@ -175,6 +178,7 @@ __all__ = [
     "RetryBudget",
     "RetryPolicy",
     "RetryingTransport",
+    "ReviewVerdict",
     "Royalty",
     "RsaSigner",
     "RsaVerifier",
@@ -247,6 +251,7 @@ if not TYPE_CHECKING:
         "NotSentError": "errors",
         "NotificationError": "errors",
         "Notifications": "protocol.notify",
+        "OpenOperation": "engine.open_operations",
         "OpenTelemetryHook": "integrations.opentelemetry",
         "Outcome": "engine.streaming",
         "PRODUCTION": "protocol.wire",
@@ -269,6 +274,7 @@ if not TYPE_CHECKING:
         "RetryBudget": "policy.retry",
         "RetryPolicy": "policy.retry",
         "RetryingTransport": "engine.retrying",
+        "ReviewVerdict": "policy.review",
         "Royalty": "protocol.requests",
         "RsaSigner": "protocol.signing",
         "RsaVerifier": "protocol.signing",

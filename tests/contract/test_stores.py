@@ -13,8 +13,8 @@ from tests.contract.stores import MEMORY, Place, claim_new, open_place, set_stat
 from tests.support.records import NOW, SIGNED_AT, make_fingerprint
 from wxpay_async.adapters.stores.memory import MemoryStore
 from wxpay_async.adapters.stores.store import Store
-from wxpay_async.policy.record import LEASE, IdempotencyRecord
-from wxpay_async.policy.states import State
+from wxpay_async.policy.record import LEASE, OPEN, IdempotencyRecord
+from wxpay_async.policy.states import REVIEW, REVIEWED, State
 
 Check = Callable[[Place, Store], Awaitable[None]]
 
@@ -33,6 +33,7 @@ EVERY_FIELD: dict[str, object] = {
     "next_check_at": NOW + 1 / 3,
     "checks": 5,
     "absent_at": 1e-300,
+    "verdict": '{"by": "小王", "executed": true}',
     "created_at": NOW - 1e-6,
     "updated_at": NOW + 2 / 3,
 }
@@ -249,7 +250,9 @@ async def test_an_epoch_from_the_future_changes_nothing(place: Place, store: Sto
     [
         (State.SUCCEEDED, State.UNKNOWN),
         (State.NOT_EXECUTED, State.SUCCEEDED),
-        (State.NEEDS_REVIEW, State.FAILED),
+        (State.NEEDS_REVIEW, State.PENDING),
+        (State.NEEDS_REVIEW, State.UNKNOWN),
+        (State.CONFLICT, State.NEEDS_REVIEW),
         (State.PENDING, State.UNKNOWN),
     ],
 )
@@ -264,6 +267,53 @@ async def test_a_late_finding_undoes_nothing(
     assert not await store.record(attrs.evolve(claimed, state=late))
     assert found == await store.load(claimed.key)
     assert await store.record(attrs.evolve(found, checks=1))
+
+
+@pytest.mark.parametrize(("before", "after"), sorted(REVIEWED))
+async def test_what_waits_for_a_person_is_left_for_an_end(
+    place: Place, store: Store, before: State, after: State
+) -> None:
+    """By what a query finds after all, or by the person's word; and that stays."""
+    claimed = await claim_new(store, place.make_record())
+    assert await store.record(attrs.evolve(claimed, state=before))
+    ended = attrs.evolve(claimed, state=after, verdict="{}")
+
+    assert await store.record(ended)
+    assert not await store.record(attrs.evolve(claimed, state=before))
+    assert ended == await store.load(claimed.key)
+
+
+# Listing
+
+
+async def test_list_has_what_is_open_or_waits_for_a_person(place: Place, store: Store) -> None:
+    """In the order of the requestIds, whatever is due when; and nothing that is over or unsent."""
+    open_states = {*OPEN, *REVIEW, State.SENDING}
+    records = []
+    for number, state in enumerate(sorted(State)):
+        record = set_state(place.make_record(f"r{number}"), state)
+        records.append(attrs.evolve(record, next_check_at=NOW - number if number % 2 else None))
+        await store.reserve(records[-1])
+
+    found = await store.list_open(place.app_key)
+
+    assert [record for record in records if record.state in open_states] == found
+    assert [] == await store.list_open("another")
+
+
+async def test_list_is_read_in_pages(place: Place, store: Store) -> None:
+    """Each begins after the last one's end, and loses nothing to what ends meanwhile."""
+    for number in range(5):
+        await store.reserve(set_state(place.make_record(f"r{number}"), State.NEEDS_REVIEW))
+
+    first = await store.list_open(place.app_key, limit=2)
+    await store.record(attrs.evolve(first[1], state=State.SUCCEEDED))
+    second = await store.list_open(place.app_key, after=first[-1].request_id, limit=2)
+    last = await store.list_open(place.app_key, after=second[-1].request_id, limit=2)
+
+    names = [[record.request_id for record in page] for page in (first, second, last)]
+    assert [["r0", "r1"], ["r2", "r3"], ["r4"]] == names
+    assert "r1" not in {record.request_id for record in await store.list_open(place.app_key)}
 
 
 # Stores without fences

@@ -448,7 +448,7 @@ class Check:
         answers: what each query is answered, in order.
         asked: the orders that were asked for.
         deadlines: of each query.
-        resolved: the requestIds that were reported as in doubt no more.
+        moved: the states that were reported, before and after.
         overtaken: whether another process claims the operation while it is asked about.
     """
 
@@ -457,7 +457,7 @@ class Check:
     store: MemoryStore = field(factory=MemoryStore)
     asked: list[str] = field(factory=list)
     deadlines: list[Deadline] = field(factory=list)
-    resolved: list[str] = field(factory=list)
+    moved: list[tuple[State, State]] = field(factory=list)
     overtaken: bool = False
 
     async def query(self, number: str, deadline: Deadline) -> tuple[TradeStatus, datetime | None]:
@@ -479,7 +479,7 @@ class Check:
             clock=self.clock,
             time=PlatformTime(self.clock),
             query=self.query,
-            on_resolved=lambda resolved: self.resolved.append(resolved.request_id),
+            on_changed=lambda before, after: self.moved.append((before.state, after.state)),
         )
         return await resolver.check(record, Deadline.after(30.0, self.clock.monotonic))
 
@@ -508,16 +508,16 @@ async def test_check_records_what_it_proves_and_reports_it(clock: MovedClock) ->
 
     assert (State.SUCCEEDED, Finding.EXECUTED) == (checked.state, finding)
     assert checked == await check.store.load(checked.key)
-    assert (["O-1"], ["r1"]) == (check.asked, check.resolved)
+    assert (["O-1"], [(State.UNKNOWN, State.SUCCEEDED)]) == (check.asked, check.moved)
     assert [30.0] == [deadline.remaining() for deadline in check.deadlines]
 
 
-async def test_check_of_a_pending_record_reports_no_doubt(clock: MovedClock) -> None:
-    """An accepted operation is not in doubt, so none ends with it."""
+async def test_check_of_a_pending_record_reports_its_end(clock: MovedClock) -> None:
+    """What was accepted has ended; nothing else tells of it."""
     check = Check(clock, [PAID])
-    checked, _ = await check.run(make_doubt(State.PENDING))
+    await check.run(make_doubt(State.PENDING))
 
-    assert (State.SUCCEEDED, []) == (checked.state, check.resolved)
+    assert [(State.PENDING, State.SUCCEEDED)] == check.moved
 
 
 async def test_check_without_an_answer_plans_the_next(clock: MovedClock) -> None:
@@ -527,7 +527,7 @@ async def test_check_without_an_answer_plans_the_next(clock: MovedClock) -> None
     checked, finding = await check.run(make_doubt())
 
     assert (State.UNKNOWN, Finding.NO_ANSWER, 1) == (checked.state, finding, checked.checks)
-    assert (NOON + 15.0, []) == (checked.next_check_at, check.resolved)
+    assert (NOON + 15.0, []) == (checked.next_check_at, check.moved)
 
 
 async def test_check_that_is_overtaken_returns_what_is_stored(clock: MovedClock) -> None:
@@ -536,7 +536,7 @@ async def test_check_that_is_overtaken_returns_what_is_stored(clock: MovedClock)
     checked, finding = await check.run(make_doubt())
 
     assert (State.SENDING, 2, Finding.EXECUTED) == (checked.state, checked.epoch, finding)
-    assert [] == check.resolved
+    assert [] == check.moved
 
 
 @pytest.mark.parametrize(("late_by", "counts"), [(0.0, True), (1.0, False)])

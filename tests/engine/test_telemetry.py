@@ -19,7 +19,10 @@ from wxpay_async.policy.retry import RetryPolicy
 from wxpay_async.policy.states import State
 
 LOGGER = "wxpay_async"
-DOUBT_LINES = ["doubt_opened pay requestId=pay-1 attempt=1", "doubt_closed pay requestId=pay-1"]
+DOUBT_LINES = [
+    "doubt_opened pay requestId=pay-1 attempt=1",
+    "doubt_closed pay requestId=pay-1 state=succeeded",
+]
 CANARIES = {
     "the secret": SECRET,
     "the payToken": "token-canary-7731",
@@ -310,6 +313,8 @@ LEVELS = [
     (make_event(fate=Fate.IN_DOUBT), logging.WARNING),
     (make_event(EventKind.DOUBT_OPENED), logging.WARNING),
     (make_event(EventKind.DOUBT_CLOSED), logging.INFO),
+    (make_event(EventKind.SETTLED), logging.INFO),
+    (make_event(EventKind.REVIEW_NEEDED), logging.WARNING),
     (make_event(EventKind.SLOWED_DOWN, operation=""), logging.WARNING),
     (make_event(EventKind.CALL_STARTED, attempt=0, fate=""), logging.DEBUG),
     (make_event(EventKind.ATTEMPT_STARTED, fate=""), logging.DEBUG),
@@ -363,6 +368,7 @@ def test_log_record_holds_the_fields_as_extra(caplog: pytest.LogCaptureFixture) 
         "wxpay_fate": "refused",
         "wxpay_code": "CO_MSG_000006",
         "wxpay_status": 200,
+        "wxpay_state": "",
         "wxpay_seconds": 0.123457,
     } == {name: value for name, value in fields.items() if name.startswith("wxpay_")}
 

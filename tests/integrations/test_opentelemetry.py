@@ -556,6 +556,17 @@ def test_doubts_of_others_do_not_count_below_zero(watch: Watch) -> None:
     assert {_of("pay"): 1} == watch.values("wxpay.in_doubt.open")
 
 
+def test_operations_that_need_a_person_are_counted(watch: Watch) -> None:
+    """And their doubt stays open until the person has settled it."""
+    opened = Event(kind=EventKind.DOUBT_OPENED, operation="refund", request_id="r1")
+    review = Event(kind=EventKind.REVIEW_NEEDED, operation="refund", request_id="r1")
+    for event in (opened, review):
+        watch.hook(event)
+
+    assert {_of("refund"): 1} == watch.values("wxpay.reviews.needed")
+    assert {_of("refund"): 1} == watch.values("wxpay.in_doubt.open")
+
+
 async def test_labels_are_bounded(
     watch: Watch, asking: Asking, open_shop: OpenShop, replies: Replies
 ) -> None:

@@ -13,6 +13,8 @@ from wxpay_async.policy.states import (
     CLAIMABLE,
     FINAL,
     FINISHED,
+    REVIEW,
+    REVIEWED,
     SENDABLE,
     SETTLED,
     TRANSITIONS,
@@ -24,17 +26,17 @@ from wxpay_async.policy.states import (
 
 # Written a second time, as a person reads it in `money-safety.md` §3.
 TABLE = """
-             claim    unsent    refused   doubt    accepted  success    failure  absent        mismatch  too_old
-reserved     sending  -         -         -        -         -          -        -             -         -
-sending      -        reserved  rejected  unknown  pending   succeeded  failed   -             conflict  -
-unknown      sending  -         -         unknown  pending   succeeded  failed   not_executed  conflict  needs_review
-pending      -        -         -         -        -         succeeded  failed   -             -         needs_review
-succeeded    -        -         -         -        -         -          -        -             -         -
-rejected     -        -         -         -        -         -          -        -             -         -
-failed       -        -         -         -        -         -          -        -             -         -
-not_executed -        -         -         -        -         -          -        -             -         -
-conflict     -        -         -         -        -         -          -        -             -         -
-needs_review -        -         -         -        -         -          -        -             -         -
+             claim    unsent    refused   doubt    accepted  success    failure  absent        mismatch  too_old       confirmed  denied
+reserved     sending  -         -         -        -         -          -        -             -         -             -          -
+sending      -        reserved  rejected  unknown  pending   succeeded  failed   -             conflict  -             -          -
+unknown      sending  -         -         unknown  pending   succeeded  failed   not_executed  conflict  needs_review  -          -
+pending      -        -         -         -        -         succeeded  failed   -             -         needs_review  -          -
+succeeded    -        -         -         -        -         -          -        -             -         -             -          -
+rejected     -        -         -         -        -         -          -        -             -         -             -          -
+failed       -        -         -         -        -         -          -        -             -         -             -          -
+not_executed -        -         -         -        -         -          -        -             -         -             -          -
+conflict     -        -         -         -        -         succeeded  failed   -             -         -             succeeded  not_executed
+needs_review -        -         -         -        -         succeeded  failed   not_executed  -         -             succeeded  not_executed
 """  # noqa: E501 - a table
 
 
@@ -91,10 +93,18 @@ def test_table_cannot_be_changed() -> None:
         TRANSITIONS[State.REJECTED, Transition.CLAIM] = State.SENDING  # type: ignore[index]
 
 
-def test_final_states_have_no_way_out_and_all_others_have() -> None:
-    """FINAL is what the table says it is, and what may be evicted needs no person."""
-    assert set(State) - {state for state, _ in TRANSITIONS} == FINAL
-    assert FINAL - FINISHED == {State.CONFLICT, State.NEEDS_REVIEW}
+def test_finished_states_have_no_way_out_and_all_others_have() -> None:
+    """What may be evicted goes nowhere any more; what else is final waits for a person."""
+    assert set(State) - {state for state, _ in TRANSITIONS} == FINISHED
+    assert FINAL - FINISHED == REVIEW == {State.CONFLICT, State.NEEDS_REVIEW}
+
+
+def test_states_of_review_are_left_only_for_an_end() -> None:
+    """Nothing of them is sent again, and none of them becomes the other."""
+    assert {(state, after) for (state, _), after in TRANSITIONS.items() if state in REVIEW} == (
+        REVIEWED
+    )
+    assert {after for _, after in REVIEWED} <= FINISHED
 
 
 def test_claimable_states_are_those_never_sent_or_unknown() -> None:

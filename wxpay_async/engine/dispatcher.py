@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
@@ -20,19 +20,21 @@ from wxpay_async.adapters.stores.store import Store
 from wxpay_async.engine.call import Call
 from wxpay_async.engine.clock import Clock, PlatformTime
 from wxpay_async.engine.concurrency import ConcurrencyLimiter
+from wxpay_async.engine.open_operations import OpenOperation, iter_open_operations
 from wxpay_async.engine.recovery import Recovery
 from wxpay_async.engine.replay import replay
 from wxpay_async.engine.resolver import Resolver
 from wxpay_async.engine.retrying import RetryingTransport
 from wxpay_async.engine.single_flight import SingleFlight, make_conflict
 from wxpay_async.engine.streaming import Outcome
-from wxpay_async.engine.telemetry import EventKind, Telemetry
+from wxpay_async.engine.telemetry import Telemetry
 from wxpay_async.errors import Fate, InDoubtError, InvalidRequestError, NotSentError, WxPayError
 from wxpay_async.policy.deadline import Deadline
 from wxpay_async.policy.record import IdempotencyRecord
 from wxpay_async.policy.resolution import Finding
 from wxpay_async.policy.retry import RetryPolicy
-from wxpay_async.policy.states import State
+from wxpay_async.policy.review import ReviewVerdict, check_reviewable
+from wxpay_async.policy.states import FINAL, REVIEW, State
 from wxpay_async.protocol.builder import (
     OPERATIONS,
     PAY,
@@ -110,7 +112,7 @@ class Dispatcher:
             clock=self.clock,
             time=self.time,
             query=self._query_order,
-            on_resolved=self._report_resolved,
+            on_changed=self._report_change,
             refunds_queryable=self.refunds_queryable,
             absent_codes=self.absent_codes,
         )
@@ -298,7 +300,9 @@ class Dispatcher:
 
     # Doubts
 
-    async def resolve(self, request_id: str, *, reissue: bool = False) -> Outcome[str, Any]:
+    async def resolve(
+        self, request_id: str, *, reissue: bool = False, verdict: ReviewVerdict | None = None
+    ) -> Outcome[str, Any]:
         """Find out what became of an operation; see `PayGateway.resolve`."""
         self._enter_loop()
         try:
@@ -307,7 +311,11 @@ class Dispatcher:
                 raise InvalidRequestError(
                     "unknown to the store", field="requestId", allowed="what was sent through it"
                 )
+            if verdict is not None:
+                check_reviewable(record.state)
             record, finding = await self.resolver.check(record, self._deadline(self.timeouts.call))
+            if verdict is not None and record.state in REVIEW:
+                record = await self.resolver.settle(record, verdict)
         except NotSentError as error:  # true of the question, and not of what it is about
             doubt = InDoubtError(f"nothing is known: {error.reason}")
             self._mark(doubt, request_id)
@@ -346,8 +354,16 @@ class Dispatcher:
         self._enter_loop()
         return await self.recovery.run_once()
 
-    def _report_resolved(self, record: IdempotencyRecord) -> None:
-        self.telemetry.doubt_changed(EventKind.DOUBT_CLOSED, record.operation, record.request_id)
+    def open_operations(self) -> AsyncIterator[OpenOperation]:
+        """Iterate over what is open; see `PayGateway.open_operations`."""
+        self._enter_loop()
+        return iter_open_operations(self.store, self.app_key)
+
+    def _report_change(self, before: IdempotencyRecord, after: IdempotencyRecord) -> None:
+        if before.state is State.UNKNOWN or after.state in FINAL:
+            self.telemetry.state_changed(
+                before.state, after.state, after.operation, after.request_id
+            )
 
     def _mark(self, error: WxPayError, request_id: str) -> None:
         """Say whose error it is, and how its doubt can be resolved."""

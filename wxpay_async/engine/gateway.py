@@ -18,12 +18,14 @@ from wxpay_async.engine import environment
 from wxpay_async.engine.call import check_timeouts
 from wxpay_async.engine.clock import Clock
 from wxpay_async.engine.dispatcher import Dispatcher
+from wxpay_async.engine.open_operations import OpenOperation
 from wxpay_async.engine.queries import iter_merchants, poll_until_paid
 from wxpay_async.engine.streaming import Outcome, stream
 from wxpay_async.engine.telemetry import Event, EventKind, Hook, Telemetry
 from wxpay_async.errors import InvalidRequestError, MalformedResponseError, WxPayError
 from wxpay_async.policy.resolution import check_absent_codes
 from wxpay_async.policy.retry import RetryPolicy
+from wxpay_async.policy.review import ReviewVerdict
 from wxpay_async.protocol.builder import Placement, RequestBuilder
 from wxpay_async.protocol.idempotency_key import derive_request_id
 from wxpay_async.protocol.requests import InstantTrade, MiniProgramPay, Refund, Request, TradeQuery
@@ -388,23 +390,40 @@ class PayGateway:
 
     # Doubt
 
-    async def resolve(self, request_id: str, *, reissue: bool = False) -> Outcome[str, Any]:
+    async def resolve(
+        self, request_id: str, *, reissue: bool = False, verdict: ReviewVerdict | None = None
+    ) -> Outcome[str, Any]:
         """Find out what became of an operation, by its stored state and one query.
 
         Args:
             request_id: what it was sent under.
             reissue: for a `pay` whose answer got lost and whose order is not paid: issue a new
                 prepay under the next generation of the requestId. Nothing is charged by a prepay.
+            verdict: what a person found out of an operation that waits for one (see
+                `open_operations`). The platform is asked once more; only if its answer settles
+                nothing is the verdict taken, and kept in the store with who and when.
 
         Returns:
             `ok` with the result, `refused` with what the platform said, `in_doubt`, or `not_sent`:
             nothing was sent so far, and it goes when its request is called again.
 
         Raises:
-            InvalidRequestError: the store does not know the requestId.
+            InvalidRequestError: the store does not know the requestId, or a verdict is given on an
+                operation that does not wait for a person.
             InDoubtError: the store cannot be reached, so nothing is known yet.
         """
-        return await self._dispatcher.resolve(request_id, reissue=reissue)
+        return await self._dispatcher.resolve(request_id, reissue=reissue, verdict=verdict)
+
+    def open_operations(self) -> AsyncIterator[OpenOperation]:
+        """Iterate over what is open and what waits for a person, in the order of the requestIds.
+
+        What has `needs_review` set goes nowhere by itself. Find out what became of it, from the
+        platform's support for example, and tell it by `resolve(request_id, verdict=...)`.
+
+        Raises:
+            NotSentError: the store cannot be reached.
+        """
+        return self._dispatcher.open_operations()
 
     async def recover(self) -> int:
         """Look after everything that is open and due, once; for batch jobs.

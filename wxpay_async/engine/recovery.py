@@ -14,7 +14,7 @@ from wxpay_async.engine.clock import Clock
 from wxpay_async.engine.resolver import Resolver
 from wxpay_async.errors import WxPayError
 from wxpay_async.policy.deadline import Deadline
-from wxpay_async.policy.states import FINAL
+from wxpay_async.policy.states import FINISHED
 
 RECOVER_EVERY: Final = 30.0
 """Seconds between two looks."""
@@ -47,6 +47,8 @@ class Recovery:
     async def run_once(self) -> int:
         """Check every operation that is open and due; return how many were settled.
 
+        What is given up, and waits for a person, is not settled.
+
         A check that fails does not keep the others from ending: none may go on behind a gateway
         that is closed, and a thousand others are due. The first error is raised in the end.
         """
@@ -59,7 +61,7 @@ class Recovery:
                 if isinstance(found, BaseException):
                     failures.append(found)
                 else:
-                    settled += found[0].state in FINAL
+                    settled += found[0].state in FINISHED
             if len(due) < _BATCH:
                 break
         if failures:

@@ -16,7 +16,7 @@ from wxpay_async.errors import (
     WxPayError,
 )
 from wxpay_async.policy.record import IdempotencyRecord
-from wxpay_async.policy.states import State
+from wxpay_async.policy.states import REVIEW, State
 from wxpay_async.protocol.builder import OPERATIONS, PAY
 from wxpay_async.protocol.codec import decode
 from wxpay_async.protocol.echo import check_echo
@@ -69,7 +69,7 @@ def replay(
         WxPayError: what the reply, or the operation's state, means.
     """
     try:
-        if record.reply is None:
+        if record.reply is None or record.state is State.NEEDS_REVIEW:
             raise error_without_reply(record)
         result = _read(record, url=url, content=content)
         if asked is not None:
@@ -122,15 +122,13 @@ def _withhold_prepay(result: T) -> T:
 
 def error_without_reply(record: IdempotencyRecord) -> WxPayError:
     """Return what a settled operation means that has no reply, or one that cannot be opened."""
-    if record.state is State.CONFLICT:
-        return PlatformConflictError(
-            "the platform holds this requestId with other content; a person must look"
-        )
+    if record.state in REVIEW:
+        return _make_review_error(record.state)
     if record.state is State.NOT_EXECUTED:
         return _make_proof(record)
     if record.state is State.FAILED:
         return FailedError("the platform reports failure")
-    if record.status is not None and record.state is not State.NEEDS_REVIEW:
+    if record.status is not None:
         # There is a reply, and it does not open: what it says is not known. A `pay` that succeeded
         # has issued a prepay; whether anybody paid with it is another matter.
         return InDoubtError(_SEALED, retryable=False)
@@ -140,9 +138,19 @@ def error_without_reply(record: IdempotencyRecord) -> WxPayError:
     return InDoubtError(f"{record.state}, without a reply to show for it", retryable=False)
 
 
+def _make_review_error(state: State) -> WxPayError:
+    if state is State.NEEDS_REVIEW:
+        return InDoubtError("24 h passed without proof; a person must look", retryable=False)
+    return PlatformConflictError(
+        "the platform holds this requestId with other content; a person must look"
+    )
+
+
 def _make_proof(record: IdempotencyRecord) -> NotExecutedError:
     """Say what was proven: a `pay` may have issued a prepay, which then nobody paid."""
-    if record.operation == PAY.name:
+    if record.verdict is not None:
+        proof = "a person found that it was not executed"
+    elif record.operation == PAY.name:
         proof = "proven: the order is not paid, and no prepay of this id can be paid any more"
     else:
         proof = "proven never executed"

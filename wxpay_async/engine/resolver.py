@@ -24,7 +24,15 @@ from wxpay_async.policy.resolution import (
     decide,
     says_absent,
 )
-from wxpay_async.policy.states import ANSWERED, SENDABLE, State, Transition, next_state
+from wxpay_async.policy.review import ReviewVerdict
+from wxpay_async.policy.states import (
+    ANSWERED,
+    REVIEW,
+    SENDABLE,
+    State,
+    Transition,
+    next_state,
+)
 from wxpay_async.protocol.builder import PAY, REFUND, TRADE
 from wxpay_async.protocol.echo import is_same_order
 from wxpay_async.protocol.results import TradeState, TradeStatus
@@ -50,7 +58,7 @@ class Resolver:
         clock: for the schedule.
         time: the platform's, in which requests are signed and expire.
         query: makes one query.
-        on_resolved: told of an operation that is in doubt no more.
+        on_changed: told of an operation that moved to another state: as it was, and as it is.
         refunds_queryable: whether a query by a refund's own number finds it. That is not
             documented, so a refund that is not found counts as not executed only when this is set.
         absent_codes: codes of a query that say, whatever their text, that an order does not exist.
@@ -60,7 +68,7 @@ class Resolver:
     clock: Clock
     time: PlatformTime
     query: Query
-    on_resolved: Callable[[IdempotencyRecord], None]
+    on_changed: Callable[[IdempotencyRecord, IdempotencyRecord], None]
     refunds_queryable: bool = False
     absent_codes: frozenset[str] = frozenset()
 
@@ -72,7 +80,7 @@ class Resolver:
         Returns:
             The operation as it stands then, and what was found.
         """
-        if record.state not in OPEN:
+        if record.state not in OPEN | REVIEW:
             return record, Finding.NO_ANSWER
         finding, found, date = await self._find(record, deadline)
         # Decided by the platform's time, read after the query, which may just have corrected it: a
@@ -80,11 +88,32 @@ class Resolver:
         now, offset = self.clock.time(), self.time.offset
         decision = self._decide(record, finding, now + offset, date)
         checked = _apply(record, decision, found, now=now, offset=offset)
-        if not await self.store.record(checked):  # another claim came meanwhile
-            return await self.store.load(record.key) or record, finding
-        if checked.state is not record.state and record.state is State.UNKNOWN:
-            self.on_resolved(record)
-        return checked, finding
+        return await self._record(record, checked), finding
+
+    async def settle(self, record: IdempotencyRecord, verdict: ReviewVerdict) -> IdempotencyRecord:
+        """Settle what waits for a person by the person's word; return it as it stands then."""
+        now = self.clock.time()
+        transition = Transition.CONFIRMED if verdict.executed else Transition.DENIED
+        state = next_state(record.state, transition)
+        settled = attrs.evolve(
+            record,
+            state=state,
+            verdict=verdict.to_text(now),
+            absent_at=None,
+            content=record.content if state in SENDABLE else None,
+            updated_at=now,
+            **_write_reply(record, verdict),
+        )
+        return await self._record(record, settled)
+
+    async def _record(
+        self, before: IdempotencyRecord, after: IdempotencyRecord
+    ) -> IdempotencyRecord:
+        if not await self.store.record(after):  # another claim came meanwhile, or a clear finding
+            return await self.store.load(before.key) or before
+        if after.state is not before.state:
+            self.on_changed(before, after)
+        return after
 
     def _decide(
         self, record: IdempotencyRecord, finding: Finding, now: float, date: datetime | None
@@ -94,9 +123,16 @@ class Resolver:
             since=(record.doubt_since or record.updated_at) + self.time.offset,
             signed_at=(record.signed_at or 0) / 1000,
             absent_at=record.absent_at,
-            absence_proves=record.operation != REFUND.name or self.refunds_queryable,
+            absence_proves=self._absence_proves(record),
         )
         return decide(call, finding, now, seen_at=None if date is None else date.timestamp())
+
+    def _absence_proves(self, record: IdempotencyRecord) -> bool:
+        # What waits for a person and has a reply was accepted, or was a duplicate at first: no
+        # machine tells which of them a query does not find any more.
+        if record.state is State.NEEDS_REVIEW and record.status is not None:
+            return False
+        return record.operation != REFUND.name or self.refunds_queryable
 
     async def _find(
         self, record: IdempotencyRecord, deadline: Deadline
@@ -175,8 +211,16 @@ def _read_status(
     # The query does not echo which order the money went back to. What an earlier request of others
     # made is not taken for ours (decision 7); that it failed, or is not there, leaves ours
     # unexecuted.
-    theirs = record.duplicate_at_first and finding in {Finding.EXECUTED, Finding.PENDING}
+    theirs = _may_be_of_others(record) and finding in {Finding.EXECUTED, Finding.PENDING}
     return Finding.NO_ANSWER if theirs else finding
+
+
+def _may_be_of_others(record: IdempotencyRecord) -> bool:
+    """Tell whether what stands under a refund's number may come from another request."""
+    if record.state is State.NEEDS_REVIEW and record.status is not None:
+        return not strict_json(record.reply or b"{}").get("success")
+    # A record in CONFLICT keeps no reply that could tell.
+    return record.duplicate_at_first or record.state is State.CONFLICT
 
 
 def _read_payment(state: TradeState) -> Finding:
@@ -206,6 +250,24 @@ def _restore_reply(
         data |= _make_row(found[0], "P" if transition is Transition.ACCEPTED else "S")
     else:
         data["tradeResList"] = [_make_row(one, _row_status(one.state)) for one in found]
+    return _make_reply(data)
+
+
+def _write_reply(record: IdempotencyRecord, verdict: ReviewVerdict) -> dict[str, Any]:
+    """Write the reply that a person's word stands for."""
+    if not verdict.executed or record.operation == PAY.name:
+        return {"status": None, "reply": None}
+    status = "S" if record.operation == REFUND.name else "P"
+    rows = [
+        {"outTradeNo": number, "tradeNo": "", "status": status}
+        for number, _ in _order_numbers(record)
+    ]
+    data: dict[str, object] = {"requestId": record.request_id}
+    data |= rows[0] if record.operation == REFUND.name else {"tradeResList": rows}
+    return _make_reply(data)
+
+
+def _make_reply(data: dict[str, object]) -> dict[str, Any]:
     reply = json.dumps({"success": True, "data": data}, ensure_ascii=False).encode()
     return {"status": 200, "reply": reply}
 

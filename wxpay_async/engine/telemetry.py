@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from attrs import define, frozen
 
 from wxpay_async.errors import WxPayError
+from wxpay_async.policy.states import REVIEW, State
 
 _LOG: Final = logging.getLogger("wxpay_async")
 _PORTS: Final[Mapping[str, int]] = MappingProxyType({"http": 80, "https": 443})
@@ -27,7 +28,9 @@ class EventKind(enum.StrEnum):
     """What a hook hears of.
 
     `CALL_STARTED` and `OUTCOME` are told once each for every call, in the caller's own context
-    (`contextvars`); attempts in a copy of it.
+    (`contextvars`); attempts in a copy of it. `SETTLED` tells that an operation which the platform
+    had accepted came to its end. `REVIEW_NEEDED` tells of an operation that only a person can
+    settle: ask the platform's support about it, and see `PayGateway.open_operations`.
     """
 
     CALL_STARTED = "call_started"
@@ -37,6 +40,8 @@ class EventKind(enum.StrEnum):
     SLOWED_DOWN = "slowed_down"
     DOUBT_OPENED = "doubt_opened"
     DOUBT_CLOSED = "doubt_closed"
+    SETTLED = "settled"
+    REVIEW_NEEDED = "review_needed"
     OUTCOME = "outcome"
 
 
@@ -59,6 +64,8 @@ class Event:
         shared: the outcome came from another caller's flight.
         url: where an attempt went; without a query, which may be signed.
         status: the HTTP status that an attempt got, None for no answer.
+        state: where the operation stands, of `SETTLED` and `REVIEW_NEEDED`, and of a doubt that was
+            closed by a query or a person.
         quota_in_use: slots of the quota that are taken, where that is known without asking: now
             with the limiter of one process, when a slot was last asked for with the one in Redis.
     """
@@ -75,6 +82,7 @@ class Event:
     shared: bool = False
     url: str = ""
     status: int | None = None
+    state: str = ""
     quota_in_use: int | None = None
 
     @property
@@ -108,6 +116,9 @@ def fate_of(error: BaseException | None) -> str:
         return error.fate
     # What is no Exception asks to stop: a cancellation, or the end of the process.
     return "broken" if isinstance(error, Exception) else "cancelled"
+
+
+_WARNINGS: Final = {EventKind.DOUBT_OPENED, EventKind.SLOWED_DOWN, EventKind.REVIEW_NEEDED}
 
 
 class Hook(Protocol):
@@ -179,15 +190,22 @@ class Telemetry:
             )
         )
 
-    def doubt_changed(self, kind: EventKind, operation: str, request_id: str) -> None:
-        """Tell of an operation that got into doubt (`DOUBT_OPENED`), or out of it."""
+    def state_changed(self, before: State, after: State, operation: str, request_id: str) -> None:
+        """Tell what became of an operation by a query, or by a person's word."""
+        kind = EventKind.SETTLED if before is State.PENDING else EventKind.DOUBT_CLOSED
         self.emit(
-            Event(kind=kind, operation=operation, app_key=self.app_key, request_id=request_id)
+            Event(
+                kind=EventKind.REVIEW_NEEDED if after in REVIEW else kind,
+                operation=operation,
+                app_key=self.app_key,
+                request_id=request_id,
+                state=after.value,
+            )
         )
 
 
 def logging_hook(logger: logging.Logger | None = None) -> Hook:
-    """Make a hook that writes one line an attempt, and one for each doubt and each slow-down.
+    """Make a hook that writes one line an attempt, and one for each doubt, review and slow-down.
 
     The fields of the event stand in `extra` under `wxpay_` names, for structured handlers. An
     attempt is INFO when it went well and WARNING when it did not; an outcome is DEBUG.
@@ -209,6 +227,7 @@ def logging_hook(logger: logging.Logger | None = None) -> Hook:
             "wxpay_fate": event.fate,
             "wxpay_code": event.known_code,
             "wxpay_status": event.status,
+            "wxpay_state": event.state,
             "wxpay_seconds": round(event.seconds, 6),
         }
         log.log(level, "%s", _line(event), extra=extra)
@@ -219,9 +238,10 @@ def logging_hook(logger: logging.Logger | None = None) -> Hook:
 def _level(event: Event) -> int:
     if event.kind is EventKind.ATTEMPT_ENDED:
         return logging.INFO if event.fate == "ok" else logging.WARNING
-    if event.kind in {EventKind.DOUBT_OPENED, EventKind.SLOWED_DOWN}:
+    if event.kind in _WARNINGS:
         return logging.WARNING
-    return logging.INFO if event.kind is EventKind.DOUBT_CLOSED else logging.DEBUG
+    ended = event.kind in {EventKind.DOUBT_CLOSED, EventKind.SETTLED}
+    return logging.INFO if ended else logging.DEBUG
 
 
 def _line(event: Event) -> str:
@@ -230,6 +250,8 @@ def _line(event: Event) -> str:
         parts.append(f"requestId={event.request_id}")
     if event.attempt:
         parts.append(f"attempt={event.attempt}")
+    if event.state:
+        parts.append(f"state={event.state}")
     if event.fate:
         parts.append(f"fate={event.fate}")
     if event.code:

@@ -6,6 +6,7 @@ platform. A requestId stands in spans only, since metrics must have few names an
 that does not look like one of the platform's becomes `other`.
 
 `wxpay.in_doubt.open` counts the doubts that this process opened and has not seen closed.
+`wxpay.reviews.needed` counts the operations that only a person can settle: alert on it.
 
 | metric | kind | labels |
 | --- | --- | --- |
@@ -17,6 +18,7 @@ that does not look like one of the platform's becomes `other`.
 | `wxpay.quota.wait` | histogram, s | operation |
 | `wxpay.quota.in_use` | gauge, as of the last attempt | app_key |
 | `wxpay.in_doubt.open` | up-down counter | operation |
+| `wxpay.reviews.needed` | counter | operation |
 """
 
 from __future__ import annotations
@@ -80,6 +82,7 @@ class OpenTelemetryHook:
     _calls: metrics.Histogram = field(init=False)
     _waits: metrics.Histogram = field(init=False)
     _doubts: metrics.UpDownCounter = field(init=False)
+    _reviews: metrics.Counter = field(init=False)
     _set_in_use: Callable[[int, Labels], None] = field(init=False)
     _open: set[DoubtKey] = field(factory=set[DoubtKey], init=False)
     # One for each hook, since each has its own spans. A hook lives as long as the process.
@@ -93,6 +96,7 @@ class OpenTelemetryHook:
         self._requests = _histogram(meter, "http.client.request.duration")
         self._calls = _histogram(meter, "wxpay.call.duration")
         self._waits = _histogram(meter, "wxpay.quota.wait")
+        self._reviews = meter.create_counter("wxpay.reviews.needed", unit="{operation}")
         self._set_in_use = meter.create_gauge("wxpay.quota.in_use", unit="{slot}").set
         self._doubts = meter.create_up_down_counter("wxpay.in_doubt.open", unit="{operation}")
 
@@ -109,6 +113,8 @@ class OpenTelemetryHook:
             self._waits.record(event.seconds, operation)
         elif event.kind in {EventKind.DOUBT_OPENED, EventKind.DOUBT_CLOSED}:
             self._record_doubt(event, operation)
+        elif event.kind is EventKind.REVIEW_NEEDED:
+            self._reviews.add(1, operation)
         if event.quota_in_use is not None:
             self._set_in_use(event.quota_in_use, {"wxpay.app_key": event.app_key})
 

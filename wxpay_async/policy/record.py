@@ -16,6 +16,8 @@ from wxpay_async.policy.states import (
     CLAIMABLE,
     FINAL,
     FINISHED,
+    REVIEW,
+    REVIEWED,
     SENDABLE,
     SETTLED,
     State,
@@ -30,6 +32,9 @@ LEASE: Final = 45.0
 
 OPEN: Final = frozenset({State.UNKNOWN, State.PENDING})
 """What a query can settle."""
+
+UNFINISHED: Final = OPEN | REVIEW | {State.SENDING}
+"""What was sent, or may have been, and has not reached its end."""
 
 
 @frozen(kw_only=True, slots=False)
@@ -59,6 +64,7 @@ class IdempotencyRecord:
         checks: queries made so far.
         absent_at: seconds since the epoch by the platform's time, like `signed_at`; when a query
             after the quarantine first found nothing.
+        verdict: what a person decided, with who and when (`ReviewVerdict.to_text`).
         created_at: seconds since the epoch.
         updated_at: seconds since the epoch.
     """
@@ -81,6 +87,7 @@ class IdempotencyRecord:
     next_check_at: float | None = None
     checks: int = 0
     absent_at: float | None = None
+    verdict: str | None = None
     created_at: float = 0.0
     updated_at: float = 0.0
 
@@ -172,10 +179,12 @@ class IdempotencyRecord:
     def can_be_replaced_by(self, later: IdempotencyRecord) -> bool:
         """Tell whether the later entry may take its place.
 
-        Only under the same epoch, never out of a final state, and not from PENDING back to UNKNOWN:
-        a query that was slow to come back must not reopen what another one has found out.
+        Only under the same epoch, and not from PENDING back to UNKNOWN: a query that was slow to
+        come back must not reopen what another one has found out. A final state is left only for
+        what ends the wait for a person (`REVIEWED`).
         """
-        settled = self.state in FINAL and later.state is not self.state
+        step = (self.state, later.state)
+        settled = self.state in FINAL and later.state is not self.state and step not in REVIEWED
         accepted = self.state is State.PENDING and later.state is State.UNKNOWN
         return self.epoch == later.epoch and not settled and not accepted
 

@@ -8,6 +8,7 @@
   answer.
 - "Not paid" proves nothing while a prepay may still be paid: a signed request can become one for
   5 minutes, and a prepay lives 20.
+- What waits for a person is asked about when a person wants to know: a clear answer settles it.
 - The platform is asked 5 s, 15 s, 45 s, 2 min, 5 min and 10.5 min after the doubt arose, then
   hourly, and after 24 h a person must look.
 """
@@ -21,7 +22,7 @@ from typing import Final
 from attrs import frozen
 
 from wxpay_async.errors import InvalidRequestError, RefusedError
-from wxpay_async.policy.states import State, Transition
+from wxpay_async.policy.states import REVIEW, State, Transition
 from wxpay_async.protocol.error_codes import CODES, is_business_code
 
 SCHEDULE: Final = (5.0, 15.0, 45.0, 120.0, 300.0, 630.0)
@@ -54,7 +55,7 @@ class InDoubtCall:
     request expire.
 
     Attributes:
-        state: UNKNOWN or PENDING.
+        state: UNKNOWN or PENDING, or what waits for a person.
         since: when it arose.
         signed_at: the latest timestamp of all attempts.
         absent_at: when a query after the quarantine first found nothing.
@@ -111,6 +112,8 @@ def decide(
     absent_at = _absence(doubt, finding, seen)
     if absent_at is not None and seen - absent_at >= SEEN_APART:
         return Decision(transition=Transition.ABSENT)
+    if doubt.state in REVIEW:
+        return Decision(transition=None, absent_at=absent_at)
     if now - doubt.since >= GIVE_UP:
         return Decision(transition=Transition.TOO_OLD)
     at = next_check(doubt, now)
@@ -124,7 +127,7 @@ def _absence(doubt: InDoubtCall, finding: Finding, now: float) -> float | None:
     if finding is Finding.NO_ANSWER:
         return doubt.absent_at
     absent = finding in {Finding.NOT_FOUND, Finding.UNPAID}
-    final = doubt.state is State.UNKNOWN and doubt.absence_proves
+    final = doubt.state in {State.UNKNOWN, State.NEEDS_REVIEW} and doubt.absence_proves
     quarantine = PREPAY_QUARANTINE if finding is Finding.UNPAID else QUARANTINE
     if not absent or not final or now < doubt.signed_at + quarantine:
         return None
@@ -173,13 +176,14 @@ def check_absent_codes(codes: Collection[str]) -> frozenset[str]:
     Raises:
         InvalidRequestError: one is no code, or is documented to say something else.
     """
-    named = [codes] if isinstance(codes, str) else list(codes)
-    wrong = isinstance(codes, str) or not all(isinstance(code, str) and code for code in named)
-    if wrong or any(CODES.get(code, (RefusedError,))[0] is not RefusedError for code in named):
+    named: list[object] = [codes] if isinstance(codes, str) else list(codes)
+    texts = [code for code in named if isinstance(code, str) and code]
+    wrong = isinstance(codes, str) or texts != named
+    if wrong or any(CODES.get(code, (RefusedError,))[0] is not RefusedError for code in texts):
         raise InvalidRequestError(
             f"{named!r:.100}",
             field="absent_codes",
             allowed="a collection of codes that the platform answers for an order it does not "
             "know; none that is documented as the quota's, the access's or the system's",
         )
-    return frozenset(named)
+    return frozenset(texts)

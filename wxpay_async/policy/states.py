@@ -7,7 +7,8 @@ The rules:
 - once one attempt is in doubt, no later refusal of another attempt settles the operation: what
   would be REJECTED or RESERVED stays UNKNOWN;
 - "the query finds nothing" is proof only after the quarantine, seen twice;
-- what a machine cannot find out in 24 h goes to a person, and is never sent again by itself.
+- what a machine cannot find out in 24 h goes to a person, and is never sent again by itself;
+- what waits for a person is left by what the platform says after all, or by the person's word.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ class Transition(enum.StrEnum):
     ABSENT = "absent"
     MISMATCH = "mismatch"
     TOO_OLD = "too_old"
+    CONFIRMED = "confirmed"
+    DENIED = "denied"
 
 
 TRANSITIONS: Final[Mapping[tuple[State, Transition], State]] = MappingProxyType(
@@ -71,23 +74,31 @@ TRANSITIONS: Final[Mapping[tuple[State, Transition], State]] = MappingProxyType(
         (State.PENDING, Transition.SUCCESS): State.SUCCEEDED,
         (State.PENDING, Transition.FAILURE): State.FAILED,
         (State.PENDING, Transition.TOO_OLD): State.NEEDS_REVIEW,
+        (State.CONFLICT, Transition.SUCCESS): State.SUCCEEDED,
+        (State.CONFLICT, Transition.FAILURE): State.FAILED,
+        (State.CONFLICT, Transition.CONFIRMED): State.SUCCEEDED,
+        (State.CONFLICT, Transition.DENIED): State.NOT_EXECUTED,
+        (State.NEEDS_REVIEW, Transition.SUCCESS): State.SUCCEEDED,
+        (State.NEEDS_REVIEW, Transition.FAILURE): State.FAILED,
+        (State.NEEDS_REVIEW, Transition.ABSENT): State.NOT_EXECUTED,
+        (State.NEEDS_REVIEW, Transition.CONFIRMED): State.SUCCEEDED,
+        (State.NEEDS_REVIEW, Transition.DENIED): State.NOT_EXECUTED,
     }
 )
 """Every legal step; what is not listed cannot happen."""
 
 CLAIMABLE: Final = frozenset(s for s, event in TRANSITIONS if event is Transition.CLAIM)
-FINAL: Final = frozenset(
-    {
-        State.SUCCEEDED,
-        State.REJECTED,
-        State.FAILED,
-        State.NOT_EXECUTED,
-        State.CONFLICT,
-        State.NEEDS_REVIEW,
-    }
-)
-FINISHED: Final = FINAL - {State.CONFLICT, State.NEEDS_REVIEW}
-"""Final without a person's help; only these may ever be evicted from a store."""
+FINISHED: Final = frozenset({State.SUCCEEDED, State.REJECTED, State.FAILED, State.NOT_EXECUTED})
+"""What nothing leaves; only these may ever be evicted from a store."""
+
+REVIEW: Final = frozenset({State.CONFLICT, State.NEEDS_REVIEW})
+"""What waits for a person. Nothing is sent of it, and it is asked about only when told to."""
+
+FINAL: Final = FINISHED | REVIEW
+"""Where no attempt and no recovery goes on by itself."""
+
+REVIEWED: Final = frozenset((s, after) for (s, _), after in TRANSITIONS.items() if s in REVIEW)
+"""How what waits for a person is left: from which state, and to which."""
 
 SETTLED: Final = FINAL | {State.PENDING}
 """What needs no further attempt: it has an answer, or a person must find one."""

@@ -69,17 +69,30 @@ async def test_the_layout_of_a_later_release_is_refused(tmp_path: Path) -> None:
         assert await ours.load(place.make_record().key) is None
         async with Redis.from_url(url) as client:
             noted = await client.get(VERSION_KEY)
-            await client.set(VERSION_KEY, 2)
+            await client.set(VERSION_KEY, 9)
 
-            with pytest.raises(NotSentError, match=r"version 2.* knows 1: upgrade it") as raised:
+            with pytest.raises(NotSentError, match=r"version 9.* knows 2: upgrade it") as raised:
                 await later.reserve(place.make_record())
-            with pytest.raises(InDoubtError, match="version 2"):
+            with pytest.raises(InDoubtError, match="version 9"):
                 await later.record(place.make_record())
             keys = await client.keys("*")
         await place.close()
 
-    assert (b"1", False) == (noted, raised.value.retryable)
+    assert (b"2", False) == (noted, raised.value.retryable)
     assert [VERSION_KEY.encode()] == keys
+
+
+async def test_the_layout_of_an_earlier_release_is_taken_over(tmp_path: Path) -> None:
+    """Its operations are read as they are; from then on the earlier release is kept out."""
+    with private_redis(tmp_path) as url:
+        place = _place(url)
+        record = await place.make_store().reserve(place.make_record())
+        async with Redis.from_url(url) as client:
+            await client.set(VERSION_KEY, 1)
+
+            assert record == await place.make_store().load(record.key)
+            assert b"2" == await client.get(VERSION_KEY)
+        await place.close()
 
 
 async def test_only_what_may_be_forgotten_has_a_time_to_live(tmp_path: Path) -> None:
@@ -92,7 +105,7 @@ async def test_only_what_may_be_forgotten_has_a_time_to_live(tmp_path: Path) -> 
         async with Redis.from_url(url) as client:
 
             async def note_life() -> None:
-                lives.append(await client.ttl(make_keys(record.key)[3]))
+                lives.append(await client.ttl(make_keys(record.key)[-1]))
 
             await store.reserve(record)
             await note_life()
@@ -125,7 +138,7 @@ async def test_what_died_by_itself_leaves_no_trace(tmp_path: Path) -> None:
         await store.claim(place.make_record("sent").key, now=NOW, signed_at=1)
         async with Redis.from_url(url) as client:
             for name in ("due", "sent", "old"):
-                await client.delete(make_keys(("k", name))[3])
+                await client.delete(make_keys(("k", name))[-1])
 
             assert [] == await store.sweep("k", NOW + RETENTION)
             assert [VERSION_KEY.encode()] == await client.keys("*")

@@ -46,8 +46,8 @@ HASH = {
 }
 
 
-def test_hash_of_record_is_version_1_of_the_layout() -> None:
-    """Another hash would need another version: what an earlier release wrote must be readable."""
+def test_hash_of_record_is_readable_in_every_version_of_the_layout() -> None:
+    """What an earlier release wrote must be readable: only fields without a value may be new."""
     flat = to_hash(RECORD)
     texts = [value if isinstance(value, bytes) else value.encode() for value in flat[1::2]]
 
@@ -73,6 +73,7 @@ def test_keys_of_app_key_are_in_one_slot() -> None:
         "wxpay:store:{k}:sending",
         "wxpay:store:{k}:check",
         "wxpay:store:{k}:old",
+        "wxpay:store:{k}:review",
         "wxpay:store:{k}:op:r1",
     ] == make_keys(("k", "r1"))
 
@@ -89,16 +90,34 @@ def test_key_of_callback_is_of_limited_length() -> None:
         (State.SENDING, (1, "7.5", 0)),
         (State.UNKNOWN, (2, "5.5", 0)),
         (State.SUCCEEDED, (3, "1.0", 5000)),
-        (State.NEEDS_REVIEW, (0, "0", 0)),
+        (State.NEEDS_REVIEW, (4, "1.0", 0)),
+        (State.CONFLICT, (4, "1.0", 0)),
     ],
 )
 def test_write_arguments_say_which_set_and_how_long(
     state: State, expected: tuple[int, str, int]
 ) -> None:
-    """A lease, a query or an eviction is due at some time; only what is evictable expires."""
+    """A lease, a query or an eviction is due at some time; only what is evictable expires.
+
+    What waits for a person is never due, and found in a set of its own.
+    """
     record = make_record(state=state, lease_until=7.5, next_check_at=5.5, updated_at=1.0)
 
     assert ["r1", *expected, *to_hash(record)] == make_write_arguments(record, retention=5.0)
+
+
+def test_write_arguments_of_a_doubt_that_is_never_due_keep_it_findable() -> None:
+    """A list of what is open must have it."""
+    record = make_record(state=State.UNKNOWN, next_check_at=None)
+
+    assert ["r1", 2, "+inf", 0] == make_write_arguments(record, retention=5.0)[:4]
+
+
+def test_write_arguments_of_a_reservation_in_doubt_name_no_set() -> None:
+    """It is never due, and never dropped."""
+    record = make_record(in_doubt=True)
+
+    assert ["r1", 0, "0", 0] == make_write_arguments(record, retention=5.0)[:4]
 
 
 def test_time_to_live_is_at_least_a_millisecond() -> None:

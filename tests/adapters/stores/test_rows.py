@@ -25,6 +25,7 @@ FULL: dict[str, object] = {
     "next_check_at": NOW + 1 / 3,
     "checks": 5,
     "absent_at": 1e-300,
+    "verdict": '{"by": "小王"}',
 }
 
 

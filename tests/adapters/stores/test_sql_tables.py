@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 from pathlib import Path
 
+import attrs
 import pytest
 from sqlalchemy import Connection
 
@@ -16,15 +17,19 @@ from wxpay_async.adapters.stores.inbox import INBOX_RETENTION
 from wxpay_async.adapters.stores.sql import SqlStore
 from wxpay_async.errors import InDoubtError, NotSentError
 from wxpay_async.policy.record import LEASE
+from wxpay_async.policy.states import State
+
+ADDED = ("verdict",)
+"""The columns that version 1 did not have."""
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres", "mariadb"])
 @pytest.mark.parametrize(
     "upgrade",
     [
-        "UPDATE wxpay_schema SET version = 2",
-        "INSERT INTO wxpay_schema (version) VALUES (2)",
-        "INSERT INTO wxpay_schema (version) VALUES (0), (2)",
+        "UPDATE wxpay_schema SET version = 9",
+        "INSERT INTO wxpay_schema (version) VALUES (9)",
+        "INSERT INTO wxpay_schema (version) VALUES (0), (9)",
     ],
 )
 async def test_tables_of_a_later_release_are_refused(
@@ -37,11 +42,34 @@ async def test_tables_of_a_later_release_are_refused(
         session = await earlier._open_session()
         await session.transact(lambda connection: connection.exec_driver_sql(upgrade) and None)
 
-        with pytest.raises(NotSentError, match=r"version 2.* knows 1: upgrade it") as raised:
+        with pytest.raises(NotSentError, match=r"version 9.* knows 2: upgrade it") as raised:
             await store.load(place.make_record().key)
-        with pytest.raises(InDoubtError, match="version 2"):
+        with pytest.raises(InDoubtError, match="version 9"):
             await store.record(place.make_record())
         assert not raised.value.retryable
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres", "mariadb"])
+async def test_tables_of_an_earlier_release_are_upgraded_once(kind: str, tmp_path: Path) -> None:
+    """Of several processes that start at once each finds them whole; the rows stay."""
+    async with open_place(kind, tmp_path) as place:
+        earlier = place.make_store()
+        record = await earlier.reserve(place.make_record(state=State.UNKNOWN))
+        assert isinstance(earlier, SqlStore)
+        session = await earlier._open_session()
+        for downgrade in (
+            *(f"ALTER TABLE wxpay_operations DROP COLUMN {name}" for name in ADDED),
+            "UPDATE wxpay_schema SET version = 1",
+        ):
+            await session.transact(lambda c, sql=downgrade: c.exec_driver_sql(sql) and None)
+
+        stores = [place.make_store() for _ in range(4)]
+        found = await asyncio.gather(*(store.load(record.key) for store in stores))
+
+        assert [record] * 4 == found
+        judged = attrs.evolve(record, state=State.NEEDS_REVIEW, verdict="{}")
+        assert await stores[0].record(judged)
+        assert judged == await stores[1].load(record.key)
 
 
 async def test_a_sweep_reads_no_more_than_it_has_to(place: Place) -> None:

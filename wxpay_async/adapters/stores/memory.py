@@ -11,6 +11,7 @@ from wxpay_async.adapters.stores.store import DAY
 from wxpay_async.policy.record import (
     LEASE,
     OPEN,
+    UNFINISHED,
     UPDATED_AT,
     IdempotencyRecord,
     Packed,
@@ -99,6 +100,17 @@ class MemoryStore:
         for record in longest:
             self._active[record.key] = evolve(record, next_check_at=now + LEASE)
         return longest
+
+    async def list_open(
+        self, app_key: str, *, after: str = "", limit: int = 100
+    ) -> list[IdempotencyRecord]:
+        """List an appKey's operations that are under way, in doubt, or wait for a person."""
+        found = [
+            record
+            for (of, request_id), record in self._active.items()
+            if of == app_key and request_id > after and record.state in UNFINISHED
+        ]
+        return sorted(found, key=lambda record: record.request_id)[:limit]
 
     async def begin(self, message: str, *, now: float, lease: float = LEASE) -> Receipt:
         """Acquire a callback for handling, unless it is done or in progress."""

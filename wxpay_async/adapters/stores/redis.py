@@ -75,6 +75,8 @@ class _Session:
         found = int(await self.client.get(VERSION_KEY) or VERSION)
         if found > VERSION:
             raise NewerSchemaError(found, VERSION)
+        if found < VERSION:  # hashes and sets of earlier versions are read as they are
+            await self.client.set(VERSION_KEY, VERSION)
 
     async def _check_durable(self) -> bool:
         try:
@@ -174,7 +176,7 @@ class RedisStore:
     async def load(self, key: tuple[str, str]) -> IdempotencyRecord | None:
         """Return the record, None if there is none."""
         with _map_failures(NotSentError, "load an operation"):
-            stored = await self._run("load", make_keys(key)[3:])
+            stored = await self._run("load", make_keys(key)[-1:])
             return from_hash(stored) if stored else None
 
     async def sweep(self, app_key: str, now: float, *, limit: int = 100) -> list[IdempotencyRecord]:
@@ -184,6 +186,15 @@ class RedisStore:
         with _map_failures(NotSentError, "sweep"):
             due = await self._run("sweep", sets, (operation, *times, limit, _MAX_DROPPED))
             return [from_hash(stored) for stored in due]
+
+    async def list_open(
+        self, app_key: str, *, after: str = "", limit: int = 100
+    ) -> list[IdempotencyRecord]:
+        """List an appKey's operations that are under way, in doubt, or wait for a person."""
+        *sets, operation = make_keys((app_key, ""))
+        with _map_failures(NotSentError, "list what is open"):
+            found = await self._run("list_open", sets, (operation, after, limit))
+            return [from_hash(stored) for stored in found]
 
     async def begin(self, message: str, *, now: float, lease: float = LEASE) -> Receipt:
         """Acquire a callback for handling, unless it is done or in progress."""

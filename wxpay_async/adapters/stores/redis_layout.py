@@ -1,8 +1,9 @@
 """Define how `RedisStore` lays its operations out in Redis, and the Lua script of each method.
 
 An operation is a hash. Three sorted sets beside it say when a sweep must look at which operation:
-at a lease's end, at a query's time, or since when it could be forgotten. All keys of an appKey
-carry it in braces, which keeps them on one node of a cluster.
+at a lease's end, at a query's time, or since when it could be forgotten. A fourth one has what
+waits for a person. All keys of an appKey carry it in braces, which keeps them on one node of a
+cluster.
 
 A finished operation also has a time to live, for a store that is never swept. An open one has none.
 
@@ -18,19 +19,20 @@ from typing import Final
 from wxpay_async.adapters.stores.inbox import Receipt, hash_message
 from wxpay_async.adapters.stores.rows import find_tend_time, from_row, to_row
 from wxpay_async.policy.record import OPEN, IdempotencyRecord
-from wxpay_async.policy.states import FINAL, State
+from wxpay_async.policy.states import FINAL, REVIEW, REVIEWED, State
 
 Argument = str | bytes | int
 
-VERSION: Final = 1
+VERSION: Final = 2
 """The layout's version. A release that changes the layout raises it."""
 
 VERSION_KEY: Final = "wxpay:store:version"
 
-# The sets, by their place in KEYS: 1 leases, 2 checks, 3 old; then 4 the operation.
+# The sets, by their place in KEYS: 1 leases, 2 checks, 3 old, 4 reviews; then 5 the
+# operation.
 _PLACE: Final = """
 local function place(id, set, score)
-    for i = 1, 3 do
+    for i = 1, 4 do
         if i ~= set then redis.call('ZREM', KEYS[i], id) end
     end
     if set > 0 then redis.call('ZADD', KEYS[set], score, id) end
@@ -40,27 +42,29 @@ end
 # ARGV: id, set, score, time to live (0: for ever), then names and values of all fields.
 _WRITE: Final = f"""{_PLACE}
 local function write()
-    redis.call('DEL', KEYS[4])
-    redis.call('HSET', KEYS[4], unpack(ARGV, 5))
+    redis.call('DEL', KEYS[5])
+    redis.call('HSET', KEYS[5], unpack(ARGV, 5))
     place(ARGV[1], tonumber(ARGV[2]), ARGV[3])
-    if ARGV[4] ~= '0' then redis.call('PEXPIRE', KEYS[4], ARGV[4]) end
+    if ARGV[4] ~= '0' then redis.call('PEXPIRE', KEYS[5], ARGV[4]) end
 end
 """
 
 _RESERVE: Final = f"""{_WRITE}
-if redis.call('EXISTS', KEYS[4]) == 0 then write() end
-return redis.call('HGETALL', KEYS[4])
+if redis.call('EXISTS', KEYS[5]) == 0 then write() end
+return redis.call('HGETALL', KEYS[5])
 """
 
 # The rule is `IdempotencyRecord.can_be_replaced_by`. The epoch is the last argument; the state is
 # the one after its name.
 _RECORD: Final = f"""{_WRITE}
-local found = redis.call('HMGET', KEYS[4], 'epoch', 'state')
+local found = redis.call('HMGET', KEYS[5], 'epoch', 'state')
 if found[1] ~= ARGV[#ARGV] then return 0 end
 local final = {{{", ".join(f"{state.value}=true" for state in sorted(FINAL))}}}
+local reviewed = {{{", ".join(f"['{a.value} {b.value}']=true" for a, b in sorted(REVIEWED))}}}
 for i = 5, #ARGV, 2 do
     local later = ARGV[i] == 'state' and ARGV[i + 1]
-    if later and final[found[2]] and later ~= found[2] then return 0 end
+    local kept = later and final[found[2]] and later ~= found[2]
+    if kept and not reviewed[found[2] .. ' ' .. later] then return 0 end
     if later == 'unknown' and found[2] == 'pending' then return 0 end
 end
 write()
@@ -70,7 +74,7 @@ return 1
 # The rules are `IdempotencyRecord.claimable` and `IdempotencyRecord.with_claim`.
 # ARGV: id, now, signed_at, lease_until.
 _CLAIM: Final = f"""{_PLACE}
-local op = KEYS[4]
+local op = KEYS[5]
 local found = redis.call('HMGET', op, 'state', 'lease_until', 'signed_at')
 local state, now = found[1], ARGV[2]
 if not state then return {{}} end
@@ -90,7 +94,7 @@ place(ARGV[1], 1, ARGV[4])
 return redis.call('HGETALL', op)
 """
 
-# KEYS: the three sets. ARGV: how the operations' keys begin, now, the oldest time to keep, when to
+# KEYS: the sets. ARGV: how the operations' keys begin, now, the oldest time to keep, when to
 # look again, how many to return, how many old ones to drop. A hash that is gone was ended by its
 # time to live.
 _SWEEP: Final = f"""{_PLACE}
@@ -124,6 +128,24 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0
     end
 end
 return due
+"""
+
+# KEYS: the sets. ARGV: how the operations' keys begin, after which requestId, how many to return.
+_LIST_OPEN: Final = """
+local ids = {}
+for _, set in ipairs({KEYS[1], KEYS[2], KEYS[4]}) do
+    for _, id in ipairs(redis.call('ZRANGE', set, 0, -1)) do
+        if id > ARGV[2] then ids[#ids + 1] = id end
+    end
+end
+table.sort(ids)
+local found = {}
+for _, id in ipairs(ids) do
+    if #found == tonumber(ARGV[3]) then break end
+    local fields = redis.call('HGETALL', ARGV[1] .. id)
+    if #fields > 0 then found[#found + 1] = fields end
+end
+return found
 """
 
 _LOAD: Final = "return redis.call('HGETALL', KEYS[1])"
@@ -160,6 +182,7 @@ SCRIPTS: Final[Mapping[str, str]] = {
     "record": _RECORD,
     "load": _LOAD,
     "sweep": _SWEEP,
+    "list_open": _LIST_OPEN,
     "begin": _BEGIN,
     "complete": _COMPLETE,
     "release": _RELEASE,
@@ -167,9 +190,9 @@ SCRIPTS: Final[Mapping[str, str]] = {
 
 
 def make_keys(key: tuple[str, str]) -> list[str]:
-    """Return the keys of the appKey's three sets and of the operation."""
+    """Return the keys of the appKey's sets and of the operation."""
     app_key, request_id = key
-    names = ("sending", "check", "old", f"op:{request_id}")
+    names = ("sending", "check", "old", "review", f"op:{request_id}")
     return [f"wxpay:store:{{{app_key}}}:{name}" for name in names]
 
 
@@ -195,11 +218,13 @@ def to_milliseconds(seconds: float) -> int:
 def _choose_set(record: IdempotencyRecord) -> tuple[int, str]:
     """Return the number of the set that the record belongs to, and its score there."""
     at = find_tend_time(record)
+    if record.state in REVIEW:
+        return 4, repr(record.updated_at)
+    if record.state in OPEN:
+        return 2, "+inf" if at is None else repr(at)
     if at is None:
         return 0, "0"
-    if record.state is State.SENDING:
-        return 1, repr(at)
-    return (2 if record.state in OPEN else 3), repr(at)
+    return (1 if record.state is State.SENDING else 3), repr(at)
 
 
 def to_hash(record: IdempotencyRecord) -> list[str | bytes]:

@@ -97,6 +97,13 @@ class SealedStore:
         """Tend an appKey's operations."""
         return [self._open_record(r) for r in await self.store.sweep(app_key, now, limit=limit)]
 
+    async def list_open(
+        self, app_key: str, *, after: str = "", limit: int = 100
+    ) -> list[IdempotencyRecord]:
+        """List an appKey's operations that are under way, in doubt, or wait for a person."""
+        found = await self.store.list_open(app_key, after=after, limit=limit)
+        return [self._open_record(record) for record in found]
+
     async def begin(self, message: str, *, now: float, lease: float = LEASE) -> Receipt:
         """Acquire a callback for handling, unless it is done or in progress."""
         return await self.store.begin(message, now=now, lease=lease)

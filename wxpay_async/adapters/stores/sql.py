@@ -177,6 +177,14 @@ class SqlStore:
                 )
             )
 
+    async def list_open(
+        self, app_key: str, *, after: str = "", limit: int = 100
+    ) -> list[IdempotencyRecord]:
+        """List an appKey's operations that are under way, in doubt, or wait for a person."""
+        fetch = partial(sql_tables.fetch_open, app_key=app_key, after=after, limit=limit)
+        with _map_failures(NotSentError, "list what is open"):
+            return await self._transact(fetch)
+
     async def begin(self, message: str, *, now: float, lease: float = LEASE) -> Receipt:
         """Acquire a callback for handling, unless it is done or in progress."""
         begin = partial(sql_tables.begin_message, message=message, now=now, lease=lease)

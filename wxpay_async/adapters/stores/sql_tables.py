@@ -47,13 +47,16 @@ from sqlalchemy.dialects.mysql import MEDIUMBLOB
 from wxpay_async.adapters.stores.failures import NewerSchemaError
 from wxpay_async.adapters.stores.inbox import INBOX_RETENTION, Receipt, hash_message
 from wxpay_async.adapters.stores.rows import Value, find_tend_time, from_row, to_row
-from wxpay_async.policy.record import LEASE, OPEN, IdempotencyRecord
+from wxpay_async.policy.record import LEASE, OPEN, UNFINISHED, IdempotencyRecord
 from wxpay_async.policy.states import FINISHED, State
 
 Key = tuple[str, str]
 
-VERSION: Final = 1
+VERSION: Final = 2
 """The version of the tables. A release that changes them raises it."""
+
+_ADDED: Final = {2: ("verdict TEXT",)}
+"""The columns that each version added to the operations."""
 
 _MAX_DROPPED: Final = 1000
 _EVICTABLE: Final = FINISHED | {State.RESERVED}
@@ -98,6 +101,7 @@ operations: Final = Table(
     Column("next_check_at", Double),
     Column("checks", Integer, nullable=False),
     Column("absent_at", Double),
+    Column("verdict", Text),
     Column("created_at", Double, nullable=False),
     Column("updated_at", Double, nullable=False),
     Column("tend_at", Double),
@@ -187,6 +191,17 @@ def _create_tables(connection: Connection) -> None:
     if version is None:
         metadata.create_all(connection)
         connection.execute(insert(schema).values(version=VERSION))
+    elif version < VERSION:
+        _upgrade_tables(connection, version)
+
+
+def _upgrade_tables(connection: Connection, version: int) -> None:
+    # First the row: of two processes that upgrade at once the later one meets a duplicate key,
+    # begins again and finds nothing left to do.
+    connection.execute(insert(schema).values(version=VERSION))
+    for later in range(version + 1, VERSION + 1):
+        for column in _ADDED[later]:
+            connection.execute(text(f"ALTER TABLE {operations.name} ADD COLUMN {column}"))
 
 
 def apply_updates(connection: Connection, updates: Sequence[Update]) -> list[Applied]:
@@ -224,6 +239,18 @@ def fetch_records(
         )
         found += _read_records(connection, rows.with_for_update() if lock else rows)
     return found
+
+
+def fetch_open(
+    connection: Connection, *, app_key: str, after: str, limit: int
+) -> list[IdempotencyRecord]:
+    """Do what `IdempotencyStore.list_open` says."""
+    rows = select(operations).where(
+        operations.c.app_key == app_key,
+        operations.c.state.in_([state.value for state in UNFINISHED]),
+        operations.c.request_id > after,
+    )
+    return _read_records(connection, rows.order_by(operations.c.request_id).limit(limit))
 
 
 def sweep(

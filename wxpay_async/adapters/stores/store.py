@@ -59,6 +59,21 @@ class IdempotencyStore(Protocol):
         """
         ...
 
+    async def list_open(
+        self, app_key: str, *, after: str = "", limit: int = 100
+    ) -> list[IdempotencyRecord]:
+        """List an appKey's operations that are under way, in doubt, or wait for a person.
+
+        Args:
+            app_key: whose operations.
+            after: the requestId after which the list begins.
+            limit: how many to return.
+
+        Returns:
+            Up to `limit` records whose state is in `UNFINISHED`, in the order of their requestIds.
+        """
+        ...
+
     async def aclose(self) -> None:
         """Release what is held. May be called twice; the next call opens it again."""
         ...
