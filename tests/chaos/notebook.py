@@ -24,7 +24,7 @@ from pathlib import Path
 
 from attrs import define, field
 
-from wxpay_async import WxPayError
+from wxpay_async import ConfigurationRefusedError, WxPayError
 from wxpay_async.engine.streaming import Outcome
 
 
@@ -63,8 +63,10 @@ class Notebook:
 def verdict(outcome: Outcome[object, object]) -> str:
     """Return what a call's outcome says, in the words of the history."""
     if outcome.kind == "refused":
-        # A refusal for the moment (quota, clock): the caller may send the same request again.
-        return "unsent" if outcome.error.retryable else "refused"
+        # A refusal that passes (quota, clock, configuration): the same request may go again.
+        error = outcome.error
+        passing = error.retryable or isinstance(error, ConfigurationRefusedError)
+        return "unsent" if passing else "refused"
     return {"ok": "ok", "not_sent": "unsent", "in_doubt": "doubt"}[outcome.kind]
 
 

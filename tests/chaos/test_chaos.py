@@ -347,7 +347,7 @@ class _SlowDoor:
         del request, timeout
         self.reached.set()
         await self.opened.wait()
-        refusal = {"success": False, "errorCode": "CO_MSG_0000017", "errorMsg": "", "data": None}
+        refusal = {"success": False, "errorCode": "CO_MSG_000001", "errorMsg": "", "data": None}
         return HttpResponse(200, json.dumps(refusal).encode())
 
     async def aclose(self) -> None: ...
