@@ -315,7 +315,7 @@ class Dispatcher:
                 check_reviewable(record.state)
             record, finding = await self.resolver.check(record, self._deadline(self.timeouts.call))
             if verdict is not None and record.state in REVIEW:
-                record = await self.resolver.settle(record, verdict)
+                record = await self.resolver.settle_by_verdict(record, verdict)
         except NotSentError as error:  # true of the question, and not of what it is about
             doubt = InDoubtError(f"nothing is known: {error.reason}")
             self._mark(doubt, request_id)

@@ -88,9 +88,13 @@ class Resolver:
         now, offset = self.clock.time(), self.time.offset
         decision = self._decide(record, finding, now + offset, date)
         checked = _apply(record, decision, found, now=now, offset=offset)
-        return await self._record(record, checked), finding
+        if not await self._write(record, checked):  # another claim came meanwhile
+            return await self.store.load(record.key) or record, finding
+        return checked, finding
 
-    async def settle(self, record: IdempotencyRecord, verdict: ReviewVerdict) -> IdempotencyRecord:
+    async def settle_by_verdict(
+        self, record: IdempotencyRecord, verdict: ReviewVerdict
+    ) -> IdempotencyRecord:
         """Settle what waits for a person by the person's word; return it as it stands then."""
         now = self.clock.time()
         transition = Transition.CONFIRMED if verdict.executed else Transition.DENIED
@@ -104,16 +108,16 @@ class Resolver:
             updated_at=now,
             **_write_reply(record, verdict),
         )
-        return await self._record(record, settled)
+        if not await self._write(record, settled):  # the platform's word came meanwhile
+            return await self.store.load(record.key) or record
+        return settled
 
-    async def _record(
-        self, before: IdempotencyRecord, after: IdempotencyRecord
-    ) -> IdempotencyRecord:
-        if not await self.store.record(after):  # another claim came meanwhile, or a clear finding
-            return await self.store.load(before.key) or before
-        if after.state is not before.state:
-            self.on_changed(before, after)
-        return after
+    async def _write(self, record: IdempotencyRecord, later: IdempotencyRecord) -> bool:
+        """Write what became of it, unless another claim came meanwhile; tell who waits for it."""
+        written = await self.store.record(later)
+        if written and later.state is not record.state:
+            self.on_changed(record, later)
+        return written
 
     def _decide(
         self, record: IdempotencyRecord, finding: Finding, now: float, date: datetime | None
