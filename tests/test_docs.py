@@ -246,7 +246,16 @@ def test_index_has_no_line_that_is_no_row() -> None:
 
 
 @pytest.mark.parametrize(
-    "folder", ["protocol", "policy", "engine", "adapters/signers", "adapters/stores", "sandbox"]
+    "folder",
+    [
+        "protocol",
+        "policy",
+        "engine",
+        "adapters/signers",
+        "adapters/stores",
+        "adapters/transports",
+        "sandbox",
+    ],
 )
 def test_module_has_a_test_file_of_its_name(folder: str) -> None:
     """A reader finds the tests of a module without a search."""

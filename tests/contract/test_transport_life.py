@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
 from tests.contract.transports import Ask, Certificates, Make
-from tests.support.server import Listen, Listener, Peer, Seen
+from tests.support.server import Listen, Listener, Peer, Seen, server_in_a_thread
 from wxpay_async.errors import InDoubtError, NotSentError
 from wxpay_async.protocol.wire import Timeouts, Transport
 
@@ -39,19 +37,6 @@ LOAD = {
     "from wxpay_async.adapters.transports.httpx import HttpxTransport as T",
     "reqwest": "from wxpay_async.adapters.transports.reqwest import ReqwestTransport as T",
 }
-
-
-class Shop(BaseHTTPRequestHandler):
-    """A server in a thread, for tests that have several loops."""
-
-    def do_POST(self) -> None:
-        """Answer any request, and close."""
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self.send_response(200)
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
 
 
 async def serve(peer: Peer, _: Seen) -> bool:
@@ -205,23 +190,17 @@ def test_making_a_transport_needs_no_loop_and_reads_no_file(make: Make) -> None:
 def test_two_open_loops_have_a_pool_each(make: Make, ask: Ask, calm: Timeouts) -> None:
     """A pool belongs to its loop, even if the earlier loop was never closed."""
     transport = make()
-    shop = HTTPServer(("127.0.0.1", 0), Shop)
-    thread = threading.Thread(target=shop.serve_forever, args=(0.01,))
-    thread.start()
     loops = [asyncio.new_event_loop(), asyncio.new_event_loop()]
 
-    try:
-        for loop in (*loops, *loops):
-            request = ask(f"http://127.0.0.1:{shop.server_port}/")
-            answer = loop.run_until_complete(transport.send(request, timeout=calm))
-            assert 200 == answer.status
-    finally:
-        for loop in loops:
-            loop.run_until_complete(loop.shutdown_asyncgens())
-            loop.close()
-        shop.shutdown()
-        thread.join()
-        shop.server_close()
+    with server_in_a_thread() as origin:
+        try:
+            for loop in (*loops, *loops):
+                answer = loop.run_until_complete(transport.send(ask(origin), timeout=calm))
+                assert 200 == answer.status
+        finally:
+            for loop in loops:
+                loop.run_until_complete(loop.shutdown_asyncgens())
+                loop.close()
 
 
 @pytest.mark.parametrize("tls", [False, True])

@@ -7,7 +7,9 @@ import contextlib
 import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Final
 
 from attrs import define, field, frozen
@@ -205,3 +207,33 @@ async def hang(peer: Peer, _: Seen) -> bool:
 async def lose_answer(_: Peer, __: Seen) -> bool:
     """Read the request, and close without a word."""
     return False
+
+
+async def answer(peer: Peer, _: Seen) -> bool:
+    """Answer with two bytes and a cookie, and keep the connection."""
+    return await peer.answer(b"ok", headers=("Set-Cookie: a=1",))
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        """Answer any request, and close."""
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@contextlib.contextmanager
+def server_in_a_thread() -> Iterator[str]:
+    """Yield the origin of a server that belongs to no event loop, for tests that have several."""
+    server = HTTPServer(("127.0.0.1", 0), _Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -6,13 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.support.server import Listen, Listener, Peer, Seen, open_listeners
+from tests.support.server import Listen, Listener, answer, open_listeners
 from wxpay_async.protocol.wire import HttpRequest, Timeouts
-
-
-async def answer(peer: Peer, _: Seen) -> bool:
-    """Answer with two bytes and a cookie."""
-    return await peer.answer(b"ok", headers=("Set-Cookie: a=1",))
 
 
 @pytest.fixture

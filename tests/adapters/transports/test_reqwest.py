@@ -6,16 +6,14 @@ import asyncio
 import os
 import subprocess
 import sys
-import threading
 import time
 import traceback
 from collections.abc import AsyncIterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from pyreqwest import exceptions
 
-from tests.support.server import Act, Listen, Peer, Seen, hang
+from tests.support.server import Act, Listen, Peer, Seen, answer, hang, server_in_a_thread
 from wxpay_async.adapters.transports import reqwest
 from wxpay_async.adapters.transports.reqwest import ReqwestTransport
 from wxpay_async.errors import Fate, InDoubtError, MalformedResponseError, NotSentError, WxPayError
@@ -33,11 +31,6 @@ async def transport(listen: Listen) -> AsyncIterator[ReqwestTransport]:
     made = ReqwestTransport()
     yield made
     await made.aclose()
-
-
-async def answer(peer: Peer, _: Seen) -> bool:
-    """Answer and keep the connection."""
-    return await peer.answer(b"ok")
 
 
 def says(*parts: bytes) -> Act:
@@ -482,37 +475,17 @@ async def test_missing_system_certificates_are_not_sent(
     assert "no client can be made" in str(error)
 
 
-class Till(BaseHTTPRequestHandler):
-    """A server in a thread, for tests that have several loops."""
-
-    def do_POST(self) -> None:
-        """Answer any request, and close."""
-        self.rfile.read(3)
-        self.send_response(200)
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
 def test_connections_are_counted_per_loop(calm: Timeouts) -> None:
     """Requests queue for one connection in one loop after another."""
     transport = ReqwestTransport(max_connections=1)
-    server = HTTPServer(("127.0.0.1", 0), Till)
-    request = HttpRequest(f"http://127.0.0.1:{server.server_port}", b"a=1")
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
 
-    async def three() -> list[int]:
-        answers = await asyncio.gather(*(transport.send(request, timeout=calm) for _ in "123"))
-        return [answer.status for answer in answers]
+    async def three(origin: str) -> list[int]:
+        request = HttpRequest(origin, b"a=1")
+        replies = await asyncio.gather(*(transport.send(request, timeout=calm) for _ in "123"))
+        return [reply.status for reply in replies]
 
-    try:
-        statuses = asyncio.run(three()) + asyncio.run(three())
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with server_in_a_thread() as origin:
+        statuses = asyncio.run(three(origin)) + asyncio.run(three(origin))
 
     assert [200] * 6 == statuses
 
