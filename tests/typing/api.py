@@ -108,6 +108,7 @@ def made() -> PayGateway:
         retry=RetryPolicy(attempts=2),
         timeouts=Timeouts(call=20.0),
         hooks=[count, HOOK],
+        seal_keys=(bytes(32), Md5Signer("former secret"), RsaSigner.from_file("former.pem")),
     )
 
 

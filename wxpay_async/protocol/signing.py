@@ -56,7 +56,7 @@ class Signer(Protocol):
 class KeySource(Protocol):
     """A signer that holds its secret, so that other keys can be derived from it."""
 
-    def derive_key(self, context: bytes) -> bytes:
+    def derive_key(self, context: bytes, /) -> bytes:
         """Return 32 bytes that only the holder of the secret knows, always the same ones.
 
         Args:

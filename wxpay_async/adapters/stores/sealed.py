@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from attrs import define, field
 
@@ -265,7 +265,7 @@ def _read_keys(given: object) -> list[bytes]:
     # One key alone is a sequence too: of integers.
     if not isinstance(given, Sequence) or isinstance(given, bytes | bytearray | str):
         return []
-    keys = [_read_key(key) for key in given]
+    keys = [_read_key(key) for key in cast("Sequence[object]", given)]
     return keys if all(len(key) == SEAL_KEY_BYTES for key in keys) else []
 
 
