@@ -266,7 +266,8 @@ class HttpxTransport:
             if phase.timer.is_cancelled_by_others():
                 failure = error.with_traceback(None)
             else:
-                failure = _map_error(TimeoutError(), self._errors, sent=phase.headers_sent)
+                cause = TimeoutError() if phase.timer.late else error
+                failure = _map_error(cause, self._errors, sent=phase.headers_sent)
         except WxPayError as error:
             failure = error.with_traceback(None)
         finally:
@@ -311,6 +312,7 @@ class HttpxTransport:
         pool, self._pool = self._pool, None
         if pool is not None and self._loop is asyncio.get_running_loop():
             await pool.close()
+        self._watchdog.get().close()
 
 
 def _is_address(url: str) -> bool:
@@ -347,7 +349,7 @@ async def _read_capped(response: Response, phase: _Phase) -> bytes | None:
 
 
 def _map_error(
-    error: Exception, classes: _ErrorClasses, *, sent: bool | None
+    error: BaseException, classes: _ErrorClasses, *, sent: bool | None
 ) -> NotSentError | InDoubtError:
     """Map a failure by its phase, or by the error's class where no phase is known.
 
