@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
+import attrs
 import pytest
 from attrs import define, field
 
-from tests.support.merchant import OpenShop
+from tests.support.merchant import Asking, OpenShop
 from tests.support.platform import (
     APP_KEY,
     FORM,
@@ -20,6 +22,7 @@ from tests.support.platform import (
     VERIFIER,
     Json,
     Replies,
+    Script,
     encode_callback,
     sign_callback,
 )
@@ -29,8 +32,15 @@ from wxpay_async.adapters.stores.memory import MemoryStore
 from wxpay_async.engine.callbacks import CallbackEvent, CallbackReceiver, Verdict
 from wxpay_async.engine.clock import Clock
 from wxpay_async.engine.gateway import PayGateway
-from wxpay_async.errors import InDoubtError, InvalidRequestError, NotSentError
+from wxpay_async.errors import (
+    AlreadyPaidError,
+    InDoubtError,
+    InvalidRequestError,
+    NotSentError,
+)
+from wxpay_async.policy.record import IdempotencyRecord
 from wxpay_async.policy.retry import RetryPolicy
+from wxpay_async.policy.states import State
 from wxpay_async.protocol.notify import (
     ACK_HANDLED,
     ACK_NOT_HANDLED,
@@ -132,6 +142,17 @@ class Merchant:
     async def deliver(self, fields: dict[str, str], *, age: float = 0) -> bytes:
         """Deliver once."""
         return await self.receiver.receive(FORM, self.body(fields, age=age))
+
+    async def attempt(self, call: Awaitable[object]) -> None:
+        """Make a call that may stay in doubt."""
+        with contextlib.suppress(InDoubtError):
+            await call
+
+    async def state(self, request_id: str) -> State:
+        """Return where an operation stands."""
+        record = await self.gateway.store.load((APP_KEY, request_id))
+        assert record is not None
+        return record.state
 
     @property
     def verdicts(self) -> list[Verdict]:
@@ -341,6 +362,162 @@ async def test_callback_without_a_handler_is_not_acknowledged(
     assert ACK_NOT_HANDLED == await without_handler.receive(FORM, merchant.body(paid()))
     assert [Verdict.UNWANTED] == merchant.verdicts
     assert ACK_HANDLED == await merchant.deliver(paid())
+
+
+# What is in doubt
+
+
+IN_DOUBT = InDoubtError("the answer was lost")
+
+
+@pytest.mark.parametrize("age", [0, 400])
+@pytest.mark.parametrize("answer", [Replies().refunded("P"), IN_DOUBT])
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [("REFUND_SUCCESS", State.SUCCEEDED), ("REFUND_FAIL", State.FAILED)],
+)
+async def test_genuine_callback_settles_an_open_refund(
+    open_merchant: OpenMerchant,
+    asking: Asking,
+    *,
+    answer: object,
+    status: str,
+    expected: State,
+    age: float,
+) -> None:
+    """It needs no query, which may never find a refund; an old one counts as well."""
+    merchant = open_merchant(Script([answer]), retry=RetryPolicy(attempts=1))
+    await merchant.attempt(merchant.gateway.refund(asking.refund()))
+    merchant.clock.move(age)
+
+    await merchant.deliver(refunded(refund_amount="1.00", refund_status=status), age=age)
+
+    assert expected is await merchant.state("refund-1")
+    assert [Verdict.HANDLED] == merchant.verdicts
+
+
+async def test_refund_that_a_callback_settled_is_answered(
+    open_merchant: OpenMerchant, asking: Asking
+) -> None:
+    """The call that had no answer gets one, and nothing is sent again."""
+    merchant = open_merchant(Script([IN_DOUBT]), retry=RetryPolicy(attempts=1))
+    await merchant.attempt(merchant.gateway.refund(asking.refund()))
+
+    await merchant.deliver(refunded(refund_amount="1.00"))
+    result = await merchant.gateway.refund(asking.refund())
+
+    assert ("S", "T-9", True) == (result.status, result.trade_no, result.replayed)
+
+
+async def test_genuine_callback_settles_a_payment_and_its_order(
+    open_merchant: OpenMerchant, asking: Asking
+) -> None:
+    """Both are about the order that was paid; an order of another number stays open."""
+    merchant = open_merchant(Script([IN_DOUBT]), retry=RetryPolicy(attempts=1))
+    for call in (
+        merchant.gateway.pay(asking.pay(out_trade_no="O-1")),
+        merchant.gateway.pay(asking.pay("pay-2", out_trade_no="O-2")),
+        merchant.gateway.trade(asking.trade()),
+    ):
+        await merchant.attempt(call)
+
+    await merchant.deliver(paid())
+
+    assert [State.SUCCEEDED, State.UNKNOWN, State.SUCCEEDED] == [
+        await merchant.state(name) for name in ("pay-1", "pay-2", "trade-1")
+    ]
+    with pytest.raises(AlreadyPaidError):
+        await merchant.gateway.pay(asking.pay(out_trade_no="O-1"))
+
+
+@pytest.mark.parametrize("scheme", ["md5", "none"])
+async def test_confirmed_callback_settles_what_the_query_proves(
+    open_merchant: OpenMerchant, asking: Asking, scheme: str
+) -> None:
+    """The answer of its query is the proof."""
+    script = Script([IN_DOUBT])
+    merchant = open_merchant(script, scheme, retry=RetryPolicy(attempts=1))
+    await merchant.attempt(merchant.gateway.pay(asking.pay(out_trade_no="O-1")))
+    script.query = order()
+
+    await merchant.deliver(paid())
+
+    assert State.SUCCEEDED is await merchant.state("pay-1")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        refunded(refund_amount="0.40"),
+        refunded(refund_amount="1.00", orig_outer_trade_no="O-2"),
+        refunded(refund_amount="1.00", refund_status="REFUND_NEW"),
+        refunded(out_trade_no="O-1", refund_amount="1.00"),
+        paid("R-1"),
+        paid("O-1", trade_status="TRADE_CLOSED"),
+        paid("O-1", trade_status="TRANSFER_FAIL"),
+    ],
+)
+async def test_callback_settles_nothing_that_it_does_not_prove(
+    open_merchant: OpenMerchant, asking: Asking, fields: dict[str, str]
+) -> None:
+    """Another amount, order or kind: what is open stays so, and is asked about soon."""
+    merchant = open_merchant(Script([IN_DOUBT]), retry=RetryPolicy(attempts=1))
+    await merchant.attempt(merchant.gateway.refund(asking.refund()))
+    await merchant.attempt(merchant.gateway.pay(asking.pay(out_trade_no="O-1")))
+
+    assert ACK_HANDLED == await merchant.deliver(fields)
+
+    assert [State.UNKNOWN] * 2 == [await merchant.state(name) for name in ("refund-1", "pay-1")]
+
+
+async def test_unproven_callback_of_an_open_operation_makes_it_due(
+    open_merchant: OpenMerchant, asking: Asking
+) -> None:
+    """The next recovery asks what became of it."""
+    merchant = open_merchant(Script([IN_DOUBT]), retry=RetryPolicy(attempts=1))
+    await merchant.attempt(merchant.gateway.pay(asking.pay(out_trade_no="O-1")))
+
+    await merchant.deliver(paid(trade_status="TRADE_CLOSED"))
+
+    record = await merchant.gateway.store.load((APP_KEY, "pay-1"))
+    assert record is not None
+    assert merchant.clock.time() == record.next_check_at
+
+
+async def test_failure_that_was_told_before_the_attempt_is_not_its_own(
+    open_merchant: OpenMerchant, asking: Asking
+) -> None:
+    """A late callback of an earlier refund of the same number says nothing of this one."""
+    merchant = open_merchant(Script([IN_DOUBT]), retry=RetryPolicy(attempts=1))
+    await merchant.attempt(merchant.gateway.refund(asking.refund()))
+
+    await merchant.deliver(refunded(refund_amount="1.00", refund_status="REFUND_FAIL"), age=1)
+
+    assert State.UNKNOWN is await merchant.state("refund-1")
+
+
+async def test_trade_of_two_orders_is_not_settled_by_one(
+    open_merchant: OpenMerchant, asking: Asking
+) -> None:
+    """One order of several does not speak for the others."""
+    [item] = asking.trade().trade_info
+    request = asking.trade(trade_info=[item, attrs.evolve(item, out_trade_no="O-2")])
+    merchant = open_merchant(Script([IN_DOUBT]), retry=RetryPolicy(attempts=1))
+    await merchant.attempt(merchant.gateway.trade(request))
+
+    await merchant.deliver(paid())
+
+    assert State.UNKNOWN is await merchant.state("trade-1")
+
+
+async def test_hint_is_refused_as_a_proof(open_merchant: OpenMerchant) -> None:
+    """A merchant with a receiver of its own cannot settle anything by what anyone may write."""
+    merchant = open_merchant(scheme="md5")
+    hint = merchant.receiver.notifications.parse(FORM, merchant.body(paid()))
+
+    with pytest.raises(InvalidRequestError) as caught:
+        await merchant.gateway.apply_notification(hint)
+    assert "notification" == caught.value.field
 
 
 # Once
@@ -747,6 +924,11 @@ class FlakyStore(MemoryStore):
         self._fail("begin")
         return await super().begin(message, now=now, lease=lease)
 
+    async def find_open(self, app_key: str, out_trade_no: str) -> list[IdempotencyRecord]:
+        """Find what is open."""
+        self._fail("find_open")
+        return await super().find_open(app_key, out_trade_no)
+
     async def complete(self, message: str, *, now: float) -> None:
         """Record a callback as done."""
         self._fail("complete")
@@ -760,6 +942,17 @@ class FlakyStore(MemoryStore):
     def _fail(self, name: str) -> None:
         if name in self.failing:
             raise self.error
+
+
+async def test_callback_has_its_effect_though_nothing_can_be_settled(
+    open_merchant: OpenMerchant, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Recovery asks about what stays open; the merchant need not wait for it."""
+    merchant = open_merchant(store=FlakyStore(failing={"find_open"}))
+
+    assert ACK_HANDLED == await merchant.deliver(paid())
+    assert {("O-1", TradeState.PAID): 1} == merchant.effects
+    assert "stays open: the store is away" in caplog.text
 
 
 async def test_failing_store_handles_nothing(open_merchant: OpenMerchant) -> None:

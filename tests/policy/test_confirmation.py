@@ -9,7 +9,13 @@ from typing import Any
 import attrs
 import pytest
 
-from wxpay_async.policy.confirmation import Comparison, compare, confirm, states_of
+from wxpay_async.policy.confirmation import (
+    Comparison,
+    compare,
+    confirm,
+    read_as_status,
+    states_of,
+)
 from wxpay_async.protocol.notify import Notification, RefundNotification, TradeNotification
 from wxpay_async.protocol.results import TradeState, TradeStatus
 
@@ -116,6 +122,41 @@ def test_signature_stands_for_what_no_query_tells(notification: Notification) ->
         signed, told
     )
     assert attrs.evolve(signed, confirmed=True, queried=untold) == confirm(signed, untold)
+
+
+@pytest.mark.parametrize(
+    ("notification", "expected"),
+    [
+        (make_trade(authentic=True), TradeState.PAID),
+        (make_trade(authentic=True, trade_status="TRADE_CLOSED"), None),
+        (make_trade(authentic=True, trade_status="TRANSFER_FAIL"), None),
+        (make_refund(authentic=True), TradeState.REFUNDED),
+        (make_refund(authentic=True, refund_status="REFUND_FAIL"), TradeState.REFUND_FAILED),
+        (make_refund(authentic=True, refund_status="NEW"), None),
+        (make_trade(verified=True), None),
+        (make_refund(), None),
+    ],
+)
+def test_signature_proves_what_is_final(
+    notification: Notification, expected: TradeState | None
+) -> None:
+    """A payment that failed may be tried again, and who is not known proves nothing."""
+    proven = read_as_status(notification)
+
+    assert expected is (proven and proven.state)
+    if proven is not None:
+        assert (notification.out_trade_no, "T-callback", Decimal("1.00")) == (
+            proven.out_trade_no,
+            proven.trade_no,
+            proven.total_amount,
+        )
+
+
+def test_confirmed_notification_proves_what_the_query_said() -> None:
+    """The query's own answer is the proof, whoever sent the callback."""
+    status = make_status("已退款")
+
+    assert status is read_as_status(confirm(make_trade(), status))
 
 
 def test_paid_and_refunded_are_the_furthest_states() -> None:

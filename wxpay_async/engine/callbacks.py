@@ -14,11 +14,13 @@ After the bytes of a notification are read, it takes these steps (`docs/money-sa
    the handler.
    The query of an unsigned callback waits behind all other calls: anyone who knows the address can
    send one, and must not use up the quota of people who pay.
-4. States only move forward: closed is further than failed, paid is further than closed. If the
+4. What is believed settles the operations in doubt of its number: it is the platform's word. What
+   it does not prove of them is asked about soon.
+5. States only move forward: closed is further than failed, paid is further than closed. If the
    query or an earlier callback shows that the order is already there or further, the callback is
    acknowledged, reported, and changes nothing. A second payment of the order under another platform
    number ends so too: look at it.
-5. The handler runs. If it raises, nothing is recorded, and the platform repeats the callback.
+6. The handler runs. If it raises, nothing is recorded, and the platform repeats the callback.
 
 The answer is given after 4 s at the latest. The handler goes on after it, since to stop it would
 leave half an effect. The next delivery finds the effect recorded, and is acknowledged. A handler
@@ -264,9 +266,18 @@ class CallbackReceiver:
                 believed = confirm(notification, status)
             elif not (proven and comparison is Comparison.NOT_FOUND):
                 return Verdict.UNCONFIRMED, f"a query: {comparison}"
+        await self._settle(believed)
         if await self._has_reached(notification):
             return Verdict.LATE, "it has come so far already, or further"
         return await self._run_handler(believed)
+
+    async def _settle(self, notification: Notification) -> None:
+        """Settle what is in doubt of this number: the platform has just told how it ended."""
+        try:
+            await self.gateway.apply_notification(notification)
+        except WxPayError as error:
+            # The effect must not wait for it: recovery asks about what stays open.
+            _LOG.warning("what is in doubt stays open: %s", error.reason)
 
     async def _run_handler(self, notification: Notification) -> tuple[Verdict, str]:
         handler = self._handler(notification)

@@ -28,6 +28,7 @@ from wxpay_async.policy.retry import RetryPolicy
 from wxpay_async.policy.review import ReviewVerdict
 from wxpay_async.protocol.builder import Placement, RequestBuilder
 from wxpay_async.protocol.idempotency_key import derive_request_id
+from wxpay_async.protocol.notify import Notification
 from wxpay_async.protocol.requests import InstantTrade, MiniProgramPay, Refund, Request, TradeQuery
 from wxpay_async.protocol.results import Merchant, PayResult, RefundResult, TradeResult, TradeStatus
 from wxpay_async.protocol.signing import Signer
@@ -435,6 +436,21 @@ class PayGateway:
             NotSentError: the store cannot be reached.
         """
         return await self._dispatcher.recover()
+
+    async def apply_notification(self, notification: Notification) -> int:
+        """Settle the open operations of a genuine notification's number; no query is made.
+
+        A `CallbackReceiver` does this by itself. What the notification does not prove is asked
+        about with the next recovery.
+
+        Returns:
+            How many operations it settled.
+
+        Raises:
+            InvalidRequestError: it is neither authentic nor confirmed: anyone can have written it.
+            NotSentError, InDoubtError: the store cannot be reached.
+        """
+        return await self._dispatcher.resolver.settle(self.app_key, notification)
 
 
 def _make_lost_token_error(trade: InstantTrade) -> MalformedResponseError:

@@ -13,7 +13,8 @@ from attrs import define
 
 from wxpay_async.adapters.stores.store import IdempotencyStore
 from wxpay_async.engine.clock import Clock, PlatformTime
-from wxpay_async.errors import RefusedError, WxPayError
+from wxpay_async.errors import InvalidRequestError, RefusedError, WxPayError
+from wxpay_async.policy.confirmation import read_as_status
 from wxpay_async.policy.deadline import Deadline
 from wxpay_async.policy.record import OPEN, IdempotencyRecord
 from wxpay_async.policy.resolution import (
@@ -35,6 +36,7 @@ from wxpay_async.policy.states import (
 )
 from wxpay_async.protocol.builder import PAY, REFUND, TRADE
 from wxpay_async.protocol.echo import is_same_order
+from wxpay_async.protocol.notify import Notification, TradeNotification
 from wxpay_async.protocol.results import TradeState, TradeStatus
 from wxpay_async.protocol.strict_json import strict_json
 
@@ -111,6 +113,43 @@ class Resolver:
         if not await self._write(record, settled):  # the platform's word came meanwhile
             return await self.store.load(record.key) or record
         return settled
+
+    async def settle(self, app_key: str, notification: Notification) -> int:
+        """Record what a genuine notification proves of the open operations of its number.
+
+        What it does not prove is asked about with the next recovery.
+
+        Returns:
+            How many operations it settled.
+
+        Raises:
+            InvalidRequestError: it is neither authentic nor confirmed.
+        """
+        if not (notification.authentic or notification.confirmed):
+            raise InvalidRequestError(
+                "anyone can have written it",
+                field="notification",
+                allowed="one that is authentic, or confirmed by a query",
+            )
+        is_trade = isinstance(notification, TradeNotification)
+        settled = 0
+        for record in await self.store.find_open(app_key, notification.out_trade_no):
+            if (record.operation != REFUND.name) is not is_trade:
+                continue
+            told = self._apply_notification(record, notification)
+            settled += await self._write(record, told) and told.state is not record.state
+        return settled
+
+    def _apply_notification(
+        self, record: IdempotencyRecord, notification: Notification
+    ) -> IdempotencyRecord:
+        now, offset = self.clock.time(), self.time.offset
+        status = read_as_status(notification)
+        finding = _read_notification(record, notification, status)
+        if status is None or finding not in {Finding.EXECUTED, Finding.FAILED}:
+            return attrs.evolve(record, next_check_at=now)
+        decision = self._decide(record, finding, now + offset, None)
+        return _apply(record, decision, [status], now=now, offset=offset)
 
     async def _write(self, record: IdempotencyRecord, later: IdempotencyRecord) -> bool:
         """Write what became of it, unless another claim came meanwhile; tell who waits for it."""
@@ -192,6 +231,24 @@ def _order_numbers(record: IdempotencyRecord) -> list[tuple[str, Mapping[str, An
         # A content that cannot be read any more (its seal) cannot be compared either: no question.
         return [(item["outTradeNo"], item) for item in content.get("tradeInfo", ())]
     return [] if record.out_trade_no is None else [(record.out_trade_no, content)]
+
+
+def _read_notification(
+    record: IdempotencyRecord, notification: Notification, status: TradeStatus | None
+) -> Finding:
+    numbers = _order_numbers(record)
+    if status is None or [number for number, _ in numbers] != [status.out_trade_no]:
+        return Finding.NO_ANSWER  # one order of several does not speak for the others
+    [(_, sent)] = numbers
+    finding = _read_status(record, sent, status)
+    if notification.confirmed:
+        return finding
+    if not isinstance(notification, TradeNotification):
+        same = sent.get("origOutTradeNo") in {None, notification.orig_outer_trade_no}
+        finding = finding if same else Finding.NO_ANSWER
+    # A failure that was told before our latest attempt was signed may be an earlier attempt's.
+    before = int(notification.raw.get("timestamp", "0")) < (record.signed_at or 0)
+    return Finding.NO_ANSWER if finding is Finding.FAILED and before else finding
 
 
 def _read_error(error: WxPayError, absent_codes: frozenset[str]) -> Finding:

@@ -7,6 +7,8 @@ A notification that is called confirmed says nothing but what the query said:
   can name any number beside an order that is paid;
 - what no query tells (times, the reason of a failure, the order of a refund) stays only where an
   RSA signature stands for it.
+
+A genuine notification is itself the answer that an operation in doubt waits for.
 """
 
 from __future__ import annotations
@@ -54,6 +56,32 @@ def compare(notification: Notification, status: TradeStatus) -> Comparison:
         return Comparison.FURTHER
     same = state is notification.state and amount == status.total_amount
     return Comparison.SAME if same else Comparison.DIFFERENT
+
+
+def read_as_status(notification: Notification) -> TradeStatus | None:
+    """Return what a genuine notification proves, as a query would tell it.
+
+    Returns:
+        The answer of the query that confirmed it, or what an RSA signature stands for. None if
+        nothing is proven: of an order the signature proves only that it was paid, since a payment
+        that failed may be tried again.
+    """
+    if notification.confirmed:
+        return notification.queried
+    if isinstance(notification, TradeNotification):
+        text, amount = notification.trade_status, notification.trade_amount
+        final = notification.state is TradeState.PAID
+    else:
+        text, amount = notification.refund_status, notification.refund_amount
+        final = notification.state is not TradeState.UNKNOWN
+    if not (notification.authentic and final):
+        return None
+    return TradeStatus(
+        out_trade_no=notification.out_trade_no,
+        status=text,
+        trade_no=notification.inner_trade_no,
+        total_amount=amount,
+    )
 
 
 def confirm(notification: Notification, status: TradeStatus) -> Notification:

@@ -86,6 +86,11 @@ class MemoryStore:
         """Return the record, None if there is none."""
         return self._find(key)
 
+    async def find_open(self, app_key: str, out_trade_no: str) -> list[IdempotencyRecord]:
+        """Return an appKey's open records that have this number."""
+        mine = (record for record in self._active.values() if record.app_key == app_key)
+        return [r for r in mine if r.out_trade_no == out_trade_no and r.state in OPEN]
+
     async def sweep(self, app_key: str, now: float, *, limit: int = 100) -> list[IdempotencyRecord]:
         """Tend an appKey's operations."""
         self._evict(now)

@@ -179,6 +179,13 @@ class RedisStore:
             stored = await self._run("load", make_keys(key)[-1:])
             return from_hash(stored) if stored else None
 
+    async def find_open(self, app_key: str, out_trade_no: str) -> list[IdempotencyRecord]:
+        """Return an appKey's open records that have this number."""
+        _, checks, *_, operation = make_keys((app_key, ""))
+        with _map_failures(NotSentError, "find the operations of an order"):
+            found = await self._run("find_open", [checks], (operation, out_trade_no))
+            return [from_hash(stored) for stored in found]
+
     async def sweep(self, app_key: str, now: float, *, limit: int = 100) -> list[IdempotencyRecord]:
         """Tend an appKey's operations; drops at most 1,000 old ones each time."""
         times = (repr(now), repr(now - self.retention), repr(now + LEASE))

@@ -130,6 +130,19 @@ end
 return due
 """
 
+# KEYS: the set of checks, which holds what is open. ARGV: how the operations' keys begin, the
+# number.
+_FIND_OPEN: Final = """
+local found = {}
+for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
+    local op = ARGV[1] .. id
+    if redis.call('HGET', op, 'out_trade_no') == ARGV[2] then
+        found[#found + 1] = redis.call('HGETALL', op)
+    end
+end
+return found
+"""
+
 # KEYS: the sets. ARGV: how the operations' keys begin, after which requestId, how many to return.
 _LIST_OPEN: Final = """
 local ids = {}
@@ -181,6 +194,7 @@ SCRIPTS: Final[Mapping[str, str]] = {
     "claim": _CLAIM,
     "record": _RECORD,
     "load": _LOAD,
+    "find_open": _FIND_OPEN,
     "sweep": _SWEEP,
     "list_open": _LIST_OPEN,
     "begin": _BEGIN,

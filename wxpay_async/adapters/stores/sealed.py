@@ -93,6 +93,10 @@ class SealedStore:
         record = await self.store.load(key)
         return None if record is None else self._open_record(record)
 
+    async def find_open(self, app_key: str, out_trade_no: str) -> list[IdempotencyRecord]:
+        """Return an appKey's open records that have this number."""
+        return [self._open_record(r) for r in await self.store.find_open(app_key, out_trade_no)]
+
     async def sweep(self, app_key: str, now: float, *, limit: int = 100) -> list[IdempotencyRecord]:
         """Tend an appKey's operations."""
         return [self._open_record(r) for r in await self.store.sweep(app_key, now, limit=limit)]

@@ -168,6 +168,12 @@ class SqlStore:
             fetch = partial(sql_tables.fetch_records, keys=[key], lock=False)
             return next(iter(await self._transact(fetch)), None)
 
+    async def find_open(self, app_key: str, out_trade_no: str) -> list[IdempotencyRecord]:
+        """Return an appKey's open records that have this number."""
+        find = partial(sql_tables.find_open, app_key=app_key, out_trade_no=out_trade_no)
+        with _map_failures(NotSentError, "find the operations of an order"):
+            return await self._transact(find)
+
     async def sweep(self, app_key: str, now: float, *, limit: int = 100) -> list[IdempotencyRecord]:
         """Tend an appKey's operations; drops at most 1,000 old ones each time."""
         with _map_failures(NotSentError, "sweep"):

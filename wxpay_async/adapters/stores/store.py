@@ -46,6 +46,14 @@ class IdempotencyStore(Protocol):
         """Return the record, None if there is none."""
         ...
 
+    async def find_open(self, app_key: str, out_trade_no: str) -> list[IdempotencyRecord]:
+        """Return an appKey's records with this number that wait for a query, in any order.
+
+        These are UNKNOWN or PENDING and have a `next_check_at`. A callback tells a number and no
+        requestId. It raises what `load` raises.
+        """
+        ...
+
     async def sweep(self, app_key: str, now: float, *, limit: int = 100) -> list[IdempotencyRecord]:
         """Tend an appKey's operations; every process calls this now and then.
 
