@@ -33,6 +33,8 @@ EVERY_FIELD: dict[str, object] = {
     "next_check_at": NOW + 1 / 3,
     "checks": 5,
     "absent_at": 1e-300,
+    "deviates_at": NOW + 2 / 7,
+    "deviation": "0123456789abcdef",
     "verdict": '{"by": "小王", "executed": true}',
     "created_at": NOW - 1e-6,
     "updated_at": NOW + 2 / 3,

@@ -21,6 +21,7 @@ from wxpay_async.engine.clock import PlatformTime
 from wxpay_async.engine.gateway import PayGateway
 from wxpay_async.engine.resolver import Resolver
 from wxpay_async.engine.streaming import Outcome
+from wxpay_async.engine.telemetry import EventKind
 from wxpay_async.errors import (
     AlreadyPaidError,
     DuplicateRequestError,
@@ -140,16 +141,82 @@ async def test_repeated_payment_on_a_first_attempt_is_in_doubt(
 # A trade
 
 
-async def test_repeated_trade_with_other_content_is_a_conflict(
+async def test_repeated_trade_with_other_content_seen_twice_is_a_conflict(
     open_shop: OpenShop, asking: Asking, replies: Replies
 ) -> None:
     """A new process reuses an id: what the query echoes is compared with what was sent."""
     answers = Script([replies.no(REPEATED)], query=make_order(replies, totalAmount="2.00"))
     shop = open_shop(answers)
+    with pytest.raises(DuplicateRequestError):
+        await shop.gateway.trade(asking.trade())
+    states = [await shop.state("trade-1")]
+    for seconds in (59, 1):
+        shop.clock.move(seconds)
+        await shop.gateway.resolve("trade-1")
+        states.append(await shop.state("trade-1"))
     with pytest.raises(PlatformConflictError):
         await shop.gateway.trade(asking.trade())
 
-    assert State.CONFLICT is await shop.state("trade-1")
+    assert [State.UNKNOWN, State.UNKNOWN, State.CONFLICT] == states
+    reviews = [event for event in shop.events if event.kind is EventKind.REVIEW_NEEDED]
+    assert ["conflict"] == [event.state for event in reviews]
+
+
+@pytest.mark.parametrize(
+    "spoilt", [{"totalAmount": "987.65"}, {"subject": "商品"}, {"payeeIdentity": "999"}]
+)
+async def test_other_content_in_one_answer_settles_nothing(
+    spoilt: dict[str, str], open_shop: OpenShop, asking: Asking, replies: Replies
+) -> None:
+    """Whatever was wrong with that answer, the next one is right."""
+    answers = Script([LOST], query=make_order(replies, **spoilt))
+    shop = open_shop(answers, retry=RetryPolicy(attempts=1))
+    with pytest.raises(InDoubtError):
+        await shop.gateway.trade(asking.trade())
+    answers.query = make_order(replies)
+    shop.clock.move(61)
+
+    assert "ok" == (await shop.gateway.resolve("trade-1")).kind
+    record = await shop.entry("trade-1")
+    assert (None, None) == (record.deviates_at, record.deviation)
+
+
+async def test_other_content_that_differs_each_time_is_no_conflict(
+    open_shop: OpenShop, asking: Asking, replies: Replies
+) -> None:
+    """Seen twice means the same; blanks at the ends of a text make no other one."""
+    amounts = iter(["1.01", "1.02", "1.03", "1.04"])
+    answers = Script([LOST], query=lambda: make_order(replies, totalAmount=next(amounts)))
+    shop = open_shop(answers, retry=RetryPolicy(attempts=1))
+    with pytest.raises(InDoubtError):
+        await shop.gateway.trade(asking.trade())
+    for _ in range(3):
+        shop.clock.move(61)
+        await shop.gateway.resolve("trade-1")
+    before = await shop.state("trade-1")
+    subjects = iter(["茶", " 茶\u3000"])
+    answers.query = lambda: make_order(replies, subject=next(subjects))
+    for _ in range(2):
+        shop.clock.move(61)
+        await shop.gateway.resolve("trade-1")
+
+    assert (State.UNKNOWN, State.CONFLICT) == (before, await shop.state("trade-1"))
+
+
+async def test_refund_of_another_amount_is_a_conflict_when_seen_twice(
+    open_shop: OpenShop, asking: Asking, replies: Replies
+) -> None:
+    """Under the refund's number the platform holds another one."""
+    shop = open_shop(
+        Script([LOST], query=replies.order("已退款", "R-1", "9.00")), retry=RetryPolicy(attempts=1)
+    )
+    with pytest.raises(InDoubtError):
+        await shop.gateway.refund(asking.refund())
+    before = await shop.state("refund-1")
+    shop.clock.move(60)
+    await shop.gateway.resolve("refund-1")
+
+    assert (State.UNKNOWN, State.CONFLICT) == (before, await shop.state("refund-1"))
 
 
 async def test_repeated_trade_with_the_same_content_is_a_success(
@@ -213,7 +280,7 @@ async def test_recovered_trade_has_a_row_for_each_order(
 @pytest.mark.parametrize(
     ("second", "state"),
     [
-        ({"payeeIdentity": "999"}, State.CONFLICT),
+        ({"payeeIdentity": "999"}, State.UNKNOWN),
         (UNKNOWN_ORDER, State.UNKNOWN),
         (InDoubtError("timeout"), State.UNKNOWN),
     ],

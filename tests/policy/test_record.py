@@ -289,6 +289,8 @@ FULL = make_record(
     next_check_at=3.5,
     checks=4,
     absent_at=5.5,
+    deviates_at=6.5,
+    deviation="0123456789abcdef",
     verdict='{"by": "小王"}',
 )
 

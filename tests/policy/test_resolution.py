@@ -45,7 +45,6 @@ def make_doubt(state: State = State.UNKNOWN, **changes: object) -> InDoubtCall:
     [
         (Finding.EXECUTED, Transition.SUCCESS),
         (Finding.FAILED, Transition.FAILURE),
-        (Finding.MISMATCH, Transition.MISMATCH),
     ],
 )
 def test_clear_finding_ends_a_doubt_at_once(finding: Finding, transition: Transition) -> None:
@@ -66,6 +65,69 @@ def test_pending_operation_that_is_still_pending_waits() -> None:
     expected = Decision(transition=None, next_check_at=15.0)
 
     assert expected == decide(make_doubt(State.PENDING), Finding.PENDING, 6.0)
+
+
+@pytest.mark.parametrize("state", [State.CONFLICT, State.NEEDS_REVIEW])
+def test_clear_finding_settles_what_waits_for_a_person(state: State) -> None:
+    """When a person asks again; anything else changes nothing, and nothing is asked by itself."""
+    late = GIVE_UP * 9
+
+    assert Transition.SUCCESS is decide(make_doubt(state), Finding.EXECUTED, late).transition
+    for finding in (Finding.PENDING, Finding.MISMATCH, Finding.NO_ANSWER):
+        doubt = make_doubt(state, deviates_at=0.0)
+        assert Decision(transition=None) == decide(doubt, finding, late)
+
+
+def test_absence_settles_what_was_given_up_and_no_conflict() -> None:
+    """Seen twice, as before; content that was there does not go away by itself."""
+    late = GIVE_UP * 9
+    seen = {"absent_at": late - SEEN_APART}
+    given_up = decide(make_doubt(State.NEEDS_REVIEW, **seen), Finding.NOT_FOUND, late)
+    conflict = decide(make_doubt(State.CONFLICT, **seen), Finding.NOT_FOUND, late)
+
+    assert (Transition.ABSENT, None) == (given_up.transition, conflict.transition)
+
+
+def test_other_content_is_proven_when_the_same_is_seen_twice() -> None:
+    """A minute apart; the second look is not left to the hourly schedule."""
+    now = SCHEDULE[-1] + 10.0
+    first = decide(make_doubt(), Finding.MISMATCH, now)
+    seen = make_doubt(deviates_at=first.deviates_at)
+
+    assert (None, now, now + SEEN_APART) == (
+        first.transition,
+        first.deviates_at,
+        first.next_check_at,
+    )
+    soon = decide(seen, Finding.MISMATCH, now + SEEN_APART - 0.1)
+    assert (None, now) == (soon.transition, soon.deviates_at)
+    assert Transition.MISMATCH is decide(seen, Finding.MISMATCH, now + SEEN_APART).transition
+
+
+def test_other_content_counts_from_the_earlier_clock() -> None:
+    """An answer that a cache repeats is one answer."""
+    seen = make_doubt(deviates_at=100.0)
+
+    assert decide(seen, Finding.MISMATCH, 1_000.0, seen_at=100.0).transition is None
+
+
+def test_other_content_is_forgotten_after_another_answer() -> None:
+    """And kept while none comes, which repeats nothing however long it takes."""
+    seen = make_doubt(deviates_at=100.0)
+    silent = decide(seen, Finding.NO_ANSWER, 100.0 + 2 * SEEN_APART)
+
+    assert decide(seen, Finding.NOT_FOUND, 200.0).deviates_at is None
+    assert (None, 100.0) == (silent.transition, silent.deviates_at)
+
+
+def test_absence_is_not_seen_again_by_a_query_without_an_answer() -> None:
+    """However long after the first: the platform was asked twice, and said it once."""
+    seen = make_doubt(absent_at=QUARANTINE)
+    now = QUARANTINE + 2 * SEEN_APART
+    decision = decide(seen, Finding.NO_ANSWER, now)
+
+    assert (None, QUARANTINE) == (decision.transition, decision.absent_at)
+    assert now <= decision.next_check_at
 
 
 @pytest.mark.parametrize("finding", [Finding.NOT_FOUND, Finding.UNPAID, Finding.MISMATCH])

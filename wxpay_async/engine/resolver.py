@@ -35,7 +35,7 @@ from wxpay_async.policy.states import (
     next_state,
 )
 from wxpay_async.protocol.builder import PAY, REFUND, TRADE
-from wxpay_async.protocol.echo import is_same_order
+from wxpay_async.protocol.echo import digest_order, is_same_order
 from wxpay_async.protocol.notify import Notification, TradeNotification
 from wxpay_async.protocol.results import TradeState, TradeStatus
 from wxpay_async.protocol.strict_json import strict_json
@@ -88,8 +88,9 @@ class Resolver:
         # Decided by the platform's time, read after the query, which may just have corrected it: a
         # wall clock that jumped ahead must not end the quarantine of a request that still lives.
         now, offset = self.clock.time(), self.time.offset
-        decision = self._decide(record, finding, now + offset, date)
-        checked = _apply(record, decision, found, now=now, offset=offset)
+        deviation = digest_order(found[-1]) if finding is Finding.MISMATCH else record.deviation
+        decision = self._decide(record, finding, now + offset, date, deviation)
+        checked = _apply(record, decision, found, now=now, offset=offset, deviation=deviation)
         if not await self._write(record, checked):  # another claim came meanwhile
             return await self.store.load(record.key) or record, finding
         return checked, finding
@@ -159,13 +160,19 @@ class Resolver:
         return written
 
     def _decide(
-        self, record: IdempotencyRecord, finding: Finding, now: float, date: datetime | None
+        self,
+        record: IdempotencyRecord,
+        finding: Finding,
+        now: float,
+        date: datetime | None,
+        deviation: str | None = None,
     ) -> Decision:
         call = InDoubtCall(
             state=record.state,
             since=(record.doubt_since or record.updated_at) + self.time.offset,
             signed_at=(record.signed_at or 0) / 1000,
             absent_at=record.absent_at,
+            deviates_at=record.deviates_at if record.deviation == deviation else None,
             absence_proves=self._absence_proves(record),
         )
         return decide(call, finding, now, seen_at=None if date is None else date.timestamp())
@@ -205,6 +212,7 @@ def _apply(
     *,
     now: float,
     offset: float,
+    deviation: str | None = None,
 ) -> IdempotencyRecord:
     """Return the record after a decision, whose times are the platform's."""
     state, at = record.state, decision.next_check_at
@@ -215,6 +223,8 @@ def _apply(
         state=state,
         checks=record.checks + 1,
         absent_at=decision.absent_at,
+        deviates_at=decision.deviates_at,
+        deviation=None if decision.deviates_at is None else deviation,
         next_check_at=None if at is None else at - offset,
         content=record.content if state in SENDABLE else None,
         updated_at=now,

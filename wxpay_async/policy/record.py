@@ -64,6 +64,10 @@ class IdempotencyRecord:
         checks: queries made so far.
         absent_at: seconds since the epoch by the platform's time, like `signed_at`; when a query
             after the quarantine first found nothing.
+        deviates_at: seconds since the epoch by the platform's time; when a query first found other
+            content under our number. A later claim changes nothing in what the platform holds, so
+            it stays.
+        deviation: the digest of that content.
         verdict: what a person decided, with who and when (`ReviewVerdict.to_text`).
         created_at: seconds since the epoch.
         updated_at: seconds since the epoch.
@@ -87,6 +91,8 @@ class IdempotencyRecord:
     next_check_at: float | None = None
     checks: int = 0
     absent_at: float | None = None
+    deviates_at: float | None = None
+    deviation: str | None = None
     verdict: str | None = None
     created_at: float = 0.0
     updated_at: float = 0.0

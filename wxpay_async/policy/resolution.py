@@ -8,6 +8,7 @@
   answer.
 - "Not paid" proves nothing while a prepay may still be paid: a signed request can become one for
   5 minutes, and a prepay lives 20.
+- "Other content" is seen twice as well, the same one, at least 60 s apart.
 - What waits for a person is asked about when a person wants to know: a clear answer settles it.
 - The platform is asked 5 s, 15 s, 45 s, 2 min, 5 min and 10.5 min after the doubt arose, then
   hourly, and after 24 h a person must look.
@@ -59,6 +60,7 @@ class InDoubtCall:
         since: when it arose.
         signed_at: the latest timestamp of all attempts.
         absent_at: when a query after the quarantine first found nothing.
+        deviates_at: when a query first found the content that this one finds in place of ours.
         absence_proves: whether the platform's query would find the operation if it existed.
     """
 
@@ -66,6 +68,7 @@ class InDoubtCall:
     since: float
     signed_at: float
     absent_at: float | None = None
+    deviates_at: float | None = None
     absence_proves: bool = True
 
 
@@ -76,18 +79,19 @@ class Decision:
     Attributes:
         transition: what it means for the operation, None for nothing yet.
         absent_at: carried to the next judgement.
+        deviates_at: the same.
         next_check_at: when to ask again, None for never.
     """
 
     transition: Transition | None
     absent_at: float | None = None
+    deviates_at: float | None = None
     next_check_at: float | None = None
 
 
 _CLEAR: Final = {
     Finding.EXECUTED: Transition.SUCCESS,
     Finding.FAILED: Transition.FAILURE,
-    Finding.MISMATCH: Transition.MISMATCH,
 }
 
 
@@ -105,21 +109,25 @@ def decide(
             absence counts from the earlier of both.
     """
     seen = now if seen_at is None else min(now, seen_at)
-    if finding in _CLEAR and (doubt.state is State.UNKNOWN or finding is not Finding.MISMATCH):
+    if finding in _CLEAR:
         return Decision(transition=_CLEAR[finding])
     if finding is Finding.PENDING and doubt.state is State.UNKNOWN:
         return Decision(transition=Transition.ACCEPTED, next_check_at=next_check(doubt, now))
-    absent_at = _absence(doubt, finding, seen)
-    if absent_at is not None and seen - absent_at >= SEEN_APART:
-        return Decision(transition=Transition.ABSENT)
+    absent_at, deviates_at = _absence(doubt, finding, seen), _deviation(doubt, finding, seen)
+    first = absent_at if deviates_at is None else deviates_at
+    # Seen twice means by two answers: a query without one repeats nothing.
+    if finding is not Finding.NO_ANSWER and first is not None and seen - first >= SEEN_APART:
+        return Decision(
+            transition=Transition.ABSENT if deviates_at is None else Transition.MISMATCH
+        )
     if doubt.state in REVIEW:
         return Decision(transition=None, absent_at=absent_at)
     if now - doubt.since >= GIVE_UP:
         return Decision(transition=Transition.TOO_OLD)
     at = next_check(doubt, now)
-    if absent_at is not None:
-        at = min(at, absent_at + SEEN_APART + now - seen)
-    return Decision(transition=None, absent_at=absent_at, next_check_at=at)
+    if first is not None:
+        at = max(now, min(at, first + SEEN_APART + now - seen))
+    return Decision(transition=None, absent_at=absent_at, deviates_at=deviates_at, next_check_at=at)
 
 
 def _absence(doubt: InDoubtCall, finding: Finding, now: float) -> float | None:
@@ -132,6 +140,15 @@ def _absence(doubt: InDoubtCall, finding: Finding, now: float) -> float | None:
     if not absent or not final or now < doubt.signed_at + quarantine:
         return None
     return now if doubt.absent_at is None else doubt.absent_at
+
+
+def _deviation(doubt: InDoubtCall, finding: Finding, now: float) -> float | None:
+    """Return since when other content is seen. What was accepted is ours, whatever a query says."""
+    if finding is Finding.NO_ANSWER:
+        return doubt.deviates_at
+    if finding is not Finding.MISMATCH or doubt.state is not State.UNKNOWN:
+        return None
+    return now if doubt.deviates_at is None else doubt.deviates_at
 
 
 def next_check(doubt: InDoubtCall, now: float) -> float:

@@ -7,6 +7,7 @@ describes an order (`is_same_order`) is compared without white space at the ends
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
@@ -58,6 +59,21 @@ def is_same_order(item: Mapping[str, Any], status: TradeStatus) -> bool:
     ]
     differ = any(echoed is not None and asked != echoed for asked, echoed in echoes)
     return not differ and _has_same_shares(item.get("royaltyInfo", ()), status.royalty_info)
+
+
+def digest_order(status: TradeStatus) -> str:
+    """Return a digest of what a query says of an order's content, to see the same again."""
+    numbers = (status.price, status.total_amount)
+    shares = sorted((_trim(s.payee_member_id), str(s.amount)) for s in status.royalty_info)
+    content = (
+        status.out_trade_no,
+        _trim(status.subject),
+        _trim(status.payee_identity),
+        *(None if number is None else f"{number.normalize():f}" for number in numbers),
+        None if status.quantity is None else _trim_places(status.quantity),
+        repr(shares),
+    )
+    return hashlib.sha256(repr(content).encode()).hexdigest()[:16]
 
 
 def _check_amount(request: InstantTrade, amount: Decimal | None) -> None:

@@ -25,6 +25,8 @@ FULL: dict[str, object] = {
     "next_check_at": NOW + 1 / 3,
     "checks": 5,
     "absent_at": 1e-300,
+    "deviates_at": NOW + 2 / 7,
+    "deviation": "0123456789abcdef",
     "verdict": '{"by": "小王"}',
 }
 

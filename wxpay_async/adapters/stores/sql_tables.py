@@ -55,7 +55,9 @@ Key = tuple[str, str]
 VERSION: Final = 2
 """The version of the tables. A release that changes them raises it."""
 
-_ADDED: Final = {2: ("verdict TEXT",)}
+_ADDED: Final = {
+    2: ("deviates_at DOUBLE PRECISION", "deviation VARCHAR(16)", "verdict TEXT"),
+}
 """The columns that each version added to the operations."""
 
 _MAX_DROPPED: Final = 1000
@@ -101,6 +103,8 @@ operations: Final = Table(
     Column("next_check_at", Double),
     Column("checks", Integer, nullable=False),
     Column("absent_at", Double),
+    Column("deviates_at", Double),
+    Column("deviation", String(16)),
     Column("verdict", Text),
     Column("created_at", Double, nullable=False),
     Column("updated_at", Double, nullable=False),
