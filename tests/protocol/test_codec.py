@@ -47,6 +47,7 @@ from wxpay_async.protocol.results import (
     RefundResult,
     TradeRef,
     TradeResult,
+    TradeState,
     TradeStatus,
 )
 from wxpay_async.protocol.wire import SANDBOX_MARKER, HttpResponse
@@ -163,12 +164,21 @@ def test_local_fields_cannot_be_set_by_the_platform() -> None:
     assert 99 == silent.raw["$attempts"]
 
 
+def test_platform_teaches_no_status_text() -> None:
+    """Only the merchant does."""
+    body = b'{"success": true, "data": {"outTradeNo": "O-1", "status": "x", "$taught": "paid"}}'
+    status = codec.decode(HttpResponse(200, body), TradeStatus, url=URL, moves_money=False)
+
+    assert (None, TradeState.UNKNOWN) == (status.taught, status.state)
+
+
 @pytest.mark.parametrize("into", [PayResult, TradeResult, TradeStatus, RefundResult, MerchantPage])
 def test_local_fields_of_each_result_are_known(into: type) -> None:
     """What is not among these, `decode` would take from the data."""
     local = {field.name for field in attrs.fields(into) if field.metadata.get("local")}
 
-    assert {"raw", "attempts", "replayed"} <= local <= {"raw", "attempts", "replayed", "signed_at"}
+    common = {"raw", "attempts", "replayed"}
+    assert common <= local <= common | {"signed_at", "taught"}
 
 
 # Replies that prove nothing

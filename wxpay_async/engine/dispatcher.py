@@ -26,6 +26,7 @@ from wxpay_async.engine.replay import replay
 from wxpay_async.engine.resolver import Resolver
 from wxpay_async.engine.retrying import RetryingTransport
 from wxpay_async.engine.single_flight import SingleFlight, make_conflict
+from wxpay_async.engine.status_texts import StatusTexts
 from wxpay_async.engine.streaming import Outcome
 from wxpay_async.engine.telemetry import Telemetry
 from wxpay_async.errors import Fate, InDoubtError, InvalidRequestError, NotSentError, WxPayError
@@ -77,6 +78,7 @@ class Dispatcher:
         max_in_flight: HTTP requests at once.
         refunds_queryable: see `Resolver`.
         absent_codes: see `Resolver`.
+        texts: reads the status texts of queries.
     """
 
     app_key: str
@@ -92,6 +94,7 @@ class Dispatcher:
     max_in_flight: int
     refunds_queryable: bool
     absent_codes: frozenset[str]
+    texts: StatusTexts
     time: PlatformTime = field(init=False)
     resolver: Resolver = field(init=False)
     recovery: Recovery = field(init=False)
@@ -264,7 +267,7 @@ class Dispatcher:
         """Query one order; what the platform says of another is withheld."""
         deadline = self._deadline(self._call_seconds(timeout, lane))
         call = self._query_call(query, deadline=deadline, lane=lane)
-        return await self._send_read(call, self._policy(lane))
+        return self.texts.read(await self._send_read(call, self._policy(lane)))
 
     async def _query_order(
         self, out_trade_no: str, deadline: Deadline
@@ -272,7 +275,8 @@ class Dispatcher:
         seconds = self._call_seconds(deadline.remaining(), Lane.RESOLVING)
         query = TradeQuery(out_trade_no=out_trade_no)
         call = self._query_call(query, deadline=self._deadline(seconds), lane=Lane.RESOLVING)
-        return await self._send_read(call, _ONE_ATTEMPT), call.server_time
+        status = self.texts.read(await self._send_read(call, _ONE_ATTEMPT))
+        return status, call.server_time
 
     def _query_call(
         self, query: TradeQuery, *, deadline: Deadline, lane: Lane

@@ -20,6 +20,7 @@ from wxpay_async.engine.clock import Clock
 from wxpay_async.engine.dispatcher import Dispatcher
 from wxpay_async.engine.open_operations import OpenOperation
 from wxpay_async.engine.queries import iter_merchants, poll_until_paid
+from wxpay_async.engine.status_texts import StatusTexts
 from wxpay_async.engine.streaming import Outcome, stream
 from wxpay_async.engine.telemetry import Event, EventKind, Hook, Telemetry
 from wxpay_async.errors import InvalidRequestError, MalformedResponseError, WxPayError
@@ -30,7 +31,14 @@ from wxpay_async.protocol.builder import Placement, RequestBuilder
 from wxpay_async.protocol.idempotency_key import derive_request_id
 from wxpay_async.protocol.notify import Notification
 from wxpay_async.protocol.requests import InstantTrade, MiniProgramPay, Refund, Request, TradeQuery
-from wxpay_async.protocol.results import Merchant, PayResult, RefundResult, TradeResult, TradeStatus
+from wxpay_async.protocol.results import (
+    Merchant,
+    PayResult,
+    RefundResult,
+    TradeResult,
+    TradeState,
+    TradeStatus,
+)
 from wxpay_async.protocol.signing import Signer
 from wxpay_async.protocol.wire import PRODUCTION, Timeouts, Transport
 
@@ -67,6 +75,9 @@ class PayGateway:
         absent_codes: error codes of which you have seen, on the platform's test host, that a query
             answers with them when it does not know an order. Without them only an undocumented
             business code counts whose text says so (不存在, 未找到, 查无, not found, not exist).
+        trade_states: status texts of a query, each with its `TradeState`, beside those that the SDK
+            knows: the platform documents only one (待付款). A text that is in neither table is
+            logged once, as a WARNING, and proves nothing.
         placement: where the parameters travel: a form body, or `"query"`, the query string, which
             ends up in the logs of whatever stands between.
         clock: the machine's, unless a test moves it.
@@ -91,6 +102,7 @@ class PayGateway:
         seal_keys: Sequence[SealKey] | None = None,
         refunds_queryable: bool = False,
         absent_codes: Collection[str] = (),
+        trade_states: Mapping[str, TradeState] | None = None,
         placement: Placement = "body",
         clock: Clock | None = None,
     ) -> None:
@@ -127,6 +139,7 @@ class PayGateway:
             max_in_flight=max_in_flight,
             refunds_queryable=refunds_queryable,
             absent_codes=check_absent_codes(absent_codes),
+            texts=StatusTexts({} if trade_states is None else trade_states),
         )
 
     @classmethod

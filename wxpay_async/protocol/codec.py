@@ -23,7 +23,7 @@ from wxpay_async.errors import (
 )
 from wxpay_async.protocol.error_codes import CODES, is_business_code
 from wxpay_async.protocol.requests import MiniProgramPay, Request
-from wxpay_async.protocol.results import PayResult, RefundResult, TradeResult
+from wxpay_async.protocol.results import PayResult, RefundResult, TradeResult, TradeStatus
 from wxpay_async.protocol.secrets import SecretBytes
 from wxpay_async.protocol.strict_json import strict_json
 from wxpay_async.protocol.validators import ReadOnly
@@ -132,6 +132,8 @@ def decode(
     known: dict[str, Any] = {"attempts": attempts, "replayed": replayed}
     if into is PayResult:
         known["signed_at"] = signed_at
+    if into is TradeStatus:
+        known["taught"] = None
     try:
         return _decode(response, into, known, url=url, moves_money=moves_money)
     except WxPayError as error:

@@ -202,9 +202,12 @@ _WAS_PAID: Final = frozenset(
 _ENDED_UNPAID: Final = frozenset({TradeState.FAILED, TradeState.CLOSED})
 
 
+DOCUMENTED_STATE: Final = "待付款"
+"""The only status text of a query that the platform documents: awaiting payment."""
+
 TRADE_STATES: Final[Mapping[str, TradeState]] = MappingProxyType(
     {
-        "待付款": TradeState.AWAITING,  # the only documented value
+        DOCUMENTED_STATE: TradeState.AWAITING,
         # The others are read literally. A text that is not here stays UNKNOWN: it is never taken
         # for a payment.
         "待支付": TradeState.AWAITING,
@@ -261,6 +264,7 @@ class TradeStatus:
         payee_fee: yuan that the seller bears.
         payer_fee: yuan that the payer bears.
         royalty_info: who gets a share.
+        taught: the state of the text by `PayGateway(trade_states=...)`, None where it has none.
     """
 
     out_trade_no: str
@@ -276,13 +280,16 @@ class TradeStatus:
     payee_fee: Decimal | None = None
     payer_fee: Decimal | None = None
     royalty_info: tuple[RoyaltyShare, ...] = ()
+    taught: TradeState | None = field(default=None, eq=False, repr=False, metadata=_LOCAL)
     attempts: int = field(default=1, eq=False, metadata=_LOCAL)
     replayed: bool = field(default=False, eq=False, metadata=_LOCAL)
     raw: Mapping[str, Any] = field(factory=dict[str, Any], repr=False, hash=False, metadata=_LOCAL)
 
     @property
     def state(self) -> TradeState:
-        """The meaning of the text; UNKNOWN for a text that `TRADE_STATES` does not list."""
+        """The meaning of the text; UNKNOWN for one that is neither taught nor in our table."""
+        if self.taught is not None:
+            return self.taught
         return TRADE_STATES.get(self.status, TradeState.UNKNOWN)
 
 
