@@ -18,7 +18,7 @@ from wxpay_async.adapters.transports.memory import MemoryTransport
 from wxpay_async.engine.gateway import PayGateway
 from wxpay_async.errors import InDoubtError, NotSentError, WxPayError
 from wxpay_async.policy.record import LEASE, IdempotencyRecord, unpack
-from wxpay_async.policy.states import FINAL, TRANSITIONS, State
+from wxpay_async.policy.states import FINISHED, TRANSITIONS, State
 from wxpay_async.protocol.requests import (
     InstantTrade,
     MiniProgramPay,
@@ -54,6 +54,7 @@ class Net(enum.Enum):
     REFUSED = enum.auto()
     BAD_SIGNATURE = enum.auto()
     UNKNOWN_CODE = enum.auto()
+    BUSY = enum.auto()
     NOT_FOUND = enum.auto()
     LIMITED = enum.auto()
     UNSENT = enum.auto()
@@ -62,13 +63,21 @@ class Net(enum.Enum):
     CRASH_DELAYED = enum.auto()
 
 
-QUERY_NETS: Final = (Net.ANSWERED, Net.ANSWERED, Net.LOST_BEFORE, Net.LIMITED, Net.GARBLED_AFTER)
+QUERY_NETS: Final = (
+    Net.ANSWERED,
+    Net.ANSWERED,
+    Net.LOST_BEFORE,
+    Net.LIMITED,
+    Net.GARBLED_AFTER,
+    Net.BUSY,
+)
 NOT_REACHED: Final = {  # what comes back of a request that did not reach the platform
     Net.LOST_BEFORE: InDoubtError,
     Net.GARBLED_BEFORE: HttpResponse(502, b"<html>"),
     Net.INTERRUPTED_BEFORE: "CO_MSG_000003",
     Net.BAD_SIGNATURE: "CO_MSG_000006",
     Net.UNKNOWN_CODE: "XX_1",
+    Net.BUSY: "GM_API_BUS_000500",
     Net.NOT_FOUND: HttpResponse(404, b"no"),
     Net.LIMITED: HttpResponse(429, b"slow down"),
     Net.UNSENT: NotSentError,
@@ -239,7 +248,7 @@ def check_step(before: IdempotencyRecord, after: IdempotencyRecord) -> None:
     step = (before.state, after.state)
     assert before.epoch <= after.epoch, "the fencing token fell"
     assert after.in_doubt or not before.in_doubt, "a doubt was forgotten"
-    assert before.state not in FINAL or before.state is after.state, f"{step}: final is final"
+    assert before.state not in FINISHED or before.state is after.state, f"{step}: final is final"
     if step == (State.SENDING, State.SENDING):  # by way of UNKNOWN: the lease ran out
         assert before.epoch < after.epoch
         assert after.in_doubt

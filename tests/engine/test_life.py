@@ -47,6 +47,7 @@ from tests.support.examples import count_examples
 from tests.support.platform import APP_KEY, SECRET
 from wxpay_async.adapters.limiters.limiter import Unlimited
 from wxpay_async.adapters.transports.memory import MemoryTransport
+from wxpay_async.engine import resolver
 from wxpay_async.engine.gateway import PayGateway
 from wxpay_async.errors import (
     FailedError,
@@ -59,7 +60,8 @@ from wxpay_async.errors import (
 )
 from wxpay_async.policy import resolution
 from wxpay_async.policy.record import LEASE, IdempotencyRecord
-from wxpay_async.policy.states import FINAL, State
+from wxpay_async.policy.review import ReviewVerdict
+from wxpay_async.policy.states import FINAL, FINISHED, REVIEW, State
 from wxpay_async.protocol.signing import Md5Signer
 from wxpay_async.protocol.wire import HttpRequest
 
@@ -335,6 +337,23 @@ class Life(RuleBasedStateMachine):
         self.clock.move(LEASE)
         self.runner.run(self.processes[at].gateway.recover())
 
+    @rule(name=PURCHASES, at=PROCESSES, asked=ASKED)
+    def judge_by_person(self, *, name: str, at: int, asked: Net) -> None:
+        """Let a person say what became of an operation that no machine found out."""
+        request_id = self.purchases[name].request_id
+        record = self.get_record(request_id)
+        if record is None or record.state not in REVIEW:
+            return
+        execution = self.platform.executions.get(request_id)
+        if execution is not None and execution.status == "P":
+            return
+        verdict = ReviewVerdict(executed=self.executed(request_id), by="a person")
+        self.processes[at].asked = asked
+        resolve = self.processes[at].gateway.resolve
+        outcome = self.runner.run(catch(resolve(request_id, verdict=verdict)))
+        assert not isinstance(outcome, WxPayError)
+        assert self.get_record(request_id).state in FINISHED  # type: ignore[union-attr]
+
     @rule(at=PROCESSES, asked=ASKED, meanwhile=MEANWHILE)
     def recover(self, *, at: int, asked: Net, meanwhile: Meanwhile | None) -> None:
         """Check everything that is due."""
@@ -516,6 +535,29 @@ def test_machine_catches_a_quarantine_from_the_last_timestamp(
 
     with pytest.raises(AssertionError, match=r"told NotExecutedError|not_executed"):
         run_late_arrival(operation, -600.0)
+
+
+@pytest.mark.parametrize("operation", ["refund", "trade"])
+def test_machine_catches_a_refusal_that_is_taken_for_absence(
+    operation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The platform is busy when it is asked about an operation whose answer got lost."""
+    life = Life()
+    try:
+        life.begin(skew=0.0, queryable=True, in_process=True)
+        monkeypatch.setattr(resolver, "says_absent", lambda *_: True)
+        kinds = {"nets": [Net.LOST_AFTER], "asked": Net.BUSY, "meanwhile": None}
+        life.call(name=operation, other=False, at=0, **kinds)
+        for seconds in (601.0, 61.0):
+            life.wait(seconds=seconds)
+            life.processes[0].asked = Net.BUSY
+            purchase = life.purchases[operation]
+            outcome = life.runner.run(life.processes[0].gateway.resolve(purchase.request_id))
+        assert isinstance(outcome.error, NotExecutedError)
+        with pytest.raises(AssertionError, match="not_executed"):
+            life.records_agree_with_the_platform()
+    finally:
+        life.teardown()
 
 
 def test_quarantine_covers_a_platform_that_is_late_and_tells_no_time() -> None:

@@ -53,6 +53,7 @@ EXPIRY = 2
 SKEW = 1
 QUARANTINE = 4
 CLAIMS = 2
+SEEN_BEFORE = 2
 
 UNSENT = transition_for(NotSentError("connection refused"))
 TIMED_OUT = transition_for(InDoubtError("read timeout"))
@@ -82,10 +83,15 @@ class Policy:
     forgets_doubt: bool = False
     fenced_speak: bool = False
     overwrites_what_is_settled: bool = False
+    absent_by_any_refusal: bool = False
+    spoilt_answers: bool = False
+    one_deviation_is_final: bool = False
+    verdict_while_open: bool = False
 
 
 OURS = Policy()
 ALONE = evolve(OURS, resolvers=1)
+SPOILT = evolve(ALONE, name="ours, and one answer of a query is spoilt", spoilt_answers=True)
 BAD = (
     evolve(ALONE, name="not found is final at once", absent_is_final=True),
     evolve(ALONE, name="a new requestId after a timeout", new_id_after_doubt=True),
@@ -95,6 +101,9 @@ BAD = (
     evolve(ALONE, name="a refusal settles what is in doubt", forgets_doubt=True),
     evolve(ALONE, name="a fenced worker speaks for the purchase", fenced_speak=True),
     evolve(OURS, name="a late finding undoes a settled row", overwrites_what_is_settled=True),
+    evolve(ALONE, name="any refusal of a query counts as absent", absent_by_any_refusal=True),
+    evolve(SPOILT, name="one deviating answer is a conflict", one_deviation_is_final=True),
+    evolve(ALONE, name="a person settles what is still open", verdict_while_open=True),
 )
 
 
@@ -144,6 +153,7 @@ class Row(NamedTuple):
     in_doubt: bool = False
     age: int = 0  # ticks since the last signed timestamp
     absent: int = 0  # 1: found nothing in this tick, 2: in an earlier one
+    deviates: int = 0  # the same for other content
 
 
 class Request(NamedTuple):
@@ -175,6 +185,7 @@ class World(NamedTuple):
     replies: frozenset[tuple[int, Transition]] = frozenset()
     facts: tuple[int, int] = (Fact.NOTHING, Fact.NOTHING)
     # generation, and "ok" or "no"; "not so far" only where it was wrong when it was said
+    spoilt: bool = False  # the one answer that is
     told: frozenset[tuple[int, str]] = frozenset()
 
 
@@ -193,7 +204,13 @@ def find_problem(world: World) -> str | None:
             return "reported as ok, and not executed"
         if word == "not so far":
             return "reported as not executed so far, and it was or is under way"
-    if world.row.state is State.REJECTED and world.facts[world.row.generation] == Fact.NOTHING:
+    return _find_problem_of_row(world.row, world.facts[world.row.generation])
+
+
+def _find_problem_of_row(row: Row, fact: int) -> str | None:
+    if row.state is State.CONFLICT and fact == Fact.EXECUTED:
+        return "executed as it was asked for, and called a conflict"
+    if row.state is State.REJECTED and fact == Fact.NOTHING:
         return "refused for good, and the platform never looked at it"
     return None
 
@@ -216,7 +233,11 @@ def _tick(world: World) -> World:
     oldest = EXPIRY + SKEW
     row = world.row
     return world._replace(
-        row=row._replace(age=min(row.age + 1, QUARANTINE), absent=2 if row.absent else 0),
+        row=row._replace(
+            age=min(row.age + 1, QUARANTINE),
+            absent=2 if row.absent else 0,
+            deviates=2 if row.deviates else 0,
+        ),
         workers=tuple(
             w._replace(age=min(w.age + 1, oldest)) if At.CLAIMED <= w.at <= At.READY else w
             for w in world.workers
@@ -384,9 +405,32 @@ def _resolver_steps(world: World, policy: Policy) -> Iterator[Step]:
     if row.state in OPEN and len(world.findings) < policy.resolvers:
         finding = _query(world, policy)
         yield f"query: {finding.event}", world._replace(findings=world.findings | {finding})
+        yield from _odd_queries(world, finding, policy)
     if row.state in OPEN and row.age == QUARANTINE:
         tired = row._replace(state=next_state(row.state, Transition.TOO_OLD), epoch=row.epoch + 1)
         yield "24 h are over", world._replace(row=tired)
+    if row.state is State.NEEDS_REVIEW or (policy.verdict_while_open and row.state in OPEN):
+        yield from _verdict(world)
+
+
+def _odd_queries(world: World, finding: Finding, policy: Policy) -> Iterator[Step]:
+    """A query that is refused because the platform is busy, and one whose answer is spoilt."""
+    if policy.absent_by_any_refusal:
+        busy = finding._replace(event=Transition.ABSENT)
+        yield "query: busy", world._replace(findings=world.findings | {busy})
+    there = finding.event is Transition.SUCCESS and finding.state is State.UNKNOWN
+    if policy.spoilt_answers and there and not world.spoilt:
+        odd = finding._replace(event=Transition.MISMATCH)
+        yield "query: spoilt", world._replace(findings=world.findings | {odd}, spoilt=True)
+
+
+def _verdict(world: World) -> Iterator[Step]:
+    """A person asks the platform's support, and says what is so at that moment."""
+    fact = world.facts[world.row.generation]
+    if fact == Fact.PROCESSING:
+        return
+    event = Transition.CONFIRMED if fact == Fact.EXECUTED else Transition.DENIED
+    yield f"verdict: {event}", _move(world, next_state(State.NEEDS_REVIEW, event))
 
 
 def _query(world: World, policy: Policy) -> Finding:
@@ -408,6 +452,9 @@ def _settle(world: World, finding: Finding, policy: Policy) -> World:
         return world
     if finding.event is Transition.ABSENT:
         return _note_absence(world, finding)
+    once = finding.event is Transition.MISMATCH and row.deviates < SEEN_BEFORE
+    if once and not policy.one_deviation_is_final:
+        return world._replace(row=row._replace(state=finding.state, deviates=row.deviates or 1))
     if (finding.state, finding.event) == (State.PENDING, Transition.ACCEPTED):
         return world._replace(row=row._replace(state=State.PENDING))
     return _move(world, next_state(finding.state, finding.event))
@@ -434,7 +481,7 @@ def normalize(world: World, policy: Policy) -> World:
     """Fold worlds of the same effect: the order of workers, messages that no worker waits for."""
     row = world.row
     if row.state in TIMELESS:
-        row = row._replace(age=0, absent=0)
+        row = row._replace(age=0, absent=0, deviates=0)
     workers = [_IDLE if _is_without_effect(w, row, policy) else w for w in world.workers]
     waiting = {w.epoch for w in workers if w.at == At.WAITING}
     requests = frozenset(r for r in world.requests if r.epoch in waiting or _may_be_executed(r))

@@ -11,6 +11,7 @@ from tests.model.purchase import (
     BAD,
     CLAIMS,
     OURS,
+    SPOILT,
     Policy,
     Step,
     World,
@@ -54,6 +55,15 @@ def test_search_is_not_vacuous(ours: Search[World]) -> None:
     assert any(row.state is State.SUCCEEDED and row.claims == CLAIMS for row in rows)
     assert any(row.state is State.SUCCEEDED and row.generation for row in rows)
     assert len(rows) > 50_000
+
+
+@pytest.mark.slow
+def test_one_spoilt_answer_of_a_query_settles_nothing() -> None:
+    """It is a conflict only when the same is seen again, a minute later."""
+    found = search(SPOILT)
+
+    assert found.problem is None, "\n".join(found.path)
+    assert any(world.spoilt and world.row.state is State.SUCCEEDED for world in found.worlds)
 
 
 @pytest.mark.parametrize("policy", BAD, ids=lambda policy: policy.name)
