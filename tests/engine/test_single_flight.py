@@ -54,7 +54,7 @@ def join(
     """Start a caller that asks for the operation."""
 
     async def run() -> tuple[object, bool]:
-        return await single_flight.run("r1", content, operation.run, timeout=timeout)
+        return await single_flight.run("r1", content, operation.run(), timeout=timeout)
 
     return asyncio.ensure_future(run())
 

@@ -37,7 +37,7 @@ from wxpay_async.errors import (
 )
 from wxpay_async.policy.deadline import Deadline
 from wxpay_async.policy.record import LEASE, IdempotencyRecord
-from wxpay_async.policy.states import State, Transition, transition_for
+from wxpay_async.policy.states import CLAIMABLE, State, Transition, transition_for
 from wxpay_async.protocol.builder import REFUND, Operation, Template
 from wxpay_async.protocol.codec import decode, server_time
 from wxpay_async.protocol.results import RefundResult
@@ -316,7 +316,7 @@ class Call(Generic[T]):
 
         See `IdempotencyRecord.duplicate_at_first`.
         """
-        settles = record.leads_to(transition) not in {State.RESERVED, State.UNKNOWN}
+        settles = record.leads_to(transition) not in CLAIMABLE
         duplicate = self.operation is REFUND and isinstance(error, DuplicateRequestError)
         if not settles and not (duplicate and not record.in_doubt):
             return record.status, record.reply

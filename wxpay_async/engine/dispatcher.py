@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import math
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
@@ -99,12 +99,16 @@ class Dispatcher:
     resolver: Resolver = field(init=False)
     recovery: Recovery = field(init=False)
     _in_process: bool = field(init=False)
+    # Bound once: a bound method of each call's own is one more thing for the collector to watch.
+    _ask: Callable[[Call[Any]], Coroutine[Any, Any, Any]] = field(init=False)
+    _monotonic: Callable[[], float] = field(init=False)
     _retrying: RetryingTransport | None = field(default=None, init=False)
     _single_flight: SingleFlight = field(factory=SingleFlight, init=False)
     _concurrency: ConcurrencyLimiter = field(init=False)
     _loop: asyncio.AbstractEventLoop | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
+        self._ask, self._monotonic = self._check_outcome, self.clock.monotonic
         self.time = PlatformTime(self.clock)
         self._concurrency = ConcurrencyLimiter(self.max_in_flight)
         # These very classes: what a subclass awaits may be a network.
@@ -143,14 +147,17 @@ class Dispatcher:
         seconds = self._call_seconds(timeout, lane)
         deadline = self._deadline(seconds)
         record = self._make_record(request, operation)
+        mark = record.fingerprint
+        executing = self._execute(request, record, result_type, deadline, lane)
+        del record  # a claim makes another; what is not needed the collector need not watch
         began = deadline.at - seconds
-        shared = self._single_flight.has(request_id, record.fingerprint)
+        shared = self._single_flight.has(request_id, mark)
         self.telemetry.call_started(operation.name, request_id)
         try:
             result, shared = await self._single_flight.run(
                 request_id,
-                record.fingerprint,
-                functools.partial(self._execute, request, record, result_type, deadline, lane),
+                mark,
+                executing,
                 timeout=seconds,
             )
         except BaseException as error:  # hooks that heard of the start hear of the end
@@ -184,6 +191,7 @@ class Dispatcher:
                 (record.operation, fresh.operation),
             )
         content = record.content or fresh.content or b""
+        del fresh
         if record.is_settled:
             return self._replay(record, content=content, asked=request)  # type: ignore[no-any-return]
         operation = OPERATIONS[type(request)]
@@ -198,7 +206,8 @@ class Dispatcher:
         )
         call.record, call.content = record, content
         if record.out_trade_no is not None:
-            call.ask = self._check_outcome
+            call.ask = self._ask
+        del record
         policy = self._policy(lane)
         return await self._transport().deliver(call, deadline=deadline, policy=policy)
 
@@ -448,7 +457,7 @@ class Dispatcher:
         return self.retry if lane is not Lane.BATCH else self.retry.of_batch()
 
     def _deadline(self, seconds: float) -> Deadline:
-        return Deadline.after(seconds, self.clock.monotonic, attempt=self.retry.min_left)
+        return Deadline.after(seconds, self._monotonic, attempt=self.retry.min_left)
 
     def _call_seconds(self, timeout: float | None, lane: Lane) -> float:
         if timeout is None:

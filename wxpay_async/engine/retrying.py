@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol, TypeVar
 
 import attrs
@@ -116,7 +116,7 @@ class RetryingTransport:
             WxPayError: of the last attempt. Once any attempt is in doubt, it is an
                 `InDoubtError`, whatever became of the later ones.
         """
-        errors: list[WxPayError] = []
+        errors: tuple[WxPayError, ...] = ()
         attempts = 0
         while True:
             try:
@@ -136,7 +136,7 @@ class RetryingTransport:
                 await call.complete(None)
             except WxPayError as error:
                 error.attempts = attempts
-                errors.append(error)
+                errors = (*errors, error)
                 found = await self._after_failure(call, errors, deadline, policy or self.policy)
                 if found is not None:
                     return found
@@ -155,7 +155,7 @@ class RetryingTransport:
     async def _after_failure(
         self,
         call: Delivery[T],
-        errors: list[WxPayError],
+        errors: Sequence[WxPayError],
         deadline: Deadline,
         policy: RetryPolicy,
     ) -> T | None:
@@ -180,7 +180,7 @@ class RetryingTransport:
         raise final from (last.__cause__ if final is last else last)
 
 
-def _final_error(errors: list[WxPayError], call: Delivery[object]) -> WxPayError:
+def _final_error(errors: Sequence[WxPayError], call: Delivery[object]) -> WxPayError:
     """Return what the caller hears: a later refusal does not undo an earlier attempt's doubt."""
     last = errors[-1]
     earlier = any(error.fate is Fate.IN_DOUBT for error in errors[:-1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from attrs import define, field
@@ -23,6 +23,7 @@ class _InFlight:
     Attributes:
         key: the requestId.
         fingerprint: what the request means.
+        operation: what is under way.
         in_flight: the table in which it stands until it is over.
         task: carries it out. It is a task of its own, since the caller that began it may be
             cancelled while others wait for the same answer.
@@ -32,15 +33,16 @@ class _InFlight:
 
     key: str
     fingerprint: Fingerprint
+    operation: Coroutine[Any, Any, Any]
     in_flight: dict[str, _InFlight]
     task: asyncio.Task[Any] = field(init=False)
     waiters: list[asyncio.Future[None]] = field(factory=list[asyncio.Future[None]])
     cancelling: bool = False
 
-    async def run(self, fn: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    async def run(self) -> Any:  # noqa: ANN401 - the result of any operation
         """Carry the operation out."""
         try:
-            return await fn()
+            return await self.operation
         finally:  # a callback of the task would come one iteration of the loop later
             self.finish()
 
@@ -97,6 +99,7 @@ class _InFlight:
     async def _wait_until_cancelled(self) -> None:
         await asyncio.wait([self.task])
         self.finish()  # a task that was cancelled before it began has not done so
+        self.operation.close()  # nor has it begun this
         if not self.task.cancelled():
             self.task.exception()  # retrieved, since no caller is left to hear of it
 
@@ -111,7 +114,7 @@ class SingleFlight:
         self,
         key: str,
         fingerprint: Fingerprint,
-        fn: Callable[[], Coroutine[Any, Any, T]],
+        operation: Coroutine[Any, Any, T],
         *,
         timeout: float,
     ) -> tuple[T, bool]:
@@ -120,7 +123,7 @@ class SingleFlight:
         Args:
             key: the requestId, which makes two calls one.
             fingerprint: what the request means.
-            fn: carries the operation out; called unless it is under way already.
+            operation: carries it out; closed if it is under way already.
             timeout: seconds to wait for an operation that another caller began; one's own keeps
                 its deadline by itself.
 
@@ -133,9 +136,10 @@ class SingleFlight:
             await asyncio.wait([flight.task])  # it still records where it stands
             flight.finish()
         if flight is None:
-            flight = self._in_flight[key] = _InFlight(key, fingerprint, self._in_flight)
-            flight.task = _start(flight.run(fn), f"wxpay {key}")
+            flight = self._in_flight[key] = _InFlight(key, fingerprint, operation, self._in_flight)
+            flight.task = _start(flight.run(), f"wxpay {key}")
             return await flight.wait(None), False
+        operation.close()
         if flight.fingerprint != fingerprint:
             raise make_conflict(
                 flight.fingerprint.differences(fingerprint),

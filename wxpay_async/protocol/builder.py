@@ -130,7 +130,7 @@ def _quote(value: str) -> str:
         if value.isalnum():
             return value
         if value.encode().translate(None, _UNQUOTED_AND_JSON).isalnum():
-            return value.replace('"', "%22").replace("{", "%7B").replace("}", "%7D")
+            return "%22".join(value.split('"')).replace("{", "%7B").replace("}", "%7D")
     return URL.build(path="/", query={"": value}).raw_query_string[1:]
 
 

@@ -18,6 +18,7 @@ from cattrs import Converter
 from cattrs.fns import identity
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
+from wxpay_async.protocol.assemble import assemble
 from wxpay_async.protocol.results import LOCAL_PREFIX, Merchant, RoyaltyShare, TradeRef
 from wxpay_async.protocol.strict_json import MAX_NUMBER, strict_json
 from wxpay_async.protocol.validators import NOTHING, wire_name
@@ -117,7 +118,9 @@ def make_reader(converter: Converter, cls: type[T]) -> Reader[T]:
     texts = [
         n for n in names if attributes[n].type is str and attributes[n].default is attrs.NOTHING
     ]
-    if len(texts) < 2:  # noqa: PLR2004 - of one, `itemgetter` makes no tuple
+    rest = [attributes[name] for name in attributes if name not in texts]
+    plain = not any(a.converter or a.validator for a in attributes.values())
+    if len(texts) < 2 or not plain or any(a.default is attrs.NOTHING for a in rest):  # noqa: PLR2004 - of one text, `itemgetter` makes no tuple
         return read
     read_texts = itemgetter(*(names[name] for name in texts))
     others = [
@@ -125,6 +128,8 @@ def make_reader(converter: Converter, cls: type[T]) -> Reader[T]:
         for name, wire in names.items()
         if name not in texts
     ]
+    defaults = {attribute.name: attribute.default for attribute in rest}
+    check = getattr(cls, "__attrs_post_init__", None)
 
     def read_plain(fields: Mapping[str, Any], known: Mapping[str, Any]) -> T:
         try:
@@ -132,11 +137,15 @@ def make_reader(converter: Converter, cls: type[T]) -> Reader[T]:
             "".join(values)
         except (KeyError, TypeError):  # one is missing, or no text
             return read(fields, known)
-        arguments: dict[str, Any] = dict(zip(texts, values, strict=False))
+        members = defaults | dict(zip(texts, values, strict=False))
+        members |= known
         for wire, name, hook in others:
             if wire in fields:
-                arguments[name] = hook(fields[wire], None)
-        return cls(**arguments, **known)
+                members[name] = hook(fields[wire], None)
+        value = assemble(cls, members)
+        if check is not None:
+            check(value)
+        return value
 
     return read_plain
 

@@ -191,7 +191,8 @@ def text_or_empty(instance: object, attribute: attrs.Attribute[Any], value: obje
 def identifier(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
     """Accept a number that identifies (`money-safety.md` §2): all of its characters show."""
     del instance
-    check_identifier(value, wire_name(attribute))
+    if not _is_shown(value):  # only an error needs the name
+        check_identifier(value, wire_name(attribute))
 
 
 def check_identifier(value: object, name: str, *, allowed: str = _IDENTIFIER) -> None:
@@ -208,14 +209,19 @@ def check_identifier(value: object, name: str, *, allowed: str = _IDENTIFIER) ->
     """
     if not isinstance(value, str):
         raise TypeError(f"{name}: a str, not {type(value).__name__}")
-    # Nearly every number is ASCII, for which looking at the whole is enough.
-    shows = value.isprintable() and " " not in value
-    if not (value and shows and (value.isascii() or not _INVISIBLE.search(value))):
+    if not _is_shown(value):
         raise InvalidRequestError(
             "empty, or holds white space or characters that do not show",
             field=name,
             allowed=allowed,
         )
+
+
+def _is_shown(value: object) -> bool:
+    if not isinstance(value, str) or not value.isprintable() or " " in value:
+        return False
+    # Nearly every number is ASCII, for which looking at the whole is enough.
+    return bool(value) if value.isascii() else not _INVISIBLE.search(value)
 
 
 def drop_hidden(text: str) -> str:
@@ -226,7 +232,8 @@ def drop_hidden(text: str) -> str:
 def plain(instance: object, attribute: attrs.Attribute[Any], value: str) -> None:
     """Accept a number that can be a signed parameter by itself: no `&` and no `=`."""
     del instance
-    check_identifier(value, wire_name(attribute), allowed=_PLAIN)
+    if not _is_shown(value):
+        check_identifier(value, wire_name(attribute), allowed=_PLAIN)
     if "&" in value or "=" in value:
         raise InvalidRequestError(
             "holds & or =, which makes the signed string ambiguous",
