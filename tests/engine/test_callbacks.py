@@ -52,7 +52,8 @@ from wxpay_async.protocol.notify import (
 from wxpay_async.protocol.results import TradeState
 from wxpay_async.protocol.signing import Md5Signer, Md5Verifier
 
-NOT_FOUND = {"success": False, "errorCode": "GM_API_BUS_000099", "errorMsg": "no such order"}
+BUSY = {"success": False, "errorCode": "GM_API_BUS_000500", "errorMsg": "系统繁忙"}
+NOT_FOUND = {"success": False, "errorCode": "GM_API_BUS_000099", "errorMsg": "订单不存在"}
 
 
 def paid(number: str = "O-1", **changes: str) -> dict[str, str]:
@@ -308,6 +309,7 @@ async def test_unknown_status_is_only_believed_when_authentic(
         ("rsa", 0, None, Verdict.HANDLED),
         ("rsa", 400, order("退款成功", "R-1", "0.40"), Verdict.HANDLED),
         ("rsa", 400, NOT_FOUND, Verdict.HANDLED),
+        ("rsa", 400, BUSY, Verdict.UNCONFIRMED),
         ("rsa", 400, NotSentError("no route"), Verdict.UNCONFIRMED),
         ("rsa", 400, order("退款成功", "R-1", "0.41"), Verdict.UNCONFIRMED),
         ("md5", 0, order("退款成功", "R-1", "0.40"), Verdict.HANDLED),

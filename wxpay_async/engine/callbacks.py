@@ -52,7 +52,6 @@ from wxpay_async.engine.gateway import PayGateway
 from wxpay_async.errors import InvalidRequestError, NotificationError, RefusedError, WxPayError
 from wxpay_async.policy.confirmation import Comparison, compare, confirm, states_of
 from wxpay_async.policy.quota import Lane
-from wxpay_async.protocol.error_codes import is_business_code
 from wxpay_async.protocol.notify import (
     ACK_HANDLED,
     ACK_NOT_HANDLED,
@@ -315,7 +314,7 @@ class CallbackReceiver:
         try:
             status = await self.gateway.query(out_trade_no=number, timeout=self.limit, lane=lane)
         except WxPayError as error:
-            unknown = isinstance(error, RefusedError) and is_business_code(error.code)
+            unknown = isinstance(error, RefusedError) and self.gateway.says_absent(error)
             return (Comparison.NOT_FOUND if unknown else Comparison.NO_ANSWER), None
         return compare(notification, status), status
 

@@ -23,8 +23,13 @@ from wxpay_async.engine.queries import iter_merchants, poll_until_paid
 from wxpay_async.engine.status_texts import StatusTexts
 from wxpay_async.engine.streaming import Outcome, stream
 from wxpay_async.engine.telemetry import Event, EventKind, Hook, Telemetry
-from wxpay_async.errors import InvalidRequestError, MalformedResponseError, WxPayError
-from wxpay_async.policy.resolution import check_absent_codes
+from wxpay_async.errors import (
+    InvalidRequestError,
+    MalformedResponseError,
+    RefusedError,
+    WxPayError,
+)
+from wxpay_async.policy.resolution import check_absent_codes, says_absent
 from wxpay_async.policy.retry import RetryPolicy
 from wxpay_async.policy.review import ReviewVerdict
 from wxpay_async.protocol.builder import Placement, RequestBuilder
@@ -195,6 +200,10 @@ class PayGateway:
     def min_left(self) -> float:
         """Seconds that a call's `timeout` must have at least: one attempt may need them."""
         return self._dispatcher.retry.min_left
+
+    def says_absent(self, refusal: RefusedError) -> bool:
+        """Tell whether the refusal of a query says that the order does not exist."""
+        return says_absent(refusal, self._dispatcher.absent_codes)
 
     async def __aenter__(self) -> Self:
         """Start to look after open operations; connections open with the first request."""
