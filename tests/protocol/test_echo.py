@@ -14,9 +14,15 @@ from tests.support.merchant import Asking
 from tests.support.platform import Json, Replies
 from wxpay_async.errors import Fate, MalformedResponseError
 from wxpay_async.protocol.codec import decode, serialize
-from wxpay_async.protocol.echo import check_echo, check_order, is_same_order
+from wxpay_async.protocol.echo import check_echo, check_order, digest_order, is_same_order
 from wxpay_async.protocol.requests import InstantTrade, Royalty, TradeItem, TradeQuery
-from wxpay_async.protocol.results import PayResult, RefundResult, TradeResult, TradeStatus
+from wxpay_async.protocol.results import (
+    PayResult,
+    RefundResult,
+    RoyaltyShare,
+    TradeResult,
+    TradeStatus,
+)
 from wxpay_async.protocol.wire import PRODUCTION, HttpResponse
 
 T = TypeVar("T")
@@ -285,3 +291,40 @@ def test_padding_of_a_subject_that_was_sent_is_no_difference(
 
     item = make_item(asking.trade(), subject=" 商品的标题 ")
     assert is_same_order(item, read(reply, TradeStatus))
+
+
+SEEN: dict[str, Any] = {
+    "out_trade_no": "O-1",
+    "status": "待付款",
+    "subject": "茶",
+    "price": Decimal("1.00"),
+    "quantity": "1",
+    "total_amount": Decimal("1.00"),
+    "payee_identity": "100",
+    "royalty_info": (
+        RoyaltyShare(payee_member_id="a", amount=Decimal("0.10")),
+        RoyaltyShare(payee_name="a person"),
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "same"),
+    [
+        ({}, True),
+        ({"status": "已付款", "payee_name": "someone"}, True),
+        ({"subject": " 茶\u3000"}, True),
+        ({"price": Decimal("1.0"), "quantity": "1.00"}, True),
+        ({"royalty_info": SEEN["royalty_info"][::-1]}, True),
+        ({"total_amount": Decimal("1.01")}, False),
+        ({"price": None, "quantity": None}, False),
+        ({"subject": "茶叶"}, False),
+        ({"royalty_info": ()}, False),
+        ({"out_trade_no": "O-2"}, False),
+    ],
+)
+def test_digest_of_an_order_is_that_of_its_content(changes: dict[str, Any], *, same: bool) -> None:
+    """What a query is compared by, and nothing that may change while the content stays."""
+    first, second = TradeStatus(**SEEN), TradeStatus(**(SEEN | changes))
+
+    assert same is (digest_order(first) == digest_order(second))

@@ -231,3 +231,10 @@ def test_trade_result_without_prepay_keeps_the_order() -> None:
 
     assert TradeResult(app_id="wx1", pay_token="token-1", raw=kept) == without
     assert (kept, 2) == (without.raw, without.attempts)
+
+
+def test_taught_text_has_the_state_that_was_taught() -> None:
+    """It wins over the table."""
+    status = TradeStatus(out_trade_no="O-1", status="处理中", taught=TradeState.PAID)
+
+    assert TradeState.PAID is status.state

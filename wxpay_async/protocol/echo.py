@@ -64,7 +64,7 @@ def is_same_order(item: Mapping[str, Any], status: TradeStatus) -> bool:
 def digest_order(status: TradeStatus) -> str:
     """Return a digest of what a query says of an order's content, to see the same again."""
     numbers = (status.price, status.total_amount)
-    shares = sorted((_trim(s.payee_member_id), str(s.amount)) for s in status.royalty_info)
+    shares = sorted((_trim(s.payee_member_id) or "", str(s.amount)) for s in status.royalty_info)
     content = (
         status.out_trade_no,
         _trim(status.subject),
