@@ -119,8 +119,9 @@ def make_reader(converter: Converter, cls: type[T]) -> Reader[T]:
         n for n in names if attributes[n].type is str and attributes[n].default is attrs.NOTHING
     ]
     rest = [attributes[name] for name in attributes if name not in texts]
-    plain = not any(a.converter or a.validator for a in attributes.values())
-    if len(texts) < 2 or not plain or any(a.default is attrs.NOTHING for a in rest):  # noqa: PLR2004 - of one text, `itemgetter` makes no tuple
+    checked = any(_is_checked(attribute) for attribute in attributes.values())
+    needed = any(attribute.default is attrs.NOTHING for attribute in rest)
+    if checked or needed or len(texts) < 2:  # noqa: PLR2004 - of one, `itemgetter` makes no tuple
         return read
     read_texts = itemgetter(*(names[name] for name in texts))
     others = [
@@ -148,6 +149,10 @@ def make_reader(converter: Converter, cls: type[T]) -> Reader[T]:
         return value
 
     return read_plain
+
+
+def _is_checked(attribute: attrs.Attribute[Any]) -> bool:
+    return attribute.validator is not None or cast("object", attribute.converter) is not None
 
 
 def _make_structure_hook(
