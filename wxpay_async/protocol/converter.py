@@ -151,8 +151,8 @@ def make_reader(converter: Converter, cls: type[T]) -> Reader[T]:
     return read_plain
 
 
-def _is_checked(attribute: attrs.Attribute[Any]) -> bool:
-    return attribute.validator is not None or cast("object", attribute.converter) is not None
+def _is_checked(attribute: Any) -> bool:  # noqa: ANN401 - whose converter attrs does not type
+    return attribute.validator is not None or attribute.converter is not None
 
 
 def _make_structure_hook(
