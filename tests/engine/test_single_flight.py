@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import sys
 from collections.abc import Awaitable, Callable
 
@@ -27,7 +28,7 @@ class Operation:
     gate: asyncio.Event = field(factory=asyncio.Event)
     error: Exception | None = None
     result: object = "done"
-    when_cancelled: Callable[[], Awaitable[None]] | None = None
+    when_cancelled: Callable[[], Awaitable[object]] | None = None
 
     async def run(self) -> object:
         """Wait for the gate."""
@@ -102,6 +103,28 @@ async def test_operation_that_is_cancelled_is_not_shared() -> None:
     await asyncio.wait([caller])
 
     assert not shared
+
+
+async def test_caller_that_gives_up_before_its_turn_leaves_nothing_behind() -> None:
+    """An operation that is never begun is closed; the interpreter would complain of it."""
+    gate = asyncio.Event()
+    single_flight, operation = SingleFlight(), Operation(when_cancelled=gate.wait)
+    first = join(single_flight, operation)
+    await run_loop(5)
+    first.cancel()
+    await run_loop(5)
+    late = Operation()
+    begun = late.run()
+    second = asyncio.ensure_future(single_flight.run("r1", ONE, begun, timeout=60.0))
+    await run_loop(5)
+    second.cancel()
+    await run_loop(5)
+    gate.set()
+    await asyncio.wait([first, second])
+
+    assert second.cancelled()
+    assert 0 == late.begun
+    assert "CORO_CLOSED" == inspect.getcoroutinestate(begun)
 
 
 async def test_caller_after_the_end_starts_another_operation() -> None:

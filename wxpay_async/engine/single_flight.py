@@ -132,9 +132,13 @@ class SingleFlight:
                 something else.
             InDoubtError: it was still under way after `timeout`, or the gateway was closed.
         """
-        while (flight := self._in_flight.get(key)) is not None and flight.cancelling:
-            await asyncio.wait([flight.task])  # it still records where it stands
-            flight.finish()
+        try:
+            while (flight := self._in_flight.get(key)) is not None and flight.cancelling:
+                await asyncio.wait([flight.task])  # it still records where it stands
+                flight.finish()
+        except asyncio.CancelledError:
+            operation.close()
+            raise
         if flight is None:
             flight = self._in_flight[key] = _InFlight(key, fingerprint, operation, self._in_flight)
             flight.task = _start(flight.run(), f"wxpay {key}")
