@@ -101,6 +101,13 @@ def test_success_has_any_2xx_status(status: int) -> None:
     assert "RSA" == read_reply(response).sign_type
 
 
+def test_reply_after_a_byte_order_mark_is_read() -> None:
+    """Proxies and templates of servers put the mark there; it means nothing (decision 16)."""
+    marked = read_reply(make_reply(b"\xef\xbb\xbf" + SEED))
+
+    assert read_reply(make_reply(SEED)) == marked
+
+
 def test_success_of_status_f_is_a_failure() -> None:
     """Executed and failed: an error, though the envelope says success."""
     for response, into in (

@@ -25,12 +25,14 @@ DEEPEST = b'{"a":' * MAX_DEPTH + b"1" + b"}" * MAX_DEPTH
         ('{"a": 1}', {"a": 1}),
         (' \n{"a": 1}\t\r\n', {"a": 1}),
         ('{"a": {"a": 1}}', {"a": {"a": 1}}),
+        ('\ufeff{"a": 1}', {"a": 1}),
+        ('\ufeff\n{"a": 1}', {"a": 1}),
         ("null", None),
         ("[]", []),
     ],
 )
 def test_json_is_read_exactly(text: str, expected: object) -> None:
-    """A pair of surrogates is one character, a number keeps its digits, white space is skipped."""
+    """A pair of surrogates is one character, a number keeps its digits; blanks and one mark are skipped."""
     actual = strict_json(text.encode())
 
     assert expected == actual
@@ -46,7 +48,10 @@ def test_json_is_read_exactly(text: str, expected: object) -> None:
         pytest.param(b'{"a": 1', id="truncated"),
         pytest.param(b'{"a": 1}{}', id="two documents"),
         pytest.param(b'{"a": 1} x', id="more after the document"),
-        pytest.param(b'\xef\xbb\xbf{"a": 1}', id="byte order mark"),
+        pytest.param(b'\xef\xbb\xbf\xef\xbb\xbf{"a": 1}', id="two byte order marks"),
+        pytest.param(b'{"a": 1}\xef\xbb\xbf', id="byte order mark at the end"),
+        pytest.param(b' \xef\xbb\xbf{"a": 1}', id="byte order mark after a blank"),
+        pytest.param(b"\xef\xbb\xbf", id="byte order mark alone"),
         pytest.param('{"a": 1}'.encode("utf-16"), id="utf-16"),
         pytest.param('{"a": "错"}'.encode("gbk"), id="gbk"),
         pytest.param(b'{"a": "\xff"}', id="no utf-8"),

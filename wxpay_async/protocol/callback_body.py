@@ -91,6 +91,8 @@ def _parse_form(body: bytes) -> list[tuple[str, str]]:
 
 
 def _parse_json(body: bytes) -> list[tuple[str, str]]:
+    if body.startswith(codecs.BOM_UTF8):
+        raise ValueError("a second byte order mark")
     value = strict_json(body)
     if not isinstance(value, dict):
         raise ValueError("no object")  # noqa: TRY004 - the data is bad, not the call

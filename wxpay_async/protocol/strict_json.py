@@ -13,11 +13,15 @@ from typing import Any, Final, cast
 
 MAX_DEPTH: Final = 32
 MAX_NUMBER: Final = 20
+_BYTE_ORDER_MARK: Final = "\ufeff"
 _ESCAPED_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def strict_json(body: bytes) -> Any:  # noqa: ANN401 - JSON is what it is
     """Decode JSON that every reader understands alike.
+
+    One byte order mark before it means nothing, and proxies and templates of servers put it there
+    (`protocol.md`, decision 16).
 
     Raises:
         ValueError: not UTF-8, a name twice, NaN or Infinity, a number of over 20 characters, a
@@ -28,7 +32,7 @@ def strict_json(body: bytes) -> Any:  # noqa: ANN401 - JSON is what it is
         # Nearly every reply is one object with no white space around it.
         value, end = _DECODER.raw_decode(text) if text[:1] == "{" else (None, -1)
         if end != len(text):
-            value = _DECODER.decode(text)
+            value = _DECODER.decode(text.removeprefix(_BYTE_ORDER_MARK))
     except RecursionError:
         raise ValueError(f"JSON deeper than {MAX_DEPTH}") from None
     # Counting brackets is cheap and nearly always enough; only a candidate is walked.
