@@ -66,10 +66,18 @@ class _NoStore(MemoryStore):
         return record
 
     async def claim(
-        self, key: tuple[str, str], *, now: float, signed_at: int, lease: float = LEASE
+        self,
+        key: tuple[str, str],
+        *,
+        now: float,
+        signed_at: int,
+        lease: float = LEASE,
+        token: str | None = None,
     ) -> IdempotencyRecord | None:
         """Forget the operation."""
-        return self._active.pop(key).with_claim(now=now, signed_at=signed_at, lease=lease)
+        return self._active.pop(key).with_claim(
+            now=now, signed_at=signed_at, lease=lease, token=token
+        )
 
     async def record(self, record: IdempotencyRecord) -> bool:  # noqa: ARG002 - the protocol's
         """Do nothing."""

@@ -32,14 +32,20 @@ class UnfencedStore:
     store: Store
 
     async def claim(
-        self, key: tuple[str, str], *, now: float, signed_at: int, lease: float = LEASE
+        self,
+        key: tuple[str, str],
+        *,
+        now: float,
+        signed_at: int,
+        lease: float = LEASE,
+        token: str | None = None,
     ) -> IdempotencyRecord | None:
         """Take the operation over, whoever is sending it."""
         entry = await self.store.load(key)
         if entry is not None and entry.state is State.SENDING:
             back = State.UNKNOWN if entry.in_doubt else State.RESERVED
             await self.store.record(attrs.evolve(entry, state=back))
-        return await self.store.claim(key, now=now, signed_at=signed_at, lease=lease)
+        return await self.store.claim(key, now=now, signed_at=signed_at, lease=lease, token=token)
 
     async def record(self, entry: IdempotencyRecord) -> bool:
         """Write the entry, whatever happened since it was read."""

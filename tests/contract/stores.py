@@ -160,11 +160,20 @@ async def _open_redis() -> AsyncGenerator[Place]:
 
 @define(eq=False)
 class Wire:
-    """A proxy in front of a server, whose connections can be cut or frozen."""
+    """A proxy in front of a server, whose connections can be cut or frozen, and answers lost.
+
+    Attributes:
+        target: host and port of the server.
+        port: where it listens.
+        lost: whether the answer that was to be lost is.
+    """
 
     target: tuple[str, int]
     port: int = 0
+    lost: bool = False
     _frozen: bool = False
+    _word: bytes | None = None
+    _doomed: set[asyncio.StreamWriter] = field(factory=set[asyncio.StreamWriter])
     _server: asyncio.Server | None = None
     _open: set[asyncio.StreamWriter] = field(factory=set[asyncio.StreamWriter])
     _pumps: set[asyncio.Task[None]] = field(factory=set[asyncio.Task[None]])
@@ -201,17 +210,33 @@ class Wire:
         """Keep the connections, but pass nothing on from now on."""
         self._frozen = True
 
+    def lose_answer_to(self, word: bytes) -> None:
+        """Pass on the next request with this word, and drop its connection before the answer."""
+        self._word = word
+
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, out = await asyncio.open_connection(*self.target)
         self._open |= {writer, out}
         for source, sink in ((reader, out), (there, writer)):
-            pump = asyncio.create_task(self._pump(source, sink))
+            pump = asyncio.create_task(self._pump(source, sink, client=writer))
             self._pumps.add(pump)
             pump.add_done_callback(self._pumps.discard)
 
-    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    async def _pump(
+        self,
+        source: asyncio.StreamReader,
+        sink: asyncio.StreamWriter,
+        *,
+        client: asyncio.StreamWriter,
+    ) -> None:
         with contextlib.suppress(OSError):
             while data := await source.read(65536):
+                if sink is client and client in self._doomed:
+                    self.lost = True  # the server has done what was asked
+                    break
+                if self._word is not None and sink is not client and self._word in data:
+                    self._word = None
+                    self._doomed.add(client)
                 if not self._frozen:
                     sink.write(data)
                     await sink.drain()

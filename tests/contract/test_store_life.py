@@ -136,7 +136,7 @@ async def test_a_cancelled_call_leaves_nothing_behind(place: Place, call: str) -
         assert record == await store.reserve(record)
 
 
-# A server that is gone
+# A server that is gone, or whose answer does not arrive
 
 _SERVICES = {"postgres": POSTGRES, "mariadb": MYSQL, "redis": REDIS}
 
@@ -190,6 +190,24 @@ async def test_dropped_connections_are_replaced(place: Place) -> None:
         await wire.drop()
 
         assert records == await asyncio.gather(*(store.load(record.key) for record in records))
+
+
+@servers_only
+async def test_a_claim_whose_answer_is_lost_is_found_by_its_repetition(place: Place) -> None:
+    """The store repeats it over another connection by itself, and finds what it has committed."""
+    word = b"EVALSHA" if place.kind == "redis" else b"COMMIT"
+    async with Wire(_SERVICES[place.kind].address) as wire:
+        store = place.make_store(url=place.make_url(wire.port))
+        await claim_new(store, place.make_record("r0"))  # from now on Redis knows the script
+        record = await store.reserve(place.make_record())
+        wire.lose_answer_to(word)
+
+        claimed = await store.claim(record.key, now=NOW, signed_at=SIGNED_AT, token="t1")
+
+        assert wire.lost
+        await store.aclose()
+    expected = record.with_claim(now=NOW, signed_at=SIGNED_AT, lease=LEASE, token="t1")
+    assert expected == claimed == await place.make_store().load(record.key)
 
 
 @servers_only

@@ -26,6 +26,7 @@ EVERY_FIELD: dict[str, object] = {
     "in_doubt": True,
     "signed_at": 2**53 - 1,
     "lease_until": 0.1 + 0.2,
+    "claim_token": "f" * 64,
     "content": bytes(range(256)) * 256,
     "status": 200,
     "reply": b"\x00\xff'\\\r\n",
@@ -179,6 +180,76 @@ async def test_a_lease_holds_until_it_is_over(place: Place, store: Store) -> Non
     assert after.in_doubt
 
 
+async def test_a_repeated_claim_finds_its_own(place: Place, store: Store) -> None:
+    """Its answer may have got lost. With the token of the claim it gets the very same record."""
+    await store.reserve(place.make_record())
+    first = await store.claim(place.make_record().key, now=NOW, signed_at=SIGNED_AT, token="t1")
+    assert first is not None
+
+    again = await store.claim(first.key, now=NOW, signed_at=SIGNED_AT, token="t1")
+
+    assert ("t1", 1, 1, False) == (first.claim_token, first.epoch, first.attempts, first.in_doubt)
+    assert first == again
+    assert first == await place.make_store().load(first.key)
+
+
+async def test_a_claim_repeated_later_holds_as_long_as_a_new_one(
+    place: Place, store: Store
+) -> None:
+    """Same epoch; the lease covers the attempt that follows, and is never cut short."""
+    await store.reserve(place.make_record())
+    key = place.make_record().key
+    first = await store.claim(key, now=NOW, signed_at=SIGNED_AT, token="t1")
+    assert first is not None
+
+    later = await store.claim(key, now=NOW + 40, signed_at=SIGNED_AT + 40_000, token="t1")
+    late = await store.claim(key, now=NOW + 1, signed_at=SIGNED_AT + 1000, token="t1")
+
+    renewed = {"lease_until": NOW + 40 + LEASE, "signed_at": SIGNED_AT + 40_000}
+    assert attrs.evolve(first, **renewed, updated_at=NOW + 40) == later
+    assert attrs.evolve(first, **renewed, updated_at=NOW + 1) == late == await store.load(key)
+    assert await store.claim(key, now=NOW + LEASE, signed_at=SIGNED_AT, token="t2") is None
+    assert [] == await store.sweep(place.app_key, NOW + LEASE)
+    assert late == await store.load(key)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("t1", "t2"), ("t1", None), (None, "t1"), (None, None)]
+)
+async def test_a_claim_of_another_is_never_found(
+    place: Place, store: Store, first: str | None, second: str | None
+) -> None:
+    """Another token, or none, is another claim."""
+    await store.reserve(place.make_record())
+    key = place.make_record().key
+    claimed = await store.claim(key, now=NOW, signed_at=SIGNED_AT, token=first)
+
+    assert await store.claim(key, now=NOW, signed_at=SIGNED_AT, token=second) is None
+    assert claimed == await store.load(key)
+
+
+async def test_a_claim_that_is_over_is_not_found(place: Place, store: Store) -> None:
+    """After its lease, its outcome or the sweep the same token makes a new claim, or none."""
+    key = place.make_record().key
+    await store.reserve(place.make_record())
+    first = await store.claim(key, now=NOW, signed_at=SIGNED_AT, token="t1")
+    assert first is not None
+
+    lapsed = await store.claim(key, now=NOW + LEASE, signed_at=SIGNED_AT, token="t1")
+    claim = {"now": NOW + LEASE, "signed_at": SIGNED_AT, "lease": LEASE, "token": "t1"}
+    assert first.with_claim(**claim) == lapsed
+    await store.sweep(place.app_key, NOW + LEASE * 2)
+    swept = await store.load(key)
+    assert lapsed.with_expired_lease(NOW + LEASE * 2) == attrs.evolve(
+        swept, next_check_at=NOW + LEASE * 2
+    )
+    assert swept.claim_token is None
+    third = await store.claim(key, now=NOW + LEASE * 3, signed_at=SIGNED_AT)
+    assert (None, swept.epoch + 1) == (third.claim_token, third.epoch)
+    await store.record(attrs.evolve(third, state=State.SUCCEEDED, claim_token="t1"))
+    assert await store.claim(key, now=NOW + LEASE * 3, signed_at=SIGNED_AT, token="t1") is None
+
+
 async def test_one_of_two_racing_workers_wins(place: Place) -> None:
     """In each of 100 rounds exactly one of two processes gets the claim."""
     stores = await warm_stores(place)
@@ -330,16 +401,39 @@ class Unfenced(MemoryStore):
         return True
 
 
+class Tokenless(MemoryStore):
+    """Cannot tell a repeated claim from another's."""
+
+    async def claim(
+        self,
+        key: tuple[str, str],
+        *,
+        now: float,
+        signed_at: int,
+        lease: float = LEASE,
+        token: str | None = None,
+    ) -> IdempotencyRecord | None:
+        """Claim."""
+        claimed = await super().claim(key, now=now, signed_at=signed_at, lease=lease)
+        return None if claimed is None else attrs.evolve(claimed, claim_token=token)
+
+
 class Unleased(MemoryStore):
     """Lets every caller claim what is being sent."""
 
     async def claim(
-        self, key: tuple[str, str], *, now: float, signed_at: int, lease: float = LEASE
+        self,
+        key: tuple[str, str],
+        *,
+        now: float,
+        signed_at: int,
+        lease: float = LEASE,
+        token: str | None = None,
     ) -> IdempotencyRecord | None:
         """Claim."""
         record = await self.load(key)
         assert record is not None
-        claimed = record.with_claim(now=now, signed_at=signed_at, lease=lease)
+        claimed = record.with_claim(now=now, signed_at=signed_at, lease=lease, token=token)
         self._keep(claimed)
         return claimed
 
@@ -351,6 +445,7 @@ class Unleased(MemoryStore):
         (Unfenced, test_an_outcome_after_the_sweep_changes_nothing),
         (Unfenced, test_an_epoch_from_the_future_changes_nothing),
         (Unleased, test_a_lease_holds_until_it_is_over),
+        (Tokenless, test_a_repeated_claim_finds_its_own),
     ],
 )
 async def test_a_store_without_fences_is_caught(

@@ -212,11 +212,17 @@ class CheckedStore(MemoryStore):
         return await super().reserve(record)
 
     async def claim(
-        self, key: tuple[str, str], *, now: float, signed_at: int, lease: float = LEASE
+        self,
+        key: tuple[str, str],
+        *,
+        now: float,
+        signed_at: int,
+        lease: float = LEASE,
+        token: str | None = None,
     ) -> IdempotencyRecord | None:
         """Check the step of a claim."""
         before = await self.load(key)
-        claimed = await super().claim(key, now=now, signed_at=signed_at, lease=lease)
+        claimed = await super().claim(key, now=now, signed_at=signed_at, lease=lease, token=token)
         if before is not None and claimed is not None:
             check_step(before, claimed)
         return claimed
@@ -280,11 +286,19 @@ class Connection(MemoryStore):
         return await self.store.reserve(entry)
 
     async def claim(
-        self, key: tuple[str, str], *, now: float, signed_at: int, lease: float = LEASE
+        self,
+        key: tuple[str, str],
+        *,
+        now: float,
+        signed_at: int,
+        lease: float = LEASE,
+        token: str | None = None,
     ) -> IdempotencyRecord | None:
         """Pass it on; the commit may be the last thing that this process does."""
         self._check()
-        claimed = await self.store.claim(key, now=now, signed_at=signed_at, lease=lease)
+        claimed = await self.store.claim(
+            key, now=now, signed_at=signed_at, lease=lease, token=token
+        )
         self.alive = self.alive and not self.crashes_after_claiming
         self._check()
         return claimed

@@ -90,11 +90,17 @@ class NotingStore(MemoryStore):
         return await super().reserve(entry)
 
     async def claim(
-        self, key: tuple[str, str], *, now: float, signed_at: int, lease: float = LEASE
+        self,
+        key: tuple[str, str],
+        *,
+        now: float,
+        signed_at: int,
+        lease: float = LEASE,
+        token: str | None = None,
     ) -> IdempotencyRecord | None:
         """Note and claim."""
         self.steps.append("claim")
-        return await super().claim(key, now=now, signed_at=signed_at, lease=lease)
+        return await super().claim(key, now=now, signed_at=signed_at, lease=lease, token=token)
 
     async def record(self, entry: IdempotencyRecord) -> bool:
         """Note and record."""

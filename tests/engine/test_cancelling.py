@@ -33,11 +33,17 @@ class YieldingStore(MemoryStore):
         return stored
 
     async def claim(
-        self, key: tuple[str, str], *, now: float, signed_at: int, lease: float = LEASE
+        self,
+        key: tuple[str, str],
+        *,
+        now: float,
+        signed_at: int,
+        lease: float = LEASE,
+        token: str | None = None,
     ) -> IdempotencyRecord | None:
         """Claim."""
         await asyncio.sleep(0)
-        entry = await super().claim(key, now=now, signed_at=signed_at, lease=lease)
+        entry = await super().claim(key, now=now, signed_at=signed_at, lease=lease, token=token)
         await asyncio.sleep(0)
         return entry
 

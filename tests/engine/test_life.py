@@ -526,9 +526,9 @@ def test_machine_catches_a_quarantine_from_the_last_timestamp(
     claimed = IdempotencyRecord.with_claim
 
     def forget(
-        self: IdempotencyRecord, *, now: float, signed_at: int, lease: float
+        self: IdempotencyRecord, *, now: float, signed_at: int, lease: float, token: str | None
     ) -> IdempotencyRecord:
-        after = claimed(self, now=now, signed_at=signed_at, lease=lease)
+        after = claimed(self, now=now, signed_at=signed_at, lease=lease, token=token)
         return attrs.evolve(after, signed_at=signed_at)
 
     monkeypatch.setattr(IdempotencyRecord, "with_claim", forget)

@@ -160,6 +160,38 @@ def test_after_attempt_has_the_timestamp_that_was_answered(
     assert expected == after.signed_at
 
 
+def test_try_claim_with_the_token_of_the_claim_finds_it() -> None:
+    """The epoch stays; the lease and the timestamp are those of the attempt that follows."""
+    claimed = make_record().with_claim(now=NOW, signed_at=SIGNED_AT, lease=LEASE, token="t")
+
+    again = claimed.try_claim(now=NOW, signed_at=SIGNED_AT, lease=LEASE, token="t")
+    later = claimed.try_claim(now=NOW + 1, signed_at=SIGNED_AT + 1000, lease=LEASE, token="t")
+
+    assert claimed == again
+    assert later is not None
+    assert (claimed.epoch, claimed.attempts) == (later.epoch, later.attempts)
+    assert (NOW + 1 + LEASE, SIGNED_AT + 1000) == (later.lease_until, later.signed_at)
+
+
+@pytest.mark.parametrize(("of_claim", "token"), [("t", "u"), ("t", None), (None, None)])
+def test_try_claim_without_the_token_of_the_claim_is_refused(
+    of_claim: str | None, token: str | None
+) -> None:
+    """The claim is another's."""
+    claimed = make_record().with_claim(now=NOW, signed_at=SIGNED_AT, lease=LEASE, token=of_claim)
+
+    assert claimed.try_claim(now=NOW, signed_at=SIGNED_AT, lease=LEASE, token=token) is None
+
+
+def test_claim_token_ends_with_the_claim() -> None:
+    """What is not being sent has none."""
+    claimed = make_record().with_claim(now=NOW, signed_at=SIGNED_AT, lease=LEASE, token="t")
+    unsent = claimed.after_attempt(Transition.UNSENT, now=NOW, signed_at=SIGNED_AT, reply=NO_REPLY)
+
+    assert "t" == claimed.claim_token
+    assert (None, None) == (unsent.claim_token, claimed.with_expired_lease(NOW).claim_token)
+
+
 def test_after_attempt_changes_nothing_of_the_claim() -> None:
     """Records are values."""
     claimed = make_claimed()

@@ -50,6 +50,14 @@ STALE_AFTER: Final = 2.0
 """Seconds from claim to sending; a process that was paused for longer must not send any more."""
 
 
+class SettledMeanwhileError(Exception):
+    """Another process settled the operation while this call waited; its answer is in the record."""
+
+    def __init__(self, record: IdempotencyRecord) -> None:
+        super().__init__(record.request_id)
+        self.record = record
+
+
 def check_timeouts(timeouts: Timeouts) -> Timeouts:
     """Refuse an attempt that could outlast its claim: another process would send beside it.
 
@@ -106,6 +114,7 @@ class Call(Generic[T]):
     _slot: Slot | None = field(default=None, init=False)
     _response: HttpResponse | None = field(default=None, init=False)
     _number: int = field(default=0, init=False)
+    _token: str | None = field(default=None, init=False, repr=False)
     _signed_at: int = field(default=0, init=False)
     _started: float = field(default=0.0, init=False)
     _result: T | None = field(default=None, init=False)
@@ -118,6 +127,7 @@ class Call(Generic[T]):
         Raises:
             NotSentError: no quota before the deadline, or this process was paused.
             InProgressError: another process is sending the requestId.
+            SettledMeanwhileError: another process has its answer by now.
         """
         self._number, self._response = number, None
         await self._wait_for_turn()
@@ -163,12 +173,27 @@ class Call(Generic[T]):
             raise
 
     async def _claim(self, record: IdempotencyRecord) -> IdempotencyRecord:
-        claiming = self.store.claim(record.key, now=self.clock.time(), signed_at=self._signed_at)
+        # Kept until the store answers: the next attempt finds a claim whose answer got lost by it.
+        self._token = self._token or secrets.token_hex(16)
+        claiming = self.store.claim(
+            record.key, now=self.clock.time(), signed_at=self._signed_at, token=self._token
+        )
         claimed = await (claiming if self.in_process else self._shield(claiming))
+        self._token = None
         if claimed is None:
-            raise InProgressError("another process is sending this requestId")
+            raise await self._explain_refused_claim(record)
         self.record = claimed
         return claimed
+
+    async def _explain_refused_claim(
+        self, record: IdempotencyRecord
+    ) -> InProgressError | SettledMeanwhileError:
+        # That somebody else had the operation first is known, also where the store fails now.
+        with contextlib.suppress(NotSentError):
+            stored = await self.store.load(record.key)
+            if stored is not None and stored.is_settled:
+                return SettledMeanwhileError(stored)
+        return InProgressError("another process is sending this requestId")
 
     async def _shield(
         self, claiming: Coroutine[Any, Any, IdempotencyRecord | None]
@@ -176,16 +201,26 @@ class Call(Generic[T]):
         claim = asyncio.ensure_future(claiming)
         try:
             return await asyncio.shield(claim)
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, NotSentError):
             # It may be committed all the same: nothing was sent under it, so it is released.
             await run_to_completion(self._release_late_claim(claim))
             raise
 
     async def _release_late_claim(self, claim: asyncio.Future[IdempotencyRecord | None]) -> None:
-        with contextlib.suppress(NotSentError):  # no claim, nothing to release
-            claimed = await claim
+        # No claim, nothing to release; or the store is still out of reach.
+        with contextlib.suppress(NotSentError):
+            try:
+                claimed = await claim
+            except NotSentError:
+                claimed = await self._find_lost_claim()
             if claimed is not None:
                 await self._release_claim(claimed)
+
+    async def _find_lost_claim(self) -> IdempotencyRecord | None:
+        """Return our claim if it was committed, though its answer got lost."""
+        stored = None if self.record is None else await self.store.load(self.record.key)
+        # Only what is being sent has a token, and nobody else has ours.
+        return stored if stored is not None and stored.claim_token == self._token else None
 
     async def _sign(self) -> HttpRequest:
         draft = self.template.draft(now_ms=self._signed_at, nonce=secrets.token_hex(16))

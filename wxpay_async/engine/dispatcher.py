@@ -17,7 +17,7 @@ from wxpay_async.adapters.limiters.local import LocalLimiter
 from wxpay_async.adapters.signers.threads import SigningExecutor
 from wxpay_async.adapters.stores.memory import MemoryStore
 from wxpay_async.adapters.stores.store import Store
-from wxpay_async.engine.call import Call
+from wxpay_async.engine.call import Call, SettledMeanwhileError
 from wxpay_async.engine.clock import Clock, PlatformTime
 from wxpay_async.engine.concurrency import ConcurrencyLimiter
 from wxpay_async.engine.open_operations import OpenOperation, iter_open_operations
@@ -209,7 +209,11 @@ class Dispatcher:
             call.ask = self._ask
         del record
         policy = self._policy(lane)
-        return await self._transport().deliver(call, deadline=deadline, policy=policy)
+        try:
+            return await self._transport().deliver(call, deadline=deadline, policy=policy)
+        except SettledMeanwhileError as meanwhile:
+            record = meanwhile.record
+        return self._replay(record, content=content, asked=request)  # type: ignore[no-any-return]
 
     def _make_record(self, request: Request, operation: Operation) -> IdempotencyRecord:
         content, order, now = serialize(request), order_number(request), self.clock.time()

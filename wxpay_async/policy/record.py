@@ -56,6 +56,7 @@ class IdempotencyRecord:
             longest: a clock that was put back signs a later attempt with an earlier one. Once it is
             answered, the timestamp of the attempt that was.
         lease_until: seconds since the epoch; until then no other process may claim.
+        claim_token: who holds the claim: a text that its claimer made up. None where none did.
         content: the bytes that every attempt sends, kept until the operation is finished; they
             hold a person's openid, so a durable store gets them sealed.
         status: the HTTP status of the reply that settled it, or that said `duplicate_at_first`.
@@ -85,6 +86,7 @@ class IdempotencyRecord:
     in_doubt: bool = False
     signed_at: int | None = None
     lease_until: float = 0.0
+    claim_token: str | None = None
     content: bytes | None = field(default=None, repr=False)
     status: int | None = None
     reply: bytes | None = field(default=None, repr=False)
@@ -118,7 +120,32 @@ class IdempotencyRecord:
             return self.lease_until <= now
         return self.state in CLAIMABLE
 
-    def with_claim(self, *, now: float, signed_at: int, lease: float) -> IdempotencyRecord:
+    def try_claim(
+        self, *, now: float, signed_at: int, lease: float, token: str | None = None
+    ) -> IdempotencyRecord | None:
+        """Return it under the claim of that token, None if it may not be claimed.
+
+        A claim may be repeated because its answer got lost: it then finds its own, and nothing has
+        been sent under it yet. The epoch stays; the lease must hold for the attempt that follows.
+        """
+        if self._is_held_by(token, now):
+            return evolve(
+                self,
+                signed_at=max(signed_at, self.signed_at or 0),
+                lease_until=max(now + lease, self.lease_until),
+                updated_at=now,
+            )
+        if not self.claimable(now):
+            return None
+        return self.with_claim(now=now, signed_at=signed_at, lease=lease, token=token)
+
+    def _is_held_by(self, token: str | None, now: float) -> bool:
+        mine = token is not None and token == self.claim_token
+        return mine and self.state is State.SENDING and self.lease_until > now
+
+    def with_claim(
+        self, *, now: float, signed_at: int, lease: float, token: str | None = None
+    ) -> IdempotencyRecord:
         """Return it under a new claim. A lease that ran out leaves its attempt in doubt."""
         lapsed = self.state in {State.SENDING, State.UNKNOWN}
         return evolve(
@@ -130,6 +157,7 @@ class IdempotencyRecord:
             doubt_since=self.doubt_since or (now if lapsed else None),
             signed_at=max(signed_at, self.signed_at or 0),
             lease_until=now + lease,
+            claim_token=token,
             absent_at=None,
             updated_at=now,
         )
@@ -162,6 +190,7 @@ class IdempotencyRecord:
             in_doubt=self.in_doubt or transition is Transition.DOUBT,
             signed_at=signed_at if transition in ANSWERED else self.signed_at,
             lease_until=0.0,
+            claim_token=None,
             content=self.content if state in SENDABLE else None,
             status=reply[0],
             reply=reply[1],
@@ -180,6 +209,7 @@ class IdempotencyRecord:
             doubt_since=self.doubt_since or now,
             next_check_at=now,
             lease_until=0.0,
+            claim_token=None,
             updated_at=now,
         )
 

@@ -18,6 +18,7 @@ FULL: dict[str, object] = {
     "in_doubt": True,
     "signed_at": 2**53 - 1,
     "lease_until": 0.1 + 0.2,
+    "claim_token": "t",
     "content": b"\x00\xff",
     "status": 200,
     "reply": b"",

@@ -19,7 +19,7 @@ from wxpay_async.errors import InDoubtError, NotSentError
 from wxpay_async.policy.record import LEASE
 from wxpay_async.policy.states import State
 
-ADDED = ("deviates_at", "deviation", "verdict")
+ADDED = ("claim_token", "deviates_at", "deviation", "verdict")
 """The columns that version 1 did not have."""
 
 

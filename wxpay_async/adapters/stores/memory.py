@@ -65,13 +65,21 @@ class MemoryStore:
         return known or record
 
     async def claim(
-        self, key: tuple[str, str], *, now: float, signed_at: int, lease: float = LEASE
+        self,
+        key: tuple[str, str],
+        *,
+        now: float,
+        signed_at: int,
+        lease: float = LEASE,
+        token: str | None = None,
     ) -> IdempotencyRecord | None:
         """Claim the operation for one attempt."""
         record = self._active.get(key)  # what is finished cannot be claimed
-        if record is None or not record.claimable(now):
+        if record is None:
             return None
-        claimed = self._active[key] = record.with_claim(now=now, signed_at=signed_at, lease=lease)
+        claimed = record.try_claim(now=now, signed_at=signed_at, lease=lease, token=token)
+        if claimed is not None:
+            self._active[key] = claimed
         return claimed
 
     async def record(self, record: IdempotencyRecord) -> bool:

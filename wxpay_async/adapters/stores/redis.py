@@ -159,10 +159,16 @@ class RedisStore:
             return from_hash(await self._run("reserve", make_keys(record.key), args))
 
     async def claim(
-        self, key: tuple[str, str], *, now: float, signed_at: int, lease: float = LEASE
+        self,
+        key: tuple[str, str],
+        *,
+        now: float,
+        signed_at: int,
+        lease: float = LEASE,
+        token: str | None = None,
     ) -> IdempotencyRecord | None:
         """Claim the operation for one attempt."""
-        args = (key[1], repr(now), str(signed_at), repr(now + lease))
+        args = (key[1], repr(now), str(signed_at), repr(now + lease), token or "")
         with _map_failures(NotSentError, "claim an operation"):
             stored = await self._run("claim", make_keys(key), args)
             return from_hash(stored) if stored else None

@@ -71,26 +71,33 @@ write()
 return 1
 """
 
-# The rules are `IdempotencyRecord.claimable` and `IdempotencyRecord.with_claim`.
-# ARGV: id, now, signed_at, lease_until.
+# The rules are `IdempotencyRecord.try_claim` and `IdempotencyRecord.with_claim`.
+# ARGV: id, now, signed_at, lease_until, token (empty: none).
 _CLAIM: Final = f"""{_PLACE}
 local op = KEYS[5]
-local found = redis.call('HMGET', op, 'state', 'lease_until', 'signed_at')
-local state, now = found[1], ARGV[2]
+local found = redis.call('HMGET', op, 'state', 'lease_until', 'signed_at', 'claim_token')
+local state, now, lease_until, token = found[1], ARGV[2], ARGV[4], ARGV[5]
 if not state then return {{}} end
-local expired = state == 'sending' and tonumber(found[2]) <= tonumber(now)
-if not (expired or state == 'reserved' or state == 'unknown') then return {{}} end
-if expired or state == 'unknown' then
-    redis.call('HSET', op, 'in_doubt', 1)
-    redis.call('HSETNX', op, 'doubt_since', now)
+local held = state == 'sending' and tonumber(found[2]) > tonumber(now)
+local mine = held and token ~= '' and found[4] == token
+if mine then
+    if tonumber(found[2]) > tonumber(lease_until) then lease_until = found[2] end
+elseif held or not (state == 'sending' or state == 'reserved' or state == 'unknown') then
+    return {{}}
+else
+    if state ~= 'reserved' then
+        redis.call('HSET', op, 'in_doubt', 1)
+        redis.call('HSETNX', op, 'doubt_since', now)
+    end
+    redis.call('HINCRBY', op, 'epoch', 1)
+    redis.call('HINCRBY', op, 'attempts', 1)
+    redis.call('HDEL', op, 'absent_at', 'claim_token')
+    if token ~= '' then redis.call('HSET', op, 'claim_token', token) end
 end
-redis.call('HINCRBY', op, 'epoch', 1)
-redis.call('HINCRBY', op, 'attempts', 1)
-redis.call('HDEL', op, 'absent_at')
 if tonumber(ARGV[3]) > tonumber(found[3] or 0) then redis.call('HSET', op, 'signed_at', ARGV[3]) end
-redis.call('HSET', op, 'state', 'sending', 'lease_until', ARGV[4], 'updated_at', now)
+redis.call('HSET', op, 'state', 'sending', 'lease_until', lease_until, 'updated_at', now)
 redis.call('PERSIST', op)
-place(ARGV[1], 1, ARGV[4])
+place(ARGV[1], 1, lease_until)
 return redis.call('HGETALL', op)
 """
 
@@ -106,6 +113,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now)) do
         redis.call('HSETNX', op, 'doubt_since', now)
         redis.call('HSET', op, 'state', 'unknown', 'in_doubt', 1, 'next_check_at', now,
             'lease_until', '0.0', 'updated_at', now)
+        redis.call('HDEL', op, 'claim_token')
         place(id, 2, now)
     else
         place(id, 0)

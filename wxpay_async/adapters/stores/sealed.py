@@ -63,10 +63,16 @@ class SealedStore:
         return record if stored == sealed else self._open_record(stored)
 
     async def claim(
-        self, key: tuple[str, str], *, now: float, signed_at: int, lease: float = LEASE
+        self,
+        key: tuple[str, str],
+        *,
+        now: float,
+        signed_at: int,
+        lease: float = LEASE,
+        token: str | None = None,
     ) -> IdempotencyRecord | None:
         """Claim the operation for one attempt."""
-        record = await self.store.claim(key, now=now, signed_at=signed_at, lease=lease)
+        record = await self.store.claim(key, now=now, signed_at=signed_at, lease=lease, token=token)
         return None if record is None else self._open_record(record)
 
     async def record(self, record: IdempotencyRecord) -> bool:

@@ -141,14 +141,20 @@ class SqlStore:
         return applied.stored or applied.found or record
 
     async def claim(
-        self, key: tuple[str, str], *, now: float, signed_at: int, lease: float = LEASE
+        self,
+        key: tuple[str, str],
+        *,
+        now: float,
+        signed_at: int,
+        lease: float = LEASE,
+        token: str | None = None,
     ) -> IdempotencyRecord | None:
         """Claim the operation for one attempt."""
 
         def claim_found(found: IdempotencyRecord | None) -> IdempotencyRecord | None:
-            if found is None or not found.claimable(now):
+            if found is None:
                 return None
-            return found.with_claim(now=now, signed_at=signed_at, lease=lease)
+            return found.try_claim(now=now, signed_at=signed_at, lease=lease, token=token)
 
         with _map_failures(NotSentError, "claim an operation"):
             return (await self._apply(key, claim_found)).stored

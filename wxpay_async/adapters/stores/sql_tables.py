@@ -56,7 +56,12 @@ VERSION: Final = 2
 """The version of the tables. A release that changes them raises it."""
 
 _ADDED: Final = {
-    2: ("deviates_at DOUBLE PRECISION", "deviation VARCHAR(16)", "verdict TEXT"),
+    2: (
+        "claim_token VARCHAR(64)",
+        "deviates_at DOUBLE PRECISION",
+        "deviation VARCHAR(16)",
+        "verdict TEXT",
+    ),
 }
 """The columns that each version added to the operations."""
 
@@ -96,6 +101,7 @@ operations: Final = Table(
     Column("in_doubt", Boolean, nullable=False),
     Column("signed_at", BigInteger),
     Column("lease_until", Double, nullable=False),
+    Column("claim_token", String(64)),
     Column("content", _BYTES),
     Column("status", Integer),
     Column("reply", _BYTES),

@@ -28,9 +28,24 @@ class IdempotencyStore(Protocol):
         ...
 
     async def claim(
-        self, key: tuple[str, str], *, now: float, signed_at: int, lease: float = LEASE
+        self,
+        key: tuple[str, str],
+        *,
+        now: float,
+        signed_at: int,
+        lease: float = LEASE,
+        token: str | None = None,
     ) -> IdempotencyRecord | None:
         """Claim the operation for one attempt.
+
+        Args:
+            key: which operation.
+            now: seconds since the epoch.
+            signed_at: milliseconds since the epoch; the attempt's timestamp.
+            lease: seconds for which the claim is held.
+            token: up to 64 characters that nobody can guess, new for each attempt. A claim that is
+                repeated because its answer got lost carries the same one and finds its own, as
+                `IdempotencyRecord.try_claim` says. None never finds one.
 
         Returns:
             The record in SENDING with a raised epoch; None if it is gone, settled, or held by

@@ -1,0 +1,254 @@
+"""The claim of an attempt: its answer gets lost, or somebody else's comes first."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import pytest
+from attrs import define, field
+
+from tests.support.merchant import Asking, OpenShop
+from tests.support.platform import Replies, Script
+from tests.support.tasks import run_loop
+from wxpay_async.adapters.limiters.limiter import Lane, Slot, Unlimited
+from wxpay_async.adapters.stores.memory import MemoryStore
+from wxpay_async.errors import (
+    Fate,
+    InDoubtError,
+    InProgressError,
+    NotSentError,
+    RefusedError,
+    WxPayError,
+)
+from wxpay_async.policy.record import LEASE, IdempotencyRecord
+from wxpay_async.policy.states import State
+
+LOST = InDoubtError("read timeout")
+
+
+@define(eq=False)
+class AnswerLosingStore(MemoryStore):
+    """A store over a network: claims are committed, and the answers of the first ones get lost.
+
+    Attributes:
+        losses: how many.
+        unreadable: how many loads fail after that.
+        retryable: what the error says.
+        tokens: of the claims so far.
+    """
+
+    losses: int = 0
+    unreadable: int = 0
+    retryable: bool = True
+    tokens: list[str | None] = field(factory=list)
+
+    async def claim(
+        self,
+        key: tuple[str, str],
+        *,
+        now: float,
+        signed_at: int,
+        lease: float = LEASE,
+        token: str | None = None,
+    ) -> IdempotencyRecord | None:
+        """Claim; the answer may get lost."""
+        self.tokens.append(token)
+        claimed = await super().claim(key, now=now, signed_at=signed_at, lease=lease, token=token)
+        await asyncio.sleep(0)
+        if self.losses:
+            self.losses -= 1
+            raise NotSentError("the store cannot claim (TimeoutError)", retryable=self.retryable)
+        return claimed
+
+    async def load(self, key: tuple[str, str]) -> IdempotencyRecord | None:
+        """Load, if it can be read again."""
+        if self.unreadable:
+            self.unreadable -= 1
+            raise NotSentError("the store cannot load an operation (ConnectionError)")
+        return await super().load(key)
+
+
+@define(eq=False)
+class HeldLimiter:
+    """A limiter whose slots come when the gate opens."""
+
+    gate: asyncio.Event = field(factory=asyncio.Event)
+
+    async def acquire(self, lane: Lane, *, timeout: float) -> Slot:
+        """Wait for the gate."""
+        await self.gate.wait()
+        return await Unlimited().acquire(lane, timeout=timeout)
+
+    async def throttled(self) -> None:
+        """Change nothing."""
+
+    async def aclose(self) -> None:
+        """Release nothing."""
+
+
+@define(eq=False)
+class HeldPlatform:
+    """A platform that answers when the gate opens."""
+
+    reply: object
+    gate: asyncio.Event = field(factory=asyncio.Event)
+
+    async def __call__(self, _: object) -> object:
+        """Answer one request, later."""
+        await self.gate.wait()
+        return self.reply
+
+
+# Its answer gets lost
+
+
+@pytest.mark.parametrize("unreadable", [0, 1], ids=["store is back", "store comes back later"])
+async def test_claim_whose_answer_is_lost_is_found_by_the_next_attempt(
+    unreadable: int, open_shop: OpenShop, asking: Asking, replies: Replies
+) -> None:
+    """The payment goes out; the first claim keeps nobody waiting for the end of its lease."""
+    store = AnswerLosingStore(losses=1, unreadable=unreadable)
+    shop = open_shop([replies.refunded()], store=store)
+
+    result = await shop.gateway.refund(asking.refund())
+
+    record = await shop.entry("refund-1")
+    assert ("S", 1, State.SUCCEEDED) == (result.status, shop.transport.calls, record.state)
+    assert not record.in_doubt
+
+
+async def test_attempts_claim_with_tokens_of_their_own(
+    open_shop: OpenShop, asking: Asking, replies: Replies
+) -> None:
+    """An attempt that was sent is over: the next one must not find its claim."""
+    store = AnswerLosingStore()
+    shop = open_shop(Script([LOST, LOST, replies.prepay()]), store=store)
+    await shop.gateway.pay(asking.pay())
+
+    assert (3, 3) == (len(store.tokens), len(set(store.tokens)))
+
+
+async def test_claim_whose_answer_is_lost_for_good_is_released(
+    open_shop: OpenShop, asking: Asking, replies: Replies
+) -> None:
+    """Nothing was sent: the operation is as before, and the next call sends it at once."""
+    store = AnswerLosingStore(losses=1, retryable=False)
+    shop = open_shop([replies.refunded()], store=store)
+    with pytest.raises(NotSentError) as caught:
+        await shop.gateway.refund(asking.refund())
+    left = await shop.entry("refund-1")
+    result = await shop.gateway.refund(asking.refund())
+
+    assert (Fate.NOT_SENT, State.RESERVED, False) == (
+        caught.value.fate,
+        left.state,
+        left.in_doubt,
+    )
+    assert "S" == result.status
+
+
+async def test_claim_whose_answer_is_lost_leaves_an_earlier_doubt(
+    open_shop: OpenShop, asking: Asking
+) -> None:
+    """An attempt before it may have been executed: it is back in doubt, and is asked about."""
+    store = AnswerLosingStore(retryable=False)
+    shop = open_shop(Script([LOST]), store=store)
+    with pytest.raises(InDoubtError):
+        await shop.gateway.pay(asking.pay())
+    store.losses = 1
+    with pytest.raises(InDoubtError):
+        await shop.gateway.pay(asking.pay())
+
+    assert State.UNKNOWN == await shop.state("pay-1")
+
+
+async def test_claim_of_another_is_not_released_when_ours_is_lost(
+    open_shop: OpenShop, asking: Asking, replies: Replies
+) -> None:
+    """A refusal whose answer got lost leaves the other process its claim."""
+    platform = HeldPlatform(replies.refunded())
+    store = AnswerLosingStore(retryable=False)
+    here, there = open_shop(platform, store=store), open_shop([], store=store)
+    first = asyncio.create_task(here.gateway.refund(asking.refund()))
+    await run_loop()
+    store.losses = 1
+    with pytest.raises(WxPayError):
+        await there.gateway.refund(asking.refund())
+    left = await here.entry("refund-1")
+    platform.gate.set()
+
+    assert State.SENDING == left.state
+    assert "S" == (await first).status
+
+
+@pytest.mark.parametrize("iterations", range(1, 12))
+async def test_cancelled_claim_whose_answer_is_lost_is_released(
+    iterations: int, open_shop: OpenShop, asking: Asking, replies: Replies
+) -> None:
+    """Wherever the call is cut off, no lease is left behind."""
+    store = AnswerLosingStore(losses=1, retryable=False)
+    shop = open_shop([replies.refunded()], store=store)
+    call = asyncio.create_task(shop.gateway.refund(asking.refund()))
+    await run_loop(iterations)
+    call.cancel()
+    with contextlib.suppress(asyncio.CancelledError, NotSentError):
+        await call
+
+    assert await shop.state("refund-1") in {None, State.RESERVED}
+
+
+# Somebody else's comes first
+
+
+async def test_operation_settled_while_a_call_waits_for_quota_is_replayed(
+    open_shop: OpenShop, asking: Asking, replies: Replies
+) -> None:
+    """The answer that another process got is the answer; nothing is sent again."""
+    limiter = HeldLimiter()
+    here = open_shop([], limiter=limiter)
+    there = open_shop([replies.prepay()], store=here.store)
+    waiting = asyncio.create_task(here.gateway.pay(asking.pay()))
+    await run_loop()
+    paid = await there.gateway.pay(asking.pay())
+    limiter.gate.set()
+    replayed = await waiting
+
+    assert (paid.prepay_id, False) == (replayed.prepay_id, paid.replayed)
+    assert (True, 0) == (replayed.replayed, here.transport.calls)
+
+
+async def test_operation_refused_while_a_call_waits_for_quota_is_refused(
+    open_shop: OpenShop, asking: Asking, replies: Replies
+) -> None:
+    """A stored refusal is replayed, too."""
+    limiter = HeldLimiter()
+    here = open_shop([], limiter=limiter)
+    there = open_shop([replies.no("GM_API_BUS_0000020")], store=here.store)
+    waiting = asyncio.create_task(here.gateway.pay(asking.pay()))
+    await run_loop()
+    with pytest.raises(RefusedError):
+        await there.gateway.pay(asking.pay())
+    limiter.gate.set()
+
+    with pytest.raises(RefusedError) as caught:
+        await waiting
+    assert ("GM_API_BUS_0000020", 0) == (caught.value.code, here.transport.calls)
+
+
+async def test_refused_claim_whose_record_cannot_be_read_is_in_progress(
+    open_shop: OpenShop, asking: Asking, replies: Replies
+) -> None:
+    """That another process holds it is known; "not sent" would be said of the wrong thing."""
+    platform = HeldPlatform(replies.refunded())
+    store = AnswerLosingStore()
+    here, there = open_shop(platform, store=store), open_shop([], store=store)
+    first = asyncio.create_task(here.gateway.refund(asking.refund()))
+    await run_loop()
+    store.unreadable = 99
+    with pytest.raises(InProgressError) as caught:
+        await there.gateway.refund(asking.refund())
+    platform.gate.set()
+
+    assert Fate.IN_DOUBT == caught.value.fate
+    assert "S" == (await first).status
