@@ -72,8 +72,8 @@ def test_repeated_trade_with_another_payee_is_no_success(run: Run, sandbox: Sand
     command = (*TRADE, *ORDER, "--amount", "1.00", "--json")
     run(*command).fields()
     found = run(*command, "--payee", "999")
-    assert 0 != found.code
-    assert "other content" in found.error()
+    assert 4 == found.code
+    assert "in doubt: the requestId was used before" in found.error()
     assert 1 == len(sandbox.platform.ledger)
 
 

@@ -199,11 +199,14 @@ def test_failed_answers_exit_with_4_and_show_the_request_id(run: Run, sandbox: S
 
 
 def test_other_content_at_the_platform_exits_with_4(run: Run, sandbox: Sandbox) -> None:
-    """It was found out by sending, so neither text nor exit code may say that nothing was sent."""
+    """It was found out by sending, so neither text nor exit code may say that nothing was sent.
+
+    Seen once, other content is a doubt: only the same content a minute later makes it a conflict.
+    """
     assert 0 == run(*TRADE, *ORDER, "--amount", "1").code
     found = run(*TRADE, *ORDER, "--amount", "2")
     assert (4, 2) == (found.code, sandbox.platform.calls["/api/instant/trade"])
-    assert found.error().startswith("error: in doubt: the platform holds this requestId with other")
+    assert found.error().startswith("error: in doubt: the requestId was used before")
     assert "not_sent" not in found.err
 
 
