@@ -21,7 +21,7 @@ from tests.support.records import NOW, SIGNED_AT, make_record
 from tests.support.services import MYSQL, POSTGRES, REDIS, Service, require
 from wxpay_async.adapters.stores.memory import MemoryStore
 from wxpay_async.adapters.stores.redis import RedisStore
-from wxpay_async.adapters.stores.redis_layout import make_inbox_key
+from wxpay_async.adapters.stores.redis_layout import VERSION_KEY, make_inbox_key
 from wxpay_async.adapters.stores.sql import SqlStore
 from wxpay_async.adapters.stores.store import Store
 from wxpay_async.policy.record import IdempotencyRecord
@@ -148,6 +148,8 @@ async def _open_redis() -> AsyncGenerator[Place]:
         require(REDIS),
         lambda url, timeout: RedisStore(url, retention=RETENTION, timeout=timeout),
     )
+    async with Redis.from_url(place.url) as client:
+        await client.delete(VERSION_KEY)  # tests of a later release may have left theirs
     try:
         yield place
     finally:
