@@ -186,11 +186,35 @@ async def test_checkout_that_is_repeated_continues_where_it_stopped(
     unsent = [NotSentError("refused") for _ in range(3)]
     shop = open_shop(Script([replies.created(), *unsent, replies.prepay()]))
     payer = {"openid": "openid-1", "app_id": "wx9236b1e84ffbf10a"}
-    with pytest.raises(NotSentError):
+    with pytest.raises(InDoubtError):
         await shop.gateway.checkout(asking.trade(), **payer)
     await shop.gateway.checkout(asking.trade(), **payer)
 
     assert 1 == len(shop.sent("/instant/trade"))
+
+
+@pytest.mark.parametrize(
+    ("token", "answers", "retryable"),
+    [("token-1", [NotSentError("refused")] * 3, True), ("to ken", [], False)],
+    ids=["no connection", "a token that cannot be sent"],
+)
+async def test_checkout_whose_prepay_was_not_asked_for_is_in_doubt(
+    token: str,
+    answers: list[object],
+    *,
+    retryable: bool,
+    open_shop: OpenShop,
+    asking: Asking,
+    replies: Replies,
+) -> None:
+    """The order is made, so "not sent" would not be true of the whole; it says what to do."""
+    shop = open_shop([replies.created(payToken=token), *answers])
+    with pytest.raises(InDoubtError, match=r"order O-1 is made.*call again") as caught:
+        await shop.gateway.checkout(asking.trade(), openid="openid-1", app_id="wx1")
+    outcome = await caught.value.resolve()
+
+    assert ("trade-1", retryable) == (caught.value.request_id, caught.value.retryable)
+    assert "ok" == outcome.kind  # type: ignore[attr-defined] # the trade's
 
 
 async def test_checkout_without_a_token_is_in_doubt(

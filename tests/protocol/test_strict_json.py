@@ -32,7 +32,7 @@ DEEPEST = b'{"a":' * MAX_DEPTH + b"1" + b"}" * MAX_DEPTH
     ],
 )
 def test_json_is_read_exactly(text: str, expected: object) -> None:
-    """A pair of surrogates is one character, a number keeps its digits; blanks and one mark are skipped."""
+    """A pair of surrogates is one character, a number keeps its digits, blanks are skipped."""
     actual = strict_json(text.encode())
 
     assert expected == actual

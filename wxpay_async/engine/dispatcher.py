@@ -184,7 +184,10 @@ class Dispatcher:
         lane: Lane,
     ) -> T:
         """Reserve the record, and send the request unless it is settled already."""
-        record = await self.store.reserve(fresh)
+        try:
+            record = await self.store.reserve(fresh)
+        except NotSentError as error:  # true of this call, and not of those before it
+            raise _make_unknown(error) from error
         if record is not fresh and record.fingerprint != fresh.fingerprint:
             raise make_conflict(
                 record.fingerprint.differences(fresh.fingerprint),
@@ -207,13 +210,44 @@ class Dispatcher:
         call.record, call.content = record, content
         if record.out_trade_no is not None:
             call.ask = self._ask
+        epoch = record.epoch
         del record
         policy = self._policy(lane)
         try:
             return await self._transport().deliver(call, deadline=deadline, policy=policy)
         except SettledMeanwhileError as meanwhile:
             record = meanwhile.record
+        except NotSentError as error:
+            await self._check_unsent(call, epoch, error)
+            raise
         return self._replay(record, content=content, asked=request)  # type: ignore[no-any-return]
+
+    async def _check_unsent(self, call: Call[Any], epoch: int, error: NotSentError) -> None:
+        """Let "not sent" stand only if no other process can have sent it (`money-safety.md` §4).
+
+        While a call waits for quota it holds no lease, so another process may send meanwhile.
+
+        Args:
+            call: what ended.
+            epoch: of its record when it began.
+            error: what it ended with.
+
+        Raises:
+            InDoubtError: the operation was claimed by another, or the store cannot tell.
+        """
+        known = call.record
+        if known is None:  # never: for the type checker
+            return
+        try:
+            stored = await self.store.load(known.key)
+        except NotSentError:
+            raise _make_unknown(error) from error
+        if stored is None:  # forgotten: it may have been sent, and have ended
+            raise _make_unknown(error) from error
+        ours = stored.epoch == known.epoch > epoch  # and no attempt of ours was sent
+        unsent = stored.state is State.RESERVED and not stored.in_doubt
+        if not ours and not unsent:
+            raise _make_unknown(error) from error
 
     def _make_record(self, request: Request, operation: Operation) -> IdempotencyRecord:
         content, order, now = serialize(request), order_number(request), self.clock.time()
@@ -474,3 +508,13 @@ class Dispatcher:
                 "which one attempt may need",
             )
         return timeout
+
+
+def _make_unknown(error: NotSentError) -> InDoubtError:
+    """Make the doubt about a call that sent nothing, of an operation that may have been sent."""
+    doubt = InDoubtError(
+        f"nothing was sent now, and whether it was sent before is not known: {error.reason}",
+        retryable=error.retryable,
+    )
+    doubt.attempts = error.attempts
+    return doubt

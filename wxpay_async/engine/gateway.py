@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, Self, TypeVar
@@ -24,6 +25,8 @@ from wxpay_async.engine.status_texts import StatusTexts
 from wxpay_async.engine.streaming import Outcome, stream
 from wxpay_async.engine.telemetry import Event, EventKind, Hook, Telemetry
 from wxpay_async.errors import (
+    Fate,
+    InDoubtError,
     InvalidRequestError,
     MalformedResponseError,
     RefusedError,
@@ -306,6 +309,8 @@ class PayGateway:
             timeout: seconds for each of the two calls.
 
         Raises:
+            InDoubtError: as of `pay`; also when the order is made and its prepay was not asked
+                for, whatever kept it from being sent.
             MalformedResponseError: the order is there without a payToken, and calling again will
                 not bring one. Wait until the order is closed (its `timeout_express`; a query
                 tells), then make a new one with a new outTradeNo and requestId.
@@ -322,7 +327,15 @@ class PayGateway:
         created = await self.trade(trade, timeout=timeout)
         if created.pay_token is None:
             raise _make_lost_token_error(trade)
-        return await self.pay(attrs.evolve(request, pay_token=created.pay_token), timeout=timeout)
+        try:
+            request = attrs.evolve(request, pay_token=created.pay_token)
+            return await self.pay(request, timeout=timeout)
+        except WxPayError as error:
+            if error.fate is not Fate.NOT_SENT:
+                raise
+            doubt = _make_half_done_error(trade, error)
+            doubt.resolver = functools.partial(self.resolve, trade.request_id)
+            raise doubt from error
 
     async def wait_paid(
         self, out_trade_no: str, *, timeout: float = 300.0, every: float = POLL_EVERY
@@ -485,6 +498,17 @@ def _make_lost_token_error(trade: InstantTrade) -> MalformedResponseError:
     )
     error.request_id = trade.request_id
     return error
+
+
+def _make_half_done_error(trade: InstantTrade, error: WxPayError) -> InDoubtError:
+    # True of the second call alone, "not sent" would deny the order that the first one made.
+    doubt = InDoubtError(
+        f"order {trade.trade_info[0].out_trade_no} is made, its prepay was not asked for: "
+        f"{error.reason}; call again with the same trade",
+        retryable=error.retryable,
+    )
+    doubt.request_id, doubt.attempts = trade.request_id, error.attempts
+    return doubt
 
 
 def _check_type(request: object, kind: type[R]) -> R:
