@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from wxpay_async.engine.gateway import PayGateway
     from wxpay_async.engine.open_operations import OpenOperation
     from wxpay_async.engine.retrying import RetryingTransport
-    from wxpay_async.engine.streaming import Outcome
+    from wxpay_async.engine.streaming import Outcome, OutcomeStream
     from wxpay_async.engine.telemetry import Event, EventKind, Hook, logging_hook
     from wxpay_async.errors import (
         AccessDeniedError,
@@ -159,6 +159,7 @@ __all__ = [
     "OpenOperation",
     "OpenTelemetryHook",
     "Outcome",
+    "OutcomeStream",
     "PayGateway",
     "PayMethod",
     "PayResult",
@@ -254,6 +255,7 @@ if not TYPE_CHECKING:
         "OpenOperation": "engine.open_operations",
         "OpenTelemetryHook": "integrations.opentelemetry",
         "Outcome": "engine.streaming",
+        "OutcomeStream": "engine.streaming",
         "PRODUCTION": "protocol.wire",
         "PayGateway": "engine.gateway",
         "PayMethod": "protocol.requests",

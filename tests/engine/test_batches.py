@@ -14,12 +14,13 @@ import pytest
 from tests.support.clock import LoopClock, loop_time, virtual
 from tests.support.merchant import Asking, OpenShop
 from tests.support.platform import APP_KEY, SECRET, Replies
+from tests.support.tasks import run_loop
 from wxpay_async.adapters.limiters.limiter import Lane, Quota, Slot
 from wxpay_async.adapters.limiters.local import LocalLimiter
 from wxpay_async.adapters.transports.memory import MemoryTransport
 from wxpay_async.engine.gateway import PayGateway
-from wxpay_async.engine.streaming import Outcome
-from wxpay_async.errors import NotSentError
+from wxpay_async.engine.streaming import Outcome, OutcomeStream
+from wxpay_async.errors import InDoubtError, NotSentError
 from wxpay_async.policy.retry import RetryPolicy
 from wxpay_async.protocol.signing import Md5Signer
 
@@ -51,12 +52,12 @@ async def count_kinds(outcomes: AsyncIterator[Outcome[Any, Any]]) -> Counter[str
     return Counter([outcome.kind async for outcome in outcomes])
 
 
-Batch = Callable[..., AsyncIterator[Outcome[Any, Any]]]
+Batch = Callable[..., OutcomeStream[Any, Any]]
 
 
 def start_batch(
     gateway: PayGateway, operation: str, asking: Asking, length: int = LENGTH, **more: float
-) -> AsyncIterator[Outcome[Any, Any]]:
+) -> OutcomeStream[Any, Any]:
     """Start a batch of so many operations."""
     asked = {
         "pay": lambda n: asking.pay(f"pay-{n}"),
@@ -147,3 +148,95 @@ async def test_batch_tries_twice_as_often(
     (outcome,) = [outcome async for outcome in shop.gateway.pay_many([asking.pay()])]
 
     assert ("not_sent", expected) == (outcome.kind, shop.transport.calls)
+
+
+# The end of the gateway
+
+
+def make_hanging_platform(operation: str, replies: Replies) -> Callable[[Any], Any]:
+    """Make a platform that answers the first two requests and is silent afterwards."""
+    answer, asked = make_platform(operation, replies), 0
+
+    async def respond(request: object) -> object:
+        nonlocal asked
+        asked += 1
+        if asked > 2:
+            await asyncio.Event().wait()
+        return answer(request)
+
+    return respond
+
+
+@pytest.mark.parametrize("operation", ["pay", "refund", "query"])
+async def test_batch_of_a_gateway_that_closes_ends(
+    operation: str, open_shop: OpenShop, asking: Asking, replies: Replies
+) -> None:
+    """Whoever left it by `break` and kept its name: no call goes on, and no task is left."""
+    before = asyncio.all_tasks()
+    shop = open_shop(make_hanging_platform(operation, replies))
+    outcomes = start_batch(shop.gateway, operation, asking, concurrency=4)
+    async for _ in outcomes:
+        break
+    await run_loop(20)
+    await shop.gateway.aclose()
+    sent = shop.transport.calls
+    await run_loop(20)
+
+    assert (before, sent) == (asyncio.all_tasks(), shop.transport.calls)
+    await outcomes.aclose()
+
+
+@pytest.mark.parametrize("operation", ["pay", "refund", "query"])
+async def test_batch_of_a_gateway_that_closes_tells_what_was_on_its_way(
+    operation: str, open_shop: OpenShop, asking: Asking, replies: Replies
+) -> None:
+    """Two are done, four in doubt; then the loop hears that requests were left, not an end."""
+    shop = open_shop(make_hanging_platform(operation, replies))
+    outcomes, heard = start_batch(shop.gateway, operation, asking, concurrency=4), list[Any]()
+
+    async def consume() -> None:
+        async for outcome in outcomes:
+            heard.append(outcome)
+
+    consumer = asyncio.create_task(consume())
+    await run_loop(30)
+    await shop.gateway.aclose()
+    with pytest.raises(NotSentError, match="closed before every request was pulled"):
+        await consumer
+
+    assert Counter(ok=2, in_doubt=4) == Counter(outcome.kind for outcome in heard)
+    assert shop.transport.calls == len(heard)
+
+
+async def test_batch_that_was_pulled_to_its_end_hears_no_error_of_a_closed_gateway(
+    open_shop: OpenShop, asking: Asking, replies: Replies
+) -> None:
+    """Every request has its outcome, and the doubts can be resolved."""
+    shop = open_shop(make_hanging_platform("pay", replies))
+    outcomes, heard = start_batch(shop.gateway, "pay", asking, 3, concurrency=4), list[Any]()
+
+    async def consume() -> None:
+        async for outcome in outcomes:
+            heard.append(outcome)
+
+    consumer = asyncio.create_task(consume())
+    await run_loop(30)
+    await shop.gateway.aclose()
+    await consumer
+
+    assert Counter(ok=2, in_doubt=1) == Counter(outcome.kind for outcome in heard)
+    (doubt,) = [outcome.error for outcome in heard if outcome.error]
+    assert doubt.request_id is not None
+    assert isinstance(doubt, InDoubtError)
+    assert "in_doubt" == getattr(await doubt.resolve(), "kind", None)
+
+
+async def test_batch_that_has_not_begun_outlives_a_close(
+    open_shop: OpenShop, asking: Asking, replies: Replies
+) -> None:
+    """Closing is not the end: like any call, it opens new connections."""
+    shop = open_shop(make_platform("pay", replies))
+    outcomes = start_batch(shop.gateway, "pay", asking, 3)
+    await shop.gateway.aclose()
+
+    assert Counter(ok=3) == await count_kinds(outcomes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import itertools
 import os
@@ -117,7 +118,7 @@ async def test_slow_consumer_bounds_the_pulling(shape: Shape) -> None:
         assert source.pulled - taken <= 2 * 4
         if taken == 50:
             break
-    await requests.aclose()  # type: ignore[attr-defined]
+    await requests.aclose()
 
 
 async def test_outcomes_come_in_the_order_of_their_end() -> None:
@@ -178,9 +179,58 @@ async def test_closing_cancels_all_calls_before_it_returns(shape: Shape) -> None
     source, platform = Source(), Platform(iterations=lambda n: 1 if n < 3 else 10_000)
     outcomes = stream(shape(source), platform.call, concurrency=8)
     await anext(outcomes)
-    await outcomes.aclose()  # type: ignore[attr-defined]
+    await outcomes.aclose()
 
     assert (set(), 0) == (list_others(), platform.now)
+
+
+@BOTH
+async def test_break_out_of_a_named_stream_in_a_block_ends_its_calls(shape: Shape) -> None:
+    """A name keeps the stream alive after `break`; the block closes it at once."""
+    source, platform = Source(), Platform(iterations=lambda n: 1 if n < 3 else 10_000)
+    async with stream(shape(source), platform.call, concurrency=8) as outcomes:
+        async for _ in outcomes:
+            break
+
+    assert (set(), 0) == (list_others(), platform.now)
+    assert [] == [outcome async for outcome in outcomes]
+
+
+async def test_stream_is_closed_by_contextlib() -> None:
+    """`contextlib.aclosing` knows it as something to close."""
+    platform = Platform(iterations=lambda n: 1 if n < 3 else 10_000)
+    async with contextlib.aclosing(
+        stream(itertools.count(), platform.call, concurrency=4)
+    ) as outcomes:
+        assert "ok" == (await anext(outcomes)).kind
+
+    assert (set(), 0) == (list_others(), platform.now)
+
+
+async def test_stream_that_another_task_closes_ends_for_its_consumer() -> None:
+    """The consumer that waits for an outcome leaves its loop, without an error."""
+    platform = Platform(iterations=lambda _: 10_000)
+    outcomes = stream(itertools.count(), platform.call, concurrency=4)
+
+    async def consume() -> list[object]:
+        return [outcome async for outcome in outcomes]
+
+    consumer = asyncio.create_task(consume())
+    await run_loop()
+    await outcomes.aclose()
+
+    assert [] == await consumer
+    assert (set(), 0) == (list_others(), platform.now)
+
+
+async def test_stream_closed_before_it_begins_pulls_nothing() -> None:
+    """It is over, and its iterable was not touched."""
+    source = Source()
+    outcomes = stream(source.sync(), Platform().call, concurrency=4)
+    await outcomes.aclose()
+
+    assert [] == [outcome async for outcome in outcomes]
+    assert 0 == source.pulled
 
 
 async def test_exception_in_the_body_leaves_no_task() -> None:
@@ -235,7 +285,7 @@ async def test_concurrency_below_one_is_refused(concurrency: int) -> None:
     """Nothing is pulled, and no call is made."""
     source = Source()
     with pytest.raises(InvalidRequestError, match="concurrency"):
-        await anext(stream(source.sync(), Platform().call, concurrency=concurrency))
+        stream(source.sync(), Platform().call, concurrency=concurrency)
 
     assert 0 == source.pulled
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
+from contextlib import aclosing
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, assert_type
@@ -28,6 +29,7 @@ from wxpay_async import (
     Merchant,
     MiniProgramPay,
     Outcome,
+    OutcomeStream,
     PayGateway,
     PayMethod,
     PayResult,
@@ -216,6 +218,10 @@ async def batches(gateway: PayGateway) -> None:
         assert_type(refunded, Outcome[Refund, RefundResult])
     async for found in gateway.query_many(["1", "2"]):
         assert_type(found, Outcome[str, TradeStatus])
+    async with gateway.pay_many([asked()]) as outcomes, aclosing(gateway.query_many(["1"])) as rows:
+        assert_type(outcomes, OutcomeStream[MiniProgramPay, PayResult])
+        assert_type(await anext(outcomes), Outcome[MiniProgramPay, PayResult])
+        assert_type(await anext(rows), Outcome[str, TradeStatus])
 
 
 def signs() -> None:

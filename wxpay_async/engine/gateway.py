@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import weakref
 from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, Self, TypeVar
 
@@ -22,7 +23,7 @@ from wxpay_async.engine.dispatcher import Dispatcher
 from wxpay_async.engine.open_operations import OpenOperation
 from wxpay_async.engine.queries import iter_merchants, poll_until_paid
 from wxpay_async.engine.status_texts import StatusTexts
-from wxpay_async.engine.streaming import Outcome, stream
+from wxpay_async.engine.streaming import Outcome, OutcomeStream, stream
 from wxpay_async.engine.telemetry import Event, EventKind, Hook, Telemetry
 from wxpay_async.errors import (
     Fate,
@@ -50,7 +51,9 @@ from wxpay_async.protocol.results import (
 from wxpay_async.protocol.signing import Signer
 from wxpay_async.protocol.wire import PRODUCTION, Timeouts, Transport
 
+Q = TypeVar("Q")
 R = TypeVar("R", bound=Request)
+T = TypeVar("T")
 
 POLL_EVERY: Final = 2.0
 """Seconds between two queries of `wait_paid`."""
@@ -123,6 +126,8 @@ class PayGateway:
         if max_in_flight < 1:
             raise InvalidRequestError("too few", field="max_in_flight", allowed="1 or above")
         self.app_key = app_key
+        # Weak: what no one holds any more is closed by the event loop.
+        self._streams = weakref.WeakSet[OutcomeStream[Any, Any]]()
         self._clock = Clock() if clock is None else clock
         timeouts = check_timeouts(Timeouts() if timeouts is None else timeouts)
         self._dispatcher = Dispatcher(
@@ -218,7 +223,12 @@ class PayGateway:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Cancel what is under way, record where it stands, and release every connection."""
+        """Cancel what is under way, record where it stands, and release every connection.
+
+        An iterator of `pay_many` and its like ends, too.
+        """
+        for outcomes in list(self._streams):
+            await outcomes.end(self._make_doubt)
         await self._dispatcher.aclose()
 
     # The operations
@@ -368,11 +378,12 @@ class PayGateway:
         *,
         concurrency: int = 64,
         timeout: float | None = None,
-    ) -> AsyncIterator[Outcome[MiniProgramPay, PayResult]]:
+    ) -> OutcomeStream[MiniProgramPay, PayResult]:
         """Pay for every request and yield an `Outcome` for each as it ends, in no fixed order.
 
         Requests are pulled no faster than they are sent, so an endless generator is fine. No error
-        of one request is raised. Leaving the loop cancels what is under way.
+        of one request is raised. Leaving the loop cancels what is under way; where the iterator has
+        a name of its own, close it, as by `async with gateway.pay_many(...) as outcomes:`.
 
         Args:
             requests: an iterable or async iterable, of any length: a request waits for its slot
@@ -380,6 +391,11 @@ class PayGateway:
             concurrency: calls at once.
             timeout: seconds for each call, the wait for the quota included; a long batch needs
                 minutes here. When absent, nothing is given up for want of quota.
+
+        Raises:
+            InvalidRequestError: `concurrency` is below 1.
+            NotSentError: while iterating: the gateway was closed before every request was pulled;
+                what was under way had its outcome, in doubt.
         """
 
         async def pay(request: MiniProgramPay) -> PayResult:
@@ -387,7 +403,7 @@ class PayGateway:
                 _check_type(request, MiniProgramPay), PayResult, timeout=timeout, lane=Lane.BATCH
             )
 
-        return stream(requests, pay, concurrency=concurrency)
+        return self._register(stream(requests, pay, concurrency=concurrency))
 
     def refund_many(
         self,
@@ -395,7 +411,7 @@ class PayGateway:
         *,
         concurrency: int = 64,
         timeout: float | None = None,
-    ) -> AsyncIterator[Outcome[Refund, RefundResult]]:
+    ) -> OutcomeStream[Refund, RefundResult]:
         """Refund for every request; works like `pay_many`."""
 
         async def refund(request: Refund) -> RefundResult:
@@ -403,7 +419,7 @@ class PayGateway:
                 _check_type(request, Refund), RefundResult, timeout=timeout, lane=Lane.BATCH
             )
 
-        return stream(requests, refund, concurrency=concurrency)
+        return self._register(stream(requests, refund, concurrency=concurrency))
 
     def query_many(
         self,
@@ -411,7 +427,7 @@ class PayGateway:
         *,
         concurrency: int = 64,
         timeout: float | None = None,
-    ) -> AsyncIterator[Outcome[str, TradeStatus]]:
+    ) -> OutcomeStream[str, TradeStatus]:
         """Query every order by its outTradeNo; works like `pay_many`."""
 
         async def query(out_trade_no: object) -> TradeStatus:
@@ -422,7 +438,18 @@ class PayGateway:
             asked = TradeQuery(out_trade_no=out_trade_no)
             return await self._dispatcher.query(asked, timeout=timeout, lane=Lane.BATCH)
 
-        return stream(out_trade_nos, query, concurrency=concurrency)
+        return self._register(stream(out_trade_nos, query, concurrency=concurrency))
+
+    def _register(self, outcomes: OutcomeStream[Q, T]) -> OutcomeStream[Q, T]:
+        self._streams.add(outcomes)
+        return outcomes
+
+    def _make_doubt(self, request: object) -> InDoubtError:
+        doubt = InDoubtError("the gateway was closed while it was on its way")
+        if isinstance(request, MiniProgramPay | Refund):
+            doubt.request_id = request.request_id
+            doubt.resolver = functools.partial(self.resolve, request.request_id)
+        return doubt
 
     # Doubt
 

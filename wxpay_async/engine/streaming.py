@@ -12,11 +12,11 @@ from collections.abc import (
     Callable,
     Iterable,
 )
-from typing import Final, Generic, Literal, TypeVar
+from typing import Final, Generic, Literal, Self, TypeVar
 
 from attrs import define, field, frozen
 
-from wxpay_async.errors import Fate, InvalidRequestError, WxPayError
+from wxpay_async.errors import Fate, InDoubtError, InvalidRequestError, NotSentError, WxPayError
 
 Q = TypeVar("Q")
 R = TypeVar("R")
@@ -75,81 +75,179 @@ class Outcome(Generic[Q, R]):
 class _Pipeline(Generic[Q, R]):
     """Workers that each pull one request, await its call and pass on the outcome.
 
-    The queue is bounded, and a worker pulls only after its previous outcome was taken. So requests
-    are not pulled faster than they are sent, nor sent faster than outcomes are consumed.
+    There is room for two requests a worker that were pulled and whose outcome was not taken. So
+    requests are not pulled faster than they are sent, nor sent faster than outcomes are consumed.
+
+    Attributes:
+        source: the requests.
+        call: makes the call of one.
+        concurrency: how many workers.
+        outcomes: what ended and was not taken; None when the last worker ended. It is not bounded,
+            so that a worker that is cancelled can still put its outcome.
+        room: bounds what is pulled ahead.
+        pulling: held by the one worker that pulls.
+        exhausted: nothing more is pulled.
+        complete: every request was pulled.
+        closed: the workers were cancelled.
+        make_doubt: makes the error of a call that is cancelled, where its outcome is still wanted.
     """
 
     source: AsyncGenerator[Q]
     call: Callable[[Q], Awaitable[R]]
-    outcomes: asyncio.Queue[Outcome[Q, R] | None]
-    pulling: asyncio.Lock = field(factory=asyncio.Lock)
-    exhausted: bool = False
+    concurrency: int
+    outcomes: asyncio.Queue[Outcome[Q, R] | None] = field(init=False)
+    room: asyncio.Semaphore = field(init=False)
+    pulling: asyncio.Lock = field(factory=asyncio.Lock, init=False)
+    workers: list[asyncio.Task[None]] = field(factory=list[asyncio.Task[None]], init=False)
+    exhausted: bool = field(default=False, init=False)
+    complete: bool = field(default=False, init=False)
+    closed: bool = field(default=False, init=False)
+    make_doubt: Callable[[Q], InDoubtError] | None = field(default=None, init=False)
 
-    async def work(self) -> None:
+    def __attrs_post_init__(self) -> None:
+        self.outcomes = asyncio.Queue()
+        self.room = asyncio.Semaphore(2 * self.concurrency)
+
+    async def iterate(self) -> AsyncGenerator[Outcome[Q, R]]:
+        """Start the workers and yield what they put."""
+        self.workers = [asyncio.ensure_future(self._work()) for _ in range(self.concurrency)]
+        ended = asyncio.gather(*self.workers, return_exceptions=True)
+        ended.add_done_callback(lambda _: self.outcomes.put_nowait(None))
+        try:
+            while (outcome := await self.outcomes.get()) is not None:
+                self.room.release()
+                yield outcome
+            self._raise_failure()
+        finally:
+            await self.aclose()
+
+    async def _work(self) -> None:
         try:
             while (request := await self._pull()) is not _END:
-                await self.outcomes.put(await self._call(request))
+                self.outcomes.put_nowait(await self._call(request))
         finally:
             self.exhausted = True  # a worker that stops, even by a defect, stops the pulling
 
     async def _pull(self) -> Q | _End:
+        await self.room.acquire()
         async with self.pulling:
-            if self.exhausted:
-                return _END
-            self.exhausted = True  # until the pull succeeds: an iterable that raised is over
-            try:
-                request = await anext(self.source)
-            except StopAsyncIteration:
-                return _END
-            self.exhausted = False
-            return request
+            if not self.exhausted:
+                self.exhausted = True  # until the pull succeeds: an iterable that raised is over
+                try:
+                    request = await anext(self.source)
+                except StopAsyncIteration:
+                    self.complete = True
+                else:
+                    self.exhausted = False
+                    return request
+        self.room.release()  # the other workers must hear of it, too
+        return _END
 
     async def _call(self, request: Q) -> Outcome[Q, R]:
         try:
             return Outcome[Q, R].ok(request, await self.call(request))
         except WxPayError as error:
             return Outcome[Q, R].failed(request, error)
+        except asyncio.CancelledError:
+            if self.make_doubt is not None:
+                doubt = Outcome[Q, R].failed(request, self.make_doubt(request))
+                self.outcomes.put_nowait(doubt)
+            raise
+
+    def _raise_failure(self) -> None:
+        for worker in self.workers:
+            if not (self.closed and worker.cancelled()):
+                worker.result()
+        if self.make_doubt is not None and not self.complete:
+            # Without an error, a batch that was cut short would look like one that is done.
+            raise NotSentError("the gateway was closed before every request was pulled")
+
+    async def aclose(self) -> None:
+        """Cancel the workers, wait until every call has ended, and close the iterable."""
+        self.closed = True
+        for worker in self.workers:
+            worker.cancel()
+        await asyncio.gather(*self.workers, return_exceptions=True)
+        async with self.pulling:  # two may close: the consumer and the gateway
+            await self.source.aclose()
 
 
-async def stream(
+@define(eq=False)
+class OutcomeStream(AsyncIterator[Outcome[Q, R]], Generic[Q, R]):
+    """The outcomes of many requests, each as it ends; an asynchronous iterator.
+
+    `break` alone ends the calls only if nothing else refers to the iterator, as in
+    `async for outcome in gateway.pay_many(...)`. One that has a name is closed by
+    `async with outcomes:`, by `contextlib.aclosing` or by `aclose`.
+    """
+
+    _pipeline: _Pipeline[Q, R]
+    # A generator, since the loop closes one that is dropped or left open.
+    _outcomes: AsyncGenerator[Outcome[Q, R]] = field(init=False)
+    _is_waiting: bool = field(default=False, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._outcomes = self._pipeline.iterate()
+
+    async def __anext__(self) -> Outcome[Q, R]:
+        """Return the next outcome.
+
+        Raises:
+            StopAsyncIteration: every request had its outcome, or the stream was closed.
+            NotSentError: the gateway was closed before every request was pulled.
+        """
+        self._is_waiting = True
+        try:
+            return await anext(self._outcomes)
+        finally:
+            self._is_waiting = False
+
+    async def __aenter__(self) -> Self:
+        """Close it at the end of the block."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close it."""
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Pull nothing more, cancel the calls under way, and wait until each has ended."""
+        await self._pipeline.aclose()
+        if not self._is_waiting:  # a task that waits for an outcome is woken, and ends it
+            await self._outcomes.aclose()
+
+    async def end(self, make_doubt: Callable[[Q], InDoubtError]) -> None:
+        """Cancel the calls under way for the gateway that closes; their outcomes are in doubt.
+
+        The consumer still gets the outcomes, and then a `NotSentError` if requests are left.
+        A stream that has not begun, or belongs to another event loop, is left alone.
+
+        Args:
+            make_doubt: makes the error of a request whose call was under way.
+        """
+        workers, loop = self._pipeline.workers, asyncio.get_running_loop()
+        if workers and workers[0].get_loop() is loop and not self._pipeline.closed:
+            self._pipeline.make_doubt = make_doubt
+            await self._pipeline.aclose()
+
+
+def stream(
     requests: Iterable[Q] | AsyncIterable[Q],
     call: Callable[[Q], Awaitable[R]],
     *,
     concurrency: int,
-) -> AsyncIterator[Outcome[Q, R]]:
+) -> OutcomeStream[Q, R]:
     """Call for every request, at most `concurrency` at once, and yield outcomes as they end.
 
     An exception of the iterable itself is raised after the outcomes of all requests that were
-    already pulled. Leaving the loop early cancels the calls under way.
+    already pulled.
 
     Raises:
         InvalidRequestError: `concurrency` is below 1.
     """
     if concurrency < 1:
         raise InvalidRequestError(f"{concurrency}", field="concurrency", allowed="1 or above")
-    outcomes: asyncio.Queue[Outcome[Q, R] | None] = asyncio.Queue(maxsize=concurrency)
-    pipeline = _Pipeline(_iterate(requests), call, outcomes)
-    workers = [asyncio.ensure_future(pipeline.work()) for _ in range(concurrency)]
-    ended = asyncio.gather(*workers, return_exceptions=True)
-    closing = asyncio.ensure_future(_close_after(ended, outcomes))
-    try:
-        while (outcome := await outcomes.get()) is not None:
-            yield outcome
-        for worker in workers:
-            worker.result()
-    finally:
-        for task in (*workers, closing):
-            task.cancel()
-        await asyncio.gather(*workers, closing, return_exceptions=True)
-        await pipeline.source.aclose()
-
-
-async def _close_after(
-    ended: asyncio.Future[list[BaseException | None]],
-    outcomes: asyncio.Queue[Outcome[Q, R] | None],
-) -> None:
-    await ended
-    await outcomes.put(None)
+    return OutcomeStream(_Pipeline(_iterate(requests), call, concurrency))
 
 
 async def _iterate(requests: Iterable[Q] | AsyncIterable[Q]) -> AsyncGenerator[Q]:
