@@ -114,7 +114,9 @@ async def test_cancelling_ends_the_connection(
     task = asyncio.create_task(transport.send(ask(f"{server.url}/{path}"), timeout=timeouts))
     await server.arrived.wait()
     if path != "hang":
-        await asyncio.sleep(0.01)  # into the body
+        # Into the body. A response that reaches pyreqwest in the very turn of the cancellation is
+        # lost in it, with its connection: that is not ours to mend.
+        await asyncio.sleep(0.2)
     task.cancel()
     await asyncio.wait([task])
 
