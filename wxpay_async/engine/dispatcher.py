@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import math
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from datetime import datetime
 from typing import Any, Final, TypeVar
@@ -106,6 +107,7 @@ class Dispatcher:
     _single_flight: SingleFlight = field(factory=SingleFlight, init=False)
     _concurrency: ConcurrencyLimiter = field(init=False)
     _loop: asyncio.AbstractEventLoop | None = field(default=None, init=False)
+    _entering: threading.Lock = field(factory=threading.Lock, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._ask, self._monotonic = self._check_outcome, self.clock.monotonic
@@ -439,11 +441,26 @@ class Dispatcher:
             await self._retrying.transport.aclose()
         await self.limiter.aclose()
         await self.store.aclose()
+        self._loop = None  # another loop may have it, even while this one runs on
 
     def _enter_loop(self) -> None:
-        """Start afresh in a new event loop: what waited in the old one is gone with it."""
+        """Start afresh in a new event loop: what waited in the old one is gone with it.
+
+        Raises:
+            InvalidRequestError: the gateway works in another event loop that is still running, in
+                another thread. What waits there would be torn apart, and hear of false doubts.
+        """
         loop = asyncio.get_running_loop()
-        if loop is not self._loop:
+        if loop is self._loop:
+            return
+        with self._entering:  # two threads may come at the same moment
+            if self._loop is not None and self._loop.is_running():
+                raise InvalidRequestError(
+                    "it works in another thread's event loop, which is running",
+                    field="gateway",
+                    allowed="one running event loop at a time: call it through a portal into that "
+                    "loop, or make a gateway for each thread (docs/threads.md)",
+                )
             self._loop = loop
             self._single_flight = SingleFlight()
             self._concurrency = ConcurrencyLimiter(self.max_in_flight)

@@ -62,8 +62,9 @@ POLL_EVERY: Final = 2.0
 class PayGateway:
     """Awaits the platform for one appKey; many calls at once, each safe to repeat.
 
-    Making one is pure: no I/O, no event loop. It works in one loop after another. Inside
-    `async with` it also looks every 30 s after operations that a crash or a lost answer left open.
+    Making one is pure: no I/O, no event loop. It works in one loop after another, not in two at
+    once (`threads.md`). Inside `async with` it also looks every 30 s after operations that a crash
+    or a lost answer left open.
 
     Args:
         app_key: the merchant's developer id.
