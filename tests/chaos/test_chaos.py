@@ -440,13 +440,13 @@ def _history(*arguments: str) -> tuple[int, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dead", ["refuses", "hangs"])
-def test_dead_server_is_not_stormed(dead: str) -> None:
-    """A thousand calls make at most 1,010 attempts, queries included."""
+@pytest.mark.parametrize(("dead", "attempts"), [("refuses", 1007), ("hangs", 1010)])
+def test_dead_server_is_not_stormed(dead: str, attempts: int) -> None:
+    """A thousand calls make 7 retries, and 3 queries where there is a doubt: at most 1,010."""
     status, printed = play("storm", "--dead", dead)
 
     assert OK == status, printed
-    assert "attempts 1010" in printed
+    assert f"attempts {attempts}" in printed
 
 
 @pytest.mark.slow

@@ -600,7 +600,7 @@ async def test_call_that_waited_for_a_connection_has_three_seconds_left(
 async def test_outage_of_a_thousand_calls_sends_a_thousand_and_ten_requests(
     open_shop: OpenShop, asking: Asking
 ) -> None:
-    """Queries for what is in doubt come out of the same budget as retries (§5)."""
+    """Retries and queries for what is in doubt have budgets that together bound an outage (§5)."""
     shop = open_shop(Script([LOST], query=lambda: InDoubtError("read timeout")))
     outcomes = [
         outcome

@@ -10,6 +10,7 @@ from attrs import field, frozen
 from tests.support.merchant import Asking, OpenShop
 from tests.support.platform import Replies, Script
 from wxpay_async.adapters.limiters.limiter import Lane, Slot, Unlimited
+from wxpay_async.adapters.stores.memory import MemoryStore
 from wxpay_async.errors import (
     AccessDeniedError,
     ClockSkewError,
@@ -26,8 +27,9 @@ from wxpay_async.errors import (
     SignatureRefusedError,
     WxPayError,
 )
+from wxpay_async.policy.retry import RetryPolicy
 from wxpay_async.policy.states import State
-from wxpay_async.protocol.wire import HttpResponse
+from wxpay_async.protocol.wire import HttpRequest, HttpResponse
 
 DATE = {"date": "Sat, 22 Nov 2025 20:00:00 GMT"}
 LOST = InDoubtError("read timeout")
@@ -183,6 +185,47 @@ async def test_attempt_in_doubt_is_asked_about_before_it_is_repeated(
 
     assert ["query"] * 3 == paths[1::2]
     assert {"R-1"} == {sent["outTradeNo"] for sent in shop.sent("query")}
+
+
+async def test_operation_in_doubt_is_asked_about_before_a_later_call_sends_it_again(
+    open_shop: OpenShop, asking: Asking, replies: Replies
+) -> None:
+    """What the query finds is the result; found or not, the question goes first."""
+    store, once = MemoryStore(), RetryPolicy(attempts=1)
+    lost = open_shop(Script([LOST]), store=store, retry=once)
+    for name in ("executed", "absent"):
+        with pytest.raises(InDoubtError):
+            await lost.gateway.refund(asking.refund(name, out_trade_no=f"R-{name}"))
+
+    found = open_shop([replies.order("退款成功", "R-executed")], store=store)
+    result = await found.gateway.refund(asking.refund("executed", out_trade_no="R-executed"))
+    answer = replies.refunded(requestId="absent", outTradeNo="R-absent")
+    absent = open_shop(Script([answer]), store=store)
+    await absent.gateway.refund(asking.refund("absent", out_trade_no="R-absent"))
+
+    assert (1, True) == (found.transport.calls, result.replayed)
+    assert ["query", "refund"] == [
+        request.url.rpartition("/")[2] for request in absent.transport.requests
+    ]
+
+
+async def test_many_doubts_are_each_asked_about_and_do_not_starve(
+    open_shop: OpenShop, asking: Asking, replies: Replies
+) -> None:
+    """A second pass asks for all of them at once, while the platform answers."""
+    store, once = MemoryStore(), RetryPolicy(attempts=1)
+    requests = [asking.refund(f"r-{n}", out_trade_no=f"R-{n}") for n in range(200)]
+    lost = open_shop(Script([LOST]), store=store, retry=once)
+    assert {"in_doubt"} == {one.kind async for one in lost.gateway.refund_many(requests)}
+
+    def find(request: HttpRequest) -> object:
+        return replies.order(
+            "退款成功", request.body.decode().split("outTradeNo=")[1].split("&")[0]
+        )
+
+    found = open_shop(find, store=store)
+    assert {"ok"} == {one.kind async for one in found.gateway.refund_many(requests)}
+    assert 200 == found.transport.calls == len(found.sent("query"))
 
 
 async def test_redirect_names_the_host_only(open_shop: OpenShop, asking: Asking) -> None:

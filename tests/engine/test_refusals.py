@@ -100,7 +100,7 @@ async def test_refusal_of_the_configuration_leaves_an_earlier_doubt_as_it_is(
     assert isinstance(await refund(wrong, asking), InDoubtError)
     assert State.UNKNOWN is await wrong.state("refund-1")
 
-    right = open_shop([replies.refunded()], store=place.make_store())
+    right = open_shop(Script([replies.refunded()]), store=place.make_store())
 
     assert isinstance(await refund(right, asking), RefundResult)
     assert State.SUCCEEDED is await right.state("refund-1")

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs
 import pytest
 from attrs import define, field, frozen
 
-from tests.support.clock import MovedClock
+from tests.support.clock import LoopClock, MovedClock, loop_time, virtual
 from tests.support.platform import SECRET
 from wxpay_async.adapters.event_loop import run_to_completion
 from wxpay_async.adapters.transports.memory import MemoryTransport
@@ -373,8 +373,8 @@ async def test_budget_bounds_an_outage_to_a_thousand_and_ten_attempts(clock: Mov
     assert 1_000 <= transport.calls <= 1_010
 
 
-async def test_budget_that_is_used_up_ends_questions_too(clock: MovedClock) -> None:
-    """A question costs what a retry costs."""
+async def test_budget_that_is_used_up_ends_no_questions(clock: MovedClock) -> None:
+    """Doubts do not starve behind retries: a question has a budget of its own."""
     asked = list[int]()
     budget = RetryBudget()
     budget.tokens = 10
@@ -382,7 +382,101 @@ async def test_budget_that_is_used_up_ends_questions_too(clock: MovedClock) -> N
     with pytest.raises(InDoubtError) as caught:
         await deliver(retrying, FakeCall(clock, query=lambda: asked.append(1)))
 
-    assert (2, []) == (caught.value.attempts, asked)
+    assert (2, 2, 0) == (caught.value.attempts, len(asked), budget.tokens)
+
+
+async def test_questions_without_an_answer_end(clock: MovedClock) -> None:
+    """Three of all calls; then the platform is known to be silent, until it answers anything."""
+    asked = list[int]()
+    transport = MemoryTransport([*[LOST] * 50, OK, *[LOST] * 50])
+    retrying = make_retrying(transport, clock, policy=RetryPolicy(attempts=1))
+
+    async def lose(times: int) -> int:
+        calls = [FakeCall(clock, query=lambda: asked.append(1)) for _ in range(times)]
+        await asyncio.gather(*(deliver(retrying, call) for call in calls), return_exceptions=True)
+        return len(asked)
+
+    assert 3 == await lose(50)
+    with pytest.raises(RefusedError):
+        await deliver(retrying, FakeCall(clock, errors=[REFUSED]))
+
+    assert 4 == await lose(50)
+
+
+async def test_refusal_for_too_many_calls_costs_nothing_of_the_budget(clock: MovedClock) -> None:
+    """The platform answered, so it is no outage: each call of a batch has all its attempts."""
+    budget = RetryBudget()
+    for _ in range(20):
+        limited = [RateLimitedError("429"), RateLimitedError("429")]
+        retrying = make_retrying(MemoryTransport(lambda _: OK), clock, budget=budget)
+        await deliver(retrying, FakeCall(clock, errors=limited), seconds=200)
+
+    assert 70 == budget.tokens
+
+
+async def test_doubt_of_an_earlier_call_is_asked_about_before_it_is_sent_again(
+    clock: MovedClock,
+) -> None:
+    """The query goes first, in the first attempt of a call too (`money-safety.md` §4)."""
+    transport = MemoryTransport([])
+    call = FakeCall(clock, in_doubt=True, query=lambda: "found")
+
+    assert "found" == await deliver(make_retrying(transport, clock), call)
+    assert (0, []) == (transport.calls, call.prepared)
+
+
+async def test_doubt_of_an_earlier_call_is_sent_again_when_nothing_is_found(
+    clock: MovedClock,
+) -> None:
+    """A question without an answer does not keep the request from going."""
+    call = FakeCall(clock, in_doubt=True, query=lambda: None)
+
+    assert "paid" == await deliver_over(call, OK)
+
+
+async def test_question_waits_no_longer_than_its_call_has(clock: MovedClock) -> None:
+    """Without the time for an attempt nothing is asked."""
+    asked = list[int]()
+    call = FakeCall(clock, in_doubt=True, query=lambda: asked.append(1))
+    await deliver_over(call, OK, seconds=2.0)
+
+    assert [] == asked
+
+
+@virtual
+async def test_question_that_gets_no_turn_is_not_asked() -> None:
+    """Three questions hang; a fourth call gives its own up when only an attempt's time is left."""
+
+    class HangingCall(FakeCall):
+        async def check_outcome(self) -> str | None:
+            return await asyncio.Event().wait() or None
+
+    clock, asked = LoopClock(), list[int]()
+    retrying = make_retrying(MemoryTransport([OK]), clock)
+    hanging = [HangingCall(clock, in_doubt=True, query=lambda: None) for _ in range(3)]
+    tasks = [asyncio.create_task(deliver(retrying, call)) for call in hanging]
+    await asyncio.sleep(0)
+    call = FakeCall(clock, in_doubt=True, query=lambda: asked.append(1))
+
+    assert "paid" == await deliver(retrying, call, seconds=10.0)
+    assert ([], 7.0) == (asked, pytest.approx(loop_time()))
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+
+
+def test_questions_of_a_loop_that_ended_hold_nobody_up() -> None:
+    """A loop that was torn down in the middle of questions leaves none behind for the next."""
+    retrying = make_retrying(MemoryTransport(), Clock())
+
+    async def leave_in_the_middle() -> None:
+        for _ in range(3):
+            await retrying._limit_questions().acquire(1.0)
+
+    asyncio.run(leave_in_the_middle())
+    call = FakeCall(Clock(), in_doubt=True, query=lambda: "found")
+
+    assert "found" == asyncio.run(deliver(retrying, call, seconds=3.5))
 
 
 async def test_budget_earns_nothing_by_a_retried_success(clock: MovedClock) -> None:
@@ -390,10 +484,10 @@ async def test_budget_earns_nothing_by_a_retried_success(clock: MovedClock) -> N
     budget = RetryBudget()
     retrying = make_retrying(MemoryTransport([UNSENT, OK, OK]), clock, budget=budget)
     await deliver(retrying, FakeCall(clock))
-    assert 90 == budget.tokens
+    assert 60 == budget.tokens
     await deliver(retrying, FakeCall(clock))
 
-    assert 91 == budget.tokens
+    assert 61 == budget.tokens
 
 
 # Doubts

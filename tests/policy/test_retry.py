@@ -22,7 +22,7 @@ from wxpay_async.errors import (
     SignatureRefusedError,
     WxPayError,
 )
-from wxpay_async.policy.retry import QUOTA_WINDOW, RetryBudget, RetryPolicy
+from wxpay_async.policy.retry import QUOTA_WINDOW, QuestionBudget, RetryBudget, RetryPolicy
 
 LOST = InDoubtError("read timeout")
 UNSENT = NotSentError("connection refused")
@@ -146,11 +146,35 @@ def test_impossible_settings_are_refused(setting: dict[str, float]) -> None:
         RetryPolicy(**setting)  # type: ignore[arg-type]
 
 
-def test_budget_allows_ten_retries_in_a_total_outage() -> None:
-    """100 tokens at 10 a retry: 1,000 failing calls retry 10 times and no more."""
-    budget = RetryBudget()
+def test_budgets_allow_ten_more_attempts_in_a_total_outage() -> None:
+    """1,000 failing calls retry 7 times and ask 3 times, and no more."""
+    retries, questions = RetryBudget(), QuestionBudget()
 
-    assert 10 == sum(budget.take() for _ in range(1_000))
+    assert (7, 3) == (
+        sum(retries.take() for _ in range(1_000)),
+        sum(questions.take() for _ in range(1_000)),
+    )
+
+
+def test_questions_that_are_answered_cost_nothing() -> None:
+    """Doubts do not starve, however many there are; and answers save nothing up."""
+    questions = QuestionBudget()
+    for _ in range(1_000):
+        assert questions.take()
+        questions.give_back()
+    questions.give_back()
+
+    assert 3 == sum(questions.take() for _ in range(1_000))
+
+
+def test_question_is_earned_by_an_answer() -> None:
+    """After an outage the first answer, to whatever call, lets the next question go."""
+    questions = QuestionBudget()
+    while questions.take():
+        pass
+    questions.give_back()
+
+    assert [True, False] == [questions.take(), questions.take()]
 
 
 def test_budget_earns_one_retry_by_ten_successes() -> None:
@@ -172,4 +196,4 @@ def test_budget_does_not_grow_beyond_its_capacity() -> None:
     for _ in range(1_000):
         budget.reward()
 
-    assert 100 == budget.tokens
+    assert 70 == budget.tokens

@@ -36,7 +36,7 @@ from wxpay_async.errors import (
     WxPayError,
 )
 from wxpay_async.policy.deadline import Deadline
-from wxpay_async.policy.record import LEASE, IdempotencyRecord
+from wxpay_async.policy.record import LEASE, OPEN, IdempotencyRecord
 from wxpay_async.policy.states import CLAIMABLE, State, Transition, transition_for
 from wxpay_async.protocol.builder import REFUND, Operation, Template
 from wxpay_async.protocol.codec import decode, server_time
@@ -367,7 +367,7 @@ class Call(Generic[T]):
     @property
     def can_check_outcome(self) -> bool:
         """Whether a query can tell what became of the operation."""
-        return self.ask is not None
+        return self.ask is not None and self.record is not None and self.record.state in OPEN
 
     async def check_outcome(self) -> T | None:
         """Ask what became of an attempt in doubt, before it is sent again or given up."""

@@ -388,7 +388,9 @@ class PayGateway:
 
         Args:
             requests: an iterable or async iterable, of any length: a request waits for its slot
-                of the quota as long as it takes (24 h at most), and is tried up to 6 times.
+                of the quota as long as it takes (24 h at most), and is tried up to 6 times: after
+                a refusal for too many calls always, after other failures while the budget of
+                retries lasts, which all calls share (`money-safety.md` §5).
             concurrency: calls at once.
             timeout: seconds for each call, the wait for the quota included; a long batch needs
                 minutes here. When absent, nothing is given up for want of quota.

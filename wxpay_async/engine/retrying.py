@@ -7,6 +7,7 @@ else: the error's `fate` and `retryable` (`docs/money-safety.md` §4), the table
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import random
 from collections.abc import Awaitable, Callable, Sequence
@@ -16,6 +17,7 @@ import attrs
 from attrs import define, field
 
 from wxpay_async.engine.clock import Clock
+from wxpay_async.engine.concurrency import ConcurrencyLimiter
 from wxpay_async.errors import (
     DuplicateRequestError,
     FailedError,
@@ -26,7 +28,7 @@ from wxpay_async.errors import (
     WxPayError,
 )
 from wxpay_async.policy.deadline import Deadline
-from wxpay_async.policy.retry import RetryBudget, RetryPolicy
+from wxpay_async.policy.retry import QuestionBudget, RetryBudget, RetryPolicy
 from wxpay_async.protocol.wire import HttpRequest, HttpResponse, Timeouts, Transport
 
 T = TypeVar("T")
@@ -45,7 +47,8 @@ class Delivery(Protocol[T_co]):
     def in_doubt(self) -> bool:
         """Whether an attempt of another call or process may have executed the request.
 
-        Read at the end: one may have been sent meanwhile.
+        Read before the first attempt, which a question goes before then, and at the end: one may
+        have been sent meanwhile.
         """
         ...
 
@@ -89,7 +92,8 @@ class RetryingTransport:
     Args:
         transport: carries a single attempt.
         policy: how often to try, and how fast, where the call has no policy of its own.
-        budget: shared by all calls of an appKey.
+        budget: of the retries of all calls of an appKey.
+        questions: of the questions of all calls of an appKey.
         timeouts: of a single attempt.
         clock: for the pauses.
         random: returns a number from 0 to 1, for the jitter.
@@ -98,9 +102,12 @@ class RetryingTransport:
     transport: Transport
     policy: RetryPolicy = field(factory=RetryPolicy, kw_only=True)
     budget: RetryBudget = field(factory=RetryBudget, kw_only=True)
+    questions: QuestionBudget = field(factory=QuestionBudget, kw_only=True)
     timeouts: Timeouts = field(factory=Timeouts, kw_only=True)
     clock: Clock = field(factory=Clock, kw_only=True, repr=False)
     random: Callable[[], float] = field(default=random.random, kw_only=True, repr=False)
+    _asking: ConcurrencyLimiter | None = field(default=None, init=False)
+    _loop: asyncio.AbstractEventLoop | None = field(default=None, init=False)
 
     async def deliver(
         self, call: Delivery[T], *, deadline: Deadline, policy: RetryPolicy | None = None
@@ -116,6 +123,10 @@ class RetryingTransport:
             WxPayError: of the last attempt. Once any attempt is in doubt, it is an
                 `InDoubtError`, whatever became of the later ones.
         """
+        if call.in_doubt and call.can_check_outcome:  # by an earlier call, or another process
+            found = await self._ask(call, deadline)
+            if found is not None:
+                return found
         errors: tuple[WxPayError, ...] = ()
         attempts = 0
         while True:
@@ -141,6 +152,7 @@ class RetryingTransport:
                 if found is not None:
                     return found
             else:
+                self.questions.give_back()
                 if not errors:
                     self.budget.reward()
                 return result
@@ -165,19 +177,43 @@ class RetryingTransport:
             The result if asking finds it; None if another attempt may follow.
         """
         last = errors[-1]
+        if last.code is not None:  # a word of the platform itself
+            self.questions.give_back()
         pause = policy.pause(errors, left=deadline.remaining(), random=self.random())
-        again = pause is not None and self.budget.take()
+        # Who refuses (the quota, the clock) has answered: that is no outage to be spared.
+        again = pause is not None and (last.fate is Fate.REFUSED or self.budget.take())
         if again and pause:
             await self.clock.sleep(pause)
-        # A question costs what a retry costs: in an outage it is just another call.
-        if last.fate is Fate.IN_DOUBT and call.can_check_outcome and self.budget.take():
-            found = await call.check_outcome()
+        if last.fate is Fate.IN_DOUBT and call.can_check_outcome:
+            found = await self._ask(call, deadline)
             if found is not None:
                 return found
         if again:
             return None
         final = _final_error(errors, call)
         raise final from (last.__cause__ if final is last else last)
+
+    async def _ask(self, call: Delivery[T], deadline: Deadline) -> T | None:
+        """Ask what became of a doubt, after the questions before it; None if nothing is learnt."""
+        left = deadline.remaining() - self.policy.min_left
+        if left <= 0:
+            return None
+        asking = self._limit_questions()
+        try:
+            await asking.acquire(left)
+        except TimeoutError:
+            return None
+        try:
+            return await call.check_outcome() if self.questions.take() else None
+        finally:
+            asking.release()
+
+    def _limit_questions(self) -> ConcurrencyLimiter:
+        """Return what lets questions go; what waited in another event loop is gone with it."""
+        loop = asyncio.get_running_loop()
+        if self._asking is None or self._loop is not loop:
+            self._loop, self._asking = loop, ConcurrencyLimiter(self.questions.capacity)
+        return self._asking
 
 
 def _final_error(errors: Sequence[WxPayError], call: Delivery[object]) -> WxPayError:

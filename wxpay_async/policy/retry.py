@@ -74,11 +74,11 @@ class RetryPolicy:
 class RetryBudget:
     """Bounds the retries of a whole process, so that an outage is not made worse by it.
 
-    A retry costs 10 of 100 tokens and a clean success gives one back: in a total outage 1,000
-    calls make at most 1,010 attempts.
+    A retry costs 10 of 70 tokens and a clean success gives one back. With the 3 questions that
+    `QuestionBudget` leaves open, 1,000 calls make at most 1,010 attempts in a total outage.
     """
 
-    capacity: int = 100
+    capacity: int = 70
     cost: int = 10
     tokens: int = field(init=False)
 
@@ -94,4 +94,31 @@ class RetryBudget:
 
     def reward(self) -> None:
         """Give back for a success at the first attempt."""
+        self.tokens = min(self.capacity, self.tokens + 1)
+
+
+@define(eq=False)
+class QuestionBudget:
+    """Bounds the questions about doubts that nobody answers, not those that are answered.
+
+    A question takes one of 3 tokens, and whatever the platform answers, to a question or to a call,
+    gives one back. So any number of doubts is asked about while the platform answers, and an
+    outage of it is not made worse by questions.
+    """
+
+    capacity: int = 3
+    tokens: int = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.tokens = self.capacity
+
+    def take(self) -> bool:
+        """Pay for one question; False when it must not be asked."""
+        if not self.tokens:
+            return False
+        self.tokens -= 1
+        return True
+
+    def give_back(self) -> None:
+        """Note an answer of the platform."""
         self.tokens = min(self.capacity, self.tokens + 1)
