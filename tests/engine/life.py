@@ -255,8 +255,10 @@ def check_step(before: IdempotencyRecord, after: IdempotencyRecord) -> None:
     assert before.epoch <= after.epoch, "the fencing token fell"
     assert after.in_doubt or not before.in_doubt, "a doubt was forgotten"
     assert before.state not in FINISHED or before.state is after.state, f"{step}: final is final"
-    if step == (State.SENDING, State.SENDING):  # by way of UNKNOWN: the lease ran out
-        assert before.epoch < after.epoch
+    if step == (State.SENDING, State.SENDING) and before.epoch == after.epoch:
+        assert after.claim_token is not None
+        assert before.claim_token == after.claim_token, "a claim of another was found"
+    elif step == (State.SENDING, State.SENDING):  # by way of UNKNOWN: the lease ran out
         assert after.in_doubt
     else:
         assert before.state is after.state or step in EDGES, f"{step} is not in the table"
@@ -275,6 +277,7 @@ class Connection(MemoryStore):
     alive: bool = True
     crashes_after_claiming: bool = False
     unwritable: bool = False
+    lost_answers: int = 0
 
     def _check(self, kind: type[WxPayError] = NotSentError) -> None:
         if not self.alive:
@@ -301,6 +304,9 @@ class Connection(MemoryStore):
         )
         self.alive = self.alive and not self.crashes_after_claiming
         self._check()
+        if self.lost_answers:
+            self.lost_answers -= 1
+            raise NotSentError("the answer to a claim got lost")
         return claimed
 
     async def record(self, entry: IdempotencyRecord) -> bool:

@@ -371,6 +371,15 @@ class Life(RuleBasedStateMachine):
         self.runner.run(self.call_and_judge(at, purchase, yuan))
         self.processes[at].connection.crashes_after_claiming = False
 
+    @rule(name=PURCHASES, at=PROCESSES, losses=st.integers(1, 3))
+    def lose_answers_to_claims(self, *, name: str, at: int, losses: int) -> None:
+        """Commit claims whose answers do not arrive: nothing is sent under them."""
+        purchase, process = self.purchases[name], self.processes[at]
+        yuan = self.yuan.setdefault(purchase.request_id, "1.00")
+        process.nets, process.connection.lost_answers = [Net.ANSWERED], losses
+        self.runner.run(self.call_and_judge(at, purchase, yuan))
+        self.processes[at].connection.lost_answers = 0
+
     @rule(name=PURCHASES)
     def start_over(self, *, name: str) -> None:
         """Take a new requestId, as a caller may whose operation was refused for good."""

@@ -103,6 +103,18 @@ async def test_a_row_shows_nothing_and_keeps_its_blobs_to_itself() -> None:
     assert found.content is None
 
 
+async def test_a_repeated_claim_finds_its_own_through_the_seal() -> None:
+    """The token gets to the store below."""
+    store = SealedStore(MemoryStore(), [KEY])
+    await store.reserve(make_record(content=b"the bytes"))
+    first = await store.claim(KEY_OF_RECORD, now=0.0, signed_at=1, token="t1")
+    again = await store.claim(KEY_OF_RECORD, now=0.0, signed_at=1, token="t1")
+
+    assert first is not None
+    assert (first, b"the bytes") == (again, first.content)
+    assert await store.claim(KEY_OF_RECORD, now=0.0, signed_at=1, token="t2") is None
+
+
 @pytest.mark.parametrize("later", [State.UNKNOWN, State.NOT_EXECUTED, State.NEEDS_REVIEW])
 async def test_a_process_with_the_wrong_key_wipes_no_content(later: State) -> None:
     """It looks after the operation, and leaves the bytes to whom they belong."""
