@@ -329,7 +329,11 @@ class Life(RuleBasedStateMachine):
             self.platform.take(self.platform.under_way.pop())
 
     def send_again(self, at: int, request: HttpRequest) -> None:
-        """Crash while sending a request once more, and let the lease run out."""
+        """Crash while sending a request once more, and let the lease run out.
+
+        The question that goes before gets no answer: one that says "expired" would set the clock.
+        """
+        self.processes[at].asked = Net.LOST_BEFORE
         for purchase in self.purchases.values():
             if purchase.is_concerned_by(request):
                 self.processes[at].nets = [Net.CRASH_BEFORE]
