@@ -183,6 +183,18 @@ def test_try_claim_without_the_token_of_the_claim_is_refused(
     assert claimed.try_claim(now=NOW, signed_at=SIGNED_AT, lease=LEASE, token=token) is None
 
 
+def test_try_claim_after_the_lease_is_a_new_claim() -> None:
+    """Another process may have counted the first one as dead: its attempt is in doubt."""
+    claimed = make_record().with_claim(now=NOW, signed_at=SIGNED_AT, lease=LEASE, token="t")
+    over = NOW + LEASE
+
+    again = claimed.try_claim(now=over, signed_at=SIGNED_AT, lease=LEASE, token="t")
+
+    assert claimed.with_claim(now=over, signed_at=SIGNED_AT, lease=LEASE, token="t") == again
+    assert again is not None
+    assert (claimed.epoch + 1, True) == (again.epoch, again.in_doubt)
+
+
 def test_claim_token_ends_with_the_claim() -> None:
     """What is not being sent has none."""
     claimed = make_record().with_claim(now=NOW, signed_at=SIGNED_AT, lease=LEASE, token="t")
