@@ -58,6 +58,9 @@ T = TypeVar("T")
 BATCH_CALL: Final = 86_400.0
 """Seconds that a request of a batch has: one that waits for its slot of the quota is not lost."""
 
+PARTS: Final = ("transport", "store", "limiter")
+"""The parts that can be handed in, and be shared with other gateways."""
+
 _ONE_ATTEMPT: Final = RetryPolicy(attempts=1)
 
 
@@ -80,6 +83,7 @@ class Dispatcher:
         refunds_queryable: see `Resolver`.
         absent_codes: see `Resolver`.
         texts: reads the status texts of queries.
+        owned: which parts are closed with it, of `PARTS`; the others belong to the caller.
     """
 
     app_key: str
@@ -96,6 +100,7 @@ class Dispatcher:
     refunds_queryable: bool
     absent_codes: frozenset[str]
     texts: StatusTexts
+    owned: frozenset[str]
     time: PlatformTime = field(init=False)
     resolver: Resolver = field(init=False)
     recovery: Recovery = field(init=False)
@@ -432,15 +437,17 @@ class Dispatcher:
         self.recovery.start()
 
     async def aclose(self) -> None:
-        """Cancel what is under way, record where it stands, and release every connection."""
+        """Cancel what is under way, record where it stands, and close the parts that it owns."""
         self._enter_loop()
         await self.recovery.stop()
         await self._single_flight.aclose()
         self.signing.close()
-        if self._retrying is not None:
+        if self._retrying is not None and "transport" in self.owned:
             await self._retrying.transport.aclose()
-        await self.limiter.aclose()
-        await self.store.aclose()
+        if "limiter" in self.owned:
+            await self.limiter.aclose()
+        if "store" in self.owned:
+            await self.store.aclose()
         self._loop = None  # another loop may have it, even while this one runs on
 
     def _enter_loop(self) -> None:

@@ -19,7 +19,7 @@ from wxpay_async.adapters.stores.store import Store
 from wxpay_async.engine import environment
 from wxpay_async.engine.call import check_timeouts
 from wxpay_async.engine.clock import Clock
-from wxpay_async.engine.dispatcher import Dispatcher
+from wxpay_async.engine.dispatcher import PARTS, Dispatcher
 from wxpay_async.engine.open_operations import OpenOperation
 from wxpay_async.engine.queries import iter_merchants, poll_until_paid
 from wxpay_async.engine.status_texts import StatusTexts
@@ -64,7 +64,8 @@ class PayGateway:
 
     Making one is pure: no I/O, no event loop. It works in one loop after another, not in two at
     once (`threads.md`). Inside `async with` it also looks every 30 s after operations that a crash
-    or a lost answer left open.
+    or a lost answer left open. A transport, store or limiter that is handed in belongs to the
+    caller, who may share it and closes it; what the gateway makes itself it closes.
 
     Args:
         app_key: the merchant's developer id.
@@ -118,6 +119,9 @@ class PayGateway:
         placement: Placement = "body",
         clock: Clock | None = None,
     ) -> None:
+        given = {"transport": transport, "store": store, "limiter": limiter}
+        owned = frozenset(name for name in PARTS if given[name] is None)
+        del given
         try:
             store = seal_store(MemoryStore() if store is None else store, signer, seal_keys)
         finally:
@@ -154,6 +158,7 @@ class PayGateway:
             refunds_queryable=refunds_queryable,
             absent_codes=check_absent_codes(absent_codes),
             texts=StatusTexts({} if trade_states is None else trade_states),
+            owned=owned,
         )
 
     @classmethod
@@ -167,6 +172,8 @@ class PayGateway:
         several are separated by commas, and the first one seals. `WXPAY_FORMER_SECRETS` has the
         appSecrets of the MD5 scheme that were in force before, separated by commas: they open what
         was sealed by them (`rotation.md`).
+
+        The gateway closes the parts that are made so, and none that is given.
 
         Args:
             environ: read this mapping instead of `os.environ`.
@@ -182,6 +189,7 @@ class PayGateway:
             environment.check_quotes(env)
             app_key, signer = environment.read_app_key(env), environment.read_signer(env)
             gateway = cls(app_key, signer, **environment.make_parts(env, signer, given))
+            gateway._dispatcher.owned = frozenset(n for n in PARTS if given.get(n) is None)
             if given.get("limiter") is None:  # one of ours, made before there was a gateway
                 limiter: Any = gateway._dispatcher.limiter
                 limiter.on_slowed = gateway._report_slowed
@@ -226,7 +234,8 @@ class PayGateway:
     async def aclose(self) -> None:
         """Cancel what is under way, record where it stands, and release every connection.
 
-        An iterator of `pay_many` and its like ends, too.
+        An iterator of `pay_many` and its like ends, too. A transport, store or limiter that was
+        handed in stays open, since others may use it: its owner closes it by its `aclose`.
         """
         for outcomes in list(self._streams):
             await outcomes.end(self._make_doubt)
