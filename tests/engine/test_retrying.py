@@ -403,6 +403,19 @@ async def test_questions_without_an_answer_end(clock: MovedClock) -> None:
     assert 4 == await lose(50)
 
 
+async def test_platform_that_says_interrupted_lets_no_more_questions_go(clock: MovedClock) -> None:
+    """A code of the platform's own trouble is no answer, so its outage is not made worse."""
+    asked = list[int]()
+    retrying = make_retrying(MemoryTransport(lambda _: OK), clock, policy=RetryPolicy(attempts=1))
+    for _ in range(20):
+        interrupted = InDoubtError("interrupted", code="CO_MSG_000003")
+        call = FakeCall(clock, errors=[interrupted], query=lambda: asked.append(1))
+        with pytest.raises(InDoubtError):
+            await deliver(retrying, call)
+
+    assert 3 == len(asked)
+
+
 async def test_refusal_for_too_many_calls_costs_nothing_of_the_budget(clock: MovedClock) -> None:
     """The platform answered, so it is no outage: each call of a batch has all its attempts."""
     budget = RetryBudget()

@@ -38,6 +38,8 @@ _INTERRUPTED: Final = "interrupted after the request may have left"
 _SHORTEST_ATTEMPT: Final = 0.001
 _UNDECIDED: Final = (RefusedError, NotSentError, DuplicateRequestError)
 """What an attempt may end with that says nothing about those before it."""
+_WORKING: Final = (RefusedError, DuplicateRequestError)
+"""What only a platform says that works; "interrupted" under a code is said by one in trouble."""
 
 
 class Delivery(Protocol[T_co]):
@@ -177,7 +179,7 @@ class RetryingTransport:
             The result if asking finds it; None if another attempt may follow.
         """
         last = errors[-1]
-        if last.code is not None:  # a word of the platform itself
+        if last.code is not None and isinstance(last, _WORKING):
             self.questions.give_back()
         pause = policy.pause(errors, left=deadline.remaining(), random=self.random())
         # Who refuses (the quota, the clock) has answered: that is no outage to be spared.
