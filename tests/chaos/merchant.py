@@ -37,6 +37,7 @@ from wxpay_async import (
 )
 from wxpay_async.adapters.stores.from_url import store_from_url
 from wxpay_async.adapters.stores.sealed import SealedStore
+from wxpay_async.adapters.stores.store import Store
 from wxpay_async.engine.streaming import Outcome
 from wxpay_async.errors import Fate
 from wxpay_async.policy.states import FINAL, State
@@ -270,12 +271,12 @@ class Closing:
         return found
 
 
-def _gateway(orders: Orders, timepiece: Timepiece) -> PayGateway:
+def _gateway(orders: Orders, timepiece: Timepiece, store: Store) -> PayGateway:
     return PayGateway(
         orders.app_key,
         Md5Signer(orders.secret),
         base_url=orders.base_url,
-        store=fenced_or_not(store_from_url(orders.store_url), orders.broken),
+        store=store,
         limiter=Unlimited(),
         retry=RetryPolicy(base=0.01, cap=0.05, min_left=0.05),
         timeouts=Timeouts(connect=1.0, read=1.0, attempt=2.0, call=6.0),
@@ -291,8 +292,10 @@ async def run(orders: Orders) -> None:
     timepiece = Timepiece(folder / "time")
     notebook = Notebook(folder=folder, worker=orders.worker, life=orders.life)
     purchases = jobs(orders.app_key, orders.seed, orders.payments)
+    store = fenced_or_not(store_from_url(orders.store_url), orders.broken)
     async with (
-        _gateway(orders, timepiece) as gateway,
+        contextlib.aclosing(store),
+        _gateway(orders, timepiece, store) as gateway,
         aiohttp.ClientSession(orders.sandbox_url) as payer,
     ):
         merchant = Merchant(orders=orders, gateway=gateway, notebook=notebook, payer=payer)

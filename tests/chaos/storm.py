@@ -98,6 +98,7 @@ async def _storm(url: str, options: argparse.Namespace) -> tuple[Counter[str], C
         )
         async for outcome in made:
             outcomes[outcome.kind] += 1
+    await transport.aclose()
     return transport.sent, outcomes
 
 
