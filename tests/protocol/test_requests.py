@@ -363,7 +363,7 @@ def test_mapped_ip_address_is_sent_as_ipv4(value: str) -> None:
     assert trade(payer_ip="11.22.33.44") == request
 
 
-@settings(max_examples=count_examples(quick=200, full=5000), deadline=None)
+@settings(max_examples=count_examples(quick=200, full=1000), deadline=None)
 @given(st.ip_addresses(v=4))
 def test_every_mapped_ip_address_is_its_ipv4(address: IPv4Address) -> None:
     """In the short form, and in the one that is written out."""
@@ -373,7 +373,7 @@ def test_every_mapped_ip_address_is_its_ipv4(address: IPv4Address) -> None:
         assert str(address) == trade(payer_ip=value).payer_ip
 
 
-@settings(max_examples=count_examples(quick=200, full=5000), deadline=None)
+@settings(max_examples=count_examples(quick=200, full=1000), deadline=None)
 @given(st.ip_addresses(v=6).filter(lambda address: address.ipv4_mapped is None))
 @example(IPv6Address("64:ff9b::1.2.3.4"))
 @example(IPv6Address("::1.2.3.4"))
