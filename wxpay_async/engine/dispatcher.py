@@ -30,6 +30,7 @@ from wxpay_async.engine.single_flight import SingleFlight, make_conflict
 from wxpay_async.engine.status_texts import StatusTexts
 from wxpay_async.engine.streaming import Outcome
 from wxpay_async.engine.telemetry import Telemetry
+from wxpay_async.engine.unsent import check_unsent, make_unknown
 from wxpay_async.errors import Fate, InDoubtError, InvalidRequestError, NotSentError, WxPayError
 from wxpay_async.policy.deadline import Deadline
 from wxpay_async.policy.record import IdempotencyRecord
@@ -194,7 +195,7 @@ class Dispatcher:
         try:
             record = await self.store.reserve(fresh)
         except NotSentError as error:  # true of this call, and not of those before it
-            raise _make_unknown(error) from error
+            raise make_unknown(error) from error
         if record is not fresh and record.fingerprint != fresh.fingerprint:
             raise make_conflict(
                 record.fingerprint.differences(fresh.fingerprint),
@@ -225,36 +226,10 @@ class Dispatcher:
         except SettledMeanwhileError as meanwhile:
             record = meanwhile.record
         except NotSentError as error:
-            await self._check_unsent(call, epoch, error)
+            if call.record is not None:
+                await check_unsent(self.store, call.record, epoch, error)
             raise
         return self._replay(record, content=content, asked=request)  # type: ignore[no-any-return]
-
-    async def _check_unsent(self, call: Call[Any], epoch: int, error: NotSentError) -> None:
-        """Let "not sent" stand only if no other process can have sent it (`money-safety.md` §4).
-
-        While a call waits for quota it holds no lease, so another process may send meanwhile.
-
-        Args:
-            call: what ended.
-            epoch: of its record when it began.
-            error: what it ended with.
-
-        Raises:
-            InDoubtError: the operation was claimed by another, or the store cannot tell.
-        """
-        known = call.record
-        if known is None:  # never: for the type checker
-            return
-        try:
-            stored = await self.store.load(known.key)
-        except NotSentError:
-            raise _make_unknown(error) from error
-        if stored is None:  # forgotten: it may have been sent, and have ended
-            raise _make_unknown(error) from error
-        ours = stored.epoch == known.epoch > epoch  # and no attempt of ours was sent
-        unsent = stored.state is State.RESERVED and not stored.in_doubt
-        if not ours and not unsent:
-            raise _make_unknown(error) from error
 
     def _make_record(self, request: Request, operation: Operation) -> IdempotencyRecord:
         content, order, now = serialize(request), order_number(request), self.clock.time()
@@ -532,13 +507,3 @@ class Dispatcher:
                 "which one attempt may need",
             )
         return timeout
-
-
-def _make_unknown(error: NotSentError) -> InDoubtError:
-    """Make the doubt about a call that sent nothing, of an operation that may have been sent."""
-    doubt = InDoubtError(
-        f"nothing was sent now, and whether it was sent before is not known: {error.reason}",
-        retryable=error.retryable,
-    )
-    doubt.attempts = error.attempts
-    return doubt

@@ -8,8 +8,6 @@ import weakref
 from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, Self, TypeVar
 
-import attrs
-
 from wxpay_async.adapters.limiters.limiter import Lane, Limiter, Slowed
 from wxpay_async.adapters.limiters.local import LocalLimiter
 from wxpay_async.adapters.signers.threads import SigningExecutor
@@ -18,6 +16,7 @@ from wxpay_async.adapters.stores.sealed import SealKey, seal_store
 from wxpay_async.adapters.stores.store import Store
 from wxpay_async.engine import environment
 from wxpay_async.engine.call import check_timeouts
+from wxpay_async.engine.checkout import checkout, prepare_payment
 from wxpay_async.engine.clock import Clock
 from wxpay_async.engine.dispatcher import PARTS, Dispatcher
 from wxpay_async.engine.open_operations import OpenOperation
@@ -26,10 +25,8 @@ from wxpay_async.engine.status_texts import StatusTexts
 from wxpay_async.engine.streaming import Outcome, OutcomeStream, stream
 from wxpay_async.engine.telemetry import Event, EventKind, Hook, Telemetry
 from wxpay_async.errors import (
-    Fate,
     InDoubtError,
     InvalidRequestError,
-    MalformedResponseError,
     RefusedError,
     WxPayError,
 )
@@ -37,7 +34,6 @@ from wxpay_async.policy.resolution import check_absent_codes, says_absent
 from wxpay_async.policy.retry import RetryPolicy
 from wxpay_async.policy.review import ReviewVerdict
 from wxpay_async.protocol.builder import Placement, RequestBuilder
-from wxpay_async.protocol.idempotency_key import derive_request_id
 from wxpay_async.protocol.notify import Notification
 from wxpay_async.protocol.requests import InstantTrade, MiniProgramPay, Refund, Request, TradeQuery
 from wxpay_async.protocol.results import (
@@ -336,26 +332,9 @@ class PayGateway:
                 tells), then make a new one with a new outTradeNo and requestId.
         """
         trade = _check_type(trade, InstantTrade)
-        request = MiniProgramPay(
-            request_id=derive_request_id(self.app_key, "pay", trade.request_id),
-            pay_token="not-known-yet",  # noqa: S106 - a placeholder
-            terminal_payer_id=openid,
-            app_id=app_id,
-            out_trade_no=trade.trade_info[0].out_trade_no,
-        )
+        request = prepare_payment(trade, app_key=self.app_key, openid=openid, app_id=app_id)
         del openid  # the request masks it; a traceback with locals would not
-        created = await self.trade(trade, timeout=timeout)
-        if created.pay_token is None:
-            raise _make_lost_token_error(trade)
-        try:
-            request = attrs.evolve(request, pay_token=created.pay_token)
-            return await self.pay(request, timeout=timeout)
-        except WxPayError as error:
-            if error.fate is not Fate.NOT_SENT:
-                raise
-            doubt = _make_half_done_error(trade, error)
-            doubt.resolver = functools.partial(self.resolve, trade.request_id)
-            raise doubt from error
+        return await checkout(self._dispatcher, trade, request, timeout=timeout)
 
     async def wait_paid(
         self, out_trade_no: str, *, timeout: float = 300.0, every: float = POLL_EVERY
@@ -525,29 +504,6 @@ class PayGateway:
             NotSentError, InDoubtError: the store cannot be reached.
         """
         return await self._dispatcher.resolver.settle(self.app_key, notification)
-
-
-def _make_lost_token_error(trade: InstantTrade) -> MalformedResponseError:
-    # A second order at once would leave two orders of one purchase that can be paid.
-    error = MalformedResponseError(
-        f"order {trade.trade_info[0].out_trade_no} exists, but its payToken is lost and cannot be "
-        "asked for; wait until a query says that it is closed, then make another order with a new "
-        "outTradeNo and requestId",
-        retryable=False,
-    )
-    error.request_id = trade.request_id
-    return error
-
-
-def _make_half_done_error(trade: InstantTrade, error: WxPayError) -> InDoubtError:
-    # True of the second call alone, "not sent" would deny the order that the first one made.
-    doubt = InDoubtError(
-        f"order {trade.trade_info[0].out_trade_no} is made, its prepay was not asked for: "
-        f"{error.reason}; call again with the same trade",
-        retryable=error.retryable,
-    )
-    doubt.request_id, doubt.attempts = trade.request_id, error.attempts
-    return doubt
 
 
 def _check_type(request: object, kind: type[R]) -> R:

@@ -1,0 +1,172 @@
+"""A call that sends nothing, of an operation that may have been sent before."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from attrs import define, field
+
+from tests.support.merchant import Asking, OpenShop
+from tests.support.platform import Replies
+from wxpay_async.adapters.limiters.limiter import Lane, Slot, Unlimited
+from wxpay_async.adapters.stores.memory import MemoryStore
+from wxpay_async.errors import Fate, InDoubtError, NotSentError, WxPayError
+from wxpay_async.policy.record import IdempotencyRecord
+from wxpay_async.policy.retry import RetryPolicy
+from wxpay_async.policy.states import State
+
+LOST = InDoubtError("read timeout")
+
+
+@define(eq=False)
+class UnreachableStore(MemoryStore):
+    """A store that goes away: `down` names the methods that fail from then on."""
+
+    down: set[str] = field(factory=set[str])
+
+    def _check(self, method: str) -> None:
+        if method in self.down:
+            raise NotSentError(f"the store cannot {method} (ConnectionError)")
+
+    async def reserve(self, record: IdempotencyRecord) -> IdempotencyRecord:
+        """Reserve."""
+        self._check("reserve")
+        return await super().reserve(record)
+
+    async def claim(self, key: tuple[str, str], **more: Any) -> IdempotencyRecord | None:  # noqa: ANN401 - the store's
+        """Claim."""
+        self._check("claim")
+        return await super().claim(key, **more)
+
+    async def load(self, key: tuple[str, str]) -> IdempotencyRecord | None:
+        """Load."""
+        self._check("load")
+        return await super().load(key)
+
+
+@define(eq=False)
+class ClosedLimiter(Unlimited):
+    """A limiter without a slot; `meanwhile` is awaited while a call waits for one."""
+
+    meanwhile: Callable[[], Awaitable[object]]
+
+    async def acquire(self, lane: Lane, *, timeout: float) -> Slot:  # noqa: ARG002 - the limiter's
+        """Wait in vain."""
+        await self.meanwhile()
+        raise NotSentError("no slot of the quota in time")
+
+
+@pytest.mark.parametrize("down", [{"reserve"}, {"reserve", "claim", "load"}, {"claim", "load"}])
+async def test_operation_in_doubt_stays_so_when_the_store_is_gone(
+    down: set[str], open_shop: OpenShop, asking: Asking
+) -> None:
+    """It was executed and its answer was lost: nothing of a later call makes it "not sent"."""
+    store = UnreachableStore()
+    shop = open_shop(lambda _: LOST, store=store, retry=RetryPolicy(attempts=1))
+    with pytest.raises(InDoubtError):
+        await shop.gateway.pay(asking.pay())
+    store.down = down
+    with pytest.raises(InDoubtError) as caught:
+        await shop.gateway.pay(asking.pay())
+
+    assert (Fate.IN_DOUBT, 1) == (caught.value.fate, shop.transport.calls)
+
+
+@pytest.mark.parametrize("down", [{"reserve"}, {"claim", "load"}])
+async def test_operation_of_which_the_store_cannot_tell_is_in_doubt(
+    down: set[str], open_shop: OpenShop, asking: Asking
+) -> None:
+    """Another process may have sent it; it says so, and the same request may go again."""
+    store = UnreachableStore(down=down)
+    shop = open_shop([], store=store)
+    with pytest.raises(InDoubtError, match="nothing was sent now") as caught:
+        await shop.gateway.pay(asking.pay())
+
+    assert (True, "pay-1", 0) == (
+        caught.value.retryable,
+        caught.value.request_id,
+        shop.transport.calls,
+    )
+    assert caught.value.resolver is not None
+
+
+async def test_operation_that_was_never_claimed_is_not_sent_when_its_claim_fails(
+    open_shop: OpenShop, asking: Asking
+) -> None:
+    """The record can be read and says that no attempt was ever begun."""
+    shop = open_shop([], store=UnreachableStore(down={"claim"}))
+    with pytest.raises(NotSentError):
+        await shop.gateway.pay(asking.pay())
+
+    assert State.RESERVED is await shop.state("pay-1")
+
+
+@pytest.mark.parametrize("sending", [True, False], ids=["claims it", "does nothing"])
+async def test_call_without_quota_is_in_doubt_if_another_process_began_meanwhile(
+    *,
+    sending: bool,
+    open_shop: OpenShop,
+    asking: Asking,
+    replies: Replies,
+) -> None:
+    """While it waits it holds no lease, so the operation may be sent by somebody else."""
+    store = MemoryStore()
+    other = open_shop([replies.prepay()], store=store)
+
+    async def meanwhile() -> None:
+        if sending:
+            await other.gateway.pay(asking.pay())
+
+    shop = open_shop([], store=store, limiter=ClosedLimiter(meanwhile))
+    with pytest.raises(WxPayError) as caught:
+        await shop.gateway.pay(asking.pay())
+
+    assert (Fate.IN_DOUBT if sending else Fate.NOT_SENT) is caught.value.fate
+
+
+async def test_call_without_quota_is_in_doubt_while_another_process_sends(
+    open_shop: OpenShop, asking: Asking
+) -> None:
+    """The other had begun before this call did: its record says SENDING, and no doubt yet."""
+    store, asked = MemoryStore(), asyncio.Event()
+
+    async def never(_: object) -> object:
+        asked.set()
+        return await asyncio.Event().wait()
+
+    other = open_shop(never, store=store)
+    task = asyncio.create_task(other.gateway.pay(asking.pay()))
+    await asked.wait()
+    shop = open_shop([], store=store, limiter=ClosedLimiter(lambda: asyncio.sleep(0)))
+    with pytest.raises(InDoubtError):
+        await shop.gateway.pay(asking.pay())
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def test_call_whose_record_was_forgotten_meanwhile_is_in_doubt(
+    open_shop: OpenShop, asking: Asking
+) -> None:
+    """What is finished may be forgotten, so a record that is gone proves nothing."""
+    store = MemoryStore()
+
+    async def forget() -> None:
+        store._active.clear()
+
+    shop = open_shop([], store=store, limiter=ClosedLimiter(forget))
+    with pytest.raises(InDoubtError):
+        await shop.gateway.pay(asking.pay())
+
+
+async def test_refused_connections_are_not_sent_though_they_were_claimed(
+    open_shop: OpenShop, asking: Asking
+) -> None:
+    """The claims were ours, and each attempt is proven not to have left."""
+    shop = open_shop(lambda _: NotSentError("connection refused"))
+    with pytest.raises(NotSentError) as caught:
+        await shop.gateway.pay(asking.pay())
+
+    assert 3 == caught.value.attempts

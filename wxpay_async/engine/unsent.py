@@ -1,0 +1,46 @@
+"""Say "not sent" only of what no other call or process can have sent (`money-safety.md` §4)."""
+
+from __future__ import annotations
+
+from wxpay_async.adapters.stores.store import IdempotencyStore
+from wxpay_async.errors import InDoubtError, NotSentError
+from wxpay_async.policy.record import IdempotencyRecord
+from wxpay_async.policy.states import State
+
+
+async def check_unsent(
+    store: IdempotencyStore, known: IdempotencyRecord, epoch: int, error: NotSentError
+) -> None:
+    """Let "not sent" stand only if no other process can have sent the operation.
+
+    While a call waits for quota it holds no lease, so another process may send meanwhile.
+
+    Args:
+        store: where the operation stands.
+        known: the operation as the call left it.
+        epoch: of the operation when the call began.
+        error: what the call ended with.
+
+    Raises:
+        InDoubtError: the operation was claimed by another, or the store cannot tell.
+    """
+    try:
+        stored = await store.load(known.key)
+    except NotSentError:
+        raise make_unknown(error) from error
+    if stored is None:  # forgotten: it may have been sent, and have ended
+        raise make_unknown(error) from error
+    ours = stored.epoch == known.epoch > epoch  # and no attempt of ours was sent
+    unsent = stored.state is State.RESERVED and not stored.in_doubt
+    if not ours and not unsent:
+        raise make_unknown(error) from error
+
+
+def make_unknown(error: NotSentError) -> InDoubtError:
+    """Make the doubt about a call that sent nothing, of an operation that may have been sent."""
+    doubt = InDoubtError(
+        f"nothing was sent now, and whether it was sent before is not known: {error.reason}",
+        retryable=error.retryable,
+    )
+    doubt.attempts = error.attempts
+    return doubt
