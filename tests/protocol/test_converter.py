@@ -14,6 +14,7 @@ from tests.protocol.replies import PAID, SEED, get_error, make_reply, make_succe
 from tests.support.examples import count_examples
 from wxpay_async.errors import MalformedResponseError
 from wxpay_async.protocol.codec import serialize
+from wxpay_async.protocol.converter import Reader, make_converter, make_reader
 from wxpay_async.protocol.requests import (
     InstantTrade,
     MiniProgramPay,
@@ -32,6 +33,7 @@ from wxpay_async.protocol.results import (
     TradeStatus,
 )
 from wxpay_async.protocol.strict_json import strict_json
+from wxpay_async.protocol.validators import drop_hidden
 from wxpay_async.protocol.wire import HttpResponse
 
 EXAMPLES = count_examples(quick=400, full=2000)
@@ -276,3 +278,60 @@ def test_texts_survive_the_wire_exactly(subject: str) -> None:
     assert subject == json.loads(sent.decode("utf-8"))["subject"]
     assert sent == serialize(request)
     assert b"\\u" not in sent or "\\u" in subject
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(st.text(st.characters(categories=("L", "N", "P", "S")), min_size=1).map(drop_hidden))
+@example('"')
+@example("\\")
+@example('\\"\\\\')
+def test_payment_survives_the_wire_whatever_its_texts_hold(text: str) -> None:
+    """A payment has texts only and is written quickly; a quote or a backslash must not break it."""
+    request = MiniProgramPay(
+        request_id="r-1", pay_token=f"t{text}", terminal_payer_id="o", app_id=None
+    )
+    read = strict_json(serialize(request))
+
+    assert {"payToken": f"t{text}", "terminalPayerId": "o"}.items() <= read.items()
+
+
+def test_unknown_field_whose_name_holds_a_quote_survives_the_wire() -> None:
+    """Names of the model need no escape, and those of the merchant's own fields may."""
+    request = MiniProgramPay(
+        request_id="r-1", pay_token="t", terminal_payer_id="o", extra={'a"b\\': "x"}
+    )
+
+    assert "x" == strict_json(serialize(request))['a"b\\']
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class Checked:
+    """A row with a rule of its own, of a kind that the platform may get one day."""
+
+    out_trade_no: str
+    trade_no: str = attrs.field(validator=attrs.validators.min_len(2))
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class Counted:
+    """A row that needs more than texts."""
+
+    out_trade_no: str
+    trade_no: str
+    count: int
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "problem"),
+    [
+        (Checked, {"outTradeNo": "1", "tradeNo": "2"}, "Length"),
+        (Counted, {"outTradeNo": "1", "tradeNo": "2"}, "count"),
+    ],
+)
+def test_class_with_rules_of_its_own_keeps_them(
+    kind: type, fields: dict[str, str], problem: str
+) -> None:
+    """The quick way of reading is for classes that have none."""
+    read: Reader[object] = make_reader(make_converter(), kind)
+    with pytest.raises((ValueError, KeyError), match=problem):
+        read(fields, {})
