@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, Unpack
 
 import attrs
 from attrs import define
 
+from tests.support.records import Claim
 from wxpay_async.adapters.stores.store import Store
 from wxpay_async.engine.call import Call
 from wxpay_async.errors import DuplicateRequestError
 from wxpay_async.policy import resolution
-from wxpay_async.policy.record import LEASE, IdempotencyRecord
+from wxpay_async.policy.record import IdempotencyRecord
 from wxpay_async.policy.retry import RetryBudget
 from wxpay_async.policy.states import State
 from wxpay_async.protocol.wire import HttpResponse
@@ -31,21 +32,13 @@ class UnfencedStore:
 
     store: Store
 
-    async def claim(
-        self,
-        key: tuple[str, str],
-        *,
-        now: float,
-        signed_at: int,
-        lease: float = LEASE,
-        token: str | None = None,
-    ) -> IdempotencyRecord | None:
+    async def claim(self, key: tuple[str, str], **claim: Unpack[Claim]) -> IdempotencyRecord | None:
         """Take the operation over, whoever is sending it."""
         entry = await self.store.load(key)
         if entry is not None and entry.state is State.SENDING:
             back = State.UNKNOWN if entry.in_doubt else State.RESERVED
             await self.store.record(attrs.evolve(entry, state=back))
-        return await self.store.claim(key, now=now, signed_at=signed_at, lease=lease, token=token)
+        return await self.store.claim(key, **claim)
 
     async def record(self, entry: IdempotencyRecord) -> bool:
         """Write the entry, whatever happened since it was read."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Unpack
 
 import attrs
 import pytest
 
 from tests.contract.stores import MEMORY, Place, claim_new, open_place, set_state, warm_stores
-from tests.support.records import NOW, SIGNED_AT, make_fingerprint
+from tests.support.records import NOW, SIGNED_AT, Claim, make_fingerprint
 from wxpay_async.adapters.stores.memory import MemoryStore
 from wxpay_async.adapters.stores.store import Store
 from wxpay_async.policy.record import LEASE, OPEN, IdempotencyRecord
@@ -404,36 +405,20 @@ class Unfenced(MemoryStore):
 class Tokenless(MemoryStore):
     """Cannot tell a repeated claim from another's."""
 
-    async def claim(
-        self,
-        key: tuple[str, str],
-        *,
-        now: float,
-        signed_at: int,
-        lease: float = LEASE,
-        token: str | None = None,
-    ) -> IdempotencyRecord | None:
+    async def claim(self, key: tuple[str, str], **claim: Unpack[Claim]) -> IdempotencyRecord | None:
         """Claim."""
-        claimed = await super().claim(key, now=now, signed_at=signed_at, lease=lease)
-        return None if claimed is None else attrs.evolve(claimed, claim_token=token)
+        claimed = await super().claim(key, **{**claim, "token": None})
+        return None if claimed is None else attrs.evolve(claimed, claim_token=claim.get("token"))
 
 
 class Unleased(MemoryStore):
     """Lets every caller claim what is being sent."""
 
-    async def claim(
-        self,
-        key: tuple[str, str],
-        *,
-        now: float,
-        signed_at: int,
-        lease: float = LEASE,
-        token: str | None = None,
-    ) -> IdempotencyRecord | None:
+    async def claim(self, key: tuple[str, str], **claim: Unpack[Claim]) -> IdempotencyRecord | None:
         """Claim."""
         record = await self.load(key)
         assert record is not None
-        claimed = record.with_claim(now=now, signed_at=signed_at, lease=lease, token=token)
+        claimed = record.with_claim(**{"lease": LEASE, **claim})
         self._keep(claimed)
         return claimed
 

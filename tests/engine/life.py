@@ -7,17 +7,18 @@ import json
 from datetime import UTC, datetime
 from decimal import Decimal
 from email.utils import format_datetime
-from typing import Any, Final
+from typing import Any, Final, Unpack
 from urllib.parse import parse_qsl
 
 from attrs import define, field, frozen
 
 from tests.support.clock import MovedClock
+from tests.support.records import Claim
 from wxpay_async.adapters.stores.memory import MemoryStore
 from wxpay_async.adapters.transports.memory import MemoryTransport
 from wxpay_async.engine.gateway import PayGateway
 from wxpay_async.errors import InDoubtError, NotSentError, WxPayError
-from wxpay_async.policy.record import LEASE, IdempotencyRecord, unpack
+from wxpay_async.policy.record import IdempotencyRecord, unpack
 from wxpay_async.policy.states import FINISHED, TRANSITIONS, State
 from wxpay_async.protocol.requests import (
     InstantTrade,
@@ -211,18 +212,10 @@ class CheckedStore(MemoryStore):
             assert (State.RESERVED, 0) == (record.state, record.epoch)
         return await super().reserve(record)
 
-    async def claim(
-        self,
-        key: tuple[str, str],
-        *,
-        now: float,
-        signed_at: int,
-        lease: float = LEASE,
-        token: str | None = None,
-    ) -> IdempotencyRecord | None:
+    async def claim(self, key: tuple[str, str], **claim: Unpack[Claim]) -> IdempotencyRecord | None:
         """Check the step of a claim."""
         before = await self.load(key)
-        claimed = await super().claim(key, now=now, signed_at=signed_at, lease=lease, token=token)
+        claimed = await super().claim(key, **claim)
         if before is not None and claimed is not None:
             check_step(before, claimed)
         return claimed
@@ -288,20 +281,10 @@ class Connection(MemoryStore):
         self._check()
         return await self.store.reserve(entry)
 
-    async def claim(
-        self,
-        key: tuple[str, str],
-        *,
-        now: float,
-        signed_at: int,
-        lease: float = LEASE,
-        token: str | None = None,
-    ) -> IdempotencyRecord | None:
+    async def claim(self, key: tuple[str, str], **claim: Unpack[Claim]) -> IdempotencyRecord | None:
         """Pass it on; the commit may be the last thing that this process does."""
         self._check()
-        claimed = await self.store.claim(
-            key, now=now, signed_at=signed_at, lease=lease, token=token
-        )
+        claimed = await self.store.claim(key, **claim)
         self.alive = self.alive and not self.crashes_after_claiming
         self._check()
         if self.lost_answers:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from decimal import Decimal
-from typing import Any
+from typing import Any, Unpack
 
 import attrs
 import pytest
@@ -14,6 +14,7 @@ from attrs import define, field
 from tests.support.clock import MovedClock
 from tests.support.merchant import Asking, OpenShop, Shop
 from tests.support.platform import Replies, Script
+from tests.support.records import Claim
 from wxpay_async.adapters.limiters.limiter import Lane, Slot
 from wxpay_async.adapters.stores.memory import MemoryStore
 from wxpay_async.errors import (
@@ -89,18 +90,10 @@ class NotingStore(MemoryStore):
         self.steps.append("reserve")
         return await super().reserve(entry)
 
-    async def claim(
-        self,
-        key: tuple[str, str],
-        *,
-        now: float,
-        signed_at: int,
-        lease: float = LEASE,
-        token: str | None = None,
-    ) -> IdempotencyRecord | None:
+    async def claim(self, key: tuple[str, str], **claim: Unpack[Claim]) -> IdempotencyRecord | None:
         """Note and claim."""
         self.steps.append("claim")
-        return await super().claim(key, now=now, signed_at=signed_at, lease=lease, token=token)
+        return await super().claim(key, **claim)
 
     async def record(self, entry: IdempotencyRecord) -> bool:
         """Note and record."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from typing import Unpack
 
 import pytest
 from attrs import define, field
 
 from tests.support.merchant import Asking, OpenShop
 from tests.support.platform import Replies, Script
+from tests.support.records import Claim
 from tests.support.tasks import run_loop
 from wxpay_async.adapters.limiters.limiter import Lane, Slot, Unlimited
 from wxpay_async.adapters.stores.memory import MemoryStore
@@ -21,7 +23,7 @@ from wxpay_async.errors import (
     RefusedError,
     WxPayError,
 )
-from wxpay_async.policy.record import LEASE, IdempotencyRecord
+from wxpay_async.policy.record import IdempotencyRecord
 from wxpay_async.policy.states import State
 
 LOST = InDoubtError("read timeout")
@@ -43,18 +45,10 @@ class AnswerLosingStore(MemoryStore):
     retryable: bool = True
     tokens: list[str | None] = field(factory=list)
 
-    async def claim(
-        self,
-        key: tuple[str, str],
-        *,
-        now: float,
-        signed_at: int,
-        lease: float = LEASE,
-        token: str | None = None,
-    ) -> IdempotencyRecord | None:
+    async def claim(self, key: tuple[str, str], **claim: Unpack[Claim]) -> IdempotencyRecord | None:
         """Claim; the answer may get lost."""
-        self.tokens.append(token)
-        claimed = await super().claim(key, now=now, signed_at=signed_at, lease=lease, token=token)
+        self.tokens.append(claim.get("token"))
+        claimed = await super().claim(key, **claim)
         await asyncio.sleep(0)
         if self.losses:
             self.losses -= 1

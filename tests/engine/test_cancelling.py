@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, Unpack
 
 import pytest
 from attrs import define, field
 
 from tests.support.merchant import Asking, OpenShop, Shop
 from tests.support.platform import Replies
+from tests.support.records import Claim
 from tests.support.tasks import list_operations, run_loop
 from wxpay_async.adapters.limiters.limiter import Lane, Slot
 from wxpay_async.adapters.stores.memory import MemoryStore
 from wxpay_async.engine.call import Call
 from wxpay_async.errors import InDoubtError
-from wxpay_async.policy.record import LEASE, IdempotencyRecord
+from wxpay_async.policy.record import IdempotencyRecord
 from wxpay_async.policy.states import State
 from wxpay_async.protocol.signing import Md5Signer
 
@@ -32,18 +33,10 @@ class YieldingStore(MemoryStore):
         await asyncio.sleep(0)
         return stored
 
-    async def claim(
-        self,
-        key: tuple[str, str],
-        *,
-        now: float,
-        signed_at: int,
-        lease: float = LEASE,
-        token: str | None = None,
-    ) -> IdempotencyRecord | None:
+    async def claim(self, key: tuple[str, str], **claim: Unpack[Claim]) -> IdempotencyRecord | None:
         """Claim."""
         await asyncio.sleep(0)
-        entry = await super().claim(key, now=now, signed_at=signed_at, lease=lease, token=token)
+        entry = await super().claim(key, **claim)
         await asyncio.sleep(0)
         return entry
 

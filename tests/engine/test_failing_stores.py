@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Unpack
 
 import pytest
 from attrs import define, field
 
 from tests.support.merchant import Asking, OpenShop
 from tests.support.platform import Replies, Script
+from tests.support.records import Claim
 from tests.support.tasks import run_loop
 from wxpay_async.adapters.stores.memory import MemoryStore
 from wxpay_async.errors import AccessDeniedError, Fate, InDoubtError, NotSentError, WxPayError
@@ -27,7 +28,7 @@ DENIED = HttpResponse(200, b'{"success":false,"errorCode":"CO_MSG_0000017","erro
 class UnclaimableStore(MemoryStore):
     """A store that can read but not claim."""
 
-    async def claim(self, key: tuple[str, str], **more: float) -> IdempotencyRecord | None:
+    async def claim(self, key: tuple[str, str], **more: Unpack[Claim]) -> IdempotencyRecord | None:
         """Fail."""
         del key, more
         raise NotSentError("the store is down", retryable=False)
@@ -70,7 +71,7 @@ class AnswerLosingStore(MemoryStore):
     answers: bool = False
     claimed: asyncio.Event = field(factory=asyncio.Event)
 
-    async def claim(self, key: tuple[str, str], **more: Any) -> IdempotencyRecord | None:  # noqa: ANN401 - the store's
+    async def claim(self, key: tuple[str, str], **more: Unpack[Claim]) -> IdempotencyRecord | None:
         """Claim, and answer a few iterations of the loop later."""
         entry = await super().claim(key, **more)
         self.claimed.set()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Unpack
 
 import pytest
 from attrs import define, field
 
 from tests.support.merchant import Asking, OpenShop
 from tests.support.platform import Replies
+from tests.support.records import Claim
 from wxpay_async.adapters.limiters.limiter import Lane, Slot, Unlimited
 from wxpay_async.adapters.stores.memory import MemoryStore
 from wxpay_async.errors import Fate, InDoubtError, NotSentError, WxPayError
@@ -36,7 +37,7 @@ class UnreachableStore(MemoryStore):
         self._check("reserve")
         return await super().reserve(record)
 
-    async def claim(self, key: tuple[str, str], **more: Any) -> IdempotencyRecord | None:  # noqa: ANN401 - the store's
+    async def claim(self, key: tuple[str, str], **more: Unpack[Claim]) -> IdempotencyRecord | None:
         """Claim."""
         self._check("claim")
         return await super().claim(key, **more)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import NotRequired, TypedDict
 
 import attrs
 
@@ -11,6 +12,15 @@ from wxpay_async.protocol.idempotency_key import Fingerprint
 
 NOW = 1_763_870_400.123456
 SIGNED_AT = 1_763_870_400_123
+
+
+class Claim(TypedDict):
+    """What `IdempotencyStore.claim` takes beside the key, for stores that hand it on."""
+
+    now: float
+    signed_at: int
+    lease: NotRequired[float]
+    token: NotRequired[str | None]
 
 
 def make_fingerprint(**fields: str) -> Fingerprint:
