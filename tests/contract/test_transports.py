@@ -237,7 +237,7 @@ async def test_an_answer_that_came_during_a_pause_is_read(
         if split:
             await asyncio.sleep(0.05)  # the client reads so far
         peer.writer.write(b"x" * size if split else head + b"x" * size)
-        time.sleep(0.8)  # noqa: ASYNC251 - the pause
+        time.sleep(0.8)  # noqa: ASYNC251 - holds the loop, as a paused process does
         return True
 
     server = await listen(act)

@@ -36,7 +36,7 @@ def closed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         async def aclose(self: object, real: object = real) -> None:
             names.append(type(self).__name__)
-            await real(self)  # type: ignore[operator]
+            await real(self)  # type: ignore[operator] # one of three classes' own `aclose`
 
         monkeypatch.setattr(kind, "aclose", aclose)
     return names
@@ -52,7 +52,7 @@ async def test_close_leaves_open_what_was_handed_in(
         "limiter": Unlimited(),
     }
     for app_key in ("merchant-a", "merchant-b"):
-        async with PayGateway(app_key, Md5Signer(SECRET), **parts) as gateway:  # type: ignore[arg-type]
+        async with PayGateway(app_key, Md5Signer(SECRET), **parts) as gateway:  # type: ignore[arg-type] # by name
             assert await gateway.pay(asking.pay())
 
     assert [] == closed

@@ -356,7 +356,7 @@ class Life(RuleBasedStateMachine):
         resolve = self.processes[at].gateway.resolve
         outcome = self.runner.run(catch(resolve(request_id, verdict=verdict)))
         assert not isinstance(outcome, WxPayError)
-        assert self.get_record(request_id).state in FINISHED  # type: ignore[union-attr]
+        assert self.get_record(request_id).state in FINISHED  # type: ignore[union-attr] # it was sent, so it is there
 
     @rule(at=PROCESSES, asked=ASKED, meanwhile=MEANWHILE)
     def recover(self, *, at: int, asked: Net, meanwhile: Meanwhile | None) -> None:

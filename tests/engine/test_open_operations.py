@@ -27,6 +27,7 @@ from wxpay_async.errors import (
 from wxpay_async.policy.retry import RetryPolicy
 from wxpay_async.policy.review import ReviewVerdict
 from wxpay_async.policy.states import State
+from wxpay_async.protocol.requests import Request
 
 LOST = InDoubtError("read timeout")
 DAY = 86_400.0
@@ -35,7 +36,7 @@ NO = ReviewVerdict(executed=False, by="小王")
 ENDS = {EventKind.DOUBT_OPENED, EventKind.DOUBT_CLOSED, EventKind.SETTLED, EventKind.REVIEW_NEEDED}
 
 
-async def give_up(shop: Shop, request: Any) -> None:  # noqa: ANN401 - any request
+async def give_up(shop: Shop, request: Request) -> None:
     """Lose the answer of an operation, and find nothing out for a day."""
     operation = {"refund-1": "refund", "trade-1": "trade", "pay-1": "pay"}[request.request_id]
     with contextlib.suppress(InDoubtError):
@@ -55,7 +56,7 @@ async def list_open(shop: Shop) -> list[OpenOperation]:
     return [operation async for operation in shop.gateway.open_operations()]
 
 
-def open_lost(open_shop: OpenShop, *answers: Any, **query: Any) -> tuple[Shop, Script]:  # noqa: ANN401 - answers
+def open_lost(open_shop: OpenShop, *answers: Any, **query: Any) -> tuple[Shop, Script]:  # noqa: ANN401 - what a script takes
     """Open a shop whose operations get these answers, and whose queries get none at first."""
     script = Script(list(answers or [LOST]), query=query.get("query", LOST))
     return open_shop(script, retry=RetryPolicy(attempts=1)), script

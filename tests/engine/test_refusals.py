@@ -125,7 +125,7 @@ async def test_business_refusal_is_replayed_and_says_since_when_and_how_to_ask_a
     assert (code, True) == (again.code, again.replayed)
     assert (
         "replayed from the store, where it is final since 2025-11-23T04:00:00+00:00; "
-        "derive_request_id(..., generation=1) asks anew"
+        "derive_request_id(..., generation=1) makes the id for another try"
     ) in str(again)
     assert (1, State.REJECTED) == (shop.transport.calls, await shop.state("refund-1"))
 

@@ -54,7 +54,7 @@ class ClosedLimiter(Unlimited):
 
     meanwhile: Callable[[], Awaitable[object]]
 
-    async def acquire(self, lane: Lane, *, timeout: float) -> Slot:  # noqa: ARG002 - the limiter's
+    async def acquire(self, lane: Lane, *, timeout: float) -> Slot:  # noqa: ARG002 - every limiter takes it
         """Wait in vain."""
         await self.meanwhile()
         raise NotSentError("no slot of the quota in time")

@@ -320,7 +320,7 @@ def test_code_that_the_merchant_named_says_absent(code: str) -> None:
 def test_absent_codes_that_cannot_mean_it_are_refused(codes: object) -> None:
     """A text in place of a list, an empty code, a system error, the quota, a repeated requestId."""
     with pytest.raises(InvalidRequestError) as caught:
-        check_absent_codes(codes)  # type: ignore[arg-type]
+        check_absent_codes(codes)  # type: ignore[arg-type] # wrong on purpose
 
     assert "absent_codes" == caught.value.field
     assert caught.value.allowed

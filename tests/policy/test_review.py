@@ -39,7 +39,7 @@ def test_verdict_is_written_with_who_and_when() -> None:
 def test_verdict_that_is_not_clear_is_refused(values: dict[str, object], field: str) -> None:
     """A text would be taken for yes, and no person stands for an empty name."""
     with pytest.raises(InvalidRequestError) as caught:
-        ReviewVerdict(**values)  # type: ignore[arg-type]
+        ReviewVerdict(**values)  # type: ignore[arg-type] # wrong on purpose
 
     assert field == caught.value.field
     assert caught.value.allowed

@@ -251,7 +251,7 @@ def test_signature_by_another_key_is_refused() -> None:
 @pytest.mark.parametrize(
     ("age", "fresh"), [(-300, True), (0, True), (300, True), (300.5, False), (90_000, False)]
 )
-def test_an_old_callback_is_genuine_but_not_fresh(age: float, fresh: bool) -> None:  # noqa: FBT001
+def test_an_old_callback_is_genuine_but_not_fresh(age: float, *, fresh: bool) -> None:
     """A delivery may be late: it is kept, and a query can confirm it."""
     notification = endpoint().parse(FORM, encode_callback(sign_callback(TRADE, at=NOON - age)))
 
@@ -469,7 +469,7 @@ def sign_with_plus() -> dict[str, str]:
 
 @pytest.mark.parametrize("change", HARMLESS)
 @pytest.mark.parametrize("typed", [True, False])
-def test_a_harmless_change_is_read(change: str, typed: bool) -> None:  # noqa: FBT001
+def test_a_harmless_change_is_read(change: str, *, typed: bool) -> None:
     """Platforms and proxies change a body and not its meaning; it is still authentic."""
     fields = sign_with_plus()
     headers = {} if not typed else JSON if change.startswith("JSON") else FORM

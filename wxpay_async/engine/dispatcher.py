@@ -204,7 +204,8 @@ class Dispatcher:
         content = record.content or fresh.content or b""
         del fresh
         if record.is_settled:
-            return self._replay(record, content=content, asked=request)  # type: ignore[no-any-return]
+            result: T = self._replay(record, content=content, asked=request)
+            return result
         operation = OPERATIONS[type(request)]
         call = self._make_call(
             operation,
@@ -229,7 +230,8 @@ class Dispatcher:
             if call.record is not None:
                 await check_unsent(self.store, call.record, epoch, error)
             raise
-        return self._replay(record, content=content, asked=request)  # type: ignore[no-any-return]
+        stored: T = self._replay(record, content=content, asked=request)
+        return stored
 
     def _make_record(self, request: Request, operation: Operation) -> IdempotencyRecord:
         content, order, now = serialize(request), order_number(request), self.clock.time()
@@ -255,7 +257,8 @@ class Dispatcher:
             return None
         if not call.record.is_settled:
             return None
-        return self._replay(call.record, content=call.content, asked=call.asked)  # type: ignore[no-any-return]
+        result: T = self._replay(call.record, content=call.content, asked=call.asked)
+        return result
 
     def _replay(
         self,

@@ -37,7 +37,7 @@ _SEALED: Final = (
 
 _REFUSED: Final = frozenset({State.REJECTED, State.FAILED})
 _REFUSED_SINCE: Final = "replayed from the store, where it is final since"
-_ASK_ANEW: Final = "derive_request_id(..., generation=1) asks anew"
+_NEXT_ID: Final = "derive_request_id(..., generation=1) makes the id for another try"
 
 _OPERATIONS: Final = {operation.name: operation for operation in OPERATIONS.values()}
 _RESULTS: Final[dict[str, type[Any]]] = {
@@ -79,7 +79,7 @@ def replay(
     except WxPayError as error:
         error.attempts, error.replayed = record.attempts, True
         if isinstance(error, RefusedError) and record.state in _REFUSED:
-            error.reason += f"; {_REFUSED_SINCE} {_to_utc(record.updated_at)}; {_ASK_ANEW}"
+            error.reason += f"; {_REFUSED_SINCE} {_to_utc(record.updated_at)}; {_NEXT_ID}"
         raise
     return result
 

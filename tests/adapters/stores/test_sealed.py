@@ -237,7 +237,7 @@ class Unfit:
 
     sign_type = None
 
-    def sign(self, message: bytes) -> str:  # noqa: ARG002 - the signer's
+    def sign(self, message: bytes) -> str:  # noqa: ARG002 - every signer takes it
         """Sign nothing."""
         return ""
 
@@ -251,7 +251,7 @@ class Keyless:
 
     sign_type = "RSA"
 
-    def sign(self, message: bytes) -> str:  # noqa: ARG002 - the signer's
+    def sign(self, message: bytes) -> str:  # noqa: ARG002 - every signer takes it
         """Sign nothing."""
         return ""
 
@@ -276,7 +276,7 @@ SIGNER = Md5Signer("secret")
         (SIGNER, [KEY, None]),
     ],
 )
-def test_keys_of_the_wrong_kind_are_refused(signer: Signer, keys: Any) -> None:  # noqa: ANN401 - wrong
+def test_keys_of_the_wrong_kind_are_refused(signer: Signer, keys: Any) -> None:  # noqa: ANN401 - of wrong types on purpose
     """One key alone is none in a list; each must have 32 bytes, or be a signer with a secret."""
     with pytest.raises(InvalidRequestError, match="32 bytes each") as caught:
         seal_store(SqlStore("sqlite:///never-opened.db"), signer, keys)
@@ -285,7 +285,7 @@ def test_keys_of_the_wrong_kind_are_refused(signer: Signer, keys: Any) -> None: 
 
 
 @pytest.mark.parametrize("keys", [[KEY], (KEY, OTHER), [SIGNER], (KEY, SIGNER), None])
-def test_keys_are_bytes_or_signers(keys: Any) -> None:  # noqa: ANN401 - of either kind
+def test_keys_are_bytes_or_signers(keys: Any) -> None:  # noqa: ANN401 - of wrong types, too
     """In any sequence; without any the signer's own key seals, and nothing shows them."""
     store = seal_store(SqlStore("sqlite:///never-opened.db"), SIGNER, keys)
 

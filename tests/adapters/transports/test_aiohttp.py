@@ -222,7 +222,7 @@ async def test_connection_is_reported_before_a_byte_is_written(
     order: list[str] = []
 
     class Slow(aiohttp.TCPConnector):
-        async def connect(self, *args: Any, **kwargs: Any) -> Connection:  # noqa: ANN401 - theirs
+        async def connect(self, *args: Any, **kwargs: Any) -> Connection:  # noqa: ANN401 - aiohttp's own signature
             connection = await super().connect(*args, **kwargs)
             await asyncio.sleep(0.01)  # whatever was written before would arrive by now
             phase = aiohttp_transport._PHASE.get()
@@ -277,9 +277,9 @@ async def test_connection_that_comes_after_the_attempt_is_not_used(
     """After a pause of the process while it connects, nothing is sent: the time is over."""
 
     class Paused(aiohttp.TCPConnector):
-        async def connect(self, *args: Any, **kwargs: Any) -> Connection:  # noqa: ANN401 - theirs
+        async def connect(self, *args: Any, **kwargs: Any) -> Connection:  # noqa: ANN401 - aiohttp's own signature
             connection = await super().connect(*args, **kwargs)
-            time.sleep(0.2)  # noqa: ASYNC251 - a pause
+            time.sleep(0.2)  # noqa: ASYNC251 - holds the loop, as a paused process does
             return connection
 
     async with Paused() as connector:
@@ -317,7 +317,7 @@ async def test_instrumentation_sends_nothing_to_the_platform(
         params.headers["traceparent"] = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
         params.headers["baggage"] = "user=openid-0123456789"
 
-    def instrumented(self: aiohttp.ClientSession, **kwargs: Any) -> None:  # noqa: ANN401 - theirs
+    def instrumented(self: aiohttp.ClientSession, **kwargs: Any) -> None:  # noqa: ANN401 - aiohttp's own signature
         config = aiohttp.TraceConfig()
         config.on_request_start.append(inject)
         plain(self, **kwargs, trace_configs=[config])

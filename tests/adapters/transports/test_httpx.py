@@ -222,7 +222,7 @@ async def test_connection_that_comes_after_the_attempt_is_not_used(
     class Paused(over_httpx._Phase):
         async def trace(self, event: str, info: Mapping[str, Any]) -> None:
             if event == "connection.connect_tcp.complete":
-                time.sleep(0.2)  # noqa: ASYNC251 - a pause
+                time.sleep(0.2)  # noqa: ASYNC251 - holds the loop, as a paused process does
             await super().trace(event, info)
 
     monkeypatch.setattr(over_httpx, "_Phase", Paused)

@@ -70,7 +70,7 @@ async def test_answer_that_lies_unread_when_the_time_is_over_is_read_first(
 ) -> None:
     """After a pause the timer comes before the answer; a few turns of the loop later it is here."""
     timer = watchdog.watch(0.01)
-    time.sleep(0.02)  # noqa: ASYNC251 - the pause
+    time.sleep(0.02)  # noqa: ASYNC251 - holds the loop, as a paused process does
     await asyncio.sleep(0)
     watchdog._expire()
     for _ in range(TURNS // 2):
@@ -85,7 +85,7 @@ async def test_stream_that_never_ends_is_cut_off_after_a_pause(watchdog: Watchdo
 
     async def stream() -> None:
         timer = watchdog.watch(0.01)
-        time.sleep(0.02)  # noqa: ASYNC251 - the pause
+        time.sleep(0.02)  # noqa: ASYNC251 - holds the loop, as a paused process does
         try:
             for _ in range(100 * TURNS):
                 timer.extend(LONG)
