@@ -227,8 +227,7 @@ class Dispatcher:
         except SettledMeanwhileError as meanwhile:
             record = meanwhile.record
         except NotSentError as error:
-            if call.record is not None:
-                await check_unsent(self.store, call.record, epoch, error)
+            await check_unsent(self.store, call.record, epoch, error)
             raise
         stored: T = self._replay(record, content=content, asked=request)
         return stored
