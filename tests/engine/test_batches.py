@@ -20,6 +20,7 @@ from wxpay_async.adapters.limiters.local import LocalLimiter
 from wxpay_async.adapters.transports.memory import MemoryTransport
 from wxpay_async.engine.gateway import PayGateway
 from wxpay_async.engine.streaming import Outcome, OutcomeStream
+from wxpay_async.engine.telemetry import Event, EventKind
 from wxpay_async.errors import InDoubtError, NotSentError
 from wxpay_async.policy.retry import RetryPolicy
 from wxpay_async.protocol.signing import Md5Signer
@@ -240,3 +241,151 @@ async def test_batch_that_has_not_begun_outlives_a_close(
     await shop.gateway.aclose()
 
     assert Counter(ok=3) == await count_kinds(outcomes)
+
+
+# Outages
+
+
+@attrs.define(eq=False)
+class Outage:
+    """A platform that ends every attempt badly until a moment, and then answers.
+
+    Attributes:
+        answer: what it says afterwards.
+        error: makes what an attempt ends with before.
+        until: the moment, in seconds of the loop.
+        asked_at: when each attempt came during the outage.
+    """
+
+    answer: Callable[[Any], object]
+    error: Callable[[], object]
+    until: float = 120.0
+    asked_at: list[float] = attrs.field(factory=list)
+
+    def __call__(self, request: object) -> object:
+        """Answer, or not."""
+        if loop_time() >= self.until:
+            return self.answer(request)
+        self.asked_at.append(loop_time())
+        return self.error()
+
+
+@pytest.mark.parametrize("operation", ["pay", "refund", "query"])
+@virtual
+async def test_batch_in_an_outage_pauses_and_keeps_what_is_left(
+    operation: str, asking: Asking, replies: Replies
+) -> None:
+    """Refused for 2 minutes: 73 had begun by the tenth failure; then 5 probes fail, one at a time."""
+    platform = Outage(
+        make_platform(operation, replies),
+        lambda: NotSentError("connection refused", retryable=False),
+    )
+    gateway = make_gateway(platform)
+    kinds = await count_kinds(start_batch(gateway, operation, asking))
+
+    assert [0.0] * (64 + 9) + [2.0, 6.0, 14.0, 30.0, 62.0] == platform.asked_at
+    assert Counter(ok=LENGTH - 78, not_sent=78) == kinds
+    await gateway.aclose()
+
+
+@virtual
+async def test_batch_in_an_outage_retries_within_its_budget(
+    asking: Asking, replies: Replies
+) -> None:
+    """With retries, too, few attempts are made, and the others of 1,000 succeed."""
+    platform = Outage(make_platform("refund", replies), lambda: NotSentError("connection refused"))
+    gateway = make_gateway(platform)
+    kinds = await count_kinds(start_batch(gateway, "refund", asking))
+
+    assert len(platform.asked_at) <= 73 + 7 + 5
+    assert kinds["ok"] >= LENGTH - 78
+    assert LENGTH == kinds.total()
+    await gateway.aclose()
+
+
+@virtual
+async def test_batch_whose_address_is_refused_pauses_after_three(
+    asking: Asking, replies: Replies
+) -> None:
+    """An access refusal settles nothing and hits the next request, too; mended, all others go."""
+    platform = Outage(
+        make_platform("refund", replies),
+        lambda: replies.no("CO_MSG_0000017", "address not allowed"),
+    )
+    gateway = make_gateway(platform)
+    kinds = await count_kinds(start_batch(gateway, "refund", asking, concurrency=1))
+
+    assert [0.0, 0.0, 0.0, 2.0, 6.0, 14.0, 30.0, 62.0] == platform.asked_at
+    assert Counter(ok=LENGTH - 8, refused=8) == kinds
+    await gateway.aclose()
+
+
+@virtual
+async def test_batch_in_an_outage_tells_its_pauses(asking: Asking, replies: Replies) -> None:
+    """A hook hears of each pause and how long it is, and of the end of the last one."""
+    events = list[Event]()
+    platform = Outage(make_platform("pay", replies), lambda: InDoubtError("reset"), until=10.0)
+    gateway = make_gateway(platform, hooks=[events.append], retry=RetryPolicy(attempts=1))
+    await count_kinds(start_batch(gateway, "pay", asking, 100))
+    told = [event for event in events if event.kind in {EventKind.PAUSED, EventKind.RESUMED}]
+
+    assert [("paused", 2.0), ("paused", 4.0), ("paused", 8.0), ("resumed", 0.0)] == [
+        (event.kind.value, event.seconds) for event in told
+    ]
+    assert {("pay", APP_KEY)} == {(event.operation, event.app_key) for event in told}
+    await gateway.aclose()
+
+
+@virtual
+async def test_batch_repeated_in_an_outage_replays_what_is_done(
+    asking: Asking, replies: Replies
+) -> None:
+    """What the store knows needs no platform, and is no answer of it either."""
+    platform = Outage(make_platform("refund", replies), lambda: InDoubtError("reset"), until=0.0)
+    gateway = make_gateway(platform)
+    await count_kinds(start_batch(gateway, "refund", asking, 100))
+    platform.until = loop_time() + 3_600
+    kinds = await count_kinds(start_batch(gateway, "refund", asking, 100))
+
+    assert (Counter(ok=100), []) == (kinds, platform.asked_at)
+    await gateway.aclose()
+
+
+@pytest.mark.parametrize("closer", ["stream", "gateway", "cancelled"])
+@virtual
+async def test_batch_that_pauses_ends_at_once(
+    closer: str, asking: Asking, replies: Replies
+) -> None:
+    """Nobody waits for the end of a pause to leave; what was pulled has its outcome, or is left."""
+    platform = Outage(
+        make_platform("pay", replies), lambda: NotSentError("refused", retryable=False)
+    )
+    gateway = make_gateway(platform)
+    outcomes, heard = start_batch(gateway, "pay", asking, concurrency=4), list[Any]()
+
+    async def consume() -> None:
+        async for outcome in outcomes:
+            heard.append(outcome)
+
+    consumer = asyncio.create_task(consume())
+    await asyncio.sleep(31)  # in the pause of 32 s
+    before = loop_time()
+    if closer == "stream":
+        await outcomes.aclose()
+        await consumer
+    elif closer == "gateway":
+        await gateway.aclose()
+        with pytest.raises(NotSentError, match="closed before every request was pulled"):
+            await consumer
+    else:
+        consumer.cancel()
+        await asyncio.wait([consumer])
+        await outcomes.aclose()
+
+    held = 1 if closer == "gateway" else 0
+    assert before == loop_time()
+    assert (len(platform.asked_at), held) == tuple(
+        Counter(outcome.kind for outcome in heard)[kind] for kind in ("not_sent", "in_doubt")
+    )
+    assert 1 == len(asyncio.all_tasks())
+    await gateway.aclose()

@@ -5,7 +5,16 @@ from __future__ import annotations
 import functools
 import os
 import weakref
-from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from typing import Any, Final, Self, TypeVar
 
 from wxpay_async.adapters.limiters.limiter import Lane, Limiter, Slowed
@@ -20,6 +29,7 @@ from wxpay_async.engine.checkout import checkout, prepare_payment
 from wxpay_async.engine.clock import Clock
 from wxpay_async.engine.dispatcher import PARTS, Dispatcher
 from wxpay_async.engine.open_operations import OpenOperation
+from wxpay_async.engine.outage_pauses import OutagePauses
 from wxpay_async.engine.queries import iter_merchants, poll_until_paid
 from wxpay_async.engine.status_texts import StatusTexts
 from wxpay_async.engine.streaming import Outcome, OutcomeStream, stream
@@ -371,8 +381,11 @@ class PayGateway:
         """Pay for every request and yield an `Outcome` for each as it ends, in no fixed order.
 
         Requests are pulled no faster than they are sent, so an endless generator is fine. No error
-        of one request is raised. Leaving the loop cancels what is under way; where the iterator has
-        a name of its own, close it, as by `async with gateway.pay_many(...) as outcomes:`.
+        of one request is raised. After 10 requests in a row without an answer, or 3 access
+        refusals, it pauses: the next one starts after 2, 4, 8, … 60 s, alone, and all others once
+        such a one is answered (`money-safety.md` §5). Leaving the loop cancels what is under way;
+        where the iterator has a name of its own, close it, as by
+        `async with gateway.pay_many(...) as outcomes:`.
 
         Args:
             requests: an iterable or async iterable, of any length: a request waits for its slot
@@ -394,7 +407,7 @@ class PayGateway:
                 _check_type(request, MiniProgramPay), PayResult, timeout=timeout, lane=Lane.BATCH
             )
 
-        return self._register(stream(requests, pay, concurrency=concurrency))
+        return self._stream(requests, pay, concurrency, "pay")
 
     def refund_many(
         self,
@@ -410,7 +423,7 @@ class PayGateway:
                 _check_type(request, Refund), RefundResult, timeout=timeout, lane=Lane.BATCH
             )
 
-        return self._register(stream(requests, refund, concurrency=concurrency))
+        return self._stream(requests, refund, concurrency, "refund")
 
     def query_many(
         self,
@@ -429,9 +442,17 @@ class PayGateway:
             asked = TradeQuery(out_trade_no=out_trade_no)
             return await self._dispatcher.query(asked, timeout=timeout, lane=Lane.BATCH)
 
-        return self._register(stream(out_trade_nos, query, concurrency=concurrency))
+        return self._stream(out_trade_nos, query, concurrency, "query")
 
-    def _register(self, outcomes: OutcomeStream[Q, T]) -> OutcomeStream[Q, T]:
+    def _stream(
+        self,
+        requests: Iterable[Q] | AsyncIterable[Q],
+        call: Callable[[Q], Awaitable[T]],
+        concurrency: int,
+        operation: str,
+    ) -> OutcomeStream[Q, T]:
+        pauses = OutagePauses(operation, self._clock, self._dispatcher.telemetry)
+        outcomes = stream(requests, call, concurrency=concurrency, pauses=pauses)
         self._streams.add(outcomes)
         return outcomes
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import enum
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -12,21 +11,16 @@ from collections.abc import (
     Callable,
     Iterable,
 )
-from typing import Final, Generic, Literal, Self, TypeVar
+from typing import Generic, Literal, Self, TypeVar
 
 from attrs import define, field, frozen
 
+from wxpay_async.engine.outage_pauses import OutagePauses
 from wxpay_async.errors import Fate, InDoubtError, InvalidRequestError, NotSentError, WxPayError
+from wxpay_async.policy.outage_gate import Evidence, evidence_of
 
 Q = TypeVar("Q")
 R = TypeVar("R")
-
-
-class _End(enum.Enum):
-    END = enum.auto()
-
-
-_END: Final = _End.END
 
 OutcomeKind = Literal["ok", "refused", "not_sent", "in_doubt"]
 
@@ -77,15 +71,18 @@ class _Pipeline(Generic[Q, R]):
 
     There is room for two requests a worker that were pulled and whose outcome was not taken. So
     requests are not pulled faster than they are sent, nor sent faster than outcomes are consumed.
+    In an outage the one request that was pulled already waits, and none is pulled after it. It is
+    pulled before the pause, not after it, so that a stream without any other request ends at once.
 
     Attributes:
         source: the requests.
         call: makes the call of one.
         concurrency: how many workers.
+        pauses: when a call may start; None for always.
         outcomes: what ended and was not taken; None when the last worker ended. It is not bounded,
             so that a worker that is cancelled can still put its outcome.
         room: bounds what is pulled ahead.
-        pulling: held by the one worker that pulls.
+        pulling: held by the one worker that pulls, or waits for the end of a pause.
         exhausted: nothing more is pulled.
         complete: every request was pulled.
         closed: the workers were cancelled.
@@ -95,6 +92,7 @@ class _Pipeline(Generic[Q, R]):
     source: AsyncGenerator[Q]
     call: Callable[[Q], Awaitable[R]]
     concurrency: int
+    pauses: OutagePauses | None = None
     outcomes: asyncio.Queue[Outcome[Q, R] | None] = field(init=False)
     room: asyncio.Semaphore = field(init=False)
     pulling: asyncio.Lock = field(factory=asyncio.Lock, init=False)
@@ -123,12 +121,13 @@ class _Pipeline(Generic[Q, R]):
 
     async def _work(self) -> None:
         try:
-            while (request := await self._pull()) is not _END:
-                self.outcomes.put_nowait(await self._call(request))
+            while (pulled := await self._pull()) is not None:
+                self.outcomes.put_nowait(await self._call(*pulled))
         finally:
             self.exhausted = True  # a worker that stops, even by a defect, stops the pulling
 
-    async def _pull(self) -> Q | _End:
+    async def _pull(self) -> tuple[Q, int] | None:
+        """Return the next request, whose call may start now, with what ends it in `pauses`."""
         await self.room.acquire()
         async with self.pulling:
             if not self.exhausted:
@@ -139,20 +138,40 @@ class _Pipeline(Generic[Q, R]):
                     self.complete = True
                 else:
                     self.exhausted = False
-                    return request
+                    return request, await self._wait_to_start(request)
         self.room.release()  # the other workers must hear of it, too
-        return _END
+        return None
 
-    async def _call(self, request: Q) -> Outcome[Q, R]:
+    async def _wait_to_start(self, request: Q) -> int:
+        try:
+            return 0 if self.pauses is None else await self.pauses.wait()
+        except asyncio.CancelledError:
+            self._put_doubt(request)  # an earlier stream or process may have sent it
+            raise
+
+    async def _call(self, request: Q, started: int) -> Outcome[Q, R]:
+        evidence = Evidence.NONE
+        try:
+            outcome = await self._await_call(request)
+            replayed = getattr(outcome.error or outcome.result, "replayed", False)
+            evidence = evidence_of(outcome.error, replayed=replayed)
+            return outcome
+        finally:  # a probe must end for the others, also by a cancellation or a defect
+            if self.pauses is not None:
+                self.pauses.end(started, evidence)
+
+    async def _await_call(self, request: Q) -> Outcome[Q, R]:
         try:
             return Outcome[Q, R].ok(request, await self.call(request))
         except WxPayError as error:
             return Outcome[Q, R].failed(request, error)
         except asyncio.CancelledError:
-            if self.make_doubt is not None:
-                doubt = Outcome[Q, R].failed(request, self.make_doubt(request))
-                self.outcomes.put_nowait(doubt)
+            self._put_doubt(request)
             raise
+
+    def _put_doubt(self, request: Q) -> None:
+        if self.make_doubt is not None:
+            self.outcomes.put_nowait(Outcome[Q, R].failed(request, self.make_doubt(request)))
 
     def _raise_failure(self) -> None:
         for worker in self.workers:
@@ -236,18 +255,25 @@ def stream(
     call: Callable[[Q], Awaitable[R]],
     *,
     concurrency: int,
+    pauses: OutagePauses | None = None,
 ) -> OutcomeStream[Q, R]:
     """Call for every request, at most `concurrency` at once, and yield outcomes as they end.
 
     An exception of the iterable itself is raised after the outcomes of all requests that were
     already pulled.
 
+    Args:
+        requests: the requests.
+        call: makes the call of one.
+        concurrency: calls at once.
+        pauses: lets no call start in an outage; without them every request is called at once.
+
     Raises:
         InvalidRequestError: `concurrency` is below 1.
     """
     if concurrency < 1:
         raise InvalidRequestError(f"{concurrency}", field="concurrency", allowed="1 or above")
-    return OutcomeStream(_Pipeline(_iterate(requests), call, concurrency))
+    return OutcomeStream(_Pipeline(_iterate(requests), call, concurrency, pauses))
 
 
 async def _iterate(requests: Iterable[Q] | AsyncIterable[Q]) -> AsyncGenerator[Q]:

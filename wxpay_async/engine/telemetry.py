@@ -30,7 +30,9 @@ class EventKind(enum.StrEnum):
     `CALL_STARTED` and `OUTCOME` are told once each for every call, in the caller's own context
     (`contextvars`); attempts in a copy of it. `SETTLED` tells that an operation which the platform
     had accepted came to its end. `REVIEW_NEEDED` tells of an operation that only a person can
-    settle: ask the platform's support about it, and see `PayGateway.open_operations`.
+    settle: ask the platform's support about it, and see `PayGateway.open_operations`. `PAUSED`
+    tells that `pay_many` or its like starts no call for so many `seconds`, since those before it
+    failed in a row; it comes again with each probe that fails, and `RESUMED` once one is answered.
     """
 
     CALL_STARTED = "call_started"
@@ -42,6 +44,8 @@ class EventKind(enum.StrEnum):
     DOUBT_CLOSED = "doubt_closed"
     SETTLED = "settled"
     REVIEW_NEEDED = "review_needed"
+    PAUSED = "paused"
+    RESUMED = "resumed"
     OUTCOME = "outcome"
 
 
@@ -59,7 +63,7 @@ class Event:
         fate: `ok`, or the `Fate` of the error; of an outcome also `cancelled`, the caller gave up,
             and `broken`, something raised that is no error of the SDK's; empty while it is open.
         code: the platform's errorCode, where there is one.
-        seconds: how long it took.
+        seconds: how long it took; of `PAUSED`, how long it will take.
         replayed: the outcome came from the store or from another caller's flight.
         shared: the outcome came from another caller's flight.
         url: where an attempt went; without a query, which may be signed.
@@ -118,7 +122,19 @@ def fate_of(error: BaseException | None) -> str:
     return "broken" if isinstance(error, Exception) else "cancelled"
 
 
-_WARNINGS: Final = {EventKind.DOUBT_OPENED, EventKind.SLOWED_DOWN, EventKind.REVIEW_NEEDED}
+_WARNINGS: Final = {
+    EventKind.DOUBT_OPENED,
+    EventKind.SLOWED_DOWN,
+    EventKind.REVIEW_NEEDED,
+    EventKind.PAUSED,
+}
+_ENDS: Final = {EventKind.DOUBT_CLOSED, EventKind.SETTLED, EventKind.RESUMED}
+_TIMED: Final = {
+    EventKind.ATTEMPT_ENDED,
+    EventKind.OUTCOME,
+    EventKind.WAITED_FOR_QUOTA,
+    EventKind.PAUSED,
+}
 
 
 class Hook(Protocol):
@@ -203,9 +219,20 @@ class Telemetry:
             )
         )
 
+    def pause_changed(self, operation: str, seconds: float) -> None:
+        """Tell that many requests pause for so many seconds; 0 for the end of the pauses."""
+        self.emit(
+            Event(
+                kind=EventKind.PAUSED if seconds else EventKind.RESUMED,
+                operation=operation,
+                app_key=self.app_key,
+                seconds=seconds,
+            )
+        )
+
 
 def logging_hook(logger: logging.Logger | None = None) -> Hook:
-    """Make a hook that writes one line an attempt, and one for each doubt, review and slow-down.
+    """Make a hook that writes a line for each attempt, doubt, review, slow-down and pause.
 
     The fields of the event stand in `extra` under `wxpay_` names, for structured handlers. An
     attempt is INFO when it went well and WARNING when it did not; an outcome is DEBUG.
@@ -240,8 +267,7 @@ def _level(event: Event) -> int:
         return logging.INFO if event.fate == "ok" else logging.WARNING
     if event.kind in _WARNINGS:
         return logging.WARNING
-    ended = event.kind in {EventKind.DOUBT_CLOSED, EventKind.SETTLED}
-    return logging.INFO if ended else logging.DEBUG
+    return logging.INFO if event.kind in _ENDS else logging.DEBUG
 
 
 def _line(event: Event) -> str:
@@ -256,6 +282,6 @@ def _line(event: Event) -> str:
         parts.append(f"fate={event.fate}")
     if event.code:
         parts.append(f"code={event.known_code}")
-    if event.kind in {EventKind.ATTEMPT_ENDED, EventKind.OUTCOME, EventKind.WAITED_FOR_QUOTA}:
+    if event.kind in _TIMED:
         parts.append(f"{event.seconds * 1000:.1f} ms")
     return " ".join(part for part in parts if part)
