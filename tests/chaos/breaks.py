@@ -14,16 +14,19 @@ from attrs import define
 
 from tests.support.records import Claim
 from wxpay_async.adapters.stores.store import Store
+from wxpay_async.engine import dispatcher
 from wxpay_async.engine.call import Call
 from wxpay_async.errors import DuplicateRequestError
 from wxpay_async.policy import resolution
 from wxpay_async.policy.record import IdempotencyRecord
 from wxpay_async.policy.retry import RetryBudget
 from wxpay_async.policy.states import State
+from wxpay_async.protocol import codec, strict_json
 from wxpay_async.protocol.wire import HttpResponse
 
 NEW_REQUEST_ID: Final = "new-request-id"
 NO_FENCING: Final = "no-fencing"
+ONE_SEAL_KEY: Final = "one-seal-key"
 
 
 @define(eq=False)
@@ -62,6 +65,26 @@ def _absence_is_final() -> None:
     resolution.QUARANTINE, resolution.SEEN_APART = -1.0, 0.0
 
 
+def _one_answer_is_proof() -> None:
+    resolution.SEEN_APART = 0.0
+
+
+def _timeout_is_refusal() -> None:
+    codec._REFUSED_UNREAD |= {408}
+
+
+def _page_is_refusal() -> None:
+    codec._REFUSED_UNREAD = frozenset(range(600))
+
+
+def _mark_is_unreadable() -> None:
+    strict_json._BYTE_ORDER_MARK = "no such mark"
+
+
+def _dead_store_means_unsent() -> None:
+    dispatcher.make_unknown = lambda error: type(error)(error.reason, retryable=error.retryable)
+
+
 def _budget_is_endless() -> None:
     RetryBudget.take = lambda _: True
 
@@ -92,6 +115,12 @@ BREAKS: Final[Mapping[str, Callable[[], None]]] = {
     "not-found-final": _absence_is_final,
     NEW_REQUEST_ID: lambda: None,  # the merchant sends another one
     "duplicate-is-success": _duplicate_is_success,
+    "one-answer-is-proof": _one_answer_is_proof,
+    "timeout-is-refusal": _timeout_is_refusal,
+    "page-is-refusal": _page_is_refusal,
+    "mark-is-unreadable": _mark_is_unreadable,
+    "dead-store-means-unsent": _dead_store_means_unsent,
+    ONE_SEAL_KEY: lambda: None,  # the merchant forgets the others
     "no-budget": _budget_is_endless,
 }
 """name -> what makes the mistake."""

@@ -4,8 +4,10 @@
     python -m tests.chaos.history --payments 4000 --pace 1 --events 60
 
 Two processes make the same purchases over one store. One after the other, at random: a merchant is
-killed; it is paused by SIGSTOP; the network is cut; its clock is ten minutes off, either way, and
-back, or right, while requests that were given up are on their way for another two minutes.
+killed; it is paused by SIGSTOP; the network is cut; the store is out of reach just after a doubt;
+the secret is changed, at the platform and at one merchant after the other; its clock is ten minutes
+off, either way, and back, or right, while requests that were given up are on their way for another
+two minutes.
 
 The history that the merchants wrote is then checked against the ledger: nothing that was called
 refused was executed, and nothing that was called ok was not. Exit status 1 means that it is not so.
@@ -17,7 +19,6 @@ import argparse
 import asyncio
 import sys
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
@@ -42,6 +43,14 @@ async def _partition(stage: Stage, _: int, pause: float) -> bool:
     await asyncio.sleep(pause / 5)
     stage.proxy.partitioned = False
     return True
+
+
+async def _store(stage: Stage, _: int, __: float) -> bool:
+    return await stage.cut_store()
+
+
+async def _secret(stage: Stage, _: int, __: float) -> bool:
+    return await stage.rotate()
 
 
 async def _ahead(stage: Stage, worker: int, _: float) -> bool:
@@ -78,33 +87,42 @@ EVENTS: Final[Mapping[str, Callable[[Stage, int, float], Awaitable[bool]]]] = {
     "kill": _kill,
     "pause": _pause,
     "partition": _partition,
+    "store": _store,
+    "secret": _secret,
     "ahead": _ahead,
     "behind": _behind,
     "minutes": _minutes,
 }
 
 
-async def _go_wrong(stage: Stage, options: argparse.Namespace) -> Counter[str]:
+async def _go_wrong(stage: Stage, options: argparse.Namespace) -> None:
     """Let everything go wrong, each kind as often, in random order."""
     names = [options.kinds[i % len(options.kinds)] for i in range(options.events)]
     stage.dice.shuffle(names)
-    happened: Counter[str] = Counter()
     while not stage.sandbox.platform.ledger and await stage.at_work():  # noqa: ASYNC110 - no event
         await asyncio.sleep(0.02)
     for name in names:
         running = await stage.at_work()
         if not running:
             break
-        happened[name] += await EVENTS[name](stage, stage.dice.choice(running), options.pause)
+        stage.happened[name] += await EVENTS[name](stage, stage.dice.choice(running), options.pause)
         await asyncio.sleep(stage.dice.uniform(0.05, 0.3))
     while await stage.at_work():  # noqa: ASYNC110 - other processes set no event
         await asyncio.sleep(0.02)
-    return happened
 
 
 def _weather(options: argparse.Namespace) -> Weather:
     return Weather(
-        before=0.03, after=options.after, twice=0.02, late=0.06, refuse=options.refuse, decline=0.02
+        before=0.03,
+        after=options.after,
+        twice=0.02,
+        late=0.06,
+        refuse=options.refuse,
+        decline=0.02,
+        timeout=0.02,
+        page=0.02,
+        changed=0.15,
+        lie=0.25,
     )
 
 
@@ -117,7 +135,8 @@ async def run(options: argparse.Namespace) -> bool:
         began = time.monotonic()
         for worker in range(WORKERS):
             await stage.spawn(worker, "work")
-        happened = await _go_wrong(stage, options)
+        await _go_wrong(stage, options)
+        happened = stage.happened
         await stage.act(0, "settle", "replay")
         print(f"{time.monotonic() - began:.1f} s  events {dict(sorted(happened.items()))}")
         well = await stage.verdict()

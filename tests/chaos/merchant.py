@@ -21,9 +21,10 @@ from typing import Final
 import aiohttp
 from attrs import define, field, frozen
 
-from tests.chaos.breaks import BREAKS, NEW_REQUEST_ID, fenced_or_not
+from tests.chaos.breaks import BREAKS, NEW_REQUEST_ID, ONE_SEAL_KEY, fenced_or_not
 from tests.chaos.jobs import Job, jobs
 from tests.chaos.notebook import Notebook, read_finished, reason, verdict
+from tests.chaos.outage import AwayStore, is_file
 from tests.chaos.timepiece import MerchantClock, Timepiece
 from wxpay_async import (
     InProgressError,
@@ -46,6 +47,9 @@ from wxpay_async.protocol.results import TradeState
 PATIENCE: Final = 6
 """How often a merchant asks again within one go."""
 
+_SURE: Final = 2
+"""How often a query must say that an order is not paid."""
+
 _PAID: Final = frozenset({TradeState.PAID, TradeState.REFUNDING, TradeState.REFUNDED})
 _SETTLED: Final = FINAL | {State.RESERVED}
 _TIMES: Final = (46.0, 700.0, 61.0, 61.0, *(3601.0, 61.0, 61.0) * 20)
@@ -61,6 +65,8 @@ class Orders:
         sandbox_url: the platform itself, for the payer.
         app_key: whose operations.
         secret: signs the requests.
+        first_secret: the one at the beginning.
+        former: secrets before it, and the next one; they open what is kept.
         store_url: where operations are kept.
         folder: where notebooks and the timepiece are.
         seed: decides the purchases.
@@ -80,6 +86,7 @@ class Orders:
     sandbox_url: str
     app_key: str
     secret: str
+    first_secret: str
     store_url: str
     folder: str
     seed: int
@@ -92,6 +99,7 @@ class Orders:
     pace: float = 0.0
     tend: float = 0.0
     broken: str | None = None
+    former: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ("work",)
 
     def mine(self, job: Job) -> bool:
@@ -185,12 +193,17 @@ class Merchant:
             await answer.read()
 
     async def ask_if_paid(self, job: Job) -> bool | None:
-        """Query the order; None when nobody answers."""
+        """Query the order; None when nobody answers.
+
+        "Not paid" is believed when it is heard twice: a replica may lag.
+        """
+        unpaid = 0
         for turn in range(PATIENCE):
             await asyncio.sleep(0.05 * turn)
             outcome = await _outcome(self.gateway.query(out_trade_no=job.number))
-            if outcome.kind == "ok" or _unheard_of(outcome.error):
-                paid = outcome.kind == "ok" and outcome.result.state in _PAID
+            paid = outcome.kind == "ok" and outcome.result.state in _PAID
+            unpaid += not paid and (outcome.kind == "ok" or _unheard_of(outcome.error))
+            if paid or unpaid == _SURE:
                 self.notebook.note("order", job.number, "paid" if paid else "unpaid")
                 return paid
         return None
@@ -277,6 +290,7 @@ def _gateway(orders: Orders, timepiece: Timepiece, store: Store) -> PayGateway:
         Md5Signer(orders.secret),
         base_url=orders.base_url,
         store=store,
+        seal_keys=_seal_keys(orders),
         limiter=Unlimited(),
         retry=RetryPolicy(base=0.01, cap=0.05, min_left=0.05),
         timeouts=Timeouts(connect=1.0, read=1.0, attempt=2.0, call=6.0),
@@ -286,13 +300,25 @@ def _gateway(orders: Orders, timepiece: Timepiece, store: Store) -> PayGateway:
     )
 
 
+def _seal_keys(orders: Orders) -> list[Md5Signer]:
+    others = () if orders.broken == ONE_SEAL_KEY else orders.former
+    return [Md5Signer(secret) for secret in (orders.secret, *others)]
+
+
+def _store(orders: Orders) -> Store:
+    store = store_from_url(orders.store_url)
+    if is_file(orders.store_url):
+        store = AwayStore(store, Path(orders.folder))
+    return fenced_or_not(store, orders.broken)
+
+
 async def run(orders: Orders) -> None:
     """Do the tasks, one after the other."""
     folder = Path(orders.folder)
     timepiece = Timepiece(folder / "time")
     notebook = Notebook(folder=folder, worker=orders.worker, life=orders.life)
     purchases = jobs(orders.app_key, orders.seed, orders.payments)
-    store = fenced_or_not(store_from_url(orders.store_url), orders.broken)
+    store = _store(orders)
     async with (
         contextlib.aclosing(store),
         _gateway(orders, timepiece, store) as gateway,
@@ -316,7 +342,7 @@ async def run(orders: Orders) -> None:
 def main() -> None:
     """Do what the command line says."""
     told = json.loads(sys.argv[1])
-    orders = Orders(**(told | {"tasks": tuple(told["tasks"])}))
+    orders = Orders(**(told | {name: tuple(told[name]) for name in ("tasks", "former")}))
     if orders.broken:
         BREAKS[orders.broken]()
     asyncio.run(run(orders))

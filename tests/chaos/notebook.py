@@ -71,8 +71,10 @@ def verdict(outcome: Outcome[object, object]) -> str:
 
 
 def reason(error: WxPayError | None) -> dict[str, object]:
-    """Return what is worth knowing of an error."""
-    return {"error": type(error).__name__, "why": str(error)[:160]} if error else {}
+    """Return what is worth knowing of an error; `of` is the request that it speaks of."""
+    if error is None:
+        return {}
+    return {"error": type(error).__name__, "why": str(error)[:160], "of": error.request_id}
 
 
 def read_history(folder: Path) -> list[dict[str, object]]:

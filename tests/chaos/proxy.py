@@ -8,7 +8,15 @@ What it does to a request, drawn for each one:
 - late: the connection ends, and the request arrives afterwards all the same;
 - refuse: a door in front of the platform does not know the caller's address for a moment;
 - decline: the platform declines, and from then on knows the requestId. Half of these answers get
-  lost.
+  lost;
+- timeout: the platform has executed the request, and a proxy answers 408 in its place;
+- page: it has, and a proxy answers with a page of its own, some of them under HTTP 200.
+
+Beside that, and by chances of their own:
+
+- changed: all answers about one order have a byte order mark, or are changed in another way that
+  means nothing. A proxy that does this does it every time;
+- lie: one query about something whose answer got lost is answered wrongly, once.
 
 The same signed request twice is as far as a network can go: it cannot make a second request of the
 same business, since it cannot sign. The sandbox refuses the copy for its nonce.
@@ -22,15 +30,22 @@ import enum
 import json
 import random
 import re
+import time
 from collections import Counter, deque
+from collections.abc import Callable
 from typing import Final
 from urllib.parse import unquote_plus
 
-from attrs import asdict, define, field, frozen
+from attrs import define, field, frozen
+
+from tests.chaos import replies
+from tests.chaos.replies import Change, Lie
 
 _REQUEST_ID: Final = re.compile(r'"requestId":"([^"]+)"')
+_NUMBER: Final = re.compile(r"(?<!orig)[oO]utTradeNo\"?[=:]\"?(order-[0-9]+(?:-R)?)")
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: *([0-9]+)", re.IGNORECASE)
 _HANG: Final = 3.0  # seconds; longer than the merchants wait
+_GAVE_UP: Final = 408
 _REPEATED: Final = "GM_API_BUS_0000015"
 _DECLINED: Final = "GM_API_BUS_0000099"
 _NOT_ALLOWED: Final = "CO_MSG_0000017"
@@ -47,7 +62,14 @@ class Fault(enum.StrEnum):
     LATE = "late"
     REFUSE = "refuse"
     DECLINE = "decline"
+    TIMEOUT = "timeout"
+    PAGE = "page"
     NONE = "none"
+
+
+_LIES: Final = tuple(Lie)
+_FAULTS: Final = tuple(fault for fault in Fault if fault is not Fault.NONE)
+_IN_PLACE: Final = frozenset({Fault.BEFORE, Fault.LATE, Fault.REFUSE, Fault.DECLINE})
 
 
 @frozen(kw_only=True)
@@ -55,6 +77,9 @@ class Weather:
     """How likely each fault is, from 0 to 1.
 
     Attributes:
+        changed: of all orders, those whose answers are changed.
+        lie: of the queries about what was executed and whose answer got lost, those that are
+            answered wrongly; each number once.
         second_answers: of two copies the second's answer goes back, as with a load balancer that
             sends again what it got no answer for.
     """
@@ -65,16 +90,27 @@ class Weather:
     late: float = 0.01
     refuse: float = 0.01
     decline: float = 0.01
+    timeout: float = 0.0
+    page: float = 0.0
+    changed: float = 0.0
+    lie: float = 0.0
     second_answers: bool = False
 
     def draw(self, dice: random.Random) -> Fault:
         """Draw what happens to one request."""
         roll = dice.random()
-        for name, chance in asdict(self).items():
-            roll -= 0.0 if name == "second_answers" else chance
+        for fault in _FAULTS:
+            roll -= getattr(self, fault)
             if roll < 0:
-                return Fault(name)
+                return fault
         return Fault.NONE
+
+    @property
+    def expected(self) -> set[str]:
+        """What must happen in a run, or the run has tested less than it says."""
+        names = {str(fault) for fault in _FAULTS if getattr(self, fault) > 0}
+        names |= {str(way) for way in Change if self.changed > 0}
+        return names | {str(way) for way in Lie if self.lie > 0}
 
 
 @define(eq=False)
@@ -108,21 +144,27 @@ class Proxy:
         port: of the sandbox.
         weather: what may happen.
         dice: decides what happens.
+        seed: decides whose answers are changed.
         partitioned: nothing gets through, either way.
         stalling: whatever has a requestId is late; queries pass.
         latency: seconds that a request takes at most.
         holding: what is late waits for `release`.
+        on_doubt: called when the answer of something executed is about to get lost.
         seen: how often each fault struck.
+        executed: when each requestId was executed, in seconds since the epoch.
     """
 
     port: int
     weather: Weather
     dice: random.Random
+    seed: int
     partitioned: bool = False
     stalling: bool = False
     latency: float = 0.0
     holding: bool = False
+    on_doubt: Callable[[], None] = lambda: None
     seen: Counter[str] = field(factory=Counter, init=False)
+    executed: dict[str, float] = field(factory=dict, init=False)
     _server: asyncio.Server = field(init=False)
     _upstream: _Upstream = field(init=False)
     _serving: set[asyncio.Task[None]] = field(factory=set, init=False)
@@ -130,6 +172,8 @@ class Proxy:
     _gate: asyncio.Event = field(factory=asyncio.Event, init=False)
     _sent: set[str] = field(factory=set, init=False)
     _declined: set[str] = field(factory=set, init=False)
+    _doubted: set[str | None] = field(factory=set, init=False)
+    _lied: set[str | None] = field(factory=set, init=False)
 
     @property
     def url(self) -> str:
@@ -175,31 +219,63 @@ class Proxy:
     async def _pass(self, request: bytes, writer: asyncio.StreamWriter) -> bool:
         """Treat one request; tell whether the connection lives on."""
         fault = Fault.BEFORE if self.partitioned else self._fault(_request_id(request))
-        self.seen[fault] += 1
         await asyncio.sleep(self.dice.uniform(0, self.latency))
+        if fault in _IN_PLACE:  # nothing gets there, or not now
+            self.seen[fault] += 1
+            return await self._keep_back(fault, request, writer)
+        answer = await self._forward(request)
+        if fault is Fault.TWICE:
+            again = await self._forward(request)
+            answer = again if self.weather.second_answers else answer
+        moved = _request_id(request) is not None and replies.is_success(answer)
+        # A proxy that hides an answer to a query, or a refusal, is no news: counted by itself.
+        idle = fault in {Fault.TIMEOUT, Fault.PAGE} and not moved
+        self.seen[f"{fault}_idle" if idle else fault] += 1
+        if moved and fault in {Fault.AFTER, Fault.TIMEOUT, Fault.PAGE}:
+            if _number(request) not in self._lied:
+                self._doubted.add(_number(request))
+            self.on_doubt()
+        if fault is Fault.AFTER or self.partitioned:
+            return await self._lose(answer, writer)
+        if fault is Fault.TIMEOUT:
+            return await self._answer(replies.page(_GAVE_UP), writer)
+        if fault is Fault.PAGE:
+            return await self._answer(replies.page(self.dice.choice(replies.BROKEN)), writer)
+        return await self._answer(self._bend(request, answer), writer)
+
+    async def _keep_back(self, fault: Fault, request: bytes, writer: asyncio.StreamWriter) -> bool:
         match fault:
-            case Fault.BEFORE:
-                if self.dice.random() < 0.02:
-                    await asyncio.sleep(_HANG)
-                return False
             case Fault.LATE:
                 task = asyncio.create_task(self._arrive_late(request))
                 self._late.add(task)
                 task.add_done_callback(self._late.discard)
-                return False
             case Fault.REFUSE:
                 return await self._answer(_refusal(_NOT_ALLOWED), writer)
             case Fault.DECLINE:
                 self._declined.add(_request_id(request) or "")
                 lost = self.dice.random() < 0.5
                 return not lost and await self._answer(_refusal(_DECLINED), writer)
-        answer = await self._forward(request)
-        if fault is Fault.TWICE:
-            again = await self._forward(request)
-            answer = again if self.weather.second_answers else answer
-        if fault is Fault.AFTER or self.partitioned:
-            return await self._lose(answer, writer)
-        return await self._answer(answer, writer)
+            case _:
+                if self.dice.random() < 0.02:
+                    await asyncio.sleep(_HANG)
+        return False
+
+    def _bend(self, request: bytes, answer: bytes) -> bytes:
+        """Lie, if this is a query that was not lied to yet, and change bytes that mean nothing."""
+        number, request_id = _number(request), _request_id(request)
+        asked = request_id is None and number in self._doubted and replies.is_success(answer)
+        if number and asked and self.dice.random() < self.weather.lie:
+            self._doubted.discard(number)
+            self._lied.add(number)
+            way = _LIES[len(self._lied) % len(_LIES)]
+            self.seen[way] += 1
+            answer = replies.lie(answer, way, number)
+        name = number or request_id  # a payment names no order
+        change = name and replies.draw_change(f"{self.seed}", name, self.weather.changed)
+        if change:
+            self.seen[change] += 1
+            return replies.change(answer, change)
+        return answer
 
     def _fault(self, request_id: str | None) -> Fault:
         if self.stalling and request_id is not None:
@@ -215,7 +291,10 @@ class Proxy:
             return _refusal(_REPEATED)
         if request_id is not None:
             self._sent.add(request_id)
-        return await self._upstream.exchange(request)
+        answer = await self._upstream.exchange(request)
+        if request_id is not None and replies.is_success(answer):
+            self.executed.setdefault(request_id, time.time())
+        return answer
 
     async def _arrive_late(self, request: bytes) -> None:
         if self.holding:
@@ -249,8 +328,18 @@ async def _message(reader: asyncio.StreamReader) -> bytes:
 
 
 def _request_id(request: bytes) -> str | None:
-    found = _REQUEST_ID.search(unquote_plus(request.partition(b"\r\n\r\n")[2].decode()))
+    found = _REQUEST_ID.search(_text(request))
     return found[1] if found else None
+
+
+def _number(request: bytes) -> str | None:
+    """Return the number of the order that is made, asked for or given back by it."""
+    found = _NUMBER.search(_text(request))
+    return found[1] if found else None
+
+
+def _text(request: bytes) -> str:
+    return unquote_plus(request.partition(b"\r\n\r\n")[2].decode())
 
 
 def _refusal(code: str) -> bytes:

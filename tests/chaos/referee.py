@@ -10,7 +10,9 @@ What must hold, for every requestId of a trade or a refund:
   with the second of two copies can bring about. Nothing echoes which order a refund went back to,
   so no query may settle it (`for_a_person`);
 - refused: what was ever called refused was not executed, and what was last called unsent neither;
-- ok: what was ever called ok was executed.
+- unsent: what was called unsent was not executed by then. With several processes: not by the time
+  when the call began, since another may have executed it in between;
+- ok: what was ever called ok was executed, and what was once called ok is ok for good.
 
 A `pay` gives a credential and moves nothing, so its truth is the charge: an order is charged once
 at most, and exactly when the merchant believes it paid.
@@ -26,11 +28,14 @@ from typing import Final
 from attrs import define, field
 
 from tests.chaos.jobs import Job
+from tests.chaos.outage import DEAD_STORE
 from wxpay_async.sandbox.state import LedgerEntry
 
 _SETTLED: Final = frozenset({None, "reserved", "succeeded", "rejected", "failed", "not_executed"})
 _UNRESOLVED: Final = frozenset({"unknown", "needs_review"})
 _REPEATED: Final = "DuplicateRequestError"
+_BY_SECRET: Final = "SignatureRefusedError"
+_BY_SECRET_CODE: Final = "CO_MSG_000006"
 _SHOWN: Final = 8
 Line = Mapping[str, object]
 
@@ -45,6 +50,8 @@ class Accounts:
         states: where each operation stands in the store, by requestId.
         ledger: what the platform executed.
         second_answers: of two copies the second one's answer goes back.
+        executed_at: when each requestId was executed, in seconds since the epoch.
+        shared: several processes make the same purchases.
     """
 
     purchases: Sequence[Job]
@@ -52,6 +59,8 @@ class Accounts:
     states: Mapping[str, str | None]
     ledger: Sequence[LedgerEntry]
     second_answers: bool = False
+    executed_at: Mapping[str, float] = field(factory=dict)
+    shared: bool = False
     figures: dict[str, int] = field(factory=dict, init=False)
     problems: dict[str, list[str]] = field(factory=dict, init=False)
 
@@ -77,12 +86,34 @@ class Accounts:
             "operations": len(invoked),
             "calls": sum(line["what"] == "invoke" for line in self.history),
             "in_doubt_meanwhile": sum(line["what"] == "doubt" for line in self.history),
+            "store_dead": sum(DEAD_STORE in str(line.get("why", "")) for line in self.history),
+            "store_dead_after_doubt": self._count_dead_after_doubt(),
+            "refused_by_secret": sum(
+                line.get("error") == _BY_SECRET or _BY_SECRET_CODE in str(line.get("why", ""))
+                for line in self.history
+            ),
             "executed": sum(executed.values()),
             "succeeded": sum(self.states.get(name) == "succeeded" for name in moving),
             "not_executed": sum(self.states.get(name) == "not_executed" for name in moving),
             "rejected": sum(self.states.get(name) == "rejected" for name in moving),
             "charged": sum(entry.kind == "charge" for entry in self.ledger),
         }
+
+    def _count_dead_after_doubt(self) -> int:
+        """Count the calls of what was in doubt already that met a dead store."""
+        doubted: set[object] = set()
+        asked: set[object] = set()
+        met = 0
+        for line in self.history:
+            name = line["id"]
+            if line["what"] == "invoke" and name in doubted:
+                asked.add(name)
+            if line["what"] != "doubt":
+                continue
+            met += name in asked and DEAD_STORE in str(line.get("why", ""))
+            asked.discard(name)
+            doubted.add(name)
+        return met
 
     def _check_states(self, moving: Iterable[str], executed: Counter[str]) -> None:
         succeeded = {name for name in moving if self.states.get(name) == "succeeded"}
@@ -110,8 +141,28 @@ class Accounts:
         self._found("ok_but_not_executed", (name for name in oks if not executed[name]))
         wrong = (f"{name}: {why}" for name, why in noes.items() if executed[name])
         self._found("refused_but_executed", wrong)
-        unsent = (name for name, what in last.items() if what == "unsent" and executed[name])
-        self._found("unsent_but_executed", unsent)
+        unsent = {name for name, what in last.items() if what == "unsent" and executed[name]}
+        self._found("unsent_but_executed", [*unsent, *self._said_unsent_too_late()])
+        # What a store that is dead for a moment cannot tell is not taken back.
+        heard = [line for line in said if DEAD_STORE not in str(line.get("why", ""))]
+        last = {line["id"]: line for line in heard if line["what"] != "invoke"}
+        lines = ((name, last[name]) for name in oks)
+        self._found(
+            "taken_back",
+            (f"{name} {line.get('why')}" for name, line in lines if line["what"] != "ok"),
+        )
+
+    def _said_unsent_too_late(self) -> Iterable[str]:
+        began: dict[object, float] = {}
+        for line in self.history:
+            call = (line["worker"], line["life"], line["id"])
+            if line["what"] == "invoke":
+                began[call] = line["at"]
+            since = began.get(call, 0.0) if self.shared else line["at"]
+            # A prepay that could not be issued anew was not executed; the one before it may be.
+            spoken_of = line.get("of") or line["id"]
+            if line["what"] == "unsent" and self.executed_at.get(spoken_of, since) < since:
+                yield f"{line['id']}: {line['op']} {line.get('why')}"
 
     def _check_doubles(self) -> None:
         kinds = ("trade", "refund", "charge")

@@ -27,6 +27,7 @@ from tests.chaos.breaks import BREAKS
 from tests.chaos.jobs import jobs
 from tests.chaos.merchant import Orders
 from tests.chaos.notebook import read_history
+from tests.chaos.outage import Outage, outage_of
 from tests.chaos.proxy import Proxy, Weather
 from tests.chaos.referee import Accounts
 from tests.chaos.timepiece import Timepiece
@@ -35,6 +36,8 @@ from wxpay_async.sandbox import Sandbox
 
 _MERCHANT: Final = "tests.chaos.merchant"
 _PATIENCE: Final = 7200.0  # seconds for one merchant's last run
+_NO_DOUBT: Final = 5.0  # seconds without a doubt: the merchants are through
+_BETWEEN: Final = 0.3  # seconds between one side's new secret and the other's
 
 
 @define(eq=False, kw_only=True)
@@ -54,11 +57,15 @@ class Stage:
     folder: Path
     sandbox: Sandbox
     proxy: Proxy
+    outage: Outage
     timepiece: Timepiece
     dice: random.Random
+    short: bool
     processes: dict[int, asyncio.subprocess.Process] = field(factory=dict, init=False)
     lives: Counter[int] = field(factory=Counter, init=False)
     spawned: dict[tuple[int, int], float] = field(factory=dict, init=False)
+    rotations: int = field(default=0, init=False)
+    happened: Counter[str] = field(factory=Counter, init=False)
     crashes: list[str] = field(factory=list, init=False)
 
     async def spawn(self, worker: int, *tasks: str) -> asyncio.subprocess.Process:
@@ -112,6 +119,44 @@ class Stage:
             return False
         return True
 
+    async def cut_store(self) -> bool:
+        """Cut merchants off from their store just after one fell into doubt.
+
+        False if none did: then nothing was lost that a dead store could make worse.
+        """
+        lost = asyncio.Event()
+        self.proxy.on_doubt = lost.set
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(lost.wait(), _NO_DOUBT)
+        self.proxy.on_doubt = lambda: None
+        await asyncio.sleep(self.dice.uniform(0.0, 0.03))
+        await self.outage.cut(self.dice.uniform(0.2, 0.6))
+        return lost.is_set()
+
+    async def rotate(self) -> bool:
+        """Change the secret at the platform and at the merchants, in either order.
+
+        In between one side refuses what the other signs. As `docs/rotation.md` says, each process
+        opens what the next secret seals before any process seals with it.
+        """
+        running = await self.at_work()
+        self.rotations += 1
+        new = secret_of(self.orders, self.rotations)
+        known = [secret_of(self.orders, n) for n in range(self.rotations + 2)]
+        former = tuple(secret for secret in known if secret != new)
+        self.orders = attrs.evolve(self.orders, secret=new, former=former)
+        app, platform_first = self.sandbox.platform.apps[self.orders.app_key], self.rotations % 2
+        if platform_first:
+            app.change_secret(new)
+        restarted = 0
+        for worker in running:
+            await asyncio.sleep(_BETWEEN)
+            restarted += await self.kill(worker)
+        if not platform_first:
+            await asyncio.sleep(_BETWEEN + 1.0)  # so that a new process was refused, too
+            app.change_secret(new)
+        return restarted > 0
+
     async def end(self) -> None:
         """Let no process outlive the run."""
         for process in self.processes.values():
@@ -137,6 +182,8 @@ class Stage:
             states=states,
             ledger=self.sandbox.platform.ledger,
             second_answers=self.proxy.weather.second_answers,
+            executed_at=self.proxy.executed,
+            shared=self.orders.workers > 1,
         )
         accounts.compare()
         print(accounts.show())
@@ -146,9 +193,23 @@ class Stage:
         )
         for crash in self.crashes:
             print(f"CRASHED {crash}")
+        missing = self._missing(accounts)
+        for name in missing:
+            print(f"NEVER HAPPENED {name}")
         well = not accounts.problems and not self.crashes and replay.get("anew") == 0 and states
+        well = well and not missing
         print("verdict: ok" if well else "verdict: RED")
         return bool(well)
+
+    def _missing(self, accounts: Accounts) -> list[str]:
+        """Return what never happened, though the run is there to survive it."""
+        if self.short:
+            return []
+        missing = [name for name in self.proxy.weather.expected if not self.proxy.seen[name]]
+        struck = self.happened["store"] and not accounts.figures["store_dead_after_doubt"]
+        refused = self.rotations and not accounts.figures["refused_by_secret"]
+        missing += ["a call to a dead store after a doubt"] * bool(struck)
+        return sorted(missing + ["a request under another secret"] * bool(refused))
 
     def _report(self, name: str) -> dict[str, object]:
         path = self.folder / f"{name}.json"
@@ -166,12 +227,19 @@ async def staged(
         folder = Path(name)
         timepiece = Timepiece(folder / "time")
         sandbox = Sandbox(quota=None, app_key=app_key, pay_key=key, clock=timepiece.time)
-        async with sandbox, _between(sandbox, weather, options.seed) as proxy:
+        async with (
+            outage_of(options.store, folder) as outage,
+            sandbox,
+            _between(sandbox, weather, options.seed) as proxy,
+        ):
+            more |= {"base_url": proxy.url, "store_url": outage.url}
             stage = Stage(
-                orders=_orders(options, sandbox, proxy.url, folder, **more),
+                orders=_orders(options, sandbox, folder, **more),
                 folder=folder,
                 sandbox=sandbox,
                 proxy=proxy,
+                outage=outage,
+                short=options.short,
                 timepiece=timepiece,
                 dice=random.Random(f"script {options.seed}"),
             )
@@ -184,7 +252,8 @@ async def staged(
 @contextlib.asynccontextmanager
 async def _between(sandbox: Sandbox, weather: Weather, seed: int) -> AsyncIterator[Proxy]:
     dice = random.Random(f"network {seed}")
-    proxy = Proxy(port=urlsplit(sandbox.url).port, weather=weather, dice=dice)
+    port = urlsplit(sandbox.url).port
+    proxy = Proxy(port=port, weather=weather, dice=dice, seed=seed)
     await proxy.start()
     try:
         yield proxy
@@ -192,15 +261,12 @@ async def _between(sandbox: Sandbox, weather: Weather, seed: int) -> AsyncIterat
         await proxy.aclose()
 
 
-def _orders(
-    options: argparse.Namespace, sandbox: Sandbox, base_url: str, folder: Path, **more: object
-) -> Orders:
-    return Orders(
-        base_url=base_url,
+def _orders(options: argparse.Namespace, sandbox: Sandbox, folder: Path, **more: object) -> Orders:
+    made = Orders(
         sandbox_url=sandbox.url,
         app_key=sandbox.app_key,
         secret=sandbox.app_secret,
-        store_url=options.store or f"sqlite:///{folder}/store.db",
+        first_secret=sandbox.app_secret,
         folder=str(folder),
         seed=options.seed,
         payments=options.payments,
@@ -208,6 +274,12 @@ def _orders(
         broken=options.broken,
         **more,
     )
+    return attrs.evolve(made, former=(secret_of(made, 1),))
+
+
+def secret_of(orders: Orders, rotation: int) -> str:
+    """Return the secret after so many changes."""
+    return f"secret-{rotation}-{orders.app_key}" if rotation else orders.first_secret
 
 
 def parser(what: str, payments: int) -> argparse.ArgumentParser:
@@ -216,6 +288,9 @@ def parser(what: str, payments: int) -> argparse.ArgumentParser:
     made.add_argument("--payments", type=int, default=payments)
     made.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     made.add_argument("--store", help="its address; a SQLite file of its own by default")
+    made.add_argument(
+        "--short", action="store_true", help="too short for every fault to happen: let it pass"
+    )
     made.add_argument("--break", dest="broken", choices=BREAKS, help="a mistake to make")
     return made
 

@@ -123,6 +123,10 @@ class App:
     def __attrs_post_init__(self) -> None:
         self._md5 = Md5Verifier(self.app_secret)
 
+    def change_secret(self, app_secret: str) -> None:
+        """Take another secret: what the former one signed is refused from now on."""
+        self.app_secret, self._md5 = app_secret, Md5Verifier(app_secret)
+
     @property
     def notify_scheme(self) -> Scheme:
         """How its callbacks are signed."""
