@@ -275,7 +275,7 @@ class Outage:
 async def test_batch_in_an_outage_pauses_and_keeps_what_is_left(
     operation: str, asking: Asking, replies: Replies
 ) -> None:
-    """Refused for 2 minutes: 73 had begun by the tenth failure; then 5 probes fail, one at a time."""
+    """Refused for 2 minutes: 73 had begun by the tenth failure; then one probe at a time."""
     platform = Outage(
         make_platform(operation, replies),
         lambda: NotSentError("connection refused", retryable=False),

@@ -316,6 +316,8 @@ LEVELS = [
     (make_event(EventKind.SETTLED), logging.INFO),
     (make_event(EventKind.REVIEW_NEEDED), logging.WARNING),
     (make_event(EventKind.SLOWED_DOWN, operation=""), logging.WARNING),
+    (make_event(EventKind.PAUSED, attempt=0, fate=""), logging.WARNING),
+    (make_event(EventKind.RESUMED, attempt=0, fate=""), logging.INFO),
     (make_event(EventKind.CALL_STARTED, attempt=0, fate=""), logging.DEBUG),
     (make_event(EventKind.ATTEMPT_STARTED, fate=""), logging.DEBUG),
     (make_event(EventKind.WAITED_FOR_QUOTA, fate=""), logging.DEBUG),

@@ -20,15 +20,12 @@ from typing import Final
 from attrs import define, field
 
 from wxpay_async.errors import (
-    AlreadyPaidError,
     ClockSkewError,
     ConfigurationRefusedError,
     DuplicateRequestError,
     IdempotencyConflictError,
-    InProgressError,
+    InDoubtError,
     InvalidRequestError,
-    PlatformConflictError,
-    PrepayExpiredError,
     RateLimitedError,
     RefusedError,
     WxPayError,
@@ -48,15 +45,6 @@ class Evidence(enum.Enum):
     NONE = enum.auto()
 
 
-_OWN: Final = (
-    InvalidRequestError,
-    IdempotencyConflictError,
-    InProgressError,
-    AlreadyPaidError,
-    PlatformConflictError,
-    PrepayExpiredError,
-)
-"""What is true of one request only, and may have been found out without the platform."""
 _FAILED: Final = (ClockSkewError, RateLimitedError)
 """Refusals that have nothing to do with the request."""
 
@@ -68,7 +56,7 @@ def evidence_of(error: WxPayError | None, *, replayed: bool = False) -> Evidence
         error: what the call ended with; None for a success.
         replayed: the result or the error came from the store, or from another caller's call.
     """
-    if replayed or isinstance(error, _OWN):
+    if replayed or _is_of_one_request(error):
         return Evidence.NONE
     if isinstance(error, ConfigurationRefusedError):
         return Evidence.ACCESS_REFUSED
@@ -77,6 +65,14 @@ def evidence_of(error: WxPayError | None, *, replayed: bool = False) -> Evidence
     if error is None or isinstance(error, RefusedError | DuplicateRequestError):
         return Evidence.ANSWERED
     return Evidence.FAILED
+
+
+def _is_of_one_request(error: WxPayError | None) -> bool:
+    if isinstance(error, InDoubtError) and not isinstance(error, DuplicateRequestError):
+        # A kind of doubt that no other attempt can help: the lease of another process, a prepay
+        # that expired. A single doubt that is not retried, as after a redirect, is not of a kind.
+        return not type(error).retryable
+    return isinstance(error, InvalidRequestError | IdempotencyConflictError)
 
 
 @define(eq=False)
