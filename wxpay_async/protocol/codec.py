@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import json
-import re
 from collections.abc import Callable, Hashable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
@@ -39,7 +38,6 @@ T = TypeVar("T")
 
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _escape: Final = json.encoder.encode_basestring
-_NEEDS_ESCAPE: Final = re.compile(r'["\\\x00-\x1f]').search
 
 _REFUSED_UNREAD: Final = frozenset(
     {400, 401, 403, 404, 405, 411, 413, 414, 415, 417, 421, 425, 431}
@@ -49,18 +47,10 @@ _REFUSED_UNREAD: Final = frozenset(
 
 def serialize(request: Request) -> bytes:
     """Serialise a request once; these very bytes are signed, sent, and sent again."""
-    fields = wire_fields(request)
-    try:
-        plain = not _NEEDS_ESCAPE("".join(fields.values()))
-    except TypeError:  # not all of them are texts
-        plain = False
-    if plain and not request.extra:
-        members = [f'"{name}":"{value}"' for name, value in fields.items()]
-    else:
-        members = [
-            f"{_escape(name)}:{_escape(value) if type(value) is str else _ENCODER.encode(value)}"
-            for name, value in fields.items()
-        ]
+    members = [
+        f"{_escape(name)}:{_escape(value) if type(value) is str else _ENCODER.encode(value)}"
+        for name, value in wire_fields(request).items()
+    ]
     return SecretBytes(f"{{{','.join(members)}}}", "utf-8")
 
 

@@ -10,7 +10,6 @@ import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from operator import itemgetter
-from types import MappingProxyType
 from typing import Any, Final, TypeVar, cast, get_args, get_origin
 
 import attrs
@@ -24,8 +23,6 @@ from wxpay_async.protocol.strict_json import MAX_NUMBER, strict_json
 from wxpay_async.protocol.validators import NOTHING, wire_name
 
 T = TypeVar("T")
-
-NOTHING_KNOWN: Final[Mapping[str, Any]] = MappingProxyType({})
 
 _AMOUNT: Final = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,4})?", re.ASCII)
 
@@ -48,7 +45,7 @@ def _structure_optional_text(value: object, kind: object) -> str | None:
 def _structure_amount(value: object, _: object) -> Decimal:
     """Accept an amount as text or as a JSON number, which `strict_json` read exactly."""
     # The digits decide, whatever they came as: 1E+999999999 is a Decimal too.
-    digits = str(value) if isinstance(value, Decimal | int) else value
+    digits = str(value) if isinstance(value, (Decimal, int)) else value
     if isinstance(digits, str) and _AMOUNT.fullmatch(digits):
         return Decimal(digits)
     raise ValueError("no amount")
@@ -69,7 +66,8 @@ def _optional(structure: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]
 
 def _rows(converter: Converter, row: type[T]) -> Callable[[Any, Any], tuple[T, ...]]:
     """Accept a list, or its JSON text: the page says the one and shows the other."""
-    read = make_reader(converter, row)
+    names = {name: wire_name(a) for name, a in attrs.fields_dict(_resolved(row)).items()}
+    read = _make_structure_hook(converter, row, names)
 
     def structure(value: object, _: object) -> tuple[T, ...]:
         if value is None or value == "":
@@ -82,7 +80,7 @@ def _rows(converter: Converter, row: type[T]) -> Callable[[Any, Any], tuple[T, .
         for item in cast("list[object]", value):
             if not isinstance(item, dict):
                 raise ValueError("a row that is no object")  # noqa: TRY004 - as above
-            rows.append(read(cast("dict[str, Any]", item), NOTHING_KNOWN))
+            rows.append(read(item, row))
         return tuple(rows)
 
     return structure
@@ -106,7 +104,7 @@ def make_reader(converter: Converter, cls: type[T]) -> Reader[T]:
     Nearly every answer has a text where the class has one. One look at all of them is then enough,
     and the function that cattrs makes is left for the others: it says what is wrong.
     """
-    attributes = attrs.fields_dict(attrs.resolve_types(cast("type[attrs.AttrsInstance]", cls)))
+    attributes = attrs.fields_dict(_resolved(cls))
     names = {n: wire_name(a) for n, a in attributes.items() if not a.metadata.get("local")}
     local = {n: LOCAL_PREFIX + n for n in attributes if n not in names}
     structure = _make_structure_hook(converter, cls, names | local)
@@ -138,8 +136,8 @@ def make_reader(converter: Converter, cls: type[T]) -> Reader[T]:
             "".join(values)
         except (KeyError, TypeError):  # one is missing, or no text
             return read(fields, known)
-        members = defaults | dict(zip(texts, values, strict=False))
-        members |= known
+        members: dict[str, Any] = {**defaults, **known}
+        members.update(zip(texts, values, strict=True))
         for wire, name, hook in others:
             if wire in fields:
                 members[name] = hook(fields[wire], None)
@@ -149,6 +147,10 @@ def make_reader(converter: Converter, cls: type[T]) -> Reader[T]:
         return value
 
     return read_plain
+
+
+def _resolved(cls: type) -> type[attrs.AttrsInstance]:
+    return attrs.resolve_types(cast("type[attrs.AttrsInstance]", cls))
 
 
 def _is_checked(attribute: Any) -> bool:  # noqa: ANN401 - whose converter attrs does not type
