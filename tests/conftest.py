@@ -13,8 +13,14 @@ from tests.support.clock import MovedClock
 from tests.support.examples import load_profile
 from tests.support.merchant import Asking, OpenShop, Shop, make_shop
 from tests.support.platform import Answer, Replies, Script
+from tests.support.tasks import obey_environment
 
 load_profile()
+
+
+def pytest_configure() -> None:
+    """Make tasks begin as the environment asks."""
+    obey_environment()
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

@@ -199,7 +199,11 @@ async def test_last_cancellation_waits_until_the_operation_has_ended() -> None:
 async def test_caller_cancelled_before_it_began_starts_nothing() -> None:
     """No task is left."""
     single_flight, operation = SingleFlight(), Operation()
-    caller = join(single_flight, operation)
+
+    async def call() -> object:
+        return await single_flight.run("r1", ONE, operation.run(), timeout=60.0)
+
+    caller = asyncio.Task(call())  # begins later, even where the loop's own tasks are eager
     caller.cancel()
     await asyncio.wait([caller])
 

@@ -33,7 +33,8 @@ async def test_commits_of_many_tasks_are_grouped(
     records = [place.make_record(f"r{n}", content=b"%d" % n) for n in range(64)]
 
     assert records == await asyncio.gather(*map(store.reserve, records))
-    assert [64] == groups
+    # An eager task comes first and alone.
+    assert (64, True) == (sum(groups), len(groups) <= 2)
 
 
 async def test_a_group_applies_its_updates_in_order(place: Place) -> None:
