@@ -37,6 +37,7 @@ def _weather(options: argparse.Namespace) -> Weather:
         page=options.page,
         changed=options.changed,
         lie=options.lie,
+        hidden=options.hidden,
         second_answers=options.second_answers,
     )
 
@@ -85,6 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     made.add_argument("--page", type=float, default=0.02, help="a proxy's page after execution")
     made.add_argument("--changed", type=float, default=0.15, help="of the orders")
     made.add_argument("--lie", type=float, default=0.25, help="of queries about a doubt, once")
+    made.add_argument("--hidden", type=float, default=0.02, help="of the orders, until quarantine")
     made.add_argument("--outages", type=int, default=8, help="of the store, after a doubt")
     made.add_argument("--rotations", type=int, default=2, help="of the secret")
     made.add_argument("--second-answers", action="store_true", help="of two copies")

@@ -16,7 +16,9 @@ Beside that, and by chances of their own:
 
 - changed: all answers about one order have a byte order mark, or are changed in another way that
   means nothing. A proxy that does this does it every time;
-- lie: one query about something whose answer got lost is answered wrongly, once.
+- lie: one query about something whose answer got lost is answered wrongly, once;
+- hidden: all answers about one order get lost until the quarantine is over, and the first one after
+  it says that the order is absent.
 
 The same signed request twice is as far as a network can go: it cannot make a second request of the
 same business, since it cannot sign. The sandbox refuses the copy for its nonce.
@@ -46,6 +48,8 @@ _NUMBER: Final = re.compile(r"(?<!orig)[oO]utTradeNo\"?[=:]\"?(order-[0-9]+(?:-R
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: *([0-9]+)", re.IGNORECASE)
 _HANG: Final = 3.0  # seconds; longer than the merchants wait
 _GAVE_UP: Final = 408
+_HIDDEN: Final = "hidden"
+_LATE_LIE: Final = "lie_after_quarantine"
 _REPEATED: Final = "GM_API_BUS_0000015"
 _DECLINED: Final = "GM_API_BUS_0000099"
 _NOT_ALLOWED: Final = "CO_MSG_0000017"
@@ -80,6 +84,8 @@ class Weather:
         changed: of all orders, those whose answers are changed.
         lie: of the queries about what was executed and whose answer got lost, those that are
             answered wrongly; each number once.
+        hidden: of all orders, those whose answers all get lost until the quarantine is over; then
+            the first query that finds the order says that it is absent.
         second_answers: of two copies the second's answer goes back, as with a load balancer that
             sends again what it got no answer for.
     """
@@ -94,6 +100,7 @@ class Weather:
     page: float = 0.0
     changed: float = 0.0
     lie: float = 0.0
+    hidden: float = 0.0
     second_answers: bool = False
 
     def draw(self, dice: random.Random) -> Fault:
@@ -110,7 +117,8 @@ class Weather:
         """What must happen in a run, or the run has tested less than it says."""
         names = {str(fault) for fault in _FAULTS if getattr(self, fault) > 0}
         names |= {str(way) for way in Change if self.changed > 0}
-        return names | {str(way) for way in Lie if self.lie > 0}
+        names |= {str(way) for way in Lie if self.lie > 0}
+        return names | {_LATE_LIE, _HIDDEN} if self.hidden > 0 else names
 
 
 @define(eq=False)
@@ -149,6 +157,7 @@ class Proxy:
         stalling: whatever has a requestId is late; queries pass.
         latency: seconds that a request takes at most.
         holding: what is late waits for `release`.
+        hiding: tells whether the hidden orders are hidden still.
         on_doubt: called when the answer of something executed is about to get lost.
         seen: how often each fault struck.
         executed: when each requestId was executed, in seconds since the epoch.
@@ -162,6 +171,7 @@ class Proxy:
     stalling: bool = False
     latency: float = 0.0
     holding: bool = False
+    hiding: Callable[[], bool] = lambda: False
     on_doubt: Callable[[], None] = lambda: None
     seen: Counter[str] = field(factory=Counter, init=False)
     executed: dict[str, float] = field(factory=dict, init=False)
@@ -174,6 +184,7 @@ class Proxy:
     _declined: set[str] = field(factory=set, init=False)
     _doubted: set[str | None] = field(factory=set, init=False)
     _lied: set[str | None] = field(factory=set, init=False)
+    _hidden: set[str] = field(factory=set, init=False)
 
     @property
     def url(self) -> str:
@@ -235,6 +246,9 @@ class Proxy:
             if _number(request) not in self._lied:
                 self._doubted.add(_number(request))
             self.on_doubt()
+        if self._hides(_number(request)):
+            self.seen[_HIDDEN] += 1
+            return await self._lose(answer, writer)
         if fault is Fault.AFTER or self.partitioned:
             return await self._lose(answer, writer)
         if fault is Fault.TIMEOUT:
@@ -263,19 +277,35 @@ class Proxy:
     def _bend(self, request: bytes, answer: bytes) -> bytes:
         """Lie, if this is a query that was not lied to yet, and change bytes that mean nothing."""
         number, request_id = _number(request), _request_id(request)
-        asked = request_id is None and number in self._doubted and replies.is_success(answer)
-        if number and asked and self.dice.random() < self.weather.lie:
-            self._doubted.discard(number)
-            self._lied.add(number)
-            way = _LIES[len(self._lied) % len(_LIES)]
-            self.seen[way] += 1
-            answer = replies.lie(answer, way, number)
+        if number and request_id is None and replies.is_success(answer):
+            answer = self._lie(answer, number)
         name = number or request_id  # a payment names no order
         change = name and replies.draw_change(f"{self.seed}", name, self.weather.changed)
         if change:
             self.seen[change] += 1
             return replies.change(answer, change)
         return answer
+
+    def _lie(self, answer: bytes, number: str) -> bytes:
+        """Answer the query of an order wrongly, once, or not at all."""
+        late = number in self._hidden
+        if not late and (number not in self._doubted or self.dice.random() >= self.weather.lie):
+            return answer
+        self._hidden.discard(number)
+        self._doubted.discard(number)
+        self._lied.add(number)
+        way = Lie.ABSENT if late else _LIES[len(self._lied) % len(_LIES)]
+        self.seen[_LATE_LIE if late else way] += 1
+        return replies.lie(answer, way, number)
+
+    def _hides(self, number: str | None) -> bool:
+        """Tell whether all answers about an order get lost for now."""
+        if number is None or not self.hiding():
+            return False
+        hidden = random.Random(f"hidden {self.seed} {number}").random() < self.weather.hidden
+        if hidden:
+            self._hidden.add(number)
+        return hidden
 
     def _fault(self, request_id: str | None) -> Fault:
         if self.stalling and request_id is not None:

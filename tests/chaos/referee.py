@@ -154,7 +154,7 @@ class Accounts:
 
     def _said_unsent_too_late(self) -> Iterable[str]:
         began: dict[object, float] = {}
-        for line in self.history:
+        for line in self.history if self.executed_at else ():
             call = (line["worker"], line["life"], line["id"])
             if line["what"] == "invoke":
                 began[call] = line["at"]

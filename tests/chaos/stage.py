@@ -37,6 +37,7 @@ from wxpay_async.sandbox import Sandbox
 _MERCHANT: Final = "tests.chaos.merchant"
 _PATIENCE: Final = 7200.0  # seconds for one merchant's last run
 _NO_DOUBT: Final = 5.0  # seconds without a doubt: the merchants are through
+_QUARANTINE: Final = 700.0  # seconds after which an absent order counts as absent, and a bit more
 _BETWEEN: Final = 0.3  # seconds between one side's new secret and the other's
 
 
@@ -232,6 +233,7 @@ async def staged(
             sandbox,
             _between(sandbox, weather, options.seed) as proxy,
         ):
+            proxy.hiding = lambda: timepiece.ahead() < _QUARANTINE
             more |= {"base_url": proxy.url, "store_url": outage.url}
             stage = Stage(
                 orders=_orders(options, sandbox, folder, **more),

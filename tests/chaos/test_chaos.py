@@ -44,6 +44,24 @@ from wxpay_async.sandbox import Sandbox
 from wxpay_async.sandbox.state import LedgerEntry
 
 OK, RED = 0, 1
+UNTRUE = "unsent_but_executed:"
+
+
+def options(**values: float) -> list[str]:
+    """Return options as the command line takes them."""
+    return [part for name, value in values.items() for part in (f"--{name}", str(value))]
+
+
+FEW = options(payments=20)
+STEADY = options(outages=0, rotations=0)
+"""Neither the store nor the secret changes: what is looked for is something else."""
+CALM = ["--short", *STEADY, *options(timeout=0, page=0, changed=0, lie=0, hidden=0)]
+"""Besides, answers are as they are, or get lost."""
+OFTEN = [
+    *options(outages=2, rotations=1, twice=0.06, late=0.05, decline=0.06),
+    *options(timeout=0.07, page=0.07, changed=0.4, lie=0.8, hidden=0.06),
+]
+"""So that forty payments meet every fault."""
 _TIMEOUT = 120  # seconds until a run that hangs is ended; nothing else depends on it
 
 
@@ -59,16 +77,26 @@ def play(script: str, *arguments: str) -> tuple[int, str]:
 @pytest.mark.slow
 def test_a_lossy_network_loses_no_money() -> None:
     """A quarter of everything is lost: executed = succeeded, nothing double, nothing in doubt."""
-    status, printed = play("lossy", "--payments", "40", "--seed", "1")
+    status, printed = play("lossy", "--payments", "40", "--seed", "1", *OFTEN)
 
     assert OK == status, printed
     assert "executed anew 0" in printed
 
 
 @pytest.mark.slow
+def test_lossy_catches_faults_that_did_not_happen() -> None:
+    """A fault that never struck was not survived either."""
+    never = ["--twice", "0.00000001", "--rotations", "0", "--outages", "0"]
+    status, printed = play("lossy", "--payments", "10", "--seed", "1", *never)
+
+    assert RED == status, printed
+    assert "NEVER HAPPENED twice" in printed
+
+
+@pytest.mark.slow
 def test_a_copy_that_is_answered_instead_loses_no_money() -> None:
     """Of two copies the second one's answer goes back, and it never says "not executed"."""
-    copies = ["--second-answers", "--twice", "0.25"]
+    copies = ["--second-answers", "--twice", "0.25", *CALM]
     status, printed = play("lossy", "--payments", "40", "--seed", "1", *copies)
 
     assert OK == status, printed
@@ -116,19 +144,54 @@ def test_only_a_refund_that_a_copy_makes_look_like_anothers_is_left_to_a_person(
     assert problems == accounts.problems.keys() & {"lost", "open", "phantom"}
 
 
+@pytest.mark.parametrize(
+    ("shared", "executed_at", "untrue"),
+    [
+        (False, None, 0),
+        (False, 1.5, 1),  # by this very call
+        (False, 2.5, 0),  # a request that was late
+        (True, 0.5, 1),
+        (True, 1.5, 0),  # by another process, perhaps
+    ],
+)
+def test_unsent_is_untrue_of_what_was_executed_before(
+    *, shared: bool, executed_at: float | None, untrue: int
+) -> None:
+    """A word is judged by the moment at which it was said, and not by the end alone."""
+    line = {"op": "trade", "id": "t", "worker": 0, "life": 0}
+    said = [("invoke", 1.0), ("unsent", 2.0), ("invoke", 3.0), ("ok", 4.0)]
+    accounts = Accounts(
+        purchases=[],
+        history=[line | {"what": what, "at": at} for what, at in said],
+        states={},
+        ledger=[],
+        executed_at={} if executed_at is None else {"t": executed_at},
+        shared=shared,
+    )
+    accounts.compare()
+
+    assert untrue == accounts.figures["unsent_but_executed"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "symptom"),
     [
-        (["--break", "not-found-final", "--late", "0.25"], "lost:"),
-        (["--break", "new-request-id"], "double:"),
-        (["--break", "duplicate-is-success", "--decline", "0.25"], "phantom:"),
+        (["--break", "not-found-final", "--late", "0.25", *CALM], "lost:"),
+        (["--break", "new-request-id", *CALM], "double:"),
+        (["--break", "duplicate-is-success", "--decline", "0.25", *CALM], "phantom:"),
+        (["--break", "timeout-is-refusal", *options(timeout=0.2), *STEADY, *FEW], UNTRUE),
+        (["--break", "page-is-refusal", *options(page=0.2), *STEADY, *FEW], UNTRUE),
+        (["--break", "mark-is-unreadable", *options(changed=0.6), *STEADY, *FEW], "open:"),
+        (["--break", "one-answer-is-proof", *options(hidden=0.15), *STEADY], "lost:"),
+        (["--break", "dead-store-means-unsent", *options(outages=3, rotations=0)], UNTRUE),
+        (["--break", "one-seal-key", *options(outages=0, rotations=1), *FEW], "taken_back:"),
     ],
     ids=lambda value: value[1] if isinstance(value, list) else "",
 )
 def test_lossy_catches_mistakes(arguments: list[str], symptom: str) -> None:
     """The check goes red, and for the reason that the mistake gives."""
-    status, printed = play("lossy", "--payments", "40", "--seed", "1", *arguments)
+    status, printed = play("lossy", "--payments", "40", "--seed", "1", "--short", *arguments)
 
     assert RED == status, printed
     assert symptom in printed
@@ -139,7 +202,7 @@ def test_killed_merchants_lose_no_money() -> None:
     """Processes that die at any moment take up their work again, and the equalities hold."""
     short = ["--operations", "160", "--kills", "3", "--seed", "1"]
     # Where much else goes on, Python alone takes longer than the two seconds of the full size.
-    status, printed = play("kill", *short, "--resume", "30")
+    status, printed = play("kill", *short, "--resume", "30", "--short")
 
     assert OK == status, printed
     assert "kills 3" in printed
@@ -180,6 +243,7 @@ def test_kill_catches_a_new_request_id() -> None:
     "kinds",
     [
         ["kill", "pause", "partition"],
+        ["store", "secret"],
         ["ahead"],
         ["behind"],
         ["ahead", "--one-sided"],
@@ -445,7 +509,7 @@ async def test_refusal_that_was_fenced_off_is_no_refusal() -> None:
 
 
 def _history(*arguments: str) -> tuple[int, str]:
-    common = ["--payments", "24", "--pace", "0.02", "--pause", "2.2", "--seed", "1"]
+    common = ["--payments", "24", "--pace", "0.02", "--pause", "2.2", "--seed", "1", "--short"]
     return play("history", *common, *arguments)
 
 

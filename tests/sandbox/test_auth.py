@@ -38,6 +38,17 @@ async def test_awkward_text_by_form_and_query_string_is_unchanged(
     assert found["data"]["subject"] == AWKWARD
 
 
+async def test_signature_by_a_former_secret_is_refused(merchant) -> None:
+    """A changed secret applies at once, and what the former one signed is refused."""
+    old, app = merchant.signed(), merchant.sandbox.platform.apps[merchant.app_key]
+    app.change_secret("the-secret-of-this-year")
+    refused = await merchant.send(MERCHANTS, old)
+    merchant.switch_to(app)
+    reply = await merchant.call(MERCHANTS)
+    assert "CO_MSG_000006" == refused["errorCode"]
+    assert reply["success"] is True
+
+
 async def test_signature_of_openssl_is_accepted(merchant, merchant_key, tmp_path) -> None:
     """A signature made by the openssl program verifies."""
     pem = tmp_path / "merchant.pem"
