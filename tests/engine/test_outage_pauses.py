@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 
 import pytest
 
@@ -16,7 +16,7 @@ from wxpay_async.errors import InDoubtError, InvalidRequestError, RefusedError, 
 
 
 def make_stream(
-    source: object, call: Callable[[int], object], concurrency: int = 4
+    source: Iterable[int] | AsyncIterable[int], call: Callable[[int], object], concurrency: int = 4
 ) -> OutcomeStream[int, object]:
     """Make a stream that pauses, in the loop's time."""
 
