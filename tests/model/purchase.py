@@ -20,6 +20,10 @@ The door is the configuration: a refusal of it passes, and the same requestId ma
 caller hears a word after each attempt. "Not so far" must be true of the moment in which it is said,
 and of every request that is still on its way; "no" and "ok" are for good.
 
+The answer to a claim may get lost: its worker claims once more, or gives the claim back. "Another
+is sending" must not be said of one's own claim. A callback tells how an operation ended; a genuine
+one must leave nothing open, and anybody can write another one.
+
 A message that is lost is one that is never delivered, and a paused worker is one that does not
 step while the clock does, so neither needs an action of its own.
 """
@@ -87,11 +91,21 @@ class Policy:
     spoilt_answers: bool = False
     one_deviation_is_final: bool = False
     verdict_while_open: bool = False
+    loses_answers_to_claims: bool = False
+    knows_its_own_claim: bool = True
+    takes_any_claim_for_its_own: bool = False
+    gives_any_claim_back: bool = False
+    query_finds_nothing: bool = False
+    absence_proves_all_the_same: bool = False
+    callback_settles: bool = True
+    believes_any_callback: bool = False
 
 
 OURS = Policy()
 ALONE = evolve(OURS, resolvers=1)
 SPOILT = evolve(ALONE, name="ours, and one answer of a query is spoilt", spoilt_answers=True)
+LOSSY = evolve(ALONE, name="ours, and answers to claims get lost", loses_answers_to_claims=True)
+BLIND = evolve(ALONE, name="ours, of what no query finds", query_finds_nothing=True)
 BAD = (
     evolve(ALONE, name="not found is final at once", absent_is_final=True),
     evolve(ALONE, name="a new requestId after a timeout", new_id_after_doubt=True),
@@ -104,6 +118,12 @@ BAD = (
     evolve(ALONE, name="any refusal of a query counts as absent", absent_by_any_refusal=True),
     evolve(SPOILT, name="one deviating answer is a conflict", one_deviation_is_final=True),
     evolve(ALONE, name="a person settles what is still open", verdict_while_open=True),
+    evolve(LOSSY, name="a claim does not know its own again", knows_its_own_claim=False),
+    evolve(LOSSY, name="any claim is taken for one's own", takes_any_claim_for_its_own=True),
+    evolve(LOSSY, name="any claim is given back", gives_any_claim_back=True),
+    evolve(BLIND, name="what no query finds counts as absent", absence_proves_all_the_same=True),
+    evolve(BLIND, name="a callback leaves open what it tells of", callback_settles=False),
+    evolve(ALONE, name="anybody's callback settles", believes_any_callback=True),
 )
 
 
@@ -115,6 +135,7 @@ class At:
     READY = 2
     WAITING = 3
     HEARD = 4
+    LOST = 5  # it has asked for a claim, and does not know whether it has one
 
 
 class Fact:
@@ -128,6 +149,8 @@ class Fact:
 
 
 NOT_PAID = frozenset({Fact.NOTHING, Fact.DECLINED, Fact.FAILED})
+_ENDS = {Fact.EXECUTED: Transition.SUCCESS, Fact.FAILED: FAILURE}
+_FOUND = _ENDS | {Fact.PROCESSING: Transition.ACCEPTED}
 
 
 class Worker(NamedTuple):
@@ -184,12 +207,20 @@ class World(NamedTuple):
     requests: frozenset[Request] = frozenset()
     replies: frozenset[tuple[int, Transition]] = frozenset()
     facts: tuple[int, int] = (Fact.NOTHING, Fact.NOTHING)
-    # generation, and "ok" or "no"; "not so far" only where it was wrong when it was said
+    # generation, and "ok", "no" or one of `WRONG`
     spoilt: bool = False  # the one answer that is
     told: frozenset[tuple[int, str]] = frozenset()
 
 
 Step = tuple[str, World]
+
+
+WRONG = {
+    "not so far": "reported as not executed so far, and it was or is under way",
+    "another": "reported as sent by another, and it is one's own claim",
+    "open": "told by a callback how it ended, and left open",
+}
+"""Words that are noted only where they are wrong when they are said."""
 
 
 def find_problem(world: World) -> str | None:
@@ -202,8 +233,8 @@ def find_problem(world: World) -> str | None:
             return "executed, and reported as not executed"
         if word == "ok" and world.facts[generation] in NOT_PAID:
             return "reported as ok, and not executed"
-        if word == "not so far":
-            return "reported as not executed so far, and it was or is under way"
+        if word in WRONG:
+            return WRONG[word]
     return _find_problem_of_row(world.row, world.facts[world.row.generation])
 
 
@@ -260,10 +291,13 @@ Moved = tuple[str, World, Worker]
 
 def _worker_steps(world: World, worker: Worker, policy: Policy) -> Iterator[Moved]:
     if worker.at == At.IDLE:
-        yield from _claim(world)
+        yield from _claim(world, policy)
         return
     yield "crash", world, Worker()
-    if worker.at == At.CLAIMED:
+    if worker.at == At.LOST:
+        yield _claim_again(world, worker, policy)
+        yield _give_back(world, worker, policy)
+    elif worker.at == At.CLAIMED:
         yield _wake(world, worker, policy)
     elif worker.at == At.READY:
         yield "cannot connect", world, worker._replace(at=At.HEARD, heard=UNSENT, age=0)
@@ -277,8 +311,10 @@ def _worker_steps(world: World, worker: Worker, policy: Policy) -> Iterator[Move
         yield f"record {worker.heard}", _record_end(world, worker, policy), Worker()
 
 
-def _claim(world: World) -> Iterator[Moved]:
+def _claim(world: World, policy: Policy) -> Iterator[Moved]:
     row = world.row
+    if policy.takes_any_claim_for_its_own and row.state is State.SENDING and not row.age:
+        yield "claim what is claimed", world, Worker(At.CLAIMED, row.generation, row.epoch)
     lapsed = row.state is State.SENDING and row.age > 0
     if row.claims == CLAIMS or not (lapsed or row.state in CLAIMABLE):
         return
@@ -291,7 +327,31 @@ def _claim(world: World) -> Iterator[Moved]:
         age=0,
         absent=0,
     )
-    yield "claim", world._replace(row=row), Worker(At.CLAIMED, row.generation, row.epoch)
+    world = world._replace(row=row)
+    yield "claim", world, Worker(At.CLAIMED, row.generation, row.epoch)
+    if policy.loses_answers_to_claims:
+        # The epoch of the claim stands for its token: both belong to this claim alone.
+        yield "claim, without an answer", world, Worker(At.LOST, row.generation, row.epoch)
+
+
+def _claim_again(world: World, worker: Worker, policy: Policy) -> Moved:
+    """Repeat a claim. One that finds none of its own is like a first one, and is left out here."""
+    row = world.row
+    own = row.state is State.SENDING and row.epoch == worker.epoch and not row.age
+    if own and policy.knows_its_own_claim:
+        return "find the own claim", world, worker._replace(at=At.CLAIMED)
+    if own:
+        world = world._replace(told=world.told | {(row.generation, "another")})
+    return "hear that another is sending", world, Worker()
+
+
+def _give_back(world: World, worker: Worker, policy: Policy) -> Moved:
+    """Release a claim under which nothing was sent."""
+    found = worker.epoch
+    if policy.gives_any_claim_back and world.row.state is State.SENDING:
+        found = world.row.epoch
+    released = worker._replace(heard=UNSENT, epoch=found)
+    return "give the claim back", _record_end(world, released, policy), Worker()
 
 
 def _wake(world: World, worker: Worker, policy: Policy) -> Moved:
@@ -315,12 +375,14 @@ def _send(world: World, worker: Worker) -> Iterator[Moved]:
 def _record_end(world: World, worker: Worker, policy: Policy) -> World:
     row, event = world.row, worker.heard
     assert event is not None
-    if row.epoch != worker.epoch:  # fenced: another claim came since, or the lease was swept
+    # Fenced: another claim came since, or the lease was swept. That it is settled under its own
+    # epoch happens only where two workers share a claim.
+    if row.epoch != worker.epoch or row.state in FINAL:
         settled = next_state(State.SENDING, event)
         speaks = policy.fenced_speak or settled is State.SUCCEEDED
         return _tell(world, worker.generation, settled) if speaks else world
     in_doubt = row.in_doubt and not policy.forgets_doubt
-    state = next_state(row.state, event, in_doubt=in_doubt)
+    state = next_state(State.SENDING, event, in_doubt=in_doubt)
     row = row._replace(state=state, in_doubt=row.in_doubt or event is Transition.DOUBT)
     world = _tell(world._replace(row=row), row.generation, state)
     if policy.new_id_after_doubt and event is Transition.DOUBT and row.generation == 0:
@@ -406,6 +468,7 @@ def _resolver_steps(world: World, policy: Policy) -> Iterator[Step]:
         finding = _query(world, policy)
         yield f"query: {finding.event}", world._replace(findings=world.findings | {finding})
         yield from _odd_queries(world, finding, policy)
+        yield from _callbacks(world, policy)
     if row.state in OPEN and row.age == QUARANTINE:
         tired = row._replace(state=next_state(row.state, Transition.TOO_OLD), epoch=row.epoch + 1)
         yield "24 h are over", world._replace(row=tired)
@@ -424,6 +487,25 @@ def _odd_queries(world: World, finding: Finding, policy: Policy) -> Iterator[Ste
         yield "query: spoilt", world._replace(findings=world.findings | {odd}, spoilt=True)
 
 
+def _callbacks(world: World, policy: Policy) -> Iterator[Step]:
+    """A callback is acted on like a finding. What nobody signed is asked about, as a query is."""
+    row = world.row
+    told = _ENDS.get(world.facts[row.generation])
+    if told is not None and not policy.callback_settles:
+        yield f"callback: {told}", world._replace(told=world.told | {(row.generation, "open")})
+    elif told is not None:
+        yield f"callback: {told}", _find(world, told)
+    if policy.believes_any_callback:
+        for event in _ENDS.values():
+            yield f"forged callback: {event}", _find(world, event)
+
+
+def _find(world: World, event: Transition) -> World:
+    row = world.row
+    finding = Finding(row.epoch, row.state, event, row.age >= QUARANTINE)
+    return world._replace(findings=world.findings | {finding})
+
+
 def _verdict(world: World) -> Iterator[Step]:
     """A person asks the platform's support, and says what is so at that moment."""
     fact = world.facts[world.row.generation]
@@ -435,13 +517,12 @@ def _verdict(world: World) -> Iterator[Step]:
 
 def _query(world: World, policy: Policy) -> Finding:
     row = world.row
-    event = {
-        Fact.EXECUTED: Transition.SUCCESS,
-        Fact.PROCESSING: Transition.ACCEPTED,
-        Fact.FAILED: FAILURE,
-    }.get(world.facts[row.generation], Transition.ABSENT)
-    counts = policy.absent_is_final or row.age >= QUARANTINE
-    return Finding(row.epoch, row.state, event, counts)
+    quarantined = row.age >= QUARANTINE
+    if policy.query_finds_nothing:
+        counts = quarantined and policy.absence_proves_all_the_same
+        return Finding(row.epoch, row.state, Transition.ABSENT, counts)
+    event = _FOUND.get(world.facts[row.generation], Transition.ABSENT)
+    return Finding(row.epoch, row.state, event, policy.absent_is_final or quarantined)
 
 
 def _settle(world: World, finding: Finding, policy: Policy) -> World:

@@ -9,9 +9,12 @@ import pytest
 from tests.model.checker import Search, explore
 from tests.model.purchase import (
     BAD,
+    BLIND,
     CLAIMS,
+    LOSSY,
     OURS,
     SPOILT,
+    At,
     Policy,
     Step,
     World,
@@ -47,10 +50,11 @@ def test_shipped_policy_keeps_every_invariant(ours: Search[World]) -> None:
 
 @pytest.mark.slow
 def test_search_is_not_vacuous(ours: Search[World]) -> None:
-    """The search meets every state but CONFLICT, callers that hear yes and no, and resends."""
+    """The search meets every state but those of other models, callers that hear both, resends."""
     rows = [world.row for world in ours.worlds]
 
-    assert set(State) - {State.CONFLICT} == {row.state for row in rows}
+    other = {"conflict", "reissued"}  # of spoilt answers, and of payments
+    assert set(State) - other == {row.state for row in rows}
     assert {"ok", "no"} == {word for world in ours.worlds for _, word in world.told}
     assert any(row.state is State.SUCCEEDED and row.claims == CLAIMS for row in rows)
     assert any(row.state is State.SUCCEEDED and row.generation for row in rows)
@@ -64,6 +68,26 @@ def test_one_spoilt_answer_of_a_query_settles_nothing() -> None:
 
     assert found.problem is None, "\n".join(found.path)
     assert any(world.spoilt and world.row.state is State.SUCCEEDED for world in found.worlds)
+
+
+@pytest.mark.slow
+def test_claim_whose_answer_is_lost_locks_nobody_out() -> None:
+    """Its worker finds its own claim by the token and sends, or gives it back."""
+    found = search(LOSSY)
+
+    assert found.problem is None, "\n".join(found.path)
+    lost = [world for world in found.worlds if any(w.at == At.LOST for w in world.workers)]
+    assert any(world.row.claims == CLAIMS for world in lost)
+
+
+@pytest.mark.slow
+def test_callback_settles_what_no_query_finds() -> None:
+    """A refund that is in doubt, and is found by no query, ends by the callback's word."""
+    found = search(BLIND)
+
+    assert found.problem is None, "\n".join(found.path)
+    settled = {world.row.state for world in found.worlds if world.row.in_doubt}
+    assert {State.SUCCEEDED, State.FAILED, State.NEEDS_REVIEW} <= settled
 
 
 @pytest.mark.parametrize("policy", BAD, ids=lambda policy: policy.name)
