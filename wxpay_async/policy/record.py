@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import operator
 from typing import TYPE_CHECKING, Any, Final
@@ -36,6 +35,16 @@ OPEN: Final = frozenset({State.UNKNOWN, State.PENDING})
 
 UNFINISHED: Final = OPEN | REVIEW | {State.SENDING}
 """What was sent, or may have been, and has not reached its end."""
+
+# Python 3.11 takes as long to find an enum's member as a function call takes; a payment meets
+# these ten times.
+_SENDING: Final = State.SENDING
+_UNKNOWN: Final = State.UNKNOWN
+_PENDING: Final = State.PENDING
+_LAPSED: Final = frozenset({_SENDING, _UNKNOWN})
+"""Where a new claim finds an attempt of before that may have been executed."""
+_CLAIM: Final = Transition.CLAIM
+_DOUBT: Final = Transition.DOUBT
 
 
 @frozen(kw_only=True, slots=False)
@@ -100,7 +109,7 @@ class IdempotencyRecord:
     created_at: float = 0.0
     updated_at: float = 0.0
 
-    @functools.cached_property
+    @property
     def key(self) -> tuple[str, str]:
         """What makes it unique; requestIds of two appKeys have nothing to do with each other."""
         return self.app_key, self.request_id
@@ -112,11 +121,11 @@ class IdempotencyRecord:
         Then no attempt of ours was executed. A refund that the platform holds under the same
         number may have been made for another order, which no query echoes.
         """
-        return self.status is not None and self.state in {State.SENDING, State.UNKNOWN}
+        return self.status is not None and self.state in _LAPSED
 
     def claimable(self, now: float) -> bool:
         """Tell whether it may be claimed: it is not being sent, or the sender's lease is over."""
-        if self.state is State.SENDING:
+        if self.state is _SENDING:
             return self.lease_until <= now
         return self.state in CLAIMABLE
 
@@ -141,16 +150,16 @@ class IdempotencyRecord:
 
     def _is_held_by(self, token: str | None, now: float) -> bool:
         mine = token is not None and token == self.claim_token
-        return mine and self.state is State.SENDING and self.lease_until > now
+        return mine and self.state is _SENDING and self.lease_until > now
 
     def with_claim(
         self, *, now: float, signed_at: int, lease: float, token: str | None = None
     ) -> IdempotencyRecord:
         """Return it under a new claim. A lease that ran out leaves its attempt in doubt."""
-        lapsed = self.state in {State.SENDING, State.UNKNOWN}
+        lapsed = self.state in _LAPSED
         return evolve(
             self,
-            state=next_state(State.UNKNOWN if lapsed else self.state, Transition.CLAIM),
+            state=next_state(_UNKNOWN if lapsed else self.state, _CLAIM),
             epoch=self.epoch + 1,
             attempts=self.attempts + 1,
             in_doubt=self.in_doubt or lapsed,
@@ -164,7 +173,7 @@ class IdempotencyRecord:
 
     def leads_to(self, transition: Transition) -> State:
         """Return where an attempt under this claim leads."""
-        return next_state(State.SENDING, transition, in_doubt=self.in_doubt)
+        return next_state(_SENDING, transition, in_doubt=self.in_doubt)
 
     def after_attempt(
         self,
@@ -187,7 +196,7 @@ class IdempotencyRecord:
         return evolve(
             self,
             state=state,
-            in_doubt=self.in_doubt or transition is Transition.DOUBT,
+            in_doubt=self.in_doubt or transition is _DOUBT,
             signed_at=signed_at if transition in ANSWERED else self.signed_at,
             lease_until=0.0,
             claim_token=None,
@@ -222,7 +231,7 @@ class IdempotencyRecord:
         """
         step = (self.state, later.state)
         settled = self.state in FINAL and later.state is not self.state and step not in REVIEWED
-        accepted = self.state is State.PENDING and later.state is State.UNKNOWN
+        accepted = self.state is _PENDING and later.state is _UNKNOWN
         return self.epoch == later.epoch and not settled and not accepted
 
     @property

@@ -244,7 +244,7 @@ def _check_not_failed(result: object) -> None:
     """Raise where a success envelope reports that all of it failed (status F)."""
     if isinstance(result, RefundResult):
         statuses = {result.status}
-    elif isinstance(result, PayResult | TradeResult):
+    elif isinstance(result, (PayResult, TradeResult)):
         statuses = {row.status for row in result.trade_res_list}
     else:
         return

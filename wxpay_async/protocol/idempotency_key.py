@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 import attrs
@@ -16,6 +17,7 @@ Source = tuple[str, bytes, str | None]
 """The operation, the bytes that are sent, and the order number that may not be among them."""
 
 _FIELD_DIGITS: Final = 16
+_NOT_MADE: Final[Mapping[str, str]] = MappingProxyType({})
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
@@ -32,7 +34,7 @@ class Fingerprint:
     """
 
     _digest: str = ""
-    _fields: Mapping[str, str] = attrs.field(factory=dict[str, str], repr=False)
+    _fields: Mapping[str, str] = attrs.field(default=_NOT_MADE, repr=False)
     source: Source | None = attrs.field(default=None, repr=False)
 
     @property

@@ -59,9 +59,10 @@ class MemoryStore:
         """Insert the record unless its key exists; return what is stored now."""
         if record.created_at >= self._evict_at:
             self._evict(record.created_at)
-        known = self._find(record.key)
+        key = record.key
+        known = self._find(key)
         if known is None:
-            self._active[record.key] = record
+            self._active[key] = record
         return known or record
 
     async def claim(

@@ -200,8 +200,12 @@ class AiohttpTransport:
                 sock_read=None if self.session is None else timeout.read,
             ),
         ) as response:
-            found = ((name, response.headers.get(name, "")) for name in KEPT_HEADERS)
-            kept = {name: value for name, value in found if value and value.isascii()}
+            headers = response.headers
+            kept = {
+                name: value
+                for name in KEPT_HEADERS
+                if (value := headers.get(name)) and value.isascii()
+            }
             return HttpResponse(response.status, await _read(response, phase), kept)
 
     def _check_what_was_handed_in(self) -> None:
