@@ -182,6 +182,14 @@ def test_answered_probe_ends_the_row_of_access_refusals() -> None:
     assert [None, None, 2.0] == end_calls(gate, REFUSED, REFUSED, REFUSED, now=3.0)
 
 
+def test_failed_probe_doubles_the_pause_after_access_refusals_too() -> None:
+    """Three refusals closed it; one failure of another kind is enough while it is closed."""
+    gate = OutageGate()
+    end_calls(gate, *[REFUSED] * 3)
+
+    assert [4.0] == end_calls(gate, FAILED, now=2.0)
+
+
 def test_probe_that_says_nothing_is_followed_by_the_next_at_once() -> None:
     """A replay, or a call that was cancelled, is no probe of the platform."""
     gate = make_closed_gate()
