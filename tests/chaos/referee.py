@@ -31,7 +31,9 @@ from tests.chaos.jobs import Job
 from tests.chaos.outage import DEAD_STORE
 from wxpay_async.sandbox.state import LedgerEntry
 
-_SETTLED: Final = frozenset({None, "reserved", "succeeded", "rejected", "failed", "not_executed"})
+_SETTLED: Final = frozenset(
+    {None, "reserved", "succeeded", "rejected", "failed", "not_executed", "reissued"}
+)
 _UNRESOLVED: Final = frozenset({"unknown", "needs_review"})
 _REPEATED: Final = "DuplicateRequestError"
 _BY_SECRET: Final = "SignatureRefusedError"
