@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.stores import ALL, Place, open_place
+from tests.contract.stores import ALL, Databases, Place, open_place
 from tests.contract.transports import (
     OVER_NETWORK,
     Ask,
@@ -140,9 +140,29 @@ def said() -> Said:
     return text
 
 
+# The stores
+
+
+@pytest.fixture(scope="session")
+def databases() -> Iterator[Databases]:
+    """Keep the databases of this process, and drop them at its end."""
+    kept = Databases()
+    yield kept
+    asyncio.run(kept.drop())
+
+
 @pytest.fixture(params=ALL)
-async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
-    """Open a fresh place for stores of one kind."""
+async def place(
+    request: pytest.FixtureRequest, tmp_path: Path, databases: Databases
+) -> AsyncIterator[Place]:
+    """Open an empty place for stores of one kind."""
+    async with open_place(request.param, tmp_path, databases) as opened:
+        yield opened
+
+
+@pytest.fixture(params=ALL)
+async def fresh_place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
+    """Open a place that no store has ever seen."""
     async with open_place(request.param, tmp_path) as opened:
         yield opened
 

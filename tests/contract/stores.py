@@ -1,4 +1,4 @@
-"""Open a fresh place for each test and kind of store, where several store objects can meet."""
+"""Open an empty place for each test and kind of store, where several store objects can meet."""
 
 from __future__ import annotations
 
@@ -85,14 +85,43 @@ class Place:
             await store.aclose()
 
 
+@define(eq=False)
+class Databases:
+    """Databases that one test after another uses, each made when it is first asked for.
+
+    To make one with its tables takes ten times as long as to empty its tables.
+    """
+
+    _urls: dict[Service, str] = field(factory=dict[Service, str])
+
+    async def find_url(self, service: Service) -> str:
+        """Return the address of the service's database, whose tables exist."""
+        if service not in self._urls:
+            self._urls[service] = url = await _create_database(service)
+            store = _make_sql_store(url, 10.0)
+            await store.load(make_record().key)
+            await store.aclose()
+        return self._urls[service]
+
+    async def drop(self) -> None:
+        """Drop all of them."""
+        for url in self._urls.values():
+            await _drop_database(url)
+
+
 @contextlib.asynccontextmanager
-async def open_place(kind: str, folder: Path) -> AsyncIterator[Place]:
-    """Open a fresh place and clear it away afterwards."""
+async def open_place(
+    kind: str, folder: Path, databases: Databases | None = None
+) -> AsyncIterator[Place]:
+    """Open an empty place and clear it away afterwards.
+
+    In a server's database it is a fresh one without tables, or one of those given.
+    """
     openers: dict[str, Callable[[Path], contextlib.AbstractAsyncContextManager[Place]]] = {
         MEMORY: _open_memory,
         SQLITE: _open_sqlite,
-        "postgres": lambda _: _open_database(POSTGRES),
-        "mariadb": lambda _: _open_database(MYSQL),
+        "postgres": lambda _: _open_database("postgres", POSTGRES, databases),
+        "mariadb": lambda _: _open_database("mariadb", MYSQL, databases),
         "redis": lambda _: _open_redis(),
     }
     async with openers[kind](folder) as place:
@@ -118,18 +147,37 @@ async def _open_sqlite(folder: Path) -> AsyncGenerator[Place]:
 
 
 @contextlib.asynccontextmanager
-async def _open_database(service: Service) -> AsyncGenerator[Place]:
-    name = f"wxpay_test_{uuid.uuid4().hex}"
-    url = SqlStore(require(service)).url  # names the driver
-    postgres = url.get_backend_name() == "postgresql"
-    await execute(url, f"CREATE DATABASE {name}")
-    shown = url.set(database=name).render_as_string(hide_password=False)
-    place = Place("postgres" if postgres else "mariadb", shown, _make_sql_store)
+async def _open_database(
+    kind: str, service: Service, databases: Databases | None
+) -> AsyncGenerator[Place]:
+    if databases is None:
+        url = await _create_database(service)
+    else:
+        url = await databases.find_url(service)
+    place = Place(kind, url, _make_sql_store)
     try:
         yield place
     finally:
         await place.close()
-        await execute(url, f"DROP DATABASE {name}{' WITH (FORCE)' if postgres else ''}")
+        if databases is None:
+            await _drop_database(url)
+        else:
+            await execute(url, "DELETE FROM wxpay_operations", "DELETE FROM wxpay_inbox")
+
+
+async def _create_database(service: Service) -> str:
+    name = f"wxpay_test_{uuid.uuid4().hex}"
+    url = SqlStore(require(service)).url  # names the driver
+    await execute(url, f"CREATE DATABASE {name}")
+    return url.set(database=name).render_as_string(hide_password=False)
+
+
+async def _drop_database(shown: str) -> None:
+    url = make_url(shown)
+    postgres = url.get_backend_name() == "postgresql"
+    service = POSTGRES if postgres else MYSQL
+    force = " WITH (FORCE)" if postgres else ""
+    await execute(SqlStore(service.url).url, f"DROP DATABASE {url.database}{force}")
 
 
 async def execute(url: str | URL, *statements: str) -> None:

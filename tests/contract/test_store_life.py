@@ -32,10 +32,10 @@ servers_only = pytest.mark.parametrize("place", SERVERS, indirect=True)
 # Life
 
 
-async def test_several_processes_may_begin_at_once(place: Place) -> None:
+async def test_several_processes_may_begin_at_once(fresh_place: Place) -> None:
     """Stores that open a fresh place at the same moment all find it ready."""
-    stores = [place.make_store() for _ in range(6)]
-    records = [place.make_record(f"r{n}") for n in range(6)]
+    stores = [fresh_place.make_store() for _ in range(6)]
+    records = [fresh_place.make_record(f"r{n}") for n in range(6)]
 
     pairs = zip(stores, records, strict=True)
     assert records == await asyncio.gather(*(s.reserve(record) for s, record in pairs))
