@@ -62,6 +62,7 @@ class Net(enum.Enum):
     CRASH_BEFORE = enum.auto()
     CRASH_AFTER = enum.auto()
     CRASH_DELAYED = enum.auto()
+    OTHER_AMOUNT = enum.auto()
 
 
 QUERY_NETS: Final = (
@@ -71,7 +72,9 @@ QUERY_NETS: Final = (
     Net.LIMITED,
     Net.GARBLED_AFTER,
     Net.BUSY,
+    Net.OTHER_AMOUNT,
 )
+REFUSALS: Final = {Net.REFUSED, Net.UNKNOWN_CODE, Net.BUSY}  # of the operation itself
 NOT_REACHED: Final = {  # what comes back of a request that did not reach the platform
     Net.LOST_BEFORE: InDoubtError,
     Net.GARBLED_BEFORE: HttpResponse(502, b"<html>"),
@@ -202,6 +205,17 @@ def make_data(content: dict[str, Any], status: str) -> dict[str, Any]:
     return data | dict.fromkeys(names, "wx1") | {"extPackage": "prepay_id=wx1"}
 
 
+def make_refund_callback(content: dict[str, Any], *, well: bool) -> dict[str, str]:
+    """Make the fields of a callback that says how the refund of a `bizContent` ended."""
+    return {
+        "orig_outer_trade_no": str(content.get("origOutTradeNo", "O-of-another")),
+        "out_trade_no": get_number(content),
+        "inner_trade_no": "T-1",
+        "refund_status": "REFUND_SUCCESS" if well else "REFUND_FAIL",
+        "refund_amount": get_amount(content),
+    }
+
+
 @define(eq=False)
 class CheckedStore(MemoryStore):
     """The store that processes share; it checks that each step is one of the table."""
@@ -218,6 +232,7 @@ class CheckedStore(MemoryStore):
         claimed = await super().claim(key, **claim)
         if before is not None and claimed is not None:
             check_step(before, claimed)
+            assert claimed.claim_token == claim.get("token"), "a claim of another was found"
         return claimed
 
     async def record(self, record: IdempotencyRecord) -> bool:
@@ -247,7 +262,9 @@ def check_step(before: IdempotencyRecord, after: IdempotencyRecord) -> None:
     step = (before.state, after.state)
     assert before.epoch <= after.epoch, "the fencing token fell"
     assert after.in_doubt or not before.in_doubt, "a doubt was forgotten"
-    assert before.state not in FINISHED or before.state is after.state, f"{step}: final is final"
+    # Only a payment is closed after its end, for the next credential of its order.
+    stays = before.state is after.state or after.state == "reissued"
+    assert before.state not in FINISHED or stays, f"{step}: final is final"
     if step == (State.SENDING, State.SENDING) and before.epoch == after.epoch:
         assert after.claim_token is not None
         assert before.claim_token == after.claim_token, "a claim of another was found"
@@ -303,6 +320,11 @@ class Connection(MemoryStore):
         """Pass it on."""
         self._check()
         return await self.store.load(key)
+
+    async def find_open(self, app_key: str, out_trade_no: str) -> list[IdempotencyRecord]:
+        """Pass it on."""
+        self._check()
+        return await self.store.find_open(app_key, out_trade_no)
 
     async def sweep(self, app_key: str, now: float, *, limit: int = 100) -> list[IdempotencyRecord]:
         """Pass it on."""

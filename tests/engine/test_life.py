@@ -12,8 +12,9 @@ late or 400 s ahead, and ours is put wrong, and right again, at any time.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
@@ -30,6 +31,7 @@ from tests.engine.life import (
     NOT_REACHED,
     NOTHING_MOVED,
     QUERY_NETS,
+    REFUSALS,
     STATUS,
     YEAR,
     CheckedStore,
@@ -41,29 +43,42 @@ from tests.engine.life import (
     Process,
     Purchase,
     make_answer,
+    make_refund_callback,
 )
 from tests.support.clock import MovedClock
 from tests.support.examples import count_examples
-from tests.support.platform import APP_KEY, SECRET
+from tests.support.platform import (
+    APP_KEY,
+    FORM,
+    SECRET,
+    VERIFIER,
+    encode_callback,
+    sign_callback,
+)
 from wxpay_async.adapters.limiters.limiter import Unlimited
 from wxpay_async.adapters.transports.memory import MemoryTransport
-from wxpay_async.engine import resolver
+from wxpay_async.engine import call, replay, resolver
+from wxpay_async.engine.call import Call
+from wxpay_async.engine.callbacks import CallbackReceiver
 from wxpay_async.engine.gateway import PayGateway
 from wxpay_async.errors import (
+    AlreadyPaidError,
     FailedError,
     Fate,
     IdempotencyConflictError,
+    InvalidRequestError,
     NotExecutedError,
     NotSentError,
     PrepayExpiredError,
     WxPayError,
 )
-from wxpay_async.policy import resolution
-from wxpay_async.policy.record import LEASE, IdempotencyRecord
+from wxpay_async.policy import resolution, review
+from wxpay_async.policy.record import LEASE, OPEN, IdempotencyRecord
 from wxpay_async.policy.review import ReviewVerdict
-from wxpay_async.policy.states import FINAL, FINISHED, REVIEW, State
+from wxpay_async.policy.states import FINAL, FINISHED, REVIEW, State, Transition
+from wxpay_async.protocol.notify import ACK_HANDLED, Notification, Notifications
 from wxpay_async.protocol.signing import Md5Signer
-from wxpay_async.protocol.wire import HttpRequest
+from wxpay_async.protocol.wire import HttpRequest, HttpResponse
 
 EXAMPLES: Final = count_examples(quick=20, full=100)
 NAMES: Final = {"refund": "refund", "again": "refund", "trade": "trade", "pay": "pay"}
@@ -101,6 +116,8 @@ class Life(RuleBasedStateMachine):
         self.nonces: set[str] = set()
         self.denials: dict[str, WxPayError] = {}
         self.credentials: set[str] = set()
+        self.refused: set[str] = set()
+        self.spoilt = False
 
     @initialize(
         skew=st.sampled_from([0.0, 0.0, -250.0, -400.0, -600.0, 400.0]),
@@ -152,6 +169,8 @@ class Life(RuleBasedStateMachine):
         if meanwhile and meanwhile.early:
             await self.overtake(process, request, meanwhile)
         answer = self.pass_on(request, net)
+        if net is Net.OTHER_AMOUNT and asks:
+            answer = self.spoil(answer)
         if meanwhile and not meanwhile.early:
             await self.overtake(process, request, meanwhile)
         process.connection.alive = net not in CRASHES
@@ -169,6 +188,9 @@ class Life(RuleBasedStateMachine):
         """Take the request to the platform, or not, and return what comes back."""
         if net in DELIVERED_LATER:
             self.platform.under_way.append(request)
+        if net in REFUSALS:
+            params = dict(parse_qsl(request.body.decode()))
+            self.refused.add(json.loads(params.get("bizContent", "{}")).get("requestId", ""))
         if net in NOT_REACHED:
             return make_answer(NOT_REACHED[net])
         refusal = "GM_API_BUS_000777" if net is Net.REFUSED else None
@@ -178,6 +200,13 @@ class Life(RuleBasedStateMachine):
         if net is Net.OTHER_ECHO and isinstance(answer, dict):
             answer["data"]["requestId"] = "another"
         return make_answer(LOST_ANSWERS.get(net, answer))
+
+    def spoil(self, answer: Any) -> Any:  # noqa: ANN401 - an answer
+        """Let the answer to one query in a life name another amount."""
+        if self.spoilt or not isinstance(answer, HttpResponse) or b"totalAmount" not in answer.body:
+            return answer
+        self.spoilt = True
+        return HttpResponse(200, answer.body.replace(b'"totalAmount": "', b'"totalAmount": "98'))
 
     async def overtake(self, paused: Process, request: HttpRequest, meanwhile: Meanwhile) -> None:
         """Let time pass and the other process act on the same operation."""
@@ -227,6 +256,8 @@ class Life(RuleBasedStateMachine):
             assert self.sent[request_id] == self.platform.executions[request_id].content
             self.credentials.add(request_id)
             self.what_was_denied_never_happens()
+        elif isinstance(outcome, AlreadyPaidError):
+            assert self.platform.orders["O-pay"] == "已付款", f"{request_id}: told paid, and is not"
         elif isinstance(outcome, PrepayExpiredError):
             assert request_id in self.platform.executions, f"{request_id}: expired, never made"
         elif outcome.fate is not Fate.IN_DOUBT:
@@ -346,7 +377,10 @@ class Life(RuleBasedStateMachine):
         """Let a person say what became of an operation that no machine found out."""
         request_id = self.purchases[name].request_id
         record = self.get_record(request_id)
-        if record is None or record.state not in REVIEW:
+        if record is None:
+            return
+        if record.state not in REVIEW:
+            self.refuse_verdict(at, request_id)
             return
         execution = self.platform.executions.get(request_id)
         if execution is not None and execution.status == "P":
@@ -357,6 +391,60 @@ class Life(RuleBasedStateMachine):
         outcome = self.runner.run(catch(resolve(request_id, verdict=verdict)))
         assert not isinstance(outcome, WxPayError)
         assert self.get_record(request_id).state in FINISHED  # type: ignore[union-attr] # it was sent, so it is there
+
+    def refuse_verdict(self, at: int, request_id: str) -> None:
+        """What goes on, or has ended, is settled by no person."""
+        before = self.get_record(request_id)
+        verdict = ReviewVerdict(executed=False, by="a person")
+        resolve = self.processes[at].gateway.resolve
+        outcome = self.runner.run(catch(resolve(request_id, verdict=verdict)))
+        assert isinstance(outcome, InvalidRequestError), "a person settled what is open"
+        assert before == self.get_record(request_id)
+
+    @rule(name=st.sampled_from(["pay", "blind"]))
+    def lose_key(self, *, name: str) -> None:
+        """Lose the key that seals the reply of a payment: what it says is not known any more."""
+        record = self.get_record(self.purchases[name].request_id)
+        if record is not None and record.state is State.SUCCEEDED and record.reply is not None:
+            self.store._keep(attrs.evolve(record, reply=None))
+
+    @rule(name=st.sampled_from(["refund", "again"]), at=PROCESSES, asked=ASKED)
+    def hear_of_a_refund(self, *, name: str, at: int, asked: Net) -> None:
+        """Let the platform tell how a refund ended: nothing of it stays open."""
+        request_id = self.purchases[name].request_id
+        execution = self.platform.executions.get(request_id)
+        if execution is None or execution.status == "P":
+            return
+        fields = make_refund_callback(json.loads(execution.content), well=execution.status == "S")
+        now = self.clock.true_time() + self.platform.skew
+        body = encode_callback(sign_callback(fields, at=now))
+        record = self.get_record(request_id)
+        heard = self.deliver(at, asked, body)
+        if record is None or record.state not in OPEN or record.duplicate_at_first:
+            return
+        later = self.get_record(request_id)
+        fresh = abs(now - self.clock.time()) <= EXPIRY
+        if self.executed(request_id) and fresh and heard:
+            assert later is not None
+            assert later.state is State.SUCCEEDED, f"{request_id}: heard of, and left open"
+
+    @rule(name=st.sampled_from(["refund", "again"]), at=PROCESSES, asked=ASKED, well=st.booleans())
+    def hear_a_forger(self, *, name: str, at: int, asked: Net, well: bool) -> None:
+        """Let anybody tell how a refund ended, signed by nobody."""
+        purchase = self.purchases[name]
+        content = json.loads(self.sent.get(purchase.request_id, "{}"))
+        if content:
+            self.deliver(at, asked, encode_callback(make_refund_callback(content, well=well)))
+
+    def deliver(self, at: int, asked: Net, body: bytes) -> bool:
+        """Deliver a callback to a process; tell whether it was taken."""
+        process = self.processes[at]
+        process.asked = asked
+        notifications = Notifications(VERIFIER, app_key=APP_KEY, clock=self.clock.time)
+        receiver = CallbackReceiver(
+            process.gateway, notifications, on_refund=lambda _: None, clock=self.clock
+        )
+        return ACK_HANDLED == self.runner.run(receiver.receive(FORM, body))
 
     @rule(at=PROCESSES, asked=ASKED, meanwhile=MEANWHILE)
     def recover(self, *, at: int, asked: Net, meanwhile: Meanwhile | None) -> None:
@@ -381,8 +469,13 @@ class Life(RuleBasedStateMachine):
         purchase, process = self.purchases[name], self.processes[at]
         yuan = self.yuan.setdefault(purchase.request_id, "1.00")
         process.nets, process.connection.lost_answers = [Net.ANSWERED], losses
+        before = self.get_record(purchase.request_id)
         self.runner.run(self.call_and_judge(at, purchase, yuan))
         self.processes[at].connection.lost_answers = 0
+        after = self.get_record(purchase.request_id)
+        # A store in the process's own memory loses no answers, so nothing there looks for them.
+        if not self.in_process and (before is None or before.state is not State.SENDING):
+            assert after is None or after.state is not State.SENDING, "locked out by its own claim"
 
     @rule(name=PURCHASES)
     def start_over(self, *, name: str) -> None:
@@ -458,6 +551,10 @@ class Life(RuleBasedStateMachine):
             is_pay = entry.operation == "pay"
             if entry.state in NOTHING_MOVED and not (is_pay and entry.in_doubt):
                 assert not self.executed(entry.request_id), f"{entry.request_id}: {entry.state}"
+            ours = self.executed(entry.request_id)
+            assert entry.state is not State.CONFLICT or not ours, f"{entry.request_id}: conflict"
+            rejected = entry.state is State.REJECTED
+            assert not rejected or entry.request_id in self.refused, "a passing refusal sticks"
             if entry.state is State.SUCCEEDED and not is_pay:
                 assert self.executed(entry.request_id), f"{entry.request_id}: {entry.state}"
 
@@ -576,3 +673,133 @@ def test_machine_catches_a_refusal_that_is_taken_for_absence(
 def test_quarantine_covers_a_platform_that_is_late_and_tells_no_time() -> None:
     """At 250 s behind us it takes a request for 550 s, and the quarantine is longer."""
     assert EXPIRY + 250.0 < resolution.QUARANTINE
+
+
+@contextlib.contextmanager
+def live() -> Iterator[Life]:
+    """Begin a life in which nothing is random."""
+    life = Life()
+    try:
+        life.begin(skew=0.0, queryable=True, in_process=False)
+        yield life
+    finally:
+        life.teardown()
+
+
+def send(life: Life, name: str, net: Net, asked: Net = Net.LOST_BEFORE) -> None:
+    """Call once; what becomes of the request and of the queries is given."""
+    life.call(name=name, other=False, at=0, nets=[net], asked=asked, meanwhile=None)
+
+
+def test_machine_catches_a_claim_that_does_not_know_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The answer to a claim gets lost, and the repetition waits for the end of its own lease."""
+    monkeypatch.setattr(IdempotencyRecord, "_is_held_by", lambda *_: False)
+    monkeypatch.setattr(Call, "_find_lost_claim", find_nothing)
+
+    with live() as life, pytest.raises(AssertionError, match="locked out by its own claim"):
+        life.lose_answers_to_claims(name="refund", at=0, losses=1)
+
+
+async def find_nothing(_: object) -> None:
+    """Find no claim, as a call does that has no token to look for."""
+
+
+def test_machine_catches_a_claim_of_another_that_is_taken_for_ones_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever asks gets what another process has claimed, and there are two senders."""
+    monkeypatch.setattr(
+        IdempotencyRecord, "_is_held_by", lambda self, *_: self.state is State.SENDING
+    )
+
+    with live() as life:
+        life.crash_after_claiming(name="refund", at=0)
+        with pytest.raises(AssertionError, match="a claim of another was found"):
+            send(life, "refund", Net.ANSWERED)
+
+
+def test_machine_catches_a_forged_callback_that_is_believed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Anybody says that a refund was made that never arrived."""
+    read = Notifications.parse
+
+    def believe(self: Notifications, headers: Mapping[str, str], body: bytes) -> Notification:
+        return attrs.evolve(read(self, headers, body), authentic=True, fresh=True)
+
+    monkeypatch.setattr(Notifications, "parse", believe)
+
+    with live() as life:
+        send(life, "refund", Net.LOST_BEFORE)
+        life.hear_a_forger(name="refund", at=0, asked=Net.ANSWERED, well=True)
+        with pytest.raises(AssertionError, match="succeeded"):
+            life.records_agree_with_the_platform()
+
+
+async def settle_nothing(*_: object) -> int:
+    """Do what was done before callbacks settled anything."""
+    return 0
+
+
+def test_machine_catches_a_callback_that_leaves_open_what_it_tells_of(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The platform says that the refund was made, and its record waits for a query."""
+    monkeypatch.setattr(PayGateway, "apply_notification", settle_nothing)
+
+    with live() as life:
+        send(life, "refund", Net.LOST_AFTER)
+        with pytest.raises(AssertionError, match="heard of, and left open"):
+            life.hear_of_a_refund(name="refund", at=0, asked=Net.ANSWERED)
+
+
+def test_machine_catches_an_issued_payment_that_is_called_paid(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The reply with the credential does not open any more, and the order is called paid."""
+    paid = AlreadyPaidError("the order is paid")
+    monkeypatch.setattr(replay, "error_without_reply", lambda _: paid)
+
+    with live() as life:
+        send(life, "pay", Net.ANSWERED)
+        life.lose_key(name="pay")
+        with pytest.raises(AssertionError, match="told paid, and is not"):
+            send(life, "pay", Net.ANSWERED)
+
+
+def test_machine_catches_a_refusal_of_the_configuration_that_sticks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A bad signature is taken for the platform's word about the refund."""
+    monkeypatch.setattr(call, "transition_for", lambda _: Transition.REFUSED)
+
+    with live() as life:
+        send(life, "refund", Net.BAD_SIGNATURE)
+        with pytest.raises(AssertionError, match="a passing refusal sticks"):
+            life.records_agree_with_the_platform()
+
+
+def test_machine_catches_a_conflict_by_one_deviating_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One query names another amount, and the operation is a conflict."""
+    monkeypatch.setattr(resolution, "SEEN_APART", 0.0)
+
+    with live() as life:
+        send(life, "refund", Net.LOST_AFTER, Net.OTHER_AMOUNT)
+        with pytest.raises(AssertionError, match="conflict"):
+            life.records_agree_with_the_platform()
+
+
+def test_machine_catches_a_person_who_settles_what_is_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A person says "not executed" of a refund that is still on its way."""
+    monkeypatch.setattr(review, "REVIEW", frozenset(State))
+
+    with live() as life:
+        send(life, "refund", Net.DELAYED)
+        with pytest.raises(AssertionError, match="a person settled what is open"):
+            life.judge_by_person(name="refund", at=0, asked=Net.LOST_BEFORE)
