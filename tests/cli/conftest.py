@@ -13,9 +13,17 @@ from pathlib import Path
 import pytest
 
 from tests.cli.harness import KEY, PROGRAM, SECRET, Ended, Run, Start
+from tests.support.signers import keep_signers
 from tests.support.vectors import PRIVATE_KEY
 from wxpay_async.cli import main
 from wxpay_async.sandbox import Sandbox
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kept_signers() -> Iterator[None]:
+    """Start sandboxes without loading their keys anew."""
+    with keep_signers():
+        yield
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """A running sandbox, its merchant, and a server that takes the merchant's callbacks."""
 
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import aiohttp
@@ -11,6 +11,7 @@ from Crypto.PublicKey import RSA
 from tests.sandbox.callback_shop import FAST, CallbackShop
 from tests.sandbox.raw_merchant import Merchant
 from tests.support.clock import MovedClock
+from tests.support.signers import keep_signers
 from wxpay_async.sandbox import Sandbox
 
 Settings = dict[str, Any]
@@ -19,6 +20,13 @@ Settings = dict[str, Any]
 def _generate_key() -> RSA.RsaKey:
     done = subprocess.run(["openssl", "genrsa", "2048"], capture_output=True, check=True)
     return RSA.import_key(done.stdout)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kept_signers() -> Iterator[None]:
+    """Start sandboxes without loading their keys anew."""
+    with keep_signers():
+        yield
 
 
 @pytest.fixture(scope="session")
