@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import signal
 import socket
@@ -15,6 +16,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
+from Crypto.PublicKey import RSA
 
 from tests.cli.harness import Run, Start, wait_for
 from wxpay_async import (
@@ -29,6 +31,19 @@ from wxpay_async.cli import demo
 from wxpay_async.cli.demo import Order, create_prepay
 from wxpay_async.protocol.keys import load_public_key
 from wxpay_async.sandbox import Sandbox
+
+
+@pytest.fixture(scope="module")
+def two_keys() -> list[RSA.RsaKey]:
+    """Make two keys; that takes a second."""
+    return [RSA.generate(2048), RSA.generate(2048)]
+
+
+@pytest.fixture(autouse=True)
+def generated_keys(two_keys: list[RSA.RsaKey], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give the demos of this process the same two keys by turns, instead of new ones."""
+    turns = itertools.cycle(two_keys)
+    monkeypatch.setattr(RSA, "generate", lambda _bits: next(turns))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
