@@ -272,7 +272,8 @@ class Run:
             self.sandbox.faults.inject(fault, path=PAY.path)
             lost = evolve(pay, request_id=f"lost-{fault}", out_trade_no=None)
             await self.expect(lambda lost=lost: gateway.pay(lost), InDoubtError)
-        self.sandbox.faults.inject("drop", path=PAY.path)
+        for _ in range(3):  # one for each attempt, also of the payment that follows
+            self.sandbox.faults.inject("drop", path=PAY.path)
         order = make_trade("checkout", "O-2")
         await self.expect(
             lambda: gateway.checkout(order, openid=OPENID, app_id="wx1"), InDoubtError

@@ -16,7 +16,9 @@ have been executed, and everything that may have been is an `InDoubtError`.
     │   ├── InProgressError                 another process is sending this requestId
     │   ├── MalformedResponseError          an answer that proves nothing
     │   ├── PlatformConflictError           the platform holds this requestId with other content
-    │   └── PrepayExpiredError              the credential is too old; it may have been paid before
+    │   ├── OtherPayerError                 another payer has the order's live credential
+    │   ├── PrepayExpiredError              the credential is too old; it may have been paid before
+    │   └── TradeUnusableError              the order exists, and its payToken is lost
     └── RefusedError              refused   the platform said no, and nothing was executed
         ├── ClockSkewError                  the request had expired on arrival
         ├── ConfigurationRefusedError       nothing was looked at; correct the configuration
@@ -257,8 +259,7 @@ class MalformedResponseError(InDoubtError):
     """The answer is not what the protocol promises, so it proves neither success nor failure.
 
     What to do: call again with the same request, or query the order. Where the answer belongs to
-    another request, which is not tried again, query the order; where `checkout` lost a payToken,
-    wait until the order is closed, then create a new order.
+    another request, which is not tried again, query the order.
     """
 
 
@@ -274,6 +275,24 @@ class PlatformConflictError(InDoubtError):
     retryable = False
 
 
+class OtherPayerError(InDoubtError):
+    """Another payer holds a credential of this order that can still be paid.
+
+    A second one beside it could be paid as well.
+
+    What to do: call `checkout` again after `retry_at`; until then only the other payer can pay.
+
+    Attributes:
+        retry_at: when that credential is dead.
+    """
+
+    retryable = False
+
+    def __init__(self, reason: str, *, retry_at: datetime | None = None) -> None:
+        super().__init__(reason)
+        self.retry_at = retry_at
+
+
 class PrepayExpiredError(InDoubtError):
     """The stored prepay is older than WeChat accepts. Whether it was paid before, it cannot tell.
 
@@ -281,6 +300,25 @@ class PrepayExpiredError(InDoubtError):
     """
 
     retryable = False
+
+
+class TradeUnusableError(InDoubtError):
+    """The order exists, but its payToken was lost with the answer: nobody can pay it.
+
+    A second order at once would leave two orders of one purchase that can be paid.
+
+    What to do: wait until `retry_at`, when the order is closed, then create a new order; `checkout`
+    does so by itself when it is given `reorder=`.
+
+    Attributes:
+        retry_at: when the order will be closed, None where its `timeoutExpress` does not say.
+    """
+
+    retryable = False
+
+    def __init__(self, reason: str, *, retry_at: datetime | None = None) -> None:
+        super().__init__(reason)
+        self.retry_at = retry_at
 
 
 class RefusedError(WxPayError):

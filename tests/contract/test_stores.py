@@ -15,7 +15,7 @@ from tests.support.records import NOW, SIGNED_AT, Claim, make_fingerprint
 from wxpay_async.adapters.stores.memory import MemoryStore
 from wxpay_async.adapters.stores.store import Store
 from wxpay_async.policy.record import LEASE, OPEN, IdempotencyRecord
-from wxpay_async.policy.states import REVIEW, REVIEWED, State
+from wxpay_async.policy.states import FINAL_STEPS, REVIEW, State
 
 Check = Callable[[Place, Store], Awaitable[None]]
 
@@ -343,11 +343,11 @@ async def test_a_late_finding_undoes_nothing(
     assert await store.record(attrs.evolve(found, checks=1))
 
 
-@pytest.mark.parametrize(("before", "after"), sorted(REVIEWED))
-async def test_what_waits_for_a_person_is_left_for_an_end(
+@pytest.mark.parametrize(("before", "after"), sorted(FINAL_STEPS))
+async def test_record_leaves_a_final_state_only_for_an_end(
     place: Place, store: Store, before: State, after: State
 ) -> None:
-    """By what a query finds after all, or by the person's word; and that stays."""
+    """By what a query finds after all, a person's word, or the next payment; and that stays."""
     claimed = await claim_new(store, place.make_record())
     assert await store.record(attrs.evolve(claimed, state=before))
     ended = attrs.evolve(claimed, state=after, verdict="{}")
@@ -365,7 +365,7 @@ async def test_list_has_what_is_open_or_waits_for_a_person(place: Place, store: 
     open_states = {*OPEN, *REVIEW, State.SENDING}
     records = []
     for number, state in enumerate(sorted(State)):
-        record = set_state(place.make_record(f"r{number}"), state)
+        record = set_state(place.make_record(f"r{number:02}"), state)
         records.append(attrs.evolve(record, next_check_at=NOW - number if number % 2 else None))
         await store.reserve(records[-1])
 

@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+import json
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Final
+from urllib.parse import parse_qsl
+
+import attrs
 import pytest
 
+from tests.support.clock import NOON
 from tests.support.merchant import Asking, OpenShop
-from tests.support.platform import Replies, Script
+from tests.support.platform import Answer, Replies, Script
 from wxpay_async.engine.streaming import Outcome
 from wxpay_async.errors import (
+    AlreadyPaidError,
+    FailedError,
+    IdempotencyConflictError,
     InDoubtError,
-    MalformedResponseError,
+    InvalidRequestError,
+    NotPaidError,
     NotSentError,
+    TradeUnusableError,
 )
+from wxpay_async.policy.retry import RetryPolicy
 from wxpay_async.policy.states import State
 from wxpay_async.protocol.idempotency_key import derive_request_id
+from wxpay_async.protocol.requests import PayMethod
+from wxpay_async.protocol.wire import HttpRequest
+
+PAYER: Final = {"openid": "openid-1", "app_id": "wx9236b1e84ffbf10a"}
 
 
 async def test_checkout_makes_the_order_and_its_prepay(
@@ -73,30 +91,237 @@ async def test_checkout_whose_prepay_was_not_asked_for_is_in_doubt(
     assert "ok" == outcome.kind
 
 
-async def test_checkout_without_a_token_is_in_doubt(
-    open_shop: OpenShop, asking: Asking, replies: Replies
+# An order that nobody can pay
+
+
+NEXT = "O-1-2"
+
+
+def count_up(number: str) -> str:
+    """Return the number of the order that follows."""
+    head, _, last = number.rpartition("-")
+    return f"{number}-2" if head == "O" else f"{head}-{int(last) + 1}"
+
+
+class LosingToken(Script):
+    """A platform that loses the first answer to `trade`, and then says how each order stands."""
+
+    def __init__(self, **statuses: str) -> None:
+        self.statuses = {"O-1": "待付款", NEXT: "待付款", **statuses}
+        self.created: list[str] = []
+        super().__init__([])
+
+    def __call__(self, request: HttpRequest) -> Answer:
+        """Answer one request."""
+        fields = dict(parse_qsl(request.body.decode("ascii")))
+        if request.url.endswith("query"):
+            number = fields["outTradeNo"]
+            return Replies().order(self.statuses[number], number)
+        content = json.loads(fields["bizContent"])
+        changes = {"requestId": content["requestId"]}
+        if request.url.endswith("wxminiprogram"):
+            return Replies().prepay(**changes, tradeResList=None)
+        self.created.append(content["tradeInfo"][0]["outTradeNo"])
+        if len(self.created) == 1:
+            return InDoubtError("reset")
+        return Replies().created(**changes, tradeResList=None)
+
+
+@pytest.mark.parametrize(
+    ("timeout_express", "retry_at"),
+    [(None, None), ("0", None), ("30m", datetime.fromtimestamp(NOON + 35 * 60, UTC))],
+)
+async def test_checkout_whose_token_was_lost_says_when_the_order_will_be_closed(
+    timeout_express: str | None, retry_at: datetime | None, open_shop: OpenShop, asking: Asking
 ) -> None:
-    """The order exists; nothing is paid, and the error says what is missing."""
-    shop = open_shop([replies.created(payToken=None)])
-    with pytest.raises(MalformedResponseError, match="payToken"):
-        await shop.gateway.checkout(asking.trade(), openid="o", app_id="wx")
-
-    assert 1 == shop.transport.calls
-
-
-async def test_checkout_after_a_lost_answer_cannot_go_on(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
-    """The payToken cannot be asked for: in doubt, not to be repeated, and what to do instead."""
-    shop = open_shop(Script([InDoubtError("timeout")], query=replies.order("待付款")))
+    """The payToken cannot be asked for: no other order may be made before this one is closed."""
+    shop = open_shop(LosingToken(), retry=RetryPolicy(attempts=1))
+    trade = asking.trade(timeout_express=timeout_express)
+    with pytest.raises(InDoubtError):
+        await shop.gateway.checkout(trade, **PAYER)
     for _ in range(2):
-        with pytest.raises(MalformedResponseError, match="order O-1 exists") as caught:
-            await shop.gateway.checkout(asking.trade(), openid="o", app_id="wx")
-        assert ("in_doubt", False, "trade-1") == (
+        with pytest.raises(TradeUnusableError, match="order O-1 exists") as caught:
+            await shop.gateway.checkout(trade, **PAYER, reorder=count_up)
+        assert ("in_doubt", False, "trade-1", retry_at) == (
             caught.value.fate,
             caught.value.retryable,
             caught.value.request_id,
+            caught.value.retry_at,
         )
         assert "closed" in str(caught.value)
 
     assert 1 == len(shop.sent("/instant/trade"))
+
+
+async def test_checkout_without_a_token_in_the_answer_is_unusable(
+    open_shop: OpenShop, asking: Asking, replies: Replies
+) -> None:
+    """The order exists; nothing is paid, and the error says what is missing."""
+    shop = open_shop(Script([replies.created(payToken=None)], query=replies.order("待付款")))
+    with pytest.raises(TradeUnusableError, match="payToken"):
+        await shop.gateway.checkout(asking.trade(), openid="o", app_id="wx")
+
+    assert 1 == len(shop.sent("/instant/trade"))
+
+
+async def test_checkout_whose_order_cannot_be_queried_calls_it_unusable(
+    open_shop: OpenShop, asking: Asking, replies: Replies
+) -> None:
+    """Nothing was learnt of it, so it may still be open."""
+    shop = open_shop(Script([replies.created(payToken=None)], query=InDoubtError("reset")))
+    with pytest.raises(TradeUnusableError):
+        await shop.gateway.checkout(asking.trade(), openid="o", app_id="wx", reorder=count_up)
+
+    assert 1 == len(shop.sent("/instant/trade"))
+
+
+async def test_checkout_of_a_paid_order_without_a_token_says_so(
+    open_shop: OpenShop, asking: Asking, replies: Replies
+) -> None:
+    """By a code that the payer scanned, for example."""
+    shop = open_shop(Script([replies.created(payToken=None)], query=replies.order("已付款")))
+    with pytest.raises(AlreadyPaidError):
+        await shop.gateway.checkout(asking.trade(), openid="o", app_id="wx", reorder=count_up)
+
+    assert 1 == len(shop.sent("/instant/trade"))
+
+
+async def test_checkout_with_reorder_makes_the_next_order_once_the_first_is_closed(
+    open_shop: OpenShop, asking: Asking
+) -> None:
+    """Every later call goes on with the next order, also with a function that counts anew."""
+    platform = LosingToken()
+    shop = open_shop(platform, retry=RetryPolicy(attempts=1))
+    with pytest.raises(InDoubtError):
+        await shop.gateway.checkout(asking.trade(), **PAYER, reorder=count_up)
+    platform.statuses["O-1"] = "已关闭"
+    first = await shop.gateway.checkout(asking.trade(), **PAYER, reorder=count_up)
+    again = await shop.gateway.checkout(
+        asking.trade(), **PAYER, reorder=lambda number: f"{number}-another"
+    )
+
+    assert ["O-1", NEXT] == platform.created
+    assert (first.prepay_id, True) == (again.prepay_id, again.replayed)
+
+
+async def test_checkout_without_reorder_says_that_the_order_ended(
+    open_shop: OpenShop, asking: Asking
+) -> None:
+    """Whether another one is wanted, the merchant knows."""
+    platform = LosingToken()
+    shop = open_shop(platform, retry=RetryPolicy(attempts=1))
+    with pytest.raises(InDoubtError):
+        await shop.gateway.checkout(asking.trade(), **PAYER)
+    platform.statuses["O-1"] = "已关闭"
+    for _ in range(2):
+        with pytest.raises((NotPaidError, FailedError)):
+            await shop.gateway.checkout(asking.trade(), **PAYER)
+
+    assert ["O-1"] == platform.created
+
+
+async def test_checkout_reorders_when_the_order_of_a_live_token_ended(
+    open_shop: OpenShop, asking: Asking
+) -> None:
+    """The payer declined, or nobody paid in time."""
+    platform = LosingToken()
+    platform.created.append("O-0")  # no answer gets lost
+    shop = open_shop(platform)
+    await shop.gateway.checkout(asking.trade(), **PAYER, reorder=count_up)
+    shop.clock.move(20 * 60)
+    platform.statuses["O-1"] = "已关闭"
+    await shop.gateway.checkout(asking.trade(), **PAYER, reorder=count_up)
+
+    assert ["O-0", "O-1", NEXT] == platform.created
+
+
+async def test_checkout_refuses_a_reorder_that_returns_the_same_number(
+    open_shop: OpenShop, asking: Asking
+) -> None:
+    """The platform would take it for the order that ended."""
+    platform = LosingToken()
+    platform.created.append("O-0")
+    shop = open_shop(platform)
+    await shop.gateway.checkout(asking.trade(), **PAYER)
+    shop.clock.move(20 * 60)
+    platform.statuses["O-1"] = "已关闭"
+    with pytest.raises(InvalidRequestError, match="reorder"):
+        await shop.gateway.checkout(asking.trade(), **PAYER, reorder=lambda number: number)
+
+
+# The same order from another phone
+
+
+async def test_checkout_takes_the_same_order_from_another_address_and_account(
+    open_shop: OpenShop, asking: Asking
+) -> None:
+    """What belongs to the payer may differ; the order is not made twice."""
+    platform = LosingToken()
+    platform.created.append("O-0")
+    shop = open_shop(platform)
+    first = await shop.gateway.checkout(asking.trade(), **PAYER)
+    again = await shop.gateway.checkout(asking.trade(payer_ip="2001:db8::1"), **PAYER)
+
+    assert first.prepay_id == again.prepay_id
+    assert ["O-0", "O-1"] == platform.created
+
+
+async def test_checkout_of_another_amount_is_a_conflict(
+    open_shop: OpenShop, asking: Asking, replies: Replies
+) -> None:
+    """The payer would be charged what the order was created for."""
+    shop = open_shop(Script([replies.created(instAmount="1.00"), replies.prepay()]))
+    await shop.gateway.checkout(asking.trade(), **PAYER)
+    dearer = PayMethod(
+        pay_product_code="67", amount=Decimal("0.50"), app_id="wx1", open_id="openid-0123456789"
+    )
+    with pytest.raises(IdempotencyConflictError, match="payMethod"):
+        await shop.gateway.checkout(asking.trade(pay_method=dearer), **PAYER)
+
+
+async def test_checkout_of_other_goods_is_a_conflict(
+    open_shop: OpenShop, asking: Asking, replies: Replies
+) -> None:
+    """One requestId stands for one purchase."""
+    shop = open_shop([replies.created(), replies.prepay()])
+    await shop.gateway.checkout(asking.trade(), **PAYER)
+    [item] = asking.trade().trade_info
+    with pytest.raises(IdempotencyConflictError, match="tradeInfo"):
+        await shop.gateway.checkout(
+            asking.trade(trade_info=[attrs.evolve(item, subject="other goods")]), **PAYER
+        )
+
+
+async def test_checkout_asks_anew_for_an_order_that_is_proven_not_executed(
+    open_shop: OpenShop, asking: Asking, replies: Replies
+) -> None:
+    """The same order number under the next requestId: the first one can make no order any more."""
+    answers = Script([InDoubtError("reset"), replies.created(requestId=None), replies.prepay()])
+    shop = open_shop(answers, retry=RetryPolicy(attempts=1))
+    with pytest.raises(InDoubtError):
+        await shop.gateway.checkout(asking.trade(), **PAYER)
+    for _ in range(2):
+        shop.clock.move(700)
+        await shop.gateway.recover()
+    result = await shop.gateway.checkout(asking.trade(), **PAYER)
+    second = [json.loads(sent["bizContent"]) for sent in shop.sent("/instant/trade")][-1]
+
+    assert result.prepay_id
+    assert State.NOT_EXECUTED is await shop.state("trade-1")
+    assert "O-1" == second["tradeInfo"][0]["outTradeNo"]
+
+
+async def test_checkout_with_too_little_time_for_the_next_step_is_in_doubt(
+    open_shop: OpenShop, asking: Asking, replies: Replies
+) -> None:
+    """The time is for all of it; the order is made, and calling again goes on."""
+
+    def create_slowly(_: HttpRequest) -> Answer:
+        shop.clock.move(8)
+        return replies.created()
+
+    shop = open_shop(Script([create_slowly, replies.prepay()]))
+    with pytest.raises(InDoubtError):
+        await shop.gateway.checkout(asking.trade(), **PAYER, timeout=10)
+
+    assert (await shop.gateway.checkout(asking.trade(), **PAYER)).prepay_id

@@ -247,11 +247,13 @@ def test_record_with_expired_lease_keeps_the_start_of_its_doubt() -> None:
 def test_record_is_replaced_unless_it_is_final_or_found_out(earlier: State, later: State) -> None:
     """A query that was slow to come back must not reopen what another one has found out.
 
-    What waits for a person is left for an end, and for nothing else.
+    What waits for a person is left for an end, and a payment for the one that follows it.
     """
     ends = {State.SUCCEEDED, State.FAILED, State.NOT_EXECUTED}
     reviewed = earlier in {State.CONFLICT, State.NEEDS_REVIEW} and later in ends
-    stays = earlier not in FINAL or later is earlier or reviewed
+    closable = {State.SUCCEEDED, State.REJECTED, State.NOT_EXECUTED, State.NEEDS_REVIEW}
+    closed = earlier in closable and later is State.REISSUED
+    stays = earlier not in FINAL or later is earlier or reviewed or closed
     expected = stays and (earlier, later) != (State.PENDING, State.UNKNOWN)
     record = make_record(state=earlier, epoch=2)
 
@@ -283,7 +285,13 @@ def test_record_may_be_forgotten_when_finished_or_never_sent(
     state: State, *, in_doubt: bool
 ) -> None:
     """What is open, or waits for a person, never is."""
-    finished = {State.SUCCEEDED, State.REJECTED, State.FAILED, State.NOT_EXECUTED}
+    finished = {
+        State.SUCCEEDED,
+        State.REJECTED,
+        State.FAILED,
+        State.NOT_EXECUTED,
+        State.REISSUED,
+    }
     expected = state in finished or (state is State.RESERVED and not in_doubt)
 
     assert expected is make_record(state=state, in_doubt=in_doubt).evictable()

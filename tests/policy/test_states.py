@@ -12,9 +12,10 @@ from wxpay_async.policy.states import (
     ANSWERED,
     CLAIMABLE,
     FINAL,
+    FINAL_STEPS,
     FINISHED,
+    REISSUABLE,
     REVIEW,
-    REVIEWED,
     SENDABLE,
     SETTLED,
     TRANSITIONS,
@@ -26,17 +27,18 @@ from wxpay_async.policy.states import (
 
 # Written a second time, as a person reads it in `money-safety.md` §3.
 TABLE = """
-             claim    unsent    refused   doubt    accepted  success    failure  absent        mismatch  too_old       confirmed  denied
-reserved     sending  -         -         -        -         -          -        -             -         -             -          -
-sending      -        reserved  rejected  unknown  pending   succeeded  failed   -             conflict  -             -          -
-unknown      sending  -         -         unknown  pending   succeeded  failed   not_executed  conflict  needs_review  -          -
-pending      -        -         -         -        -         succeeded  failed   -             -         needs_review  -          -
-succeeded    -        -         -         -        -         -          -        -             -         -             -          -
-rejected     -        -         -         -        -         -          -        -             -         -             -          -
-failed       -        -         -         -        -         -          -        -             -         -             -          -
-not_executed -        -         -         -        -         -          -        -             -         -             -          -
-conflict     -        -         -         -        -         succeeded  failed   -             -         -             succeeded  not_executed
-needs_review -        -         -         -        -         succeeded  failed   not_executed  -         -             succeeded  not_executed
+             claim    unsent    refused   doubt    accepted  success    failure  absent        mismatch  too_old       confirmed  denied          reissue
+reserved     sending  -         -         -        -         -          -        -             -         -             -          -               reissued
+sending      -        reserved  rejected  unknown  pending   succeeded  failed   -             conflict  -             -          -               -
+unknown      sending  -         -         unknown  pending   succeeded  failed   not_executed  conflict  needs_review  -          -               reissued
+pending      -        -         -         -        -         succeeded  failed   -             -         needs_review  -          -               -
+succeeded    -        -         -         -        -         -          -        -             -         -             -          -               reissued
+rejected     -        -         -         -        -         -          -        -             -         -             -          -               reissued
+failed       -        -         -         -        -         -          -        -             -         -             -          -               -
+not_executed -        -         -         -        -         -          -        -             -         -             -          -               reissued
+conflict     -        -         -         -        -         succeeded  failed   -             -         -             succeeded  not_executed    -
+needs_review -        -         -         -        -         succeeded  failed   not_executed  -         -             succeeded  not_executed    reissued
+reissued     -        -         -         -        -         -          -        -             -         -             -          -               -
 """  # noqa: E501 - a table
 
 
@@ -93,18 +95,35 @@ def test_table_cannot_be_changed() -> None:
         TRANSITIONS[State.REJECTED, Transition.CLAIM] = State.SENDING  # type: ignore[index]
 
 
-def test_finished_states_have_no_way_out_and_all_others_have() -> None:
-    """What may be evicted goes nowhere any more; what else is final waits for a person."""
-    assert set(State) - {state for state, _ in TRANSITIONS} == FINISHED
+def test_finished_states_are_left_only_for_another_credential() -> None:
+    """What may be evicted goes nowhere else any more; what else is final waits for a person."""
+    left = {(state, event) for state, event in TRANSITIONS if state in FINISHED}
+
+    assert {
+        (State.SUCCEEDED, Transition.REISSUE),
+        (State.REJECTED, Transition.REISSUE),
+        (State.NOT_EXECUTED, Transition.REISSUE),
+    } == left
     assert FINAL - FINISHED == REVIEW == {State.CONFLICT, State.NEEDS_REVIEW}
 
 
-def test_states_of_review_are_left_only_for_an_end() -> None:
-    """Nothing of them is sent again, and none of them becomes the other."""
-    assert {(state, after) for (state, _), after in TRANSITIONS.items() if state in REVIEW} == (
-        REVIEWED
-    )
-    assert {after for _, after in REVIEWED} <= FINISHED
+def test_final_states_are_left_only_for_an_end() -> None:
+    """Nothing of them is sent again, and what waits for a person does not become the other."""
+    steps = {(state, after) for (state, _), after in TRANSITIONS.items() if state in FINAL}
+
+    assert steps == FINAL_STEPS
+    assert {after for _, after in FINAL_STEPS} <= FINISHED
+
+
+def test_reissuable_states_are_those_under_which_nothing_is_on_its_way() -> None:
+    """What is being sent may still bring a credential; a failed order gets none."""
+    assert set(State) - REISSUABLE == {
+        State.SENDING,
+        State.PENDING,
+        State.FAILED,
+        State.CONFLICT,
+        State.REISSUED,
+    }
 
 
 def test_claimable_states_are_those_never_sent_or_unknown() -> None:
@@ -150,9 +169,11 @@ TRANSITION_OF = {
     errors.AlreadyPaidError: Transition.DOUBT,
     errors.NotExecutedError: Transition.REFUSED,
     errors.NotPaidError: Transition.REFUSED,
+    errors.OtherPayerError: Transition.DOUBT,
     errors.PlatformConflictError: Transition.DOUBT,
     errors.PrepayExpiredError: Transition.DOUBT,
     errors.SignatureRefusedError: Transition.UNSENT,
+    errors.TradeUnusableError: Transition.DOUBT,
     errors.ClockSkewError: Transition.UNSENT,
     errors.RateLimitedError: Transition.UNSENT,
     errors.FailedError: Transition.FAILURE,

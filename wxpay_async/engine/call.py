@@ -38,7 +38,7 @@ from wxpay_async.errors import (
 from wxpay_async.policy.deadline import Deadline
 from wxpay_async.policy.record import LEASE, OPEN, IdempotencyRecord
 from wxpay_async.policy.states import CLAIMABLE, State, Transition, transition_for
-from wxpay_async.protocol.builder import REFUND, Operation, Template
+from wxpay_async.protocol.builder import PAY, REFUND, Operation, Template
 from wxpay_async.protocol.codec import decode, server_time
 from wxpay_async.protocol.results import RefundResult
 from wxpay_async.protocol.secrets import without_credentials
@@ -336,6 +336,8 @@ class Call(Generic[T]):
         if not await self.store.record(written):
             # Our lease ran out, and another claim came since. The later claim decides, and may have
             # been executed: a refusal of this attempt settles nothing any more.
+            if self.operation is PAY and transition is Transition.SUCCESS:
+                await self._check_reissued(record)
             written = evolve(written, in_doubt=True)
         self.record = written  # only after the write: an unrecorded outcome is not final
         if self.telemetry.hooks:
@@ -343,6 +345,20 @@ class Call(Generic[T]):
                 self._emit(EventKind.DOUBT_OPENED)
             elif written.state is not State.UNKNOWN and record.in_doubt:
                 self._emit(EventKind.DOUBT_CLOSED)
+
+    async def _check_reissued(self, record: IdempotencyRecord) -> None:
+        """Withhold a credential that came so late that another was issued in its place.
+
+        Raises:
+            SettledMeanwhileError: so it was; its answer is in the record.
+            InDoubtError: the store cannot tell.
+        """
+        try:
+            stored = await self.store.load(record.key)
+        except NotSentError as error:
+            raise InDoubtError(error.reason) from error
+        if stored is not None and stored.state is State.REISSUED:
+            raise SettledMeanwhileError(stored)
 
     def _reply_to_store(
         self, record: IdempotencyRecord, transition: Transition, error: WxPayError | None

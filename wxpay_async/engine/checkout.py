@@ -1,17 +1,48 @@
-"""Create an order and its prepay in one call: `trade`, then `pay`."""
+"""Create an order and its prepay in one call, and heal what went wrong in calls before it.
+
+For as long as an order can be paid, `checkout` returns the one live credential that it has. What
+the payments of an order do about a dead or lost credential is in `reissue`.
+"""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from typing import Final
 
 import attrs
+from attrs import define
 
 from wxpay_async.engine.dispatcher import Dispatcher
-from wxpay_async.errors import Fate, InDoubtError, MalformedResponseError, WxPayError
-from wxpay_async.protocol.builder import PAY
+from wxpay_async.engine.reissue import pay_once_live
+from wxpay_async.engine.replay import moment_of
+from wxpay_async.errors import (
+    AlreadyPaidError,
+    FailedError,
+    Fate,
+    IdempotencyConflictError,
+    InDoubtError,
+    InvalidRequestError,
+    NotExecutedError,
+    NotPaidError,
+    TradeUnusableError,
+    WxPayError,
+)
+from wxpay_async.policy.deadline import Deadline
+from wxpay_async.protocol.builder import PAY, TRADE
 from wxpay_async.protocol.idempotency_key import derive_request_id
-from wxpay_async.protocol.requests import InstantTrade, MiniProgramPay
+from wxpay_async.protocol.requests import InstantTrade, MiniProgramPay, TradeItem
 from wxpay_async.protocol.results import PayResult, TradeResult
+
+Reorder = Callable[[str], str]
+"""Return the number of the order that follows one that ended unpaid."""
+
+ARRIVES_WITHIN: Final = timedelta(minutes=5)
+"""How long after its timestamp the platform takes a request (`docs/money-safety.md` §1)."""
+
+_OF_THE_PAYER: Final = frozenset({"payMethod", "payerIp", "terminalInfo"})
+"""What differs when the same order is paid from another phone, network or account."""
 
 
 def prepare_payment(
@@ -27,53 +58,149 @@ def prepare_payment(
     )
 
 
-async def checkout(
-    dispatcher: Dispatcher,
-    trade: InstantTrade,
-    request: MiniProgramPay,
-    *,
-    timeout: float | None,
-) -> PayResult:
-    """Create the order and its prepay; see `PayGateway.checkout`.
+@define(eq=False)
+class Checkout:
+    """One call of `PayGateway.checkout`.
 
-    Args:
-        dispatcher: carries both calls out.
-        trade: the order.
+    Attributes:
+        dispatcher: carries the calls out.
+        trade: the order; the next one, once it has ended unpaid.
         request: its payment, see `prepare_payment`.
-        timeout: seconds for each of the two calls.
+        deadline: by when all of it must be over.
+        reorder: makes the number of the next order; None where no next one is wanted.
     """
-    created = await dispatcher.execute(trade, TradeResult, timeout=timeout)
-    if created.pay_token is None:
-        raise _make_lost_token_error(trade)
-    try:
-        request = attrs.evolve(request, pay_token=created.pay_token)
-        return await dispatcher.execute(request, PayResult, timeout=timeout)
-    except WxPayError as error:
-        if error.fate is not Fate.NOT_SENT:
-            raise
-        doubt = _make_half_done_error(trade, error)
-        doubt.resolver = functools.partial(dispatcher.resolve, trade.request_id)
-        raise doubt from error
+
+    dispatcher: Dispatcher
+    trade: InstantTrade
+    request: MiniProgramPay
+    deadline: Deadline
+    reorder: Reorder | None
+
+    async def run(self) -> PayResult:
+        """Return the live credential of the order, or of one that follows it."""
+        while True:
+            try:
+                return await self._pay(await self._find_or_create_order())
+            except (NotPaidError, FailedError):
+                if self.reorder is None:
+                    raise
+                await self._go_on_to_next_order(self.reorder)
+
+    async def _find_or_create_order(self) -> TradeResult:
+        while True:
+            try:
+                return await self._create_order()
+            except NotExecutedError:  # proven: the same order may be asked for again
+                self._replace_trade(self.trade)
+
+    async def _create_order(self) -> TradeResult:
+        seconds = self.dispatcher.seconds_left(self.deadline)
+        try:
+            return await self.dispatcher.execute(self.trade, TradeResult, timeout=seconds)
+        except IdempotencyConflictError as error:
+            if not error.fields or not _OF_THE_PAYER.issuperset(error.fields):
+                raise
+            return await self._find_order(error)
+
+    async def _find_order(self, conflict: IdempotencyConflictError) -> TradeResult:
+        """Return the order as it was created for another payer, if it costs the same."""
+        outcome = await self.dispatcher.resolve(self.trade.request_id)
+        created: TradeResult = outcome.unwrap()
+        if created.inst_amount not in {None, self.trade.pay_method.amount}:
+            raise conflict
+        return created
+
+    async def _pay(self, created: TradeResult) -> PayResult:
+        if created.pay_token is None:
+            raise await self._explain_lost_token()
+        try:
+            request = attrs.evolve(self.request, pay_token=created.pay_token)
+            return await pay_once_live(self.dispatcher, request, self.deadline)
+        except WxPayError as error:
+            if error.fate is not Fate.NOT_SENT:
+                raise
+            raise self._mark(_make_half_done_error(self._number, error)) from error
+
+    async def _explain_lost_token(self) -> WxPayError:
+        """Say what can be done about an order that nobody can pay, unless it has ended."""
+        try:
+            status, _ = await self.dispatcher.query_order(self._number, self.deadline)
+        except WxPayError:  # nothing was learnt: the order can still be open
+            return self._mark(self._make_lost_token_error(await self._read_closing_time()))
+        if status.state.was_paid:
+            return self._mark(AlreadyPaidError(f"order {self._number} is paid"))
+        if status.state.ended_unpaid:
+            return NotPaidError(f"order {self._number} ended unpaid: {status.state}")
+        return self._mark(self._make_lost_token_error(await self._read_closing_time()))
+
+    async def _read_closing_time(self) -> datetime | None:
+        """Return when the order will be closed, None where nobody knows."""
+        record = await self.dispatcher.store.load((self.dispatcher.app_key, self.trade.request_id))
+        if record is None or record.signed_at is None or self.trade.lifetime is None:
+            return None
+        return moment_of(record.signed_at) + ARRIVES_WITHIN + self.trade.lifetime
+
+    def _make_lost_token_error(self, retry_at: datetime | None) -> TradeUnusableError:
+        until = "a query says that it is closed"
+        if retry_at is not None:
+            until = f"{retry_at:%Y-%m-%d %H:%M:%S} UTC, when it is closed"
+        return TradeUnusableError(
+            f"order {self._number} exists, but its payToken is lost and cannot be asked for; wait "
+            f"until {until}, then make another order with a new outTradeNo and requestId",
+            retry_at=retry_at,
+        )
+
+    async def _go_on_to_next_order(self, reorder: Reorder) -> None:
+        """Take the next order in place of one that has ended.
+
+        The store knows its number if an earlier call has made it already.
+        """
+        request_id = self._next_trade_id()
+        record = await self.dispatcher.store.load((self.dispatcher.app_key, request_id))
+        numbers = {} if record is None else {self._number: record.out_trade_no}
+        items = [
+            attrs.evolve(item, out_trade_no=numbers.get(number) or _make_number(reorder, number))
+            for number, item in self._items()
+        ]
+        self._replace_trade(attrs.evolve(self.trade, trade_info=items))
+
+    def _items(self) -> Iterator[tuple[str, TradeItem]]:
+        return ((item.out_trade_no, item) for item in self.trade.trade_info)
+
+    def _replace_trade(self, trade: InstantTrade) -> None:
+        self.trade = attrs.evolve(trade, request_id=self._next_trade_id())
+        payment_id = derive_request_id(self.dispatcher.app_key, PAY.name, self.trade.request_id)
+        self.request = attrs.evolve(self.request, request_id=payment_id, out_trade_no=self._number)
+
+    def _next_trade_id(self) -> str:
+        key, request_id = self.dispatcher.app_key, self.trade.request_id
+        return derive_request_id(key, TRADE.name, request_id, generation=1)
+
+    @property
+    def _number(self) -> str:
+        return self.trade.trade_info[0].out_trade_no
+
+    def _mark(self, error: InDoubtError) -> InDoubtError:
+        error.request_id = self.trade.request_id
+        error.resolver = functools.partial(self.dispatcher.resolve, self.trade.request_id)
+        return error
 
 
-def _make_lost_token_error(trade: InstantTrade) -> MalformedResponseError:
-    # A second order at once would leave two orders of one purchase that can be paid.
-    error = MalformedResponseError(
-        f"order {trade.trade_info[0].out_trade_no} exists, but its payToken is lost and cannot be "
-        "asked for; wait until a query says that it is closed, then make another order with a new "
-        "outTradeNo and requestId",
-        retryable=False,
-    )
-    error.request_id = trade.request_id
-    return error
+def _make_number(reorder: Reorder, ended: str) -> str:
+    number = reorder(ended)
+    if number == ended:
+        raise InvalidRequestError(
+            "it returned the number of the order that ended", field="reorder", allowed="another one"
+        )
+    return number
 
 
-def _make_half_done_error(trade: InstantTrade, error: WxPayError) -> InDoubtError:
+def _make_half_done_error(number: str, error: WxPayError) -> InDoubtError:
     # True of the second call alone, "not sent" would deny the order that the first one made.
     doubt = InDoubtError(
-        f"order {trade.trade_info[0].out_trade_no} is made, its prepay was not asked for: "
-        f"{error.reason}; call again with the same trade",
+        f"order {number} is made, its prepay was not asked for: {error.reason}; call again with "
+        "the same trade",
         retryable=error.retryable,
     )
-    doubt.request_id, doubt.attempts = trade.request_id, error.attempts
+    doubt.attempts = error.attempts
     return doubt

@@ -21,8 +21,10 @@ from wxpay_async.adapters.stores.store import Store
 from wxpay_async.engine.call import Call, SettledMeanwhileError
 from wxpay_async.engine.clock import Clock, PlatformTime
 from wxpay_async.engine.concurrency import ConcurrencyLimiter
+from wxpay_async.engine.doubts import Doubts
 from wxpay_async.engine.open_operations import OpenOperation, iter_open_operations
 from wxpay_async.engine.recovery import Recovery
+from wxpay_async.engine.reissue import find_last
 from wxpay_async.engine.replay import replay
 from wxpay_async.engine.resolver import Resolver
 from wxpay_async.engine.retrying import RetryingTransport
@@ -31,27 +33,32 @@ from wxpay_async.engine.status_texts import StatusTexts
 from wxpay_async.engine.streaming import Outcome
 from wxpay_async.engine.telemetry import Telemetry
 from wxpay_async.engine.unsent import check_unsent, make_unknown
-from wxpay_async.errors import Fate, InDoubtError, InvalidRequestError, NotSentError, WxPayError
+from wxpay_async.errors import (
+    Fate,
+    IdempotencyConflictError,
+    InDoubtError,
+    InvalidRequestError,
+    NotSentError,
+    WxPayError,
+)
 from wxpay_async.policy.deadline import Deadline
 from wxpay_async.policy.record import IdempotencyRecord
-from wxpay_async.policy.resolution import Finding
 from wxpay_async.policy.retry import RetryPolicy
-from wxpay_async.policy.review import ReviewVerdict, check_reviewable
-from wxpay_async.policy.states import FINAL, REVIEW, State
+from wxpay_async.policy.review import ReviewVerdict
+from wxpay_async.policy.states import FINAL, FINISHED, State
 from wxpay_async.protocol.builder import (
     OPERATIONS,
-    PAY,
     QUERY,
     Operation,
     RequestBuilder,
     Template,
     query_parameters,
 )
-from wxpay_async.protocol.codec import parse_pay, serialize
+from wxpay_async.protocol.codec import serialize
 from wxpay_async.protocol.echo import check_echo, check_order
-from wxpay_async.protocol.idempotency_key import derive_request_id, fingerprint
+from wxpay_async.protocol.idempotency_key import fingerprint
 from wxpay_async.protocol.requests import Request, TradeQuery, order_number
-from wxpay_async.protocol.results import PayResult, TradeStatus
+from wxpay_async.protocol.results import TradeStatus
 from wxpay_async.protocol.wire import Timeouts, Transport
 
 T = TypeVar("T")
@@ -105,6 +112,7 @@ class Dispatcher:
     time: PlatformTime = field(init=False)
     resolver: Resolver = field(init=False)
     recovery: Recovery = field(init=False)
+    doubts: Doubts = field(init=False)
     _in_process: bool = field(init=False)
     # Bound once: a bound method of each call's own is one more thing for the collector to watch.
     _ask: Callable[[Call[Any]], Coroutine[Any, Any, Any]] = field(init=False)
@@ -126,11 +134,12 @@ class Dispatcher:
             store=self.store,
             clock=self.clock,
             time=self.time,
-            query=self._query_order,
+            query=self._ask_in_turn,
             on_changed=self._report_change,
             refunds_queryable=self.refunds_queryable,
             absent_codes=self.absent_codes,
         )
+        self.doubts = Doubts(self)
         self.recovery = Recovery(
             app_key=self.app_key,
             store=self.store,
@@ -153,7 +162,7 @@ class Dispatcher:
         self._enter_loop()
         operation, request_id = OPERATIONS[type(request)], request.request_id
         seconds = self._call_seconds(timeout, lane)
-        deadline = self._deadline(seconds)
+        deadline = self.deadline(seconds)
         record = self._make_record(request, operation)
         mark = record.fingerprint
         executing = self._execute(request, record, result_type, deadline, lane)
@@ -170,7 +179,7 @@ class Dispatcher:
             )
         except BaseException as error:  # hooks that heard of the start hear of the end
             if isinstance(error, WxPayError):
-                self._mark(error, request_id)
+                self.mark(error, request_id)
             spent = self.clock.monotonic() - began
             self.telemetry.call_ended(operation.name, request_id, spent, error=error, shared=shared)
             raise
@@ -203,8 +212,10 @@ class Dispatcher:
             )
         content = record.content or fresh.content or b""
         del fresh
+        if record.state is State.REISSUED:
+            return await self._follow(request, result_type, deadline, lane)
         if record.is_settled:
-            result: T = self._replay(record, content=content, asked=request)
+            result: T = self.replay(record, content=content, asked=request)
             return result
         operation = OPERATIONS[type(request)]
         call = self._make_call(
@@ -226,11 +237,28 @@ class Dispatcher:
             return await self._transport().deliver(call, deadline=deadline, policy=policy)
         except SettledMeanwhileError as meanwhile:
             record = meanwhile.record
+            if record.state is State.REISSUED:
+                return await self._follow(request, result_type, deadline, lane)
         except NotSentError as error:
             await check_unsent(self.store, call.record, epoch, error)
             raise
-        stored: T = self._replay(record, content=content, asked=request)
+        stored: T = self.replay(record, content=content, asked=request)
         return stored
+
+    async def _follow(
+        self, request: Request, result_type: type[T], deadline: Deadline, lane: Lane
+    ) -> T:
+        """Answer for a payment that was closed: with the result of the one that followed it."""
+        request_id, last = await find_last(self, request.request_id)
+        request = attrs.evolve(request, request_id=request_id)
+        try:
+            seconds = self.seconds_left(deadline)
+            return await self.execute(request, result_type, timeout=seconds, lane=lane)
+        except IdempotencyConflictError:
+            if last is None or not last.is_settled:
+                raise
+        result: T = self.replay(last)  # another payer's
+        return result
 
     def _make_record(self, request: Request, operation: Operation) -> IdempotencyRecord:
         content, order, now = serialize(request), order_number(request), self.clock.time()
@@ -256,18 +284,26 @@ class Dispatcher:
             return None
         if not call.record.is_settled:
             return None
-        result: T = self._replay(call.record, content=call.content, asked=call.asked)
+        result: T = self.replay(call.record, content=call.content, asked=call.asked)
         return result
 
-    def _replay(
+    def replay(
         self,
         record: IdempotencyRecord,
         *,
         content: bytes | None = None,
         asked: Request | None = None,
+        until_dead: bool = False,
     ) -> Any:  # noqa: ANN401 - the result of any operation
-        url, now_ms = self.builder.base_url, self.time.milliseconds()
-        return replay(record, url=url, now_ms=now_ms, content=content, asked=asked)
+        """Return the result that a settled operation's reply holds; see `replay`."""
+        return replay(
+            record,
+            url=self.builder.base_url,
+            now_ms=self.time.milliseconds(),
+            content=content,
+            asked=asked,
+            until_dead=until_dead,
+        )
 
     # Calls that only read
 
@@ -287,7 +323,7 @@ class Dispatcher:
             result_type,
             asked=None,
             check=None,
-            deadline=self._deadline(seconds),
+            deadline=self.deadline(seconds),
             lane=Lane.PEOPLE,
         )
         return await self._send_read(call, self.retry)
@@ -296,18 +332,24 @@ class Dispatcher:
         self, query: TradeQuery, *, timeout: float | None, lane: Lane = Lane.PEOPLE
     ) -> TradeStatus:
         """Query one order; what the platform says of another is withheld."""
-        deadline = self._deadline(self._call_seconds(timeout, lane))
+        deadline = self.deadline(self._call_seconds(timeout, lane))
         call = self._query_call(query, deadline=deadline, lane=lane)
         return self.texts.read(await self._send_read(call, self._policy(lane)))
 
-    async def _query_order(
-        self, out_trade_no: str, deadline: Deadline
+    async def query_order(
+        self, out_trade_no: str, deadline: Deadline, lane: Lane = Lane.PEOPLE
     ) -> tuple[TradeStatus, datetime | None]:
-        seconds = self._call_seconds(deadline.remaining(), Lane.RESOLVING)
+        """Query one order once; return the answer, and its `Date` where it has one."""
+        seconds = self._call_seconds(deadline.remaining(), lane)
         query = TradeQuery(out_trade_no=out_trade_no)
-        call = self._query_call(query, deadline=self._deadline(seconds), lane=Lane.RESOLVING)
+        call = self._query_call(query, deadline=self.deadline(seconds), lane=lane)
         status = self.texts.read(await self._send_read(call, _ONE_ATTEMPT))
         return status, call.server_time
+
+    async def _ask_in_turn(
+        self, out_trade_no: str, deadline: Deadline
+    ) -> tuple[TradeStatus, datetime | None]:
+        return await self.query_order(out_trade_no, deadline, Lane.RESOLVING)
 
     def _query_call(
         self, query: TradeQuery, *, deadline: Deadline, lane: Lane
@@ -340,49 +382,17 @@ class Dispatcher:
     ) -> Outcome[str, Any]:
         """Find out what became of an operation; see `PayGateway.resolve`."""
         self._enter_loop()
-        try:
-            record = await self.store.load((self.app_key, request_id))
-            if record is None:
-                raise InvalidRequestError(
-                    "unknown to the store", field="requestId", allowed="what was sent through it"
-                )
-            if verdict is not None:
-                check_reviewable(record.state)
-            record, finding = await self.resolver.check(record, self._deadline(self.timeouts.call))
-            if verdict is not None and record.state in REVIEW:
-                record = await self.resolver.settle_by_verdict(record, verdict)
-        except NotSentError as error:  # true of the question, and not of what it is about
-            doubt = InDoubtError(f"nothing is known: {error.reason}")
-            self._mark(doubt, request_id)
-            raise doubt from error
-        unpaid = finding is Finding.UNPAID or record.state is State.NOT_EXECUTED
-        if reissue and unpaid and record.operation == PAY.name and record.content:
-            return await self._reissue(record, record.content)
-        return self._outcome(record)
+        return await self.doubts.resolve(request_id, reissue=reissue, verdict=verdict)
 
-    async def _reissue(self, record: IdempotencyRecord, content: bytes) -> Outcome[str, Any]:
-        """Issue a new prepay for an order that is not paid: nothing is charged by it."""
-        request = parse_pay(
-            content,
-            request_id=derive_request_id(self.app_key, PAY.name, record.request_id, generation=1),
-            out_trade_no=record.out_trade_no,
-        )
-        try:
-            result = await self.execute(request, PayResult, timeout=None)
-        except WxPayError as error:
-            return Outcome[str, Any].failed(record.request_id, error)
-        return Outcome[str, Any].ok(record.request_id, result)
+    async def close_payment(self, record: IdempotencyRecord) -> None:
+        """Close a payment for good, unless another claim came meanwhile, before the next one goes.
 
-    def _outcome(self, record: IdempotencyRecord) -> Outcome[str, Any]:
-        try:
-            if record.state is State.RESERVED and not record.in_doubt:
-                raise NotSentError("nothing was sent of it so far; a call of it may still wait")
-            if not record.is_settled and record.reply is None:
-                raise InDoubtError(f"the operation is {record.state}: not known yet")
-            return Outcome[str, Any].ok(record.request_id, self._replay(record))
-        except WxPayError as error:
-            self._mark(error, record.request_id)
-            return Outcome[str, Any].failed(record.request_id, error)
+        Raises:
+            InDoubtError: the store cannot be reached.
+        """
+        closed = record.as_reissued(self.clock.time())
+        if await self.store.record(closed) and record.state not in FINISHED:
+            self._report_change(record, closed)
 
     async def recover(self) -> int:
         """Look after everything that is open and due; return how many operations were settled."""
@@ -400,7 +410,7 @@ class Dispatcher:
                 before.state, after.state, after.operation, after.request_id
             )
 
-    def _mark(self, error: WxPayError, request_id: str) -> None:
+    def mark(self, error: WxPayError, request_id: str) -> None:
         """Say whose error it is, and how its doubt can be resolved."""
         error.request_id = request_id
         if isinstance(error, InDoubtError) and error.fate is Fate.IN_DOUBT:
@@ -495,8 +505,28 @@ class Dispatcher:
     def _policy(self, lane: Lane) -> RetryPolicy:
         return self.retry if lane is not Lane.BATCH else self.retry.of_batch()
 
-    def _deadline(self, seconds: float) -> Deadline:
+    def deadline(self, seconds: float) -> Deadline:
+        """Return the moment so many seconds from now, with what an attempt needs."""
         return Deadline.after(seconds, self._monotonic, attempt=self.retry.min_left)
+
+    def whole_call(self, timeout: float | None) -> Deadline:
+        """Return when a call must be over that takes several requests.
+
+        Raises:
+            InvalidRequestError: `timeout` is too short, or no finite time.
+        """
+        return self.deadline(self._call_seconds(timeout, Lane.PEOPLE))
+
+    def seconds_left(self, deadline: Deadline) -> float:
+        """Return the seconds for the next of several requests.
+
+        Raises:
+            InDoubtError: an attempt may need more than is left.
+        """
+        left = deadline.remaining()
+        if left < min(deadline.attempt, self.retry.min_left):
+            raise InDoubtError("the time was over between two requests; call again")
+        return max(left, self.retry.min_left)
 
     def _call_seconds(self, timeout: float | None, lane: Lane) -> float:
         if timeout is None:

@@ -25,7 +25,7 @@ from wxpay_async.adapters.stores.sealed import SealKey, seal_store
 from wxpay_async.adapters.stores.store import Store
 from wxpay_async.engine import environment
 from wxpay_async.engine.call import check_timeouts
-from wxpay_async.engine.checkout import checkout, prepare_payment
+from wxpay_async.engine.checkout import Checkout, Reorder, prepare_payment
 from wxpay_async.engine.clock import Clock
 from wxpay_async.engine.dispatcher import PARTS, Dispatcher
 from wxpay_async.engine.open_operations import OpenOperation
@@ -320,31 +320,49 @@ class PayGateway:
         return iter_merchants(self._dispatcher, page_size=page_size, timeout=timeout)
 
     async def checkout(
-        self, trade: InstantTrade, *, openid: str, app_id: str, timeout: float | None = None
+        self,
+        trade: InstantTrade,
+        *,
+        openid: str,
+        app_id: str,
+        reorder: Reorder | None = None,
+        timeout: float | None = None,
     ) -> PayResult:
-        """Create the order and its prepay in one call: `trade`, then `pay`.
+        """Return what the payer needs to pay an order, which it creates: `trade`, then `pay`.
 
-        The requestId of the payment is derived from the trade's, so calling again after an error
-        continues where it stopped. One error is a dead end: when the answer to `trade` was lost,
-        so was the payToken, and no query tells it. Then there is an order that cannot be paid.
+        Call it at every tap, with the same trade. For as long as the order can be paid there is one
+        live credential, and this returns it: the one that is there, or another when its answer was
+        lost, it is over 20 minutes old, or another payer wants to pay. There are never two of an
+        order that can be paid. The requestIds of the payments are derived from the trade's.
+
+        The same order may be paid from another phone or network: `payer_ip`, `terminal_info` and
+        the openid of the trade may differ between two calls.
 
         Args:
             trade: the order.
             openid: the payer's openid in the mini program.
             app_id: the mini program's appid.
-            timeout: seconds for each of the two calls.
+            reorder: makes the number of the next order when this one ended unpaid: it is given the
+                number that ended. The next order is created and paid like this one, and every later
+                call for this trade goes on with it. Without it the end is a `NotPaidError`.
+            timeout: seconds for all of it; 30 when absent.
 
         Raises:
+            AlreadyPaidError: the order is paid.
+            NotPaidError, FailedError: the order ended without being paid, and there is no
+                `reorder`.
+            OtherPayerError: another payer has the live credential; see its `retry_at`.
+            TradeUnusableError: the answer with the payToken was lost, so nobody can pay the order;
+                see its `retry_at`. Called again after it, `reorder` makes the next one.
             InDoubtError: as of `pay`; also when the order is made and its prepay was not asked
-                for, whatever kept it from being sent.
-            MalformedResponseError: the order is there without a payToken, and calling again will
-                not bring one. Wait until the order is closed (its `timeout_express`; a query
-                tells), then make a new one with a new outTradeNo and requestId.
+                for, whatever kept it from being sent. Call again with the same trade.
+            WxPayError: what `trade` and `pay` raise otherwise.
         """
         trade = _check_type(trade, InstantTrade)
         request = prepare_payment(trade, app_key=self.app_key, openid=openid, app_id=app_id)
         del openid  # the request masks it; a traceback with locals would not
-        return await checkout(self._dispatcher, trade, request, timeout=timeout)
+        deadline = self._dispatcher.whole_call(timeout)
+        return await Checkout(self._dispatcher, trade, request, deadline, reorder).run()
 
     async def wait_paid(
         self, out_trade_no: str, *, timeout: float = 300.0, every: float = POLL_EVERY
@@ -483,9 +501,9 @@ class PayGateway:
             nothing was sent so far, and it goes when its request is called again.
 
         Raises:
-            InvalidRequestError: the store does not know the requestId, or a verdict is given on an
-                operation that does not wait for a person.
-            InDoubtError: the store cannot be reached, so nothing is known yet.
+            InvalidRequestError: a verdict is given on an operation that does not wait for a person.
+            InDoubtError: the store does not know the requestId, which proves nothing where stores
+                are lost or forget; or it cannot be reached.
         """
         return await self._dispatcher.resolve(request_id, reissue=reissue, verdict=verdict)
 

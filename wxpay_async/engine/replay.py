@@ -54,6 +54,7 @@ def replay(
     now_ms: int,
     content: bytes | None = None,
     asked: Request | None = None,
+    until_dead: bool = False,
 ) -> Any:  # noqa: ANN401 - the result of any operation
     """Return the result that a settled operation's reply holds.
 
@@ -64,6 +65,7 @@ def replay(
         content: what was sent, whose credentials an error must not repeat; None where it is not
             known any more.
         asked: the request, which the result must echo; None where it is not known.
+        until_dead: hand out a prepay also in its last minute.
 
     Raises:
         WxPayError: what the reply, or the operation's state, means.
@@ -74,7 +76,7 @@ def replay(
         result = _read(record, url=url, content=content)
         if asked is not None:
             check_echo(asked, result)
-        if not _is_alive(record, now_ms):
+        if not until_dead and not _is_alive(record, now_ms):
             result = _withhold_prepay(result)
     except WxPayError as error:
         error.attempts, error.replayed = record.attempts, True

@@ -14,9 +14,9 @@ from wxpay_async.policy.states import (
     ANSWERED,
     CLAIMABLE,
     FINAL,
+    FINAL_STEPS,
     FINISHED,
     REVIEW,
-    REVIEWED,
     SENDABLE,
     SETTLED,
     State,
@@ -222,15 +222,27 @@ class IdempotencyRecord:
             updated_at=now,
         )
 
+    def as_reissued(self, now: float) -> IdempotencyRecord:
+        """Return a payment closed for good, so that the next one may get a credential."""
+        return evolve(
+            self,
+            state=next_state(self.state, Transition.REISSUE),
+            status=None,
+            reply=None,
+            next_check_at=None,
+            absent_at=None,
+            updated_at=now,
+        )
+
     def can_be_replaced_by(self, later: IdempotencyRecord) -> bool:
         """Tell whether the later entry may take its place.
 
         Only under the same epoch, and not from PENDING back to UNKNOWN: a query that was slow to
-        come back must not reopen what another one has found out. A final state is left only for
-        what ends the wait for a person (`REVIEWED`).
+        come back must not reopen what another one has found out. A final state is left only by
+        `FINAL_STEPS`.
         """
         step = (self.state, later.state)
-        settled = self.state in FINAL and later.state is not self.state and step not in REVIEWED
+        settled = self.state in FINAL and later.state is not self.state and step not in FINAL_STEPS
         accepted = self.state is _PENDING and later.state is _UNKNOWN
         return self.epoch == later.epoch and not settled and not accepted
 

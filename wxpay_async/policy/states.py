@@ -8,7 +8,8 @@ The rules:
   would be REJECTED or RESERVED stays UNKNOWN;
 - "the query finds nothing" is proof only after the quarantine, seen twice;
 - what a machine cannot find out in 24 h goes to a person, and is never sent again by itself;
-- what waits for a person is left by what the platform says after all, or by the person's word.
+- what waits for a person is left by what the platform says after all, or by the person's word;
+- a payment is closed for good before another credential of its order is issued.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class State(enum.StrEnum):
     NOT_EXECUTED = "not_executed"
     CONFLICT = "conflict"
     NEEDS_REVIEW = "needs_review"
+    REISSUED = "reissued"
 
 
 class Transition(enum.StrEnum):
@@ -55,6 +57,7 @@ class Transition(enum.StrEnum):
     TOO_OLD = "too_old"
     CONFIRMED = "confirmed"
     DENIED = "denied"
+    REISSUE = "reissue"
 
 
 TRANSITIONS: Final[Mapping[tuple[State, Transition], State]] = MappingProxyType(
@@ -87,13 +90,21 @@ TRANSITIONS: Final[Mapping[tuple[State, Transition], State]] = MappingProxyType(
         (State.NEEDS_REVIEW, Transition.ABSENT): State.NOT_EXECUTED,
         (State.NEEDS_REVIEW, Transition.CONFIRMED): State.SUCCEEDED,
         (State.NEEDS_REVIEW, Transition.DENIED): State.NOT_EXECUTED,
+        (State.RESERVED, Transition.REISSUE): State.REISSUED,
+        (State.UNKNOWN, Transition.REISSUE): State.REISSUED,
+        (State.SUCCEEDED, Transition.REISSUE): State.REISSUED,
+        (State.REJECTED, Transition.REISSUE): State.REISSUED,
+        (State.NOT_EXECUTED, Transition.REISSUE): State.REISSUED,
+        (State.NEEDS_REVIEW, Transition.REISSUE): State.REISSUED,
     }
 )
 """Every legal step; what is not listed cannot happen."""
 
 CLAIMABLE: Final = frozenset(s for s, event in TRANSITIONS if event is Transition.CLAIM)
-FINISHED: Final = frozenset({State.SUCCEEDED, State.REJECTED, State.FAILED, State.NOT_EXECUTED})
-"""What nothing leaves; only these may ever be evicted from a store."""
+FINISHED: Final = frozenset(
+    {State.SUCCEEDED, State.REJECTED, State.FAILED, State.NOT_EXECUTED, State.REISSUED}
+)
+"""What no attempt, no answer and no person changes; only these may be evicted from a store."""
 
 REVIEW: Final = frozenset({State.CONFLICT, State.NEEDS_REVIEW})
 """What waits for a person. Nothing is sent of it, and it is asked about only when told to."""
@@ -101,8 +112,11 @@ REVIEW: Final = frozenset({State.CONFLICT, State.NEEDS_REVIEW})
 FINAL: Final = FINISHED | REVIEW
 """Where no attempt and no recovery goes on by itself."""
 
-REVIEWED: Final = frozenset((s, after) for (s, _), after in TRANSITIONS.items() if s in REVIEW)
-"""How what waits for a person is left: from which state, and to which."""
+FINAL_STEPS: Final = frozenset((s, after) for (s, _), after in TRANSITIONS.items() if s in FINAL)
+"""How what is final is left after all: by the end of a person's wait, or for another credential."""
+
+REISSUABLE: Final = frozenset(s for s, event in TRANSITIONS if event is Transition.REISSUE)
+"""What may be closed for another credential: payments that are not under way."""
 
 SETTLED: Final = FINAL | {State.PENDING}
 """What needs no further attempt: it has an answer, or a person must find one."""

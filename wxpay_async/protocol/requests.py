@@ -10,6 +10,7 @@ member, a person, a credential) and holds white space or a character that does n
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from decimal import Decimal
 from functools import reduce
 from typing import Final
@@ -231,6 +232,11 @@ class InstantTrade:
             raise InvalidRequestError(
                 "an outTradeNo stands twice", field="tradeInfo", allowed="one item for each order"
             )
+
+    @property
+    def lifetime(self) -> timedelta | None:
+        """How long the orders can be paid; None where `timeout_express` does not say it."""
+        return validators.read_timeout(self.timeout_express or "0") or None
 
 
 @frozen(kw_only=True, slots=False)

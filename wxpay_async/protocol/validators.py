@@ -307,14 +307,19 @@ def timeout_express(instance: object, attribute: attrs.Attribute[Any], value: st
     """Accept `0`, or 10m to 7d with unit m, h or d."""
     del instance
     _check_text(attribute, value, _TIMEOUTS)
-    match = _TIMEOUT.fullmatch(value)
-    span = timedelta(**{_UNITS[match[2]]: int(match[1])}) if match else timedelta()
+    span = read_timeout(value)
     if value != "0" and not timedelta(minutes=10) <= span <= timedelta(days=7):
         raise InvalidRequestError(
             f"{value[:16]!r} does not fit",
             field=wire_name(attribute),
             allowed=_TIMEOUTS,
         )
+
+
+def read_timeout(value: str) -> timedelta:
+    """Return the time that `timeoutExpress` says; none for `0`."""
+    match = _TIMEOUT.fullmatch(value)
+    return timedelta(**{_UNITS[match[2]]: int(match[1])}) if match else timedelta()
 
 
 def at_most_ten(instance: object, attribute: attrs.Attribute[Any], value: Sequence[object]) -> None:

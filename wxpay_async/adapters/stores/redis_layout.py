@@ -19,7 +19,7 @@ from typing import Final
 from wxpay_async.adapters.stores.inbox import Receipt, hash_message
 from wxpay_async.adapters.stores.rows import find_tend_time, from_row, to_row
 from wxpay_async.policy.record import OPEN, IdempotencyRecord
-from wxpay_async.policy.states import FINAL, REVIEW, REVIEWED, State
+from wxpay_async.policy.states import FINAL, FINAL_STEPS, REVIEW, State
 
 Argument = str | bytes | int
 
@@ -60,11 +60,11 @@ _RECORD: Final = f"""{_WRITE}
 local found = redis.call('HMGET', KEYS[5], 'epoch', 'state')
 if found[1] ~= ARGV[#ARGV] then return 0 end
 local final = {{{", ".join(f"{state.value}=true" for state in sorted(FINAL))}}}
-local reviewed = {{{", ".join(f"['{a.value} {b.value}']=true" for a, b in sorted(REVIEWED))}}}
+local steps = {{{", ".join(f"['{a.value} {b.value}']=true" for a, b in sorted(FINAL_STEPS))}}}
 for i = 5, #ARGV, 2 do
     local later = ARGV[i] == 'state' and ARGV[i + 1]
     local kept = later and final[found[2]] and later ~= found[2]
-    if kept and not reviewed[found[2] .. ' ' .. later] then return 0 end
+    if kept and not steps[found[2] .. ' ' .. later] then return 0 end
     if later == 'unknown' and found[2] == 'pending' then return 0 end
 end
 write()

@@ -1,0 +1,120 @@
+"""The outcome of a doubt, for whoever asks; and a new prepay where nobody has the first one."""
+
+from __future__ import annotations
+
+import json
+
+import attrs
+import pytest
+
+from tests.support.merchant import Asking, OpenShop
+from tests.support.platform import APP_KEY, Replies, Script
+from wxpay_async.errors import AlreadyPaidError, InDoubtError, NotSentError, WxPayError
+from wxpay_async.policy.retry import RetryPolicy
+from wxpay_async.policy.states import State
+from wxpay_async.protocol.idempotency_key import derive_request_id
+
+LOST = InDoubtError("read timeout")
+ONE_ATTEMPT = RetryPolicy(attempts=1)
+SECOND = derive_request_id(APP_KEY, "pay", "pay-1", generation=1)
+"""The requestId of a prepay that replaces the one of `pay-1`."""
+
+
+async def test_resolve_of_an_unknown_request_id_is_in_doubt(open_shop: OpenShop) -> None:
+    """The store may have been lost, so it proves nothing; and the platform cannot be asked."""
+    shop = open_shop()
+    with pytest.raises(InDoubtError, match="the store does not know it"):
+        await shop.gateway.resolve("never-sent")
+
+    assert 0 == shop.transport.calls
+
+
+@pytest.mark.parametrize("days", [0, 0.5, 2])
+async def test_resolve_of_what_was_never_sent_says_so(
+    days: float, open_shop: OpenShop, asking: Asking
+) -> None:
+    """No connection came about: nothing can have been executed, whatever time passes."""
+    shop = open_shop(Script([NotSentError("refused")]), retry=RetryPolicy(attempts=1))
+    with pytest.raises(NotSentError):
+        await shop.gateway.refund(asking.refund())
+    shop.clock.move(days * 86_400)
+    calls = shop.transport.calls
+    outcome = await shop.gateway.resolve("refund-1")
+
+    assert ("not_sent", "refund-1") == (outcome.kind, outcome.error.request_id)
+    assert outcome.error.retryable
+    assert calls == shop.transport.calls
+
+
+async def test_resolve_of_a_reservation_in_doubt_stays_in_doubt(
+    open_shop: OpenShop, asking: Asking
+) -> None:
+    """What may have been sent once is not called unsent, even if its state is RESERVED."""
+    shop = open_shop(Script([NotSentError("refused")]), retry=RetryPolicy(attempts=1))
+    with pytest.raises(NotSentError):
+        await shop.gateway.refund(asking.refund())
+    await shop.store.record(attrs.evolve(await shop.entry("refund-1"), in_doubt=True))
+
+    assert "in_doubt" == (await shop.gateway.resolve("refund-1")).kind
+
+
+async def test_resolve_without_an_answer_stays_in_doubt(
+    open_shop: OpenShop, asking: Asking
+) -> None:
+    """The outcome says so, and how to ask again."""
+    shop = open_shop(lambda _: LOST, retry=ONE_ATTEMPT)
+    with pytest.raises(InDoubtError) as caught:
+        await shop.gateway.pay(asking.pay(out_trade_no="O-1"))
+    outcome = await caught.value.resolve()
+
+    assert ("in_doubt", "pay-1") == (outcome.kind, outcome.request)
+    assert outcome.error.resolver is not None
+
+
+async def test_resolve_with_reissue_makes_a_new_prepay_of_an_unpaid_order(
+    open_shop: OpenShop, asking: Asking, replies: Replies
+) -> None:
+    """The same payment under the next generation of the requestId: nothing is charged by it."""
+    answers = Script([LOST, replies.prepay()], query=replies.order("待付款"))
+    shop = open_shop(answers, retry=ONE_ATTEMPT)
+    with pytest.raises(InDoubtError):
+        await shop.gateway.pay(asking.pay(out_trade_no="O-1", extra={"note": "x"}))
+    outcome = await shop.gateway.resolve("pay-1", reissue=True)
+    first, second = (json.loads(sent["bizContent"]) for sent in shop.sent("wxminiprogram"))
+
+    assert ("ok", State.SUCCEEDED) == (outcome.kind, await shop.state(SECOND))
+    assert {**first, "requestId": SECOND} == second
+    assert "O-1" == (await shop.entry(SECOND)).out_trade_no
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"), [("已付款", AlreadyPaidError), ("风控审核中", InDoubtError)]
+)
+async def test_resolve_with_reissue_makes_no_prepay_of_an_order_that_may_be_paid(
+    status: str,
+    expected: type[WxPayError],
+    open_shop: OpenShop,
+    asking: Asking,
+    replies: Replies,
+) -> None:
+    """Paid, or of a status that the table does not know."""
+    shop = open_shop(Script([LOST], query=replies.order(status)), retry=ONE_ATTEMPT)
+    with pytest.raises(WxPayError):
+        await shop.gateway.pay(asking.pay(out_trade_no="O-1"))
+    outcome = await shop.gateway.resolve("pay-1", reissue=True)
+
+    assert expected is type(outcome.error)
+    assert 1 == len(shop.sent("wxminiprogram"))
+
+
+async def test_resolve_with_reissue_that_fails_tells_its_error(
+    open_shop: OpenShop, asking: Asking, replies: Replies
+) -> None:
+    """The new prepay may be lost like the first one; then the outcome is in doubt."""
+    shop = open_shop(Script([LOST], query=replies.order("待付款")), retry=ONE_ATTEMPT)
+    with pytest.raises(InDoubtError):
+        await shop.gateway.pay(asking.pay(out_trade_no="O-1"))
+    outcome = await shop.gateway.resolve("pay-1", reissue=True)
+
+    assert "in_doubt" == outcome.kind
+    assert State.UNKNOWN is await shop.state(SECOND)

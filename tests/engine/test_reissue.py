@@ -1,0 +1,410 @@
+"""One live credential for an order: when another is issued, and when it is not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import count
+from typing import Any
+from urllib.parse import parse_qs
+
+import pytest
+
+from tests.support.clock import NOON
+from tests.support.merchant import Asking, OpenShop, Shop
+from tests.support.platform import Json, Replies
+from wxpay_async.adapters.stores.memory import MemoryStore
+from wxpay_async.engine.reissue import next_request_id
+from wxpay_async.errors import (
+    AlreadyPaidError,
+    DuplicateRequestError,
+    InDoubtError,
+    NotPaidError,
+    NotSentError,
+    OtherPayerError,
+    RefusedError,
+    WxPayError,
+)
+from wxpay_async.policy.record import IdempotencyRecord
+from wxpay_async.policy.retry import RetryPolicy
+from wxpay_async.policy.states import State
+from wxpay_async.protocol.idempotency_key import derive_request_id
+from wxpay_async.protocol.wire import HttpRequest, HttpResponse
+
+LIFE = 20 * 60.0
+APP = "wx9236b1e84ffbf10a"
+
+
+class Platform:
+    """Creates orders and prepays; each prepay has a number of its own.
+
+    Attributes:
+        lost: how many of the next answers to `pay` get lost, after the prepay was made.
+        status: what a query says.
+        refusal: what `pay` is told in place of a prepay.
+        issued: the requestIds of the prepays that were made.
+    """
+
+    def __init__(self) -> None:
+        self.lost, self.status, self.refusal = 0, "待付款", None
+        self.issued: list[str] = []
+        self._numbers: Iterator[int] = count(1)
+        self._say = Replies()
+
+    def __call__(self, request: HttpRequest) -> Json | WxPayError:
+        """Answer one request."""
+        if request.url.endswith("query"):
+            return self._say.order(self.status)
+        if request.url.endswith("trade"):
+            return self._say.created()
+        if self.refusal is not None:
+            return self.refusal
+        request_id = read_request_id(request)
+        if request_id in self.issued:
+            return self._say.no("GM_API_BUS_0000015", "requestId重复")
+        self.issued.append(request_id)
+        if self.lost:
+            self.lost -= 1
+            return InDoubtError("reset")
+        number = f"wx{next(self._numbers)}"
+        changes = {"requestId": request_id, "prepayId": number, "extPackage": f"prepay_id={number}"}
+        return self._say.prepay(**changes)
+
+
+def read_request_id(request: HttpRequest) -> str:
+    """Return the requestId of a payment that went out."""
+    content: dict[str, str] = json.loads(parse_qs(request.body.decode())["bizContent"][0])
+    return content["requestId"]
+
+
+@pytest.fixture
+def platform() -> Platform:
+    """A platform that answers."""
+    return Platform()
+
+
+@pytest.fixture
+def shop(open_shop: OpenShop, platform: Platform) -> Shop:
+    """A shop that tries each request once."""
+    return open_shop(platform, retry=RetryPolicy(attempts=1))
+
+
+async def tap(shop: Shop, asking: Asking, openid: str = "openid-1", **changes: Any) -> str:  # noqa: ANN401 - checkout's
+    """Tap "pay"; return the prepayId."""
+    result = await shop.gateway.checkout(asking.trade(), openid=openid, app_id=APP, **changes)
+    return result.prepay_id
+
+
+def first_id(shop: Shop) -> str:
+    """Return the requestId of the order's first payment."""
+    return derive_request_id(shop.gateway.app_key, "pay", "trade-1")
+
+
+async def test_checkout_twice_returns_the_same_credential(
+    shop: Shop, asking: Asking, platform: Platform
+) -> None:
+    """A second tap opens the same dialogue."""
+    assert await tap(shop, asking) == await tap(shop, asking) == "wx1"
+    assert 1 == len(platform.issued)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"), [(19 * 60 + 30, "wx1"), (LIFE - 1, "wx1"), (LIFE, "wx2")]
+)
+async def test_checkout_issues_another_credential_when_the_first_is_dead(
+    seconds: float, expected: str, shop: Shop, asking: Asking
+) -> None:
+    """In its last minute the first is handed out: two could both be paid."""
+    await tap(shop, asking)
+    shop.clock.move(seconds)
+
+    assert expected == await tap(shop, asking)
+
+
+async def test_checkout_goes_on_for_as_long_as_the_order_can_be_paid(
+    shop: Shop, asking: Asking, platform: Platform
+) -> None:
+    """Every 20 minutes another, and each closes the one before."""
+    for number in range(1, 6):
+        assert f"wx{number}" == await tap(shop, asking)
+        assert f"wx{number}" == await tap(shop, asking)
+        shop.clock.move(LIFE)
+
+    assert 5 == len(set(platform.issued))
+    closed = [await shop.state(request_id) for request_id in platform.issued[:-1]]
+    assert [State.REISSUED] * 4 == closed
+
+
+async def test_first_id_answers_with_the_result_of_the_next_one(shop: Shop, asking: Asking) -> None:
+    """It is closed for good: nothing is sent of it, and it opens the credential that lives."""
+    await tap(shop, asking)
+    shop.clock.move(LIFE)
+    await tap(shop, asking)
+    outcome = await shop.gateway.resolve(first_id(shop))
+    result = await shop.gateway.pay(
+        asking.pay(first_id(shop), terminal_payer_id="openid-1", app_id=APP, out_trade_no="O-1")
+    )
+
+    assert ("ok", "wx2") == (outcome.kind, outcome.unwrap().prepay_id)
+    assert ("wx2", True) == (result.prepay_id, result.replayed)
+
+
+async def test_checkout_issues_another_credential_when_the_answer_was_lost(
+    shop: Shop, asking: Asking, platform: Platform
+) -> None:
+    """Nobody holds the first one; within the same call."""
+    platform.lost = 1
+
+    assert "wx1" == await tap(shop, asking)
+    assert [first_id(shop), next_request_id(shop.gateway.app_key, first_id(shop))] == (
+        platform.issued
+    )
+
+
+async def test_checkout_that_loses_every_answer_makes_one_more_payment_a_call(
+    shop: Shop, asking: Asking, platform: Platform
+) -> None:
+    """An outage must not make payments without end; the next call goes on where it stopped."""
+    platform.lost = 3
+    with pytest.raises(InDoubtError):
+        await tap(shop, asking)
+
+    assert 2 == len(platform.issued)
+    with pytest.raises(InDoubtError):
+        await tap(shop, asking)
+    assert "wx1" == await tap(shop, asking)
+    assert len(platform.issued) == len(set(platform.issued)) == 4
+
+
+@pytest.mark.parametrize("status", ["支付成功", "已退款"])
+async def test_checkout_of_an_order_that_was_paid_says_so(
+    status: str, shop: Shop, asking: Asking, platform: Platform
+) -> None:
+    """Whatever became of its credential."""
+    await tap(shop, asking)
+    shop.clock.move(LIFE)
+    platform.status = status
+    with pytest.raises(AlreadyPaidError):
+        await tap(shop, asking)
+
+    assert 1 == len(platform.issued)
+
+
+async def test_checkout_of_an_order_that_was_closed_says_so(
+    shop: Shop, asking: Asking, platform: Platform
+) -> None:
+    """No credential can be of any use."""
+    await tap(shop, asking)
+    shop.clock.move(LIFE)
+    platform.status = "已关闭"
+    with pytest.raises(NotPaidError):
+        await tap(shop, asking)
+
+
+@pytest.mark.parametrize("status", ["风控审核中", ""])
+async def test_checkout_issues_nothing_while_the_platform_does_not_say_unpaid(
+    status: str, shop: Shop, asking: Asking, platform: Platform
+) -> None:
+    """A text that the table does not know proves nothing, nor does no answer."""
+    await tap(shop, asking)
+    shop.clock.move(LIFE)
+    platform.status = status
+    with pytest.raises(InDoubtError):
+        await tap(shop, asking)
+
+    assert 1 == len(platform.issued)
+
+
+async def test_checkout_for_another_payer_waits_for_the_death_of_the_credential(
+    shop: Shop, asking: Asking
+) -> None:
+    """Two that live could both be paid; it says until when."""
+    await tap(shop, asking)
+    shop.clock.move(60)
+    with pytest.raises(OtherPayerError) as caught:
+        await tap(shop, asking, "openid-2")
+
+    assert datetime.fromtimestamp(NOON + LIFE, UTC) == caught.value.retry_at
+    assert "wx1" == await tap(shop, asking)  # the first payer still has it
+    shop.clock.move(LIFE - 60)
+    assert "wx2" == await tap(shop, asking, "openid-2")
+
+
+async def test_checkout_of_the_first_payer_waits_for_the_second(shop: Shop, asking: Asking) -> None:
+    """What followed its own payment is another's; a credential of the other is no use to it."""
+    await tap(shop, asking)
+    shop.clock.move(LIFE)
+    assert "wx2" == await tap(shop, asking, "openid-2")
+    with pytest.raises(OtherPayerError):
+        await tap(shop, asking)
+    shop.clock.move(LIFE)
+
+    assert "wx3" == await tap(shop, asking)
+
+
+async def test_checkout_for_another_payer_needs_no_wait_when_nobody_got_the_credential(
+    shop: Shop, asking: Asking, platform: Platform
+) -> None:
+    """The answer to the first payer was lost."""
+    platform.lost = 2
+    with pytest.raises(InDoubtError):
+        await tap(shop, asking)
+
+    assert "wx1" == await tap(shop, asking, "openid-2")
+
+
+async def test_checkout_after_a_refusal_of_the_configuration_sends_the_same_payment(
+    shop: Shop, asking: Asking, platform: Platform, replies: Replies
+) -> None:
+    """It does not stick, and needs no other id."""
+    platform.refusal = replies.no("CO_MSG_0000017")
+    with pytest.raises(RefusedError):
+        await tap(shop, asking)
+    platform.refusal = None
+
+    assert "wx1" == await tap(shop, asking)
+    assert [first_id(shop)] == platform.issued
+
+
+async def test_checkout_after_a_refusal_of_the_payment_repeats_it(
+    shop: Shop, asking: Asking, platform: Platform, replies: Replies
+) -> None:
+    """It is final for this payer; another payer may be accepted."""
+    platform.refusal = replies.no("GM_API_BUS_0000099", "付款人受限")
+    for _ in range(2):
+        with pytest.raises(RefusedError, match="付款人受限"):
+            await tap(shop, asking)
+    platform.refusal = None
+    with pytest.raises(RefusedError, match="付款人受限"):
+        await tap(shop, asking)
+
+    assert "wx1" == await tap(shop, asking, "openid-2")
+
+
+async def test_checkout_whose_clock_jumped_ahead_keeps_the_credential(
+    open_shop: OpenShop, asking: Asking
+) -> None:
+    """It is dead by our clock only: by the platform's `Date` it lives."""
+    platform = Platform()
+    date = datetime.fromtimestamp(NOON + 60, UTC).strftime("%a, %d %b %Y %H:%M:%S GMT")
+
+    def answer(request: HttpRequest) -> object:
+        said = platform(request)
+        if isinstance(said, WxPayError):
+            return said
+        return HttpResponse(200, json.dumps(said).encode(), {"date": date})
+
+    shop = open_shop(answer, retry=RetryPolicy(attempts=1))
+    await tap(shop, asking)
+    shop.clock.move(LIFE + 60)
+
+    assert "wx1" == await tap(shop, asking)
+    assert 1 == len(platform.issued)
+
+
+async def test_payment_that_is_being_sent_is_not_closed(
+    shop: Shop, asking: Asking, platform: Platform
+) -> None:
+    """Another process has the claim, and may hand out its credential."""
+    platform.lost = 1
+    request = asking.pay(
+        first_id(shop), terminal_payer_id="openid-2", app_id=APP, out_trade_no="O-1"
+    )
+    with pytest.raises(InDoubtError):
+        await shop.gateway.pay(request)
+    record = await shop.entry(first_id(shop))
+    claimed = await shop.store.claim(record.key, now=NOON, signed_at=record.signed_at or 0)
+    assert claimed is not None
+    with pytest.raises(WxPayError):
+        await tap(shop, asking)
+
+    assert State.SENDING is await shop.state(first_id(shop))
+    assert 1 == len(platform.issued)
+
+
+class DyingStore(MemoryStore):
+    """A store that cannot read any more once it is told to die."""
+
+    dead = False
+
+    async def load(self, key: tuple[str, str]) -> IdempotencyRecord | None:
+        """Return the record, while it lives."""
+        if self.dead:
+            raise NotSentError("the store cannot load an operation")
+        return await super().load(key)
+
+
+async def test_store_that_fails_between_two_payments_leaves_the_order_in_doubt(
+    open_shop: OpenShop, asking: Asking, platform: Platform
+) -> None:
+    """The order is made, so "not sent" would not be true; of a payment that is resolved neither."""
+    store = DyingStore()
+    shop = open_shop(platform, retry=RetryPolicy(attempts=1), store=store)
+    await tap(shop, asking)
+    shop.clock.move(LIFE)
+    store.dead = True
+    with pytest.raises(InDoubtError):
+        await tap(shop, asking)
+    with pytest.raises(InDoubtError):
+        await shop.gateway.resolve(first_id(shop), reissue=True)
+
+
+async def test_resolve_with_reissue_goes_on_after_the_next_credential_died(
+    shop: Shop, asking: Asking, platform: Platform
+) -> None:
+    """The person comes back 21 minutes later, twice."""
+    platform.lost = 1
+    with pytest.raises((InDoubtError, DuplicateRequestError)):
+        await shop.gateway.pay(asking.pay(out_trade_no="O-1"))
+    found = []
+    for _ in range(3):
+        outcome = await shop.gateway.resolve("pay-1", reissue=True)
+        found.append((outcome.kind, outcome.unwrap().prepay_id))
+        shop.clock.move(LIFE + 60)
+
+    assert [("ok", "wx1"), ("ok", "wx2"), ("ok", "wx3")] == found
+
+
+async def test_pay_after_a_reissue_issues_no_second_credential(
+    shop: Shop, asking: Asking, platform: Platform
+) -> None:
+    """The first id answers with what was issued in its place."""
+    platform.lost = 1
+    request = asking.pay(out_trade_no="O-1")
+    with pytest.raises(InDoubtError):
+        await shop.gateway.pay(request)
+    second = (await shop.gateway.resolve("pay-1", reissue=True)).unwrap()
+    again = await shop.gateway.pay(request)
+
+    assert second.prepay_id == again.prepay_id
+    assert 2 == len(platform.issued)
+
+
+@pytest.mark.parametrize("dead", [False, True], ids=["the store answers", "the store is away"])
+async def test_credential_that_comes_after_another_was_issued_is_withheld(
+    open_shop: OpenShop, asking: Asking, platform: Platform, *, dead: bool
+) -> None:
+    """A process was paused with its request on the way; meanwhile another process went on."""
+    store = DyingStore()
+    other = open_shop(platform, store=store)
+
+    async def answer_late(request: HttpRequest) -> object:
+        said = platform(request)
+        if request.url.endswith("wxminiprogram"):
+            other.clock.move(60)
+            await store.sweep(other.gateway.app_key, other.clock.time())
+            found.append(await tap(other, asking))
+            store.dead = dead
+        return said
+
+    found: list[str] = []
+    shop = open_shop(answer_late, store=store)
+    if dead:
+        with pytest.raises(InDoubtError):
+            await tap(shop, asking)
+    else:
+        found.append(await tap(shop, asking, timeout=120))
+
+    assert {"wx2"} == set(found)
+    assert 2 == len(platform.issued)
