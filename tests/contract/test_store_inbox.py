@@ -24,7 +24,7 @@ async def test_a_callback_is_handled_once(place: Place, store: Store) -> None:
     assert await other.begin(message, now=NOW + INBOX_RETENTION) is Receipt.ACQUIRED
 
 
-async def test_a_callback_that_was_never_received_may_be_noted(place: Place, store: Store) -> None:
+async def test_callback_that_was_never_received_may_be_noted(place: Place, store: Store) -> None:
     """A handler whose claim was swept away meanwhile still gets its effect noted."""
     message = place.make_message("paid")
     await store.complete(message, now=NOW)
@@ -32,7 +32,7 @@ async def test_a_callback_that_was_never_received_may_be_noted(place: Place, sto
     assert await store.begin(message, now=NOW) is Receipt.DONE
 
 
-async def test_a_dead_handler_is_replaced(place: Place, store: Store) -> None:
+async def test_dead_handler_is_replaced(place: Place, store: Store) -> None:
     """At the end of its lease a callback that was not given back can be acquired again."""
     message = place.make_message("paid")
     await store.begin(message, now=NOW, lease=5.0)
@@ -41,7 +41,7 @@ async def test_a_dead_handler_is_replaced(place: Place, store: Store) -> None:
     assert await store.begin(message, now=NOW + 5.0) is Receipt.ACQUIRED
 
 
-async def test_a_failed_callback_comes_again(place: Place, store: Store) -> None:
+async def test_failed_callback_comes_again(place: Place, store: Store) -> None:
     """What its handler gave back is handled when the platform sends it again."""
     message = place.make_message("paid")
     await store.begin(message, now=NOW)

@@ -41,7 +41,7 @@ async def test_several_processes_may_begin_at_once(fresh_place: Place) -> None:
     assert records == await asyncio.gather(*(s.reserve(record) for s, record in pairs))
 
 
-async def test_a_closed_store_opens_again(place: Place, store: Store) -> None:
+async def test_closed_store_opens_again(place: Place, store: Store) -> None:
     """It may be closed twice, and works again afterwards with what it had."""
     record = place.make_record()
     await store.reserve(record)
@@ -103,7 +103,7 @@ async def test_one_bad_value_fails_alone(place: Place, store: Store) -> None:
 
 @durable_only
 @pytest.mark.parametrize("call", ["reserve", "claim", "record", "load", "sweep", "begin"])
-async def test_a_cancelled_call_leaves_nothing_behind(place: Place, call: str) -> None:
+async def test_cancelled_call_leaves_nothing_behind(place: Place, call: str) -> None:
     """Wherever a call is cut off, no lock stays, and the store and its neighbours go on."""
     store, other = place.make_store(), place.make_store()
     claimed = await claim_new(store, place.make_record())
@@ -142,7 +142,7 @@ _SERVICES = {"postgres": POSTGRES, "mariadb": MYSQL, "redis": REDIS}
 
 
 @servers_only
-async def test_an_unreachable_server_is_told_as_what_it_means(place: Place) -> None:
+async def test_unreachable_server_is_told_as_what_it_means(place: Place) -> None:
     """Before sending nothing was sent; afterwards it is in doubt. No secret is in the text."""
     store = place.make_store(url=place.make_stranger_url(1))
     record = place.make_record()
@@ -169,7 +169,7 @@ async def test_an_unreachable_server_is_told_as_what_it_means(place: Place) -> N
 
 
 @servers_only
-async def test_a_login_that_is_refused_shows_no_secret(place: Place) -> None:
+async def test_login_that_is_refused_shows_no_secret(place: Place) -> None:
     """A wrong password is told like a server that is gone, and not repeated."""
     async with Wire(_SERVICES[place.kind].address) as wire:
         store = place.make_store(url=place.make_stranger_url(wire.port))
@@ -211,7 +211,7 @@ async def test_a_claim_whose_answer_is_lost_is_found_by_its_repetition(place: Pl
 
 
 @servers_only
-async def test_a_server_that_went_away_comes_back(place: Place) -> None:
+async def test_server_that_went_away_comes_back(place: Place) -> None:
     """While it is gone every call says so, and the same store goes on when it is back."""
     async with Wire(_SERVICES[place.kind].address) as wire:
         store = place.make_store(url=place.make_url(wire.port))
@@ -229,7 +229,7 @@ async def test_a_server_that_went_away_comes_back(place: Place) -> None:
 
 
 @servers_only
-async def test_a_server_that_stops_answering_does_not_hold_the_caller(place: Place) -> None:
+async def test_server_that_stops_answering_does_not_hold_the_caller(place: Place) -> None:
     """A frozen connection ends with the store's own timeout."""
     async with Wire(_SERVICES[place.kind].address) as wire:
         store = place.make_store(url=place.make_url(wire.port), timeout=0.5)

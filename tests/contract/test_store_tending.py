@@ -61,7 +61,7 @@ async def test_only_what_a_query_can_settle_is_due(
     assert [] == await store.sweep(place.app_key, NOW)
 
 
-async def test_a_settled_record_is_due_no_more(place: Place, store: Store) -> None:
+async def test_settled_record_is_due_no_more(place: Place, store: Store) -> None:
     """Claiming and recording take an operation off the sweep's list."""
     await store.reserve(place.make_record(state=State.UNKNOWN, next_check_at=NOW))
     claimed = await store.claim(place.make_record().key, now=NOW, signed_at=SIGNED_AT)
@@ -72,7 +72,7 @@ async def test_a_settled_record_is_due_no_more(place: Place, store: Store) -> No
     assert [] == await store.sweep(place.app_key, NOW + LEASE)
 
 
-async def test_a_sweep_tends_its_app_key_only(place: Place, store: Store) -> None:
+async def test_sweep_tends_its_app_key_only(place: Place, store: Store) -> None:
     """Other appKeys' operations neither lapse nor become due, and no spelling is another's."""
     other = place.app_key.upper()
     foreign = place.make_record(app_key=other, state=State.UNKNOWN, next_check_at=NOW)
@@ -113,7 +113,7 @@ async def test_only_what_may_be_forgotten_is(place: Place, store: Store, state: 
     assert (state in FINISHED | {State.RESERVED}) == gone
 
 
-async def test_a_reservation_in_doubt_is_kept(place: Place, store: Store) -> None:
+async def test_reservation_in_doubt_is_kept(place: Place, store: Store) -> None:
     """What may have been sent is not forgotten, even if its state is RESERVED."""
     record = place.make_record(in_doubt=True)
     await store.reserve(record)
@@ -122,7 +122,7 @@ async def test_a_reservation_in_doubt_is_kept(place: Place, store: Store) -> Non
     assert record == await store.load(record.key)
 
 
-async def test_a_forgotten_key_is_free(place: Place, store: Store) -> None:
+async def test_forgotten_key_is_free(place: Place, store: Store) -> None:
     """After the eviction the requestId can be reserved and claimed as if it were new."""
     claimed = await claim_new(store, place.make_record())
     await store.record(attrs.evolve(claimed, state=State.SUCCEEDED, reply=b"old"))

@@ -46,7 +46,7 @@ EVERY_FIELD: dict[str, object] = {
 # Reserving
 
 
-async def test_a_reserved_record_is_there(place: Place, store: Store) -> None:
+async def test_reserved_record_is_there(place: Place, store: Store) -> None:
     """What was reserved is returned, and loaded by any other store object."""
     record = place.make_record()
 
@@ -54,7 +54,7 @@ async def test_a_reserved_record_is_there(place: Place, store: Store) -> None:
     assert record == await place.make_store().load(record.key)
 
 
-async def test_a_key_is_reserved_once(place: Place, store: Store) -> None:
+async def test_key_is_reserved_once(place: Place, store: Store) -> None:
     """The second request with a requestId gets the first one's record, by which it is judged."""
     first = place.make_record(fingerprint=make_fingerprint(payToken="a", appId="w"))
     second = place.make_record(fingerprint=make_fingerprint(payToken="b", appId="w"))
@@ -86,7 +86,7 @@ async def test_keys_are_compared_exactly(place: Place, store: Store) -> None:
     assert records == [await store.load(record.key) for record in records]
 
 
-def test_the_round_trip_below_covers_every_field() -> None:
+def test_round_trip_below_covers_every_field() -> None:
     """A field that is added to `IdempotencyRecord` has to be added there, and to every store."""
     names = {field.name for field in attrs.fields(IdempotencyRecord)}
     given = {"app_key", "request_id", "operation", "fingerprint"}
@@ -139,7 +139,7 @@ async def test_only_reserved_and_unknown_records_can_be_claimed(
 
 @pytest.mark.parametrize("state", [State.RESERVED, State.UNKNOWN])
 @pytest.mark.parametrize("doubt_since", [None, NOW - 7.5])
-async def test_a_claim_is_what_the_record_says_it_is(
+async def test_claim_is_what_the_record_says_it_is(
     place: Place, store: Store, state: State, doubt_since: float | None
 ) -> None:
     """Epoch, attempts, lease, doubt and timestamp are those of `IdempotencyRecord.with_claim`."""
@@ -155,7 +155,7 @@ async def test_a_claim_is_what_the_record_says_it_is(
     assert claimed == await store.load(record.key)
 
 
-async def test_a_later_claim_with_an_earlier_timestamp_keeps_the_latest(
+async def test_later_claim_with_an_earlier_timestamp_keeps_the_latest(
     place: Place, store: Store
 ) -> None:
     """What was signed before the clock was put back lives longest, and the quarantine with it."""
@@ -194,9 +194,7 @@ async def test_a_repeated_claim_finds_its_own(place: Place, store: Store) -> Non
     assert first == await place.make_store().load(first.key)
 
 
-async def test_a_claim_repeated_later_holds_as_long_as_a_new_one(
-    place: Place, store: Store
-) -> None:
+async def test_claim_repeated_later_holds_as_long_as_a_new_one(place: Place, store: Store) -> None:
     """Same epoch; the lease covers the attempt that follows, and is never cut short."""
     await store.reserve(place.make_record())
     key = place.make_record().key
@@ -229,7 +227,7 @@ async def test_a_claim_of_another_is_never_found(
     assert claimed == await store.load(key)
 
 
-async def test_a_claim_that_is_over_is_not_found(place: Place, store: Store) -> None:
+async def test_claim_that_is_over_is_not_found(place: Place, store: Store) -> None:
     """After its lease, its outcome or the sweep the same token makes a new claim, or none."""
     key = place.make_record().key
     await store.reserve(place.make_record())
@@ -282,7 +280,7 @@ async def test_concurrent_reservations_agree(place: Place) -> None:
 # Recording
 
 
-async def test_an_outcome_is_recorded(place: Place, store: Store) -> None:
+async def test_outcome_is_recorded(place: Place, store: Store) -> None:
     """The holder of the claim writes the outcome, and may write again under the same epoch."""
     claimed = await claim_new(store, place.make_record())
     for state in (State.UNKNOWN, State.SUCCEEDED):
@@ -301,7 +299,7 @@ async def test_a_late_outcome_changes_nothing(place: Place, store: Store) -> Non
     assert current == await store.load(late.key)
 
 
-async def test_an_outcome_after_the_sweep_changes_nothing(place: Place, store: Store) -> None:
+async def test_outcome_after_the_sweep_changes_nothing(place: Place, store: Store) -> None:
     """A sweep that ends the lease overtakes the claim, too."""
     late = await claim_new(store, place.make_record())
     await store.sweep(place.app_key, NOW + LEASE)
@@ -330,7 +328,7 @@ async def test_an_epoch_from_the_future_changes_nothing(place: Place, store: Sto
         (State.PENDING, State.UNKNOWN),
     ],
 )
-async def test_a_late_finding_undoes_nothing(
+async def test_late_finding_undoes_nothing(
     place: Place, store: Store, stands: State, late: State
 ) -> None:
     """Under the same epoch a finding stays; the same state may be written again."""
@@ -427,7 +425,7 @@ class Unleased(MemoryStore):
     ("broken", "check"),
     [
         (Unfenced, test_a_late_outcome_changes_nothing),
-        (Unfenced, test_an_outcome_after_the_sweep_changes_nothing),
+        (Unfenced, test_outcome_after_the_sweep_changes_nothing),
         (Unfenced, test_an_epoch_from_the_future_changes_nothing),
         (Unleased, test_a_lease_holds_until_it_is_over),
         (Tokenless, test_a_repeated_claim_finds_its_own),
@@ -443,10 +441,10 @@ async def test_a_store_without_fences_is_caught(
 
 
 @pytest.mark.parametrize(("stands", "late"), [(State.SUCCEEDED, State.UNKNOWN)])
-async def test_a_store_that_reopens_what_is_final_is_caught(
+async def test_store_that_reopens_what_is_final_is_caught(
     stands: State, late: State, tmp_path: Path
 ) -> None:
     """The check of late findings goes red, too."""
     async with open_place(MEMORY, tmp_path) as place:
         with pytest.raises(AssertionError):
-            await test_a_late_finding_undoes_nothing(place, Unfenced(), stands, late)
+            await test_late_finding_undoes_nothing(place, Unfenced(), stands, late)

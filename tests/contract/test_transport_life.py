@@ -90,7 +90,7 @@ async def test_waiting_for_a_connection_too_long_is_not_sent(
     await transport.aclose()
 
 
-def test_a_pool_without_connections_is_refused(make: Make) -> None:
+def test_pool_without_connections_is_refused(make: Make) -> None:
     """For one driver zero means "no bound", for another "no connection"."""
     with pytest.raises(ValueError, match="max_connections"):
         make(max_connections=0)

@@ -230,7 +230,7 @@ async def test_https_goes_through_a_tunnel(
 
 
 @pytest.mark.parametrize("tls", [False, True])
-async def test_a_password_reaches_the_proxy_and_nobody_else(
+async def test_password_reaches_the_proxy_and_nobody_else(
     make: Make,
     listen: Listen,
     certificates: Certificates,
@@ -273,7 +273,7 @@ async def test_an_unreachable_proxy_is_not_sent(
 
 
 @pytest.mark.parametrize("refusal", ["407 Who are you", "502 Bad Gateway", "disconnect", "hang"])
-async def test_a_proxy_that_opens_no_tunnel_is_not_sent(
+async def test_proxy_that_opens_no_tunnel_is_not_sent(
     make: Make, proxy: Proxy, ask: Ask, quick: Timeouts, said: Said, *, refusal: str
 ) -> None:
     """The CONNECT was sent, but nothing of the request."""
@@ -289,7 +289,7 @@ async def test_a_proxy_that_opens_no_tunnel_is_not_sent(
     assert "CANARY" not in said(caught.value)
 
 
-async def test_a_bad_certificate_behind_a_tunnel_is_not_sent(
+async def test_bad_certificate_behind_a_tunnel_is_not_sent(
     make: Make,
     listen: Listen,
     certificates: Certificates,
@@ -347,7 +347,7 @@ async def test_cancelling_a_handshake_leaves_nothing(
         "",
     ],
 )
-def test_an_invalid_proxy_is_refused_when_the_transport_is_made(
+def test_invalid_proxy_is_refused_when_the_transport_is_made(
     make: Make, address: str, said: Said
 ) -> None:
     """The error does not repeat the address."""

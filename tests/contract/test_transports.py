@@ -122,7 +122,7 @@ async def test_target_headers_and_body_are_sent_byte_for_byte(
     assert ["1"] == seen.header("x-own")
 
 
-async def test_an_empty_body_is_sent_with_its_length(
+async def test_empty_body_is_sent_with_its_length(
     transport: Transport, server: Listener, calm: Timeouts
 ) -> None:
     """Parameters in the query leave the body empty, and the length says so."""
@@ -141,7 +141,7 @@ async def test_only_the_kept_headers_are_returned(
     assert expected == response.headers
 
 
-async def test_a_header_that_is_not_ascii_is_dropped(
+async def test_header_that_is_not_ascii_is_dropped(
     transport: Transport, server: Listener, ask: Ask, calm: Timeouts
 ) -> None:
     """A header cannot bring broken text into errors and stores."""
@@ -161,7 +161,7 @@ async def test_unusual_but_complete_answers_are_read(
 
 
 @pytest.mark.parametrize("form", ["body", "chunked"])
-async def test_a_body_of_the_cap_is_read(
+async def test_body_of_the_cap_is_read(
     transport: Transport, server: Listener, ask: Ask, calm: Timeouts, form: str
 ) -> None:
     """MAX_BODY bytes are not too many."""
@@ -219,7 +219,7 @@ async def test_a_failure_after_sending_is_in_doubt(
 
 
 @pytest.mark.parametrize("path", ["hang", "hang-after-headers"])
-async def test_the_read_timeout_works_alone(
+async def test_read_timeout_works_alone(
     transport: Transport, server: Listener, ask: Ask, path: str
 ) -> None:
     """The attempt's time is not the only limit."""
@@ -322,7 +322,7 @@ async def test_a_host_without_an_address_is_not_sent(
         "http://127.0.0.1:99999/?sign=CANARY",
     ],
 )
-async def test_a_malformed_address_is_not_sent_and_not_retried(
+async def test_malformed_address_is_not_sent_and_not_retried(
     transport: Transport, ask: Ask, calm: Timeouts, url: str, said: Said
 ) -> None:
     """A retry does not help."""
@@ -395,7 +395,7 @@ async def test_tls_to_a_plain_server_is_not_sent_and_not_retried(
 
 
 @pytest.mark.parametrize("deed", ["hang", "disconnect", "reset"])
-async def test_a_handshake_that_breaks_off_is_not_sent(
+async def test_handshake_that_breaks_off_is_not_sent(
     transport: Transport, ask: Ask, quick: Timeouts, deed: str, broken_tls: BrokenTls
 ) -> None:
     """The connection was made, but nothing of the request was sent; the call may be retried."""
@@ -408,7 +408,7 @@ async def test_a_handshake_that_breaks_off_is_not_sent(
 
 
 @pytest.mark.parametrize("content", [None, "no certificate"])
-async def test_a_ca_file_without_a_certificate_is_not_sent(
+async def test_ca_file_without_a_certificate_is_not_sent(
     make: Make, tmp_path: Path, ask: Ask, calm: Timeouts, content: str | None
 ) -> None:
     """The first request fails, since making a transport does no I/O."""

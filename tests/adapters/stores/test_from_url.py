@@ -29,13 +29,13 @@ from wxpay_async.errors import InvalidRequestError
         ("REDISS://host/1", RedisStore),
     ],
 )
-def test_the_scheme_picks_the_store(address: str, kind: type) -> None:
+def test_scheme_picks_the_store(address: str, kind: type) -> None:
     """Every documented scheme leads to its store."""
     assert kind is type(store_from_url(address))
 
 
 @pytest.mark.parametrize("address", ["", "s3cr3t", "mongodb://u:s3cr3t@host", "sqlitex:///s3cr3t"])
-def test_an_unknown_scheme_is_refused(address: str) -> None:
+def test_unknown_scheme_is_refused(address: str) -> None:
     """The error lists the schemes and does not repeat what may be a password."""
     with pytest.raises(InvalidRequestError, match="memory://, sqlite://") as raised:
         store_from_url(address)
@@ -43,7 +43,7 @@ def test_an_unknown_scheme_is_refused(address: str) -> None:
     assert "s3cr3t" not in str(raised.value)
 
 
-def test_a_store_imports_only_its_own_library() -> None:
+def test_store_imports_only_its_own_library() -> None:
     """Memory needs neither SQLAlchemy nor redis-py, and SQLite needs no driver."""
     code = """
 import sys

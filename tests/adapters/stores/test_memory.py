@@ -61,7 +61,7 @@ async def test_what_is_open_is_never_forgotten(state: State) -> None:
     assert await store.load(claimed.key) is not None
 
 
-async def test_a_reserved_row_in_doubt_is_never_forgotten() -> None:
+async def test_reserved_row_in_doubt_is_never_forgotten() -> None:
     """RESERVED with an attempt in doubt is as open as UNKNOWN."""
     store = MemoryStore(max_finished=0)
     claimed = await _claim(store, "doubt")

@@ -61,7 +61,7 @@ async def test_durable_is_what_redis_is_set_up_for(
     assert (False, durable) == (before, store.durable)
 
 
-async def test_the_layout_of_a_later_release_is_refused(tmp_path: Path) -> None:
+async def test_layout_of_a_later_release_is_refused(tmp_path: Path) -> None:
     """Neither a read nor a write touches it, and the error says what to do; ours is noted."""
     with private_redis(tmp_path) as url:
         place = _place(url)
@@ -82,7 +82,7 @@ async def test_the_layout_of_a_later_release_is_refused(tmp_path: Path) -> None:
     assert [VERSION_KEY.encode()] == keys
 
 
-async def test_the_layout_of_an_earlier_release_is_taken_over(tmp_path: Path) -> None:
+async def test_layout_of_an_earlier_release_is_taken_over(tmp_path: Path) -> None:
     """Its operations are read as they are; from then on the earlier release is kept out."""
     with private_redis(tmp_path) as url:
         place = _place(url)
@@ -145,7 +145,7 @@ async def test_what_died_by_itself_leaves_no_trace(tmp_path: Path) -> None:
         await place.close()
 
 
-async def test_a_node_of_a_cluster_can_run_every_script(tmp_path: Path) -> None:
+async def test_node_of_a_cluster_can_run_every_script(tmp_path: Path) -> None:
     """All keys that a script touches are in one slot, and Redis sees no other one used."""
     with private_redis(tmp_path, "--cluster-enabled", "yes") as url:
         async with Redis.from_url(url) as client:
@@ -188,7 +188,7 @@ async def test_scripts_that_redis_forgot_are_loaded_again(tmp_path: Path) -> Non
         await place.close()
 
 
-def test_a_store_shows_where_it_is_and_no_secret() -> None:
+def test_store_shows_where_it_is_and_no_secret() -> None:
     """Its repr has the host and the database; no user, password or parameter."""
     shown = repr(RedisStore("rediss://me:s3cr3t@host/3?password=s3cr3t"))
 
@@ -202,7 +202,7 @@ def test_another_address_is_refused() -> None:
         RedisStore("http://h")
 
 
-def test_a_missing_library_is_named() -> None:
+def test_missing_library_is_named() -> None:
     """Importing the module fails with what to install; nothing else of the package needs it."""
     code = (
         "import sys; sys.modules['redis.asyncio'] = None; import wxpay_async.adapters.stores.redis"

@@ -103,7 +103,7 @@ async def test_a_row_shows_nothing_and_keeps_its_blobs_to_itself() -> None:
     assert found.content is None
 
 
-async def test_a_repeated_claim_finds_its_own_through_the_seal() -> None:
+async def test_repeated_claim_finds_its_own_through_the_seal() -> None:
     """The token gets to the store below."""
     store = SealedStore(MemoryStore(), [KEY])
     await store.reserve(make_record(content=b"the bytes"))
@@ -116,7 +116,7 @@ async def test_a_repeated_claim_finds_its_own_through_the_seal() -> None:
 
 
 @pytest.mark.parametrize("later", [State.UNKNOWN, State.NOT_EXECUTED, State.NEEDS_REVIEW])
-async def test_a_process_with_the_wrong_key_wipes_no_content(later: State) -> None:
+async def test_process_with_the_wrong_key_wipes_no_content(later: State) -> None:
     """It looks after the operation, and leaves the bytes to whom they belong."""
     below = MemoryStore()
     right, wrong = SealedStore(below, [KEY]), SealedStore(below, [OTHER])
@@ -133,7 +133,7 @@ async def test_a_process_with_the_wrong_key_wipes_no_content(later: State) -> No
     assert (b"the bytes", later, 1) == (kept.content, kept.state, kept.checks)
 
 
-async def test_a_process_with_the_wrong_key_wipes_no_reply() -> None:
+async def test_process_with_the_wrong_key_wipes_no_reply() -> None:
     """A refund under way is queried; what the platform said first can still be read."""
     below = MemoryStore()
     right, wrong = SealedStore(below, [KEY]), SealedStore(below, [OTHER])
@@ -164,7 +164,7 @@ async def test_what_is_finished_with_the_wrong_key_keeps_no_openid() -> None:
     assert (None, b"S") == (kept.content, again.reply)
 
 
-async def test_an_outcome_is_not_written_blindly_when_the_store_cannot_be_read() -> None:
+async def test_outcome_is_not_written_blindly_when_the_store_cannot_be_read() -> None:
     """What is there cannot be put back, so nothing is written; recovery comes again."""
 
     class Unreadable(MemoryStore):
@@ -176,7 +176,7 @@ async def test_an_outcome_is_not_written_blindly_when_the_store_cannot_be_read()
         await store.record(make_record(state=State.UNKNOWN))
 
 
-async def test_a_plain_success_reads_nothing_before_it_is_written() -> None:
+async def test_plain_success_reads_nothing_before_it_is_written() -> None:
     """Only what lacks its bytes costs another round trip."""
 
     class Counting(MemoryStore):

@@ -85,7 +85,7 @@ async def test_what_is_reported_is_committed(place: Place, raw: sqlite3.Connecti
         assert (number + 1,) == count
 
 
-async def test_a_file_that_another_process_holds_is_not_waited_for_for_ever(
+async def test_file_that_another_process_holds_is_not_waited_for_for_ever(
     place: Place, raw: sqlite3.Connection
 ) -> None:
     """The wait ends with the store's timeout, before anything was sent."""
@@ -99,7 +99,7 @@ async def test_a_file_that_another_process_holds_is_not_waited_for_for_ever(
     assert place.make_record() == await store.reserve(place.make_record())
 
 
-async def test_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
+async def test_file_that_cannot_be_opened(tmp_path: Path) -> None:
     """The error says what was not done; the path is only in its cause."""
     store = SqlStore(f"sqlite:///{tmp_path}/absent/store.db")
     with pytest.raises(NotSentError, match="cannot sweep") as raised:
@@ -133,7 +133,7 @@ asyncio.run(main(sys.argv[1]))
 """
 
 
-async def test_a_killed_process_loses_nothing_that_it_reported(place: Place) -> None:
+async def test_killed_process_loses_nothing_that_it_reported(place: Place) -> None:
     """After SIGKILL in the middle of it, every payment that was reported is in the file."""
     root = Path(__file__).parents[3]
     command = [sys.executable, "-c", _CHILD, place.url]

@@ -28,7 +28,7 @@ from wxpay_async.errors import InvalidRequestError
         ("mysql+asyncmy://h/d", "mysql+asyncmy"),
     ],
 )
-def test_the_driver_is_added(address: str, driver: str) -> None:
+def test_driver_is_added(address: str, driver: str) -> None:
     """An address without a driver gets ours; SQLite is Python's own."""
     assert driver == SqlStore(address).url.drivername
 
@@ -45,7 +45,7 @@ def test_other_addresses_are_refused(address: str) -> None:
     assert "s3cr3t" not in str(raised.value)
 
 
-def test_a_store_shows_where_it_is_and_no_secret() -> None:
+def test_store_shows_where_it_is_and_no_secret() -> None:
     """Its repr has the host and the database; no user, password or parameter."""
     shown = repr(SqlStore("postgresql://me:s3cr3t@host:5433/shop?ssl=s3cr3t"))
 
@@ -56,16 +56,14 @@ def test_a_store_shows_where_it_is_and_no_secret() -> None:
 @pytest.mark.parametrize(
     ("address", "extra"), [("postgresql://h/d", "postgres"), ("mysql://h/d", "mysql")]
 )
-def test_a_missing_driver_is_named(
-    address: str, extra: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_driver_is_named(address: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error comes when the store is made and says what to install."""
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(ImportError, match=rf"wxpay-async\[{extra}\]"):
         SqlStore(address)
 
 
-def test_a_missing_library_is_named() -> None:
+def test_missing_library_is_named() -> None:
     """Importing the module fails with what to install; nothing else of the package needs it."""
     code = "import sys; sys.modules['sqlalchemy'] = None; import wxpay_async.adapters.stores.sql"
     process = subprocess.run(
@@ -80,7 +78,7 @@ def test_a_missing_library_is_named() -> None:
 
 
 @pytest.mark.parametrize(("busy", "opened"), [(0, True), (3, True), (50, True), (51, False)])
-def test_a_fresh_file_that_another_process_prepares_is_tried_again(
+def test_fresh_file_that_another_process_prepares_is_tried_again(
     busy: int, *, opened: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SQLite does not wait by itself while two processes switch one file to WAL."""
@@ -92,7 +90,7 @@ def test_a_fresh_file_that_another_process_prepares_is_tried_again(
     assert busy + opened == connection.asked
 
 
-def test_a_file_that_cannot_be_written_is_not_tried_again() -> None:
+def test_file_that_cannot_be_written_is_not_tried_again() -> None:
     """Any other error of the switch is raised at once."""
     connection = _Busy(1, sqlite3.SQLITE_READONLY)
     with pytest.raises(sqlite3.OperationalError):

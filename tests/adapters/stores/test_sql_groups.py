@@ -37,7 +37,7 @@ async def test_commits_of_many_tasks_are_grouped(
     assert (64, True) == (sum(groups), len(groups) <= 2)
 
 
-async def test_a_group_applies_its_updates_in_order(place: Place) -> None:
+async def test_group_applies_its_updates_in_order(place: Place) -> None:
     """Tasks that want the same operation in one commit see each other's updates."""
     store = place.make_store()
     await store.load(place.make_record().key)
@@ -55,7 +55,7 @@ async def test_a_group_applies_its_updates_in_order(place: Place) -> None:
     assert first == await store.load(key)
 
 
-async def test_a_full_disk_fails_the_whole_group_and_passes(place: Place) -> None:
+async def test_full_disk_fails_the_whole_group_and_passes(place: Place) -> None:
     """No task learns of a commit that did not happen; with room again the store goes on."""
     store = place.make_store()
     assert isinstance(store, SqlStore)
@@ -77,7 +77,7 @@ async def test_a_full_disk_fails_the_whole_group_and_passes(place: Place) -> Non
     assert records == await asyncio.gather(*map(store.reserve, records))
 
 
-async def test_an_update_whose_caller_left_before_its_commit_is_dropped(place: Place) -> None:
+async def test_update_whose_caller_left_before_its_commit_is_dropped(place: Place) -> None:
     """Nothing is done for a caller that was cancelled, and the others are served."""
     store = place.make_store()
     await store.load(place.make_record().key)

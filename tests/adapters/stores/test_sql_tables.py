@@ -72,7 +72,7 @@ async def test_tables_of_an_earlier_release_are_upgraded_once(kind: str, tmp_pat
         assert judged == await stores[1].load(record.key)
 
 
-async def test_a_sweep_reads_no_more_than_it_has_to(place: Place) -> None:
+async def test_sweep_reads_no_more_than_it_has_to(place: Place) -> None:
     """Each of its queries goes through the index, and so does a claim through the key."""
     store = place.make_store()
     assert isinstance(store, SqlStore)

@@ -239,7 +239,7 @@ async def test_connection_that_comes_after_the_attempt_is_not_used(
 # Clients that users pass in
 
 
-async def test_a_client_is_used_and_never_closed(
+async def test_client_is_used_and_never_closed(
     library: ModuleType, till: Listener, request_to: HttpRequest, calm: Timeouts
 ) -> None:
     """A client of either library works, and stays open after `aclose`."""
@@ -252,7 +252,7 @@ async def test_a_client_is_used_and_never_closed(
         assert (False, 1) == (client.is_closed, till.connections)
 
 
-async def test_a_client_of_the_other_library_has_its_errors_mapped(
+async def test_client_of_the_other_library_has_its_errors_mapped(
     library: ModuleType, till: Listener, request_to: HttpRequest, quick: Timeouts
 ) -> None:
     """Both may be installed; the client's own library raises the errors."""
@@ -266,7 +266,7 @@ async def test_a_client_of_the_other_library_has_its_errors_mapped(
             await HttpxTransport(client=client).send(request_to, timeout=quick)
 
 
-async def test_a_closed_client_means_not_sent(
+async def test_closed_client_means_not_sent(
     library: ModuleType, request_to: HttpRequest, calm: Timeouts
 ) -> None:
     """A retry cannot help."""
@@ -279,14 +279,14 @@ async def test_a_closed_client_means_not_sent(
     assert not caught.value.retryable
 
 
-async def test_an_object_that_is_no_client_is_refused() -> None:
+async def test_object_that_is_no_client_is_refused() -> None:
     """Its errors could not be mapped."""
     with pytest.raises(InvalidRequestError, match="client"):
         HttpxTransport(client=object())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("options", [{"proxy": "http://127.0.0.1:1"}, {"ca_file": "ca.pem"}])
-async def test_a_client_excludes_proxy_and_ca_file(options: dict[str, str]) -> None:
+async def test_client_excludes_proxy_and_ca_file(options: dict[str, str]) -> None:
     """Settings that cannot be applied are refused, not ignored."""
     async with httpx2.AsyncClient() as client:
         with pytest.raises(InvalidRequestError, match="brings its own"):

@@ -25,7 +25,7 @@ async def test_answers_are_used_up_first_in_first_out(calm: Timeouts) -> None:
     assert [500, 200] == statuses
 
 
-async def test_a_mapping_is_the_json_of_a_reply(calm: Timeouts) -> None:
+async def test_mapping_is_the_json_of_a_reply(calm: Timeouts) -> None:
     """The most common answer is written without HTTP."""
     transport = MemoryTransport([{"success": False, "errorMsg": "余额不足"}])
 
@@ -36,7 +36,7 @@ async def test_a_mapping_is_the_json_of_a_reply(calm: Timeouts) -> None:
 
 
 @pytest.mark.parametrize("error", [NotSentError("x", retryable=False), InDoubtError("y")])
-async def test_an_error_is_raised(error: WxPayError, calm: Timeouts) -> None:
+async def test_error_is_raised(error: WxPayError, calm: Timeouts) -> None:
     """Any error of a network can be scripted."""
     with pytest.raises(type(error)) as caught:
         await MemoryTransport([error]).send(request(), timeout=calm)
@@ -64,7 +64,7 @@ async def test_transport_without_answers_refuses_every_request(calm: Timeouts) -
         await MemoryTransport().send(request(), timeout=calm)
 
 
-async def test_a_handler_sees_each_request(calm: Timeouts) -> None:
+async def test_handler_sees_each_request(calm: Timeouts) -> None:
     """A function may answer according to the request."""
     transport = MemoryTransport(lambda asked: {"url": asked.url})
 
@@ -73,7 +73,7 @@ async def test_a_handler_sees_each_request(calm: Timeouts) -> None:
     assert b'{"url": "https://platform.example/7"}' == response.body
 
 
-async def test_a_handler_may_wait_and_be_cancelled(calm: Timeouts) -> None:
+async def test_handler_may_wait_and_be_cancelled(calm: Timeouts) -> None:
     """A cancellation reaches the handler, as it would reach a network."""
     begun = asyncio.Event()
 
@@ -101,7 +101,7 @@ async def test_requests_are_remembered_up_to_a_bound(calm: Timeouts) -> None:
     assert 5 == transport.calls
 
 
-async def test_a_failed_call_is_remembered_too(calm: Timeouts) -> None:
+async def test_failed_call_is_remembered_too(calm: Timeouts) -> None:
     """A request that failed was made too."""
     transport = MemoryTransport([InDoubtError("x")])
 

@@ -182,7 +182,7 @@ async def test_timeout_in_the_address_is_not_taken_for_a_timeout(
     assert (Fate.NOT_SENT, "reqwest: ConnectError (ECONNREFUSED)") == (error.fate, str(error))
 
 
-async def test_a_connection_that_is_too_slow_for_a_read_is_not_sent(
+async def test_connection_that_is_too_slow_for_a_read_is_not_sent(
     transport: ReqwestTransport, listen: Listen
 ) -> None:
     """The read timeout would hide the phase, so connecting must end before it."""
@@ -194,7 +194,7 @@ async def test_a_connection_that_is_too_slow_for_a_read_is_not_sent(
     assert (Fate.NOT_SENT, "ConnectTimeout" in str(error)) == (error.fate, True)
 
 
-async def test_an_attempt_that_ends_while_connecting_is_in_doubt(
+async def test_attempt_that_ends_while_connecting_is_in_doubt(
     transport: ReqwestTransport, listen: Listen
 ) -> None:
     """Rust does not tell how far the attempt got."""
@@ -268,7 +268,7 @@ async def test_malformed_address_is_not_repaired(
 
 
 @pytest.mark.parametrize("headers", [{"X": "a\r\nY: b"}, {"X Y": "a"}])
-async def test_a_header_that_cannot_be_written_is_not_sent(
+async def test_header_that_cannot_be_written_is_not_sent(
     transport: ReqwestTransport, listen: Listen, calm: Timeouts, headers: dict[str, str]
 ) -> None:
     """A header cannot inject another one."""
