@@ -10,12 +10,12 @@
 | 6 | a second event loop | engine/test_loops.py::test_gateway_works_in_one_loop_after_another |
 | 7 | a constructor that needs a loop or does I/O | engine/test_loops.py::test_making_a_gateway_does_no_io |
 | 8 | driver exceptions leak | adapters/transports/test_aiohttp.py::test_table_has_every_class_of_aiohttp |
-| 9 | TLS failures are retried | contract/test_transports.py::test_a_bad_certificate_is_not_sent_and_not_retried |
+| 9 | TLS failures are retried | contract/test_transports.py::test_bad_certificate_is_not_sent_and_not_retried |
 | 10 | a first retry without jitter | policy/test_retry.py::test_first_retry_has_jitter |
 | 11 | a new key for each retry | engine/test_call.py::test_doubt_is_continued_with_the_same_bytes |
 | 12 | a duplicate after one's own timeout is a failure | engine/test_resolver.py::test_repeated_refund_after_a_timeout_is_what_the_query_says |
 | 13 | no timeout at all | engine/test_gateway.py::test_timeouts_are_finite |
-| 14 | stale keep-alive connections | contract/test_transports.py::test_a_dead_kept_alive_connection_is_in_doubt |
+| 14 | stale keep-alive connections | contract/test_transports.py::test_dead_kept_alive_connection_is_in_doubt |
 | 15 | an old callback is accepted | protocol/test_notify.py::test_an_old_callback_is_genuine_but_not_fresh |
 | 16 | verification over a parsed body | protocol/test_notify.py::test_a_parsed_body_is_a_type_error |
 | 17 | `==` on signatures | protocol/test_signing.py::test_md5_compares_in_constant_time |
@@ -26,7 +26,7 @@
 | 22 | a sync twin that drifts | engine/test_loops.py::test_operation_has_no_synchronous_twin |
 | 23 | type hints that lie | test_lessons.py::test_public_face_passes_mypy_strict |
 | 24 | import takes half a second | engine/test_loops.py::test_import_loads_no_http_client_and_configures_no_logging |
-| 25 | a session per request, or a leak | contract/test_transport_life.py::test_a_hundred_requests_take_one_connection |
+| 25 | a session per request, or a leak | contract/test_transport_life.py::test_hundred_requests_take_one_connection |
 | 26 | one's own session cannot be shared | adapters/transports/test_aiohttp.py::test_session_is_used_and_never_closed |
 | 27 | `import` configures logging | engine/test_loops.py::test_import_loads_no_http_client_and_configures_no_logging |
 | 28 | proxies broken | contract/test_transport_safety.py::test_https_goes_through_a_tunnel |

@@ -11,7 +11,7 @@ from wxpay_async.adapters.stores.store import Store
 from wxpay_async.policy.record import LEASE
 
 
-async def test_a_callback_is_handled_once(place: Place, store: Store) -> None:
+async def test_callback_is_handled_once(place: Place, store: Store) -> None:
     """It is in progress while one handles it, and known for 30 days once that is done."""
     message = place.make_message("paid")
     other = place.make_store()

@@ -193,7 +193,7 @@ async def test_dropped_connections_are_replaced(place: Place) -> None:
 
 
 @servers_only
-async def test_a_claim_whose_answer_is_lost_is_found_by_its_repetition(place: Place) -> None:
+async def test_claim_whose_answer_is_lost_is_found_by_its_repetition(place: Place) -> None:
     """The store repeats it over another connection by itself, and finds what it has committed."""
     word = b"EVALSHA" if place.kind == "redis" else b"COMMIT"
     async with Wire(_SERVICES[place.kind].address) as wire:

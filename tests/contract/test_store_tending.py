@@ -21,7 +21,7 @@ from wxpay_async.policy.record import LEASE
 from wxpay_async.policy.states import FINISHED, State
 
 
-async def test_a_lapsed_lease_ends_in_doubt(place: Place, store: Store) -> None:
+async def test_lapsed_lease_ends_in_doubt(place: Place, store: Store) -> None:
     """At the end of its lease an operation in SENDING becomes UNKNOWN, and is due at once."""
     claimed = await claim_new(store, place.make_record())
 

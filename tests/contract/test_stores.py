@@ -168,7 +168,7 @@ async def test_later_claim_with_an_earlier_timestamp_keeps_the_latest(
     assert [SIGNED_AT, SIGNED_AT, SIGNED_AT + 1] == [e.signed_at for e in (first, second, third)]
 
 
-async def test_a_lease_holds_until_it_is_over(place: Place, store: Store) -> None:
+async def test_lease_holds_until_it_is_over(place: Place, store: Store) -> None:
     """Until its end no other claim succeeds; at its end one does, and the first is in doubt."""
     first = await claim_new(store, place.make_record())
 
@@ -181,7 +181,7 @@ async def test_a_lease_holds_until_it_is_over(place: Place, store: Store) -> Non
     assert after.in_doubt
 
 
-async def test_a_repeated_claim_finds_its_own(place: Place, store: Store) -> None:
+async def test_repeated_claim_finds_its_own(place: Place, store: Store) -> None:
     """Its answer may have got lost. With the token of the claim it gets the very same record."""
     await store.reserve(place.make_record())
     first = await store.claim(place.make_record().key, now=NOW, signed_at=SIGNED_AT, token="t1")
@@ -215,7 +215,7 @@ async def test_claim_repeated_later_holds_as_long_as_a_new_one(place: Place, sto
 @pytest.mark.parametrize(
     ("first", "second"), [("t1", "t2"), ("t1", None), (None, "t1"), (None, None)]
 )
-async def test_a_claim_of_another_is_never_found(
+async def test_claim_of_another_is_never_found(
     place: Place, store: Store, first: str | None, second: str | None
 ) -> None:
     """Another token, or none, is another claim."""
@@ -290,7 +290,7 @@ async def test_outcome_is_recorded(place: Place, store: Store) -> None:
         assert done == await store.load(claimed.key)
 
 
-async def test_a_late_outcome_changes_nothing(place: Place, store: Store) -> None:
+async def test_late_outcome_changes_nothing(place: Place, store: Store) -> None:
     """A claim that was overtaken by another one writes nothing, not even a success."""
     late = await claim_new(store, place.make_record())
     current = await store.claim(late.key, now=NOW + LEASE, signed_at=SIGNED_AT)
@@ -309,7 +309,7 @@ async def test_outcome_after_the_sweep_changes_nothing(place: Place, store: Stor
     assert swept == await store.load(late.key)
 
 
-async def test_an_epoch_from_the_future_changes_nothing(place: Place, store: Store) -> None:
+async def test_epoch_from_the_future_changes_nothing(place: Place, store: Store) -> None:
     """Only the stored epoch may write; a higher one may not."""
     claimed = await claim_new(store, place.make_record())
 
@@ -424,14 +424,14 @@ class Unleased(MemoryStore):
 @pytest.mark.parametrize(
     ("broken", "check"),
     [
-        (Unfenced, test_a_late_outcome_changes_nothing),
+        (Unfenced, test_late_outcome_changes_nothing),
         (Unfenced, test_outcome_after_the_sweep_changes_nothing),
-        (Unfenced, test_an_epoch_from_the_future_changes_nothing),
-        (Unleased, test_a_lease_holds_until_it_is_over),
-        (Tokenless, test_a_repeated_claim_finds_its_own),
+        (Unfenced, test_epoch_from_the_future_changes_nothing),
+        (Unleased, test_lease_holds_until_it_is_over),
+        (Tokenless, test_repeated_claim_finds_its_own),
     ],
 )
-async def test_a_store_without_fences_is_caught(
+async def test_store_without_fences_is_caught(
     broken: type[MemoryStore], check: Check, tmp_path: Path
 ) -> None:
     """Each check of the epoch and of the lease goes red for a store that ignores them."""

@@ -47,7 +47,7 @@ async def serve(peer: Peer, _: Seen) -> bool:
 # Pools
 
 
-async def test_a_hundred_requests_take_one_connection(
+async def test_hundred_requests_take_one_connection(
     transport: Transport, server: Listener, ask: Ask, calm: Timeouts
 ) -> None:
     """There is one pool, and it keeps connections alive."""

@@ -90,7 +90,7 @@ async def proxy(listen: Listen) -> Proxy:
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("target", ["same host", "other host", "other scheme", "userinfo"])
-async def test_a_redirect_is_never_followed(
+async def test_redirect_is_never_followed(
     transport: Transport,
     listen: Listen,
     certificates: Certificates,
@@ -123,7 +123,7 @@ async def test_a_redirect_is_never_followed(
 
 
 @pytest.mark.parametrize("target", ["other host", "userinfo"])
-async def test_a_client_that_follows_redirects_fails_this_check(
+async def test_client_that_follows_redirects_fails_this_check(
     listen: Listen,
     certificates: Certificates,
     ask: Ask,
@@ -141,7 +141,7 @@ async def test_a_client_that_follows_redirects_fails_this_check(
     transport = AiohttpTransport()
     try:
         with pytest.raises(AssertionError, match="302"):
-            await test_a_redirect_is_never_followed(
+            await test_redirect_is_never_followed(
                 transport, listen, certificates, ask, calm, 302, target
             )
     finally:
@@ -162,7 +162,7 @@ async def test_no_cookie_is_kept(
 
 
 @pytest.mark.parametrize("upper", [True, False])
-async def test_the_environment_sets_no_proxy_and_no_password(
+async def test_environment_sets_no_proxy_and_no_password(
     make: Make,
     listen: Listen,
     server: Listener,
@@ -255,7 +255,7 @@ async def test_password_reaches_the_proxy_and_nobody_else(
 
 
 @pytest.mark.parametrize("tls", [False, True])
-async def test_an_unreachable_proxy_is_not_sent(
+async def test_unreachable_proxy_is_not_sent(
     make: Make, closed_port: int, ask: Ask, calm: Timeouts, said: Said, *, tls: bool
 ) -> None:
     """The call may be retried, and the error shows no password."""

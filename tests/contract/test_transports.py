@@ -171,7 +171,7 @@ async def test_body_of_the_cap_is_read(
 
 
 @pytest.mark.parametrize("path", [f"body/{MAX_BODY + 1}", f"chunked/{MAX_BODY + 1}", "endless"])
-async def test_a_body_over_the_cap_is_malformed(
+async def test_body_over_the_cap_is_malformed(
     transport: Transport, server: Listener, ask: Ask, calm: Timeouts, path: str
 ) -> None:
     """One byte over the cap is too many, for any framing; so is a body without end."""
@@ -179,7 +179,7 @@ async def test_a_body_over_the_cap_is_malformed(
         await transport.send(ask(f"{server.url}/{path}"), timeout=calm)
 
 
-async def test_a_giant_content_length_is_refused_at_once(
+async def test_giant_content_length_is_refused_at_once(
     transport: Transport, server: Listener, ask: Ask, calm: Timeouts
 ) -> None:
     """A Content-Length of 10 GB is refused by the header alone, and no byte is read."""
@@ -201,7 +201,7 @@ async def test_compressed_body_is_returned_as_it_is(
 
 
 @pytest.mark.parametrize("path", IN_DOUBT)
-async def test_a_failure_after_sending_is_in_doubt(
+async def test_failure_after_sending_is_in_doubt(
     transport: Transport, server: Listener, ask: Ask, quick: Timeouts, path: str, said: Said
 ) -> None:
     """After the request arrived, no failure proves that it was not executed.
@@ -230,7 +230,7 @@ async def test_read_timeout_works_alone(
 
 
 @pytest.mark.parametrize("split", [False, True])
-async def test_an_answer_that_came_during_a_pause_is_read(
+async def test_answer_that_came_during_a_pause_is_read(
     transport: Transport, driver: str, listen: Listen, ask: Ask, *, split: bool
 ) -> None:
     """The loop sleeps beyond every time limit, and the answer lies in the socket when it wakes."""
@@ -254,7 +254,7 @@ async def test_an_answer_that_came_during_a_pause_is_read(
     assert (200, size) == (response.status, len(response.body))
 
 
-async def test_a_dead_kept_alive_connection_is_in_doubt(
+async def test_dead_kept_alive_connection_is_in_doubt(
     transport: Transport, server: Listener, ask: Ask, calm: Timeouts
 ) -> None:
     """A server that closes an idle connection while we write may have read the request."""
@@ -269,7 +269,7 @@ async def test_a_dead_kept_alive_connection_is_in_doubt(
 # Not sent
 
 
-async def test_a_refused_connection_is_not_sent(
+async def test_refused_connection_is_not_sent(
     transport: Transport, closed_port: int, ask: Ask, calm: Timeouts, said: Said
 ) -> None:
     """No server listens: nothing arrived, and the call may be retried."""
@@ -281,7 +281,7 @@ async def test_a_refused_connection_is_not_sent(
     assert "ECONNREFUSED" in str(caught.value)
 
 
-async def test_a_connection_that_takes_too_long_is_not_sent(
+async def test_connection_that_takes_too_long_is_not_sent(
     transport: Transport, full_port: int, ask: Ask
 ) -> None:
     """The SYN is dropped: the connect timeout ends the call, long before the attempt's."""
@@ -293,7 +293,7 @@ async def test_a_connection_that_takes_too_long_is_not_sent(
     assert caught.value.retryable
 
 
-async def test_a_host_without_an_address_is_not_sent(
+async def test_host_without_an_address_is_not_sent(
     transport: Transport, ask: Ask, calm: Timeouts, monkeypatch: pytest.MonkeyPatch, said: Said
 ) -> None:
     """The resolver knows no such name."""
@@ -336,7 +336,7 @@ async def test_malformed_address_is_not_sent_and_not_retried(
 # TLS
 
 
-async def test_a_certificate_of_the_own_authority_is_accepted(
+async def test_certificate_of_the_own_authority_is_accepted(
     make: Make, listen: Listen, certificates: Certificates, ask: Ask, calm: Timeouts
 ) -> None:
     """`ca_file` adds an authority."""
@@ -355,7 +355,7 @@ async def test_a_certificate_of_the_own_authority_is_accepted(
 @pytest.mark.parametrize(
     "flaw", ["good", "expired", "wrong_host", "unknown_authority", "self_signed"]
 )
-async def test_a_bad_certificate_is_not_sent_and_not_retried(
+async def test_bad_certificate_is_not_sent_and_not_retried(
     make: Make,
     listen: Listen,
     certificates: Certificates,

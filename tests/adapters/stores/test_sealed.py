@@ -85,7 +85,7 @@ def test_openssl_is_used_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(make_cipher(KEY), PycryptodomeCipher)
 
 
-async def test_a_row_shows_nothing_and_keeps_its_blobs_to_itself() -> None:
+async def test_row_shows_nothing_and_keeps_its_blobs_to_itself() -> None:
     """What the store below holds is sealed; moved to another row, it is lost, not readable."""
     below = MemoryStore()
     store = SealedStore(below, [KEY])
@@ -200,7 +200,7 @@ async def test_plain_success_reads_nothing_before_it_is_written() -> None:
 # Several keys
 
 
-async def test_the_first_key_seals_and_any_opens() -> None:
+async def test_first_key_seals_and_any_opens() -> None:
     """What was sealed before a change opens, and what is new needs the new key only."""
     below = MemoryStore()
     old, new = SealedStore(below, [OTHER]), SealedStore(below, [KEY])

@@ -36,7 +36,7 @@ async def test_commits_are_durable(kind: str, tmp_path: Path) -> None:
         assert (True, True) == (before, store.durable)
 
 
-async def test_a_server_that_does_not_write_through_is_not_durable(tmp_path: Path) -> None:
+async def test_server_that_does_not_write_through_is_not_durable(tmp_path: Path) -> None:
     """PostgreSQL with synchronous_commit off may lose what it has reported."""
     async with open_place("postgres", tmp_path) as place:
         name = place.url.rpartition("/")[2]
