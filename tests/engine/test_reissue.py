@@ -43,11 +43,13 @@ class Platform:
         lost: how many of the next answers to `pay` get lost, after the prepay was made.
         status: what a query says.
         refusal: what `pay` is told in place of a prepay.
+        unreachable: whether no connection to `pay` comes about.
         issued: the requestIds of the prepays that were made.
     """
 
     def __init__(self) -> None:
         self.lost, self.status, self.refusal = 0, "待付款", None
+        self.unreachable = False
         self.issued: list[str] = []
         self._numbers: Iterator[int] = count(1)
         self._say = Replies()
@@ -58,6 +60,8 @@ class Platform:
             return self._say.order(self.status)
         if request.url.endswith("trade"):
             return self._say.created()
+        if self.unreachable:
+            return NotSentError("refused")
         if self.refusal is not None:
             return self.refusal
         request_id = read_request_id(request)
@@ -408,3 +412,41 @@ async def test_credential_that_comes_after_another_was_issued_is_withheld(
 
     assert {"wx2"} == set(found)
     assert 2 == len(platform.issued)
+
+
+async def test_closed_payment_whose_next_one_cannot_be_sent_is_in_doubt(
+    shop: Shop, asking: Asking, platform: Platform
+) -> None:
+    """The first one was executed, so "not sent" would not be true of it."""
+    platform.lost = 1
+    request = asking.pay(out_trade_no="O-1")
+    with pytest.raises(InDoubtError):
+        await shop.gateway.pay(request)
+    platform.unreachable = True
+    outcome = await shop.gateway.resolve("pay-1", reissue=True)
+    again = await shop.gateway.resolve("pay-1", reissue=True)
+    looked_at = await shop.gateway.resolve("pay-1")
+    with pytest.raises(InDoubtError):
+        await shop.gateway.pay(request)
+
+    assert ["in_doubt"] * 3 == [outcome.kind, again.kind, looked_at.kind]
+    assert State.REISSUED is await shop.state("pay-1")
+    platform.unreachable = False
+    assert "wx1" == (await shop.gateway.pay(request)).prepay_id
+
+
+async def test_closed_payment_whose_store_is_away_is_in_doubt(
+    open_shop: OpenShop, asking: Asking, platform: Platform
+) -> None:
+    """What followed it cannot be looked up, which proves nothing of it."""
+    store = DyingStore()
+    shop = open_shop(platform, retry=RetryPolicy(attempts=1), store=store)
+    await tap(shop, asking)
+    shop.clock.move(LIFE)
+    await tap(shop, asking)
+    store.dead = True
+    request = asking.pay(
+        first_id(shop), terminal_payer_id="openid-1", app_id=APP, out_trade_no="O-1"
+    )
+    with pytest.raises(InDoubtError):
+        await shop.gateway.pay(request)

@@ -254,6 +254,8 @@ class Dispatcher:
         try:
             seconds = self.seconds_left(deadline)
             return await self.execute(request, result_type, timeout=seconds, lane=lane)
+        except NotSentError as error:  # true of the one that follows; this one was sent
+            raise make_unknown(error) from error
         except IdempotencyConflictError:
             if last is None or not last.is_settled:
                 raise

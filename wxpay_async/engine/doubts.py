@@ -8,6 +8,7 @@ from attrs import frozen
 
 from wxpay_async.engine.reissue import find_last, next_request_id, pay_once_live
 from wxpay_async.engine.streaming import Outcome
+from wxpay_async.engine.unsent import make_unknown
 from wxpay_async.errors import InDoubtError, NotSentError, WxPayError
 from wxpay_async.policy.record import IdempotencyRecord
 from wxpay_async.policy.resolution import Finding
@@ -74,6 +75,10 @@ class Doubts:
         deadline = dispatcher.deadline(dispatcher.timeouts.call)
         try:
             result = await pay_once_live(dispatcher, request, deadline, may_close=not was_open)
+        except NotSentError as error:  # true of the next payment; this one was sent
+            doubt = make_unknown(error)
+            dispatcher.mark(doubt, record.request_id)
+            return Outcome[str, Any].failed(record.request_id, doubt)
         except WxPayError as error:
             return Outcome[str, Any].failed(record.request_id, error)
         return Outcome[str, Any].ok(record.request_id, result)
@@ -81,7 +86,7 @@ class Doubts:
     async def _tell_last(self, request_id: str) -> Outcome[str, Any]:
         """Tell what became of the payment that followed a closed one."""
         _, last = await find_last(self.dispatcher, request_id)
-        if last is not None:
+        if last is not None and last.state is not State.RESERVED:
             return self._tell(request_id, last)
         doubt = InDoubtError("another credential was about to be issued; pay again")
         self.dispatcher.mark(doubt, request_id)

@@ -15,11 +15,13 @@ import attrs
 from attrs import frozen
 
 from wxpay_async.engine.replay import moment_of
+from wxpay_async.engine.unsent import make_unknown
 from wxpay_async.errors import (
     AlreadyPaidError,
     IdempotencyConflictError,
     InDoubtError,
     NotPaidError,
+    NotSentError,
     OtherPayerError,
     PrepayExpiredError,
     RefusedError,
@@ -49,11 +51,18 @@ def next_request_id(app_key: str, request_id: str) -> str:
 async def find_last(
     dispatcher: Dispatcher, request_id: str
 ) -> tuple[str, IdempotencyRecord | None]:
-    """Follow closed payments to the one that stands; its record is None if it did not begin yet."""
-    record = await dispatcher.store.load((dispatcher.app_key, request_id))
-    while record is not None and record.state is State.REISSUED:
-        request_id = next_request_id(dispatcher.app_key, request_id)
+    """Follow closed payments to the one that stands; its record is None if it did not begin yet.
+
+    Raises:
+        InDoubtError: the store cannot tell.
+    """
+    try:
         record = await dispatcher.store.load((dispatcher.app_key, request_id))
+        while record is not None and record.state is State.REISSUED:
+            request_id = next_request_id(dispatcher.app_key, request_id)
+            record = await dispatcher.store.load((dispatcher.app_key, request_id))
+    except NotSentError as error:
+        raise make_unknown(error) from error
     return request_id, record
 
 
