@@ -58,8 +58,9 @@ class Platform:
         """Answer one request."""
         if request.url.endswith("query"):
             return self._say.order(self.status)
-        if request.url.endswith("trade"):
-            return self._say.created()
+        return self._say.created() if request.url.endswith("trade") else self._pay(request)
+
+    def _pay(self, request: HttpRequest) -> Json | WxPayError:
         if self.unreachable:
             return NotSentError("refused")
         if self.refusal is not None:
