@@ -28,7 +28,7 @@ from wxpay_async.engine.callbacks import (
 )
 from wxpay_async.engine.gateway import PayGateway
 from wxpay_async.errors import WxPayError
-from wxpay_async.integrations.answers import ACK_TYPE, answer_to
+from wxpay_async.integrations.answers import ACK_TYPE, answer_to, make_headers
 from wxpay_async.integrations.service import Service, open_service, toggle_slash
 from wxpay_async.protocol.notify import Notifications
 
@@ -129,4 +129,10 @@ async def error_middleware(request: web.Request, handler: Handler) -> web.Stream
         return await handler(request)
     except WxPayError as error:
         status, content = answer_to(error)
-    return web.Response(status=status, text=json.dumps(content), content_type="application/json")
+        headers = make_headers(error)
+    return web.Response(
+        status=status,
+        text=json.dumps(content),
+        content_type="application/json",
+        headers=headers,
+    )

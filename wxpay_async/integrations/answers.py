@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from datetime import UTC, timedelta
+from email.utils import format_datetime
 from types import MappingProxyType
 from typing import Final
 
@@ -24,9 +26,11 @@ from wxpay_async.errors import (
     NotificationError,
     NotPaidError,
     NotSentError,
+    OtherPayerError,
     PrepayExpiredError,
     RateLimitedError,
     RefusedError,
+    TradeUnusableError,
     WxPayError,
 )
 
@@ -43,7 +47,9 @@ ANSWERS: Final[Mapping[type[WxPayError], tuple[int, str]]] = MappingProxyType(
         InProgressError: (409, "in_progress"),
         NotExecutedError: (409, "not_executed"),
         NotPaidError: (409, "not_paid"),
+        OtherPayerError: (409, "other_payer"),
         PrepayExpiredError: (409, "expired"),
+        TradeUnusableError: (409, "unusable"),
         InvalidKeyError: (500, "internal"),
         RefusedError: (502, "refused"),
         ClockSkewError: (503, "unavailable"),
@@ -55,7 +61,8 @@ ANSWERS: Final[Mapping[type[WxPayError], tuple[int, str]]] = MappingProxyType(
 )
 """Error -> (HTTP status, the word in `{"error": ...}`); the nearest class counts.
 
-`in_doubt` and `in_progress` mean: do not pay again, ask for the order's status.
+`in_doubt` and `in_progress` mean: do not pay again, ask for the order's status. `other_payer` and
+`unusable` mean: tap "pay" again at the time of `Retry-After`, see `make_headers`.
 """
 
 _LOG: Final = logging.getLogger("wxpay_async.integrations")
@@ -66,3 +73,13 @@ def answer_to(error: WxPayError) -> tuple[int, dict[str, str]]:
     status, word = next(ANSWERS[kind] for kind in type(error).__mro__ if kind in ANSWERS)
     _LOG.warning("answered %d %s: %s", status, word, error)
     return status, {"error": word}
+
+
+def make_headers(error: WxPayError) -> dict[str, str]:
+    """Return `Retry-After`, a whole second, where the error says when the order can be paid."""
+    if not isinstance(error, OtherPayerError | TradeUnusableError) or error.retry_at is None:
+        return {}
+    second = error.retry_at.astimezone(UTC).replace(microsecond=0)
+    if second < error.retry_at:
+        second += timedelta(seconds=1)
+    return {"Retry-After": format_datetime(second, usegmt=True)}

@@ -25,7 +25,7 @@ from wxpay_async.engine.callbacks import (
 )
 from wxpay_async.engine.gateway import PayGateway
 from wxpay_async.errors import WxPayError
-from wxpay_async.integrations.answers import ACK_TYPE, answer_to
+from wxpay_async.integrations.answers import ACK_TYPE, answer_to, make_headers
 from wxpay_async.integrations.service import Service, open_service, toggle_slash
 from wxpay_async.protocol.notify import Notifications
 
@@ -151,6 +151,6 @@ def register_error_handlers(app: FastAPI) -> None:
         if not isinstance(error, WxPayError):  # pragma: no cover - registered for no other
             raise error
         status, content = answer_to(error)
-        return JSONResponse(content, status_code=status)
+        return JSONResponse(content, status_code=status, headers=make_headers(error))
 
     app.add_exception_handler(WxPayError, answer)
