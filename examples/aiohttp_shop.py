@@ -28,7 +28,7 @@ PRICES = {"tea": Decimal("12.50"), "cup": Decimal("33.69")}  # never a price fro
 db = sqlite3.connect(os.environ.get("SHOP_DB", "shop.db"), isolation_level=None, timeout=10)
 db.execute(
     "CREATE TABLE IF NOT EXISTS orders (number PRIMARY KEY, item, amount, openid, ip, "
-    "status DEFAULT 'pending', history DEFAULT '')"
+    "status DEFAULT 'pending', history DEFAULT '', latest)"
 )
 db.row_factory = sqlite3.Row
 
@@ -44,22 +44,30 @@ def find_order(number: str) -> sqlite3.Row:
 
 async def update_order(notification: wx.TradeNotification) -> None:
     """Write down the status that the platform reports, if the amount is the order's."""
-    order, status = find_order(notification.out_trade_no), str(notification.state)
+    number, status = notification.out_trade_no, str(notification.state)
+    order = find_order(number.partition("-")[0])
     if Decimal(order["amount"]) != notification.trade_amount:
         raise ValueError("another amount than the order's")
-    # Conditional: even a process that dies right here cannot have the effect twice.
+    # Conditional: nothing happens twice after a crash, or to an order that `reorder` has replaced.
     db.execute(
-        "UPDATE orders SET status = :status, history = history || :status || ' ' "
-        "WHERE number = :number AND status NOT IN ('paid', :status)",
-        {"number": order["number"], "status": status},
+        "UPDATE orders SET status = ?1, history = history || ?1 || ' ' WHERE number = ?2 "
+        "AND coalesce(latest, number) = ?3 AND status NOT IN ('paid', ?1)",
+        [status, order["number"], number],
     )
+
+
+def reorder(ended: str) -> str:
+    """Return the number of the order that follows one that ended unpaid: N, N-2, N-3."""
+    own, _, count = ended.partition("-")
+    latest = f"{own}-{int(count or 1) + 1}"
+    db.execute("UPDATE orders SET latest = ?, status = 'pending' WHERE number = ?", [latest, own])
+    return latest
 
 
 def make_gateway() -> wx.PayGateway:
     """Make the gateway; a load test against a sandbox needs no quota."""
-    if os.environ.get("SHOP_QUOTA") == "off":
-        return wx.PayGateway.from_env(limiter=wx.Unlimited())
-    return wx.PayGateway.from_env()
+    unlimited = os.environ.get("SHOP_QUOTA") == "off"
+    return wx.PayGateway.from_env(limiter=wx.Unlimited() if unlimited else None)
 
 
 async def create_order(request: web.Request) -> web.Response:
@@ -78,7 +86,7 @@ async def create_order(request: web.Request) -> web.Response:
 
 
 async def pay_order(request: web.Request) -> web.Response:
-    """Return what `wx.requestPayment` takes. A second tap asks for the same payment."""
+    """Return what `wx.requestPayment` takes, at every tap: an order has one live payment."""
     gateway, order = get_gateway(request), find_order(request.match_info["number"])
     number, amount, openid = order["number"], Decimal(order["amount"]), order["openid"]
     item = wx.TradeItem(
@@ -95,8 +103,9 @@ async def pay_order(request: web.Request) -> web.Response:
         trade_info=[item],
         payer_ip=order["ip"],
         pay_method=method,
+        timeout_express="30m",
     )
-    prepay = await gateway.checkout(trade, openid=openid, app_id=APP_ID)
+    prepay = await gateway.checkout(trade, openid=openid, app_id=APP_ID, reorder=reorder)
     return web.json_response(prepay.jsapi_params())
 
 

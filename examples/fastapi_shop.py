@@ -29,7 +29,7 @@ PRICES = {"tea": Decimal("12.50"), "cup": Decimal("33.69")}  # never a price fro
 db = sqlite3.connect(os.environ.get("SHOP_DB", "shop.db"), isolation_level=None, timeout=10)
 db.execute(
     "CREATE TABLE IF NOT EXISTS orders (number PRIMARY KEY, item, amount, openid, ip, "
-    "status DEFAULT 'pending', history DEFAULT '')"
+    "status DEFAULT 'pending', history DEFAULT '', latest)"
 )
 db.row_factory = sqlite3.Row
 
@@ -45,22 +45,30 @@ def find_order(number: str) -> sqlite3.Row:
 
 async def update_order(notification: wx.TradeNotification) -> None:
     """Write down the status that the platform reports, if the amount is the order's."""
-    order, status = find_order(notification.out_trade_no), str(notification.state)
+    number, status = notification.out_trade_no, str(notification.state)
+    order = find_order(number.partition("-")[0])
     if Decimal(order["amount"]) != notification.trade_amount:
         raise ValueError("another amount than the order's")
-    # Conditional: even a process that dies right here cannot have the effect twice.
+    # Conditional: nothing happens twice after a crash, or to an order that `reorder` has replaced.
     db.execute(
-        "UPDATE orders SET status = :status, history = history || :status || ' ' "
-        "WHERE number = :number AND status NOT IN ('paid', :status)",
-        {"number": order["number"], "status": status},
+        "UPDATE orders SET status = ?1, history = history || ?1 || ' ' WHERE number = ?2 "
+        "AND coalesce(latest, number) = ?3 AND status NOT IN ('paid', ?1)",
+        [status, order["number"], number],
     )
+
+
+def reorder(ended: str) -> str:
+    """Return the number of the order that follows one that ended unpaid: N, N-2, N-3."""
+    own, _, count = ended.partition("-")
+    latest = f"{own}-{int(count or 1) + 1}"
+    db.execute("UPDATE orders SET latest = ?, status = 'pending' WHERE number = ?", [latest, own])
+    return latest
 
 
 def make_gateway() -> wx.PayGateway:
     """Make the gateway; a load test against a sandbox needs no quota."""
-    if os.environ.get("SHOP_QUOTA") == "off":
-        return wx.PayGateway.from_env(limiter=wx.Unlimited())
-    return wx.PayGateway.from_env()
+    unlimited = os.environ.get("SHOP_QUOTA") == "off"
+    return wx.PayGateway.from_env(limiter=wx.Unlimited() if unlimited else None)
 
 
 verifier = wx.RsaVerifier.from_file(os.environ["WXPAY_PLATFORM_KEY_FILE"])
@@ -91,7 +99,7 @@ async def create_order(body: Purchase, request: Request) -> dict[str, str]:
 
 @app.post("/orders/{number}/pay")
 async def pay_order(number: str, gateway: GatewayDependency) -> dict[str, str]:
-    """Return what `wx.requestPayment` takes. A second tap asks for the same payment."""
+    """Return what `wx.requestPayment` takes, at every tap: an order has one live payment."""
     order = find_order(number)
     amount, openid = Decimal(order["amount"]), order["openid"]
     item = wx.TradeItem(
@@ -108,8 +116,10 @@ async def pay_order(number: str, gateway: GatewayDependency) -> dict[str, str]:
         trade_info=[item],
         payer_ip=order["ip"],
         pay_method=method,
+        timeout_express="30m",
     )
-    return (await gateway.checkout(trade, openid=openid, app_id=APP_ID)).jsapi_params()
+    prepay = await gateway.checkout(trade, openid=openid, app_id=APP_ID, reorder=reorder)
+    return prepay.jsapi_params()
 
 
 @app.get("/orders/{number}")

@@ -27,7 +27,7 @@ def open_example(request: pytest.FixtureRequest) -> Fixture:
 @pytest.mark.parametrize("name", ["fastapi_shop", "aiohttp_shop"])
 def test_example_is_short(name: str) -> None:
     """It can be read in one go."""
-    assert 120 > len((EXAMPLES / f"{name}.py").read_text(encoding="utf-8").splitlines())
+    assert 130 > len((EXAMPLES / f"{name}.py").read_text(encoding="utf-8").splitlines())
 
 
 async def test_order_is_paid_by_its_callback(open_example: Fixture) -> None:
@@ -70,6 +70,40 @@ async def test_unpaid_orders_are_closed_or_failed(open_example: Fixture) -> None
             system.read_histories(),
             system.read_charges(),
         )
+
+
+async def test_order_whose_token_was_lost_is_followed_by_another(open_example: Fixture) -> None:
+    """The payer is told when; the shop keeps its own number, and a late "closed" is no news."""
+    async with asyncio.timeout(PATIENCE), open_example() as system:
+        created = await system.call_shop("POST", "/orders", item="tea", openid="openid-1")
+        number = created["number"]
+        url = f"{system.server.url}/orders/{number}/pay"
+        system.sandbox.faults.inject("reset", executed=True, path="/api/instant/trade")
+        async with system.session.post(url) as reply:
+            assert (409, {"error": "unusable"}) == (reply.status, await reply.json())
+            assert "Retry-After" in reply.headers
+        address, system.sandbox.notify_url = system.sandbox.notify_url, None
+        system.sandbox.expire(number)
+        await system.call_shop("POST", f"/orders/{number}/pay")
+        await system.send_until_acknowledged(system.make_callback(number, "TRADE_CLOSED"))
+        assert "pending" == (await system.call_shop("GET", f"/orders/{number}"))["status"]
+        system.sandbox.notify_url = address
+        system.sandbox.confirm(f"{number}-2")
+        await system.wait_for_status(number, "paid")
+
+        system.numbers.append(number)
+        assert ({number: "paid"}, [f"{number}-2"]) == (
+            system.read_histories(),
+            system.read_charges(),
+        )
+
+
+async def test_number_of_a_following_order_is_no_order_of_the_shop(open_example: Fixture) -> None:
+    """Whoever pays it by that number would make another order of the same purchase."""
+    async with asyncio.timeout(PATIENCE), open_example() as system:
+        number = await system.create_order("openid-1")
+        async with system.session.post(f"{system.server.url}/orders/{number}-2/pay") as reply:
+            assert 404 == reply.status
 
 
 async def buy_at_once(system: Fixture, restart: Callable[[], Awaitable[None]]) -> None:
