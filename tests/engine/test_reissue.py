@@ -451,3 +451,53 @@ async def test_closed_payment_whose_store_is_away_is_in_doubt(
     )
     with pytest.raises(InDoubtError):
         await shop.gateway.pay(request)
+
+
+@pytest.mark.parametrize("code", ["CO_MSG_0000017", "GM_API_BUS_0000099"])
+async def test_closed_payment_whose_next_one_is_refused_is_in_doubt(
+    code: str, shop: Shop, asking: Asking, platform: Platform, replies: Replies
+) -> None:
+    """The refusal speaks of the next one; the first one was executed, though nobody can pay it."""
+    platform.lost = 1
+    request = asking.pay(out_trade_no="O-1")
+    with pytest.raises(InDoubtError):
+        await shop.gateway.pay(request)
+    platform.refusal = replies.no(code, "no")
+    outcome = await shop.gateway.resolve("pay-1", reissue=True)
+    looked_at = await shop.gateway.resolve("pay-1")
+    with pytest.raises(InDoubtError) as caught:
+        await shop.gateway.pay(request)
+
+    assert ["in_doubt"] * 2 == [outcome.kind, looked_at.kind]
+    assert code == caught.value.code
+    assert "pay-1" == caught.value.request_id
+
+
+async def test_closed_payment_of_an_order_that_ended_says_so(
+    shop: Shop, asking: Asking, platform: Platform
+) -> None:
+    """That is true of the first one as well: nothing was paid, and nothing can be."""
+    platform.lost = 1
+    with pytest.raises(InDoubtError):
+        await shop.gateway.pay(asking.pay(out_trade_no="O-1"))
+    assert "ok" == (await shop.gateway.resolve("pay-1", reissue=True)).kind
+    shop.clock.move(LIFE)
+    platform.status = "已关闭"
+    outcome = await shop.gateway.resolve("pay-1", reissue=True)
+
+    assert ("refused", NotPaidError) == (outcome.kind, type(outcome.error))
+
+
+async def test_checkout_whose_next_payment_is_refused_is_in_doubt(
+    shop: Shop, asking: Asking, platform: Platform, replies: Replies
+) -> None:
+    """Its first payment was executed, and "refused" would say that nothing was."""
+    await tap(shop, asking)
+    shop.clock.move(LIFE)
+    platform.refusal = replies.no("CO_MSG_0000017")
+    for _ in range(2):
+        with pytest.raises(InDoubtError):
+            await tap(shop, asking)
+    platform.refusal = None
+
+    assert "wx2" == await tap(shop, asking)

@@ -24,7 +24,7 @@ from wxpay_async.engine.concurrency import ConcurrencyLimiter
 from wxpay_async.engine.doubts import Doubts
 from wxpay_async.engine.open_operations import OpenOperation, iter_open_operations
 from wxpay_async.engine.recovery import Recovery
-from wxpay_async.engine.reissue import find_last
+from wxpay_async.engine.reissue import find_last, say_of_closed
 from wxpay_async.engine.replay import replay
 from wxpay_async.engine.resolver import Resolver
 from wxpay_async.engine.retrying import RetryingTransport
@@ -39,6 +39,7 @@ from wxpay_async.errors import (
     InDoubtError,
     InvalidRequestError,
     NotSentError,
+    RefusedError,
     WxPayError,
 )
 from wxpay_async.policy.deadline import Deadline
@@ -254,8 +255,8 @@ class Dispatcher:
         try:
             seconds = self.seconds_left(deadline)
             return await self.execute(request, result_type, timeout=seconds, lane=lane)
-        except NotSentError as error:  # true of the one that follows; this one was sent
-            raise make_unknown(error) from error
+        except (NotSentError, RefusedError) as error:
+            raise say_of_closed(error) from error
         except IdempotencyConflictError:
             if last is None or not last.is_settled:
                 raise

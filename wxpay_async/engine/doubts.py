@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from wxpay_async.engine.reissue import find_last, next_request_id, pay_once_live
+from wxpay_async.engine.reissue import find_last, next_request_id, pay_once_live, say_of_closed
 from wxpay_async.engine.streaming import Outcome
-from wxpay_async.engine.unsent import make_unknown
-from wxpay_async.errors import InDoubtError, NotSentError, WxPayError
+from wxpay_async.errors import InDoubtError, NotSentError, RefusedError, WxPayError
 from wxpay_async.policy.record import IdempotencyRecord
 from wxpay_async.policy.resolution import Finding
 from wxpay_async.policy.review import ReviewVerdict, check_reviewable
@@ -75,10 +74,8 @@ class Doubts:
         deadline = dispatcher.deadline(dispatcher.timeouts.call)
         try:
             result = await pay_once_live(dispatcher, request, deadline, may_close=not was_open)
-        except NotSentError as error:  # true of the next payment; this one was sent
-            doubt = make_unknown(error)
-            dispatcher.mark(doubt, record.request_id)
-            return Outcome[str, Any].failed(record.request_id, doubt)
+        except (NotSentError, RefusedError) as error:
+            return self._fail(record.request_id, say_of_closed(error))
         except WxPayError as error:
             return Outcome[str, Any].failed(record.request_id, error)
         return Outcome[str, Any].ok(record.request_id, result)
@@ -87,10 +84,13 @@ class Doubts:
         """Tell what became of the payment that followed a closed one."""
         _, last = await find_last(self.dispatcher, request_id)
         if last is not None and last.state is not State.RESERVED:
-            return self._tell(request_id, last)
-        doubt = InDoubtError("another credential was about to be issued; pay again")
-        self.dispatcher.mark(doubt, request_id)
-        return Outcome[str, Any].failed(request_id, doubt)
+            outcome = self._tell(request_id, last)
+            if isinstance(outcome.error, RefusedError):
+                return self._fail(request_id, say_of_closed(outcome.error))
+            return outcome
+        return self._fail(
+            request_id, InDoubtError("another credential was about to be issued; pay again")
+        )
 
     def _tell(self, request_id: str, record: IdempotencyRecord) -> Outcome[str, Any]:
         try:
@@ -100,5 +100,8 @@ class Doubts:
                 raise InDoubtError(f"the operation is {record.state}: not known yet")
             return Outcome[str, Any].ok(request_id, self.dispatcher.replay(record))
         except WxPayError as error:
-            self.dispatcher.mark(error, request_id)
-            return Outcome[str, Any].failed(request_id, error)
+            return self._fail(request_id, error)
+
+    def _fail(self, request_id: str, error: WxPayError) -> Outcome[str, Any]:
+        self.dispatcher.mark(error, request_id)
+        return Outcome[str, Any].failed(request_id, error)

@@ -18,6 +18,7 @@ from wxpay_async.engine.replay import moment_of
 from wxpay_async.engine.unsent import make_unknown
 from wxpay_async.errors import (
     AlreadyPaidError,
+    FailedError,
     IdempotencyConflictError,
     InDoubtError,
     NotPaidError,
@@ -66,6 +67,24 @@ async def find_last(
     return request_id, record
 
 
+def say_of_closed(error: NotSentError | RefusedError) -> WxPayError:
+    """Say of a closed payment what became of the one that followed it.
+
+    That the next one was refused, or not sent, is not true of the first one: it was executed. Only
+    the end of the order is the end of both.
+    """
+    if isinstance(error, NotPaidError | FailedError):
+        return error
+    doubt = InDoubtError(
+        f"it gave no credential, and the payment that was to follow it neither: {error.reason}",
+        retryable=error.retryable,
+        code=error.code,
+        message=error.message,
+    )
+    doubt.attempts = error.attempts
+    return doubt
+
+
 async def pay_once_live(
     dispatcher: Dispatcher,
     request: MiniProgramPay,
@@ -95,6 +114,8 @@ async def pay_once_live(
         except _DEAD_OR_LOST as error:
             request_id, record = await find_last(dispatcher, request.request_id)
             if request_id == request.request_id:
+                if isinstance(error, RefusedError) and not may_close:
+                    raise say_of_closed(error) from error
                 if record is None or not may_close:
                     raise
                 live = await _Attempt(dispatcher, request, record, error, deadline).close_or_keep()
