@@ -67,13 +67,14 @@ async def find_last(
     return request_id, record
 
 
-def say_of_closed(error: NotSentError | RefusedError) -> WxPayError:
+def say_of_closed(error: WxPayError) -> WxPayError:
     """Say of a closed payment what became of the one that followed it.
 
     That the next one was refused, or not sent, is not true of the first one: it was executed. Only
     the end of the order is the end of both.
     """
-    if isinstance(error, NotPaidError | FailedError):
+    is_theirs = isinstance(error, NotSentError | RefusedError)
+    if not is_theirs or isinstance(error, NotPaidError | FailedError):
         return error
     doubt = InDoubtError(
         f"it gave no credential, and the payment that was to follow it neither: {error.reason}",
@@ -107,6 +108,7 @@ async def pay_once_live(
         OtherPayerError: another payer has its live credential.
         WxPayError: what `execute` raises of the payment that stands.
     """
+    first_id = request.request_id
     while True:
         seconds = dispatcher.seconds_left(deadline)
         try:
@@ -114,11 +116,11 @@ async def pay_once_live(
         except _DEAD_OR_LOST as error:
             request_id, record = await find_last(dispatcher, request.request_id)
             if request_id == request.request_id:
-                if isinstance(error, RefusedError) and not may_close:
-                    raise say_of_closed(error) from error
+                failure = error if request_id == first_id else say_of_closed(error)
                 if record is None or not may_close:
-                    raise
-                live = await _Attempt(dispatcher, request, record, error, deadline).close_or_keep()
+                    raise failure from error.__cause__
+                attempt = _Attempt(dispatcher, request, record, failure, deadline)
+                live = await attempt.close_or_keep()
                 if live is not None:
                     return live
                 request_id = next_request_id(dispatcher.app_key, request_id)
