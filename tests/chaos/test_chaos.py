@@ -219,6 +219,29 @@ def test_kill_catches_a_restart_that_takes_too_long() -> None:
 
 
 @pytest.mark.slow
+def test_killed_shop_ends_with_every_order_paid_once_or_closed() -> None:
+    """People tap until they can pay; nobody is charged twice, and both sides' books agree."""
+    status, printed = play("shop", "--orders", "40", "--kills", "3", "--seed", "1", "--short")
+
+    assert OK == status, printed
+    assert "kills amid: 3" in printed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("broken", "symptom"),
+    [("random-next-id", "RED two alive:"), ("reorder-at-once", "RED two orders:")],
+)
+def test_killed_shop_catches_mistakes(broken: str, symptom: str) -> None:
+    """Two credentials that live, or two orders that can be paid, of one purchase."""
+    short = ["--orders", "40", "--kills", "3", "--seed", "1", "--short"]
+    status, printed = play("shop", *short, "--break", broken)
+
+    assert RED == status, printed
+    assert symptom in printed
+
+
+@pytest.mark.slow
 def test_history_catches_events_that_did_not_happen() -> None:
     """What the merchants were too quick for proves nothing."""
     few = ["--payments", "2", "--pace", "0", "--seed", "1"]
