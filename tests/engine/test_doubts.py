@@ -11,8 +11,9 @@ from tests.support.merchant import Asking, OpenShop
 from tests.support.platform import APP_KEY, Replies, Script
 from wxpay_async.errors import AlreadyPaidError, InDoubtError, NotSentError, WxPayError
 from wxpay_async.policy.retry import RetryPolicy
-from wxpay_async.policy.states import State
+from wxpay_async.policy.states import State, Transition
 from wxpay_async.protocol.idempotency_key import derive_request_id
+from wxpay_async.protocol.wire import HttpRequest
 
 LOST = InDoubtError("read timeout")
 ONE_ATTEMPT = RetryPolicy(attempts=1)
@@ -118,3 +119,36 @@ async def test_resolve_with_reissue_that_fails_tells_its_error(
 
     assert "in_doubt" == outcome.kind
     assert State.UNKNOWN is await shop.state(SECOND)
+
+
+@pytest.mark.parametrize(("state", "kind"), [(State.SENDING, "in_doubt"), (State.SUCCEEDED, "ok")])
+async def test_resolve_with_reissue_leaves_alone_what_another_process_sends_meanwhile(
+    state: State, kind: str, open_shop: OpenShop, asking: Asking, replies: Replies
+) -> None:
+    """Its credential may live: the query that says unpaid was asked before it was issued."""
+
+    async def send_meanwhile() -> object:
+        record = await shop.entry("pay-1")
+        claimed = await shop.store.claim(record.key, now=shop.clock.time(), signed_at=1)
+        assert claimed is not None
+        if state is State.SUCCEEDED:
+            reply = json.dumps(replies.prepay(requestId="pay-1")).encode()
+            signed_at = round(shop.clock.time() * 1000)
+            answered = claimed.after_attempt(
+                Transition.SUCCESS, now=shop.clock.time(), signed_at=signed_at, reply=(200, reply)
+            )
+            assert await shop.store.record(answered)
+        return replies.order("待付款")
+
+    async def answer(request: HttpRequest) -> object:
+        return await send_meanwhile() if request.url.endswith("query") else LOST
+
+    shop = open_shop(answer, retry=RetryPolicy(attempts=1))
+    request = asking.pay(out_trade_no="O-1")
+    with pytest.raises(InDoubtError):
+        await shop.gateway.pay(request, timeout=3)
+    outcome = await shop.gateway.resolve("pay-1", reissue=True)
+
+    assert kind == outcome.kind
+    assert state is await shop.state("pay-1")
+    assert 1 == len(shop.sent("wxminiprogram"))

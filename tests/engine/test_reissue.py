@@ -501,3 +501,24 @@ async def test_checkout_whose_next_payment_is_refused_is_in_doubt(
     platform.refusal = None
 
     assert "wx2" == await tap(shop, asking)
+
+
+async def test_payment_that_another_process_claims_while_it_is_asked_about_is_not_followed(
+    open_shop: OpenShop, asking: Asking, platform: Platform
+) -> None:
+    """The other one may get its credential; a second one beside it could be paid as well."""
+
+    async def answer(request: HttpRequest) -> object:
+        # The first query is the call's own, the second one comes before the payment is closed.
+        if request.url.endswith("query") and len(shop.sent("query")) == 2:
+            record = await shop.entry(first_id(shop))
+            await shop.store.claim(record.key, now=shop.clock.time(), signed_at=1)
+        return platform(request)
+
+    platform.lost = 1
+    shop = open_shop(answer, retry=RetryPolicy(attempts=1))
+    with pytest.raises(InDoubtError):
+        await tap(shop, asking)
+
+    assert [first_id(shop)] == platform.issued
+    assert State.SENDING is await shop.state(first_id(shop))

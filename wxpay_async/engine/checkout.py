@@ -94,7 +94,7 @@ class Checkout:
                 self._replace_trade(self.trade)
 
     async def _create_order(self) -> TradeResult:
-        seconds = self.dispatcher.seconds_left(self.deadline)
+        seconds = self.dispatcher.times.seconds_left(self.deadline)
         try:
             return await self.dispatcher.execute(self.trade, TradeResult, timeout=seconds)
         except IdempotencyConflictError as error:

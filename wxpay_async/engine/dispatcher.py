@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import math
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from datetime import datetime
@@ -19,6 +18,7 @@ from wxpay_async.adapters.signers.threads import SigningExecutor
 from wxpay_async.adapters.stores.memory import MemoryStore
 from wxpay_async.adapters.stores.store import Store
 from wxpay_async.engine.call import Call, SettledMeanwhileError
+from wxpay_async.engine.call_times import CallTimes
 from wxpay_async.engine.clock import Clock, PlatformTime
 from wxpay_async.engine.concurrency import ConcurrencyLimiter
 from wxpay_async.engine.doubts import Doubts
@@ -37,6 +37,7 @@ from wxpay_async.errors import (
     Fate,
     IdempotencyConflictError,
     InDoubtError,
+    InProgressError,
     InvalidRequestError,
     NotSentError,
     RefusedError,
@@ -64,9 +65,6 @@ from wxpay_async.protocol.wire import Timeouts, Transport
 
 T = TypeVar("T")
 
-BATCH_CALL: Final = 86_400.0
-"""Seconds that a request of a batch has: one that waits for its slot of the quota is not lost."""
-
 PARTS: Final = ("transport", "store", "limiter")
 """The parts that can be handed in, and be shared with other gateways."""
 
@@ -83,7 +81,7 @@ class Dispatcher:
         signing: signs them.
         store: remembers them.
         limiter: keeps the quota.
-        clock: the machine's time, and `time` the platform's.
+        clock: the machine's time, `time` the platform's, and `times` what calls may take.
         telemetry: tells the hooks.
         make_transport: makes the transport when the first request needs it.
         retry: how often to try.
@@ -111,13 +109,13 @@ class Dispatcher:
     texts: StatusTexts
     owned: frozenset[str]
     time: PlatformTime = field(init=False)
+    times: CallTimes = field(init=False)
     resolver: Resolver = field(init=False)
     recovery: Recovery = field(init=False)
     doubts: Doubts = field(init=False)
     _in_process: bool = field(init=False)
     # Bound once: a bound method of each call's own is one more thing for the collector to watch.
     _ask: Callable[[Call[Any]], Coroutine[Any, Any, Any]] = field(init=False)
-    _monotonic: Callable[[], float] = field(init=False)
     _retrying: RetryingTransport | None = field(default=None, init=False)
     _single_flight: SingleFlight = field(factory=SingleFlight, init=False)
     _concurrency: ConcurrencyLimiter = field(init=False)
@@ -125,8 +123,9 @@ class Dispatcher:
     _entering: threading.Lock = field(factory=threading.Lock, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._ask, self._monotonic = self._check_outcome, self.clock.monotonic
+        self._ask = self._check_outcome
         self.time = PlatformTime(self.clock)
+        self.times = CallTimes(self.retry, self.timeouts, self.clock.monotonic)
         self._concurrency = ConcurrencyLimiter(self.max_in_flight)
         # These very classes: what a subclass awaits may be a network.
         local = type(self.limiter) in {LocalLimiter, Unlimited}
@@ -162,8 +161,8 @@ class Dispatcher:
         """Execute a request, together with every caller that asks for the same."""
         self._enter_loop()
         operation, request_id = OPERATIONS[type(request)], request.request_id
-        seconds = self._call_seconds(timeout, lane)
-        deadline = self.deadline(seconds)
+        seconds = self.times.seconds(timeout, lane)
+        deadline = self.times.after(seconds)
         record = self._make_record(request, operation)
         mark = record.fingerprint
         executing = self._execute(request, record, result_type, deadline, lane)
@@ -233,7 +232,7 @@ class Dispatcher:
             call.ask = self._ask
         epoch = record.epoch
         del record
-        policy = self._policy(lane)
+        policy = self.times.policy(lane)
         try:
             return await self._transport().deliver(call, deadline=deadline, policy=policy)
         except SettledMeanwhileError as meanwhile:
@@ -253,7 +252,7 @@ class Dispatcher:
         request_id, last = await find_last(self, request.request_id)
         request = attrs.evolve(request, request_id=request_id)
         try:
-            seconds = self.seconds_left(deadline)
+            seconds = self.times.seconds_left(deadline)
             return await self.execute(request, result_type, timeout=seconds, lane=lane)
         except (NotSentError, RefusedError) as error:
             raise say_of_closed(error) from error
@@ -319,14 +318,14 @@ class Dispatcher:
         timeout: float | None = None,
     ) -> T:
         """Execute a call that needs no requestId and no store."""
-        seconds = self._call_seconds(timeout, Lane.PEOPLE)
+        seconds = self.times.seconds(timeout, Lane.PEOPLE)
         call = self._make_call(
             operation,
             self.builder.prepare(operation, params),
             result_type,
             asked=None,
             check=None,
-            deadline=self.deadline(seconds),
+            deadline=self.times.after(seconds),
             lane=Lane.PEOPLE,
         )
         return await self._send_read(call, self.retry)
@@ -335,17 +334,17 @@ class Dispatcher:
         self, query: TradeQuery, *, timeout: float | None, lane: Lane = Lane.PEOPLE
     ) -> TradeStatus:
         """Query one order; what the platform says of another is withheld."""
-        deadline = self.deadline(self._call_seconds(timeout, lane))
+        deadline = self.times.after(self.times.seconds(timeout, lane))
         call = self._query_call(query, deadline=deadline, lane=lane)
-        return self.texts.read(await self._send_read(call, self._policy(lane)))
+        return self.texts.read(await self._send_read(call, self.times.policy(lane)))
 
     async def query_order(
         self, out_trade_no: str, deadline: Deadline, lane: Lane = Lane.PEOPLE
     ) -> tuple[TradeStatus, datetime | None]:
         """Query one order once; return the answer, and its `Date` where it has one."""
-        seconds = self._call_seconds(deadline.remaining(), lane)
+        seconds = self.times.seconds(deadline.remaining(), lane)
         query = TradeQuery(out_trade_no=out_trade_no)
-        call = self._query_call(query, deadline=self.deadline(seconds), lane=lane)
+        call = self._query_call(query, deadline=self.times.after(seconds), lane=lane)
         status = self.texts.read(await self._send_read(call, _ONE_ATTEMPT))
         return status, call.server_time
 
@@ -388,13 +387,16 @@ class Dispatcher:
         return await self.doubts.resolve(request_id, reissue=reissue, verdict=verdict)
 
     async def close_payment(self, record: IdempotencyRecord) -> None:
-        """Close a payment for good, unless another claim came meanwhile, before the next one goes.
+        """Close a payment for good, before the next one goes.
 
         Raises:
+            InProgressError: another call of it came meanwhile, and may get a credential.
             InDoubtError: the store cannot be reached.
         """
         closed = record.as_reissued(self.clock.time())
-        if await self.store.record(closed) and record.state not in FINISHED:
+        if not await self.store.record(closed):
+            raise InProgressError("another process is sending this requestId")
+        if record.state not in FINISHED:
             self._report_change(record, closed)
 
     async def recover(self) -> int:
@@ -504,41 +506,3 @@ class Dispatcher:
             telemetry=self.telemetry,
             in_process=self._in_process,
         )
-
-    def _policy(self, lane: Lane) -> RetryPolicy:
-        return self.retry if lane is not Lane.BATCH else self.retry.of_batch()
-
-    def deadline(self, seconds: float) -> Deadline:
-        """Return the moment so many seconds from now, with what an attempt needs."""
-        return Deadline.after(seconds, self._monotonic, attempt=self.retry.min_left)
-
-    def whole_call(self, timeout: float | None) -> Deadline:
-        """Return when a call must be over that takes several requests.
-
-        Raises:
-            InvalidRequestError: `timeout` is too short, or no finite time.
-        """
-        return self.deadline(self._call_seconds(timeout, Lane.PEOPLE))
-
-    def seconds_left(self, deadline: Deadline) -> float:
-        """Return the seconds for the next of several requests.
-
-        Raises:
-            InDoubtError: an attempt may need more than is left.
-        """
-        left = deadline.remaining()
-        if left < min(deadline.attempt, self.retry.min_left):
-            raise InDoubtError("the time was over between two requests; call again")
-        return max(left, self.retry.min_left)
-
-    def _call_seconds(self, timeout: float | None, lane: Lane) -> float:
-        if timeout is None:
-            return self.timeouts.call if lane is not Lane.BATCH else BATCH_CALL
-        if not self.retry.min_left <= timeout < math.inf:
-            raise InvalidRequestError(
-                f"{timeout} s",
-                field="timeout",
-                allowed=f"a finite time of at least {self.retry.min_left} s, "
-                "which one attempt may need",
-            )
-        return timeout

@@ -33,9 +33,11 @@ class Doubts:
         try:
             record, finding = await self._check(request_id, verdict)
             payment = record.content if record.operation == PAY.name else None
-            unpaid = finding is Finding.UNPAID or record.state is State.NOT_EXECUTED
+            open_ = record.state in {State.UNKNOWN, State.NEEDS_REVIEW}  # also after the question
+            unpaid = open_ and finding is Finding.UNPAID
             closed = record.state is State.REISSUED
-            if reissue and payment and (unpaid or closed):
+            over = closed or record.state is State.NOT_EXECUTED
+            if reissue and payment and (unpaid or over):
                 return await self._reissue(record, payment)
             if closed:
                 return await self._tell_last(request_id)
@@ -57,7 +59,7 @@ class Doubts:
             )
         if verdict is not None:
             check_reviewable(record.state)
-        deadline = dispatcher.deadline(dispatcher.timeouts.call)
+        deadline = dispatcher.times.after(dispatcher.timeouts.call)
         record, finding = await dispatcher.resolver.check(record, deadline)
         if verdict is not None and record.state in REVIEW:
             record = await dispatcher.resolver.settle_by_verdict(record, verdict)
@@ -66,18 +68,18 @@ class Doubts:
     async def _reissue(self, record: IdempotencyRecord, content: bytes) -> Outcome[str, Any]:
         """Issue a new prepay for an order that is not paid: nothing is charged by it."""
         dispatcher, request_id = self.dispatcher, record.request_id
-        was_open = record.state is not State.REISSUED
-        if was_open:
-            await dispatcher.close_payment(record)
-            request_id = next_request_id(dispatcher.app_key, request_id)
-        request = parse_pay(content, request_id=request_id, out_trade_no=record.out_trade_no)
-        deadline = dispatcher.deadline(dispatcher.timeouts.call)
+        closed_before = record.state is State.REISSUED
         try:
-            result = await pay_once_live(dispatcher, request, deadline, may_close=not was_open)
+            if not closed_before:
+                await dispatcher.close_payment(record)
+                request_id = next_request_id(dispatcher.app_key, request_id)
+            request = parse_pay(content, request_id=request_id, out_trade_no=record.out_trade_no)
+            deadline = dispatcher.times.after(dispatcher.timeouts.call)
+            result = await pay_once_live(dispatcher, request, deadline, may_close=closed_before)
         except (NotSentError, RefusedError) as error:
             return self._fail(record.request_id, say_of_closed(error))
         except WxPayError as error:
-            return Outcome[str, Any].failed(record.request_id, error)
+            return self._fail(record.request_id, error)
         return Outcome[str, Any].ok(record.request_id, result)
 
     async def _tell_last(self, request_id: str) -> Outcome[str, Any]:

@@ -361,7 +361,8 @@ class PayGateway:
         trade = _check_type(trade, InstantTrade)
         request = prepare_payment(trade, app_key=self.app_key, openid=openid, app_id=app_id)
         del openid  # the request masks it; a traceback with locals would not
-        deadline = self._dispatcher.whole_call(timeout)
+        times = self._dispatcher.times
+        deadline = times.after(times.seconds(timeout, Lane.PEOPLE))
         return await Checkout(self._dispatcher, trade, request, deadline, reorder).run()
 
     async def wait_paid(

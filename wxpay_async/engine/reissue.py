@@ -110,7 +110,7 @@ async def pay_once_live(
     """
     first_id = request.request_id
     while True:
-        seconds = dispatcher.seconds_left(deadline)
+        seconds = dispatcher.times.seconds_left(deadline)
         try:
             result = await dispatcher.execute(request, PayResult, timeout=seconds)
         except _DEAD_OR_LOST as error:
