@@ -45,6 +45,7 @@ from tests.chaos.proxy import Proxy, Weather
 from tests.chaos.shop_process import BREAKS
 from tests.chaos.timepiece import Timepiece
 from tests.support.vectors import PRIVATE_KEY, ROOT
+from wxpay_async.adapters.stores.sql_tables import operations
 from wxpay_async.sandbox import Sandbox
 from wxpay_async.sandbox.state import Purchase, Status, Trade
 
@@ -54,11 +55,12 @@ _WEATHER: Final = Weather(
 _STEP: Final = 21 * 60.0  # seconds: a credential is dead after it, and an order after two
 _ROUNDS: Final = 24  # steps until somebody who still cannot pay counts as stuck
 _PATIENCE: Final = 90.0  # seconds of real time in one round; a lease of a dead process lasts 45
+_NOBODY: Final = 5.0  # seconds without a request, after which a kill hits nobody
 _SCHEDULE: Final = (0.0, 0.1, 0.3, *[1.0] * 120)  # of callbacks
 _SHOPS_WORD: Final = {Status.PAID: "paid", Status.CLOSED: "closed", Status.FAILED: "failed"}
 _AGAIN: Final = frozenset({"in_progress", "in_doubt", "unavailable", "refused", "expired"})
 """Words after which people just tap again; `expired` means that the query got no answer."""
-_IN_VAIN: Final = 25  # taps after the time of `Retry-After`, each of which may meet a lost answer
+_IN_VAIN: Final = 25  # times that a person is told to come at a time that is over; queries get lost
 
 
 @define(eq=False)
@@ -86,7 +88,7 @@ class Shop:
     process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
-        """Start it; people who tap before it answers tap again."""
+        """Start it, and wait until it listens; people who tap before that tap again."""
         command = [sys.executable, "-m", "uvicorn", "--app-dir", str(ROOT / "examples")]
         more = ["--port", str(self.port), "--log-level", "warning"]
         with self.log.open("ab") as log:
@@ -97,6 +99,19 @@ class Shop:
                 stdout=log,
                 stderr=log,
             )
+        async with asyncio.timeout(_PATIENCE):
+            while True:
+                with contextlib.suppress(OSError):
+                    _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+                    writer.close()
+                    return
+                await asyncio.sleep(0.02)
+
+    def count_sending(self) -> int:
+        """Return how many operations a process has claimed and not written an answer of."""
+        count = "SELECT count(*) FROM {} WHERE state = 'sending'"
+        with contextlib.closing(sqlite3.connect(self.log.with_name("wxpay.db"))) as store:
+            return store.execute(count.format(operations.name)).fetchone()[0]
 
     async def kill(self) -> bool:
         """End it by SIGKILL; False if it had ended by itself."""
@@ -189,7 +204,7 @@ class Person:
         number: the shop's number of the order.
         confirmed: whether it was paid.
         done: whether nothing more will be done.
-        in_vain: taps since the time of `Retry-After`.
+        in_vain: how often in a row it was told to come at a time that is over.
     """
 
     street: Street
@@ -240,8 +255,9 @@ class Person:
         status, answer, retry_at = await self.street.call(f"/orders/{self.number}/pay")
         books, word = self.street.books, answer.get("error", "")
         books.figures[f"{status} {word}".strip()] += 1
-        if status == 200:
+        if status != 0 and word != "unusable":
             self.in_vain = 0
+        if status == 200:
             return self.street.note_credential(self.number, answer["package"])
         if status == 0 or word in _AGAIN:
             return ""
@@ -297,12 +313,15 @@ async def _kill(street: Street, dice: random.Random, after: int) -> None:
         async with asyncio.timeout(_PATIENCE):
             while street.begun < moment:
                 await street.next_request()
-            await asyncio.sleep(dice.uniform(0, 0.05))
+        await asyncio.sleep(dice.uniform(0, 0.5))
+        async with asyncio.timeout(_NOBODY):
             while not street.in_flight:
                 await street.next_request()
     street.books.figures["kills amid"] += street.in_flight > 0
+    street.books.figures["requests killed"] += street.in_flight
     if not await street.shop.kill():
         street.books.problems.append("the shop ended by itself")
+    street.books.figures["operations killed"] += street.shop.count_sending()
     street.books.figures["kills"] += 1
     await street.shop.start()
 
@@ -311,12 +330,13 @@ async def _let_act(
     street: Street, people: Sequence[Person], kills: int, dice: random.Random
 ) -> None:
     """Let people come in groups, and kill the shop amid each of them."""
+    calls = 1 if people and people[0].number else 2  # of each person at least; one is the order
     acting: list[asyncio.Task[None]] = []
     for group in range(max(kills, 1)):
         coming = people[group :: max(kills, 1)]
         acting += [asyncio.create_task(person.act()) for person in coming]
         if kills:
-            await _kill(street, dice, max(len(coming) // 2, 1))
+            await _kill(street, dice, max(calls * len(coming) - 3, 1))
     if acting:
         _, late = await asyncio.wait(acting, timeout=_PATIENCE)
         for task in late:
@@ -408,7 +428,7 @@ def _missing(street: Street, options: argparse.Namespace) -> list[str]:
         missing.append(f"a kill amid requests: {figures['kills amid']} of {options.kills}")
     if options.short:
         return missing
-    wanted = ("next orders", "credentials after another", "409 unusable", "409 in_progress")
+    wanted = ("next orders", "credentials after another", "409 unusable", "operations killed")
     missing += [name for name in wanted if not figures[name]]
     return missing + sorted(n for n in street.proxy.weather.expected if not street.proxy.seen[n])
 
