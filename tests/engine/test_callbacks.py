@@ -398,6 +398,27 @@ async def test_genuine_callback_settles_an_open_refund(
     assert [Verdict.HANDLED] == merchant.verdicts
 
 
+async def test_callback_of_a_refund_that_is_being_sent_comes_again(
+    open_merchant: OpenMerchant, asking: Asking
+) -> None:
+    """Its answer may get lost, and then the callback is all that can settle it."""
+
+    async def answer(_: object) -> object:
+        if not delivered:
+            delivered.append(await merchant.deliver(refunded(refund_amount="1.00")))
+        return IN_DOUBT
+
+    delivered: list[object] = []
+    merchant = open_merchant(answer, retry=RetryPolicy(attempts=1))
+    await merchant.attempt(merchant.gateway.refund(asking.refund()))
+
+    assert [Verdict.BUSY] == merchant.verdicts
+    assert State.UNKNOWN is await merchant.state("refund-1")
+    await merchant.deliver(refunded(refund_amount="1.00"))
+    assert State.SUCCEEDED is await merchant.state("refund-1")
+    assert [Verdict.BUSY, Verdict.HANDLED] == merchant.verdicts
+
+
 async def test_refund_that_a_callback_settled_is_answered(
     open_merchant: OpenMerchant, asking: Asking
 ) -> None:

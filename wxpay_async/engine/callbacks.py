@@ -49,7 +49,13 @@ from wxpay_async.adapters.event_loop import run_to_completion
 from wxpay_async.adapters.stores.inbox import Inbox, Receipt
 from wxpay_async.engine.clock import Clock
 from wxpay_async.engine.gateway import PayGateway
-from wxpay_async.errors import InvalidRequestError, NotificationError, RefusedError, WxPayError
+from wxpay_async.errors import (
+    InProgressError,
+    InvalidRequestError,
+    NotificationError,
+    RefusedError,
+    WxPayError,
+)
 from wxpay_async.policy.confirmation import Comparison, compare, confirm, states_of
 from wxpay_async.policy.quota import Lane
 from wxpay_async.protocol.notify import (
@@ -265,18 +271,26 @@ class CallbackReceiver:
                 believed = confirm(notification, status)
             elif not (proven and comparison is Comparison.NOT_FOUND):
                 return Verdict.UNCONFIRMED, f"a query: {comparison}"
-        await self._settle(believed)
+        if not await self._settle(believed):
+            return Verdict.BUSY, "the refund that it tells of is being sent"
         if await self._has_reached(notification):
             return Verdict.LATE, "it has come so far already, or further"
         return await self._run_handler(believed)
 
-    async def _settle(self, notification: Notification) -> None:
-        """Settle what is in doubt of this number: the platform has just told how it ended."""
+    async def _settle(self, notification: Notification) -> bool:
+        """Settle what is in doubt of this number: the platform has just told how it ended.
+
+        Returns:
+            Whether the callback may be acknowledged; if not, it is still needed.
+        """
         try:
             await self.gateway.apply_notification(notification)
+        except InProgressError:
+            return False
         except WxPayError as error:
             # The effect must not wait for it: recovery asks about what stays open.
             _LOG.warning("what is in doubt stays open: %s", error.reason)
+        return True
 
     async def _run_handler(self, notification: Notification) -> tuple[Verdict, str]:
         handler = self._handler(notification)

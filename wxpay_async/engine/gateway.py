@@ -541,6 +541,7 @@ class PayGateway:
 
         Raises:
             InvalidRequestError: it is neither authentic nor confirmed: anyone can have written it.
+            InProgressError: it tells of a refund that is being sent, and has to come again.
             NotSentError, InDoubtError: the store cannot be reached.
         """
         return await self._dispatcher.resolver.settle(self.app_key, notification)

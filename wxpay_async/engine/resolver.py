@@ -13,7 +13,12 @@ from attrs import define
 
 from wxpay_async.adapters.stores.store import IdempotencyStore
 from wxpay_async.engine.clock import Clock, PlatformTime
-from wxpay_async.errors import InvalidRequestError, RefusedError, WxPayError
+from wxpay_async.errors import (
+    InProgressError,
+    InvalidRequestError,
+    RefusedError,
+    WxPayError,
+)
 from wxpay_async.policy.confirmation import read_as_status
 from wxpay_async.policy.deadline import Deadline
 from wxpay_async.policy.record import OPEN, IdempotencyRecord
@@ -125,6 +130,8 @@ class Resolver:
 
         Raises:
             InvalidRequestError: it is neither authentic nor confirmed.
+            InProgressError: it tells of a refund that is being sent. If its answer gets lost, the
+                notification is all that may ever settle it, so it has to come again.
         """
         if not (notification.authentic or notification.confirmed):
             raise InvalidRequestError(
@@ -133,12 +140,17 @@ class Resolver:
                 allowed="one that is authentic, or confirmed by a query",
             )
         is_trade = isinstance(notification, TradeNotification)
-        settled = 0
+        settled, under_way = 0, False
         for record in await self.store.find_open(app_key, notification.out_trade_no):
             if (record.operation != REFUND.name) is not is_trade:
                 continue
+            if record.state is State.SENDING:
+                under_way = True
+                continue
             told = self._apply_notification(record, notification)
             settled += await self._write(record, told) and told.state is not record.state
+        if under_way and not is_trade:  # a query finds what became of an order
+            raise InProgressError("the refund is being sent; the notification must come again")
         return settled
 
     def _apply_notification(

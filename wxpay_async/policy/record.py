@@ -33,7 +33,10 @@ LEASE: Final = 45.0
 OPEN: Final = frozenset({State.UNKNOWN, State.PENDING})
 """What a query can settle."""
 
-UNFINISHED: Final = OPEN | REVIEW | {State.SENDING}
+UNDER_WAY: Final = OPEN | {State.SENDING}
+"""What an answer, a query or a notification will settle."""
+
+UNFINISHED: Final = UNDER_WAY | REVIEW
 """What was sent, or may have been, and has not reached its end."""
 
 # Python 3.11 takes as long to find an enum's member as a function call takes; a payment meets

@@ -11,6 +11,7 @@ from wxpay_async.adapters.stores.store import DAY
 from wxpay_async.policy.record import (
     LEASE,
     OPEN,
+    UNDER_WAY,
     UNFINISHED,
     UPDATED_AT,
     IdempotencyRecord,
@@ -98,7 +99,7 @@ class MemoryStore:
     async def find_open(self, app_key: str, out_trade_no: str) -> list[IdempotencyRecord]:
         """Return an appKey's open records that have this number."""
         mine = (record for record in self._active.values() if record.app_key == app_key)
-        return [r for r in mine if r.out_trade_no == out_trade_no and r.state in OPEN]
+        return [r for r in mine if r.out_trade_no == out_trade_no and r.state in UNDER_WAY]
 
     async def sweep(self, app_key: str, now: float, *, limit: int = 100) -> list[IdempotencyRecord]:
         """Tend an appKey's operations."""

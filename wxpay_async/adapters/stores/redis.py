@@ -187,9 +187,9 @@ class RedisStore:
 
     async def find_open(self, app_key: str, out_trade_no: str) -> list[IdempotencyRecord]:
         """Return an appKey's open records that have this number."""
-        _, checks, *_, operation = make_keys((app_key, ""))
+        sending, checks, *_, operation = make_keys((app_key, ""))
         with _map_failures(NotSentError, "find the operations of an order"):
-            found = await self._run("find_open", [checks], (operation, out_trade_no))
+            found = await self._run("find_open", [sending, checks], (operation, out_trade_no))
             return [from_hash(stored) for stored in found]
 
     async def sweep(self, app_key: str, now: float, *, limit: int = 100) -> list[IdempotencyRecord]:

@@ -142,10 +142,12 @@ return due
 # number.
 _FIND_OPEN: Final = """
 local found = {}
-for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
-    local op = ARGV[1] .. id
-    if redis.call('HGET', op, 'out_trade_no') == ARGV[2] then
-        found[#found + 1] = redis.call('HGETALL', op)
+for _, set in ipairs(KEYS) do
+    for _, id in ipairs(redis.call('ZRANGE', set, 0, -1)) do
+        local op = ARGV[1] .. id
+        if redis.call('HGET', op, 'out_trade_no') == ARGV[2] then
+            found[#found + 1] = redis.call('HGETALL', op)
+        end
     end
 end
 return found

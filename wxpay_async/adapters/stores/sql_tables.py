@@ -47,7 +47,7 @@ from sqlalchemy.dialects.mysql import MEDIUMBLOB
 from wxpay_async.adapters.stores.failures import NewerSchemaError
 from wxpay_async.adapters.stores.inbox import INBOX_RETENTION, Receipt, hash_message
 from wxpay_async.adapters.stores.rows import Value, find_tend_time, from_row, to_row
-from wxpay_async.policy.record import LEASE, OPEN, UNFINISHED, IdempotencyRecord
+from wxpay_async.policy.record import LEASE, OPEN, UNDER_WAY, UNFINISHED, IdempotencyRecord
 from wxpay_async.policy.states import FINISHED, State
 
 Key = tuple[str, str]
@@ -258,7 +258,7 @@ def find_open(
     # The index of the sweep leads to what is open, which is little: the number needs none.
     rows = select(operations).where(
         operations.c.app_key == app_key,
-        operations.c.state.in_([state.value for state in OPEN]),
+        operations.c.state.in_([state.value for state in UNDER_WAY]),
         operations.c.out_trade_no == out_trade_no,
     )
     return _read_records(connection, rows)

@@ -62,10 +62,10 @@ class IdempotencyStore(Protocol):
         ...
 
     async def find_open(self, app_key: str, out_trade_no: str) -> list[IdempotencyRecord]:
-        """Return an appKey's records with this number that wait for a query, in any order.
+        """Return an appKey's records with this number that are under way, in any order.
 
-        These are UNKNOWN or PENDING and have a `next_check_at`. A callback tells a number and no
-        requestId. It raises what `load` raises.
+        Their state is in `UNDER_WAY`. A callback tells a number and no requestId. It raises what
+        `load` raises.
         """
         ...
 
