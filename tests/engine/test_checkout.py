@@ -325,3 +325,20 @@ async def test_checkout_with_too_little_time_for_the_next_step_is_in_doubt(
         await shop.gateway.checkout(asking.trade(), **PAYER, timeout=10)
 
     assert (await shop.gateway.checkout(asking.trade(), **PAYER)).prepay_id
+
+
+async def test_checkout_goes_on_with_the_next_order_when_the_first_cannot_be_asked_about(
+    open_shop: OpenShop, asking: Asking
+) -> None:
+    """That it is there proves that the first one ended."""
+    platform = LosingToken()
+    shop = open_shop(platform, retry=RetryPolicy(attempts=1))
+    with pytest.raises(InDoubtError):
+        await shop.gateway.checkout(asking.trade(), **PAYER, reorder=count_up)
+    platform.statuses["O-1"] = "已关闭"
+    first = await shop.gateway.checkout(asking.trade(), **PAYER, reorder=count_up)
+    platform.statuses["O-1"] = "风控审核中"
+    again = await shop.gateway.checkout(asking.trade(), **PAYER, reorder=count_up)
+
+    assert first.prepay_id == again.prepay_id
+    assert ["O-1", NEXT] == platform.created

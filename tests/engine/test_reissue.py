@@ -215,9 +215,10 @@ async def test_checkout_issues_nothing_while_the_platform_does_not_say_unpaid(
     await tap(shop, asking)
     shop.clock.move(LIFE)
     platform.status = status
-    with pytest.raises(InDoubtError):
+    with pytest.raises(InDoubtError) as caught:
         await tap(shop, asking)
 
+    assert (InDoubtError, True) == (type(caught.value), caught.value.retryable)
     assert 1 == len(platform.issued)
 
 

@@ -30,6 +30,7 @@ from wxpay_async.errors import (
     WxPayError,
 )
 from wxpay_async.policy.deadline import Deadline
+from wxpay_async.policy.record import IdempotencyRecord
 from wxpay_async.protocol.builder import PAY, TRADE
 from wxpay_async.protocol.idempotency_key import derive_request_id
 from wxpay_async.protocol.requests import InstantTrade, MiniProgramPay, TradeItem
@@ -84,7 +85,11 @@ class Checkout:
             except (NotPaidError, FailedError):
                 if self.reorder is None:
                     raise
-                await self._go_on_to_next_order(self.reorder)
+            except InDoubtError:
+                # A next order is there only if this one was proven to have ended.
+                if self.reorder is None or await self._load_next_order() is None:
+                    raise
+            await self._go_on_to_next_order(self.reorder)
 
     async def _find_or_create_order(self) -> TradeResult:
         while True:
@@ -155,14 +160,17 @@ class Checkout:
 
         The store knows its number if an earlier call has made it already.
         """
-        request_id = self._next_trade_id()
-        record = await self.dispatcher.store.load((self.dispatcher.app_key, request_id))
+        record = await self._load_next_order()
         numbers = {} if record is None else {self._number: record.out_trade_no}
         items = [
             attrs.evolve(item, out_trade_no=numbers.get(number) or _make_number(reorder, number))
             for number, item in self._items()
         ]
         self._replace_trade(attrs.evolve(self.trade, trade_info=items))
+
+    async def _load_next_order(self) -> IdempotencyRecord | None:
+        key = self.dispatcher.app_key, self._next_trade_id()
+        return await self.dispatcher.store.load(key)
 
     def _items(self) -> Iterator[tuple[str, TradeItem]]:
         return ((item.out_trade_no, item) for item in self.trade.trade_info)

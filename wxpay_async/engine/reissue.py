@@ -162,7 +162,7 @@ class _Attempt:
         if status.ended_unpaid:
             raise NotPaidError(f"the order ended unpaid: {status}") from self.error
         if status is not TradeState.AWAITING or self._is_refused():
-            raise self.error
+            raise self._make_unanswered_error()
         if seen_at is not None and self._is_alive(seen_at.timestamp()):  # our clock is ahead
             return self._keep()
         await self.dispatcher.close_payment(record)
@@ -214,5 +214,11 @@ class _Attempt:
         try:
             status, seen_at = await self.dispatcher.query_order(number, self.deadline)
         except WxPayError as error:  # nothing was learnt
-            raise self.error from error
+            raise self._make_unanswered_error() from error
         return status.state, seen_at
+
+    def _make_unanswered_error(self) -> WxPayError:
+        if not isinstance(self.error, PrepayExpiredError):
+            return self.error
+        # Its advice, another generation, is what happens here once a query is answered.
+        return InDoubtError("its credential is dead, and no query says yet that nobody paid")
