@@ -7,7 +7,7 @@ between being allowed and its answer being read; this side cannot know when. So:
 2. A call in doubt may still be on its way: its slot is taken for 15 s more.
 3. A call that was proven not to be sent gives its slot back at once.
 4. A call whose end is not reported counts as in doubt when its lease is over.
-5. At most 400 slots are taken, at most 380 of them by batches.
+5. At most 400 slots are taken.
 
 Why that is enough: look at any 60 s. A call that arrived in them was allowed before they ended, and
 its slot is taken for 60.25 s after it arrived. So all of them hold a slot at the moment the 60 s
@@ -15,10 +15,20 @@ end, and there are only 400. The argument uses no latency and not the platform's
 of a second is for clocks that run at slightly different speeds. It relies on two things: a call
 that was given up arrives within 15 s or never, and no attempt outlasts its lease.
 
+People never wait behind machines (`docs/money-safety.md` §6):
+
+6. A free slot goes to the lanes in their order: whoever holds a phone comes first.
+7. Every other lane has a share, which its calls hold at most, and all of them together hold at most
+   380 of the 400.
+8. Every other lane has an even pace: its calls start at least the period divided by its share
+   apart. A lane that took its share in one burst would keep people out for a minute; slots that
+   were taken evenly come free evenly, so that a person finds one within a second.
+
 A refusal for too many calls (CO_MSG_000007) while less than 400 slots are taken means that another
 program uses the appKey. Then no call goes until the calls that are out have shrunk to 70 %, and the
 pace recovers by 5 % of the quota a minute. The calls that are out are what shrinks, not the quota:
-a process that is refused at 100 of 400 gains nothing by slowing to 280.
+a process that is refused at 100 of 400 gains nothing by slowing to 280. It shrinks once in 60 s,
+however many refusals come, and people keep half of the quota.
 
 Everything here is pure: `now` is an argument, in seconds of any clock that never goes back.
 """
@@ -27,21 +37,34 @@ from __future__ import annotations
 
 import enum
 import heapq
+from collections.abc import Collection
 from typing import Final
 
 import attrs
 
 _FREE: Final = float("-inf")
 _RECOVERY_PERIOD: Final = 60.0
-_RESOLVING_EVERY: Final = 8
+_SLOWED_ONCE_IN: Final = 60.0
 
 
 class Lane(enum.StrEnum):
-    """What kind of caller waits for the call."""
+    """What kind of caller waits for the call, in the order in which they get a free slot.
+
+    Attributes:
+        PEOPLE: somebody with a phone in hand; the call is worthless after half a minute.
+        RESOLVING: doubts, and verified callbacks.
+        POLLING: watching whether an order is paid.
+        BATCH: what has a day.
+        UNVERIFIED: the query behind a callback that nobody signed.
+    """
+
+    __hash__ = str.__hash__  # Enum's is written in Python, and every call looks its lane up
 
     PEOPLE = "people"
     RESOLVING = "resolving"
+    POLLING = "polling"
     BATCH = "batch"
+    UNVERIFIED = "unverified"
 
 
 class SlotOutcome(enum.Enum):
@@ -50,21 +73,6 @@ class SlotOutcome(enum.Enum):
     ANSWERED = "answered"
     DOUBTFUL = "doubtful"
     UNSENT = "unsent"
-
-
-def lane_order(served: int) -> tuple[Lane, Lane, Lane]:
-    """Order the lanes for the next free slot.
-
-    People come first: a payer holds a phone, and the call is worthless after half a minute.
-    Resolving a doubt can wait, but not for as long as a rush lasts, so each eighth slot is offered
-    to it first. A batch has a day.
-
-    Args:
-        served: how many slots were given to waiters so far.
-    """
-    if served % _RESOLVING_EVERY == _RESOLVING_EVERY - 1:
-        return (Lane.RESOLVING, Lane.PEOPLE, Lane.BATCH)
-    return (Lane.PEOPLE, Lane.RESOLVING, Lane.BATCH)
 
 
 def _default_batch(quota: Quota) -> int:
@@ -82,7 +90,8 @@ class Quota:
 
     Attributes:
         limit: calls in any period.
-        batch: how many of them a batch may use; the rest is for people and for resolving doubts.
+        batch: how many of them a batch may use, and all lanes but people's together; the rest is
+            for people.
         period: the window in which the platform counts.
         margin: held longer than the period, for clocks of different speed.
         doubt: how long a call that was given up may still take to arrive.
@@ -119,9 +128,27 @@ class Quota:
         """Calls by which the pace grows each minute after it was slowed."""
         return max(1, self.limit * 5 // 100)
 
-    def batch_share(self, capacity: int) -> int:
-        """Return how many of the slots that can be taken now a batch may hold."""
-        return max(1, capacity * self.batch // self.limit)
+    @property
+    def people_keep(self) -> int:
+        """Slots that people may hold however slow the pace is."""
+        return max(1, self.limit // 2)
+
+    def share(self, lane: Lane) -> int:
+        """Return how many slots a lane may hold, where the pace is not reduced."""
+        if lane is Lane.PEOPLE:
+            return self.limit
+        if lane is Lane.BATCH:
+            return self.batch
+        part = self.limit // 20 if lane is Lane.UNVERIFIED else self.limit // 4
+        return max(1, min(part, self.batch))
+
+    def share_of(self, lane: Lane, capacity: int) -> int:
+        """Return how many of the slots that can be taken now a lane may hold."""
+        return max(1, capacity * self.share(lane) // self.limit)
+
+    def interval(self, lane: Lane, capacity: int) -> float:
+        """Return the seconds between two starts of a lane, 0 for people."""
+        return 0.0 if lane is Lane.PEOPLE else self.period / self.share_of(lane, capacity)
 
 
 @attrs.frozen(kw_only=True)
@@ -141,10 +168,17 @@ class Slowed:
 
 @attrs.define(eq=False)
 class Lease:
-    """One call's right to a slot."""
+    """One call's right to a slot.
+
+    Attributes:
+        lane: who makes the call.
+        frees_at: when the slot comes free, as far as it is known.
+        is_out: whether the call's end was not reported yet.
+    """
 
     lane: Lane
     frees_at: float = _FREE
+    is_out: bool = True
 
 
 @attrs.frozen
@@ -153,19 +187,29 @@ class _Pace:
     since: float
 
 
+def _count_none() -> dict[Lane, int]:
+    return dict.fromkeys(Lane, 0)
+
+
+def _start_any_time() -> dict[Lane, float]:
+    return dict.fromkeys(Lane, _FREE)
+
+
 @attrs.define(eq=False)
 class SlidingWindowLog:
     """Remembers which slots are taken, and until when."""
 
     quota: Quota = attrs.field(factory=Quota)
     taken: int = attrs.field(default=0, init=False)
-    _batch: int = attrs.field(default=0, init=False)
+    _held: dict[Lane, int] = attrs.field(factory=_count_none, init=False)
+    _next_start: dict[Lane, float] = attrs.field(factory=_start_any_time, init=False)
     # Ordered by time. An entry counts only while its lease still says the same time.
     _expiries: list[tuple[float, int, Lease]] = attrs.field(
         factory=list[tuple[float, int, Lease]], init=False
     )
     _pushed: int = attrs.field(default=0, init=False)
     _pace: _Pace | None = attrs.field(default=None, init=False)
+    _forecast: tuple[tuple[int, int], list[float]] | None = attrs.field(default=None, init=False)
 
     def assume_predecessor(self, now: float) -> None:
         """Count half of the slots as taken just now by an earlier process that left no record.
@@ -175,16 +219,22 @@ class SlidingWindowLog:
         and `slow_down` does the rest: that costs time, never money.
         """
         for _ in range(self.quota.limit // 2):
-            self._keep(Lease(Lane.PEOPLE), now + self.quota.answered_for)
+            self._keep(Lease(Lane.PEOPLE, is_out=False), now + self.quota.answered_for)
 
     def take(self, lane: Lane, now: float) -> Lease | None:
         """Take a slot, if a call in this lane may go now."""
         self._sweep(now)
-        capacity = self.capacity(now)
+        capacity = self.capacity(now, lane)
         if self.taken >= capacity:
             return None
-        if lane is Lane.BATCH and self._batch >= self.quota.batch_share(capacity):
-            return None
+        if lane is not Lane.PEOPLE:
+            machines = self.taken - self._held[Lane.PEOPLE]
+            full = self._held[lane] >= self.quota.share_of(lane, capacity)
+            if full or machines >= self.quota.share_of(Lane.BATCH, capacity):
+                return None
+            if now < self._next_start[lane]:
+                return None
+            self._next_start[lane] = now + self.quota.interval(lane, capacity)
         lease = Lease(lane)
         self._keep(lease, now + self.quota.leased_for)
         return lease
@@ -194,6 +244,7 @@ class SlidingWindowLog:
 
         A report that comes after the lease takes the slot again: the call was really out.
         """
+        lease.is_out = False
         if outcome is SlotOutcome.ANSWERED:
             self._keep(lease, now + self.quota.answered_for)
         elif outcome is SlotOutcome.DOUBTFUL:
@@ -206,44 +257,92 @@ class SlidingWindowLog:
 
         Returns:
             What was done, or None: all our own slots are taken, which explains the refusal, or
-            the calls that are out still shrink, so this one left before the pace was last reduced.
+            the pace was reduced less than 60 s ago, perhaps by a call that left before this one.
         """
         self._sweep(now)
-        if self.taken >= self.quota.limit or self.taken > self.capacity(now):
+        slowed_just_now = self._pace is not None and now - self._pace.since < _SLOWED_ONCE_IN
+        if self.taken >= self.quota.limit or slowed_just_now:
             return None
-        self._pace = _Pace(calls=max(1, self.taken * 7 // 10), since=now)
+        out = min(self.taken, self.capacity(now))
+        self._pace = _Pace(calls=max(1, out * 7 // 10), since=now)
         return Slowed(taken=self.taken, pace=self._pace.calls, limit=self.quota.limit)
 
-    def capacity(self, now: float) -> int:
+    def capacity(self, now: float, lane: Lane = Lane.BATCH) -> int:
         """Return how many slots may be taken now: the limit, or less after a refusal."""
         if self._pace is None:
             return self.quota.limit
         minutes = int((now - self._pace.since) / _RECOVERY_PERIOD)
         calls = self._pace.calls + minutes * self.quota.recovery
-        if calls < self.quota.limit:
-            return calls
-        self._pace = None
-        return self.quota.limit
+        if calls >= self.quota.limit:
+            self._pace = None
+            return self.quota.limit
+        return max(calls, self.quota.people_keep) if lane is Lane.PEOPLE else calls
 
     def in_use(self, now: float) -> int:
         """Return how many slots are taken."""
         self._sweep(now)
         return self.taken
 
-    def next_change(self, now: float) -> float:
-        """Return the earliest time at which a call refused now may go, if no call ends unsent."""
+    def held(self, now: float) -> dict[Lane, int]:
+        """Return how many slots each lane holds."""
+        self._sweep(now)
+        return dict(self._held)
+
+    def next_change(self, now: float, lanes: Collection[Lane] = ()) -> float:
+        """Return the earliest time at which a call refused now may go, if no call ends unsent.
+
+        Args:
+            now: the time.
+            lanes: those in which somebody waits.
+        """
         while self._expiries and self._expiries[0][0] != self._expiries[0][2].frees_at:
             heapq.heappop(self._expiries)
-        slot_free = self._expiries[0][0] if self._expiries else float("inf")
-        if self._pace is None:
-            return slot_free
-        minutes = int((now - self._pace.since) / _RECOVERY_PERIOD)
-        return min(slot_free, self._pace.since + (minutes + 1) * _RECOVERY_PERIOD)
+        times = [at for lane in lanes if (at := self._next_start[lane]) > now]
+        if self._expiries:
+            times.append(self._expiries[0][0])
+        if self._pace is not None:
+            minutes = int((now - self._pace.since) / _RECOVERY_PERIOD)
+            times.append(self._pace.since + (minutes + 1) * _RECOVERY_PERIOD)
+        return min(times, default=float("inf"))
+
+    def foresee(self, lane: Lane, now: float, *, before: int, before_in_lane: int) -> float:
+        """Return the earliest time at which a caller can have its slot.
+
+        It is right if every call that is out is answered now, none ends unsent, and nobody comes
+        whose lane goes first.
+
+        Args:
+            lane: the caller's.
+            now: the time.
+            before: callers that wait and get their slots first, those of its lane included.
+            before_in_lane: those of its lane.
+        """
+        self._sweep(now)
+        capacity = self.capacity(now, lane)
+        free_at = self._foresee_slot(now, self.taken + before + 1 - capacity)
+        pace = self.quota.interval(lane, capacity)
+        starts_at = max(now, self._next_start[lane]) + before_in_lane * pace
+        return max(free_at, starts_at)
+
+    def _foresee_slot(self, now: float, number: int) -> float:
+        """Return when so many slots will have come free; none taken anew, beyond a round of all."""
+        if number <= 0:
+            return now
+        version = (self._pushed, self.taken)
+        if self._forecast is None or self._forecast[0] != version:
+            ended = (
+                at for at, _, lease in self._expiries if at == lease.frees_at and not lease.is_out
+            )
+            self._forecast = (version, sorted(ended))
+        ended_at, answered_at = self._forecast[1], now + self.quota.answered_for
+        rounds, place = divmod(number - 1, max(1, self.taken))
+        first = ended_at[place] if place < len(ended_at) else answered_at
+        return first + rounds * self.quota.answered_for
 
     def _keep(self, lease: Lease, frees_at: float) -> None:
         if lease.frees_at == _FREE:
             self.taken += 1
-            self._batch += lease.lane is Lane.BATCH
+            self._held[lease.lane] += 1
         lease.frees_at = frees_at
         self._pushed += 1
         heapq.heappush(self._expiries, (frees_at, self._pushed, lease))
@@ -253,7 +352,7 @@ class SlidingWindowLog:
     def _free(self, lease: Lease) -> None:
         lease.frees_at = _FREE
         self.taken -= 1
-        self._batch -= lease.lane is Lane.BATCH
+        self._held[lease.lane] -= 1
 
     def _sweep(self, now: float) -> None:
         while self._expiries and self._expiries[0][0] <= now:

@@ -6,13 +6,14 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from itertools import takewhile
 from typing import Final
 
 import attrs
 
 from wxpay_async.adapters.event_loop import LoopLocalValue
 from wxpay_async.adapters.limiters.limiter import Slot
-from wxpay_async.errors import NotSentError
+from wxpay_async.errors import QuotaExhaustedError
 from wxpay_async.policy.quota import (
     Lane,
     Lease,
@@ -20,7 +21,6 @@ from wxpay_async.policy.quota import (
     SlidingWindowLog,
     SlotOutcome,
     Slowed,
-    lane_order,
 )
 
 _SHORTEST_SLEEP: Final = 0.001
@@ -102,17 +102,18 @@ class LocalLimiter:
     Args:
         quota: the platform's numbers, or smaller ones.
         idle: the appKey was not used in the last 75 s, so all slots are free.
+        max_waiting: callers that may wait at the same time; the next one is refused at once.
         clock: seconds that never go back.
         on_slowed: called when another program turns out to use the appKey. It must not raise.
     """
 
     quota: Quota = attrs.field(factory=Quota)
     idle: bool = attrs.field(default=False, kw_only=True)
+    max_waiting: int = attrs.field(default=10_000, kw_only=True, validator=attrs.validators.ge(0))
     clock: Callable[[], float] = attrs.field(default=time.monotonic, kw_only=True)
     on_slowed: Callable[[Slowed], None] | None = attrs.field(default=None, kw_only=True)
     _log: SlidingWindowLog = attrs.field(init=False)
     _full_from: float = attrs.field(init=False)
-    _served: int = attrs.field(default=0, init=False)
     _rooms: LoopLocalValue[_WaitingRoom] = attrs.field(
         factory=lambda: LoopLocalValue(_WaitingRoom), init=False
     )
@@ -133,13 +134,18 @@ class LocalLimiter:
         """Wait for a slot.
 
         Raises:
-            NotSentError: none came free within `timeout` seconds.
+            QuotaExhaustedError: none comes free within `timeout` seconds, or too many wait already.
+                It is raised as soon as that can be foreseen.
         """
         room = self._rooms.get()
         lease = None if room.size else self._log.take(lane, self.clock())
         if lease is None:
             lease = await self._wait(room, lane, timeout)
         return LocalSlot(lease, self._end)
+
+    def held(self) -> dict[Lane, int]:
+        """Return how many slots each lane holds."""
+        return self._log.held(self.clock())
 
     async def throttled(self) -> None:
         """Slow down after the platform refused a call for too many calls."""
@@ -156,12 +162,15 @@ class LocalLimiter:
         queue[waiter] = None
         room.size += 1
         self._serve(room)
+        if not waiter.done():
+            self._check_wait(room, lane, waiter, timeout)
         try:
             async with asyncio.timeout(timeout):
                 return await waiter
         except TimeoutError:
             if waiter.cancelled():
-                raise self._no_slot(lane, timeout) from None
+                wait = self._foresee(room, lane)
+                raise self._no_slot(lane, timeout, wait) from None
             return waiter.result()  # it was granted in the iteration in which time ran out
         except asyncio.CancelledError:
             if not waiter.cancelled():
@@ -170,10 +179,26 @@ class LocalLimiter:
         finally:
             room.remove(queue, waiter)
 
-    def _no_slot(self, lane: Lane, timeout: float) -> NotSentError:
+    def _check_wait(self, room: _WaitingRoom, lane: Lane, waiter: _Waiter, timeout: float) -> None:
+        """Refuse at once who would wait in vain, and whoever is one too many."""
+        wait = self._foresee(room, lane)
+        if wait <= timeout and room.size <= self.max_waiting:
+            return
+        room.remove(room.queues[lane], waiter)
+        raise self._no_slot(lane, timeout, wait)
+
+    def _foresee(self, room: _WaitingRoom, lane: Lane) -> float:
+        """Return the seconds that the last caller of a lane has to wait at least."""
+        earlier = takewhile(lambda other: other is not lane, Lane)
+        in_lane = max(0, len(room.queues[lane]) - 1)
+        before = in_lane + sum(len(room.queues[other]) for other in earlier)
+        now = self.clock()
+        return self._log.foresee(lane, now, before=before, before_in_lane=in_lane) - now
+
+    def _no_slot(self, lane: Lane, timeout: float, wait: float) -> QuotaExhaustedError:
         quota = self.quota
         reason = (
-            f"no slot of the quota ({quota.limit} calls in {quota.period:g} s) came free for "
+            f"no slot of the quota ({quota.limit} calls in {quota.period:g} s) comes free for "
             f"{lane} within {timeout:g} s; {self._log.taken} are taken"
         )
         if self.clock() < self._full_from:
@@ -181,7 +206,7 @@ class LocalLimiter:
                 f", {quota.limit // 2} of them on the assumption that an earlier process used the "
                 "appKey just now (pass idle=True where none did)"
             )
-        return NotSentError(reason)
+        return QuotaExhaustedError(reason, retry_after=max(0.0, wait))
 
     def _end(self, lease: Lease, outcome: SlotOutcome) -> None:
         now = self.clock()
@@ -196,24 +221,17 @@ class LocalLimiter:
 
     def _serve(self, room: _WaitingRoom) -> None:
         now = self.clock()
-        while room.size and self._serve_one(room, now):
-            self._served += 1
+        for lane in Lane:
+            while (waiter := room.first(room.queues[lane])) is not None:
+                lease = self._log.take(lane, now)
+                if lease is None:
+                    break
+                waiter.set_result(lease)
         if room.size:
             self._set_timer(room, now)
 
-    def _serve_one(self, room: _WaitingRoom, now: float) -> bool:
-        for lane in lane_order(self._served):
-            waiter = room.first(room.queues[lane])
-            if waiter is None:
-                continue
-            lease = self._log.take(lane, now)
-            if lease is not None:
-                waiter.set_result(lease)
-                return True
-        return False
-
     def _set_timer(self, room: _WaitingRoom, now: float) -> None:
-        wakes_at = self._log.next_change(now)
+        wakes_at = self._log.next_change(now, [lane for lane in Lane if room.queues[lane]])
         if room.timer is not None:
             if room.wakes_at <= wakes_at:
                 return
