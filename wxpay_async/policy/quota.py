@@ -28,7 +28,10 @@ A refusal for too many calls (CO_MSG_000007) while less than 400 slots are taken
 program uses the appKey. Then no call goes until the calls that are out have shrunk to 70 %, and the
 pace recovers by 5 % of the quota a minute. The calls that are out are what shrinks, not the quota:
 a process that is refused at 100 of 400 gains nothing by slowing to 280. It shrinks once in 60 s,
-however many refusals come, and people keep half of the quota.
+however many refusals come. People who hold less than half of the quota are not held back by it.
+
+Whoever cannot have a slot in time is told so at once: an `Outlook` foresees from the log when the
+next slots come free, and `Promises` remembers what those were told who are to come back.
 
 Everything here is pure: `now` is an argument, in seconds of any clock that never goes back.
 """
@@ -37,7 +40,9 @@ from __future__ import annotations
 
 import enum
 import heapq
-from collections.abc import Collection
+from bisect import bisect_left, bisect_right
+from collections import deque
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 import attrs
@@ -65,6 +70,15 @@ class Lane(enum.StrEnum):
     POLLING = "polling"
     BATCH = "batch"
     UNVERIFIED = "unverified"
+
+    @property
+    def earlier(self) -> tuple[Lane, ...]:
+        """The lanes that get a free slot before this one."""
+        return _EARLIER[self]
+
+
+_EARLIER: Final = {lane: tuple(Lane)[:place] for place, lane in enumerate(Lane)}
+_MACHINES: Final = tuple(lane for lane in Lane if lane is not Lane.PEOPLE)
 
 
 class SlotOutcome(enum.Enum):
@@ -130,7 +144,7 @@ class Quota:
 
     @property
     def people_keep(self) -> int:
-        """Slots that people may hold however slow the pace is."""
+        """Slots that people may hold however slow the pace is, while the quota has a free one."""
         return max(1, self.limit // 2)
 
     def share(self, lane: Lane) -> int:
@@ -145,6 +159,18 @@ class Quota:
     def share_of(self, lane: Lane, capacity: int) -> int:
         """Return how many of the slots that can be taken now a lane may hold."""
         return max(1, capacity * self.share(lane) // self.limit)
+
+    def room(self, lane: Lane, capacity: int, *, others: int) -> int:
+        """Return how many slots must not be taken yet for a call of the lane to go.
+
+        Args:
+            lane: the call's.
+            capacity: how many slots can be taken now.
+            others: how many are taken, those of people left out.
+        """
+        if lane is not Lane.PEOPLE:
+            return capacity
+        return max(capacity, min(self.limit, others + self.people_keep))
 
     def interval(self, lane: Lane, capacity: int) -> float:
         """Return the seconds between two starts of a lane, 0 for people."""
@@ -171,14 +197,12 @@ class Lease:
     """One call's right to a slot.
 
     Attributes:
-        lane: who makes the call.
+        lane: who makes the call; None for a call of an earlier process.
         frees_at: when the slot comes free, as far as it is known.
-        is_out: whether the call's end was not reported yet.
     """
 
-    lane: Lane
+    lane: Lane | None
     frees_at: float = _FREE
-    is_out: bool = True
 
 
 @attrs.frozen
@@ -187,8 +211,123 @@ class _Pace:
     since: float
 
 
-def _count_none() -> dict[Lane, int]:
-    return dict.fromkeys(Lane, 0)
+Frees = Mapping[Lane | None, Sequence[float]]
+"""When the slots come free that each lane holds, in order; None: those of an earlier process."""
+
+
+@attrs.frozen(kw_only=True)
+class Outlook:
+    """The slots as they were at one moment, and what can be foreseen from them.
+
+    Attributes:
+        quota: the numbers.
+        capacity: how many slots can be taken.
+        frees_at: when each slot comes free.
+        next_start: when the pace of each lane allows its next call.
+    """
+
+    quota: Quota
+    capacity: int
+    frees_at: Frees
+    next_start: Mapping[Lane, float]
+    _all: Sequence[float] = attrs.field(init=False)
+    _machines: Sequence[float] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        everything = sorted(at for times in self.frees_at.values() for at in times)
+        machines = sorted(at for lane in _MACHINES for at in self.frees_at.get(lane, ()))
+        object.__setattr__(self, "_all", everything)
+        object.__setattr__(self, "_machines", machines)
+
+    def foresee(self, lane: Lane, now: float, before: Mapping[Lane, int]) -> float:
+        """Return the earliest time at which a caller can have its slot.
+
+        It is right if every call that is out is answered now, none ends unsent, and nobody comes
+        whose lane goes first.
+
+        Args:
+            lane: the caller's.
+            now: the time.
+            before: callers of each lane that wait, and get their slots first if it is this lane or
+                an earlier one.
+        """
+        quota, own = self.quota, before[lane]
+        first = own + sum(before[earlier] for earlier in lane.earlier)
+        people = len(self.frees_at.get(Lane.PEOPLE, ()))
+        room = quota.room(lane, self.capacity, others=len(self._all) - people)
+        free_at = self._foresee(self._all, room, first, now)
+        if lane is Lane.PEOPLE:
+            return free_at
+        share = quota.share_of(lane, self.capacity)
+        together = quota.share_of(Lane.BATCH, self.capacity)
+        pace = quota.interval(lane, self.capacity)
+        return max(
+            free_at,
+            self._foresee(self._machines, together, first - before[Lane.PEOPLE], now),
+            self._foresee(self.frees_at.get(lane, ()), share, own, now),
+            max(now, self.next_start[lane]) + own * pace,
+        )
+
+    def _foresee(self, times: Sequence[float], most: int, before: int, now: float) -> float:
+        """Return when a slot comes free for the next caller, where `times` may be `most`."""
+        turn = before - (most - len(times))
+        if turn < 0:
+            return now
+        rounds, place = divmod(turn, max(most, len(times)))
+        return self._nth(times, place, now) + rounds * self.quota.answered_for
+
+    def _nth(self, times: Sequence[float], place: int, now: float) -> float:
+        """Return the time at this place, if every call that is out is answered now."""
+        answered_at = now + self.quota.answered_for
+        # What is taken for longer than a doubt is out: its end was not reported.
+        ended = bisect_right(times, now + self.quota.doubtful_for)
+        sooner = bisect_left(times, answered_at, 0, ended)
+        out = len(times) - ended
+        if place < sooner:
+            return times[place]
+        return times[place - out] if sooner + out <= place < len(times) else answered_at
+
+
+@attrs.define(eq=False)
+class Promises:
+    """When those who were refused were told to come back.
+
+    Of a thousand who are refused in one moment only 400 can be served a minute later: each is told
+    the time at which it is its turn.
+
+    Attributes:
+        most: promises that are remembered for each lane, so that memory stays bounded.
+    """
+
+    most: int = 10_000
+    _times: dict[Lane, deque[float]] = attrs.field(
+        factory=lambda: {lane: deque[float]() for lane in Lane}, init=False
+    )
+
+    def make(self, outlook: Outlook, lane: Lane, now: float, before: Mapping[Lane, int]) -> float:
+        """Return when a refused caller should come back, and remember it.
+
+        Args:
+            outlook: what can be foreseen.
+            lane: the caller's.
+            now: the time.
+            before: callers of each lane that wait.
+        """
+        told = {each: before[each] + self._ahead(each, now) for each in Lane}
+        at = outlook.foresee(lane, now, told)
+        if len(self._times[lane]) < self.most:
+            self._times[lane].append(at)
+        return at
+
+    def _ahead(self, lane: Lane, now: float) -> int:
+        times = self._times[lane]
+        while times and times[0] <= now:
+            times.popleft()
+        return len(times)
+
+
+def _count_none() -> dict[Lane | None, int]:
+    return dict.fromkeys((*Lane, None), 0)
 
 
 def _start_any_time() -> dict[Lane, float]:
@@ -201,7 +340,7 @@ class SlidingWindowLog:
 
     quota: Quota = attrs.field(factory=Quota)
     taken: int = attrs.field(default=0, init=False)
-    _held: dict[Lane, int] = attrs.field(factory=_count_none, init=False)
+    _held: dict[Lane | None, int] = attrs.field(factory=_count_none, init=False)
     _next_start: dict[Lane, float] = attrs.field(factory=_start_any_time, init=False)
     # Ordered by time. An entry counts only while its lease still says the same time.
     _expiries: list[tuple[float, int, Lease]] = attrs.field(
@@ -209,7 +348,7 @@ class SlidingWindowLog:
     )
     _pushed: int = attrs.field(default=0, init=False)
     _pace: _Pace | None = attrs.field(default=None, init=False)
-    _forecast: tuple[tuple[int, int], list[float]] | None = attrs.field(default=None, init=False)
+    _outlook: tuple[tuple[int, int, int], Outlook] | None = attrs.field(default=None, init=False)
 
     def assume_predecessor(self, now: float) -> None:
         """Count half of the slots as taken just now by an earlier process that left no record.
@@ -219,32 +358,32 @@ class SlidingWindowLog:
         and `slow_down` does the rest: that costs time, never money.
         """
         for _ in range(self.quota.limit // 2):
-            self._keep(Lease(Lane.PEOPLE, is_out=False), now + self.quota.answered_for)
+            self._keep(Lease(None), now + self.quota.answered_for)
 
     def take(self, lane: Lane, now: float) -> Lease | None:
         """Take a slot, if a call in this lane may go now."""
         self._sweep(now)
-        capacity = self.capacity(now, lane)
-        if self.taken >= capacity:
+        capacity, people = self.capacity(now), self._held[Lane.PEOPLE]
+        if self.taken >= self.quota.room(lane, capacity, others=self.taken - people):
             return None
         if lane is not Lane.PEOPLE:
-            machines = self.taken - self._held[Lane.PEOPLE]
-            full = self._held[lane] >= self.quota.share_of(lane, capacity)
-            if full or machines >= self.quota.share_of(Lane.BATCH, capacity):
-                return None
-            if now < self._next_start[lane]:
+            if now < self._next_start[lane] or not self._has_share(lane, capacity):
                 return None
             self._next_start[lane] = now + self.quota.interval(lane, capacity)
         lease = Lease(lane)
         self._keep(lease, now + self.quota.leased_for)
         return lease
 
+    def _has_share(self, lane: Lane, capacity: int) -> bool:
+        machines = sum(self._held[each] for each in _MACHINES)
+        together = self.quota.share_of(Lane.BATCH, capacity)
+        return machines < together and self._held[lane] < self.quota.share_of(lane, capacity)
+
     def end(self, lease: Lease, outcome: SlotOutcome, now: float) -> None:
         """Record how the call ended, which decides when its slot is free.
 
         A report that comes after the lease takes the slot again: the call was really out.
         """
-        lease.is_out = False
         if outcome is SlotOutcome.ANSWERED:
             self._keep(lease, now + self.quota.answered_for)
         elif outcome is SlotOutcome.DOUBTFUL:
@@ -267,7 +406,7 @@ class SlidingWindowLog:
         self._pace = _Pace(calls=max(1, out * 7 // 10), since=now)
         return Slowed(taken=self.taken, pace=self._pace.calls, limit=self.quota.limit)
 
-    def capacity(self, now: float, lane: Lane = Lane.BATCH) -> int:
+    def capacity(self, now: float) -> int:
         """Return how many slots may be taken now: the limit, or less after a refusal."""
         if self._pace is None:
             return self.quota.limit
@@ -276,7 +415,7 @@ class SlidingWindowLog:
         if calls >= self.quota.limit:
             self._pace = None
             return self.quota.limit
-        return max(calls, self.quota.people_keep) if lane is Lane.PEOPLE else calls
+        return calls
 
     def in_use(self, now: float) -> int:
         """Return how many slots are taken."""
@@ -284,9 +423,9 @@ class SlidingWindowLog:
         return self.taken
 
     def held(self, now: float) -> dict[Lane, int]:
-        """Return how many slots each lane holds."""
+        """Return how many slots each lane holds, without those of an earlier process."""
         self._sweep(now)
-        return dict(self._held)
+        return {lane: self._held[lane] for lane in Lane}
 
     def next_change(self, now: float, lanes: Collection[Lane] = ()) -> float:
         """Return the earliest time at which a call refused now may go, if no call ends unsent.
@@ -305,39 +444,21 @@ class SlidingWindowLog:
             times.append(self._pace.since + (minutes + 1) * _RECOVERY_PERIOD)
         return min(times, default=float("inf"))
 
-    def foresee(self, lane: Lane, now: float, *, before: int, before_in_lane: int) -> float:
-        """Return the earliest time at which a caller can have its slot.
-
-        It is right if every call that is out is answered now, none ends unsent, and nobody comes
-        whose lane goes first.
-
-        Args:
-            lane: the caller's.
-            now: the time.
-            before: callers that wait and get their slots first, those of its lane included.
-            before_in_lane: those of its lane.
-        """
+    def outlook(self, now: float) -> Outlook:
+        """Return what can be foreseen now."""
         self._sweep(now)
-        capacity = self.capacity(now, lane)
-        free_at = self._foresee_slot(now, self.taken + before + 1 - capacity)
-        pace = self.quota.interval(lane, capacity)
-        starts_at = max(now, self._next_start[lane]) + before_in_lane * pace
-        return max(free_at, starts_at)
+        version = (self._pushed, self.taken, self.capacity(now))
+        if self._outlook is None or self._outlook[0] != version:
+            self._outlook = (version, self._look_out(version[2]))
+        return self._outlook[1]
 
-    def _foresee_slot(self, now: float, number: int) -> float:
-        """Return when so many slots will have come free; none taken anew, beyond a round of all."""
-        if number <= 0:
-            return now
-        version = (self._pushed, self.taken)
-        if self._forecast is None or self._forecast[0] != version:
-            ended = (
-                at for at, _, lease in self._expiries if at == lease.frees_at and not lease.is_out
-            )
-            self._forecast = (version, sorted(ended))
-        ended_at, answered_at = self._forecast[1], now + self.quota.answered_for
-        rounds, place = divmod(number - 1, max(1, self.taken))
-        first = ended_at[place] if place < len(ended_at) else answered_at
-        return first + rounds * self.quota.answered_for
+    def _look_out(self, capacity: int) -> Outlook:
+        frees: dict[Lane | None, list[float]] = {lane: [] for lane in (*Lane, None)}
+        for at, _, lease in sorted(self._expiries):
+            if at == lease.frees_at:
+                frees[lease.lane].append(at)
+        starts = dict(self._next_start)
+        return Outlook(quota=self.quota, capacity=capacity, frees_at=frees, next_start=starts)
 
     def _keep(self, lease: Lease, frees_at: float) -> None:
         if lease.frees_at == _FREE:

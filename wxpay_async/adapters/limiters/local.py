@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from itertools import takewhile
 from typing import Final
 
 import attrs
@@ -17,6 +16,7 @@ from wxpay_async.errors import QuotaExhaustedError
 from wxpay_async.policy.quota import (
     Lane,
     Lease,
+    Promises,
     Quota,
     SlidingWindowLog,
     SlotOutcome,
@@ -45,13 +45,20 @@ class _WaitingRoom:
     timer: asyncio.TimerHandle | None = None
     wakes_at: float = float("inf")
 
+    def add(self, queue: _Queue, waiter: _Waiter) -> None:
+        queue[waiter] = None
+        self.size += 1
+
+    def waiting(self) -> dict[Lane, int]:
+        return {lane: len(queue) for lane, queue in self.queues.items()}
+
     def remove(self, queue: _Queue, waiter: _Waiter) -> None:
         if waiter in queue:
             del queue[waiter]
             self.size -= 1
 
     def first(self, queue: _Queue) -> _Waiter | None:
-        # A caller that was served or cancelled leaves its queue when its task runs: too late here.
+        # A caller that was cancelled leaves its queue when its task runs: too late here.
         while queue:
             waiter = next(iter(queue))
             if not waiter.done():
@@ -113,6 +120,7 @@ class LocalLimiter:
     clock: Callable[[], float] = attrs.field(default=time.monotonic, kw_only=True)
     on_slowed: Callable[[Slowed], None] | None = attrs.field(default=None, kw_only=True)
     _log: SlidingWindowLog = attrs.field(init=False)
+    _promises: Promises = attrs.field(factory=Promises, init=False)
     _full_from: float = attrs.field(init=False)
     _rooms: LoopLocalValue[_WaitingRoom] = attrs.field(
         factory=lambda: LoopLocalValue(_WaitingRoom), init=False
@@ -159,8 +167,7 @@ class LocalLimiter:
     async def _wait(self, room: _WaitingRoom, lane: Lane, timeout: float) -> Lease:
         waiter: _Waiter = asyncio.get_running_loop().create_future()
         queue = room.queues[lane]
-        queue[waiter] = None
-        room.size += 1
+        room.add(queue, waiter)
         self._serve(room)
         if not waiter.done():
             self._check_wait(room, lane, waiter, timeout)
@@ -169,8 +176,8 @@ class LocalLimiter:
                 return await waiter
         except TimeoutError:
             if waiter.cancelled():
-                wait = self._foresee(room, lane)
-                raise self._no_slot(lane, timeout, wait) from None
+                room.remove(queue, waiter)
+                raise self._no_slot(room, lane, self._why_late(lane, timeout)) from None
             return waiter.result()  # it was granted in the iteration in which time ran out
         except asyncio.CancelledError:
             if not waiter.cancelled():
@@ -181,32 +188,33 @@ class LocalLimiter:
 
     def _check_wait(self, room: _WaitingRoom, lane: Lane, waiter: _Waiter, timeout: float) -> None:
         """Refuse at once who would wait in vain, and whoever is one too many."""
-        wait = self._foresee(room, lane)
-        if wait <= timeout and room.size <= self.max_waiting:
-            return
         room.remove(room.queues[lane], waiter)
-        raise self._no_slot(lane, timeout, wait)
-
-    def _foresee(self, room: _WaitingRoom, lane: Lane) -> float:
-        """Return the seconds that the last caller of a lane has to wait at least."""
-        earlier = takewhile(lambda other: other is not lane, Lane)
-        in_lane = max(0, len(room.queues[lane]) - 1)
-        before = in_lane + sum(len(room.queues[other]) for other in earlier)
         now = self.clock()
-        return self._log.foresee(lane, now, before=before, before_in_lane=in_lane) - now
+        free_at = self._log.outlook(now).foresee(lane, now, room.waiting())
+        if room.size >= self.max_waiting:
+            reason = f"{room.size} callers wait for a slot of the quota, and no more may"
+            raise self._no_slot(room, lane, reason)
+        if free_at - now > timeout:
+            raise self._no_slot(room, lane, self._why_late(lane, timeout))
+        room.add(room.queues[lane], waiter)
 
-    def _no_slot(self, lane: Lane, timeout: float, wait: float) -> QuotaExhaustedError:
+    def _no_slot(self, room: _WaitingRoom, lane: Lane, reason: str) -> QuotaExhaustedError:
+        now = self.clock()
+        back_at = self._promises.make(self._log.outlook(now), lane, now, room.waiting())
+        return QuotaExhaustedError(reason, retry_after=back_at - now)
+
+    def _why_late(self, lane: Lane, timeout: float) -> str:
         quota = self.quota
         reason = (
             f"no slot of the quota ({quota.limit} calls in {quota.period:g} s) comes free for "
             f"{lane} within {timeout:g} s; {self._log.taken} are taken"
         )
-        if self.clock() < self._full_from:
-            reason += (
-                f", {quota.limit // 2} of them on the assumption that an earlier process used the "
-                "appKey just now (pass idle=True where none did)"
-            )
-        return QuotaExhaustedError(reason, retry_after=max(0.0, wait))
+        if self.clock() >= self._full_from:
+            return reason
+        return (
+            f"{reason}, {quota.limit // 2} of them on the assumption that an earlier process used "
+            "the appKey just now (pass idle=True where none did)"
+        )
 
     def _end(self, lease: Lease, outcome: SlotOutcome) -> None:
         now = self.clock()
@@ -227,6 +235,7 @@ class LocalLimiter:
                 if lease is None:
                     break
                 waiter.set_result(lease)
+                room.remove(room.queues[lane], waiter)
         if room.size:
             self._set_timer(room, now)
 
