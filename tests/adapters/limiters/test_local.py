@@ -364,13 +364,6 @@ class TestOverload:
 
         assert list("abc") == queue.order
 
-    @virtual
-    async def test_full_waiting_room_lets_a_free_slot_be_taken(self) -> None:
-        """Whoever can go at once does not wait, so there is nothing to refuse."""
-        limiter = make(10, max_waiting=0)
-
-        assert 10 == len(await take(limiter, 10))
-
 
 class TestCancellation:
     """A caller that is cancelled keeps no slot."""

@@ -116,7 +116,7 @@ class LocalLimiter:
 
     quota: Quota = attrs.field(factory=Quota)
     idle: bool = attrs.field(default=False, kw_only=True)
-    max_waiting: int = attrs.field(default=10_000, kw_only=True, validator=attrs.validators.ge(0))
+    max_waiting: int = attrs.field(default=10_000, kw_only=True, validator=attrs.validators.ge(1))
     clock: Callable[[], float] = attrs.field(default=time.monotonic, kw_only=True)
     on_slowed: Callable[[Slowed], None] | None = attrs.field(default=None, kw_only=True)
     _log: SlidingWindowLog = attrs.field(init=False)
