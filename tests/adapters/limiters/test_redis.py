@@ -7,12 +7,13 @@ import random
 import secrets
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 
+from tests.support.limiters import SetClock, take
 from tests.support.services import REDIS, require
-from wxpay_async.adapters.limiters.limiter import Lane, Limiter, Quota, Slot, Slowed
+from wxpay_async.adapters.limiters.limiter import Lane, Quota, Slowed
 from wxpay_async.errors import InvalidRequestError, NotSentError, QuotaExhaustedError
 from wxpay_async.policy.quota import Lease, SlidingWindowLog, SlotOutcome
 
@@ -26,7 +27,6 @@ from wxpay_async.adapters.limiters.redis import RedisLimiter  # noqa: E402 - the
 DEAD_URL = "redis://user:hidden-password@127.0.0.1:1/0"
 
 Make = Callable[..., RedisLimiter]
-SetClock = Callable[[float], Awaitable[None]]
 
 LONG = Quota(limit=40, lease=9000.0)
 """A quota whose slots stay taken while a test fills them at their pace."""
@@ -51,17 +51,6 @@ async def make(app_key: str, redis_url: str) -> AsyncIterator[Make]:
 def _eager(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let waiters ask again at once: the clock that they wait for is the test's."""
     monkeypatch.setattr(limits, "_POLL", 0.005)
-
-
-async def take(limiter: Limiter, count: int, lane: Lane = Lane.PEOPLE) -> list[Slot]:
-    """Take slots until refused, `count` at most."""
-    slots: list[Slot] = []
-    for _ in range(count):
-        try:
-            slots.append(await limiter.acquire(lane, timeout=0.5))
-        except NotSentError:
-            break
-    return slots
 
 
 async def ask(limiter: RedisLimiter, lane: Lane, *, stay: bool = False) -> bool:
