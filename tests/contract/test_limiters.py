@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.limiters import Bench, open_local_bench, open_redis_bench, take
-from wxpay_async.adapters.limiters.limiter import Lane, Quota, Slowed
+from wxpay_async.adapters.limiters.limiter import Lane, Limiter, Quota, Slowed
 from wxpay_async.errors import Fate, QuotaExhaustedError
 
 MACHINES = [lane for lane in Lane if lane is not Lane.PEOPLE]
@@ -27,11 +27,13 @@ async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
         yield opened
 
 
-async def take_slowly(bench: Bench, limiter: Any, count: int, lane: Lane) -> int:  # noqa: ANN401 - both limiters have more than the protocol
+async def take_slowly(
+    bench: Bench, limiter: Limiter, count: int, lane: Lane, *, since: float = 0.0
+) -> int:
     """Try so often, far enough apart for the pace of every lane; return how often it went."""
     taken = 0
     for number in range(count):
-        await bench.set_clock(100.0 * number)
+        await bench.set_clock(since + 100.0 * number)
         taken += len(await take(limiter, 1, lane))
     return taken
 
@@ -57,8 +59,9 @@ async def test_lane_of_machines_holds_its_share(bench: Bench, lane: Lane, share:
 async def test_machines_together_leave_a_twentieth(bench: Bench) -> None:
     """All lanes of machines hold 38 of 40 at most."""
     limiter = bench.limiter(SMALL)
-    taken = sum([await take_slowly(bench, limiter, 12, lane) for lane in MACHINES[:2]])
-    taken += await take_slowly(bench, limiter, 25, Lane.BATCH)
+    taken = await take_slowly(bench, limiter, 12, Lane.RESOLVING)
+    taken += await take_slowly(bench, limiter, 12, Lane.POLLING, since=2000.0)
+    taken += await take_slowly(bench, limiter, 25, Lane.BATCH, since=4000.0)
 
     assert 38 == taken
     assert [] == await take(limiter, 1, Lane.UNVERIFIED)
@@ -78,6 +81,18 @@ async def test_lane_of_machines_starts_evenly(bench: Bench, lane: Lane) -> None:
     await bench.set_clock(interval + 1e-5)
 
     assert 1 == len(await take(limiter, 1, lane))
+
+
+async def test_machines_together_start_evenly(bench: Bench) -> None:
+    """No two lanes of machines start closer than one interval of batches."""
+    limiter = bench.limiter(SMALL)
+    interval = SMALL.interval(Lane.BATCH, SMALL.limit)
+    assert 1 == len(await take(limiter, 1, Lane.POLLING))
+    for lane in (Lane.RESOLVING, Lane.BATCH, Lane.UNVERIFIED):
+        assert [] == await take(limiter, 1, lane)
+    await bench.set_clock(interval + 1e-5)
+
+    assert 1 == len(await take(limiter, 1, Lane.RESOLVING))
 
 
 async def test_people_have_no_pace(bench: Bench) -> None:

@@ -188,7 +188,10 @@ class TestTaking:
     def test_machines_together_leave_twenty_slots(self, lane: Lane) -> None:
         """All lanes of machines hold 380; the last 20 are for people."""
         log = SlidingWindowLog(LONG)
-        taken = [take_evenly(log, LONG.limit, each) for each in MACHINES]
+        taken = [
+            take_evenly(log, LONG.limit, each, since=1000.0 * number)
+            for number, each in enumerate(MACHINES)
+        ]
 
         assert 380 == sum(map(len, taken)) == log.taken
         assert log.take(lane, LATER) is None
@@ -218,11 +221,22 @@ class TestTaking:
 
         assert 1 == len(take_many(log, 5, 30.0, Lane.BATCH))
 
-    def test_lanes_have_paces_of_their_own(self) -> None:
-        """What one lane takes does not delay another."""
+    def test_machines_together_start_evenly(self) -> None:
+        """Four lanes at their paces would fill the quota in 40 s, and shut it for 20."""
         log = SlidingWindowLog()
+        assert log.take(Lane.POLLING, 0.0) is not None
 
-        assert all(log.take(lane, 0.0) for lane in Lane)
+        for lane in (Lane.RESOLVING, Lane.BATCH, Lane.UNVERIFIED):
+            assert log.take(lane, 60 / 380 - TICK) is None
+        assert log.take(Lane.UNVERIFIED, 60 / 380) is not None
+        assert log.take(Lane.BATCH, 120 / 380 - TICK) is None
+
+    def test_lanes_have_paces_of_their_own(self) -> None:
+        """Where one lane waits for its pace, another goes at the pace of all machines."""
+        log = SlidingWindowLog()
+        lanes = (Lane.UNVERIFIED, Lane.RESOLVING, Lane.POLLING, Lane.BATCH)
+
+        assert all(log.take(lane, number * 0.158) for number, lane in enumerate(lanes))
 
     def test_slot_given_back_does_not_quicken_the_pace(self) -> None:
         """In an outage a batch must not burn its lines: unsent calls have the same pace."""
@@ -300,11 +314,12 @@ class TestNextChange:
         """A lane that waits for its pace is worth asking then; the pace of others is not."""
         log = SlidingWindowLog()
         log.take(Lane.UNVERIFIED, 0.0)
-        log.take(Lane.POLLING, 0.0)
+        log.take(Lane.POLLING, 0.25)
 
-        assert 0.6 == log.next_change(0.0, [Lane.UNVERIFIED, Lane.POLLING])
-        assert 3.0 == log.next_change(0.6, [Lane.UNVERIFIED, Lane.POLLING])
-        assert 95.25 == log.next_change(0.0, [Lane.PEOPLE])
+        assert 0.85 == log.next_change(0.25, [Lane.UNVERIFIED, Lane.POLLING])
+        assert 3.0 == log.next_change(0.85, [Lane.UNVERIFIED, Lane.POLLING])
+        assert 0.25 + 60 / 380 == log.next_change(0.25, [Lane.RESOLVING])
+        assert 95.25 == log.next_change(0.25, [Lane.PEOPLE])
 
 
 NOBODY = dict.fromkeys(Lane, 0)
@@ -377,11 +392,17 @@ class TestForeseeing:
     def test_share_of_all_machines_is_foreseen(self) -> None:
         """While machines hold 380, the next of them waits for one of theirs."""
         log = SlidingWindowLog(Quota(limit=20, batch=2))
-        for lane in (Lane.RESOLVING, Lane.POLLING):
-            log.end(log.take(lane, 0.0), SlotOutcome.ANSWERED, 5.0)
+        for lane, at in ((Lane.RESOLVING, 0.0), (Lane.POLLING, 30.0)):
+            log.end(log.take(lane, at), SlotOutcome.ANSWERED, 31.0)
 
-        assert 65.25 == foresee(log, Lane.BATCH, 6.0)
-        assert 6.0 == foresee(log, Lane.PEOPLE, 6.0)
+        assert 91.25 == foresee(log, Lane.BATCH, 61.0)
+        assert 61.0 == foresee(log, Lane.PEOPLE, 61.0)
+
+    def test_pace_of_all_machines_is_foreseen(self) -> None:
+        """A batch goes after ten doubts, one interval after the other."""
+        times = [foresee(SlidingWindowLog(), lane, 0.0, resolving=10) for lane in MACHINES[1:3]]
+
+        assert [pytest.approx(10 * 60 / 380)] * 2 == times
 
     def test_reduced_pace_is_foreseen(self) -> None:
         """A caller waits until the calls that are out have shrunk."""

@@ -21,8 +21,9 @@ People never wait behind machines (`docs/money-safety.md` §6):
 7. Every other lane has a share, which its calls hold at most, and all of them together hold at most
    380 of the 400.
 8. Every other lane has an even pace: its calls start at least the period divided by its share
-   apart. A lane that took its share in one burst would keep people out for a minute; slots that
-   were taken evenly come free evenly, so that a person finds one within a second.
+   apart, and those of all of them together at least the period divided by 380. Lanes that took
+   their shares in one burst would keep people out for a minute; slots that were taken evenly come
+   free evenly, so that a person finds one within a second.
 
 A refusal for too many calls (CO_MSG_000007) while less than 400 slots are taken means that another
 program uses the appKey. Then no call goes until the calls that are out have shrunk to 70 %, and the
@@ -223,7 +224,8 @@ class Outlook:
         quota: the numbers.
         capacity: how many slots can be taken.
         frees_at: when each slot comes free.
-        next_start: when the pace of each lane allows its next call.
+        next_start: when the pace of each lane allows its next call; that of batches is the pace of
+            all machines together.
     """
 
     quota: Quota
@@ -260,13 +262,19 @@ class Outlook:
             return free_at
         share = quota.share_of(lane, self.capacity)
         together = quota.share_of(Lane.BATCH, self.capacity)
-        pace = quota.interval(lane, self.capacity)
+        machines = first - before[Lane.PEOPLE]
         return max(
             free_at,
-            self._foresee(self._machines, together, first - before[Lane.PEOPLE], now),
+            self._foresee(self._machines, together, machines, now),
             self._foresee(self.frees_at.get(lane, ()), share, own, now),
-            max(now, self.next_start[lane]) + own * pace,
+            self._starts_at(lane, own, now),
+            self._starts_at(Lane.BATCH, machines, now),
         )
+
+    def _starts_at(self, lane: Lane, before: int, now: float) -> float:
+        """Return when the pace of a lane allows the call that follows so many others."""
+        pace = self.quota.interval(lane, self.capacity)
+        return max(now, self.next_start[lane]) + before * pace
 
     def _foresee(self, times: Sequence[float], most: int, before: int, now: float) -> float:
         """Return when a slot comes free for the next caller, where `times` may be `most`."""
@@ -367,12 +375,17 @@ class SlidingWindowLog:
         if self.taken >= self.quota.room(lane, capacity, others=self.taken - people):
             return None
         if lane is not Lane.PEOPLE:
-            if now < self._next_start[lane] or not self._has_share(lane, capacity):
+            if now < self._starts_at(lane) or not self._has_share(lane, capacity):
                 return None
-            self._next_start[lane] = now + self.quota.interval(lane, capacity)
+            # That of batches is the pace of all machines together: they have the largest share.
+            for paced in {lane, Lane.BATCH}:
+                self._next_start[paced] = now + self.quota.interval(paced, capacity)
         lease = Lease(lane)
         self._keep(lease, now + self.quota.leased_for)
         return lease
+
+    def _starts_at(self, lane: Lane) -> float:
+        return max(self._next_start[lane], self._next_start[Lane.BATCH])
 
     def _has_share(self, lane: Lane, capacity: int) -> bool:
         machines = sum(self._held[each] for each in _MACHINES)
@@ -436,7 +449,8 @@ class SlidingWindowLog:
         """
         while self._expiries and self._expiries[0][0] != self._expiries[0][2].frees_at:
             heapq.heappop(self._expiries)
-        times = [at for lane in lanes if (at := self._next_start[lane]) > now]
+        machines = (lane for lane in lanes if lane is not Lane.PEOPLE)
+        times = [at for lane in machines if (at := self._starts_at(lane)) > now]
         if self._expiries:
             times.append(self._expiries[0][0])
         if self._pace is not None:
@@ -454,9 +468,11 @@ class SlidingWindowLog:
 
     def _look_out(self, capacity: int) -> Outlook:
         frees: dict[Lane | None, list[float]] = {lane: [] for lane in (*Lane, None)}
-        for at, _, lease in sorted(self._expiries):
+        for at, _, lease in self._expiries:
             if at == lease.frees_at:
                 frees[lease.lane].append(at)
+        for times in frees.values():
+            times.sort()
         starts = dict(self._next_start)
         return Outlook(quota=self.quota, capacity=capacity, frees_at=frees, next_start=starts)
 

@@ -205,7 +205,7 @@ class TestOrder:
         await asyncio.gather(*queue.tasks)
 
         assert ["batch", "doubt"] == queue.order
-        assert [0.0, pytest.approx(0.6, abs=0.01)] == queue.times
+        assert [pytest.approx(60 / 380, abs=0.01), pytest.approx(0.6, abs=0.01)] == queue.times
 
     @virtual
     async def test_person_overtakes_a_waiting_batch(self) -> None:

@@ -245,9 +245,8 @@ class TestWaiting:
             (Lane.POLLING, Lane.BATCH),
         ],
     )
-    @pytest.mark.usefixtures("set_clock")
     async def test_later_lane_lets_the_waiter_of_another_process_go_first(
-        self, make: Make, sooner: Lane, later: Lane
+        self, make: Make, set_clock: SetClock, sooner: Lane, later: Lane
     ) -> None:
         """While somebody of an earlier lane waits in any process, a later one gets no slot."""
         web, batch = make(20), make(20)
@@ -258,6 +257,7 @@ class TestWaiting:
         assert not await ask(batch, later)
         assert await ask(web, sooner), "and with it the line is empty"
         await second.unsent()
+        await set_clock(5.0)
         assert await ask(batch, later)
 
     @pytest.mark.usefixtures("set_clock")
@@ -270,14 +270,29 @@ class TestWaiting:
 
         assert await ask(web, Lane.PEOPLE)
 
-    @pytest.mark.usefixtures("set_clock")
-    async def test_lane_that_waits_for_its_pace_keeps_nobody(self, make: Make) -> None:
+    async def test_lane_that_waits_for_its_pace_keeps_nobody(
+        self, make: Make, set_clock: SetClock
+    ) -> None:
         """Doubts go first, but while their pace holds them the free slots are for the others."""
         web, batch = make(20), make(20)
         await take(web, 1, Lane.RESOLVING)
+        await set_clock(5.0)
         assert not await ask(web, Lane.RESOLVING, stay=True)
 
         assert await ask(batch, Lane.BATCH)
+
+    async def test_lane_that_waits_for_the_pace_of_all_machines_goes_first(
+        self, make: Make, set_clock: SetClock
+    ) -> None:
+        """A doubt and a batch wait for the same moment, in two processes: it is the doubt's."""
+        web, batch = make(20), make(20)
+        await take(web, 1, Lane.POLLING)
+        await set_clock(60 / 19 - 0.01)
+        assert not await ask(web, Lane.RESOLVING, stay=True)
+        await set_clock(60 / 19 + 1e-5)
+
+        assert not await ask(batch, Lane.BATCH)
+        assert await ask(web, Lane.RESOLVING)
 
     async def test_waiter_that_left_is_forgotten(self, make: Make, set_clock: SetClock) -> None:
         """A batch waits for one poll and 50 ms at most for a waiter that is gone."""

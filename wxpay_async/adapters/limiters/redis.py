@@ -119,24 +119,27 @@ for i = 1, #waiting, 2 do
 end
 
 local machines = held[2] + held[3] + held[4] + held[5]
-local room, ready = capacity, true
+local room, ready, starts_at = capacity, true, 0
 if lane == 1 then
     room = math.max(capacity, math.min(limit, taken - held[1] + keep))
 else
     ready = now >= starts[lane] and held[lane] < part(share)
+    starts_at = math.max(starts[lane], starts[4]) -- batches have the pace of all machines together
 end
 local me = lane .. ':' .. process
-if taken < room and ready and not yields and (lane == 1 or machines < part(batch)) then
+local may = lane == 1 or (now >= starts_at and machines < part(batch))
+if taken < room and ready and may and not yields then
     redis.call('ZADD', KEYS[lane], now + lease, member)
     redis.call('PEXPIRE', KEYS[lane], math.ceil(lease / 1000))
     if lane > 1 then
-        redis.call('HSET', state, 'next:' .. lane, whole(now + math.ceil(period / part(share))))
+        local function after(most) return whole(now + math.ceil(period / part(most))) end
+        redis.call('HSET', state, 'next:4', after(batch), 'next:' .. lane, after(share))
     end
     redis.call('HDEL', KEYS[8], me)
     held[lane] = held[lane] + 1
     return {0, held}
 end
-if now < starts[lane] then free = math.min(free, starts[lane]) end
+if now < starts_at then free = math.min(free, starts_at) end
 local frees = {}
 for i = 1, 6 do
     local slots, times = redis.call('ZRANGE', KEYS[i], 0, -1, 'WITHSCORES'), {}
