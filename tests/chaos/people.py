@@ -57,9 +57,9 @@ class Stage:
     profile: Profile
     dice: random.Random
     limiter: LocalLimiter = attrs.field(init=False)
-    waits: list[float] = attrs.field(factory=list)
+    waits: list[float] = attrs.field(factory=list[float])
     failures: int = 0
-    calls: list[Call] = attrs.field(factory=list)
+    calls: list[Call] = attrs.field(factory=list[Call])
     refused: int = 0
 
     async def run(self, crowds: Sequence[Crowd], seconds: float) -> None:

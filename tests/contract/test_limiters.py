@@ -126,7 +126,7 @@ async def test_hopeless_caller_is_told_when_to_come_back(bench: Bench) -> None:
 
 async def test_refused_callers_are_told_their_turns(bench: Bench) -> None:
     """Whom the next minute cannot serve is told the minute after it."""
-    limiter, told = bench.limiter(SMALL), []
+    limiter, told = bench.limiter(SMALL), list[int]()
     for slot in await take(limiter, 40):
         await slot.answered()
     for _ in range(80):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 
 import pytest
 from attrs import define, field
@@ -29,7 +29,7 @@ async def open_app_key() -> AsyncGenerator[str]:
 
 
 @contextlib.asynccontextmanager
-async def move_redis_clock(app_key: str) -> AsyncIterator[SetClock]:
+async def move_redis_clock(app_key: str) -> AsyncGenerator[SetClock]:
     """Replace Redis's clock in the scripts, and only that; give the function that moves it."""
     from redis.asyncio import Redis  # noqa: PLC0415 - redis-py is optional
 
@@ -62,7 +62,7 @@ class Bench:
 
     make: Callable[..., Limiter]
     set_clock: SetClock
-    made: list[Limiter] = field(factory=list)
+    made: list[Limiter] = field(factory=list[Limiter])
 
     def limiter(self, quota: Quota, **arguments: object) -> Limiter:
         """Make a limiter for a key that was idle."""

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 
+import attrs
 import pytest
 
 from tests.support.limiters import SetClock, take
@@ -461,6 +462,20 @@ class TestOverload:
         assert not any(task.done() for task in waiting)
         for task in waiting:
             task.cancel()
+
+    @pytest.mark.usefixtures("set_clock")
+    async def test_what_was_seen_long_ago_refuses_nobody(self, make: Make) -> None:
+        """The first of a line has only just come, and the last one left an hour ago."""
+        limiter = make(1)
+        await take(limiter, 1)
+        assert not await ask(limiter, Lane.BATCH)
+        session = await limiter._sessions.get()
+        session.lines[Lane.BATCH].size = 1
+        with pytest.raises(QuotaExhaustedError):
+            limiter._check_line(session, Lane.BATCH, 5.0)
+        session.sight = attrs.evolve(session.sight, at=session.sight.at - 3600.0)
+
+        limiter._check_line(session, Lane.BATCH, 5.0)
 
     @pytest.mark.usefixtures("set_clock")
     async def test_waiters_of_other_processes_are_foreseen(self, make: Make) -> None:

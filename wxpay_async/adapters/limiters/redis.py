@@ -49,6 +49,7 @@ except ImportError as error:  # pragma: no cover - seen by a test in a process o
 _MICRO: Final = 1_000_000
 _POLL: Final = 1.0
 _IO_TIMEOUT: Final = 2.0
+_SEEN_LATELY: Final = 2 * _POLL
 
 _RELEASE: Final = -1
 
@@ -389,8 +390,12 @@ class RedisLimiter:
     def _check_line(self, session: _Session, lane: Lane, timeout: float) -> None:
         """Refuse whoever is one too many, and who would stand in line in vain."""
         line = session.lines[lane]
-        if line.size:  # its first caller asks each second: what it saw last is still true
-            self._check_number(session, lane, session.size + 1, line.size)
+        if not line.size:
+            return
+        self._check_number(session, lane, session.size + 1, line.size)
+        # The first of the line asks each second, unless it has only just come.
+        now = asyncio.get_running_loop().time()
+        if session.sight is not None and now - session.sight.at <= _SEEN_LATELY:
             self._check_hope(session, lane, timeout, line.size)
 
     def _check_number(self, session: _Session, lane: Lane, number: int, ahead: int) -> None:
