@@ -20,6 +20,7 @@ from wxpay_async.errors import (
     InDoubtError,
     InvalidRequestError,
     NotSentError,
+    QuotaExhaustedError,
     RefusedError,
     WxPayError,
 )
@@ -80,7 +81,7 @@ def test_every_class_says_what_it_means(kind: type[WxPayError]) -> None:
 def test_only_what_cannot_charge_twice_is_retryable(kind: type[WxPayError]) -> None:
     """A refusal is final unless the request was turned away unread."""
     retryable = {
-        *("NotSentError", "InDoubtError", "MalformedResponseError"),
+        *("NotSentError", "QuotaExhaustedError", "InDoubtError", "MalformedResponseError"),
         *("ClockSkewError", "RateLimitedError"),
     }
 
@@ -274,6 +275,7 @@ def test_a_doubt_travels_without_its_gateway(kind: type[InDoubtError]) -> None:
         (InvalidRequestError("bad", field="price", allowed="1"), "allowed", "1"),
         (IdempotencyConflictError("other", fields=["a", "b"]), "fields", ("a", "b")),
         (NotSentError("certificate", retryable=False), "retryable", False),
+        (QuotaExhaustedError("full", retry_after=7.5), "retry_after", 7.5),
         (InDoubtError("redirect", retryable=False, code="E1"), "retryable", False),
     ],
 )

@@ -9,6 +9,7 @@ have been executed, and everything that may have been is an `InDoubtError`.
     ├── InvalidKeyError           not_sent  a key that cannot be used, and why (a ValueError too)
     ├── IdempotencyConflictError  not_sent  same requestId, other content; names the fields
     ├── NotSentError              not_sent  no byte of the request can have arrived
+    │   └── QuotaExhaustedError             no slot of the quota comes free in time
     ├── NotificationError         not_sent  a callback that must not be believed
     ├── InDoubtError              in_doubt  it may have been executed
     │   ├── AlreadyPaidError                the order is paid; only its credential got lost
@@ -158,6 +159,20 @@ class NotSentError(WxPayError):
     def __init__(self, reason: str, *, retryable: bool = True) -> None:
         super().__init__(reason)
         self.retryable = retryable
+
+
+class QuotaExhaustedError(NotSentError):
+    """No slot of the platform's quota comes free in time. It is told at once where it is foreseen.
+
+    What to do: call again after `retry_after` seconds, or give the call a longer `timeout`.
+
+    Attributes:
+        retry_after: seconds until a slot can be had, if no other caller comes first.
+    """
+
+    def __init__(self, reason: str, *, retry_after: float = 0.0) -> None:
+        super().__init__(reason)
+        self.retry_after = retry_after
 
 
 class NotificationError(WxPayError):

@@ -8,9 +8,10 @@ import sys
 
 import pytest
 
-from tests.chaos import quota, quota_real
+from tests.chaos import people, quota, quota_real
 from tests.support.services import REDIS, require
 from tests.support.vectors import ROOT
+from wxpay_async.policy.quota import Quota
 
 
 @pytest.mark.parametrize("hours", [0.25, pytest.param(2.0, marks=pytest.mark.slow)])
@@ -42,6 +43,32 @@ def test_exit_status_is_the_verdict(
 
     assert status == quota.main(arguments)
     assert "seed 5" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("beside", people.CROWDS)
+def test_people_never_wait_behind_machines(beside: str) -> None:
+    """Beside any crowd nobody who pays fails, and 95 of 100 wait 2 s at most."""
+    figures = people.simulate(beside, "uniform", minutes=6, seed=1)
+
+    assert 0 == figures.failures
+    assert figures.p95 <= 2.0
+    assert figures.p99 <= 5.0
+    assert figures.peak <= 400
+
+
+@pytest.mark.parametrize("beside", people.FULL)
+def test_even_pace_uses_the_quota(beside: str) -> None:
+    """People and a batch that has work use 97 % together, in the worst of the latencies."""
+    assert people.simulate(beside, "heavy-tail", minutes=10, seed=2).use >= 0.97
+
+
+def test_crowd_without_a_pace_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The harness sees what people went through when a batch took its share in one burst."""
+    monkeypatch.setattr(Quota, "interval", lambda *_: 0.0)
+    figures = people.simulate("batch", "uniform", minutes=6, seed=1)
+
+    assert figures.p95 > 20.0
+    assert not figures.held
 
 
 def test_peak_counts_both_ends_of_the_window() -> None:

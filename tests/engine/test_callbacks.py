@@ -639,7 +639,7 @@ async def test_claims_of_a_killed_process_expire(open_merchant: OpenMerchant, ki
 async def test_queries_of_unsigned_callbacks_wait_behind_people(
     open_merchant: OpenMerchant,
 ) -> None:
-    """An unsigned callback is queried in the lane of batches, a signed one in that of doubts."""
+    """An unsigned callback is queried in a lane of its own, a signed one in that of doubts."""
     lanes: list[Lane] = []
 
     class RecordingLimiter(Unlimited):
@@ -650,7 +650,7 @@ async def test_queries_of_unsigned_callbacks_wait_behind_people(
     for scheme, age in (("none", 0), ("md5", 0), ("rsa", 400)):
         await open_merchant([order()], scheme, limiter=RecordingLimiter()).deliver(paid(), age=age)
 
-    assert [Lane.BATCH, Lane.RESOLVING, Lane.RESOLVING] == lanes
+    assert [Lane.UNVERIFIED, Lane.RESOLVING, Lane.RESOLVING] == lanes
 
 
 async def test_signature_without_a_verifier_is_not_verified(open_merchant: OpenMerchant) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.merchant import OpenShop
 from tests.support.platform import Replies
+from wxpay_async.adapters.limiters.limiter import Lane, Slot, Unlimited
 from wxpay_async.errors import (
     InDoubtError,
     InvalidRequestError,
@@ -130,6 +131,23 @@ async def test_page_size_that_is_no_positive_integer_is_refused(
 
 
 # wait_paid
+
+
+async def test_wait_takes_the_lane_of_those_who_watch(
+    open_shop: OpenShop, replies: Replies
+) -> None:
+    """A page that watches its order must not take the slots of those who pay."""
+    lanes: list[Lane] = []
+
+    class NotingLimiter(Unlimited):
+        async def acquire(self, lane: Lane, *, timeout: float) -> Slot:
+            lanes.append(lane)
+            return await super().acquire(lane, timeout=timeout)
+
+    answers = [replies.order(text) for text in ("待付款", "支付成功")]
+    await open_shop(answers, limiter=NotingLimiter()).gateway.wait_paid("O-1")
+
+    assert [Lane.POLLING] * 2 == lanes
 
 
 async def test_wait_ends_when_the_order_is_paid(open_shop: OpenShop, replies: Replies) -> None:

@@ -28,6 +28,7 @@ from wxpay_async.errors import (
     InDoubtError,
     MalformedResponseError,
     NotSentError,
+    QuotaExhaustedError,
     RateLimitedError,
     RefusedError,
     SignatureRefusedError,
@@ -416,11 +417,16 @@ async def test_platform_that_says_interrupted_lets_no_more_questions_go(clock: M
     assert 3 == len(asked)
 
 
-async def test_refusal_for_too_many_calls_costs_nothing_of_the_budget(clock: MovedClock) -> None:
-    """The platform answered, so it is no outage: each call of a batch has all its attempts."""
+@pytest.mark.parametrize(
+    "full", [RateLimitedError("429"), QuotaExhaustedError("no slot", retry_after=60.0)]
+)
+async def test_refusal_for_too_many_calls_costs_nothing_of_the_budget(
+    full: WxPayError, clock: MovedClock
+) -> None:
+    """It is no outage, whoever counted: each call of a batch has all its attempts."""
     budget = RetryBudget()
     for _ in range(20):
-        limited = [RateLimitedError("429"), RateLimitedError("429")]
+        limited = [full, full]
         retrying = make_retrying(MemoryTransport(lambda _: OK), clock, budget=budget)
         await deliver(retrying, FakeCall(clock, errors=limited), seconds=200)
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from tests.contract.web_apps import FRAMEWORKS, Framework, Shop
-from wxpay_async.errors import OtherPayerError, TradeUnusableError
+from wxpay_async.errors import OtherPayerError, QuotaExhaustedError, TradeUnusableError
 
 LATER = datetime(2026, 11, 27, 8, 9, 10, 500_000, UTC)
 _RETRY_AFTER = re.compile(r"retry-after\W+(\w+, [\w :]+)", re.IGNORECASE)
@@ -42,3 +42,16 @@ async def test_answer_to_an_order_that_can_be_paid_later_says_when(
 
     assert (409, {"error": word}) == (reply.status, json.loads(reply.body))
     assert told == _RETRY_AFTER.findall(reply.headers)
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(0.0, "1"), (41.2, "42")])
+async def test_answer_without_a_slot_says_when_to_come_back(
+    seconds: float, told: str, framework: Framework
+) -> None:
+    """In whole seconds, none too early: the payer's page asks again by itself."""
+    shop = Shop(error=QuotaExhaustedError("full", retry_after=seconds))
+    async with framework.run(framework.make_app(shop)) as send:
+        reply = await send("GET", "/fail")
+
+    assert (503, {"error": "unavailable"}) == (reply.status, json.loads(reply.body))
+    assert [told] == re.findall(r"retry-after\W+(\d+)", reply.headers, re.IGNORECASE)

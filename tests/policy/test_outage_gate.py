@@ -21,6 +21,7 @@ SAYS: dict[str, Evidence] = {
     "InvalidKeyError": FAILED,
     "IdempotencyConflictError": NONE,
     "NotSentError": FAILED,
+    "QuotaExhaustedError": NONE,
     "NotificationError": FAILED,
     "InDoubtError": FAILED,
     "AlreadyPaidError": NONE,

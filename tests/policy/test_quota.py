@@ -10,14 +10,20 @@ from hypothesis import given, settings, strategies as st
 from wxpay_async.policy.quota import (
     Lane,
     Lease,
+    Outlook,
+    Promises,
     Quota,
     SlidingWindowLog,
     SlotOutcome,
     Slowed,
-    lane_order,
 )
 
 TICK = 1e-6
+MACHINES = [lane for lane in Lane if lane is not Lane.PEOPLE]
+
+LONG = Quota(lease=9000.0)
+"""A quota whose slots stay taken while a test fills them at their pace."""
+LATER = 5000.0
 
 
 def take_many(
@@ -25,6 +31,13 @@ def take_many(
 ) -> list[Lease]:
     """Take slots until refused, `count` at most."""
     leases = (log.take(lane, now) for _ in range(count))
+    return [lease for lease in leases if lease is not None]
+
+
+def take_evenly(log: SlidingWindowLog, count: int, lane: Lane, since: float = 0.0) -> list[Lease]:
+    """Take slots at the pace of the lane until refused, `count` at most."""
+    step = log.quota.interval(lane, log.quota.limit) + TICK
+    leases = (log.take(lane, since + number * step) for number in range(count))
     return [lease for lease in leases if lease is not None]
 
 
@@ -59,7 +72,22 @@ class TestQuota:
         """A limit of one still leaves a batch its one call, or it would wait for ever."""
         quota = Quota(limit=1)
 
-        assert (1, 1, 1) == (quota.batch, quota.recovery, quota.batch_share(1))
+        assert (1, 1, 1) == (quota.batch, quota.recovery, quota.people_keep)
+        assert {1} == {quota.share(lane) for lane in Lane}
+
+    def test_each_lane_has_its_share_and_its_pace(self) -> None:
+        """The table of the rules: slots that a lane may hold, and seconds between its starts."""
+        quota = Quota()
+
+        assert [400, 100, 100, 380, 20] == [quota.share(lane) for lane in Lane]
+        assert [0.0, 0.6, 0.6, 60 / 380, 3.0] == [quota.interval(lane, 400) for lane in Lane]
+        assert [0.0, 1.2, 1.2, 60 / 190, 6.0] == [quota.interval(lane, 200) for lane in Lane]
+
+    def test_small_batch_share_bounds_the_other_machines(self) -> None:
+        """No lane of machines may hold more than all of them together."""
+        quota = Quota(batch=50)
+
+        assert [400, 50, 50, 50, 20] == [quota.share(lane) for lane in Lane]
 
     @pytest.mark.parametrize(
         "numbers",
@@ -146,28 +174,92 @@ class TestTaking:
         assert log.take(Lane.PEOPLE, 61.25) is None
         assert log.take(Lane.PEOPLE, 76.25) is not None
 
-    def test_batch_leaves_twenty_for_the_others(self) -> None:
-        """A batch holds 380 slots at most; people and doubts get the rest."""
+    @pytest.mark.parametrize("lane", MACHINES)
+    def test_each_lane_of_machines_holds_its_share(self, lane: Lane) -> None:
+        """One slot more is refused, however long the lane has waited."""
+        log = SlidingWindowLog(LONG)
+        share = LONG.share(lane)
+
+        assert share == len(take_evenly(log, share + 5, lane))
+        assert share == log.held(0.0)[lane]
+        assert share == log.taken
+
+    @pytest.mark.parametrize("lane", MACHINES)
+    def test_machines_together_leave_twenty_slots(self, lane: Lane) -> None:
+        """All lanes of machines hold 380; the last 20 are for people."""
+        log = SlidingWindowLog(LONG)
+        taken = [
+            take_evenly(log, LONG.limit, each, since=1000.0 * number)
+            for number, each in enumerate(MACHINES)
+        ]
+
+        assert 380 == sum(map(len, taken)) == log.taken
+        assert log.take(lane, LATER) is None
+        assert 20 == len(take_many(log, 400, LATER))
+
+    def test_people_may_take_every_slot(self) -> None:
+        """People need no share: all 400 at once, beside machines what is left."""
         log = SlidingWindowLog()
+        log.take(Lane.BATCH, 0.0)
 
-        assert 380 == len(take_many(log, 400, 0.0, Lane.BATCH))
-        assert 19 == len(take_many(log, 19, 0.0, Lane.PEOPLE))
-        assert 1 == len(take_many(log, 2, 0.0, Lane.RESOLVING))
+        assert 399 == len(take_many(log, 500, 0.0))
 
-    def test_batch_slots_come_back_to_the_batch(self) -> None:
-        """The share counts the slots that a batch holds now, not all that it ever took."""
+    @pytest.mark.parametrize("lane", MACHINES)
+    def test_machines_start_evenly(self, lane: Lane) -> None:
+        """The next call of the lane goes one interval after the last, to the microsecond."""
         log = SlidingWindowLog()
-        first, *_ = take_many(log, 380, 0.0, Lane.BATCH)
-        log.end(first, SlotOutcome.UNSENT, 0.0)
+        interval = log.quota.interval(lane, 400)
+        assert log.take(lane, 5.0) is not None
 
-        assert 1 == len(take_many(log, 2, 0.0, Lane.BATCH))
+        assert log.take(lane, 5.0 + interval - TICK) is None
+        assert log.take(lane, 5.0 + interval) is not None
+
+    def test_late_start_is_not_made_up_for(self) -> None:
+        """After a pause the lane goes on at its pace: it never takes two slots at once."""
+        log = SlidingWindowLog()
+        log.take(Lane.BATCH, 0.0)
+
+        assert 1 == len(take_many(log, 5, 30.0, Lane.BATCH))
+
+    def test_machines_together_start_evenly(self) -> None:
+        """Four lanes at their paces would fill the quota in 40 s, and shut it for 20."""
+        log = SlidingWindowLog()
+        assert log.take(Lane.POLLING, 0.0) is not None
+
+        for lane in (Lane.RESOLVING, Lane.BATCH, Lane.UNVERIFIED):
+            assert log.take(lane, 60 / 380 - TICK) is None
+        assert log.take(Lane.UNVERIFIED, 60 / 380) is not None
+        assert log.take(Lane.BATCH, 120 / 380 - TICK) is None
+
+    def test_lanes_have_paces_of_their_own(self) -> None:
+        """Where one lane waits for its pace, another goes at the pace of all machines."""
+        log = SlidingWindowLog()
+        lanes = (Lane.UNVERIFIED, Lane.RESOLVING, Lane.POLLING, Lane.BATCH)
+
+        assert all(log.take(lane, number * 0.158) for number, lane in enumerate(lanes))
+
+    def test_slot_given_back_does_not_quicken_the_pace(self) -> None:
+        """In an outage a batch must not burn its lines: unsent calls have the same pace."""
+        log = SlidingWindowLog()
+        log.end(log.take(Lane.BATCH, 0.0), SlotOutcome.UNSENT, 0.0)
+
+        assert log.take(Lane.BATCH, 0.1) is None
+
+    def test_machines_slots_come_back_to_them(self) -> None:
+        """The share counts the slots that a lane holds now, not all that it ever took."""
+        log = SlidingWindowLog(LONG)
+        first, *_ = take_evenly(log, 20, Lane.UNVERIFIED)
+        log.end(first, SlotOutcome.UNSENT, LATER)
+
+        assert 1 == len(take_evenly(log, 2, Lane.UNVERIFIED, since=LATER))
 
     def test_restart_has_half_of_the_slots(self) -> None:
-        """The slots of an assumed earlier process are taken for 60.25 s, for batches too."""
+        """The slots of an assumed earlier process are taken for 60.25 s."""
         log = SlidingWindowLog()
         log.assume_predecessor(0.0)
 
-        assert 200 == len(take_many(log, 400, 0.0, Lane.BATCH))
+        assert 200 == len(take_many(log, 400, 0.0))
+        assert {0, 200} == set(log.held(0.0).values()), "the others are no lane's"
         assert [] == take_many(log, 1, 60.25 - TICK)
         assert 200 == len(take_many(log, 400, 60.25))
 
@@ -179,7 +271,8 @@ class TestTaking:
             log.end(log.take(Lane.PEOPLE, 0.0), SlotOutcome.UNSENT, 0.0)
 
         assert len(log._expiries) <= 4 * 10 + 16
-        assert 1 == log.taken
+        assert 1 == log.taken == log.in_use(0.0)
+        assert 0 == SlidingWindowLog().in_use(0.0)
         log.end(kept, SlotOutcome.ANSWERED, 0.0)
         assert 60.25 == log.next_change(0.0)
 
@@ -217,6 +310,160 @@ class TestNextChange:
         assert 80.0 == log.next_change(20.0)
         assert 90.25 == log.next_change(81.0)
 
+    def test_pace_of_a_waiting_lane_counts(self) -> None:
+        """A lane that waits for its pace is worth asking then; the pace of others is not."""
+        log = SlidingWindowLog()
+        log.take(Lane.UNVERIFIED, 0.0)
+        log.take(Lane.POLLING, 0.25)
+
+        assert 0.85 == log.next_change(0.25, [Lane.UNVERIFIED, Lane.POLLING])
+        assert 3.0 == log.next_change(0.85, [Lane.UNVERIFIED, Lane.POLLING])
+        assert 0.25 + 60 / 380 == log.next_change(0.25, [Lane.RESOLVING])
+        assert 95.25 == log.next_change(0.25, [Lane.PEOPLE])
+
+
+NOBODY = dict.fromkeys(Lane, 0)
+
+
+def foresee(log: SlidingWindowLog, lane: Lane, now: float, **before: int) -> float:
+    """Foresee when a caller gets its slot, behind so many callers of each lane."""
+    return log.outlook(now).foresee(lane, now, NOBODY | before)
+
+
+class TestForeseeing:
+    """When a caller will get its slot."""
+
+    @pytest.mark.parametrize("lane", Lane)
+    def test_free_slot_is_had_at_once(self, lane: Lane) -> None:
+        """Nobody waits for an empty log."""
+        assert 7.0 == foresee(SlidingWindowLog(), lane, 7.0)
+
+    def test_next_slot_that_comes_free_is_foreseen(self) -> None:
+        """The n-th caller gets the n-th slot that comes free."""
+        log = SlidingWindowLog(Quota(limit=3))
+        for number, lease in enumerate(take_many(log, 3, 0.0)):
+            log.end(lease, SlotOutcome.ANSWERED, 10.0 * number)
+
+        times = [foresee(log, Lane.PEOPLE, 21.0, people=before) for before in range(4)]
+
+        assert [60.25, 70.25, 80.25, 120.5] == times, "the fourth waits for one that is taken anew"
+
+    def test_call_that_is_out_counts_as_answered_now(self) -> None:
+        """Its lease says nothing about its end, which is a second away rather than 35."""
+        log = SlidingWindowLog(Quota(limit=2))
+        _, doubtful = take_many(log, 2, 0.0)
+        log.end(doubtful, SlotOutcome.DOUBTFUL, 0.0)
+
+        assert [60.25, 75.25] == [foresee(log, Lane.PEOPLE, 0.0, people=n) for n in (0, 1)]
+
+    def test_slot_that_is_free_now_is_taken_for_a_minute(self) -> None:
+        """With free slots for all who wait, and one caller more, that one waits a minute."""
+        log = SlidingWindowLog(Quota(limit=3))
+
+        assert [1.0, 1.0, 61.25] == [foresee(log, Lane.PEOPLE, 1.0, people=n) for n in (0, 2, 3)]
+
+    def test_only_earlier_lanes_go_first(self) -> None:
+        """A person is not kept by a thousand machines; a batch is kept by people."""
+        log = full_log()
+
+        assert 60.25 == foresee(log, Lane.PEOPLE, 1.0, batch=1000)
+        assert 60.25 + 60.25 == foresee(log, Lane.BATCH, 1.0, people=400, unverified=7)
+
+    def test_pace_delays_all_who_wait(self) -> None:
+        """Behind ten callers of its lane a caller waits for eleven intervals."""
+        log = SlidingWindowLog()
+        log.take(Lane.POLLING, 0.0)
+
+        assert pytest.approx(6.6) == foresee(log, Lane.POLLING, 0.0, polling=10)
+        assert pytest.approx(1000 * 60 / 380, rel=0.01) == foresee(
+            SlidingWindowLog(), Lane.BATCH, 0.0, batch=1000
+        )
+
+    def test_full_share_is_foreseen(self) -> None:
+        """A lane that holds its share waits for its own slots."""
+        log = SlidingWindowLog(Quota(doubt=600.0))
+        leases = take_evenly(log, 20, Lane.UNVERIFIED)
+        for lease in leases:
+            log.end(lease, SlotOutcome.DOUBTFUL, 60.0)
+
+        assert 720.25 == foresee(log, Lane.UNVERIFIED, 61.0)
+        assert 61.0 == foresee(log, Lane.POLLING, 61.0)
+
+    def test_share_of_all_machines_is_foreseen(self) -> None:
+        """While machines hold 380, the next of them waits for one of theirs."""
+        log = SlidingWindowLog(Quota(limit=20, batch=2))
+        for lane, at in ((Lane.RESOLVING, 0.0), (Lane.POLLING, 30.0)):
+            log.end(log.take(lane, at), SlotOutcome.ANSWERED, 31.0)
+
+        assert 91.25 == foresee(log, Lane.BATCH, 61.0)
+        assert 61.0 == foresee(log, Lane.PEOPLE, 61.0)
+
+    def test_pace_of_all_machines_is_foreseen(self) -> None:
+        """A batch goes after ten doubts, one interval after the other."""
+        times = [foresee(SlidingWindowLog(), lane, 0.0, resolving=10) for lane in MACHINES[1:3]]
+
+        assert [pytest.approx(10 * 60 / 380)] * 2 == times
+
+    def test_reduced_pace_is_foreseen(self) -> None:
+        """A caller waits until the calls that are out have shrunk."""
+        log = SlidingWindowLog()
+        for number, lease in enumerate(take_many(log, 300, 0.0)):
+            log.end(lease, SlotOutcome.ANSWERED, number / 100)
+        log.slow_down(3.0)
+
+        assert 60.25 + 0.9 == pytest.approx(foresee(log, Lane.BATCH, 3.0)), "91 must come free"
+
+    def test_outlook_is_remembered_until_something_changes(self) -> None:
+        """A thousand callers that are refused at once cost one look at the log."""
+        log = full_log()
+        first = log.outlook(1.0)
+
+        assert first is log.outlook(2.0)
+        assert first is not log.outlook(60.25)
+
+
+class TestPromises:
+    """What those are told who are refused."""
+
+    def test_each_refused_caller_is_told_its_turn(self) -> None:
+        """Of 800 who are refused at once, 400 can come in a minute and 400 in two."""
+        log, promises = full_log(), Promises()
+        outlook = log.outlook(0.0)
+
+        told = [promises.make(outlook, Lane.PEOPLE, 0.0, NOBODY) for _ in range(800)]
+
+        assert [60.25] * 400 + [120.5] * 400 == told
+
+    def test_promise_that_came_due_is_forgotten(self) -> None:
+        """Whoever was told to come back has come, or does not count any more."""
+        log, promises = SlidingWindowLog(Quota(limit=1)), Promises()
+        log.end(log.take(Lane.PEOPLE, 0.0), SlotOutcome.ANSWERED, 0.0)
+        assert 60.25 == promises.make(log.outlook(0.0), Lane.PEOPLE, 0.0, NOBODY)
+        log.end(log.take(Lane.PEOPLE, 60.25), SlotOutcome.ANSWERED, 60.25)
+
+        assert 120.5 == promises.make(log.outlook(60.25), Lane.PEOPLE, 60.25, NOBODY)
+
+    def test_promise_of_a_later_lane_delays_nobody(self) -> None:
+        """A person is told the next slot, whatever a batch was told."""
+        outlook, promises = full_log().outlook(0.0), Promises()
+        for _ in range(1000):
+            promises.make(outlook, Lane.BATCH, 0.0, NOBODY)
+
+        assert 60.25 == promises.make(outlook, Lane.PEOPLE, 0.0, NOBODY)
+
+    def test_promises_are_bounded(self) -> None:
+        """Memory and told times stop growing."""
+        outlook, promises = full_log().outlook(0.0), Promises(most=400)
+        told = [promises.make(outlook, Lane.PEOPLE, 0.0, NOBODY) for _ in range(2000)]
+
+        assert 120.5 == told[-1]
+
+    def test_outlook_of_another_store_needs_no_lane_to_hold_slots(self) -> None:
+        """Lanes that hold nothing may be left out."""
+        outlook = Outlook(quota=Quota(limit=1), capacity=1, frees_at={}, next_start=NOBODY)
+
+        assert [4.0] * 5 == [outlook.foresee(lane, 4.0, NOBODY) for lane in Lane]
+
 
 class TestThrottled:
     """What a refusal for too many calls means."""
@@ -236,9 +483,9 @@ class TestThrottled:
         end_all(log, leases[30:], 2.0)
 
         assert Slowed(taken=100, pace=70, limit=400) == log.slow_down(2.0)
-        assert log.take(Lane.PEOPLE, 61.25 - TICK) is None
+        assert log.take(Lane.BATCH, 61.25 - TICK) is None
         end_all(log, leases[30:31], 2.0)
-        assert log.take(Lane.PEOPLE, 61.25) is None, "70 are still out"
+        assert log.take(Lane.BATCH, 61.25) is None, "70 are still out"
         assert 70 + 20 == log.capacity(62.0)
 
     def test_refusals_of_calls_sent_before_change_nothing(self) -> None:
@@ -255,9 +502,38 @@ class TestThrottled:
         log = SlidingWindowLog()
         take_many(log, 100, 0.0)
         log.slow_down(0.0)
-        take_many(log, 100, 100.0)
+        take_many(log, 90, 100.0)
 
         assert Slowed(taken=90, pace=63, limit=400) == log.slow_down(100.0)
+
+    def test_it_slows_once_in_a_minute(self) -> None:
+        """However many refusals come: a rush that was out already says nothing new."""
+        log = SlidingWindowLog()
+        take_many(log, 100, 0.0)
+        assert log.slow_down(0.0) is not None
+
+        assert [log.slow_down(now) for now in (0.0, 30.0, 60.0 - TICK)] == [None] * 3
+        assert Slowed(taken=100, pace=63, limit=400) == log.slow_down(60.0)
+
+    def test_people_keep_half_of_the_quota(self) -> None:
+        """Refusals for no reason slow machines down; people hold 200 whatever the pace is."""
+        log = SlidingWindowLog(LONG)
+        take_evenly(log, 100, Lane.BATCH)
+        for minute in range(5):
+            log.slow_down(LATER + 60.0 * minute)
+
+        assert log.capacity(LATER + 240.0) < 70
+        assert log.take(Lane.RESOLVING, LATER + 240.0) is None
+        assert 200 == len(take_many(log, 400, LATER + 240.0))
+
+    def test_people_who_keep_half_never_exceed_the_quota(self) -> None:
+        """Beside machines that hold 380, people get the 20 that are left."""
+        log = SlidingWindowLog(LONG)
+        take_evenly(log, 380, Lane.BATCH)
+        log.slow_down(LATER)
+
+        assert 20 == len(take_many(log, 400, LATER))
+        assert 400 == log.taken
 
     def test_pace_recovers_by_five_percent_a_minute(self) -> None:
         """Twenty calls more each minute, up to the limit and no further."""
@@ -272,29 +548,18 @@ class TestThrottled:
     def test_pace_never_falls_below_one_call(self) -> None:
         """At least one call may be out, or no call would ever go again."""
         log = SlidingWindowLog()
-        log.end(log.take(Lane.PEOPLE, 0.0), SlotOutcome.ANSWERED, 0.0)
+        log.end(log.take(Lane.BATCH, 0.0), SlotOutcome.ANSWERED, 0.0)
 
         assert Slowed(taken=1, pace=1, limit=400) == log.slow_down(0.0)
-        assert log.take(Lane.PEOPLE, 59.0) is None
-        assert log.take(Lane.PEOPLE, 60.25) is not None
+        assert log.take(Lane.BATCH, 59.0) is None
+        assert log.take(Lane.BATCH, 60.25) is not None
 
-    def test_batch_keeps_its_share_of_a_reduced_pace(self) -> None:
-        """People keep their twentieth when the pace is low."""
-        log = SlidingWindowLog()
-        take_many(log, 300, 0.0)
-        log.slow_down(50.0)
+    def test_shares_and_paces_shrink_with_the_pace(self) -> None:
+        """A lane keeps its part of what may be out, and starts as much more slowly."""
+        quota = Quota()
 
-        assert 199 == len(take_many(log, 400, 100.0, Lane.BATCH)), "95 % of 210"
-        assert 11 == len(take_many(log, 400, 100.0, Lane.PEOPLE))
-
-
-def test_each_eighth_slot_is_offered_to_doubts_first() -> None:
-    """People go first, doubts are not starved by a rush, and a batch is always last."""
-    firsts = [lane_order(served)[0] for served in range(16)]
-
-    assert ([Lane.PEOPLE] * 7 + [Lane.RESOLVING]) * 2 == firsts
-    assert {Lane.BATCH} == {lane_order(served)[2] for served in range(16)}
-    assert all(set(Lane) == set(lane_order(served)) for served in range(16))
+        assert 199 == quota.share_of(Lane.BATCH, 210), "95 % of 210"
+        assert 60 / 199 == quota.interval(Lane.BATCH, 210)
 
 
 def worst_window(spans: Sequence[tuple[float, float]], period: float) -> int:

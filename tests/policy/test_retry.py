@@ -17,6 +17,7 @@ from wxpay_async.errors import (
     InProgressError,
     MalformedResponseError,
     NotSentError,
+    QuotaExhaustedError,
     RateLimitedError,
     RefusedError,
     SignatureRefusedError,
@@ -109,6 +110,14 @@ def test_error_that_another_attempt_cannot_help_is_not_retried(error: WxPayError
 def test_quota_is_waited_for() -> None:
     """A refusal for too many calls waits until the window has freed, not a jittered moment."""
     assert QUOTA_WINDOW == RetryPolicy().pause([RateLimitedError("429")], left=120, random=0.1)
+
+
+def test_slot_of_our_own_quota_is_waited_for() -> None:
+    """The limiter said when one can be had: neither sooner nor later is of any use."""
+    full = QuotaExhaustedError("full", retry_after=41.5)
+
+    assert 41.5 == RetryPolicy().pause([full], left=44.5, random=0.1)
+    assert RetryPolicy().pause([full], left=44.0, random=0.1) is None
 
 
 def test_quota_is_not_waited_for_beyond_the_deadline() -> None:

@@ -158,6 +158,7 @@ TRANSITION_OF = {
     errors.InvalidKeyError: Transition.UNSENT,
     errors.IdempotencyConflictError: Transition.UNSENT,
     errors.NotSentError: Transition.UNSENT,
+    errors.QuotaExhaustedError: Transition.UNSENT,
     errors.NotificationError: Transition.UNSENT,
     errors.InProgressError: Transition.DOUBT,
     errors.InDoubtError: Transition.DOUBT,

@@ -324,7 +324,7 @@ class CallbackReceiver:
         """Query the order and compare."""
         number = notification.out_trade_no
         # An unsigned callback may come from anyone: people who pay must not wait behind it.
-        lane = Lane.RESOLVING if notification.verified else Lane.BATCH
+        lane = Lane.RESOLVING if notification.verified else Lane.UNVERIFIED
         try:
             status = await self.gateway.query(out_trade_no=number, timeout=self.limit, lane=lane)
         except WxPayError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator
 
+from wxpay_async.adapters.limiters.limiter import Lane
 from wxpay_async.engine.dispatcher import Dispatcher
 from wxpay_async.errors import InDoubtError, InvalidRequestError, NotPaidError, WxPayError
 from wxpay_async.protocol.builder import MERCHANTS
@@ -59,7 +60,7 @@ async def poll_until_paid(
             min(deadline - clock.monotonic(), dispatcher.timeouts.call),
         )
         try:
-            status = await dispatcher.query(query, timeout=left)
+            status = await dispatcher.query(query, timeout=left, lane=Lane.POLLING)
         except WxPayError as error:
             if not error.retryable:
                 raise

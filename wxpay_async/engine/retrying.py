@@ -24,6 +24,7 @@ from wxpay_async.errors import (
     Fate,
     InDoubtError,
     NotSentError,
+    QuotaExhaustedError,
     RefusedError,
     WxPayError,
 )
@@ -182,8 +183,10 @@ class RetryingTransport:
         if last.code is not None and isinstance(last, _WORKING):
             self.questions.give_back()
         pause = policy.pause(errors, left=deadline.remaining(), random=self.random())
-        # Who refuses (the quota, the clock) has answered: that is no outage to be spared.
-        again = pause is not None and (last.fate is Fate.REFUSED or self.budget.take())
+        # Who refuses (the quota, the clock) has answered: that is no outage to be spared. Nor is it
+        # one that our own quota was full.
+        free = last.fate is Fate.REFUSED or isinstance(last, QuotaExhaustedError)
+        again = pause is not None and (free or self.budget.take())
         if again and pause:
             await self.clock.sleep(pause)
         if last.fate is Fate.IN_DOUBT and call.can_check_outcome:

@@ -7,6 +7,7 @@ order numbers. The payer gets one word from this table and nothing else; the log
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from datetime import UTC, timedelta
 from email.utils import format_datetime
@@ -28,6 +29,7 @@ from wxpay_async.errors import (
     NotSentError,
     OtherPayerError,
     PrepayExpiredError,
+    QuotaExhaustedError,
     RateLimitedError,
     RefusedError,
     TradeUnusableError,
@@ -76,7 +78,9 @@ def answer_to(error: WxPayError) -> tuple[int, dict[str, str]]:
 
 
 def make_headers(error: WxPayError) -> dict[str, str]:
-    """Return `Retry-After`, a whole second, where the error says when the order can be paid."""
+    """Return `Retry-After`, in whole seconds, where the error says when to try again."""
+    if isinstance(error, QuotaExhaustedError):
+        return {"Retry-After": str(max(1, math.ceil(error.retry_after)))}
     if not isinstance(error, OtherPayerError | TradeUnusableError) or error.retry_at is None:
         return {}
     second = error.retry_at.astimezone(UTC).replace(microsecond=0)

@@ -5,6 +5,7 @@
 | not sent, and another try can help | after a jittered pause |
 | in doubt, and the same requestId can bring clarity | after a jittered pause |
 | the platform's quota is used up | when its window has freed |
+| our own count of it is used up | when the limiter said that a slot can be had |
 | the clocks differ | once, at once, if the answer told the platform's time |
 | anything else | never |
 """
@@ -18,7 +19,7 @@ import attrs
 from attrs import define, field, frozen
 from attrs.validators import ge, gt, instance_of
 
-from wxpay_async.errors import ClockSkewError, RateLimitedError, WxPayError
+from wxpay_async.errors import ClockSkewError, QuotaExhaustedError, RateLimitedError, WxPayError
 
 QUOTA_WINDOW: Final = 60.25
 """Seconds until a platform that just counted 400 calls takes the next one, with a margin."""
@@ -61,6 +62,8 @@ class RetryPolicy:
             pause = self._after_skew(errors)
         elif isinstance(last, RateLimitedError):
             pause = QUOTA_WINDOW
+        elif isinstance(last, QuotaExhaustedError):
+            pause = last.retry_after
         else:
             pause = random * min(self.cap, self.base * 2 ** (len(errors) - 1))
         return None if pause is None or left - pause < self.min_left else pause

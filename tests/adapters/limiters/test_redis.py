@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import random
+import secrets
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
+import attrs
 import pytest
 
+from tests.support.limiters import SetClock, take
 from tests.support.services import REDIS, require
-from wxpay_async.adapters.limiters.limiter import Lane, Limiter, Quota, Slot, Slowed
-from wxpay_async.errors import InvalidRequestError, NotSentError
+from wxpay_async.adapters.limiters.limiter import Lane, Quota, Slowed
+from wxpay_async.errors import InvalidRequestError, NotSentError, QuotaExhaustedError
 from wxpay_async.policy.quota import Lease, SlidingWindowLog, SlotOutcome
 
 redis = pytest.importorskip("redis.asyncio", reason="redis-py is not installed")
@@ -25,7 +28,9 @@ from wxpay_async.adapters.limiters.redis import RedisLimiter  # noqa: E402 - the
 DEAD_URL = "redis://user:hidden-password@127.0.0.1:1/0"
 
 Make = Callable[..., RedisLimiter]
-SetClock = Callable[[float], Awaitable[None]]
+
+LONG = Quota(limit=40, lease=9000.0)
+"""A quota whose slots stay taken while a test fills them at their pace."""
 
 
 @pytest.fixture
@@ -49,15 +54,19 @@ def _eager(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(limits, "_POLL", 0.005)
 
 
-async def take(limiter: Limiter, count: int, lane: Lane = Lane.PEOPLE) -> list[Slot]:
-    """Take slots until refused, `count` at most."""
-    slots: list[Slot] = []
-    for _ in range(count):
-        try:
-            slots.append(await limiter.acquire(lane, timeout=0.5))
-        except NotSentError:
-            break
-    return slots
+async def ask(limiter: RedisLimiter, lane: Lane, *, stay: bool = False) -> bool:
+    """Ask once for a slot; without one, `stay` in line as a waiter would."""
+    session = await limiter._sessions.get()
+    member = secrets.token_hex(8)
+    return not await limiter._try_take(session, lane, member, waiters=int(stay))
+
+
+async def stands_in_line(limiter: RedisLimiter, lane: Lane) -> None:
+    """Wait until a caller of the lane has asked twice: it was not refused, and waits."""
+    session = await limiter._sessions.get()
+    field = f"{limits._PLACES[lane]}:{session.name}"
+    while not await session.client.hexists(limiter._keys[-1], field):  # noqa: ASYNC110 - Redis has no event for it
+        await asyncio.sleep(0.001)
 
 
 @pytest.mark.usefixtures("set_clock")
@@ -126,13 +135,54 @@ class TestCounting:
 
         assert [] == await take(limiter, 1)
 
-    async def test_batch_leaves_a_twentieth(self, make: Make) -> None:
-        """Batches of all processes together hold 38 of 40."""
-        first, second = make(40), make(40)
+    async def test_machines_of_all_processes_leave_a_twentieth(
+        self, make: Make, set_clock: SetClock
+    ) -> None:
+        """They hold 38 of 40 together; people get the other two."""
+        first, second = make(quota=LONG), make(quota=LONG)
+        taken = 0
+        for number in range(40):
+            await set_clock(20.0 * number)
+            taken += len(await take((first, second)[number % 2], 1, Lane.BATCH))
 
-        assert 30 == len(await take(first, 30, Lane.BATCH))
-        assert 8 == len(await take(second, 30, Lane.BATCH))
-        assert 2 == len(await take(first, 3, Lane.RESOLVING))
+        assert 38 == taken
+        assert [] == await take(first, 1, Lane.RESOLVING)
+        assert 2 == len(await take(second, 3))
+
+    @pytest.mark.parametrize(("lane", "share"), [(Lane.POLLING, 10), (Lane.UNVERIFIED, 2)])
+    async def test_lane_of_all_processes_holds_its_share(
+        self, make: Make, set_clock: SetClock, lane: Lane, share: int
+    ) -> None:
+        """A quarter or a twentieth of 40, whatever the processes."""
+        limiters, taken = [make(quota=LONG), make(quota=LONG)], 0
+        for number in range(share + 3):
+            await set_clock(100.0 * number)
+            taken += len(await take(limiters[number % 2], 1, lane))
+
+        assert share == taken
+        assert share == limiters[0].held()[lane]
+
+    async def test_pace_holds_across_processes(self, make: Make, set_clock: SetClock) -> None:
+        """Two processes together start their batches one interval apart, to the microsecond."""
+        first, second = make(20), make(20)
+        interval = 60.0 / 19
+
+        assert 1 == len(await take(first, 1, Lane.BATCH))
+        assert [] == await take(second, 1, Lane.BATCH)
+        await set_clock(interval - 1e-6)
+        assert [] == await take(second, 1, Lane.BATCH)
+        await set_clock(interval + 1e-6)
+        assert 1 == len(await take(second, 1, Lane.BATCH))
+        assert [] == await take(first, 1, Lane.BATCH)
+
+    async def test_held_is_known_from_the_last_answer(self, make: Make) -> None:
+        """The slots by lane of all processes, for a gauge."""
+        first, second = make(), make()
+        assert {0} == set(second.held().values())
+        await take(first, 3)
+        await take(second, 1, Lane.RESOLVING)
+
+        assert [3, 1, 0, 0, 0] == [second.held()[lane] for lane in Lane]
 
     async def test_lost_log_is_a_restart(self, make: Make, set_clock: SetClock) -> None:
         """Where Redis knows nothing of the appKey half of the slots count as taken."""
@@ -152,14 +202,14 @@ class TestCounting:
         """The slots expire with the last lease; one small hash for the appKey stays."""
         limiter = make(10)
         for lane in (Lane.PEOPLE, Lane.BATCH):
-            await take(limiter, 2, lane)
+            await take(limiter, 1, lane)
         async with redis.Redis.from_url(redis_url) as client:
             lives = {
                 name: await client.ttl(f"wxpay:quota:{{{app_key}}}:{name}")
-                for name in ("calls", "batch", "state")
+                for name in ("people", "batch", "state")
             }
 
-        assert 0 < lives["calls"] <= 96
+        assert 0 < lives["people"] <= 96
         assert 0 < lives["batch"] <= 96
         assert -1 == lives["state"]
 
@@ -175,7 +225,7 @@ class TestWaiting:
             await slot.answered()
 
         async def wait(name: str) -> None:
-            await limiter.acquire(Lane.PEOPLE, timeout=30)
+            await limiter.acquire(Lane.PEOPLE, timeout=300)
             order.append(name)
 
         tasks = []
@@ -187,55 +237,82 @@ class TestWaiting:
 
         assert list("abc") == order
 
-    @pytest.mark.parametrize("lane", [Lane.PEOPLE, Lane.RESOLVING])
-    async def test_batch_waits_while_others_wait(
-        self, make: Make, set_clock: SetClock, lane: Lane
+    @pytest.mark.parametrize(
+        ("sooner", "later"),
+        [
+            (Lane.PEOPLE, Lane.RESOLVING),
+            (Lane.PEOPLE, Lane.UNVERIFIED),
+            (Lane.RESOLVING, Lane.BATCH),
+            (Lane.POLLING, Lane.BATCH),
+        ],
+    )
+    async def test_later_lane_lets_the_waiter_of_another_process_go_first(
+        self, make: Make, set_clock: SetClock, sooner: Lane, later: Lane
     ) -> None:
-        """While a person or a doubt waits in any process, a batch gets no free slot."""
-        web, batch = make(2), make(2)
-        first, second = await take(web, 2)
-        await first.answered()
-        await set_clock(1.0)
-        await second.answered()
-        assert [] == await take(web, 1, lane), "this records in Redis that a caller waits"
+        """While somebody of an earlier lane waits in any process, a later one gets no slot."""
+        web, batch = make(20), make(20)
+        first, second, *_ = await take(web, 20)
+        assert not await ask(web, sooner, stay=True)
+        await first.unsent()
 
-        await set_clock(60.26)
-        assert [] == await take(batch, 1, Lane.BATCH)
-        assert 1 == len(await take(web, 1, lane))
-        await set_clock(61.25)
-        assert 1 == len(await take(batch, 1, Lane.BATCH))
+        assert not await ask(batch, later)
+        assert await ask(web, sooner), "and with it the line is empty"
+        await second.unsent()
+        await set_clock(5.0)
+        assert await ask(batch, later)
 
     @pytest.mark.usefixtures("set_clock")
-    async def test_batch_goes_once_the_waiter_was_served(self, make: Make) -> None:
-        """A batch goes as soon as no other lane waits."""
-        web, batch = make(2), make(2)
-        first, second = await take(web, 2)
-        assert [] == await take(web, 1)
+    async def test_earlier_lane_does_not_let_later_ones_go_first(self, make: Make) -> None:
+        """A person overtakes a batch that waits in another process."""
+        web, batch = make(20), make(20)
+        first, *_ = await take(web, 20)
+        assert not await ask(batch, Lane.BATCH, stay=True)
         await first.unsent()
-        assert 1 == len(await take(web, 1))
-        await second.unsent()
 
-        assert 1 == len(await take(batch, 1, Lane.BATCH))
+        assert await ask(web, Lane.PEOPLE)
 
-    async def test_batch_goes_soon_after_the_waiter_left(
+    async def test_lane_that_waits_for_its_pace_keeps_nobody(
         self, make: Make, set_clock: SetClock
     ) -> None:
-        """A batch waits 50 ms at most for a waiter that may have left."""
+        """Doubts go first, but while their pace holds them the free slots are for the others."""
+        web, batch = make(20), make(20)
+        await take(web, 1, Lane.RESOLVING)
+        await set_clock(5.0)
+        assert not await ask(web, Lane.RESOLVING, stay=True)
+
+        assert await ask(batch, Lane.BATCH)
+
+    async def test_lane_that_waits_for_the_pace_of_all_machines_goes_first(
+        self, make: Make, set_clock: SetClock
+    ) -> None:
+        """A doubt and a batch wait for the same moment, in two processes: it is the doubt's."""
+        web, batch = make(20), make(20)
+        await take(web, 1, Lane.POLLING)
+        await set_clock(60 / 19 - 0.01)
+        assert not await ask(web, Lane.RESOLVING, stay=True)
+        await set_clock(60 / 19 + 1e-5)
+
+        assert not await ask(batch, Lane.BATCH)
+        assert await ask(web, Lane.RESOLVING)
+
+    async def test_waiter_that_left_is_forgotten(self, make: Make, set_clock: SetClock) -> None:
+        """A batch waits for one poll and 50 ms at most for a waiter that is gone."""
         web, batch = make(1), make(1)
         (slot,) = await take(web, 1)
-        await slot.answered()
-        assert [] == await take(web, 1)
+        assert not await ask(web, Lane.PEOPLE, stay=True)
+        await slot.unsent()
+        assert not await ask(batch, Lane.BATCH)
 
-        await set_clock(60.25 + 0.051)
-        assert 1 == len(await take(batch, 1, Lane.BATCH))
+        await set_clock(limits._POLL + 0.051)
+        assert await ask(batch, Lane.BATCH)
 
     @pytest.mark.usefixtures("set_clock")
     async def test_unsent_call_of_another_process_is_noticed(self, make: Make) -> None:
         """A waiter asks again before the time that Redis named."""
         first, second = make(1), make(1)
         (slot,) = await take(first, 1)
-        waiting = asyncio.create_task(second.acquire(Lane.PEOPLE, timeout=30))
-        await asyncio.sleep(0.02)
+        waiting = asyncio.create_task(second.acquire(Lane.PEOPLE, timeout=300))
+        await stands_in_line(second, Lane.PEOPLE)
         await slot.unsent()
 
         assert await waiting is not None
@@ -263,11 +340,27 @@ class TestThrottled:
         await first.throttled()
 
         assert [Slowed(taken=10, pace=7, limit=400)] == reported
-        assert [] == await take(second, 1)
+        assert [] == await take(second, 1, Lane.RESOLVING)
         await set_clock(59.9)
-        assert [] == await take(second, 1)
-        await set_clock(60.25)
-        assert 21 == len(await take(second, 100)), "6 are out, and a minute gave 20 more"
+        assert [] == await take(second, 1, Lane.RESOLVING)
+        await set_clock(60.0)
+        assert 1 == len(await take(second, 1, Lane.RESOLVING)), "a minute gave 20 more"
+        assert 190 == len(await take(second, 300)), "people keep half of the quota"
+
+    async def test_it_slows_once_in_a_minute(self, make: Make, set_clock: SetClock) -> None:
+        """However many refusals come, and in whatever process."""
+        reported: list[Slowed] = []
+        first, second = make(on_slowed=reported.append), make(on_slowed=reported.append)
+        await take(first, 100)
+        for second_of in (0.0, 30.0, 59.999999):
+            await set_clock(second_of)
+            await first.throttled()
+            await second.throttled()
+        assert [70] == [slowed.pace for slowed in reported]
+        await set_clock(60.0)
+        await second.throttled()
+
+        assert [70, 63] == [slowed.pace for slowed in reported]
 
     async def test_refusal_without_a_hook_slows_down_too(self, make: Make) -> None:
         """The hook is optional, the pause is not."""
@@ -275,42 +368,50 @@ class TestThrottled:
         await take(limiter, 2)
         await limiter.throttled()
 
-        assert [] == await take(limiter, 1)
+        assert [] == await take(limiter, 1, Lane.BATCH)
 
 
-async def test_scripts_decide_like_the_sliding_window_log(
-    make: Make, set_clock: SetClock, app_key: str, redis_url: str
-) -> None:
+async def test_scripts_decide_like_the_sliding_window_log(make: Make, set_clock: SetClock) -> None:
     """Over a thousand random steps the scripts and `policy/quota.py` never differ."""
     dice, now = random.Random(20), 0.0
     quota = Quota(limit=20, batch=15, period=10.0, margin=0.25, doubt=4.0, lease=5.0)
     reported: list[Slowed] = []
     limiter, log = make(quota=quota, on_slowed=reported.append), SlidingWindowLog(quota)
     session, slots, slowed = await limiter._sessions.get(), [], []
-    async with redis.Redis.from_url(redis_url) as client:
-        for step in range(1000):
-            now += dice.choice([0.0, 0.0, 0.25, 0.5, 1.0, 30.0 * (step % 50 == 0)])
-            await set_clock(now)
-            kind = dice.choice(["take", "take", "take", "end", "throttled"])
-            if kind == "take":
-                # Only Redis makes batches wait for other processes.
-                await client.hdel(f"wxpay:quota:{{{app_key}}}:state", "waiting")
-                lane, member = dice.choice(list(Lane)), f"member {step}"
-                arguments = limiter._take_arguments(lane, member)
-                wait = await limiter._try_take(session, lane, arguments)
-                lease = log.take(lane, now)
-                expected = 0.0 if lease else log.next_change(now) - now
+    for step in range(1000):
+        now += dice.choice([0.0, 0.0, 0.25, 0.5, 1.0, 30.0 * (step % 50 == 0)])
+        await set_clock(now)
+        kind = dice.choice(["take", "take", "take", "end", "throttled"])
+        if kind == "take":
+            lane, member = dice.choice(list(Lane)), f"member {step}"
+            wait = await limiter._try_take(session, lane, member, waiters=0)
+            lease = log.take(lane, now)
+            assert (lease is None) == (wait > 0), f"{lane} at {now}"
+            if lease is None:
+                expected = log.next_change(now, [lane]) - now
                 assert pytest.approx(expected, abs=2e-6) == wait / 1e6
-                slots += [(lease, member)] if lease else []
-            elif kind == "end" and slots:
-                lease, member = slots.pop(dice.randrange(len(slots)))
-                await _end_both(limiter, log, lease, member, dice.choice(list(SlotOutcome)), now)
-            elif kind == "throttled" and step % 10 == 0:
-                slowed += [event] if (event := log.slow_down(now)) else []
-                await limiter.throttled()
+                _compare(session.sight, log, now)
+            assert log.held(now) == limiter.held()
+            slots += [(lease, member)] if lease else []
+        elif kind == "end" and slots:
+            lease, member = slots.pop(dice.randrange(len(slots)))
+            await _end_both(limiter, log, lease, member, dice.choice(list(SlotOutcome)), now)
+        elif kind == "throttled" and step % 10 == 0:
+            slowed += [event] if (event := log.slow_down(now)) else []
+            await limiter.throttled()
 
     assert slowed == reported
     assert len(reported) > 3
+
+
+def _compare(sight: limits._Sight, log: SlidingWindowLog, now: float) -> None:
+    """Both foresee the same for callers of every lane, first in line or behind others."""
+    for lane in Lane:
+        for waiting in (0, 1, 7):
+            before = dict.fromkeys(Lane, waiting)
+            there = sight.outlook.foresee(lane, sight.at, before) - sight.at
+            here = log.outlook(now).foresee(lane, now, before) - now
+            assert pytest.approx(here, abs=1e-5) == there
 
 
 async def _end_both(
@@ -328,6 +429,114 @@ async def _end_both(
     }
     log.end(lease, outcome, now)
     await limiter._report(lease.lane, member, round(times[outcome] * 1e6))
+
+
+class TestOverload:
+    """What cannot have a slot in time is told at once."""
+
+    @pytest.mark.usefixtures("set_clock")
+    async def test_hopeless_caller_is_refused_at_once(self, make: Make) -> None:
+        """The error names quota, lane, timeout and slots, and tells when to come back."""
+        limiter = make(3)
+        for slot in await take(limiter, 3):
+            await slot.answered()
+        reason = r"3 calls in 60 s.*people within 30 s; 3 are taken"
+        with pytest.raises(QuotaExhaustedError, match=reason) as caught:
+            await limiter.acquire(Lane.PEOPLE, timeout=30)
+
+        assert pytest.approx(60.25, abs=5.0) == caught.value.retry_after
+
+    @pytest.mark.usefixtures("set_clock", "_eager")
+    async def test_caller_behind_others_is_refused_at_once(self, make: Make) -> None:
+        """It is told from what the first of the line heard; nobody in the line is overtaken."""
+        limiter = make(2)
+        slots = await take(limiter, 2)
+        for slot in slots:
+            await slot.answered()
+        waiting = [asyncio.create_task(limiter.acquire(Lane.PEOPLE, timeout=90)) for _ in range(2)]
+        await stands_in_line(limiter, Lane.PEOPLE)
+        with pytest.raises(QuotaExhaustedError) as caught:
+            await limiter.acquire(Lane.PEOPLE, timeout=90)
+
+        assert pytest.approx(120.5, abs=5.0) == caught.value.retry_after
+        assert not any(task.done() for task in waiting)
+        for task in waiting:
+            task.cancel()
+
+    @pytest.mark.usefixtures("set_clock")
+    async def test_what_was_seen_long_ago_refuses_nobody(self, make: Make) -> None:
+        """The first of a line has only just come, and the last one left an hour ago."""
+        limiter = make(1)
+        await take(limiter, 1)
+        assert not await ask(limiter, Lane.BATCH)
+        session = await limiter._sessions.get()
+        session.lines[Lane.BATCH].size = 1
+        with pytest.raises(QuotaExhaustedError):
+            limiter._check_line(session, Lane.BATCH, 5.0)
+        session.sight = attrs.evolve(session.sight, at=session.sight.at - 3600.0)
+
+        limiter._check_line(session, Lane.BATCH, 5.0)
+
+    @pytest.mark.usefixtures("set_clock")
+    async def test_waiters_of_other_processes_are_foreseen(self, make: Make) -> None:
+        """A caller knows who waits elsewhere in its lane and in those before it."""
+        web, other, slots = make(2), make(2), []
+        slots = await take(web, 2)
+        for slot in slots:
+            await slot.answered()
+        assert not await ask(other, Lane.PEOPLE, stay=True)
+        assert not await ask(other, Lane.BATCH, stay=True)
+        with pytest.raises(QuotaExhaustedError) as behind_one:
+            await web.acquire(Lane.PEOPLE, timeout=5)
+        with pytest.raises(QuotaExhaustedError) as behind_two:
+            await web.acquire(Lane.UNVERIFIED, timeout=5)
+
+        assert pytest.approx(60.25, abs=5.0) == behind_one.value.retry_after
+        assert behind_two.value.retry_after > 115.0
+
+    @pytest.mark.usefixtures("set_clock")
+    async def test_crowd_is_told_its_turns(self, make: Make) -> None:
+        """Of 30 who come at once 10 go, and the others are told different minutes."""
+        limiter, told = make(10), []
+
+        async def tap() -> None:
+            try:
+                await (await limiter.acquire(Lane.PEOPLE, timeout=30)).answered()
+            except QuotaExhaustedError as error:
+                told.append(round(error.retry_after / 60.25))
+
+        await asyncio.gather(*(tap() for _ in range(30)))
+
+        assert [1] * 10 + [2] * 10 == sorted(told)
+
+    @pytest.mark.usefixtures("set_clock", "_eager")
+    async def test_one_caller_too_many_is_refused_at_once(self, make: Make) -> None:
+        """Memory stays bounded: beyond the most that may wait, the answer is the same error."""
+        limiter = make(1, max_waiting=2)
+        await take(limiter, 1)
+        waiting = [asyncio.create_task(limiter.acquire(Lane.PEOPLE, timeout=900)) for _ in range(2)]
+        await stands_in_line(limiter, Lane.PEOPLE)
+        for lane in (Lane.PEOPLE, Lane.BATCH):
+            with pytest.raises(QuotaExhaustedError, match="2 callers wait"):
+                await limiter.acquire(lane, timeout=900)
+        for task in waiting:
+            task.cancel()
+
+    @pytest.mark.usefixtures("set_clock", "_eager")
+    async def test_time_that_runs_out_in_line_is_told(self, make: Make) -> None:
+        """A forecast that did not come true ends like one that said no."""
+        limiter = make(quota=Quota(limit=1, period=0.01, margin=0.0))
+        await take(limiter, 1)
+        with pytest.raises(QuotaExhaustedError, match=r"within 0\.2 s; 1 are taken"):
+            await limiter.acquire(Lane.PEOPLE, timeout=0.2)
+
+    async def test_time_that_runs_out_before_an_answer_is_told(self, make: Make) -> None:
+        """Nothing is known of the log yet."""
+        limiter = make(1)
+        with pytest.raises(QuotaExhaustedError) as caught:
+            await limiter.acquire(Lane.PEOPLE, timeout=0)
+
+        assert 0.0 == caught.value.retry_after
 
 
 class TestCancellation:
@@ -361,9 +570,10 @@ class TestCancellation:
         """The next waiter asks Redis instead."""
         limiter = make(1)
         (slot,) = await take(limiter, 1)
-        head = asyncio.create_task(limiter.acquire(Lane.PEOPLE, timeout=30))
-        await asyncio.sleep(0.02)
-        behind = asyncio.create_task(limiter.acquire(Lane.PEOPLE, timeout=30))
+        head = asyncio.create_task(limiter.acquire(Lane.PEOPLE, timeout=300))
+        await stands_in_line(limiter, Lane.PEOPLE)
+        behind = asyncio.create_task(limiter.acquire(Lane.PEOPLE, timeout=300))
+        await asyncio.sleep(0)
         head.cancel()
         await slot.unsent()
 

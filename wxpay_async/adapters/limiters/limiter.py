@@ -48,11 +48,12 @@ class Slot(Protocol):
 class Limiter(Protocol):
     """Keeps the calls of one appKey within the platform's quota. Wrap one to add behaviour.
 
-    Within a lane, slots are given first come, first served. A free slot goes to people before
-    doubts before batches, but each eighth to doubts first. A batch holds at most 380 of the 400. So
-    neither a rush nor a batch keeps the others out.
+    Within a lane, slots are given first come, first served; a free slot goes to the lanes in their
+    order. All lanes but people's have a share and an even pace, so that no crowd of machines keeps
+    people out: see `policy/quota.py`.
 
     If a limiter has an attribute `in_use` (the slots that are taken, or None), hooks get its value.
+    The limiters of this package also tell with `held()` how many slots each lane holds.
     """
 
     async def acquire(self, lane: Lane, *, timeout: float) -> Slot:
@@ -63,14 +64,16 @@ class Limiter(Protocol):
             timeout: the longest wait in seconds.
 
         Raises:
-            NotSentError: no slot came free in time, or the quota's store cannot be reached.
+            QuotaExhaustedError: no slot comes free in time, or too many callers wait. It is raised
+                as soon as that can be foreseen, and tells when to come back.
+            NotSentError: the quota's store cannot be reached.
         """
         ...
 
     async def throttled(self) -> None:
         """Slow down: the platform refused a call for too many calls (CO_MSG_000007, HTTP 429).
 
-        Report the call's slot as answered too. All lanes pause until enough of the window is free.
+        Report the call's slot as answered too. Machines pause until enough of the window is free.
         """
         ...
 

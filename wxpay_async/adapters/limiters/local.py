@@ -12,15 +12,15 @@ import attrs
 
 from wxpay_async.adapters.event_loop import LoopLocalValue
 from wxpay_async.adapters.limiters.limiter import Slot
-from wxpay_async.errors import NotSentError
+from wxpay_async.errors import QuotaExhaustedError
 from wxpay_async.policy.quota import (
     Lane,
     Lease,
+    Promises,
     Quota,
     SlidingWindowLog,
     SlotOutcome,
     Slowed,
-    lane_order,
 )
 
 _SHORTEST_SLEEP: Final = 0.001
@@ -45,13 +45,20 @@ class _WaitingRoom:
     timer: asyncio.TimerHandle | None = None
     wakes_at: float = float("inf")
 
+    def add(self, queue: _Queue, waiter: _Waiter) -> None:
+        queue[waiter] = None
+        self.size += 1
+
+    def waiting(self) -> dict[Lane, int]:
+        return {lane: len(queue) for lane, queue in self.queues.items()}
+
     def remove(self, queue: _Queue, waiter: _Waiter) -> None:
         if waiter in queue:
             del queue[waiter]
             self.size -= 1
 
     def first(self, queue: _Queue) -> _Waiter | None:
-        # A caller that was served or cancelled leaves its queue when its task runs: too late here.
+        # A caller that was cancelled leaves its queue when its task runs: too late here.
         while queue:
             waiter = next(iter(queue))
             if not waiter.done():
@@ -102,17 +109,19 @@ class LocalLimiter:
     Args:
         quota: the platform's numbers, or smaller ones.
         idle: the appKey was not used in the last 75 s, so all slots are free.
+        max_waiting: callers that may wait at the same time; the next one is refused at once.
         clock: seconds that never go back.
         on_slowed: called when another program turns out to use the appKey. It must not raise.
     """
 
     quota: Quota = attrs.field(factory=Quota)
     idle: bool = attrs.field(default=False, kw_only=True)
+    max_waiting: int = attrs.field(default=10_000, kw_only=True, validator=attrs.validators.ge(1))
     clock: Callable[[], float] = attrs.field(default=time.monotonic, kw_only=True)
     on_slowed: Callable[[Slowed], None] | None = attrs.field(default=None, kw_only=True)
     _log: SlidingWindowLog = attrs.field(init=False)
+    _promises: Promises = attrs.field(factory=Promises, init=False)
     _full_from: float = attrs.field(init=False)
-    _served: int = attrs.field(default=0, init=False)
     _rooms: LoopLocalValue[_WaitingRoom] = attrs.field(
         factory=lambda: LoopLocalValue(_WaitingRoom), init=False
     )
@@ -133,13 +142,18 @@ class LocalLimiter:
         """Wait for a slot.
 
         Raises:
-            NotSentError: none came free within `timeout` seconds.
+            QuotaExhaustedError: none comes free within `timeout` seconds, or too many wait already.
+                It is raised as soon as that can be foreseen.
         """
         room = self._rooms.get()
         lease = None if room.size else self._log.take(lane, self.clock())
         if lease is None:
             lease = await self._wait(room, lane, timeout)
         return LocalSlot(lease, self._end)
+
+    def held(self) -> dict[Lane, int]:
+        """Return how many slots each lane holds."""
+        return self._log.held(self.clock())
 
     async def throttled(self) -> None:
         """Slow down after the platform refused a call for too many calls."""
@@ -153,15 +167,17 @@ class LocalLimiter:
     async def _wait(self, room: _WaitingRoom, lane: Lane, timeout: float) -> Lease:
         waiter: _Waiter = asyncio.get_running_loop().create_future()
         queue = room.queues[lane]
-        queue[waiter] = None
-        room.size += 1
+        room.add(queue, waiter)
         self._serve(room)
+        if not waiter.done():
+            self._check_wait(room, lane, waiter, timeout)
         try:
             async with asyncio.timeout(timeout):
                 return await waiter
         except TimeoutError:
             if waiter.cancelled():
-                raise self._no_slot(lane, timeout) from None
+                room.remove(queue, waiter)
+                raise self._no_slot(room, lane, self._why_late(lane, timeout)) from None
             return waiter.result()  # it was granted in the iteration in which time ran out
         except asyncio.CancelledError:
             if not waiter.cancelled():
@@ -170,18 +186,35 @@ class LocalLimiter:
         finally:
             room.remove(queue, waiter)
 
-    def _no_slot(self, lane: Lane, timeout: float) -> NotSentError:
+    def _check_wait(self, room: _WaitingRoom, lane: Lane, waiter: _Waiter, timeout: float) -> None:
+        """Refuse at once who would wait in vain, and whoever is one too many."""
+        room.remove(room.queues[lane], waiter)
+        now = self.clock()
+        free_at = self._log.outlook(now).foresee(lane, now, room.waiting())
+        if room.size >= self.max_waiting:
+            reason = f"{room.size} callers wait for a slot of the quota, and no more may"
+            raise self._no_slot(room, lane, reason)
+        if free_at - now > timeout:
+            raise self._no_slot(room, lane, self._why_late(lane, timeout))
+        room.add(room.queues[lane], waiter)
+
+    def _no_slot(self, room: _WaitingRoom, lane: Lane, reason: str) -> QuotaExhaustedError:
+        now = self.clock()
+        back_at = self._promises.make(self._log.outlook(now), lane, now, room.waiting())
+        return QuotaExhaustedError(reason, retry_after=back_at - now)
+
+    def _why_late(self, lane: Lane, timeout: float) -> str:
         quota = self.quota
         reason = (
-            f"no slot of the quota ({quota.limit} calls in {quota.period:g} s) came free for "
+            f"no slot of the quota ({quota.limit} calls in {quota.period:g} s) comes free for "
             f"{lane} within {timeout:g} s; {self._log.taken} are taken"
         )
-        if self.clock() < self._full_from:
-            reason += (
-                f", {quota.limit // 2} of them on the assumption that an earlier process used the "
-                "appKey just now (pass idle=True where none did)"
-            )
-        return NotSentError(reason)
+        if self.clock() >= self._full_from:
+            return reason
+        return (
+            f"{reason}, {quota.limit // 2} of them on the assumption that an earlier process used "
+            "the appKey just now (pass idle=True where none did)"
+        )
 
     def _end(self, lease: Lease, outcome: SlotOutcome) -> None:
         now = self.clock()
@@ -196,24 +229,18 @@ class LocalLimiter:
 
     def _serve(self, room: _WaitingRoom) -> None:
         now = self.clock()
-        while room.size and self._serve_one(room, now):
-            self._served += 1
+        for lane in Lane:
+            while (waiter := room.first(room.queues[lane])) is not None:
+                lease = self._log.take(lane, now)
+                if lease is None:
+                    break
+                waiter.set_result(lease)
+                room.remove(room.queues[lane], waiter)
         if room.size:
             self._set_timer(room, now)
 
-    def _serve_one(self, room: _WaitingRoom, now: float) -> bool:
-        for lane in lane_order(self._served):
-            waiter = room.first(room.queues[lane])
-            if waiter is None:
-                continue
-            lease = self._log.take(lane, now)
-            if lease is not None:
-                waiter.set_result(lease)
-                return True
-        return False
-
     def _set_timer(self, room: _WaitingRoom, now: float) -> None:
-        wakes_at = self._log.next_change(now)
+        wakes_at = self._log.next_change(now, [lane for lane in Lane if room.queues[lane]])
         if room.timer is not None:
             if room.wakes_at <= wakes_at:
                 return

@@ -5,10 +5,14 @@ atomic. A slot is written with its whole lease when it is taken, and the lease i
 call ends: a process that is killed wastes its slots for a while and never frees them early. If
 Redis cannot be reached there is no slot, because an uncounted call could exceed the quota.
 
-Waiters ask again when the next slot comes free, and each second at the latest (a call that ended
-unsent frees its slot early). Only the first waiter of a lane asks, so within a process it is first
-come, first served. Between processes it is a race, except that batches wait while people or doubts
-wait in any process.
+Waiters ask again when the next slot comes free or their pace allows it, and each second at the
+latest (a call that ended unsent frees its slot early). Only the first waiter of a lane asks, so
+within a process it is first come, first served. Between processes it is a race within a lane, but
+not between lanes: who waits is written down, and whoever is in a later lane lets them go first, in
+whatever process they are.
+
+Each answer to a waiter holds what the log looked like. From that `policy/quota.py` foresees who
+waits in vain, here as for one process, and they are told at once.
 
 This relies on Redis keeping its last writes, and on its clock never jumping forward. A failover to
 a replica can lose slots. If the whole log is lost, half of the slots count as taken, as after a
@@ -29,8 +33,8 @@ import attrs
 from wxpay_async.adapters.event_loop import LoopLocal, ShieldedTasks
 from wxpay_async.adapters.limiters.limiter import Slot
 from wxpay_async.adapters.redis_url import check_redis_url, redact_redis_url
-from wxpay_async.errors import NotSentError
-from wxpay_async.policy.quota import Lane, Quota, Slowed
+from wxpay_async.errors import NotSentError, QuotaExhaustedError
+from wxpay_async.policy.quota import Lane, Outlook, Promises, Quota, Slowed
 
 try:
     from redis.asyncio import Redis
@@ -45,20 +49,24 @@ except ImportError as error:  # pragma: no cover - seen by a test in a process o
 _MICRO: Final = 1_000_000
 _POLL: Final = 1.0
 _IO_TIMEOUT: Final = 2.0
+_SEEN_LATELY: Final = 2 * _POLL
 
 _RELEASE: Final = -1
 
 _CLOCK: Final = "redis.call('TIME')"
 
+# KEYS: the slots of each lane, in the order of the lanes; those of an earlier process; the state;
+# who waits.
 _COUNT: Final = f"""
 local clock = {_CLOCK}
 local now = clock[1] * 1000000 + clock[2]
-local calls, batch, state = KEYS[1], KEYS[2], KEYS[3]
 local limit, recovery = tonumber(ARGV[1]), tonumber(ARGV[2])
-redis.call('ZREMRANGEBYSCORE', calls, '-inf', now)
-redis.call('ZREMRANGEBYSCORE', batch, '-inf', now)
-local in_batch = redis.call('ZCARD', batch)
-local taken = redis.call('ZCARD', calls) + in_batch
+local state, held, taken = KEYS[7], {{}}, 0
+for i = 1, 6 do
+    redis.call('ZREMRANGEBYSCORE', KEYS[i], '-inf', now)
+    held[i] = redis.call('ZCARD', KEYS[i])
+    taken = taken + held[i]
+end
 local capacity, step_at = limit, math.huge
 local pace = redis.call('HMGET', state, 'pace', 'slowed')
 if pace[1] then
@@ -71,36 +79,83 @@ end
 """
 
 # Returns 0 when the slot was taken, else the microseconds until it is worth asking again; and how
-# many slots are taken now.
+# many slots each lane holds. With the microseconds, what an `Outlook` is made of: the capacity,
+# when each slot comes free, when each lane may start, and who waits in other processes.
 _TAKE: Final = (
     f"""
-if redis.call('HSETNX', KEYS[3], 'known', 1) == 1 and ARGV[7] == '0' then
+if redis.call('HSETNX', KEYS[7], 'lanes', 1) == 1 and ARGV[7] == '0' then
     local clock = {_CLOCK}
     local free = clock[1] * 1000000 + clock[2] + ARGV[6]
-    for i = 1, math.floor(ARGV[1] / 2) do redis.call('ZADD', KEYS[1], free, 'before:' .. i) end
-    redis.call('PEXPIRE', KEYS[1], math.ceil(ARGV[6] / 1000))
+    for i = 1, math.floor(ARGV[1] / 2) do redis.call('ZADD', KEYS[6], free, 'before:' .. i) end
+    redis.call('PEXPIRE', KEYS[6], math.ceil(ARGV[6] / 1000))
 end
 """
     + _COUNT
     + """
-local member, lease, is_batch, most = ARGV[3], tonumber(ARGV[4]), ARGV[5] == '1', tonumber(ARGV[8])
-local waiting = tonumber(redis.call('HGET', state, 'waiting') or 0)
-local yields = is_batch and now < waiting
-local full = is_batch and in_batch >= math.max(1, math.floor(capacity * most / limit))
-if taken < capacity and not yields and not full then
-    local mine = is_batch and batch or calls
-    redis.call('ZADD', mine, now + lease, member)
-    redis.call('PEXPIRE', mine, math.ceil(lease / 1000))
-    if not is_batch then redis.call('HDEL', state, 'waiting') end
-    return {0, taken + 1}
+local lane, member, lease = tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5])
+local keep, batch, share = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
+local period, process = tonumber(ARGV[11]), ARGV[12]
+local waiters, poll = tonumber(ARGV[13]), tonumber(ARGV[14])
+local function part(most) return math.max(1, math.floor(capacity * most / limit)) end
+local function whole(number) return string.format('%.0f', number) end
+
+local starts, others, yields, free = {}, {}, false, step_at
+for i = 1, 5 do
+    starts[i] = tonumber(redis.call('HGET', state, 'next:' .. i) or 0)
+    others[i] = 0
 end
-local free = yields and math.min(step_at, waiting) or step_at
-for _, key in ipairs({calls, batch}) do
-    local first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')
-    if first[2] then free = math.min(free, tonumber(first[2])) end
+local waiting = redis.call('HGETALL', KEYS[8])
+for i = 1, #waiting, 2 do
+    local where, who = waiting[i]:match('^(%d):(.*)$')
+    local asks_by, size, ready = waiting[i + 1]:match('^(%d+):(%d+):(%d)$')
+    where, asks_by = tonumber(where), tonumber(asks_by)
+    if asks_by <= now then
+        redis.call('HDEL', KEYS[8], waiting[i])
+    else
+        if who ~= process then others[where] = others[where] + size end
+        if where < lane and ready == '1' then
+            yields, free = true, math.min(free, asks_by)
+        end
+    end
 end
-if not is_batch then redis.call('HSET', state, 'waiting', free + 50000) end
-return {math.max(1, free - now), taken}
+
+local machines = held[2] + held[3] + held[4] + held[5]
+local room, ready, starts_at = capacity, true, 0
+if lane == 1 then
+    room = math.max(capacity, math.min(limit, taken - held[1] + keep))
+else
+    ready = now >= starts[lane] and held[lane] < part(share)
+    starts_at = math.max(starts[lane], starts[4]) -- batches have the pace of all machines together
+end
+local me = lane .. ':' .. process
+local may = lane == 1 or (now >= starts_at and machines < part(batch))
+if taken < room and ready and may and not yields then
+    redis.call('ZADD', KEYS[lane], now + lease, member)
+    redis.call('PEXPIRE', KEYS[lane], math.ceil(lease / 1000))
+    if lane > 1 then
+        local function after(most) return whole(now + math.ceil(period / part(most))) end
+        redis.call('HSET', state, 'next:4', after(batch), 'next:' .. lane, after(share))
+    end
+    redis.call('HDEL', KEYS[8], me)
+    held[lane] = held[lane] + 1
+    return {0, held}
+end
+if now < starts_at then free = math.min(free, starts_at) end
+local frees = {}
+for i = 1, 6 do
+    local slots, times = redis.call('ZRANGE', KEYS[i], 0, -1, 'WITHSCORES'), {}
+    for j = 2, #slots, 2 do times[#times + 1] = slots[j] - now end
+    if times[1] then free = math.min(free, now + times[1]) end
+    frees[i] = times
+end
+local wait = math.max(1, free - now)
+if waiters > 0 then
+    local asks_by = whole(now + math.min(wait, poll) + 50000)
+    redis.call('HSET', KEYS[8], me, asks_by .. ':' .. waiters .. ':' .. (ready and 1 or 0))
+    redis.call('PEXPIRE', KEYS[8], 5000)
+end
+for i = 1, 5 do starts[i] = math.max(0, starts[i] - now) end
+return {wait, held, capacity, frees, starts, others}
 """
 )
 
@@ -118,8 +173,8 @@ return 0
 _SLOW: Final = (
     _COUNT
     + """
-if taken >= limit or taken > capacity then return {taken, 0} end
-local calls_now = math.max(1, math.floor(taken * 7 / 10))
+if taken >= limit or (pace[2] and now - pace[2] < 60000000) then return {taken, 0} end
+local calls_now = math.max(1, math.floor(math.min(taken, capacity) * 7 / 10))
 redis.call('HSET', state, 'pace', calls_now, 'slowed', now)
 return {taken, calls_now}
 """
@@ -130,25 +185,66 @@ class _Script(Protocol):
     async def __call__(self, keys: Sequence[str], args: Sequence[str | int]) -> object: ...
 
 
+_PLACES: Final = {lane: place for place, lane in enumerate(Lane, start=1)}
+
+_Blocked = tuple[int, list[int], int, list[list[int]], list[int], list[int]]
+
+
+@attrs.define(eq=False)
+class _Line:
+    """The callers of one lane: how many, and the lock of the first, the only one that asks."""
+
+    lock: asyncio.Lock = attrs.field(factory=asyncio.Lock)
+    size: int = 0
+
+
+@attrs.frozen
+class _Sight:
+    """What the log looked like.
+
+    Attributes:
+        at: when, by the loop's clock.
+        outlook: what can be foreseen.
+        others: callers of each lane that wait in other processes.
+    """
+
+    at: float
+    outlook: Outlook
+    others: dict[Lane, int]
+
+
 @attrs.define(eq=False)
 class _Session:
     """What belongs to one event loop.
 
     Attributes:
         client: the connections.
-        queue_locks: held by the first waiter of each lane, the only one that asks Redis.
         take: the script that takes a slot.
         end: the script that reports a call's end.
         slow: the script that reduces the pace.
+        name: tells the waiters of this session from those of others.
+        lines: who waits.
+        sight: what the log looked like when it last had no slot.
         pending_releases: callers that were cancelled while Redis decided.
     """
 
     client: Redis
-    queue_locks: dict[Lane, asyncio.Lock]
     take: _Script
     end: _Script
     slow: _Script
+    name: str = attrs.field(factory=functools.partial(secrets.token_hex, 8))
+    lines: dict[Lane, _Line] = attrs.field(factory=lambda: {lane: _Line() for lane in Lane})
+    sight: _Sight | None = None
     pending_releases: ShieldedTasks = attrs.field(factory=ShieldedTasks)
+
+    @property
+    def size(self) -> int:
+        return sum(line.size for line in self.lines.values())
+
+    def before(self, sight: _Sight, lane: Lane, ahead: int) -> dict[Lane, int]:
+        """Return who waits in each lane, with `ahead` callers of this process in the own one."""
+        here = {each: line.size for each, line in self.lines.items()} | {lane: ahead}
+        return {each: here[each] + sight.others[each] for each in Lane}
 
 
 def _open_session(url: str) -> _Session:
@@ -161,7 +257,6 @@ def _open_session(url: str) -> _Session:
     )
     return _Session(
         client=client,
-        queue_locks={lane: asyncio.Lock() for lane in Lane},
         take=cast("_Script", client.register_script(_TAKE)),
         end=cast("_Script", client.register_script(_END)),
         slow=cast("_Script", client.register_script(_SLOW)),
@@ -209,6 +304,8 @@ class RedisLimiter:
         quota: the platform's numbers, or smaller ones.
         idle: the appKey was not used in the last 75 s. It matters only while Redis holds no log of
             the appKey: without it, half of the slots then count as taken for 60.25 s.
+        max_waiting: callers of this process that may wait at the same time; the next one is
+            refused at once.
         on_slowed: called when another program turns out to use the appKey. It must not raise.
 
     Raises:
@@ -219,7 +316,10 @@ class RedisLimiter:
     app_key: str
     quota: Quota = attrs.field(default=attrs.Factory(Quota), kw_only=True)
     idle: bool = attrs.field(default=False, kw_only=True)
+    max_waiting: int = attrs.field(default=10_000, kw_only=True, validator=attrs.validators.ge(1))
     on_slowed: Callable[[Slowed], None] | None = attrs.field(default=None, kw_only=True)
+    _promises: Promises = attrs.field(factory=Promises, init=False, repr=False)
+    _held: dict[Lane, int] = attrs.field(factory=lambda: dict.fromkeys(Lane, 0), init=False)
     _sessions: LoopLocal[_Session] = attrs.field(init=False, repr=False)
     _taken: int | None = attrs.field(default=None, init=False)
 
@@ -235,21 +335,28 @@ class RedisLimiter:
         """Wait for a slot.
 
         Raises:
-            NotSentError: none came free within `timeout` seconds, or Redis cannot be reached.
+            QuotaExhaustedError: none comes free within `timeout` seconds, or too many wait already.
+                It is raised as soon as that can be foreseen.
+            NotSentError: Redis cannot be reached.
         """
         session = await self._sessions.get()
-        member = secrets.token_hex(8)
+        self._check_line(session, lane, timeout)
+        line, member = session.lines[lane], secrets.token_hex(8)
+        line.size += 1
         try:
-            async with asyncio.timeout(timeout), session.queue_locks[lane]:
-                await self._take(session, lane, member)
+            async with asyncio.timeout(timeout):
+                await self._take(session, lane, member, timeout)
         except TimeoutError:
-            quota = f"{self.quota.limit} calls in {self.quota.period:g} s"
-            raise NotSentError(
-                f"no slot of the quota ({quota}) came free for {lane} within {timeout:g} s"
-            ) from None
+            raise self._late(session, lane, timeout, line.size - 1) from None
         except (RedisError, OSError) as error:
             raise NotSentError(f"the Redis of the quota fails ({type(error).__name__})") from error
+        finally:
+            line.size -= 1
         return RedisSlot(functools.partial(self._report, lane, member), self.quota)
+
+    def held(self) -> dict[Lane, int]:
+        """Return how many slots each lane held when this process last asked."""
+        return dict(self._held)
 
     async def throttled(self) -> None:
         """Slow all processes down after the platform refused a call for too many calls."""
@@ -276,38 +383,122 @@ class RedisLimiter:
 
     @property
     def _keys(self) -> list[str]:
+        names = (*Lane, "before", "state", "waiting")
         # The braces keep the keys on one node of a cluster: a script may not reach further.
-        return [f"wxpay:quota:{{{self.app_key}}}:{name}" for name in ("calls", "batch", "state")]
+        return [f"wxpay:quota:{{{self.app_key}}}:{name}" for name in names]
 
-    async def _take(self, session: _Session, lane: Lane, member: str) -> None:
-        arguments = self._take_arguments(lane, member)
-        # What frees a slot happens in other processes: there is no event to wait for.
-        while wait := await self._try_take(session, lane, arguments):  # noqa: ASYNC110 - as just said
-            await asyncio.sleep(min(wait / _MICRO, _POLL))
+    def _check_line(self, session: _Session, lane: Lane, timeout: float) -> None:
+        """Refuse whoever is one too many, and who would stand in line in vain."""
+        line = session.lines[lane]
+        if not line.size:
+            return
+        self._check_number(session, lane, session.size + 1, line.size)
+        # The first of the line asks each second, unless it has only just come.
+        now = asyncio.get_running_loop().time()
+        if session.sight is not None and now - session.sight.at <= _SEEN_LATELY:
+            self._check_hope(session, lane, timeout, line.size)
 
-    def _take_arguments(self, lane: Lane, member: str) -> list[str | int]:
-        return [
-            self.quota.limit,
-            self.quota.recovery,
-            member,
-            _micros(self.quota.leased_for),
-            int(lane is Lane.BATCH),
-            _micros(self.quota.answered_for),
-            int(self.idle),
-            self.quota.batch,
-        ]
+    def _check_number(self, session: _Session, lane: Lane, number: int, ahead: int) -> None:
+        if number > self.max_waiting:
+            reason = f"{number - 1} callers wait for a slot of the quota, and no more may"
+            raise self._no_slot(session, lane, reason, ahead)
 
-    async def _try_take(self, session: _Session, lane: Lane, arguments: list[str | int]) -> int:
-        """Ask for a slot; return the microseconds until it is worth asking again, 0 with a slot."""
+    def _check_hope(self, session: _Session, lane: Lane, timeout: float, ahead: int) -> None:
+        if (sight := session.sight) is None:
+            return
+        now = asyncio.get_running_loop().time()
+        free_at = sight.outlook.foresee(lane, now, session.before(sight, lane, ahead))
+        if free_at - now > timeout:
+            raise self._late(session, lane, timeout, ahead)
+
+    async def _take(self, session: _Session, lane: Lane, member: str, timeout: float) -> None:
+        came_at = asyncio.get_running_loop().time()
+        line = session.lines[lane]
+        async with line.lock:
+            # A crowd that came in one moment is told what its first one heard, without asking.
+            if session.sight is not None and session.sight.at >= came_at:
+                self._check_hope(session, lane, timeout, 0)
+            if not await self._try_take(session, lane, member, waiters=0):
+                return
+            self._check_number(session, lane, session.size, 0)
+            self._check_hope(session, lane, timeout, 0)
+            # What frees a slot happens in other processes: there is no event to wait for.
+            while wait := await self._try_take(session, lane, member, waiters=line.size):  # noqa: ASYNC110 - as just said
+                await asyncio.sleep(min(wait / _MICRO, _POLL))
+
+    def _late(
+        self, session: _Session, lane: Lane, timeout: float, ahead: int
+    ) -> QuotaExhaustedError:
+        quota = self.quota
+        reason = (
+            f"no slot of the quota ({quota.limit} calls in {quota.period:g} s) comes free for "
+            f"{lane} within {timeout:g} s; {self._taken} are taken"
+        )
+        return self._no_slot(session, lane, reason, ahead)
+
+    def _no_slot(
+        self, session: _Session, lane: Lane, reason: str, ahead: int
+    ) -> QuotaExhaustedError:
+        if (sight := session.sight) is None:
+            return QuotaExhaustedError(reason)
+        now = asyncio.get_running_loop().time()
+        before = session.before(sight, lane, ahead)
+        back_at = self._promises.make(sight.outlook, lane, now, before)
+        return QuotaExhaustedError(reason, retry_after=back_at - now)
+
+    async def _try_take(self, session: _Session, lane: Lane, member: str, *, waiters: int) -> int:
+        """Ask for a slot; return the microseconds until it is worth asking again, 0 with a slot.
+
+        `waiters` are those of the lane in this process, the asking one among them; 0 only looks.
+        """
+        arguments = self._take_arguments(session, lane, member, waiters)
         reply = asyncio.ensure_future(session.take(self._keys, arguments))
         try:
-            wait, self._taken = cast("tuple[int, int]", await asyncio.shield(reply))
+            answer = await asyncio.shield(reply)
         except asyncio.CancelledError:
             # Redis may grant the slot yet: wait for that and release it.
-            release = self._release_late(session, reply, lane, str(arguments[2]))
-            session.pending_releases.start(release)
+            session.pending_releases.start(self._release_late(session, reply, lane, member))
             raise
+        wait, held = cast("tuple[int, list[int]]", answer)[:2]
+        self._taken, self._held = sum(held), dict(zip(Lane, held, strict=False))
+        if wait:
+            session.sight = self._look(cast("_Blocked", answer))
         return wait
+
+    def _take_arguments(
+        self, session: _Session, lane: Lane, member: str, waiters: int
+    ) -> list[str | int]:
+        quota = self.quota
+        return [
+            quota.limit,
+            quota.recovery,
+            _PLACES[lane],
+            member,
+            _micros(quota.leased_for),
+            _micros(quota.answered_for),
+            int(self.idle),
+            quota.people_keep,
+            quota.batch,
+            quota.share(lane),
+            _micros(quota.period),
+            session.name,
+            waiters,
+            _micros(_POLL),
+        ]
+
+    def _look(self, answer: _Blocked) -> _Sight:
+        _, _, capacity, frees, starts, others = answer
+        now = asyncio.get_running_loop().time()
+        outlook = Outlook(
+            quota=self.quota,
+            capacity=capacity,
+            frees_at={
+                lane: [now + left / _MICRO for left in times]
+                for lane, times in zip((*Lane, None), frees, strict=True)
+            },
+            next_start={lane: now + left / _MICRO for lane, left in zip(Lane, starts, strict=True)},
+        )
+        return _Sight(now, outlook, dict(zip(Lane, others, strict=True)))
 
     async def _release_late(
         self, session: _Session, reply: asyncio.Future[object], lane: Lane, member: str
@@ -320,8 +511,7 @@ class RedisLimiter:
         await self._end(await self._sessions.get(), lane, member, taken_for)
 
     async def _end(self, session: _Session, lane: Lane, member: str, taken_for: int) -> None:
-        calls, batch, _ = self._keys
-        key = batch if lane is Lane.BATCH else calls
+        key = self._keys[_PLACES[lane] - 1]
         with contextlib.suppress(RedisError, OSError):
             async with asyncio.timeout(_IO_TIMEOUT):
                 await session.end([key], [member, taken_for])
