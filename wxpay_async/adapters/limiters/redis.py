@@ -394,17 +394,20 @@ class RedisLimiter:
             return
         self._check_number(session, lane, session.size + 1, line.size)
         # The first of the line asks each second, unless it has only just come.
-        now = asyncio.get_running_loop().time()
-        if session.sight is not None and now - session.sight.at <= _SEEN_LATELY:
-            self._check_hope(session, lane, timeout, line.size)
+        lately = asyncio.get_running_loop().time() - _SEEN_LATELY
+        self._check_hope(session, lane, timeout, line.size, since=lately)
 
     def _check_number(self, session: _Session, lane: Lane, number: int, ahead: int) -> None:
         if number > self.max_waiting:
             reason = f"{number - 1} callers wait for a slot of the quota, and no more may"
             raise self._no_slot(session, lane, reason, ahead)
 
-    def _check_hope(self, session: _Session, lane: Lane, timeout: float, ahead: int) -> None:
-        if (sight := session.sight) is None:
+    def _check_hope(
+        self, session: _Session, lane: Lane, timeout: float, ahead: int, *, since: float
+    ) -> None:
+        """Refuse who would wait in vain, by what the log looked like if that was seen since."""
+        sight = session.sight
+        if sight is None or sight.at < since:
             return
         now = asyncio.get_running_loop().time()
         free_at = sight.outlook.foresee(lane, now, session.before(sight, lane, ahead))
@@ -416,12 +419,11 @@ class RedisLimiter:
         line = session.lines[lane]
         async with line.lock:
             # A crowd that came in one moment is told what its first one heard, without asking.
-            if session.sight is not None and session.sight.at >= came_at:
-                self._check_hope(session, lane, timeout, 0)
+            self._check_hope(session, lane, timeout, 0, since=came_at)
             if not await self._try_take(session, lane, member, waiters=0):
                 return
             self._check_number(session, lane, session.size, 0)
-            self._check_hope(session, lane, timeout, 0)
+            self._check_hope(session, lane, timeout, 0, since=came_at)
             # What frees a slot happens in other processes: there is no event to wait for.
             while wait := await self._try_take(session, lane, member, waiters=line.size):  # noqa: ASYNC110 - as just said
                 await asyncio.sleep(min(wait / _MICRO, _POLL))
