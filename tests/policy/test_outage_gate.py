@@ -21,7 +21,7 @@ SAYS: dict[str, Evidence] = {
     "InvalidKeyError": FAILED,
     "IdempotencyConflictError": NONE,
     "NotSentError": FAILED,
-    "QuotaExhaustedError": NONE,
+    "QuotaExhaustedError": FAILED,
     "NotificationError": FAILED,
     "InDoubtError": FAILED,
     "AlreadyPaidError": NONE,

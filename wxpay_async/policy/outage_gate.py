@@ -4,12 +4,12 @@
 | --- | --- |
 | a success, a business refusal, a repeated requestId | the platform answers |
 | a refusal for how it was sent (appKey, address, signature) | the next one is refused, too |
-| a doubt, not sent, refused for too many calls, a wrong clock, an unusable key | nothing works |
+| a doubt, not sent, the quota used up, a wrong clock, a key that cannot be used | nothing works |
 | its own content, another process's lease, an answer from the store | nothing |
-| no slot of our own quota in time | nothing: the quota works, and is full |
 
 Whose fault it is that nothing works makes no difference. Ten calls in a row that ended without an
-answer because the store is down show the same: the next request would be used up as well.
+answer because the store is down, or because no slot of our own quota came free, show the same: the
+next request would be used up as well.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from wxpay_async.errors import (
     IdempotencyConflictError,
     InDoubtError,
     InvalidRequestError,
-    QuotaExhaustedError,
     RateLimitedError,
     RefusedError,
     WxPayError,
@@ -57,7 +56,7 @@ def evidence_of(error: WxPayError | None, *, replayed: bool = False) -> Evidence
         error: what the call ended with; None for a success.
         replayed: the result or the error came from the store, or from another caller's call.
     """
-    if replayed or isinstance(error, QuotaExhaustedError) or _is_of_one_request(error):
+    if replayed or _is_of_one_request(error):
         return Evidence.NONE
     if isinstance(error, ConfigurationRefusedError):
         return Evidence.ACCESS_REFUSED
