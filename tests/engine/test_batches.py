@@ -97,14 +97,13 @@ async def test_batch_longer_than_the_quota_loses_nothing(
 
 
 @virtual
-async def test_batch_with_a_timeout_waits_no_longer_for_quota(
+async def test_batch_with_a_timeout_pauses_while_the_quota_is_full(
     asking: Asking, replies: Replies
 ) -> None:
-    """Calls with a timeout of 30 s that get no slot in it are not sent."""
+    """Calls that get no slot within 30 s are told at once; after ten of them the others wait."""
     gateway = make_gateway(make_platform("pay", replies))
     kinds = await count_kinds(start_batch(gateway, "pay", asking, 250, timeout=30.0))
-    assert Counter({"ok": 200, "not_sent": 50}) == kinds
-    assert loop_time() <= 32
+    assert Counter({"ok": 238, "not_sent": 12}) == kinds
     await gateway.aclose()
 
 
