@@ -523,3 +523,21 @@ async def test_payment_that_another_process_claims_while_it_is_asked_about_is_no
 
     assert [first_id(shop)] == platform.issued
     assert State.SENDING is await shop.state(first_id(shop))
+
+
+async def test_credential_lives_from_the_answer_and_not_from_the_signature(
+    open_shop: OpenShop, asking: Asking, platform: Platform
+) -> None:
+    """The platform made it at some moment between the two: the later one counts."""
+
+    def answer_slowly(request: HttpRequest) -> object:
+        if request.url.endswith("wxminiprogram"):
+            shop.clock.move(8)
+        return platform(request)
+
+    shop = open_shop(answer_slowly, retry=RetryPolicy(attempts=1))
+    await tap(shop, asking)
+    shop.clock.move(LIFE - 1)
+    assert "wx1" == await tap(shop, asking)
+    shop.clock.move(1)
+    assert "wx2" == await tap(shop, asking)

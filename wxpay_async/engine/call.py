@@ -24,6 +24,7 @@ from wxpay_async.engine.clock import Clock, PlatformTime
 from wxpay_async.engine.concurrency import ConcurrencyLimiter
 from wxpay_async.engine.replay import moment_of
 from wxpay_async.engine.telemetry import Event, EventKind, Telemetry
+from wxpay_async.engine.unsent import load_or_doubt
 from wxpay_async.errors import (
     ClockSkewError,
     DuplicateRequestError,
@@ -353,10 +354,7 @@ class Call(Generic[T]):
             SettledMeanwhileError: so it was; its answer is in the record.
             InDoubtError: the store cannot tell.
         """
-        try:
-            stored = await self.store.load(record.key)
-        except NotSentError as error:
-            raise InDoubtError(error.reason) from error
+        stored = await load_or_doubt(self.store, record.key)
         if stored is not None and stored.state is State.REISSUED:
             raise SettledMeanwhileError(stored)
 

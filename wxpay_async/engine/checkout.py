@@ -7,7 +7,7 @@ the payments of an order do about a dead or lost credential is in `reissue`.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -17,6 +17,7 @@ from attrs import define
 from wxpay_async.engine.dispatcher import Dispatcher
 from wxpay_async.engine.reissue import pay_once_live
 from wxpay_async.engine.replay import moment_of
+from wxpay_async.engine.unsent import load_or_doubt
 from wxpay_async.errors import (
     AlreadyPaidError,
     FailedError,
@@ -33,7 +34,7 @@ from wxpay_async.policy.deadline import Deadline
 from wxpay_async.policy.record import IdempotencyRecord
 from wxpay_async.protocol.builder import PAY, TRADE
 from wxpay_async.protocol.idempotency_key import derive_request_id
-from wxpay_async.protocol.requests import InstantTrade, MiniProgramPay, TradeItem
+from wxpay_async.protocol.requests import InstantTrade, MiniProgramPay
 from wxpay_async.protocol.results import PayResult, TradeResult
 
 Reorder = Callable[[str], str]
@@ -87,7 +88,7 @@ class Checkout:
                     raise
             except InDoubtError:
                 # A next order is there only if this one was proven to have ended.
-                if self.reorder is None or await self._load_next_order() is None:
+                if self.reorder is None or await self._load(self._next_trade_id()) is None:
                     raise
             await self._go_on_to_next_order(self.reorder)
 
@@ -140,7 +141,7 @@ class Checkout:
 
     async def _read_closing_time(self) -> datetime | None:
         """Return when the order will be closed, None where nobody knows."""
-        record = await self.dispatcher.store.load((self.dispatcher.app_key, self.trade.request_id))
+        record = await self._load(self.trade.request_id)
         if record is None or record.signed_at is None or self.trade.lifetime is None:
             return None
         return moment_of(record.signed_at) + ARRIVES_WITHIN + self.trade.lifetime
@@ -160,20 +161,20 @@ class Checkout:
 
         The store knows its number if an earlier call has made it already.
         """
-        record = await self._load_next_order()
-        numbers = {} if record is None else {self._number: record.out_trade_no}
+        record = await self._load(self._next_trade_id())
+        known = None if record is None else record.out_trade_no  # of its first item
+        first, *others = self.trade.trade_info
         items = [
-            attrs.evolve(item, out_trade_no=numbers.get(number) or _make_number(reorder, number))
-            for number, item in self._items()
+            attrs.evolve(first, out_trade_no=known or _make_number(reorder, first.out_trade_no)),
+            *(
+                attrs.evolve(item, out_trade_no=_make_number(reorder, item.out_trade_no))
+                for item in others
+            ),
         ]
         self._replace_trade(attrs.evolve(self.trade, trade_info=items))
 
-    async def _load_next_order(self) -> IdempotencyRecord | None:
-        key = self.dispatcher.app_key, self._next_trade_id()
-        return await self.dispatcher.store.load(key)
-
-    def _items(self) -> Iterator[tuple[str, TradeItem]]:
-        return ((item.out_trade_no, item) for item in self.trade.trade_info)
+    async def _load(self, request_id: str) -> IdempotencyRecord | None:
+        return await load_or_doubt(self.dispatcher.store, (self.dispatcher.app_key, request_id))
 
     def _replace_trade(self, trade: InstantTrade) -> None:
         self.trade = attrs.evolve(trade, request_id=self._next_trade_id())

@@ -15,7 +15,7 @@ import attrs
 from attrs import frozen
 
 from wxpay_async.engine.replay import moment_of
-from wxpay_async.engine.unsent import make_unknown
+from wxpay_async.engine.unsent import load_or_doubt
 from wxpay_async.errors import (
     AlreadyPaidError,
     FailedError,
@@ -57,13 +57,11 @@ async def find_last(
     Raises:
         InDoubtError: the store cannot tell.
     """
-    try:
-        record = await dispatcher.store.load((dispatcher.app_key, request_id))
-        while record is not None and record.state is State.REISSUED:
-            request_id = next_request_id(dispatcher.app_key, request_id)
-            record = await dispatcher.store.load((dispatcher.app_key, request_id))
-    except NotSentError as error:
-        raise make_unknown(error) from error
+    app_key, store = dispatcher.app_key, dispatcher.store
+    record = await load_or_doubt(store, (app_key, request_id))
+    while record is not None and record.state is State.REISSUED:
+        request_id = next_request_id(app_key, request_id)
+        record = await load_or_doubt(store, (app_key, request_id))
     return request_id, record
 
 
@@ -161,8 +159,12 @@ class _Attempt:
             raise AlreadyPaidError("the order is paid") from self.error
         if status.ended_unpaid:
             raise NotPaidError(f"the order ended unpaid: {status}") from self.error
-        if status is not TradeState.AWAITING or self._is_refused():
+        if status is not TradeState.AWAITING:
             raise self._make_unanswered_error()
+        if record.state is State.FAILED:
+            raise InDoubtError("a query said that the order ended, another that it awaits payment")
+        if record.state is State.REJECTED and self._is_ours():
+            raise self.error
         if seen_at is not None and self._is_alive(seen_at.timestamp()):  # our clock is ahead
             return self._keep()
         await self.dispatcher.close_payment(record)
@@ -173,10 +175,6 @@ class _Attempt:
         if self.record.state is State.RESERVED:
             return not self._is_ours()
         return self.record.state in REISSUABLE | {State.FAILED}
-
-    def _is_refused(self) -> bool:
-        refused = self.record.state is State.REJECTED and self._is_ours()
-        return refused or self.record.state is State.FAILED
 
     def _is_ours(self) -> bool:
         content = serialize(self.request)

@@ -36,6 +36,18 @@ async def check_unsent(
         raise make_unknown(error) from error
 
 
+async def load_or_doubt(store: IdempotencyStore, key: tuple[str, str]) -> IdempotencyRecord | None:
+    """Return the record of an operation that may have been sent, None if there is none.
+
+    Raises:
+        InDoubtError: the store cannot tell; "not sent" would be true of the question only.
+    """
+    try:
+        return await store.load(key)
+    except NotSentError as error:
+        raise make_unknown(error) from error
+
+
 def make_unknown(error: NotSentError) -> InDoubtError:
     """Make the doubt about a call that sent nothing, of an operation that may have been sent."""
     doubt = InDoubtError(
