@@ -11,7 +11,7 @@ import pytest
 from tests.chaos import people, quota, quota_real
 from tests.support.services import REDIS, require
 from tests.support.vectors import ROOT
-from wxpay_async.policy.quota import Quota
+from wxpay_async.policy.lanes import Quota
 
 
 @pytest.mark.parametrize("hours", [0.25, pytest.param(2.0, marks=pytest.mark.slow)])

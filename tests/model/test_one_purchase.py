@@ -95,7 +95,7 @@ def test_bad_policy_is_found_bad(policy: Policy) -> None:
     """The model can see the mistake, and shows the shortest way to it."""
     found = search(policy)
 
-    print(f"\n{policy.name}: {found.problem}, {len(found.worlds)} states")  # noqa: T201
+    print(f"\n{policy.name}: {found.problem}, {len(found.worlds)} states")  # noqa: T201 - the figure
     for number, label in enumerate(found.path, 1):
         print(f"{number:3} {label}")  # noqa: T201 - the counter-example
 

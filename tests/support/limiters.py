@@ -33,14 +33,17 @@ async def move_redis_clock(app_key: str) -> AsyncGenerator[SetClock]:
     """Replace Redis's clock in the scripts, and only that; give the function that moves it."""
     from redis.asyncio import Redis  # noqa: PLC0415 - redis-py is optional
 
-    from wxpay_async.adapters.limiters import redis as limits  # noqa: PLC0415 - the same
+    from wxpay_async.adapters.limiters import (  # noqa: PLC0415 - the same
+        redis as limits,
+        redis_scripts,
+    )
 
     key = f"{app_key}:clock"
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("_TAKE", "_END", "_SLOW"):
+        for name in ("TAKE", "END", "SLOW"):
             script = getattr(limits, name)
-            assert limits._CLOCK in script
-            moved = script.replace(limits._CLOCK, f"{{0, redis.call('GET', '{key}')}}")
+            assert redis_scripts.CLOCK in script
+            moved = script.replace(redis_scripts.CLOCK, f"{{0, redis.call('GET', '{key}')}}")
             patch.setattr(limits, name, moved)
         async with Redis.from_url(REDIS.url) as client:
 
@@ -80,7 +83,7 @@ async def open_local_bench() -> AsyncGenerator[Bench]:
         now = seconds
 
     def make(quota: Quota, **arguments: object) -> Limiter:
-        return LocalLimiter(quota, clock=lambda: now, **arguments)  # type: ignore[arg-type]
+        return LocalLimiter(quota, clock=lambda: now, **arguments)  # type: ignore[arg-type] # by name
 
     yield Bench(make, set_clock)
 
@@ -94,7 +97,7 @@ async def open_redis_bench() -> AsyncGenerator[Bench]:
         )
 
         def make(quota: Quota, **arguments: object) -> Limiter:
-            return RedisLimiter(REDIS.url, app_key, quota=quota, **arguments)  # type: ignore[arg-type]
+            return RedisLimiter(REDIS.url, app_key, quota=quota, **arguments)  # type: ignore[arg-type] # by name
 
         bench = Bench(make, set_clock)
         yield bench

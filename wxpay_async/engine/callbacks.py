@@ -57,7 +57,7 @@ from wxpay_async.errors import (
     WxPayError,
 )
 from wxpay_async.policy.confirmation import Comparison, compare, confirm, states_of
-from wxpay_async.policy.quota import Lane
+from wxpay_async.policy.lanes import Lane
 from wxpay_async.protocol.notify import (
     ACK_HANDLED,
     ACK_NOT_HANDLED,

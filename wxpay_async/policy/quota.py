@@ -41,45 +41,17 @@ from __future__ import annotations
 
 import enum
 import heapq
-from bisect import bisect_left, bisect_right
-from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection
 from typing import Final
 
 import attrs
 
+from wxpay_async.policy.lanes import MACHINES, Lane, Quota
+from wxpay_async.policy.outlook import Outlook
+
 _FREE: Final = float("-inf")
 _RECOVERY_PERIOD: Final = 60.0
 _SLOWED_ONCE_IN: Final = 60.0
-
-
-class Lane(enum.StrEnum):
-    """What kind of caller waits for the call, in the order in which they get a free slot.
-
-    Attributes:
-        PEOPLE: somebody with a phone in hand; the call is worthless after half a minute.
-        RESOLVING: doubts, and verified callbacks.
-        POLLING: watching whether an order is paid.
-        BATCH: what has a day.
-        UNVERIFIED: the query behind a callback that nobody signed.
-    """
-
-    __hash__ = str.__hash__  # Enum's is written in Python, and every call looks its lane up
-
-    PEOPLE = "people"
-    RESOLVING = "resolving"
-    POLLING = "polling"
-    BATCH = "batch"
-    UNVERIFIED = "unverified"
-
-    @property
-    def earlier(self) -> tuple[Lane, ...]:
-        """The lanes that get a free slot before this one."""
-        return _EARLIER[self]
-
-
-_EARLIER: Final = {lane: tuple(Lane)[:place] for place, lane in enumerate(Lane)}
-_MACHINES: Final = tuple(lane for lane in Lane if lane is not Lane.PEOPLE)
 
 
 class SlotOutcome(enum.Enum):
@@ -88,94 +60,6 @@ class SlotOutcome(enum.Enum):
     ANSWERED = "answered"
     DOUBTFUL = "doubtful"
     UNSENT = "unsent"
-
-
-def _default_batch(quota: Quota) -> int:
-    return max(1, quota.limit * 95 // 100)
-
-
-def _check_batch(quota: Quota, _: object, batch: int) -> None:
-    if not 1 <= batch <= quota.limit:
-        raise ValueError(f"batch must be 1 to {quota.limit}, not {batch}")
-
-
-@attrs.frozen(kw_only=True)
-class Quota:
-    """The numbers of the platform's quota and of our distance to it. Times are seconds.
-
-    Attributes:
-        limit: calls in any period.
-        batch: how many of them a batch may use, and all lanes but people's together; the rest is
-            for people.
-        period: the window in which the platform counts.
-        margin: held longer than the period, for clocks of different speed.
-        doubt: how long a call that was given up may still take to arrive.
-        lease: after this a call whose end was not reported counts as given up. It must be longer
-            than the longest attempt, or the quota does not hold.
-    """
-
-    limit: int = attrs.field(default=400, validator=attrs.validators.ge(1))
-    batch: int = attrs.field(
-        default=attrs.Factory(_default_batch, takes_self=True), validator=_check_batch
-    )
-    period: float = attrs.field(default=60.0, validator=attrs.validators.gt(0))
-    margin: float = attrs.field(default=0.25, validator=attrs.validators.ge(0))
-    doubt: float = attrs.field(default=15.0, validator=attrs.validators.ge(0))
-    lease: float = attrs.field(default=20.0, validator=attrs.validators.gt(0))
-
-    @property
-    def answered_for(self) -> float:
-        """Seconds for which a slot stays taken after the answer."""
-        return self.period + self.margin
-
-    @property
-    def doubtful_for(self) -> float:
-        """Seconds for which a slot stays taken after the call was given up."""
-        return self.answered_for + self.doubt
-
-    @property
-    def leased_for(self) -> float:
-        """Seconds for which a slot is taken from the start, unless its end is reported."""
-        return self.doubtful_for + self.lease
-
-    @property
-    def recovery(self) -> int:
-        """Calls by which the pace grows each minute after it was slowed."""
-        return max(1, self.limit * 5 // 100)
-
-    @property
-    def people_keep(self) -> int:
-        """Slots that people may hold however slow the pace is, while the quota has a free one."""
-        return max(1, self.limit // 2)
-
-    def share(self, lane: Lane) -> int:
-        """Return how many slots a lane may hold, where the pace is not reduced."""
-        if lane is Lane.PEOPLE:
-            return self.limit
-        if lane is Lane.BATCH:
-            return self.batch
-        part = self.limit // 20 if lane is Lane.UNVERIFIED else self.limit // 4
-        return max(1, min(part, self.batch))
-
-    def share_of(self, lane: Lane, capacity: int) -> int:
-        """Return how many of the slots that can be taken now a lane may hold."""
-        return max(1, capacity * self.share(lane) // self.limit)
-
-    def room(self, lane: Lane, capacity: int, *, others: int) -> int:
-        """Return how many slots must not be taken yet for a call of the lane to go.
-
-        Args:
-            lane: the call's.
-            capacity: how many slots can be taken now.
-            others: how many are taken, those of people left out.
-        """
-        if lane is not Lane.PEOPLE:
-            return capacity
-        return max(capacity, min(self.limit, others + self.people_keep))
-
-    def interval(self, lane: Lane, capacity: int) -> float:
-        """Return the seconds between two starts of a lane, 0 for people."""
-        return 0.0 if lane is Lane.PEOPLE else self.period / self.share_of(lane, capacity)
 
 
 @attrs.frozen(kw_only=True)
@@ -210,128 +94,6 @@ class Lease:
 class _Pace:
     calls: int
     since: float
-
-
-Frees = Mapping[Lane | None, Sequence[float]]
-"""When the slots come free that each lane holds, in order; None: those of an earlier process."""
-
-
-@attrs.frozen(kw_only=True)
-class Outlook:
-    """The slots as they were at one moment, and what can be foreseen from them.
-
-    Attributes:
-        quota: the numbers.
-        capacity: how many slots can be taken.
-        frees_at: when each slot comes free.
-        next_start: when the pace of each lane allows its next call; that of batches is the pace of
-            all machines together.
-    """
-
-    quota: Quota
-    capacity: int
-    frees_at: Frees
-    next_start: Mapping[Lane, float]
-    _all: Sequence[float] = attrs.field(init=False)
-    _machines: Sequence[float] = attrs.field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        everything = sorted(at for times in self.frees_at.values() for at in times)
-        machines = sorted(at for lane in _MACHINES for at in self.frees_at.get(lane, ()))
-        object.__setattr__(self, "_all", everything)
-        object.__setattr__(self, "_machines", machines)
-
-    def foresee(self, lane: Lane, now: float, before: Mapping[Lane, int]) -> float:
-        """Return the earliest time at which a caller can have its slot.
-
-        It is right if every call that is out is answered now, none ends unsent, and nobody comes
-        whose lane goes first.
-
-        Args:
-            lane: the caller's.
-            now: the time.
-            before: callers of each lane that wait, and get their slots first if it is this lane or
-                an earlier one.
-        """
-        quota, own = self.quota, before[lane]
-        first = own + sum(before[earlier] for earlier in lane.earlier)
-        people = len(self.frees_at.get(Lane.PEOPLE, ()))
-        room = quota.room(lane, self.capacity, others=len(self._all) - people)
-        free_at = self._foresee(self._all, room, first, now)
-        if lane is Lane.PEOPLE:
-            return free_at
-        share = quota.share_of(lane, self.capacity)
-        together = quota.share_of(Lane.BATCH, self.capacity)
-        machines = first - before[Lane.PEOPLE]
-        return max(
-            free_at,
-            self._foresee(self._machines, together, machines, now),
-            self._foresee(self.frees_at.get(lane, ()), share, own, now),
-            self._starts_at(lane, own, now),
-            self._starts_at(Lane.BATCH, machines, now),
-        )
-
-    def _starts_at(self, lane: Lane, before: int, now: float) -> float:
-        """Return when the pace of a lane allows the call that follows so many others."""
-        pace = self.quota.interval(lane, self.capacity)
-        return max(now, self.next_start[lane]) + before * pace
-
-    def _foresee(self, times: Sequence[float], most: int, before: int, now: float) -> float:
-        """Return when a slot comes free for the next caller, where `times` may be `most`."""
-        turn = before - (most - len(times))
-        if turn < 0:
-            return now
-        rounds, place = divmod(turn, max(most, len(times)))
-        return self._nth(times, place, now) + rounds * self.quota.answered_for
-
-    def _nth(self, times: Sequence[float], place: int, now: float) -> float:
-        """Return the time at this place, if every call that is out is answered now."""
-        answered_at = now + self.quota.answered_for
-        # What is taken for longer than a doubt is out: its end was not reported.
-        ended = bisect_right(times, now + self.quota.doubtful_for)
-        sooner = bisect_left(times, answered_at, 0, ended)
-        out = len(times) - ended
-        if place < sooner:
-            return times[place]
-        return times[place - out] if sooner + out <= place < len(times) else answered_at
-
-
-@attrs.define(eq=False)
-class Promises:
-    """When those who were refused were told to come back.
-
-    Of a thousand who are refused in one moment only 400 can be served a minute later: each is told
-    the time at which it is its turn.
-
-    Attributes:
-        most: promises that are remembered for each lane, so that memory stays bounded.
-    """
-
-    most: int = 10_000
-    _times: dict[Lane, deque[float]] = attrs.field(
-        factory=lambda: {lane: deque[float]() for lane in Lane}, init=False
-    )
-
-    def make(self, outlook: Outlook, lane: Lane, now: float, before: Mapping[Lane, int]) -> float:
-        """Return when a refused caller should come back, and remember it.
-
-        Args:
-            outlook: what can be foreseen.
-            lane: the caller's.
-            now: the time.
-            before: callers of each lane that wait.
-        """
-        told = {each: before[each] + self._ahead(each, now) for each in Lane}
-        at = outlook.foresee(lane, now, told)
-        if len(self._times[lane]) < self.most:
-            self._times[lane].append(at)
-        return at
-
-    def _ahead(self, lane: Lane, now: float) -> int:
-        times = self._times[lane]
-        while times and times[0] <= now:
-            times.popleft()
-        return len(times)
 
 
 def _count_none() -> dict[Lane | None, int]:
@@ -388,7 +150,7 @@ class SlidingWindowLog:
         return max(self._next_start[lane], self._next_start[Lane.BATCH])
 
     def _has_share(self, lane: Lane, capacity: int) -> bool:
-        machines = sum(self._held[each] for each in _MACHINES)
+        machines = sum(self._held[each] for each in MACHINES)
         together = self.quota.share_of(Lane.BATCH, capacity)
         return machines < together and self._held[lane] < self.quota.share_of(lane, capacity)
 

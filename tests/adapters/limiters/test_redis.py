@@ -64,7 +64,7 @@ async def ask(limiter: RedisLimiter, lane: Lane, *, stay: bool = False) -> bool:
 async def stands_in_line(limiter: RedisLimiter, lane: Lane) -> None:
     """Wait until a caller of the lane has asked twice: it was not refused, and waits."""
     session = await limiter._sessions.get()
-    field = f"{limits._PLACES[lane]}:{session.name}"
+    field = f"{limits.PLACES[lane]}:{session.name}"
     while not await session.client.hexists(limiter._keys[-1], field):  # noqa: ASYNC110 - Redis has no event for it
         await asyncio.sleep(0.001)
 

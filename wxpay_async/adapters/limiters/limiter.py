@@ -20,7 +20,8 @@ from typing import Final, Protocol
 
 import attrs
 
-from wxpay_async.policy.quota import Lane, Quota, Slowed
+from wxpay_async.policy.lanes import Lane, Quota
+from wxpay_async.policy.quota import Slowed
 
 __all__ = ["Lane", "Limiter", "Quota", "Slot", "Slowed", "Unlimited"]
 

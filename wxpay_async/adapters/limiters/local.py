@@ -13,15 +13,9 @@ import attrs
 from wxpay_async.adapters.event_loop import LoopLocalValue
 from wxpay_async.adapters.limiters.limiter import Slot
 from wxpay_async.errors import QuotaExhaustedError
-from wxpay_async.policy.quota import (
-    Lane,
-    Lease,
-    Promises,
-    Quota,
-    SlidingWindowLog,
-    SlotOutcome,
-    Slowed,
-)
+from wxpay_async.policy.lanes import Lane, Quota
+from wxpay_async.policy.outlook import Promises
+from wxpay_async.policy.quota import Lease, SlidingWindowLog, SlotOutcome, Slowed
 
 _SHORTEST_SLEEP: Final = 0.001
 

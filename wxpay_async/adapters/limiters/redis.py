@@ -1,9 +1,9 @@
 """Keep the quota of many machines: a sliding window log in Redis, on Redis's own clock.
 
-The rules are those of `policy/quota.py`, one Lua script for each operation, since only a script is
-atomic. A slot is written with its whole lease when it is taken, and the lease is shortened when the
-call ends: a process that is killed wastes its slots for a while and never frees them early. If
-Redis cannot be reached there is no slot, because an uncounted call could exceed the quota.
+The rules are those of `policy/quota.py`, written once more in `redis_scripts.py`. A slot is written
+with its whole lease when it is taken, and the lease is shortened when the call ends: a process that
+is killed wastes its slots for a while and never frees them early. If Redis cannot be reached there
+is no slot, because an uncounted call could exceed the quota.
 
 Waiters ask again when the next slot comes free or their pace allows it, and each second at the
 latest (a call that ended unsent frees its slot early). Only the first waiter of a lane asks, so
@@ -32,9 +32,12 @@ import attrs
 
 from wxpay_async.adapters.event_loop import LoopLocal, ShieldedTasks
 from wxpay_async.adapters.limiters.limiter import Slot
+from wxpay_async.adapters.limiters.redis_scripts import END, PLACES, SLOW, TAKE
 from wxpay_async.adapters.redis_url import check_redis_url, redact_redis_url
 from wxpay_async.errors import NotSentError, QuotaExhaustedError
-from wxpay_async.policy.quota import Lane, Outlook, Promises, Quota, Slowed
+from wxpay_async.policy.lanes import Lane, Quota
+from wxpay_async.policy.outlook import Outlook, Promises
+from wxpay_async.policy.quota import Slowed
 
 try:
     from redis.asyncio import Redis
@@ -53,139 +56,10 @@ _SEEN_LATELY: Final = 2 * _POLL
 
 _RELEASE: Final = -1
 
-_CLOCK: Final = "redis.call('TIME')"
-
-# KEYS: the slots of each lane, in the order of the lanes; those of an earlier process; the state;
-# who waits.
-_COUNT: Final = f"""
-local clock = {_CLOCK}
-local now = clock[1] * 1000000 + clock[2]
-local limit, recovery = tonumber(ARGV[1]), tonumber(ARGV[2])
-local state, held, taken = KEYS[7], {{}}, 0
-for i = 1, 6 do
-    redis.call('ZREMRANGEBYSCORE', KEYS[i], '-inf', now)
-    held[i] = redis.call('ZCARD', KEYS[i])
-    taken = taken + held[i]
-end
-local capacity, step_at = limit, math.huge
-local pace = redis.call('HMGET', state, 'pace', 'slowed')
-if pace[1] then
-    local minutes = math.floor((now - pace[2]) / 60000000)
-    local recovered = pace[1] + minutes * recovery
-    if recovered < limit then
-        capacity, step_at = recovered, pace[2] + (minutes + 1) * 60000000
-    end
-end
-"""
-
-# Returns 0 when the slot was taken, else the microseconds until it is worth asking again; and how
-# many slots each lane holds. With the microseconds, what an `Outlook` is made of: the capacity,
-# when each slot comes free, when each lane may start, and who waits in other processes.
-_TAKE: Final = (
-    f"""
-if redis.call('HSETNX', KEYS[7], 'lanes', 1) == 1 and ARGV[7] == '0' then
-    local clock = {_CLOCK}
-    local free = clock[1] * 1000000 + clock[2] + ARGV[6]
-    for i = 1, math.floor(ARGV[1] / 2) do redis.call('ZADD', KEYS[6], free, 'before:' .. i) end
-    redis.call('PEXPIRE', KEYS[6], math.ceil(ARGV[6] / 1000))
-end
-"""
-    + _COUNT
-    + """
-local lane, member, lease = tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5])
-local keep, batch, share = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
-local period, process = tonumber(ARGV[11]), ARGV[12]
-local waiters, poll = tonumber(ARGV[13]), tonumber(ARGV[14])
-local function part(most) return math.max(1, math.floor(capacity * most / limit)) end
-local function whole(number) return string.format('%.0f', number) end
-
-local starts, others, yields, free = {}, {}, false, step_at
-for i = 1, 5 do
-    starts[i] = tonumber(redis.call('HGET', state, 'next:' .. i) or 0)
-    others[i] = 0
-end
-local waiting = redis.call('HGETALL', KEYS[8])
-for i = 1, #waiting, 2 do
-    local where, who = waiting[i]:match('^(%d):(.*)$')
-    local asks_by, size, ready = waiting[i + 1]:match('^(%d+):(%d+):(%d)$')
-    where, asks_by = tonumber(where), tonumber(asks_by)
-    if asks_by <= now then
-        redis.call('HDEL', KEYS[8], waiting[i])
-    else
-        if who ~= process then others[where] = others[where] + size end
-        if where < lane and ready == '1' then
-            yields, free = true, math.min(free, asks_by)
-        end
-    end
-end
-
-local machines = held[2] + held[3] + held[4] + held[5]
-local room, ready, starts_at = capacity, true, 0
-if lane == 1 then
-    room = math.max(capacity, math.min(limit, taken - held[1] + keep))
-else
-    ready = now >= starts[lane] and held[lane] < part(share)
-    starts_at = math.max(starts[lane], starts[4]) -- batches have the pace of all machines together
-end
-local me = lane .. ':' .. process
-local may = lane == 1 or (now >= starts_at and machines < part(batch))
-if taken < room and ready and may and not yields then
-    redis.call('ZADD', KEYS[lane], now + lease, member)
-    redis.call('PEXPIRE', KEYS[lane], math.ceil(lease / 1000))
-    if lane > 1 then
-        local function after(most) return whole(now + math.ceil(period / part(most))) end
-        redis.call('HSET', state, 'next:4', after(batch), 'next:' .. lane, after(share))
-    end
-    redis.call('HDEL', KEYS[8], me)
-    held[lane] = held[lane] + 1
-    return {0, held}
-end
-if now < starts_at then free = math.min(free, starts_at) end
-local frees = {}
-for i = 1, 6 do
-    local slots, times = redis.call('ZRANGE', KEYS[i], 0, -1, 'WITHSCORES'), {}
-    for j = 2, #slots, 2 do times[#times + 1] = slots[j] - now end
-    if times[1] then free = math.min(free, now + times[1]) end
-    frees[i] = times
-end
-local wait = math.max(1, free - now)
-if waiters > 0 then
-    local asks_by = whole(now + math.min(wait, poll) + 50000)
-    redis.call('HSET', KEYS[8], me, asks_by .. ':' .. waiters .. ':' .. (ready and 1 or 0))
-    redis.call('PEXPIRE', KEYS[8], 5000)
-end
-for i = 1, 5 do starts[i] = math.max(0, starts[i] - now) end
-return {wait, held, capacity, frees, starts, others}
-"""
-)
-
-# A negative time releases the slot. Otherwise it is taken from now on, even if the lease is over.
-_END: Final = f"""
-if tonumber(ARGV[2]) < 0 then return redis.call('ZREM', KEYS[1], ARGV[1]) end
-local clock = {_CLOCK}
-redis.call('ZADD', KEYS[1], clock[1] * 1000000 + clock[2] + ARGV[2], ARGV[1])
-if redis.call('PTTL', KEYS[1]) < ARGV[2] / 1000 then
-    redis.call('PEXPIRE', KEYS[1], math.ceil(ARGV[2] / 1000))
-end
-return 0
-"""
-
-_SLOW: Final = (
-    _COUNT
-    + """
-if taken >= limit or (pace[2] and now - pace[2] < 60000000) then return {taken, 0} end
-local calls_now = math.max(1, math.floor(math.min(taken, capacity) * 7 / 10))
-redis.call('HSET', state, 'pace', calls_now, 'slowed', now)
-return {taken, calls_now}
-"""
-)
-
 
 class _Script(Protocol):
     async def __call__(self, keys: Sequence[str], args: Sequence[str | int]) -> object: ...
 
-
-_PLACES: Final = {lane: place for place, lane in enumerate(Lane, start=1)}
 
 _Blocked = tuple[int, list[int], int, list[list[int]], list[int], list[int]]
 
@@ -257,9 +131,9 @@ def _open_session(url: str) -> _Session:
     )
     return _Session(
         client=client,
-        take=cast("_Script", client.register_script(_TAKE)),
-        end=cast("_Script", client.register_script(_END)),
-        slow=cast("_Script", client.register_script(_SLOW)),
+        take=cast("_Script", client.register_script(TAKE)),
+        end=cast("_Script", client.register_script(END)),
+        slow=cast("_Script", client.register_script(SLOW)),
     )
 
 
@@ -474,7 +348,7 @@ class RedisLimiter:
         return [
             quota.limit,
             quota.recovery,
-            _PLACES[lane],
+            PLACES[lane],
             member,
             _micros(quota.leased_for),
             _micros(quota.answered_for),
@@ -513,7 +387,7 @@ class RedisLimiter:
         await self._end(await self._sessions.get(), lane, member, taken_for)
 
     async def _end(self, session: _Session, lane: Lane, member: str, taken_for: int) -> None:
-        key = self._keys[_PLACES[lane] - 1]
+        key = self._keys[PLACES[lane] - 1]
         with contextlib.suppress(RedisError, OSError):
             async with asyncio.timeout(_IO_TIMEOUT):
                 await session.end([key], [member, taken_for])
