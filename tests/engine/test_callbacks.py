@@ -13,6 +13,7 @@ import attrs
 import pytest
 from attrs import define, field
 
+from tests.support.flaky_store import FlakyStore
 from tests.support.merchant import Asking, OpenShop
 from tests.support.platform import (
     APP_KEY,
@@ -28,7 +29,6 @@ from tests.support.platform import (
 )
 from wxpay_async.adapters.limiters.limiter import Lane, Slot, Unlimited
 from wxpay_async.adapters.stores.inbox import Receipt
-from wxpay_async.adapters.stores.memory import MemoryStore
 from wxpay_async.engine.callbacks import CallbackEvent, CallbackReceiver, Verdict
 from wxpay_async.engine.clock import Clock
 from wxpay_async.engine.gateway import PayGateway
@@ -38,7 +38,6 @@ from wxpay_async.errors import (
     InvalidRequestError,
     NotSentError,
 )
-from wxpay_async.policy.record import IdempotencyRecord
 from wxpay_async.policy.retry import RetryPolicy
 from wxpay_async.policy.states import State
 from wxpay_async.protocol.notify import (
@@ -933,38 +932,6 @@ async def test_handler_that_is_cancelled_from_elsewhere_has_failed(
 
 
 # When parts fail
-
-
-@define(eq=False)
-class FlakyStore(MemoryStore):
-    """Raises from the methods that are named in `failing`."""
-
-    failing: set[str] = field(factory=set)
-    error: Exception = field(factory=lambda: NotSentError("the store is away"))
-
-    async def begin(self, message: str, *, now: float, lease: float = 45.0) -> Receipt:
-        """Acquire a callback."""
-        self._fail("begin")
-        return await super().begin(message, now=now, lease=lease)
-
-    async def find_open(self, app_key: str, out_trade_no: str) -> list[IdempotencyRecord]:
-        """Find what is open."""
-        self._fail("find_open")
-        return await super().find_open(app_key, out_trade_no)
-
-    async def complete(self, message: str, *, now: float) -> None:
-        """Record a callback as done."""
-        self._fail("complete")
-        await super().complete(message, now=now)
-
-    async def release(self, message: str) -> None:
-        """Release a callback."""
-        self._fail("release")
-        await super().release(message)
-
-    def _fail(self, name: str) -> None:
-        if name in self.failing:
-            raise self.error
 
 
 async def test_callback_has_its_effect_though_nothing_can_be_settled(

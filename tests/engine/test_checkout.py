@@ -12,9 +12,9 @@ import attrs
 import pytest
 
 from tests.support.clock import NOON
+from tests.support.flaky_store import FlakyStore
 from tests.support.merchant import Asking, OpenShop
 from tests.support.platform import Answer, Replies, Script
-from wxpay_async.adapters.stores.memory import MemoryStore
 from wxpay_async.engine.checkout import Reorder
 from wxpay_async.engine.streaming import Outcome
 from wxpay_async.errors import (
@@ -27,7 +27,6 @@ from wxpay_async.errors import (
     NotSentError,
     TradeUnusableError,
 )
-from wxpay_async.policy.record import IdempotencyRecord
 from wxpay_async.policy.retry import RetryPolicy
 from wxpay_async.policy.states import State
 from wxpay_async.protocol.idempotency_key import derive_request_id
@@ -350,27 +349,15 @@ async def test_checkout_goes_on_with_the_next_order_when_the_first_cannot_be_ask
 # A store that goes away, and a platform that contradicts itself
 
 
-class DyingStore(MemoryStore):
-    """A store that cannot read any more once it is told to die."""
-
-    dead = False
-
-    async def load(self, key: tuple[str, str]) -> IdempotencyRecord | None:
-        """Return the record, while it lives."""
-        if self.dead:
-            raise NotSentError("the store cannot load an operation")
-        return await super().load(key)
-
-
 @pytest.mark.parametrize("reorder", [None, count_up], ids=["one order", "the next order"])
 async def test_checkout_of_a_lost_token_is_in_doubt_when_the_store_is_away(
     reorder: Reorder | None, open_shop: OpenShop, asking: Asking, replies: Replies
 ) -> None:
     """The order exists, so "not sent" would not be true."""
-    store = DyingStore()
+    store = FlakyStore()
     answers = Script([replies.created(payToken=None)], query=replies.order("待付款"))
     shop = open_shop(answers, store=store)
-    store.dead = True
+    store.failing.add("load")
     with pytest.raises(InDoubtError):
         await shop.gateway.checkout(asking.trade(), **PAYER, reorder=reorder)
 

@@ -12,9 +12,9 @@ from urllib.parse import parse_qs
 import pytest
 
 from tests.support.clock import NOON
+from tests.support.flaky_store import FlakyStore
 from tests.support.merchant import Asking, OpenShop, Shop
 from tests.support.platform import Json, Replies
-from wxpay_async.adapters.stores.memory import MemoryStore
 from wxpay_async.engine.reissue import next_request_id
 from wxpay_async.errors import (
     AlreadyPaidError,
@@ -26,7 +26,6 @@ from wxpay_async.errors import (
     RefusedError,
     WxPayError,
 )
-from wxpay_async.policy.record import IdempotencyRecord
 from wxpay_async.policy.retry import RetryPolicy
 from wxpay_async.policy.states import State
 from wxpay_async.protocol.idempotency_key import derive_request_id
@@ -329,27 +328,15 @@ async def test_payment_that_is_being_sent_is_not_closed(
     assert 1 == len(platform.issued)
 
 
-class DyingStore(MemoryStore):
-    """A store that cannot read any more once it is told to die."""
-
-    dead = False
-
-    async def load(self, key: tuple[str, str]) -> IdempotencyRecord | None:
-        """Return the record, while it lives."""
-        if self.dead:
-            raise NotSentError("the store cannot load an operation")
-        return await super().load(key)
-
-
 async def test_store_that_fails_between_two_payments_leaves_the_order_in_doubt(
     open_shop: OpenShop, asking: Asking, platform: Platform
 ) -> None:
     """The order is made, so "not sent" would not be true; of a payment that is resolved neither."""
-    store = DyingStore()
+    store = FlakyStore()
     shop = open_shop(platform, retry=RetryPolicy(attempts=1), store=store)
     await tap(shop, asking)
     shop.clock.move(LIFE)
-    store.dead = True
+    store.failing.add("load")
     with pytest.raises(InDoubtError):
         await tap(shop, asking)
     with pytest.raises(InDoubtError):
@@ -392,7 +379,7 @@ async def test_credential_that_comes_after_another_was_issued_is_withheld(
     open_shop: OpenShop, asking: Asking, platform: Platform, *, dead: bool
 ) -> None:
     """A process was paused with its request on the way; meanwhile another process went on."""
-    store = DyingStore()
+    store = FlakyStore()
     other = open_shop(platform, store=store)
 
     async def answer_late(request: HttpRequest) -> object:
@@ -401,7 +388,8 @@ async def test_credential_that_comes_after_another_was_issued_is_withheld(
             other.clock.move(60)
             await store.sweep(other.gateway.app_key, other.clock.time())
             found.append(await tap(other, asking))
-            store.dead = dead
+            if dead:
+                store.failing.add("load")
         return said
 
     found: list[str] = []
@@ -441,12 +429,12 @@ async def test_closed_payment_whose_store_is_away_is_in_doubt(
     open_shop: OpenShop, asking: Asking, platform: Platform
 ) -> None:
     """What followed it cannot be looked up, which proves nothing of it."""
-    store = DyingStore()
+    store = FlakyStore()
     shop = open_shop(platform, retry=RetryPolicy(attempts=1), store=store)
     await tap(shop, asking)
     shop.clock.move(LIFE)
     await tap(shop, asking)
-    store.dead = True
+    store.failing.add("load")
     request = asking.pay(
         first_id(shop), terminal_payer_id="openid-1", app_id=APP, out_trade_no="O-1"
     )

@@ -128,7 +128,7 @@ class Checkout:
             raise self._mark(_make_half_done_error(self._number, error)) from error
 
     async def _explain_lost_token(self) -> WxPayError:
-        """Say what can be done about an order that nobody can pay, unless it has ended."""
+        """Make the error for an order whose payToken is lost: it is paid, has ended, or is open."""
         try:
             status, _ = await self.dispatcher.query_order(self._number, self.deadline)
         except WxPayError:  # nothing was learnt: the order can still be open
@@ -140,7 +140,7 @@ class Checkout:
         return self._mark(self._make_lost_token_error(await self._read_closing_time()))
 
     async def _read_closing_time(self) -> datetime | None:
-        """Return when the order will be closed, None where nobody knows."""
+        """Return when the order will be closed, None where its `timeoutExpress` does not say."""
         record = await self._load(self.trade.request_id)
         if record is None or record.signed_at is None or self.trade.lifetime is None:
             return None

@@ -1,4 +1,4 @@
-"""Find out, when somebody asks, what became of an operation (`money-safety.md` §3)."""
+"""Answer the question what became of an operation (`money-safety.md` §3)."""
 
 from __future__ import annotations
 

@@ -352,7 +352,7 @@ class PayGateway:
             NotPaidError, FailedError: the order ended without being paid, and there is no
                 `reorder`.
             OtherPayerError: another payer has the live credential; see its `retry_at`.
-            TradeUnusableError: the answer with the payToken was lost, so nobody can pay the order;
+            TradeUnusableError: the answer with the payToken was lost, so the order cannot be paid;
                 see its `retry_at`. Called again after it, `reorder` makes the next one.
             InDoubtError: as of `pay`; also when the order is made and its prepay was not asked
                 for, whatever kept it from being sent. Call again with the same trade.

@@ -2,8 +2,8 @@
 
 A payment whose credential is dead, or was lost with its answer, is closed for good, and only then
 does the next one go, under a requestId that is derived from the closed one. So the payments of an
-order are a chain, whose end anybody finds who knows its beginning. A credential that can still be
-paid is never joined by another: whoever else wants one is told when it will be dead.
+order are a chain, and its first requestId leads to its last one. No other credential is issued
+beside one that can still be paid: another payer is told when that one will be dead.
 """
 
 from __future__ import annotations

@@ -181,7 +181,7 @@ class LocalLimiter:
             room.remove(queue, waiter)
 
     def _check_wait(self, room: _WaitingRoom, lane: Lane, waiter: _Waiter, timeout: float) -> None:
-        """Refuse at once who would wait in vain, and whoever is one too many."""
+        """Refuse at once a caller that would wait in vain, or that is one too many."""
         room.remove(room.queues[lane], waiter)
         now = self.clock()
         free_at = self._log.outlook(now).foresee(lane, now, room.waiting())

@@ -8,8 +8,8 @@ is no slot, because an uncounted call could exceed the quota.
 Waiters ask again when the next slot comes free or their pace allows it, and each second at the
 latest (a call that ended unsent frees its slot early). Only the first waiter of a lane asks, so
 within a process it is first come, first served. Between processes it is a race within a lane, but
-not between lanes: who waits is written down, and whoever is in a later lane lets them go first, in
-whatever process they are.
+not between lanes: the waiting callers of each lane are written down, and those of a later lane let
+them go first, in every process.
 
 Each answer to a waiter holds what the log looked like. From that `policy/quota.py` foresees who
 waits in vain, here as for one process, and they are told at once.
@@ -262,7 +262,7 @@ class RedisLimiter:
         return [f"wxpay:quota:{{{self.app_key}}}:{name}" for name in names]
 
     def _check_line(self, session: _Session, lane: Lane, timeout: float) -> None:
-        """Refuse whoever is one too many, and who would stand in line in vain."""
+        """Refuse a caller that is one too many, or that would stand in line in vain."""
         line = session.lines[lane]
         if not line.size:
             return
