@@ -130,7 +130,7 @@ class Checkout:
     async def _explain_lost_token(self) -> WxPayError:
         """Make the error for an order whose payToken is lost: it is paid, has ended, or is open."""
         try:
-            status, _ = await self.dispatcher.query_order(self._number, self.deadline)
+            status, _ = await self.dispatcher.reader.query_order(self._number, self.deadline)
         except WxPayError:  # nothing was learnt: the order can still be open
             return self._mark(self._make_lost_token_error(await self._read_closing_time()))
         if status.state.was_paid:

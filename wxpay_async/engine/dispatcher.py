@@ -1,12 +1,11 @@
-"""Carry calls out: those with a requestId together and to a known end, those that only read."""
+"""Carry out the calls of one appKey: those with a requestId together, and to a known end."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from datetime import datetime
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, Final, TypeVar
 
 import attrs
@@ -23,6 +22,7 @@ from wxpay_async.engine.clock import Clock, PlatformTime
 from wxpay_async.engine.concurrency import ConcurrencyLimiter
 from wxpay_async.engine.doubts import Doubts
 from wxpay_async.engine.open_operations import OpenOperation, iter_open_operations
+from wxpay_async.engine.reader import Reader
 from wxpay_async.engine.recovery import Recovery
 from wxpay_async.engine.reissue import find_last, say_of_closed
 from wxpay_async.engine.replay import replay
@@ -50,25 +50,20 @@ from wxpay_async.policy.review import ReviewVerdict
 from wxpay_async.policy.states import FINAL, FINISHED, State
 from wxpay_async.protocol.builder import (
     OPERATIONS,
-    QUERY,
     Operation,
     RequestBuilder,
     Template,
-    query_parameters,
 )
 from wxpay_async.protocol.codec import serialize
-from wxpay_async.protocol.echo import check_echo, check_order
+from wxpay_async.protocol.echo import check_echo
 from wxpay_async.protocol.idempotency_key import fingerprint
-from wxpay_async.protocol.requests import Request, TradeQuery, order_number
-from wxpay_async.protocol.results import TradeStatus
+from wxpay_async.protocol.requests import Request, order_number
 from wxpay_async.protocol.wire import Timeouts, Transport
 
 T = TypeVar("T")
 
 PARTS: Final = ("transport", "store", "limiter")
 """The parts that can be handed in, and be shared with other gateways."""
-
-_ONE_ATTEMPT: Final = RetryPolicy(attempts=1)
 
 
 @define(eq=False, kw_only=True)
@@ -110,6 +105,7 @@ class Dispatcher:
     owned: frozenset[str]
     time: PlatformTime = field(init=False)
     times: CallTimes = field(init=False)
+    reader: Reader = field(init=False)
     resolver: Resolver = field(init=False)
     recovery: Recovery = field(init=False)
     doubts: Doubts = field(init=False)
@@ -130,11 +126,12 @@ class Dispatcher:
         # These very classes: what a subclass awaits may be a network.
         local = type(self.limiter) in {LocalLimiter, Unlimited}
         self._in_process = local and type(self.store) is MemoryStore
+        self.reader = Reader(self, self.texts)
         self.resolver = Resolver(
             store=self.store,
             clock=self.clock,
             time=self.time,
-            query=self._ask_in_turn,
+            query=self.reader.query_doubt,
             on_changed=self._report_change,
             refunds_queryable=self.refunds_queryable,
             absent_codes=self.absent_codes,
@@ -218,7 +215,7 @@ class Dispatcher:
             result: T = self.replay(record, content=content, asked=request)
             return result
         operation = OPERATIONS[type(request)]
-        call = self._make_call(
+        call = self.make_call(
             operation,
             self.builder.prepare_content(operation, content),
             result_type,
@@ -232,9 +229,8 @@ class Dispatcher:
             call.ask = self._ask
         epoch = record.epoch
         del record
-        policy = self.times.policy(lane)
         try:
-            return await self._transport().deliver(call, deadline=deadline, policy=policy)
+            return await self.deliver(call, self.times.policy(lane))
         except SettledMeanwhileError as meanwhile:
             record = meanwhile.record
             if record.state is State.REISSUED:
@@ -306,76 +302,6 @@ class Dispatcher:
             asked=asked,
             until_dead=until_dead,
         )
-
-    # Calls that only read
-
-    async def read(
-        self,
-        operation: Operation,
-        params: Mapping[str, str],
-        result_type: type[T],
-        *,
-        timeout: float | None = None,
-    ) -> T:
-        """Execute a call that needs no requestId and no store."""
-        seconds = self.times.seconds(timeout, Lane.PEOPLE)
-        call = self._make_call(
-            operation,
-            self.builder.prepare(operation, params),
-            result_type,
-            asked=None,
-            check=None,
-            deadline=self.times.after(seconds),
-            lane=Lane.PEOPLE,
-        )
-        return await self._send_read(call, self.retry)
-
-    async def query(
-        self, query: TradeQuery, *, timeout: float | None, lane: Lane = Lane.PEOPLE
-    ) -> TradeStatus:
-        """Query one order; what the platform says of another is withheld."""
-        deadline = self.times.after(self.times.seconds(timeout, lane))
-        call = self._query_call(query, deadline=deadline, lane=lane)
-        return self.texts.read(await self._send_read(call, self.times.policy(lane)))
-
-    async def query_order(
-        self, out_trade_no: str, deadline: Deadline, lane: Lane = Lane.PEOPLE
-    ) -> tuple[TradeStatus, datetime | None]:
-        """Query one order once; return the answer, and its `Date` where it has one."""
-        seconds = self.times.seconds(deadline.remaining(), lane)
-        query = TradeQuery(out_trade_no=out_trade_no)
-        call = self._query_call(query, deadline=self.times.after(seconds), lane=lane)
-        status = self.texts.read(await self._send_read(call, _ONE_ATTEMPT))
-        return status, call.server_time
-
-    async def _ask_in_turn(
-        self, out_trade_no: str, deadline: Deadline
-    ) -> tuple[TradeStatus, datetime | None]:
-        return await self.query_order(out_trade_no, deadline, Lane.RESOLVING)
-
-    def _query_call(
-        self, query: TradeQuery, *, deadline: Deadline, lane: Lane
-    ) -> Call[TradeStatus]:
-        return self._make_call(
-            QUERY,
-            self.builder.prepare(QUERY, query_parameters(query)),
-            TradeStatus,
-            asked=query,
-            check=check_order,
-            deadline=deadline,
-            lane=lane,
-        )
-
-    async def _send_read(self, call: Call[T], policy: RetryPolicy) -> T:
-        began, name = self.clock.monotonic(), call.operation.name
-        self.telemetry.call_started(name, None)
-        try:
-            result = await self._transport().deliver(call, deadline=call.deadline, policy=policy)
-        except BaseException as error:  # as above
-            self.telemetry.call_ended(name, None, self.clock.monotonic() - began, error=error)
-            raise
-        self.telemetry.call_ended(name, None, self.clock.monotonic() - began, result=result)
-        return result
 
     # Doubts
 
@@ -466,7 +392,8 @@ class Dispatcher:
             self.recovery.forget()
             self.signing.close()
 
-    def _transport(self) -> RetryingTransport:
+    def deliver(self, call: Call[T], policy: RetryPolicy) -> Awaitable[T]:
+        """Deliver a call, as often as the policy allows; its transport is made by the first one."""
         if self._retrying is None:
             self._retrying = RetryingTransport(
                 self.make_transport(),
@@ -474,9 +401,9 @@ class Dispatcher:
                 timeouts=self.timeouts,
                 clock=self.clock,
             )
-        return self._retrying
+        return self._retrying.deliver(call, deadline=call.deadline, policy=policy)
 
-    def _make_call(
+    def make_call(
         self,
         operation: Operation,
         template: Template,
@@ -487,6 +414,7 @@ class Dispatcher:
         deadline: Deadline,
         lane: Lane,
     ) -> Call[T]:
+        """Make a call of the event loop that is running."""
         self._enter_loop()
         return Call(
             operation=operation,

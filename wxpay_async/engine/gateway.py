@@ -300,7 +300,7 @@ class PayGateway:
             NotSentError, InDoubtError: no answer; ask again.
         """
         query = TradeQuery(out_trade_no=out_trade_no, trade_no=trade_no)
-        return await self._dispatcher.query(query, timeout=timeout, lane=lane)
+        return await self._dispatcher.reader.query(query, timeout=timeout, lane=lane)
 
     def merchants(
         self, *, page_size: int = 10, timeout: float | None = None
@@ -459,7 +459,7 @@ class PayGateway:
                 kind = type(out_trade_no).__name__
                 raise InvalidRequestError(f"got {kind}", field="outTradeNo", allowed="a text")
             asked = TradeQuery(out_trade_no=out_trade_no)
-            return await self._dispatcher.query(asked, timeout=timeout, lane=Lane.BATCH)
+            return await self._dispatcher.reader.query(asked, timeout=timeout, lane=Lane.BATCH)
 
         return self._stream(out_trade_nos, query, concurrency, "query")
 

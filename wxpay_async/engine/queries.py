@@ -22,7 +22,7 @@ async def iter_merchants(
     seen, listed, number = set[int](), 0, 1
     while True:
         params = {"pageSize": str(page_size), "currentPage": str(number)}
-        page = await dispatcher.read(MERCHANTS, params, MerchantPage, timeout=timeout)
+        page = await dispatcher.reader.read(MERCHANTS, params, MerchantPage, timeout=timeout)
         # A platform that does not page sends the same page each time, or says which one it is.
         strays = number > 1 and page.current_page not in {None, number}
         known = hash(page.merchants)  # of a page that was seen: its merchants need not be kept
@@ -60,7 +60,7 @@ async def poll_until_paid(
             min(deadline - clock.monotonic(), dispatcher.timeouts.call),
         )
         try:
-            status = await dispatcher.query(query, timeout=left, lane=Lane.POLLING)
+            status = await dispatcher.reader.query(query, timeout=left, lane=Lane.POLLING)
         except WxPayError as error:
             if not error.retryable:
                 raise

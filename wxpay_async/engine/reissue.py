@@ -210,7 +210,7 @@ class _Attempt:
         if number is None:
             raise self.error
         try:
-            status, seen_at = await self.dispatcher.query_order(number, self.deadline)
+            status, seen_at = await self.dispatcher.reader.query_order(number, self.deadline)
         except WxPayError as error:  # nothing was learnt
             raise self._make_unanswered_error() from error
         return status.state, seen_at
