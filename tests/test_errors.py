@@ -55,14 +55,14 @@ def existing() -> dict[str, type[WxPayError]]:
 KINDS = [pytest.param(kind, id=name) for name, kind in existing().items()]
 
 
-def test_the_drawing_is_complete() -> None:
+def test_drawing_shows_every_class() -> None:
     """Exactly the classes that exist are drawn."""
     assert drawn().keys() == existing().keys()
     assert len(drawn()) > 15
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_drawing_is_true(kind: type[WxPayError]) -> None:
+def test_drawing_shows_parent_and_fate_of_each_class(kind: type[WxPayError]) -> None:
     """Parent and fate are those of the class, and of an error that is raised."""
     parent, fate = drawn()[kind.__name__]
 
@@ -171,14 +171,14 @@ def test_fates_are_their_words() -> None:
         ("E1", "said", "refused [E1: said]"),
     ],
 )
-def test_a_platform_message_is_shown_with_its_code_only(
+def test_platform_message_is_shown_with_its_code_only(
     code: str | None, message: str | None, expected: str
 ) -> None:
     """Without a code nobody can tell who speaks."""
     assert expected == str(RefusedError("refused", code=code, message=message))
 
 
-def test_the_request_is_shown_with_its_fate() -> None:
+def test_error_with_a_request_shows_it_with_its_fate() -> None:
     """What a person on call needs first."""
     error = InDoubtError("timed out", code="E1", message="说")
     error.request_id = "r-1"
@@ -187,7 +187,7 @@ def test_the_request_is_shown_with_its_fate() -> None:
 
 
 @pytest.mark.parametrize("noise", ["\n", "\r", "\x1b[2J", "\x00", "\u2028", "\u202e", "\ud800"])
-def test_an_error_is_one_line(noise: str) -> None:
+def test_error_with_noise_from_the_other_side_is_one_line(noise: str) -> None:
     """What the other side wrote cannot forge a log line or steer a terminal."""
     shown = str(RefusedError("refused", code=f"E{noise}1", message=f"a{noise}b"))
 
@@ -196,7 +196,7 @@ def test_an_error_is_one_line(noise: str) -> None:
     assert shown.encode()
 
 
-def test_a_flood_is_cut() -> None:
+def test_message_that_is_too_long_is_cut() -> None:
     """Code and message are kept whole, and shown in part."""
     error = RefusedError("refused", code="C" * 10_000, message="m" * 1_000_000)
 
@@ -241,7 +241,7 @@ def test_errors_survive_copies_and_processes(kind: type[WxPayError], clone: obje
     assert (str(error), error.args, error.fate) == (str(other), other.args, other.fate)
 
 
-async def test_a_doubt_is_resolved_by_whoever_raised_it() -> None:
+async def test_in_doubt_error_is_resolved_by_the_gateway_that_raised_it() -> None:
     """With a gateway behind it the outcome, without one the doubt itself."""
 
     async def resolver() -> str:
@@ -257,7 +257,7 @@ async def test_a_doubt_is_resolved_by_whoever_raised_it() -> None:
 
 
 @pytest.mark.parametrize("kind", [InDoubtError, DuplicateRequestError])
-def test_a_doubt_travels_without_its_gateway(kind: type[InDoubtError]) -> None:
+def test_in_doubt_error_that_is_pickled_has_no_gateway(kind: type[InDoubtError]) -> None:
     """A gateway holds connections and keys; neither belongs into another process."""
     error = kind("timed out", code="E1")
     error.resolver = lambda: None
@@ -287,7 +287,7 @@ def test_own_attributes_survive_too(error: WxPayError, name: str, expected: obje
     assert str(error) == str(other)
 
 
-def test_the_server_s_time_survives() -> None:
+def test_server_time_survives_pickling() -> None:
     """It is set after the error was made."""
     error = ClockSkewError("expired", code="CO_MSG_000005")
     assert error.server_time is None

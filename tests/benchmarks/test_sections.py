@@ -110,7 +110,7 @@ def test_start(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.parametrize("program", ["import no_such_package", "raise SystemExit(3)"])
-def test_a_start_that_fails_is_no_figure(program: str) -> None:
+def test_start_that_fails_is_no_figure(program: str) -> None:
     """An import that ends early would be the fastest of all."""
     with pytest.raises(RuntimeError, match="ended with"):
         start._start(program, "")

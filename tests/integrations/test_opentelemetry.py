@@ -114,7 +114,7 @@ def _of(operation: str, fate: str | None = None, code: str | None = None) -> Lab
 # Spans
 
 
-async def test_a_call_is_one_span_and_each_attempt_another(
+async def test_call_is_one_span_and_each_attempt_another(
     watch: Watch, asking: Asking, open_shop: OpenShop, replies: Replies
 ) -> None:
     """There is one name for each operation; attributes tell two calls apart."""
@@ -171,7 +171,7 @@ async def test_kinds_and_status_follow_the_conventions(
     ] == [(s.name, s.kind, s.status.status_code, s.status.description) for s in watch.finished()]
 
 
-async def test_the_caller_s_span_is_the_parent(
+async def test_span_of_the_caller_is_the_parent(
     watch: Watch, asking: Asking, open_shop: OpenShop, replies: Replies
 ) -> None:
     """The call is a child of the caller's span, and its attempts are children of the call."""
@@ -184,7 +184,7 @@ async def test_the_caller_s_span_is_the_parent(
     assert [call.get_span_context(), caller.get_span_context()] == parents
 
 
-async def test_an_attempt_stands_under_the_call_that_made_it(
+async def test_attempt_is_a_child_of_the_call_that_made_it(
     watch: Watch,
     asking: Asking,
     open_shop: OpenShop,
@@ -223,7 +223,7 @@ async def test_each_hook_has_a_tree_of_its_own(
         assert call.get_span_context() == attempt.parent
 
 
-def test_an_outcome_without_a_start_is_a_span(watch: Watch) -> None:
+def test_outcome_without_a_start_is_a_span(watch: Watch) -> None:
     """Its start is computed from its end."""
     watch.hook(Event(kind=EventKind.OUTCOME, operation="pay", fate="ok", seconds=2.0))
     [span] = watch.finished()
@@ -265,7 +265,7 @@ async def test_recovery_in_the_background_has_no_parent_span(
     assert query.get_span_context() == attempt.parent
 
 
-async def test_a_span_is_as_long_as_the_call(
+async def test_span_is_as_long_as_the_call(
     watch: Watch, asking: Asking, open_shop: OpenShop, replies: Replies, clock: MovedClock
 ) -> None:
     """It is made at the end, and its start is computed."""
@@ -277,9 +277,7 @@ async def test_a_span_is_as_long_as_the_call(
     ]
 
 
-async def test_a_query_has_no_request_id(
-    watch: Watch, open_shop: OpenShop, replies: Replies
-) -> None:
+async def test_query_has_no_request_id(watch: Watch, open_shop: OpenShop, replies: Replies) -> None:
     """Its spans have none either."""
     shop = open_shop([replies.order("待付款")], hooks=[watch.hook])
     await shop.gateway.query(out_trade_no="O-1")
@@ -372,7 +370,7 @@ async def test_durations_fall_into_different_buckets(
         assert [1, 1] == [count for count in point.bucket_counts if count]
 
 
-async def test_a_failed_attempt_has_an_error_type(
+async def test_failed_attempt_has_an_error_type(
     watch: Watch, asking: Asking, open_shop: OpenShop
 ) -> None:
     """`error.type` is the fate if the platform gave no code."""
@@ -385,7 +383,7 @@ async def test_a_failed_attempt_has_an_error_type(
     assert "http.response.status_code" not in dict(labels)
 
 
-async def test_the_wait_for_quota_is_measured(
+async def test_wait_for_quota_is_measured(
     watch: Watch, asking: Asking, open_shop: OpenShop, replies: Replies
 ) -> None:
     """It is the time for which the limiter made the call wait."""
@@ -401,7 +399,7 @@ async def test_the_wait_for_quota_is_measured(
     assert {_of("pay"): 2.0} == watch.values("wxpay.quota.wait")
 
 
-async def test_a_wait_without_a_slot_is_measured_too(
+async def test_wait_that_ends_without_a_slot_is_measured_too(
     watch: Watch, asking: Asking, open_shop: OpenShop
 ) -> None:
     """Calls that get no slot have waited longest."""
@@ -490,7 +488,7 @@ async def test_shared_calls_are_counted(
     assert {_of("pay", "ok"): 1} == watch.values("wxpay.attempts")
 
 
-async def test_a_shared_call_that_fails_is_counted_as_shared(
+async def test_shared_call_that_fails_is_counted_as_shared(
     watch: Watch, asking: Asking, open_shop: OpenShop, replies: Replies
 ) -> None:
     """Three calls with one requestId are refused by one attempt, which two of them share."""
@@ -505,7 +503,7 @@ async def test_a_shared_call_that_fails_is_counted_as_shared(
     )
 
 
-async def test_a_conflict_is_not_counted_as_shared(
+async def test_conflict_is_not_counted_as_shared(
     watch: Watch, asking: Asking, open_shop: OpenShop, replies: Replies
 ) -> None:
     """A call with other content under the same requestId does not share the first one."""
@@ -517,7 +515,7 @@ async def test_a_conflict_is_not_counted_as_shared(
     assert {} == watch.values("wxpay.calls.shared")
 
 
-async def test_a_doubt_goes_up_and_down_again(
+async def test_doubts_are_counted_up_and_down_again(
     watch: Watch,
     asking: Asking,
     open_shop: OpenShop,
@@ -536,7 +534,7 @@ async def test_a_doubt_goes_up_and_down_again(
     assert {_of("pay"): 0} == watch.values("wxpay.in_doubt.open")
 
 
-async def test_a_doubt_that_a_resend_resolves_is_closed(
+async def test_doubt_that_a_resend_resolves_is_closed(
     watch: Watch, asking: Asking, open_shop: OpenShop, replies: Replies
 ) -> None:
     """The second attempt is answered, so no doubt remains."""

@@ -201,7 +201,7 @@ def test_canonical_string_can_be_read_back(params: dict[str, str], content: str)
     assert signed == read_back(text)
 
 
-def test_a_canonical_string_without_its_checks_fails_this_test(
+def test_canonical_string_without_its_checks_fails_this_test(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """If & and = are not refused, both tests find two meanings of one string."""

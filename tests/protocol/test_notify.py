@@ -80,12 +80,12 @@ def refused(
     return caught.value.reason
 
 
-def test_the_acknowledgements_are_exact_bytes() -> None:
+def test_acknowledgements_are_exact_bytes() -> None:
     """The platform compares them byte by byte."""
     assert (b'{"status": 1}', b'{"status": 0}') == (ACK_HANDLED, ACK_NOT_HANDLED)
 
 
-def test_a_signed_trade_is_read() -> None:
+def test_signed_trade_is_read() -> None:
     """Every field has its type; RSA makes it authentic, its age fresh, and nothing confirmed."""
     notification = endpoint().parse(FORM, encode_callback(sign_callback(TRADE)))
 
@@ -104,7 +104,7 @@ def test_a_signed_trade_is_read() -> None:
     assert "sign" not in notification.raw
 
 
-def test_a_signed_refund_is_read() -> None:
+def test_signed_refund_is_read() -> None:
     """A refund has its own number and that of the order."""
     notification = endpoint().parse(FORM, encode_callback(sign_callback(REFUND)))
 
@@ -131,7 +131,7 @@ def test_a_signed_refund_is_read() -> None:
         ("trade_success", TradeState.UNKNOWN),
     ],
 )
-def test_a_trade_has_three_states(status: str, state: TradeState) -> None:
+def test_trade_status_outside_its_three_is_unknown(status: str, state: TradeState) -> None:
     """Any other text is kept and never taken for a payment."""
     notification = endpoint().parse(
         FORM, encode_callback(sign_callback({**TRADE, "trade_status": status}))
@@ -142,7 +142,7 @@ def test_a_trade_has_three_states(status: str, state: TradeState) -> None:
 
 
 @pytest.mark.parametrize("status", ["REFUND_FAIL", "TRADE_SUCCESS"])
-def test_a_refund_has_two_states(status: str) -> None:
+def test_refund_status_outside_its_two_is_unknown(status: str) -> None:
     """A status of a trade has no meaning for a refund."""
     notification = endpoint().parse(
         FORM, encode_callback(sign_callback({**REFUND, "refund_status": status}))
@@ -251,27 +251,27 @@ def test_signature_by_another_key_is_refused() -> None:
 @pytest.mark.parametrize(
     ("age", "fresh"), [(-300, True), (0, True), (300, True), (300.5, False), (90_000, False)]
 )
-def test_an_old_callback_is_genuine_but_not_fresh(age: float, *, fresh: bool) -> None:
+def test_old_callback_is_genuine_but_not_fresh(age: float, *, fresh: bool) -> None:
     """A delivery may be late: it is kept, and a query can confirm it."""
     notification = endpoint().parse(FORM, encode_callback(sign_callback(TRADE, at=NOON - age)))
 
     assert (True, fresh) == (notification.authentic, notification.fresh)
 
 
-def test_a_callback_from_the_future_is_refused() -> None:
+def test_callback_from_the_future_is_refused() -> None:
     """No wrong clock explains over 300 s."""
     assert "future" in refused(encode_callback(sign_callback(TRADE, at=NOON + 300.5)))
 
 
 @pytest.mark.parametrize("timestamp", ["-1", "1.5", "1e3", "now", "1" * 16, "１７６３", " 1"])
-def test_a_timestamp_is_milliseconds(timestamp: str) -> None:
+def test_timestamp_that_is_not_in_milliseconds_is_refused(timestamp: str) -> None:
     """Anything but ASCII digits is refused, even if signed."""
     assert "milliseconds" in refused(
         encode_callback(sign_callback({**TRADE, "timestamp": timestamp}))
     )
 
 
-def test_the_clock_is_the_machine_s_unless_given() -> None:
+def test_clock_that_is_not_given_is_the_one_of_the_machine() -> None:
     """A callback signed now is fresh, one signed in 2025 is not."""
     notifications = Notifications(VERIFIER, app_key=APP_KEY)
     just_now = str(round(datetime.now(UTC).timestamp() * 1000))
@@ -282,14 +282,14 @@ def test_the_clock_is_the_machine_s_unless_given() -> None:
     assert not notifications.parse(FORM, encode_callback(sign_callback(TRADE))).fresh
 
 
-def test_an_unsigned_callback_is_a_hint() -> None:
+def test_unsigned_callback_is_a_hint() -> None:
     """Without any of the four fields it is read and not believed."""
     notification = endpoint().parse(FORM, encode_callback(TRADE))
 
     assert (False, False) == (notification.authentic, notification.fresh)
 
 
-def test_an_endpoint_may_demand_signatures() -> None:
+def test_endpoint_that_demands_signatures_refuses_unsigned_callbacks() -> None:
     """With `allow_unsigned=False` unsigned callbacks are refused."""
     with pytest.raises(NotificationError, match="not signed"):
         endpoint(allow_unsigned=False).parse(FORM, encode_callback(TRADE))
@@ -329,7 +329,7 @@ def test_another_app_key_is_refused() -> None:
 
 
 @pytest.mark.parametrize("body", ["a=1", {"out_trade_no": "1"}, bytearray(b"a=1"), None])
-def test_a_parsed_body_is_a_type_error(body: object) -> None:
+def test_parsed_body_is_a_type_error(body: object) -> None:
     """A parsed or decoded body is a programming mistake, and the error says why."""
     with pytest.raises(TypeError, match="raw bytes"):
         endpoint().parse(FORM, body)  # type: ignore[arg-type]
@@ -354,7 +354,7 @@ def test_a_parsed_body_is_a_type_error(body: object) -> None:
     ],
 )
 @pytest.mark.parametrize("name", ["Content-Type", "content-type", "CONTENT-TYPE"])
-def test_the_content_type_is_read_in_any_spelling(kind: str, name: str) -> None:
+def test_content_type_in_any_spelling_is_read(kind: str, name: str) -> None:
     """Case, quotes and other spellings of UTF-8 do not matter; without a type the bytes tell."""
     assert (
         endpoint()
@@ -427,7 +427,7 @@ def test_only_flat_json_is_read(body: bytes) -> None:
     [b"a=%ff", b"a=\xff", b"%ff=1", b"a=%ed%a0%80", b"\xfe\xff\x00a\x00=\x001"],
 )
 @pytest.mark.parametrize("headers", [FORM, {}])
-def test_a_broken_form_is_refused(body: bytes, headers: dict[str, str]) -> None:
+def test_broken_form_is_refused(body: bytes, headers: dict[str, str]) -> None:
     """Bytes that are not UTF-8 are refused, also where no content type is given."""
     assert "content type" in refused(body, headers)
 
@@ -469,7 +469,7 @@ def sign_with_plus() -> dict[str, str]:
 
 @pytest.mark.parametrize("change", HARMLESS)
 @pytest.mark.parametrize("typed", [True, False])
-def test_a_harmless_change_is_read(change: str, *, typed: bool) -> None:
+def test_harmless_change_is_read(change: str, *, typed: bool) -> None:
     """Platforms and proxies change a body and not its meaning; it is still authentic."""
     fields = sign_with_plus()
     headers = {} if not typed else JSON if change.startswith("JSON") else FORM
@@ -481,7 +481,7 @@ def test_a_harmless_change_is_read(change: str, *, typed: bool) -> None:
 
 
 @pytest.mark.parametrize("change", [c for c in HARMLESS if "plus" not in c])
-def test_a_harmless_change_is_read_in_the_md5_scheme(change: str) -> None:
+def test_harmless_change_in_the_md5_scheme_is_read(change: str) -> None:
     """The signature of the MD5 scheme has no plus signs; all else is the same."""
     fields = sign_callback(TRADE, signer=Md5Signer(SECRET))
 
@@ -511,7 +511,7 @@ def test_another_signature_is_refused(change: Callable[[str], str]) -> None:
 
 
 @pytest.mark.parametrize("body", [b"a&a=1", b"a=1&a", b"a&a", b"a=1&&a=1&", b'{"a": 1, "a": 1}'])
-def test_a_lone_name_counts_like_any_other(body: bytes) -> None:
+def test_name_without_a_value_counts_as_a_duplicate(body: bytes) -> None:
     """A field twice has two meanings, also without `=` and without a content type."""
     reason = refused(body, {})
 
@@ -519,7 +519,7 @@ def test_a_lone_name_counts_like_any_other(body: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", ["trade_amount", "sign", "memo"])
-def test_a_field_twice_is_refused(name: str) -> None:
+def test_duplicate_field_is_refused(name: str) -> None:
     """This holds even for the same value, and if one of the two is empty."""
     fields = sign_callback(TRADE)
     for again in (fields[name], "", "0.01"):
@@ -535,7 +535,7 @@ def test_lone_names_count_towards_the_limit() -> None:
     assert "fields" in refused(names + b"&x")
 
 
-def test_the_size_is_limited() -> None:
+def test_body_over_the_limits_is_refused() -> None:
     """64 KB and 64 fields are read; more of either is refused."""
     fields = {**TRADE, **{f"f{n}": "1" for n in range(MAX_FIELDS - len(TRADE) - 5)}}
     body = encode_callback(sign_callback(fields))
@@ -552,7 +552,7 @@ def test_the_size_is_limited() -> None:
     assert "over" not in refused(b"x" * MAX_BODY)
 
 
-def test_a_field_without_a_value_is_absent() -> None:
+def test_field_without_a_value_is_absent() -> None:
     """It is not signed, so it must count like an absent field."""
     body = encode_callback({**sign_callback(TRADE), "failReason": "", "gmt_close": "", "new": ""})
 
@@ -586,7 +586,7 @@ def test_a_field_without_a_value_is_absent() -> None:
     ],
 )
 @pytest.mark.parametrize("kind", ["signed", "hint"])
-def test_a_required_field_is_checked(change: dict[str, str], kind: str) -> None:
+def test_required_field_that_is_impossible_is_refused(change: dict[str, str], kind: str) -> None:
     """An impossible order number, status or amount is refused, signed or not."""
     fields = {**TRADE, **change}
 
@@ -595,7 +595,7 @@ def test_a_required_field_is_checked(change: dict[str, str], kind: str) -> None:
     assert not any(value in reason for value in change.values() if len(value) > 3)
 
 
-def test_a_refund_needs_its_order() -> None:
+def test_refund_without_its_order_is_refused() -> None:
     """A refund without the number of its order is refused."""
     assert "orig_outer_trade_no" in refused(
         encode_callback(sign_callback({**REFUND, "orig_outer_trade_no": ""}))
@@ -635,7 +635,7 @@ def test_known_time_formats_are_read(text: str, expected: datetime | None) -> No
 
 @pytest.mark.parametrize("name", ["memo", "gmt_payment", "trade_status", "out_trade_no"])
 @pytest.mark.parametrize("text", ["a=b", "a&b", "1&trade_amount=0.01"])
-def test_an_ambiguous_value_is_refused(name: str, text: str) -> None:
+def test_ambiguous_value_is_refused(name: str, text: str) -> None:
     """The signed string does not quote `&` and `=`."""
     assert "ambiguous" in refused(encode_callback(sign_callback({**TRADE, name: text})))
 
@@ -643,7 +643,7 @@ def test_an_ambiguous_value_is_refused(name: str, text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["a=b", "a&b", "=", "&", "50% & more = less", "余额&不足=否", "&="]
 )
-def test_the_fail_reason_may_hold_ambiguous_characters(text: str) -> None:
+def test_fail_reason_with_ambiguous_characters_is_read(text: str) -> None:
     """If it does not look like a further field, only one message has this signature."""
     fields = {**TRADE, "trade_status": "TRANSFER_FAIL", "failReason": text}
 
@@ -653,7 +653,7 @@ def test_the_fail_reason_may_hold_ambiguous_characters(text: str) -> None:
     assert (True, text) == (notification.authentic, notification.fail_reason)
 
 
-def test_a_field_cannot_hide_in_the_fail_reason() -> None:
+def test_field_that_hides_in_the_fail_reason_is_refused() -> None:
     """Moving a field into the free text keeps the signed bytes, and is refused."""
     honest = sign_callback({**TRADE, "failReason": "x"})
     hidden = {**honest, "failReason": f"x&gmt_payment={honest['gmt_payment']}"}
@@ -665,7 +665,7 @@ def test_a_field_cannot_hide_in_the_fail_reason() -> None:
 
 
 @pytest.mark.parametrize("name", ["a b", "é", "a&b", "a\n"])
-def test_an_odd_name_is_refused(name: str) -> None:
+def test_odd_name_is_refused(name: str) -> None:
     """A name that no parameter can have was not signed."""
     assert "ambiguous" in refused(encode_callback(sign_callback({**TRADE, name: "1"})))
 
@@ -686,7 +686,7 @@ def test_errors_repeat_nothing_of_the_message() -> None:
         assert Fate.NOT_SENT is caught.value.fate
 
 
-def test_a_notification_is_a_value() -> None:
+def test_notification_is_a_value() -> None:
     """It is frozen, hashable, survives pickling, and shows neither raw fields nor a signature."""
     fields = sign_callback(TRADE)
     notification = endpoint().parse(FORM, encode_callback(fields))

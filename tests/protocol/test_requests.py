@@ -136,7 +136,7 @@ INVISIBLE = (
 )
 
 
-def test_the_page_s_sample_is_an_instant_trade() -> None:
+def test_sample_of_the_page_is_an_instant_trade() -> None:
     """The models give exactly the sample's JSON, plus the two fields that it lacks."""
     built = InstantTrade(
         request_id="20191017",
@@ -153,7 +153,7 @@ def test_the_page_s_sample_is_an_instant_trade() -> None:
     assert expected == json.loads(serialize(built))
 
 
-def test_the_page_s_table_is_a_mini_program_pay() -> None:
+def test_table_of_the_page_is_a_mini_program_pay() -> None:
     """Exactly the fields of the table are sent; the order's number is not."""
     expected = {
         "requestId": "r-1",
@@ -300,7 +300,7 @@ def test_texts_of_another_type_are_a_type_error(make: Make, name: str, wire: str
         (trade, "trade_info", [item(), item()], "tradeInfo", "one item for each order"),
     ],
 )
-def test_a_limit_is_refused_with_the_field_and_what_is_allowed(
+def test_value_beyond_a_limit_is_refused_with_the_field_and_what_is_allowed(
     make: Make, name: str, value: object, wire: str, allowed: str
 ) -> None:
     """The error names the platform's field and the allowed values."""
@@ -315,7 +315,7 @@ def test_a_limit_is_refused_with_the_field_and_what_is_allowed(
 @pytest.mark.parametrize(
     "value", ["", "9m", "0m", "8d", "169h", "10081m", "1w", "0h", "030m", "m", "1"]
 )
-def test_a_timeout_outside_ten_minutes_to_seven_days_is_refused(value: str) -> None:
+def test_timeout_outside_ten_minutes_to_seven_days_is_refused(value: str) -> None:
     """The unit is m, h or d, and the limits hold in each."""
     with pytest.raises(InvalidRequestError, match="10m to 7d with unit m, h or d") as caught:
         trade(timeout_express=value)
@@ -324,18 +324,18 @@ def test_a_timeout_outside_ten_minutes_to_seven_days_is_refused(value: str) -> N
 
 
 @pytest.mark.parametrize("value", ["0", "10m", "10080m", "1h", "168h", "1d", "7d", None])
-def test_a_timeout_within_the_limits_passes(value: str | None) -> None:
+def test_timeout_within_the_limits_passes(value: str | None) -> None:
     """Both ends of the range are allowed."""
     assert value == trade(timeout_express=value).timeout_express
 
 
 @pytest.mark.parametrize("value", ["a", "A_b-9", "0" * 32])
-def test_a_request_id_of_the_alphabet_passes(value: str) -> None:
+def test_request_id_of_the_alphabet_passes(value: str) -> None:
     """A requestId has one to 32 characters."""
     assert value == pay(request_id=value).request_id
 
 
-def test_a_dashed_uuid_gets_a_hint() -> None:
+def test_request_id_that_is_a_dashed_uuid_is_refused_with_a_hint() -> None:
     """36 characters are nearly always a UUID in its usual form."""
     with pytest.raises(InvalidRequestError, match=r"uuid4\(\).hex does"):
         pay(request_id="123e4567-e89b-12d3-a456-426614174000")
@@ -400,7 +400,7 @@ def test_ip_address_with_anything_around_it_is_refused(value: str) -> None:
     assert "22.33" not in str(caught.value)
 
 
-def test_the_ip_address_is_not_repeated_in_a_traceback() -> None:
+def test_ip_address_that_is_invalid_is_not_repeated_in_a_traceback() -> None:
     """It is personal data; neither the error nor its cause shows it."""
     with pytest.raises(InvalidRequestError) as caught:
         trade(payer_ip="11.22.33.444")
@@ -428,7 +428,7 @@ def test_wechat_needs_an_openid(code: str) -> None:
 
 
 @pytest.mark.parametrize("code", ["64", "65"])
-def test_a_scanned_payment_needs_no_openid(code: str) -> None:
+def test_scanned_payment_needs_no_openid(code: str) -> None:
     """Before a scan the payer is not known, as in the page's sample."""
     assert pay_method(pay_product_code=code).open_id is None
 
@@ -442,7 +442,7 @@ def test_alipay_needs_a_buyer() -> None:
     assert "2088" == pay_method(target_organization="ALIPAY", buyer_id="2088").buyer_id
 
 
-def test_a_mini_program_pay_needs_an_openid() -> None:
+def test_mini_program_pay_without_an_openid_is_refused() -> None:
     """The page's note counts, not the "optional" in its table."""
     with pytest.raises(TypeError, match="terminal_payer_id"):
         MiniProgramPay(request_id="r-1", pay_token=TOKEN)
@@ -469,7 +469,7 @@ def test_sums_do_not_depend_on_the_decimal_context(precision: int) -> None:
     assert "the royalties sum to 33.70" in str(shares.value)
 
 
-def test_the_largest_product_is_exact() -> None:
+def test_largest_product_is_exact() -> None:
     """The item has almost ten million million pieces at 1 fen."""
     most = item(price="0.01", quantity=9_999_999_999_999, total_amount="99999999999.99")
 
@@ -486,7 +486,7 @@ def test_the_largest_product_is_exact() -> None:
         (refund, "royalty_info", [OPENID], "royaltyInfo"),
     ],
 )
-def test_a_dict_instead_of_a_model_is_a_type_error(
+def test_dict_instead_of_a_model_is_a_type_error(
     make: Make, name: str, value: object, wire: str
 ) -> None:
     """The error names the field and the right type, and does not repeat the value."""
@@ -509,21 +509,19 @@ def test_a_dict_instead_of_a_model_is_a_type_error(
         (trade, "extra", None, "extra: a mapping of names to JSON, not NoneType"),
     ],
 )
-def test_a_wrong_container_is_a_type_error(
-    make: Make, name: str, value: object, words: str
-) -> None:
+def test_wrong_container_is_a_type_error(make: Make, name: str, value: object, words: str) -> None:
     """The error names the field and the right type."""
     with pytest.raises(TypeError, match=f"^{words}$"):
         make(**{name: value})
 
 
-def test_an_iterator_is_accepted_as_a_list() -> None:
+def test_iterator_is_accepted_as_a_list() -> None:
     """It is read once, when the request is made."""
     assert (item(),) == trade(trade_info=iter([item()])).trade_info
 
 
 @pytest.mark.parametrize("numbers", [{}, {"out_trade_no": "1", "trade_no": "2"}])
-def test_a_query_takes_exactly_one_number(numbers: dict[str, str]) -> None:
+def test_query_without_exactly_one_number_is_refused(numbers: dict[str, str]) -> None:
     """Both or neither is refused."""
     with pytest.raises(InvalidRequestError, match="both or neither") as caught:
         TradeQuery(**numbers)
@@ -566,13 +564,13 @@ def test_known_names_are_refused_as_unknown_fields(make: Make, name: str) -> Non
     assert name == caught.value.field
 
 
-def test_a_float_among_unknown_fields_is_a_type_error() -> None:
+def test_float_among_unknown_fields_is_a_type_error() -> None:
     """Amounts are never sent as floats, not even in unknown fields."""
     with pytest.raises(TypeError, match="fee: float is not exact JSON; write amounts as str"):
         pay(extra={"fee": 0.1})
 
 
-def test_the_repr_shows_no_credentials() -> None:
+def test_repr_of_a_request_shows_no_credentials() -> None:
     """Credentials are hidden, identifiers masked, and unknown fields shown by name only."""
     requests = (
         pay(extra={"brandNew": "canary-1"}),

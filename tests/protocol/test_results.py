@@ -59,7 +59,7 @@ def test_jsapi_params_are_what_wx_request_payment_takes() -> None:
 @pytest.mark.parametrize(
     "name", ["app_id", "time_stamp", "nonce_str", "prepay_id", "sign_type", "pay_sign"]
 )
-def test_an_empty_jsapi_parameter_is_malformed(name: str) -> None:
+def test_empty_jsapi_parameter_is_malformed(name: str) -> None:
     """The platform reads empty as absent, so an empty field is a missing one."""
     changes = {name: ""} | ({"ext_package": "prepay_id="} if name == "prepay_id" else {})
     with pytest.raises(MalformedResponseError, match="a JSAPI parameter is empty") as caught:
@@ -72,13 +72,13 @@ def test_an_empty_jsapi_parameter_is_malformed(name: str) -> None:
 @pytest.mark.parametrize(
     "package", ["", PREPAY, "prepay_id=", f"prepay_id={PREPAY} ", "prepay_id=x"]
 )
-def test_an_ext_package_of_another_prepay_is_refused(package: str) -> None:
+def test_ext_package_of_another_prepay_is_refused(package: str) -> None:
     """The payer must confirm exactly the order of the reply."""
     with pytest.raises(MalformedResponseError, match="extPackage is not prepay_id= and"):
         pay_result(ext_package=package)
 
 
-def test_a_prepay_expires_twenty_minutes_after_signing() -> None:
+def test_prepay_expires_twenty_minutes_after_signing() -> None:
     """The signing time is before the platform's answer, so this errs on the early side."""
     signed_at = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
@@ -99,7 +99,7 @@ def _signed(key: RSA.RsaKey) -> PayResult:
 
 
 @pytest.mark.parametrize("form", ["str", "bytes", "verifier"])
-def test_a_genuine_pay_sign_is_verified(wechat_key: RSA.RsaKey, form: str) -> None:
+def test_genuine_pay_sign_is_verified(wechat_key: RSA.RsaKey, form: str) -> None:
     """The four lines each end with a line feed; the key is a PEM or a verifier."""
     pem = wechat_key.public_key().export_key()
     public_key = {"str": pem.decode(), "bytes": pem, "verifier": RsaVerifier.from_pem(pem)}[form]
@@ -108,7 +108,7 @@ def test_a_genuine_pay_sign_is_verified(wechat_key: RSA.RsaKey, form: str) -> No
 
 
 @pytest.mark.parametrize("name", ["app_id", "time_stamp", "nonce_str"])
-def test_a_pay_sign_over_other_fields_is_refused(wechat_key: RSA.RsaKey, name: str) -> None:
+def test_pay_sign_over_other_fields_is_refused(wechat_key: RSA.RsaKey, name: str) -> None:
     """Each of the signed lines counts."""
     changed = attrs.evolve(_signed(wechat_key), **{name: "other"})
 
@@ -147,20 +147,20 @@ def test_trade_state_says_whether_the_money_came() -> None:
     assert {"failed", "closed"} == {s for s in states if s.ended_unpaid}
 
 
-def test_the_meanings_cannot_be_changed() -> None:
+def test_trade_states_cannot_be_changed() -> None:
     """A text that is added at run time would count as a payment everywhere."""
     with pytest.raises(TypeError):
         TRADE_STATES["退款"] = TradeState.PAID
 
 
 @pytest.mark.parametrize("name", ["out_trade_no", "status"])
-def test_a_refund_without_number_or_status_is_no_result(name: str) -> None:
+def test_refund_without_number_or_status_is_no_result(name: str) -> None:
     """An empty required field is a missing one."""
     with pytest.raises(ValueError, match=name):
         RefundResult(**{"out_trade_no": "1", "status": "S", name: ""})
 
 
-def test_the_repr_shows_no_credentials() -> None:
+def test_repr_of_a_result_shows_no_credentials() -> None:
     """A result in a log must not let anyone pay."""
     trade = TradeResult(
         pay_token="canary-token",

@@ -150,7 +150,7 @@ def _as_far_as_it_goes(self: Md5Verifier, message: bytes, signature: str) -> Non
         raise NotificationError("the MD5 signature does not fit")
 
 
-def test_a_comparison_in_variable_time_fails_this_check(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_comparison_in_variable_time_fails_this_check(monkeypatch: pytest.MonkeyPatch) -> None:
     """The test above fails for `==`, whose time shows how much of a guess is right."""
     monkeypatch.setattr(Md5Verifier, "verify", _by_equality)
 
@@ -160,7 +160,7 @@ def test_a_comparison_in_variable_time_fails_this_check(monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("careless", [_by_its_beginning, _as_far_as_it_goes])
 @pytest.mark.parametrize("change", [lambda _: "", lambda good: good[:-1]], ids=["empty", "short"])
-def test_a_comparison_of_prefixes_fails_this_check(
+def test_comparison_of_prefixes_fails_this_check(
     change: Callable[[str], str],
     careless: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
@@ -322,7 +322,7 @@ def test_rsa_refuses_what_is_not_base64(backend: Backend, change: Callable[[str]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_signature_has_one_spelling(backend: Backend) -> None:
+def test_signature_in_another_spelling_is_refused(backend: Backend) -> None:
     """The unused bits of the last character must be zero, or a signature had sixteen spellings."""
     message, good = signed_by_openssl("ascii", "rsa2048")
     alphabet = string.ascii_uppercase + string.ascii_lowercase + string.digits + "+/"
@@ -411,7 +411,7 @@ def test_key_objects_are_checked_like_loaded_ones(backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("load", [RsaSigner.from_file, RsaVerifier.from_file])
-def test_a_file_that_holds_no_key_is_named(load: Callable[[Path], object], tmp_path: Path) -> None:
+def test_file_that_holds_no_key_is_named(load: Callable[[Path], object], tmp_path: Path) -> None:
     """The error names the file, and gives no hint that is meant for keys given as text."""
     file = tmp_path / "merchant.pem"
     file.write_text("not a key")

@@ -32,7 +32,9 @@ def test_wire_name_is_camel_case_unless_the_page_writes_it_otherwise() -> None:
 @pytest.mark.parametrize(
     ("given", "expected"), [("1", 1), (1, 1), ("30", 30), ("9" * 14, 10**14 - 1)]
 )
-def test_a_quantity_is_a_positive_integer_or_its_text(given: str | int, expected: int) -> None:
+def test_quantity_as_a_positive_integer_or_its_text_is_that_integer(
+    given: str | int, expected: int
+) -> None:
     """Both forms give the integer."""
     assert expected == validators.as_quantity(given)
 
@@ -44,7 +46,7 @@ def test_a_quantity_is_a_positive_integer_or_its_text(given: str | int, expected
         *("", "0", "03", "1.0", "-1", "+1", " 1", "1e3", "３", "9" * 5000),
     ],
 )
-def test_an_invalid_quantity_is_refused(given: str | int) -> None:
+def test_invalid_quantity_is_refused(given: str | int) -> None:
     """Even a number that is too long for Python is an `InvalidRequestError`."""
     with pytest.raises(InvalidRequestError, match="an integer above 0") as caught:
         validators.as_quantity(given)
@@ -53,7 +55,7 @@ def test_an_invalid_quantity_is_refused(given: str | int) -> None:
 
 
 @pytest.mark.parametrize("given", [True, 1.0, None, Decimal(1)])
-def test_a_quantity_of_another_type_is_a_type_error(given: object) -> None:
+def test_quantity_of_another_type_is_a_type_error(given: object) -> None:
     """A bool is an int in Python, but no quantity."""
     with pytest.raises(TypeError, match="quantity"):
         validators.as_quantity(given)
@@ -75,13 +77,13 @@ def test_unknown_fields_of_any_json_kind_are_accepted(value: validators.Json) ->
 
 
 @pytest.mark.parametrize("value", [1.5, [1.5], {"a": 1.5}, Decimal("1.5"), b"a", {1, 2}])
-def test_an_unknown_field_of_inexact_json_is_a_type_error(value: validators.Json) -> None:
+def test_unknown_field_of_inexact_json_is_a_type_error(value: validators.Json) -> None:
     """A float, or a value that is no JSON, is refused with the field's name."""
     with pytest.raises(TypeError, match="newField"):
         validators.freeze_json({"newField": value})
 
 
-def test_a_json_name_is_a_text() -> None:
+def test_json_name_that_is_no_text_is_a_type_error() -> None:
     """`json` would write the keys 1 and "1" as the same name twice."""
     with pytest.raises(TypeError, match="keys of a JSON object are str, not int"):
         validators.freeze_json({1: "a", "1": "b"})
@@ -129,7 +131,7 @@ def test_later_changes_do_not_reach_the_copy() -> None:
     assert {"a": {"b": [1]}} == frozen
 
 
-def test_the_copy_cannot_be_assigned_to() -> None:
+def test_copy_that_was_checked_cannot_be_assigned_to() -> None:
     """The values that were checked are the values that are sent."""
     with pytest.raises(TypeError):
         validators.freeze_json({"a": 1})["b"] = 2

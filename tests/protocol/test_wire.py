@@ -33,7 +33,7 @@ from wxpay_async.protocol.wire import (
         ("http://[::1]", "http://[::1]"),
     ],
 )
-def test_an_origin_is_accepted(url: str, expected: str) -> None:
+def test_origin_is_accepted(url: str, expected: str) -> None:
     """HTTPS is accepted anywhere, HTTP on loopback; a slash at the end is removed."""
     assert expected == checked_base_url(url)
 
@@ -83,7 +83,7 @@ def test_an_origin_is_accepted(url: str, expected: str) -> None:
         *("https://-pay.example", "https://pay.example.", "https://пример.example", "https://a%2e"),
     ],
 )
-def test_an_address_that_is_no_origin_is_refused(url: str) -> None:
+def test_address_that_is_no_origin_is_refused(url: str) -> None:
     """Text after an origin would swallow the path, or hold a password."""
     with pytest.raises(InvalidRequestError, match="not the address of a platform") as caught:
         checked_base_url(url)
@@ -107,7 +107,7 @@ def test_plain_http_beyond_loopback_is_refused(url: str) -> None:
 
 
 @pytest.mark.parametrize("password", ["canary", "ca/nary", "ca#nary", "canary:x"])
-def test_a_password_in_an_address_is_not_repeated(password: str) -> None:
+def test_password_in_an_address_is_not_repeated(password: str) -> None:
     """Addresses come from the environment, errors go to logs."""
     with pytest.raises(InvalidRequestError) as caught:
         checked_base_url(f"https://user:{password}@pay.example")
@@ -133,14 +133,14 @@ def test_loopback_is_recognised_by_the_host_alone(url: str, *, expected: bool) -
     assert expected == is_loopback(url)
 
 
-def test_a_request_shows_its_address_only() -> None:
+def test_repr_of_a_request_shows_its_address_only() -> None:
     """Body and query string may hold a payToken and the signature."""
     request = HttpRequest("https://a.example/api?x=canary", b"canary", {"X": "canary"})
 
     assert "HttpRequest(url='https://a.example/api')" == repr(request)
 
 
-def test_a_response_shows_its_status_only() -> None:
+def test_repr_of_a_response_shows_its_status_only() -> None:
     """The body may hold a paySign."""
     assert "HttpResponse(status=200)" == repr(HttpResponse(200, b"canary", {"date": "canary"}))
 
