@@ -29,6 +29,8 @@ from wxpay_async.policy.states import State
 
 RETENTION = 1000.0
 
+TABLES = ("wxpay_operations", "wxpay_inbox", "wxpay_callbacks")
+
 MEMORY = "memory"
 SQLITE = "sqlite"
 SERVERS = ("postgres", "mariadb", "redis")
@@ -162,7 +164,7 @@ async def _open_database(
         if databases is None:
             await _drop_database(url)
         else:
-            await execute(url, "DELETE FROM wxpay_operations", "DELETE FROM wxpay_inbox")
+            await execute(url, *(f"DELETE FROM {table}" for table in TABLES))
 
 
 async def _create_database(service: Service) -> str:

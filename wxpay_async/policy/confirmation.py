@@ -21,8 +21,9 @@ from attrs import evolve
 from wxpay_async.protocol.notify import Notification, TradeNotification
 from wxpay_async.protocol.results import TradeState, TradeStatus
 
-_TRADE_STATES: Final = (TradeState.FAILED, TradeState.CLOSED, TradeState.PAID)
-_REFUND_STATES: Final = (TradeState.REFUND_FAILED, TradeState.REFUNDED)
+TRADE_STATES: Final = (TradeState.FAILED, TradeState.CLOSED, TradeState.PAID)
+REFUND_STATES: Final = (TradeState.REFUND_FAILED, TradeState.REFUNDED)
+"""What callbacks tell, each further than the one before."""
 
 
 class Comparison(enum.StrEnum):
@@ -37,7 +38,7 @@ class Comparison(enum.StrEnum):
 
 def states_of(notification: Notification) -> tuple[TradeState, ...]:
     """Return the states of a trade or of a refund, each further than the one before."""
-    return _TRADE_STATES if isinstance(notification, TradeNotification) else _REFUND_STATES
+    return TRADE_STATES if isinstance(notification, TradeNotification) else REFUND_STATES
 
 
 def compare(notification: Notification, status: TradeStatus) -> Comparison:

@@ -79,8 +79,8 @@ def test_keys_of_app_key_are_in_one_slot() -> None:
 
 
 def test_key_of_callback_is_of_limited_length() -> None:
-    """It has the message's digest in it."""
-    assert len("wxpay:inbox:") + 64 == len(make_inbox_key("x" * 3000))
+    """It has the digest of the entry's key in it, and one node of a cluster has them all."""
+    assert len("wxpay:{callbacks}:") + 64 == len(make_inbox_key("x" * 3000))
 
 
 @pytest.mark.parametrize(

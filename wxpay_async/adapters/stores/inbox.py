@@ -1,15 +1,18 @@
-"""The protocol of a callback's inbox: each callback is handled once."""
+"""The protocol of a callback inbox: one small document for each order, compared and set."""
 
 from __future__ import annotations
 
 import enum
 import hashlib
+from collections.abc import Sequence
 from typing import Final, Protocol
+
+import attrs
 
 from wxpay_async.policy.record import LEASE
 
 INBOX_RETENTION: Final = 30 * 86_400.0
-"""Seconds for which a handled callback is recognised when it comes again."""
+"""Seconds for which an entry is kept after its last change."""
 
 
 class Receipt(enum.StrEnum):
@@ -20,13 +23,52 @@ class Receipt(enum.StrEnum):
     DONE = "done"
 
 
-class Inbox(Protocol):
-    """Remembers callbacks. Every method is one commit; times come in as arguments.
+@attrs.frozen
+class Entry:
+    """What the inbox holds of one order.
 
-    A message is what makes a callback one: endpoint, order, platform number, status. Driver
-    exceptions are mapped: an inbox that cannot do what it was asked raises `NotSentError` from
-    `begin`, and `InDoubtError` from `complete` and `release`.
+    Attributes:
+        version: 1 for a new entry; each change raises it by one.
+        value: the document, which the inbox does not read.
     """
+
+    version: int
+    value: str
+
+
+class Inbox(Protocol):
+    """Keeps what callbacks have told of orders. Every method is one commit at most.
+
+    What a document means, and what it becomes, is decided by the caller (`policy/progress.py`).
+    Driver exceptions are mapped: `load_entries` raises `NotSentError`, and `swap`, which may have
+    been committed all the same, `InDoubtError`.
+    """
+
+    async def load_entries(self, keys: Sequence[str]) -> dict[str, Entry]:
+        """Return the entries of these keys, in one read; a key without an entry is left out.
+
+        Args:
+            keys: any texts, 10,000 at most.
+        """
+        ...
+
+    async def swap(self, key: str, *, version: int | None, value: str, now: float) -> bool:
+        """Write a document, if the stored entry is still the one that the caller knows.
+
+        The answer may get lost after the commit, and a store may repeat what it was asked. So False
+        and `InDoubtError` do not prove that the document was not written: load the entry again, and
+        look for what only this call can have written.
+
+        Args:
+            key: any text.
+            version: of the entry that is replaced; None if there must be none.
+            value: the document: up to 60 KB in UTF-8, without NUL.
+            now: seconds since the epoch. The entry may be forgotten `INBOX_RETENTION` later.
+
+        Returns:
+            Whether it was written: the entry then has the next version.
+        """
+        ...
 
     async def begin(self, message: str, *, now: float, lease: float = LEASE) -> Receipt:
         """Acquire a callback for handling, unless it is done or in progress.
@@ -51,6 +93,9 @@ class Inbox(Protocol):
         ...
 
 
-def hash_message(message: str) -> str:
-    """Return a key of limited length; a message has no limit, and may hold a lone surrogate."""
-    return hashlib.sha256(message.encode("utf-8", "surrogatepass")).hexdigest()
+def hash_key(key: str) -> str:
+    """Return a text of limited length; a key has no limit, and may hold a lone surrogate."""
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+hash_message = hash_key

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 
 from attrs import define, field
 
-from wxpay_async.adapters.stores.inbox import INBOX_RETENTION, Receipt
+from wxpay_async.adapters.stores.inbox import INBOX_RETENTION, Entry, Receipt
 from wxpay_async.adapters.stores.store import DAY
 from wxpay_async.policy.record import (
     LEASE,
@@ -55,6 +56,11 @@ class MemoryStore:
     # No limit: a callback in progress must not be forgotten, and receivers bound their number.
     _in_progress: dict[str, float] = field(factory=dict[str, float], init=False)
     _done: OrderedDict[str, float] = field(factory=OrderedDict[str, float], init=False)
+    # Version, document and the time of the last change, the longest unchanged first. Tuples, as
+    # above; not shown, because a document may be long.
+    _entries: OrderedDict[str, tuple[int, str, float]] = field(
+        factory=OrderedDict[str, tuple[int, str, float]], init=False, repr=False
+    )
 
     async def reserve(self, record: IdempotencyRecord) -> IdempotencyRecord:
         """Insert the record unless its key exists; return what is stored now."""
@@ -127,6 +133,21 @@ class MemoryStore:
         ]
         return sorted(found, key=lambda record: record.request_id)[:limit]
 
+    async def load_entries(self, keys: Sequence[str]) -> dict[str, Entry]:
+        """Return the entries of these keys."""
+        found = ((key, self._entries.get(key)) for key in keys)
+        return {key: Entry(*entry[:2]) for key, entry in found if entry is not None}
+
+    async def swap(self, key: str, *, version: int | None, value: str, now: float) -> bool:
+        """Write a document, if the stored entry is still the one that the caller knows."""
+        stored = self._entries.get(key)
+        if (stored and stored[0]) != version:
+            return False
+        self._entries[key] = ((version or 0) + 1, value, now)
+        self._entries.move_to_end(key)
+        self._forget_entries(now)
+        return True
+
     async def begin(self, message: str, *, now: float, lease: float = LEASE) -> Receipt:
         """Acquire a callback for handling, unless it is done or in progress."""
         if self._done.get(message, now) > now:
@@ -170,6 +191,14 @@ class MemoryStore:
         self._finished[key] = pack(record)
         if len(self._finished) > self.max_finished:
             self._finished.popitem(last=False)
+
+    def _forget_entries(self, now: float) -> None:
+        """Drop what was not changed for 30 days, and the oldest beyond the limit."""
+        oldest = now - INBOX_RETENTION
+        while self._entries and next(iter(self._entries.values()))[2] <= oldest:
+            self._entries.popitem(last=False)
+        while len(self._entries) > self.max_handled:
+            self._entries.popitem(last=False)
 
     def _evict(self, now: float) -> None:
         """Drop what is older than the retention: finished, or never sent."""

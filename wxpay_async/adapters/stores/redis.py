@@ -16,7 +16,7 @@ from attrs import define, field
 from wxpay_async.adapters.event_loop import LoopLocal, ShieldedTasks
 from wxpay_async.adapters.redis_url import check_redis_url, redact_redis_url
 from wxpay_async.adapters.stores.failures import NewerSchemaError, map_failures
-from wxpay_async.adapters.stores.inbox import INBOX_RETENTION, Receipt
+from wxpay_async.adapters.stores.inbox import INBOX_RETENTION, Entry, Receipt
 from wxpay_async.adapters.stores.redis_layout import (
     SCRIPTS,
     VERSION,
@@ -208,6 +208,19 @@ class RedisStore:
         with _map_failures(NotSentError, "list what is open"):
             found = await self._run("list_open", sets, (operation, after, limit))
             return [from_hash(stored) for stored in found]
+
+    async def load_entries(self, keys: Sequence[str]) -> dict[str, Entry]:
+        """Return the entries of these keys."""
+        with _map_failures(NotSentError, "load what callbacks have told"):
+            found = await self._run("load_entries", [make_inbox_key(key) for key in keys])
+            pairs = zip(keys, found, strict=True)
+            return {key: Entry(int(of[0]), of[1].decode()) for key, of in pairs if of[0]}
+
+    async def swap(self, key: str, *, version: int | None, value: str, now: float) -> bool:  # noqa: ARG002 - Redis counts the 30 days by itself
+        """Write a document, if the stored entry is still the one that the caller knows."""
+        args = (version or 0, value, to_milliseconds(INBOX_RETENTION))
+        with _map_failures(InDoubtError, "note what a callback has told"):
+            return bool(await self._run("swap", [make_inbox_key(key)], args))
 
     async def begin(self, message: str, *, now: float, lease: float = LEASE) -> Receipt:
         """Acquire a callback for handling, unless it is done or in progress."""

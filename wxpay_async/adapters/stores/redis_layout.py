@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from wxpay_async.adapters.stores.inbox import Receipt, hash_message
+from wxpay_async.adapters.stores.inbox import Receipt, hash_key
 from wxpay_async.adapters.stores.rows import find_tend_time, from_row, to_row
 from wxpay_async.policy.record import OPEN, IdempotencyRecord
 from wxpay_async.policy.states import FINAL, FINAL_STEPS, REVIEW, State
@@ -173,6 +173,21 @@ return found
 
 _LOAD: Final = "return redis.call('HGETALL', KEYS[1])"
 
+_LOAD_ENTRIES: Final = """
+local found = {}
+for i, key in ipairs(KEYS) do found[i] = redis.call('HMGET', key, 'version', 'value') end
+return found
+"""
+
+# ARGV: the version that must be there (0: none), the document, milliseconds to keep it.
+_SWAP: Final = """
+if (redis.call('HGET', KEYS[1], 'version') or '0') ~= ARGV[1] then return 0 end
+redis.call('HINCRBY', KEYS[1], 'version', 1)
+redis.call('HSET', KEYS[1], 'value', ARGV[2])
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+return 1
+"""
+
 # A callback's hash says `busy` or `handled`, which is a part of the layout; the values of `Receipt`
 # are not.
 
@@ -207,6 +222,8 @@ SCRIPTS: Final[Mapping[str, str]] = {
     "find_open": _FIND_OPEN,
     "sweep": _SWEEP,
     "list_open": _LIST_OPEN,
+    "load_entries": _LOAD_ENTRIES,
+    "swap": _SWAP,
     "begin": _BEGIN,
     "complete": _COMPLETE,
     "release": _RELEASE,
@@ -220,9 +237,9 @@ def make_keys(key: tuple[str, str]) -> list[str]:
     return [f"wxpay:store:{{{app_key}}}:{name}" for name in names]
 
 
-def make_inbox_key(message: str) -> str:
-    """Return a key of limited length."""
-    return f"wxpay:inbox:{hash_message(message)}"
+def make_inbox_key(key: str) -> str:
+    """Return a key of limited length; all are on one node of a cluster, for one read of many."""
+    return f"wxpay:{{callbacks}}:{hash_key(key)}"
 
 
 def make_write_arguments(record: IdempotencyRecord, *, retention: float) -> list[Argument]:

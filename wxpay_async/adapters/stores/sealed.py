@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from attrs import define, field
 
-from wxpay_async.adapters.stores.inbox import Receipt
+from wxpay_async.adapters.stores.inbox import Entry, Receipt
 from wxpay_async.adapters.stores.memory import MemoryStore
 from wxpay_async.adapters.stores.store import Store
 from wxpay_async.errors import InDoubtError, InvalidRequestError, NotSentError
@@ -113,6 +113,14 @@ class SealedStore:
         """List an appKey's operations that are under way, in doubt, or wait for a person."""
         found = await self.store.list_open(app_key, after=after, limit=limit)
         return [self._open_record(record) for record in found]
+
+    async def load_entries(self, keys: Sequence[str]) -> dict[str, Entry]:
+        """Return the entries of these keys; they hold nothing that needs a seal."""
+        return await self.store.load_entries(keys)
+
+    async def swap(self, key: str, *, version: int | None, value: str, now: float) -> bool:
+        """Write a document, if the stored entry is still the one that the caller knows."""
+        return await self.store.swap(key, version=version, value=value, now=now)
 
     async def begin(self, message: str, *, now: float, lease: float = LEASE) -> Receipt:
         """Acquire a callback for handling, unless it is done or in progress."""

@@ -10,7 +10,7 @@ With SQLite a process has one connection, and the commits of concurrent tasks ar
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from functools import partial
 from typing import Final, TypeVar
 
@@ -19,7 +19,7 @@ from attrs import define, field
 from wxpay_async.adapters.event_loop import LoopLocal, ShieldedTasks
 from wxpay_async.adapters.stores import sql_engines  # first: it says what to install
 from wxpay_async.adapters.stores.failures import map_failures
-from wxpay_async.adapters.stores.inbox import Receipt
+from wxpay_async.adapters.stores.inbox import Entry, Receipt
 from wxpay_async.adapters.stores.store import DAY
 from wxpay_async.errors import InDoubtError, NotSentError
 from wxpay_async.policy.record import LEASE, IdempotencyRecord
@@ -100,7 +100,7 @@ class _Session:
 class SqlStore:
     """Keeps operations in a database that several processes may share.
 
-    Making one does no I/O: the tables (`wxpay_operations`, `wxpay_inbox`, `wxpay_schema`) are
+    Making one does no I/O: the tables (`wxpay_operations`, `wxpay_callbacks`, `wxpay_schema`) are
     created with the first call. It works in one event loop after another.
 
     Args:
@@ -196,6 +196,17 @@ class SqlStore:
         fetch = partial(sql_tables.fetch_open, app_key=app_key, after=after, limit=limit)
         with _map_failures(NotSentError, "list what is open"):
             return await self._transact(fetch)
+
+    async def load_entries(self, keys: Sequence[str]) -> dict[str, Entry]:
+        """Return the entries of these keys."""
+        with _map_failures(NotSentError, "load what callbacks have told"):
+            return await self._transact(partial(sql_tables.load_entries, keys=keys))
+
+    async def swap(self, key: str, *, version: int | None, value: str, now: float) -> bool:
+        """Write a document, if the stored entry is still the one that the caller knows."""
+        swap = partial(sql_tables.swap_entry, key=key, version=version, value=value, now=now)
+        with _map_failures(InDoubtError, "note what a callback has told"):
+            return await self._transact(swap)
 
     async def begin(self, message: str, *, now: float, lease: float = LEASE) -> Receipt:
         """Acquire a callback for handling, unless it is done or in progress."""

@@ -45,7 +45,13 @@ from sqlalchemy import (
 from sqlalchemy.dialects.mysql import MEDIUMBLOB
 
 from wxpay_async.adapters.stores.failures import NewerSchemaError
-from wxpay_async.adapters.stores.inbox import INBOX_RETENTION, Receipt, hash_message
+from wxpay_async.adapters.stores.inbox import (
+    INBOX_RETENTION,
+    Entry,
+    Receipt,
+    hash_key,
+    hash_message,
+)
 from wxpay_async.adapters.stores.rows import Value, find_tend_time, from_row, to_row
 from wxpay_async.policy.record import LEASE, OPEN, UNDER_WAY, UNFINISHED, IdempotencyRecord
 from wxpay_async.policy.states import FINISHED, State
@@ -129,6 +135,17 @@ inbox: Final = Table(
     **_OPTIONS,
 )
 
+callbacks: Final = Table(
+    "wxpay_callbacks",
+    metadata,
+    Column("digest", String(64), primary_key=True),  # of the key
+    Column("version", BigInteger, nullable=False),
+    Column("value", Text, nullable=False),
+    Column("until", Double, nullable=False),
+    Index("wxpay_callbacks_until", "until"),
+    **_OPTIONS,
+)
+
 _COLUMNS: Final = tuple(operations.c.keys())
 _KEY: Final = ("app_key", "request_id")
 _AT_KEY: Final = and_(*(operations.c[name] == bindparam(f"of_{name}") for name in _KEY))
@@ -198,8 +215,8 @@ def _create_tables(connection: Connection) -> None:
     version = connection.scalar(select(func.max(schema.c.version))) if found else None
     if version is not None and version > VERSION:
         raise NewerSchemaError(version, VERSION)
+    metadata.create_all(connection)  # those that are missing
     if version is None:
-        metadata.create_all(connection)
         connection.execute(insert(schema).values(version=VERSION))
     elif version < VERSION:
         _upgrade_tables(connection, version)
@@ -317,6 +334,10 @@ def _drop_old(connection: Connection, app_key: str, now: float, retention: float
     rows = [_bind_key(*key) for key in keys]
     if rows:
         connection.execute(_DELETE, rows)
+    gone = select(callbacks.c.digest).where(callbacks.c.until <= now).limit(_MAX_DROPPED)
+    digests = connection.scalars(gone.with_for_update(skip_locked=True)).all()
+    if digests:
+        connection.execute(delete(callbacks).where(callbacks.c.digest.in_(digests)))
     ended = select(inbox.c.message).where(inbox.c.until <= now).limit(_MAX_DROPPED)
     messages = connection.scalars(ended.with_for_update(skip_locked=True)).all()
     if messages:
@@ -336,6 +357,29 @@ def _bind_key(app_key: Value, request_id: Value) -> dict[str, Value]:
 
 def _make_row(record: IdempotencyRecord) -> dict[str, Value]:
     return {**to_row(record), "tend_at": find_tend_time(record)}
+
+
+def load_entries(connection: Connection, keys: Sequence[str]) -> dict[str, Entry]:
+    """Do what `Inbox.load_entries` says."""
+    of = {hash_key(key): key for key in keys}
+    columns = (callbacks.c.digest, callbacks.c.version, callbacks.c.value)
+    rows = connection.execute(select(*columns).where(callbacks.c.digest.in_(of)))
+    return {of[digest]: Entry(version, value) for digest, version, value in rows}
+
+
+def swap_entry(
+    connection: Connection, key: str, *, version: int | None, value: str, now: float
+) -> bool:
+    """Do what `Inbox.swap` says."""
+    at = callbacks.c.digest == hash_key(key)
+    values = {"version": (version or 0) + 1, "value": value, "until": now + INBOX_RETENTION}
+    if version is not None:
+        mine = and_(at, callbacks.c.version == version)
+        return bool(connection.execute(update(callbacks).where(mine).values(values)).rowcount)
+    if connection.execute(select(callbacks.c.version).where(at)).first() is not None:
+        return False
+    connection.execute(insert(callbacks).values(digest=hash_key(key), **values))
+    return True
 
 
 def begin_message(connection: Connection, message: str, *, now: float, lease: float) -> Receipt:
