@@ -30,6 +30,7 @@ from wxpay_async.protocol.requests import (
 )
 from wxpay_async.protocol.wire import HttpRequest, HttpResponse
 
+NAMES: Final = {"refund": "refund", "again": "refund", "trade": "trade", "pay": "pay"}
 YEAR: Final = 365 * 86_400.0
 EXPIRY: Final = 300.0
 EDGES: Final = frozenset((before, after) for (before, _), after in TRANSITIONS.items())
