@@ -82,7 +82,7 @@ def test_only_what_cannot_charge_twice_is_retryable(kind: type[WxPayError]) -> N
     """A refusal is final unless the request was turned away unread."""
     retryable = {
         *("NotSentError", "QuotaExhaustedError", "InDoubtError", "MalformedResponseError"),
-        *("ClockSkewError", "RateLimitedError"),
+        *("ClockSkewError", "RateLimitedError", "NotSentTimeoutError", "InDoubtTimeoutError"),
     }
 
     assert (kind.__name__ in retryable) == kind("reason").retryable

@@ -9,11 +9,13 @@ have been executed, and everything that may have been is an `InDoubtError`.
     ├── InvalidKeyError           not_sent  a key that cannot be used, and why (a ValueError too)
     ├── IdempotencyConflictError  not_sent  same requestId, other content; names the fields
     ├── NotSentError              not_sent  no byte of the request can have arrived
-    │   └── QuotaExhaustedError             no slot of the quota comes free in time
+    │   ├── NotSentTimeoutError             the call's time ended first (a TimeoutError too)
+    │   └── QuotaExhaustedError             no slot of the quota in time (a TimeoutError too)
     ├── NotificationError         not_sent  a callback that must not be believed
     ├── InDoubtError              in_doubt  it may have been executed
     │   ├── AlreadyPaidError                the order is paid; only its credential got lost
     │   ├── DuplicateRequestError           an earlier request with this requestId arrived
+    │   ├── InDoubtTimeoutError             the call's time ended first (a TimeoutError too)
     │   ├── InProgressError                 another process is sending this requestId
     │   ├── MalformedResponseError          an answer that proves nothing
     │   ├── PlatformConflictError           the platform holds this requestId with other content
@@ -161,7 +163,14 @@ class NotSentError(WxPayError):
         self.retryable = retryable
 
 
-class QuotaExhaustedError(NotSentError):
+class NotSentTimeoutError(NotSentError, TimeoutError):
+    """The call's time ended before anything was sent.
+
+    What to do: call again with the same request, or give the call a longer `timeout`.
+    """
+
+
+class QuotaExhaustedError(NotSentError, TimeoutError):
     """No slot of the platform's quota comes free in time. It is told at once where it is foreseen.
 
     What to do: call again after `retry_after` seconds, or give the call a longer `timeout`.
@@ -236,6 +245,13 @@ class InDoubtError(WxPayError):
     def __reduce__(self) -> tuple[type[InDoubtError], tuple[object, ...], dict[str, object]]:
         """Leave the gateway behind when the error travels to another process."""
         return type(self), self.args, {**self.__dict__, "resolver": None}
+
+
+class InDoubtTimeoutError(InDoubtError, TimeoutError):
+    """The call's time ended after the request may have been sent.
+
+    What to do: never use a new requestId; call again with the same request, or query the order.
+    """
 
 
 class AlreadyPaidError(InDoubtError):
@@ -416,3 +432,16 @@ class RateLimitedError(RefusedError):
     """
 
     retryable = True
+
+
+def as_timeout(error: WxPayError) -> WxPayError:
+    """Return the error of a call whose time is over, as one that is a `TimeoutError` too."""
+    late: WxPayError
+    if type(error) is NotSentError:
+        late = NotSentTimeoutError(error.reason)
+    elif type(error) is InDoubtError:
+        late = InDoubtTimeoutError(error.reason)
+    else:
+        return error  # its class says more
+    vars(late).update(vars(error))
+    return late

@@ -149,3 +149,62 @@ async def test_attempt_cancelled_as_it_may_start_gives_its_place_back() -> None:
 
     assert [] == order
     await limiter.acquire(0.001)
+
+
+# People and machines
+
+
+async def test_people_start_before_machines_that_wait_longer() -> None:
+    """A machine that waits for a connection lets people pass."""
+    limiter = ConcurrencyLimiter(1)
+    order: list[str] = []
+
+    async def attempt(name: str, *, machine: bool) -> None:
+        await limiter.acquire(1.0, machine=machine)
+        order.append(name)
+        limiter.release(machine=machine)
+
+    await limiter.acquire(1.0)
+    tasks = [asyncio.create_task(attempt("machine", machine=True))]
+    await asyncio.sleep(0)
+    tasks.append(asyncio.create_task(attempt("person", machine=False)))
+    await asyncio.sleep(0)
+    limiter.release()
+    await asyncio.gather(*tasks)
+
+    assert ["person", "machine"] == order
+
+
+async def test_machines_leave_an_eighth_of_the_places_to_people() -> None:
+    """However many batches there are and however slow the platform is."""
+    limiter = ConcurrencyLimiter(16)
+    for _ in range(14):
+        await limiter.acquire(1.0, machine=True)
+    late = asyncio.create_task(limiter.acquire(60.0, machine=True))
+    await asyncio.sleep(0)
+    assert [True, True, False] == [limiter.acquire_now() for _ in range(3)]
+    limiter.release()
+    limiter.release()
+    await asyncio.sleep(0)
+    assert not late.done()
+    limiter.release(machine=True)
+    await late
+
+
+async def test_only_place_of_all_is_a_machine_s_too() -> None:
+    """With one connection nothing can be left."""
+    assert ConcurrencyLimiter(1).acquire_now(machine=True)
+
+
+async def test_machine_that_is_cancelled_gives_back_its_place() -> None:
+    """It was woken and cancelled in the same iteration."""
+    limiter = ConcurrencyLimiter(1)
+    await limiter.acquire(1.0)
+    waiting = asyncio.create_task(limiter.acquire(60.0, machine=True))
+    await asyncio.sleep(0)
+    limiter.release()
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    await asyncio.sleep(0)
+
+    assert limiter.acquire_now(machine=True)

@@ -182,7 +182,7 @@ def test_environment_with_a_proxy_sets_it() -> None:
 
 
 def test_environment_with_a_quota_url_shares_the_quota() -> None:
-    """A slot is leased for as long as a call may take, and a slow-down becomes an event."""
+    """A slot is leased for as long as an attempt may hold it; a slow-down becomes an event."""
     events: list[Event] = []
     gateway = PayGateway.from_env(
         {**BY_SECRET, "WXPAY_QUOTA_URL": "redis://127.0.0.1:6379/0"},
@@ -193,7 +193,7 @@ def test_environment_with_a_quota_url_shares_the_quota() -> None:
     limiter.on_slowed(Slowed(taken=10, pace=7, limit=400))
 
     assert isinstance(limiter, RedisLimiter)
-    assert 125.0 == limiter.quota.lease
+    assert 165.0 == limiter.quota.lease
     assert [EventKind.SLOWED_DOWN] == [event.kind for event in events]
 
 

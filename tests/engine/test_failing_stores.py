@@ -200,13 +200,13 @@ async def test_unsent_call_whose_claim_cannot_be_released_tells_its_reason(
         sign_type = None
 
         async def sign(self, _: bytes) -> str:
-            shop.clock.move(3.0)
+            shop.clock.move(31.0)
             return "ABC"
 
     shop = open_shop([], store=UnwritableStore(), retry=RetryPolicy(attempts=1))
     shop.gateway._dispatcher.signing.signer = PausedSigner()
     with pytest.raises(NotSentError, match="paused"):
-        await shop.gateway.refund(asking.refund())
+        await shop.gateway.refund(asking.refund(), timeout=120)
 
     assert 0 == shop.transport.calls
 

@@ -155,7 +155,7 @@ async def test_events_of_a_foreign_error_end_with_its_outcome(
 async def test_event_seconds_are_the_clocks(
     open_shop: OpenShop, asking: Asking, replies: Replies
 ) -> None:
-    """How long an attempt took, and the whole call with what came before it."""
+    """How long an attempt took, the wait for the store, and the whole call."""
 
     async def slow(_: object) -> object:
         shop.clock.move(1.5)
@@ -169,7 +169,10 @@ async def test_event_seconds_are_the_clocks(
     shop = open_shop(slow, store=SlowStore())
     await shop.gateway.pay(asking.pay())
 
-    assert [0.0, 0.0, 1.5, 2.0] == [event.seconds for event in shop.events]
+    assert [0.0, 0.5, 0.0, 1.5, 2.0] == [event.seconds for event in shop.events]
+    assert [(EventKind.WAITED, "store")] == [
+        (event.kind, event.waited_for) for event in shop.events if event.waited_for
+    ]
 
 
 async def test_events_without_a_wait_for_quota_hold_none(
@@ -179,7 +182,7 @@ async def test_events_without_a_wait_for_quota_hold_none(
     shop = open_shop([replies.prepay()])
     await shop.gateway.pay(asking.pay())
 
-    assert EventKind.WAITED_FOR_QUOTA not in {event.kind for event in shop.events}
+    assert EventKind.WAITED not in {event.kind for event in shop.events}
 
 
 async def test_events_of_a_query_hold_no_request_id(open_shop: OpenShop, replies: Replies) -> None:
@@ -320,7 +323,7 @@ LEVELS = [
     (make_event(EventKind.RESUMED, attempt=0, fate=""), logging.INFO),
     (make_event(EventKind.CALL_STARTED, attempt=0, fate=""), logging.DEBUG),
     (make_event(EventKind.ATTEMPT_STARTED, fate=""), logging.DEBUG),
-    (make_event(EventKind.WAITED_FOR_QUOTA, fate=""), logging.DEBUG),
+    (make_event(EventKind.WAITED, fate=""), logging.DEBUG),
     (make_event(EventKind.OUTCOME), logging.DEBUG),
     (make_event(EventKind.OUTCOME, fate=Fate.REFUSED), logging.DEBUG),
 ]
@@ -371,6 +374,7 @@ def test_log_record_holds_the_fields_as_extra(caplog: pytest.LogCaptureFixture) 
         "wxpay_code": "CO_MSG_000006",
         "wxpay_status": 200,
         "wxpay_state": "",
+        "wxpay_waited_for": "",
         "wxpay_seconds": 0.123457,
     } == {name: value for name, value in fields.items() if name.startswith("wxpay_")}
 

@@ -106,8 +106,18 @@ def answer_slowly(clock: MovedClock, reply: object, *seconds: float) -> Callable
     return answer
 
 
-def _of(operation: str, fate: str | None = None, code: str | None = None) -> Labels:
-    labels = {"wxpay.operation": operation, "wxpay.fate": fate, "wxpay.code": code}
+def _of(
+    operation: str,
+    fate: str | None = None,
+    code: str | None = None,
+    waited_for: str | None = None,
+) -> Labels:
+    labels = {
+        "wxpay.operation": operation,
+        "wxpay.fate": fate,
+        "wxpay.code": code,
+        "wxpay.waited_for": waited_for,
+    }
     return tuple(sorted((name, value) for name, value in labels.items() if value))
 
 
@@ -396,7 +406,7 @@ async def test_wait_for_quota_is_measured(
     shop = open_shop([replies.prepay()], hooks=[watch.hook], limiter=Waiting())
     await shop.gateway.pay(asking.pay())
 
-    assert {_of("pay"): 2.0} == watch.values("wxpay.quota.wait")
+    assert {_of("pay", waited_for="quota"): 2.0} == watch.values("wxpay.wait.duration")
 
 
 async def test_wait_that_ends_without_a_slot_is_measured_too(
@@ -414,7 +424,7 @@ async def test_wait_that_ends_without_a_slot_is_measured_too(
     with pytest.raises(NotSentError):
         await shop.gateway.pay(asking.pay(), timeout=5.0)
 
-    assert {_of("pay"): 5.0} == watch.values("wxpay.quota.wait")
+    assert {_of("pay", waited_for="quota"): 5.0} == watch.values("wxpay.wait.duration")
 
 
 async def test_quota_in_use_is_what_the_limiter_says(
@@ -580,6 +590,8 @@ async def test_labels_are_bounded(
     assert {_of("pay", "refused", "other"): 5} == watch.values("wxpay.outcomes")
     assert "unique" not in said
     assert "free text" not in said
+    lanes = points.pop("wxpay.quota.held")
+    assert len(Lane) == len(lanes)
     assert all(len(some) == 1 for some in points.values())
 
 

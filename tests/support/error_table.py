@@ -80,7 +80,7 @@ def _is_error(kind: object) -> bool:
 
 
 def _is_parent(kind: type) -> bool:
-    return kind is ValueError or issubclass(kind, WxPayError)
+    return kind in {ValueError, TimeoutError} or issubclass(kind, WxPayError)
 
 
 def _read_advice(kind: type[WxPayError]) -> str:

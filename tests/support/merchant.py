@@ -90,7 +90,7 @@ class Shop:
 OpenShop = Callable[..., Shop]
 
 
-def make_shop(answers: Any, clock: MovedClock, **settings: Any) -> Shop:  # noqa: ANN401 - MemoryTransport's
+def make_shop(answers: Any, clock: Any, **settings: Any) -> Shop:  # noqa: ANN401 - also a clock
     """Make a gateway that gets these answers; the settings are the constructor's."""
     transport = MemoryTransport(answers, keep=5_000)
     store = settings.pop("store", None) or MemoryStore()

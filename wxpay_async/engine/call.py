@@ -16,7 +16,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from attrs import define, evolve, field
 
-from wxpay_async.adapters.event_loop import run_to_completion
+from wxpay_async.adapters.event_loop import ShieldedTasks, run_to_completion
 from wxpay_async.adapters.limiters.limiter import Lane, Limiter, Slot
 from wxpay_async.adapters.signers.threads import SigningExecutor
 from wxpay_async.adapters.stores.store import IdempotencyStore
@@ -25,6 +25,7 @@ from wxpay_async.engine.concurrency import ConcurrencyLimiter
 from wxpay_async.engine.replay import moment_of
 from wxpay_async.engine.telemetry import Event, EventKind, Telemetry
 from wxpay_async.engine.unsent import load_or_doubt
+from wxpay_async.engine.waiting import wait_for
 from wxpay_async.errors import (
     ClockSkewError,
     DuplicateRequestError,
@@ -33,6 +34,7 @@ from wxpay_async.errors import (
     InProgressError,
     InvalidRequestError,
     NotSentError,
+    NotSentTimeoutError,
     RateLimitedError,
     WxPayError,
 )
@@ -46,9 +48,16 @@ from wxpay_async.protocol.secrets import without_credentials
 from wxpay_async.protocol.wire import HttpRequest, HttpResponse, Timeouts
 
 T = TypeVar("T")
+T2 = TypeVar("T2")
 
-STALE_AFTER: Final = 2.0
-"""Seconds from claim to sending; a process that was paused for longer must not send any more."""
+LEAST_LEFT: Final = 2.0
+"""Seconds of a claim's lease that the store and the signer may take together, at the least."""
+
+_TOO_LATE: Final = "too little time was left for an attempt to be answered in"
+_PAUSED: Final = (
+    "the process was paused before it could send, or its store or signer took too long: another "
+    "process may claim the operation before the attempt is over"
+)
 
 
 class SettledMeanwhileError(Exception):
@@ -65,7 +74,7 @@ def check_timeouts(timeouts: Timeouts) -> Timeouts:
     Raises:
         InvalidRequestError: `timeouts.attempt` is too long.
     """
-    longest = LEASE - STALE_AFTER
+    longest = LEASE - LEAST_LEFT
     if timeouts.attempt > longest:
         raise InvalidRequestError(
             f"{timeouts.attempt:g} s", field="timeouts.attempt", allowed=f"at most {longest:g} s"
@@ -83,8 +92,8 @@ class Call(Generic[T]):
         result_type: what a success is read into.
         asked: the request or query, and `check`, which raises when a success does not echo it.
         deadline: by when the call must be over.
-        patience: seconds for which a slot may be held while no connection is free. A batch has a
-            day, and a slot that is held for longer than its lease would free by itself.
+        timeouts: how long an attempt may take; and, as `call`, for how long a slot of the quota
+            may be held while no connection is free: its lease would end.
         lane: which lane of the quota it takes.
         record: the operation's record; None for a call that only reads.
         content: its `bizContent`; the same bytes go out with every attempt.
@@ -97,7 +106,7 @@ class Call(Generic[T]):
     asked: Any = field(repr=False)
     check: Callable[[Any, T], None] | None
     deadline: Deadline
-    patience: float
+    timeouts: Timeouts
     lane: Lane
     record: IdempotencyRecord | None = None
     content: bytes = field(default=b"", repr=False)
@@ -110,6 +119,7 @@ class Call(Generic[T]):
     clock: Clock
     time: PlatformTime
     telemetry: Telemetry
+    background: ShieldedTasks
     in_process: bool
 
     _slot: Slot | None = field(default=None, init=False)
@@ -118,6 +128,7 @@ class Call(Generic[T]):
     _token: str | None = field(default=None, init=False, repr=False)
     _signed_at: int = field(default=0, init=False)
     _started: float = field(default=0.0, init=False)
+    _machine: bool = field(default=False, init=False)
     _result: T | None = field(default=None, init=False)
 
     # Before sending
@@ -146,32 +157,44 @@ class Call(Generic[T]):
 
     async def _wait_for_turn(self) -> None:
         """Take a slot of the quota, and then a place among the attempts under way."""
-        deadline, clock = self.deadline, self.clock
-        began = clock.monotonic()
-        try:
-            self._slot = await self.limiter.acquire(self.lane, timeout=deadline.at - began)
-        finally:  # report the wait also when it times out
-            waited_until = clock.monotonic()
-            if waited_until > began and self.telemetry.hooks:
-                self._emit(EventKind.WAITED_FOR_QUOTA, seconds=waited_until - began)
-        if not self.concurrency.acquire_now():
-            await self._wait_for_connection(min(deadline.at - waited_until, self.patience))
-            waited_until = clock.monotonic()
-        self._started = waited_until
-        if deadline.at - waited_until < deadline.attempt:
+        clock, start_by = self.clock, self.deadline.at - self.deadline.attempt
+        self._machine = self.lane is not Lane.PEOPLE
+        while True:
+            began = clock.monotonic()
+            try:
+                self._slot = await self.limiter.acquire(self.lane, timeout=start_by - began)
+            finally:  # report the wait also when it times out
+                self._started = clock.monotonic()
+                if self._started > began and self.telemetry.hooks:
+                    self._emit_wait("quota", self._started - began)
+            if self.concurrency.acquire_now(machine=self._machine):
+                break
+            if await self._wait_for_connection(start_by - self._started):
+                self._started = clock.monotonic()
+                break
+        if self._started > start_by:
             await run_to_completion(self._undo(None))
-            raise NotSentError("too little time was left for an attempt to be answered in")
+            raise NotSentTimeoutError(_TOO_LATE)
         self._signed_at = self.time.milliseconds()
 
-    async def _wait_for_connection(self, seconds: float) -> None:
+    async def _wait_for_connection(self, seconds: float) -> bool:
+        """Wait for the end of another attempt; False if a slot has to be waited for once more.
+
+        A slot that is held for longer than its lease frees by itself, so it is given back before.
+        """
+        patience = min(seconds, self.timeouts.call)
+        acquiring = self.concurrency.acquire(patience, machine=self._machine)
         try:
-            await self.concurrency.acquire(seconds)
+            await (self._time("connection", acquiring) if self.telemetry.hooks else acquiring)
         except TimeoutError as error:
             await run_to_completion(self._free_slot(NotSentError("")))
-            raise NotSentError("no connection came free in time") from error
+            if patience < seconds:
+                return False
+            raise NotSentTimeoutError("no connection came free in time") from error
         except BaseException:
             await run_to_completion(self._free_slot(NotSentError("")))
             raise
+        return True
 
     async def _claim(self, record: IdempotencyRecord) -> IdempotencyRecord:
         # Kept until the store answers: the next attempt finds a claim whose answer got lost by it.
@@ -191,7 +214,8 @@ class Call(Generic[T]):
     ) -> InProgressError | SettledMeanwhileError:
         # That somebody else had the operation first is known, also where the store fails now.
         with contextlib.suppress(NotSentError):
-            stored = await self.store.load(record.key)
+            loading = self.store.load(record.key)
+            stored = await wait_for("store", loading, self.deadline.until_start())
             if stored is not None and stored.is_settled:
                 return SettledMeanwhileError(stored)
         return InProgressError("another process is sending this requestId")
@@ -200,8 +224,12 @@ class Call(Generic[T]):
         self, claiming: Coroutine[Any, Any, IdempotencyRecord | None]
     ) -> IdempotencyRecord | None:
         claim = asyncio.ensure_future(claiming)
+        waiting = wait_for("store", asyncio.shield(claim), self.deadline.until_start())
         try:
-            return await asyncio.shield(claim)
+            return await (self._time("store", waiting) if self.telemetry.hooks else waiting)
+        except NotSentTimeoutError:  # nor must the call wait until it can be released
+            self.background.start(self._release_late_claim(claim))
+            raise
         except (asyncio.CancelledError, NotSentError):
             # It may be committed all the same: nothing was sent under it, so it is released.
             await run_to_completion(self._release_late_claim(claim))
@@ -228,21 +256,26 @@ class Call(Generic[T]):
         try:
             signature = self.signing.sign(draft.message)
             if not isinstance(signature, str):
-                signature = await signature
+                waiting = wait_for("signer", signature, self.deadline.until_start())
+                signature = await (
+                    self._time("signer", waiting) if self.telemetry.hooks else waiting
+                )
         except WxPayError:
             raise
         except Exception as error:
             # Code of others, which may raise anything: a key service that is busy must fail one
             # call, not end the batch that it is part of. Its text may hold what it was given.
             raise NotSentError(f"the signer raised {type(error).__name__}") from error
-        claimed_at, self._started = self._started, self.clock.monotonic()
-        if self._started - claimed_at > STALE_AFTER:
-            raise NotSentError("the process was paused between claiming and sending")
+        ready_at, self._started = self._started, self.clock.monotonic()
+        if self._started - ready_at > LEASE - self.timeouts.attempt:
+            raise NotSentError(_PAUSED)
+        if self.deadline.at - self._started < self.deadline.attempt:
+            raise NotSentTimeoutError(_TOO_LATE)
         return draft.signed(signature)
 
     async def _undo(self, claimed: IdempotencyRecord | None) -> None:
         """Give back what an attempt held that was not sent."""
-        self.concurrency.release()
+        self.concurrency.release(machine=self._machine)
         await self._free_slot(NotSentError(""))
         if claimed is not None:
             await self._release_claim(claimed)
@@ -285,7 +318,7 @@ class Call(Generic[T]):
         return completing if self.in_process else run_to_completion(completing)
 
     async def _complete(self, error: WxPayError | None) -> None:
-        self.concurrency.release()
+        self.concurrency.release(machine=self._machine)
         if error is not None:
             await self._apply_feedback(error)
         if self.telemetry.hooks:
@@ -334,7 +367,10 @@ class Call(Generic[T]):
             signed_at=self._signed_at,
             reply=self._reply_to_store(record, transition, error),
         )
-        if not await self.store.record(written):
+        recording = self.store.record(written)
+        if self.telemetry.hooks and not self.in_process:
+            recording = self._time("store", recording)
+        if not await recording:
             # Our lease ran out, and another claim came since. The later claim decides, and may have
             # been executed: a refusal of this attempt settles nothing any more.
             if self.operation is PAY and transition is Transition.SUCCESS:
@@ -392,6 +428,19 @@ class Call(Generic[T]):
         """The platform's time from the `Date` of the last answer, None where there was none."""
         return None if self._response is None else server_time(self._response)
 
+    async def _time(self, part: str, waited_for: Awaitable[T2]) -> T2:
+        """Wait, and tell the hooks for how long."""
+        began = self.clock.monotonic()
+        try:
+            return await waited_for
+        finally:
+            self._emit_wait(part, self.clock.monotonic() - began)
+
+    def _emit_wait(self, part: str, seconds: float) -> None:
+        if seconds > 0:
+            request_id = self.record.request_id if self.record else None
+            self.telemetry.waited(self.operation.name, request_id, part, seconds)
+
     def _emit(
         self, kind: EventKind, *, error: WxPayError | None = None, seconds: float = 0.0
     ) -> None:
@@ -409,5 +458,6 @@ class Call(Generic[T]):
                 url=self.template.url,
                 status=self._response.status if ended and self._response else None,
                 quota_in_use=getattr(self.limiter, "in_use", None),
+                quota_held=self.limiter.held() if hasattr(self.limiter, "held") else {},
             )
         )

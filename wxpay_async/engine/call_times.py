@@ -9,7 +9,7 @@ from typing import Final
 from attrs import field, frozen
 
 from wxpay_async.adapters.limiters.limiter import Lane
-from wxpay_async.errors import InDoubtError, InvalidRequestError
+from wxpay_async.errors import InDoubtTimeoutError, InvalidRequestError
 from wxpay_async.policy.deadline import Deadline
 from wxpay_async.policy.retry import RetryPolicy
 from wxpay_async.protocol.wire import Timeouts
@@ -57,11 +57,11 @@ class CallTimes:
         """Return the seconds for the next of several requests.
 
         Raises:
-            InDoubtError: an attempt may need more than is left.
+            InDoubtTimeoutError: an attempt may need more than is left.
         """
         left = deadline.remaining()
         if left < min(deadline.attempt, self.retry.min_left):
-            raise InDoubtError("the time was over between two requests; call again")
+            raise InDoubtTimeoutError("the time was over between two requests; call again")
         return max(left, self.retry.min_left)
 
     def policy(self, lane: Lane) -> RetryPolicy:

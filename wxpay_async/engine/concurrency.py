@@ -17,9 +17,15 @@ INITIAL_STARTS: Final = 4
 """Attempts that start in one iteration before it is known how long one takes."""
 
 
+_Waiters = deque[asyncio.Future[None]]
+
+
 @define(eq=False)
 class ConcurrencyLimiter:
-    """Lets attempts start, first come, first served.
+    """Lets attempts start, people's first, and otherwise first come, first served.
+
+    Machines (batches, recovery, whoever watches) leave an eighth of the places to people: a person
+    who pays never waits until one of theirs ends.
 
     Calls that are answered together continue together: 64 of them would hold the event loop for as
     long as 64 requests take to build, again and again. So calls that are ready at the same moment
@@ -39,32 +45,37 @@ class ConcurrencyLimiter:
     _started: int = field(default=0, init=False)
     _tick_began: float = field(default=0.0, init=False)
     _under_way: int = field(default=0, init=False)
-    _waiters: deque[asyncio.Future[None]] = field(factory=deque[asyncio.Future[None]], init=False)
+    _machines: int = field(default=0, init=False)
+    _waiting_people: _Waiters = field(factory=_Waiters, init=False)
+    _waiting_machines: _Waiters = field(factory=_Waiters, init=False)
 
-    def acquire_now(self) -> bool:
+    def acquire_now(self, *, machine: bool = False) -> bool:
         """Start an attempt if it need not wait; tell whether it did."""
-        if self._waiters or not self._has_room():
+        if self._waiting_people or (machine and self._waiting_machines):
+            return False
+        if not self._has_room(machine=machine):
             return False
         if not self._started:
             self._begin_tick()
-        self._start()
+        self._start(machine=machine)
         return True
 
-    async def acquire(self, timeout: float) -> None:
+    async def acquire(self, timeout: float, *, machine: bool = False) -> None:
         """Start an attempt, in this iteration or in the first that has room.
 
         Args:
             timeout: seconds to wait for the end of another attempt.
+            machine: nobody waits for it with a phone in hand.
 
         Raises:
             TimeoutError: none ended in time.
         """
-        if self.acquire_now():
+        if self.acquire_now(machine=machine):
             return
         # The next iteration comes at once; only the end of an attempt is worth a timer.
-        waits_for_an_end = self._under_way + len(self._waiters) >= self.limit
+        waits_for_an_end = machine or self._under_way + len(self._waiting_people) >= self.limit
         waiter = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
+        (self._waiting_machines if machine else self._waiting_people).append(waiter)
         try:
             if waits_for_an_end:
                 async with asyncio.timeout(timeout):
@@ -73,21 +84,25 @@ class ConcurrencyLimiter:
                 await waiter
         except (asyncio.CancelledError, TimeoutError):
             if waiter.done() and not waiter.cancelled():
-                self.release()
+                self.release(machine=machine)
             raise
 
-    def release(self) -> None:
+    def release(self, *, machine: bool = False) -> None:
         """End an attempt; the next waiter may start."""
         self._under_way -= 1
-        if self._waiters:
+        self._machines -= machine
+        if self._waiting_people or self._waiting_machines:
             self._wake_waiters()
 
-    def _has_room(self) -> bool:
-        return self._started < self._starts_per_tick and self._under_way < self.limit
+    def _has_room(self, *, machine: bool) -> bool:
+        if self._started >= self._starts_per_tick or self._under_way >= self.limit:
+            return False
+        return not machine or self._machines < self.limit - self.limit // 8
 
-    def _start(self) -> None:
+    def _start(self, *, machine: bool) -> None:
         self._started += 1
         self._under_way += 1
+        self._machines += machine
 
     def _begin_tick(self) -> None:
         self._tick_began = self.clock()
@@ -103,10 +118,11 @@ class ConcurrencyLimiter:
 
     def _wake_waiters(self) -> None:
         first = not self._started
-        while self._waiters and self._has_room():
-            waiter = self._waiters.popleft()
-            if not waiter.done():  # it is when its caller was cancelled
-                waiter.set_result(None)
-                self._start()
+        for waiters, machine in ((self._waiting_people, False), (self._waiting_machines, True)):
+            while waiters and self._has_room(machine=machine):
+                waiter = waiters.popleft()
+                if not waiter.done():  # it is when its caller was cancelled
+                    waiter.set_result(None)
+                    self._start(machine=machine)
         if first and self._started:  # after the waiters, so that the iteration ends with them
             self._begin_tick()

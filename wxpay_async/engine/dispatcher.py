@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 import attrs
 from attrs import define, field
 
+from wxpay_async.adapters.event_loop import ShieldedTasks
 from wxpay_async.adapters.limiters.limiter import Lane, Limiter, Unlimited
 from wxpay_async.adapters.limiters.local import LocalLimiter
 from wxpay_async.adapters.signers.threads import SigningExecutor
@@ -32,7 +33,8 @@ from wxpay_async.engine.single_flight import SingleFlight, make_conflict
 from wxpay_async.engine.status_texts import StatusTexts
 from wxpay_async.engine.streaming import Outcome
 from wxpay_async.engine.telemetry import Telemetry
-from wxpay_async.engine.unsent import check_unsent, make_unknown
+from wxpay_async.engine.unsent import LAST_WORD, check_unsent, make_unknown
+from wxpay_async.engine.waiting import wait_for
 from wxpay_async.errors import (
     Fate,
     IdempotencyConflictError,
@@ -113,7 +115,8 @@ class Dispatcher:
     # Bound once: a bound method of each call's own is one more thing for the collector to watch.
     _ask: Callable[[Call[Any]], Coroutine[Any, Any, Any]] = field(init=False)
     _retrying: RetryingTransport | None = field(default=None, init=False)
-    _single_flight: SingleFlight = field(factory=SingleFlight, init=False)
+    _background: ShieldedTasks = field(factory=ShieldedTasks, init=False)
+    _single_flight: SingleFlight = field(init=False)
     _concurrency: ConcurrencyLimiter = field(init=False)
     _loop: asyncio.AbstractEventLoop | None = field(default=None, init=False)
     _entering: threading.Lock = field(factory=threading.Lock, init=False)
@@ -123,6 +126,7 @@ class Dispatcher:
         self.time = PlatformTime(self.clock)
         self.times = CallTimes(self.retry, self.timeouts, self.clock.monotonic)
         self._concurrency = ConcurrencyLimiter(self.max_in_flight)
+        self._single_flight = SingleFlight(self._background)
         # These very classes: what a subclass awaits may be a network.
         local = type(self.limiter) in {LocalLimiter, Unlimited}
         self._in_process = local and type(self.store) is MemoryStore
@@ -173,6 +177,7 @@ class Dispatcher:
                 mark,
                 executing,
                 timeout=seconds,
+                own_timeout=None if self._in_process else seconds + LAST_WORD,
             )
         except BaseException as error:  # hooks that heard of the start hear of the end
             if isinstance(error, WxPayError):
@@ -198,8 +203,11 @@ class Dispatcher:
         lane: Lane,
     ) -> T:
         """Reserve the record, and send the request unless it is settled already."""
+        reserving = self.store.reserve(fresh)
+        if not self._in_process:
+            reserving = self._wait_for_store(fresh, reserving, deadline)
         try:
-            record = await self.store.reserve(fresh)
+            record = await reserving
         except NotSentError as error:  # true of this call, and not of those before it
             raise make_unknown(error) from error
         if record is not fresh and record.fingerprint != fresh.fingerprint:
@@ -236,10 +244,22 @@ class Dispatcher:
             if record.state is State.REISSUED:
                 return await self._follow(request, result_type, deadline, lane)
         except NotSentError as error:
-            await check_unsent(self.store, call.record, epoch, error)
+            left = deadline.remaining()
+            await check_unsent(self.store, call.record, epoch, error, seconds=left)
             raise
         stored: T = self.replay(record, content=content, asked=request)
         return stored
+
+    async def _wait_for_store(
+        self, record: IdempotencyRecord, answer: Coroutine[Any, Any, T], deadline: Deadline
+    ) -> T:
+        began = self.clock.monotonic()
+        try:
+            return await wait_for("store", answer, deadline.until_start())
+        finally:
+            waited = self.clock.monotonic() - began
+            if waited > 0:
+                self.telemetry.waited(record.operation, record.request_id, "store", waited)
 
     async def _follow(
         self, request: Request, result_type: type[T], deadline: Deadline, lane: Lane
@@ -359,6 +379,7 @@ class Dispatcher:
         self._enter_loop()
         await self.recovery.stop()
         await self._single_flight.aclose()
+        await self._background.finished()
         self.signing.close()
         if self._retrying is not None and "transport" in self.owned:
             await self._retrying.transport.aclose()
@@ -387,7 +408,8 @@ class Dispatcher:
                     "loop, or make a gateway for each thread (docs/threads.md)",
                 )
             self._loop = loop
-            self._single_flight = SingleFlight()
+            self._background = ShieldedTasks()
+            self._single_flight = SingleFlight(self._background)
             self._concurrency = ConcurrencyLimiter(self.max_in_flight)
             self.recovery.forget()
             self.signing.close()
@@ -423,7 +445,7 @@ class Dispatcher:
             asked=asked,
             check=check,
             deadline=deadline,
-            patience=self.timeouts.call,
+            timeouts=self.timeouts,
             lane=lane,
             store=self.store,
             limiter=self.limiter,
@@ -432,5 +454,6 @@ class Dispatcher:
             clock=self.clock,
             time=self.time,
             telemetry=self.telemetry,
+            background=self._background,
             in_process=self._in_process,
         )

@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 from wxpay_async.adapters.limiters.limiter import Quota
 from wxpay_async.adapters.stores.sealed import SEAL_KEY_BYTES, SealKey
 from wxpay_async.errors import InvalidRequestError
+from wxpay_async.policy.record import LEASE
 from wxpay_async.protocol.secrets import SecretBytes
 from wxpay_async.protocol.signing import Md5Signer, RsaSigner
 from wxpay_async.protocol.wire import PRODUCTION, Timeouts, Transport
@@ -169,8 +170,9 @@ def _make_part(variable: str, env: Mapping[str, str], make: Callable[[str], P]) 
 
 def make_quota(timeouts: Timeouts) -> Quota:
     """Return the platform's quota for calls that take so long."""
-    # A slot's lease must outlast the call that holds it, or it would free while the call is out.
-    return Quota(lease=timeouts.call + 5)
+    # A slot's lease must outlast what holds it, or it would free while the request is out: the wait
+    # for a connection, then the store, the signer and the attempt, which a claim's lease bounds.
+    return Quota(lease=timeouts.call + LEASE)
 
 
 def make_default_transport(*, proxy: str | None = None, max_connections: int = 64) -> Transport:

@@ -27,6 +27,7 @@ from wxpay_async.errors import (
     QuotaExhaustedError,
     RefusedError,
     WxPayError,
+    as_timeout,
 )
 from wxpay_async.policy.deadline import Deadline
 from wxpay_async.policy.retry import QuestionBudget, RetryBudget, RetryPolicy
@@ -196,7 +197,9 @@ class RetryingTransport:
         if again:
             return None
         final = _final_error(errors, call)
-        raise final from (last.__cause__ if final is last else last)
+        if deadline.remaining() <= 0:
+            final = as_timeout(final)
+        raise final from (last.__cause__ if final.reason == last.reason else last)
 
     async def _ask(self, call: Delivery[T], deadline: Deadline) -> T | None:
         """Ask what became of a doubt, after the questions before it; None if nothing is learnt."""

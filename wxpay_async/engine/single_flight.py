@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 from attrs import define, field
 
-from wxpay_async.adapters.event_loop import run_to_completion
-from wxpay_async.errors import IdempotencyConflictError, InDoubtError
+from wxpay_async.adapters.event_loop import ShieldedTasks, run_to_completion
+from wxpay_async.errors import IdempotencyConflictError, InDoubtError, InDoubtTimeoutError
 from wxpay_async.protocol.idempotency_key import Fingerprint
 
 T = TypeVar("T")
@@ -25,6 +25,7 @@ class _InFlight:
         fingerprint: what the request means.
         operation: what is under way.
         in_flight: the table in which it stands until it is over.
+        background: what still runs when the last caller had no more time.
         task: carries it out. It is a task of its own, since the caller that began it may be
             cancelled while others wait for the same answer.
         waiters: one future for each caller that waits.
@@ -35,6 +36,7 @@ class _InFlight:
     fingerprint: Fingerprint
     operation: Coroutine[Any, Any, Any]
     in_flight: dict[str, _InFlight]
+    background: ShieldedTasks
     task: asyncio.Task[Any] = field(init=False)
     waiters: list[asyncio.Future[None]] = field(factory=list[asyncio.Future[None]])
     cancelling: bool = False
@@ -66,9 +68,11 @@ class _InFlight:
                     async with asyncio.timeout(timeout):
                         await waiter
             except TimeoutError as error:
-                await self._cancel_if_last()
+                if len(self.waiters) == 1:  # what it still records must not keep the caller
+                    self.cancelling = True
+                    self.background.start(self.cancel())
                 text = "the call that sends this requestId is still under way"
-                raise InDoubtError(text) from error
+                raise InDoubtTimeoutError(text) from error
             except asyncio.CancelledError:
                 await self._cancel_if_last()
                 raise
@@ -96,6 +100,17 @@ class _InFlight:
         self.task.cancel()
         await run_to_completion(self._wait_until_cancelled())
 
+    async def wait_until_recorded(self, timeout: float) -> None:
+        """Wait until an operation that was cancelled has recorded where it stands.
+
+        Raises:
+            InDoubtTimeoutError: it takes too long.
+        """
+        await asyncio.wait([self.task], timeout=timeout)
+        if not self.task.done():
+            raise InDoubtTimeoutError("an earlier call with this requestId is still being recorded")
+        self.finish()
+
     async def _wait_until_cancelled(self) -> None:
         await asyncio.wait([self.task])
         self.finish()  # a task that was cancelled before it began has not done so
@@ -108,6 +123,7 @@ class _InFlight:
 class SingleFlight:
     """The operations under way in one event loop."""
 
+    background: ShieldedTasks = field(factory=ShieldedTasks)
     _in_flight: dict[str, _InFlight] = field(factory=dict[str, _InFlight], init=False)
 
     async def run(
@@ -117,6 +133,7 @@ class SingleFlight:
         operation: Coroutine[Any, Any, T],
         *,
         timeout: float,
+        own_timeout: float | None = None,
     ) -> tuple[T, bool]:
         """Return the operation's result, and whether another caller began it.
 
@@ -124,8 +141,8 @@ class SingleFlight:
             key: the requestId, which makes two calls one.
             fingerprint: what the request means.
             operation: carries it out; closed if it is under way already.
-            timeout: seconds to wait for an operation that another caller began; one's own keeps
-                its deadline by itself.
+            timeout: seconds to wait for an operation that another caller began.
+            own_timeout: seconds to wait for one's own; None where it keeps its deadline by itself.
 
         Raises:
             IdempotencyConflictError: the operation under way has the same requestId and means
@@ -134,15 +151,16 @@ class SingleFlight:
         """
         try:
             while (flight := self._in_flight.get(key)) is not None and flight.cancelling:
-                await asyncio.wait([flight.task])  # it still records where it stands
-                flight.finish()
-        except asyncio.CancelledError:
+                await flight.wait_until_recorded(timeout)
+        except (asyncio.CancelledError, InDoubtTimeoutError):
             operation.close()
             raise
         if flight is None:
-            flight = self._in_flight[key] = _InFlight(key, fingerprint, operation, self._in_flight)
+            flight = self._in_flight[key] = _InFlight(
+                key, fingerprint, operation, self._in_flight, self.background
+            )
             flight.task = _start(flight.run(), f"wxpay {key}")
-            return await flight.wait(None), False
+            return await flight.wait(own_timeout), False
         operation.close()
         if flight.fingerprint != fingerprint:
             raise make_conflict(

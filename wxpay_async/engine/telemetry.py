@@ -21,6 +21,7 @@ from wxpay_async.policy.states import REVIEW, State
 
 _LOG: Final = logging.getLogger("wxpay_async")
 _PORTS: Final[Mapping[str, int]] = MappingProxyType({"http": 80, "https": 443})
+_NOTHING: Final[Mapping[str, int]] = MappingProxyType({})
 _CODE: Final = re.compile(r"[A-Z]{2,8}(?:_[A-Z]{2,8}){1,3}_[0-9]{1,10}", re.ASCII)
 
 
@@ -28,17 +29,19 @@ class EventKind(enum.StrEnum):
     """What a hook hears of.
 
     `CALL_STARTED` and `OUTCOME` are told once each for every call, in the caller's own context
-    (`contextvars`); attempts in a copy of it. `SETTLED` tells that an operation which the platform
-    had accepted came to its end. `REVIEW_NEEDED` tells of an operation that only a person can
-    settle: ask the platform's support about it, and see `PayGateway.open_operations`. `PAUSED`
-    tells that `pay_many` or its like starts no call for so many `seconds`, since those before it
-    failed in a row; it comes again with each probe that fails, and `RESUMED` once one is answered.
+    (`contextvars`); attempts in a copy of it. `WAITED` tells for how many `seconds` a call waited
+    for one thing, see `waited_for`; it comes as often as the call waited. `SETTLED` tells that an
+    operation which the platform had accepted came to its end. `REVIEW_NEEDED` tells of an operation
+    that only a person can settle: ask the platform's support about it, and see
+    `PayGateway.open_operations`. `PAUSED` tells that `pay_many` or its like starts no call for so
+    many `seconds`, since those before it failed in a row; it comes again with each probe that
+    fails, and `RESUMED` once one is answered.
     """
 
     CALL_STARTED = "call_started"
     ATTEMPT_STARTED = "attempt_started"
     ATTEMPT_ENDED = "attempt_ended"
-    WAITED_FOR_QUOTA = "waited_for_quota"
+    WAITED = "waited"
     SLOWED_DOWN = "slowed_down"
     DOUBT_OPENED = "doubt_opened"
     DOUBT_CLOSED = "doubt_closed"
@@ -70,8 +73,10 @@ class Event:
         status: the HTTP status that an attempt got, None for no answer.
         state: where the operation stands, of `SETTLED` and `REVIEW_NEEDED`, and of a doubt that was
             closed by a query or a person.
+        waited_for: what a call waited for, of `WAITED`: `quota`, `connection`, `signer` or `store`.
         quota_in_use: slots of the quota that are taken, where that is known without asking: now
             with the limiter of one process, when a slot was last asked for with the one in Redis.
+        quota_held: how many of them each lane of the quota holds; empty where it is not known.
     """
 
     kind: EventKind
@@ -87,7 +92,9 @@ class Event:
     url: str = ""
     status: int | None = None
     state: str = ""
+    waited_for: str = ""
     quota_in_use: int | None = None
+    quota_held: Mapping[str, int] = _NOTHING
 
     @property
     def host(self) -> str:
@@ -132,7 +139,7 @@ _ENDS: Final = {EventKind.DOUBT_CLOSED, EventKind.SETTLED, EventKind.RESUMED}
 _TIMED: Final = {
     EventKind.ATTEMPT_ENDED,
     EventKind.OUTCOME,
-    EventKind.WAITED_FOR_QUOTA,
+    EventKind.WAITED,
     EventKind.PAUSED,
 }
 
@@ -176,6 +183,21 @@ class Telemetry:
                     request_id=request_id,
                 )
             )
+
+    def waited(
+        self, operation: str, request_id: str | None, waited_for: str, seconds: float
+    ) -> None:
+        """Tell for how long a call waited, and for what."""
+        self.emit(
+            Event(
+                kind=EventKind.WAITED,
+                operation=operation,
+                app_key=self.app_key,
+                request_id=request_id,
+                seconds=seconds,
+                waited_for=waited_for,
+            )
+        )
 
     def call_ended(
         self,
@@ -255,6 +277,7 @@ def logging_hook(logger: logging.Logger | None = None) -> Hook:
             "wxpay_code": event.known_code,
             "wxpay_status": event.status,
             "wxpay_state": event.state,
+            "wxpay_waited_for": event.waited_for,
             "wxpay_seconds": round(event.seconds, 6),
         }
         log.log(level, "%s", _line(event), extra=extra)
@@ -274,6 +297,8 @@ def _line(event: Event) -> str:
     parts = [str(event.kind), event.operation]
     if event.request_id:
         parts.append(f"requestId={event.request_id}")
+    if event.waited_for:
+        parts.append(f"for={event.waited_for}")
     if event.attempt:
         parts.append(f"attempt={event.attempt}")
     if event.state:

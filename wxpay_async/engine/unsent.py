@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from wxpay_async.adapters.stores.store import IdempotencyStore
-from wxpay_async.errors import InDoubtError, NotSentError
+from wxpay_async.engine.waiting import wait_for
+from wxpay_async.errors import InDoubtError, InDoubtTimeoutError, NotSentError
 from wxpay_async.policy.record import IdempotencyRecord
 from wxpay_async.policy.states import State
 
+LAST_WORD: Final = 0.5
+"""Seconds that the store has to say what a call ended with, also where its time is over."""
+
 
 async def check_unsent(
-    store: IdempotencyStore, known: IdempotencyRecord, epoch: int, error: NotSentError
+    store: IdempotencyStore,
+    known: IdempotencyRecord,
+    epoch: int,
+    error: NotSentError,
+    *,
+    seconds: float,
 ) -> None:
     """Let "not sent" stand only if no other process can have sent the operation.
 
@@ -20,12 +31,13 @@ async def check_unsent(
         known: the operation as the call left it.
         epoch: of the operation when the call began.
         error: what the call ended with.
+        seconds: what is left of the call's time.
 
     Raises:
         InDoubtError: the operation was claimed by another, or the store cannot tell.
     """
     try:
-        stored = await store.load(known.key)
+        stored = await wait_for("store", store.load(known.key), max(seconds, LAST_WORD))
     except NotSentError:
         raise make_unknown(error) from error
     if stored is None:  # forgotten: it may have been sent, and have ended
@@ -50,7 +62,8 @@ async def load_or_doubt(store: IdempotencyStore, key: tuple[str, str]) -> Idempo
 
 def make_unknown(error: NotSentError) -> InDoubtError:
     """Make the doubt about a call that sent nothing, of an operation that may have been sent."""
-    doubt = InDoubtError(
+    kind = InDoubtTimeoutError if isinstance(error, TimeoutError) else InDoubtError
+    doubt = kind(
         f"nothing was sent now, and whether it was sent before is not known: {error.reason}",
         retryable=error.retryable,
     )

@@ -15,8 +15,9 @@ that does not look like one of the platform's becomes `other`.
 | `wxpay.calls.shared` | counter | operation |
 | `http.client.request.duration` | histogram, s | the HTTP conventions' |
 | `wxpay.call.duration` | histogram, s | operation, fate, code |
-| `wxpay.quota.wait` | histogram, s | operation |
+| `wxpay.wait.duration` | histogram, s | operation, waited_for |
 | `wxpay.quota.in_use` | gauge, as of the last attempt | app_key |
+| `wxpay.quota.held` | gauge, as of the last attempt | app_key, lane |
 | `wxpay.in_doubt.open` | up-down counter | operation |
 | `wxpay.reviews.needed` | counter | operation |
 """
@@ -84,6 +85,7 @@ class OpenTelemetryHook:
     _doubts: metrics.UpDownCounter = field(init=False)
     _reviews: metrics.Counter = field(init=False)
     _set_in_use: Callable[[int, Labels], None] = field(init=False)
+    _set_held: Callable[[int, Labels], None] = field(init=False)
     _open: set[DoubtKey] = field(factory=set[DoubtKey], init=False)
     # One for each hook, since each has its own spans. A hook lives as long as the process.
     _call: ContextVar[_CallSpan | None] = field(factory=_make_variable, init=False)
@@ -95,9 +97,10 @@ class OpenTelemetryHook:
         self._shared = meter.create_counter("wxpay.calls.shared", unit="{call}")
         self._requests = _histogram(meter, "http.client.request.duration")
         self._calls = _histogram(meter, "wxpay.call.duration")
-        self._waits = _histogram(meter, "wxpay.quota.wait")
+        self._waits = _histogram(meter, "wxpay.wait.duration")
         self._reviews = meter.create_counter("wxpay.reviews.needed", unit="{operation}")
         self._set_in_use = meter.create_gauge("wxpay.quota.in_use", unit="{slot}").set
+        self._set_held = meter.create_gauge("wxpay.quota.held", unit="{slot}").set
         self._doubts = meter.create_up_down_counter("wxpay.in_doubt.open", unit="{operation}")
 
     def __call__(self, event: Event, /) -> None:
@@ -109,14 +112,16 @@ class OpenTelemetryHook:
             self._record_attempt(event)
         elif event.kind is EventKind.OUTCOME:
             self._record_outcome(event)
-        elif event.kind is EventKind.WAITED_FOR_QUOTA:
-            self._waits.record(event.seconds, operation)
+        elif event.kind is EventKind.WAITED:
+            self._waits.record(event.seconds, {**operation, "wxpay.waited_for": event.waited_for})
         elif event.kind in {EventKind.DOUBT_OPENED, EventKind.DOUBT_CLOSED}:
             self._record_doubt(event, operation)
         elif event.kind is EventKind.REVIEW_NEEDED:
             self._reviews.add(1, operation)
         if event.quota_in_use is not None:
             self._set_in_use(event.quota_in_use, {"wxpay.app_key": event.app_key})
+        for lane, slots in event.quota_held.items():
+            self._set_held(slots, {"wxpay.app_key": event.app_key, "wxpay.lane": lane})
 
     def _record_doubt(self, event: Event, operation: Labels) -> None:
         # A doubt that another process opened may be closed here; the count must not go below zero.

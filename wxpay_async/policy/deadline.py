@@ -43,10 +43,14 @@ class Deadline:
         """Return the seconds that are left; negative when it is over."""
         return self.at - self.monotonic()
 
+    def until_start(self) -> float:
+        """Return the seconds until the last moment at which an attempt may start."""
+        return self.at - self.monotonic() - self.attempt
+
     def capped(self, seconds: float) -> Deadline:
         """Return this moment, or the one so many seconds from now if that comes first."""
         return Deadline(min(self.at, self.monotonic() + seconds), self.monotonic, self.attempt)
 
     def allows_attempt(self, pause: float = 0.0) -> bool:
         """Tell whether an attempt may start after a pause of so many seconds."""
-        return self.remaining() - pause >= self.attempt
+        return self.until_start() >= pause

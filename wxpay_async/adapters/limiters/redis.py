@@ -220,6 +220,8 @@ class RedisLimiter:
         try:
             async with asyncio.timeout(timeout):
                 await self._take(session, lane, member, timeout)
+        except QuotaExhaustedError:  # a TimeoutError, too
+            raise
         except TimeoutError:
             raise self._late(session, lane, timeout, line.size - 1) from None
         except (RedisError, OSError) as error:

@@ -1,0 +1,278 @@
+"""No call outlasts its deadline, whatever it waits for, and none is cut short before it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from attrs import define, field
+
+from tests.support.clock import LoopClock, loop_time, virtual
+from tests.support.merchant import Asking, Shop, make_shop
+from tests.support.platform import Replies
+from wxpay_async.adapters.limiters.local import LocalLimiter
+from wxpay_async.adapters.stores.memory import MemoryStore
+from wxpay_async.engine.telemetry import EventKind
+from wxpay_async.errors import (
+    InDoubtError,
+    InDoubtTimeoutError,
+    NotSentError,
+    NotSentTimeoutError,
+    QuotaExhaustedError,
+    WxPayError,
+)
+from wxpay_async.policy.lanes import Lane
+from wxpay_async.policy.record import IdempotencyRecord
+from wxpay_async.policy.retry import RetryPolicy
+from wxpay_async.policy.states import State
+from wxpay_async.protocol.signing import Md5Signer
+from wxpay_async.protocol.wire import Timeouts
+
+ONE_ATTEMPT = RetryPolicy(attempts=1)
+SLACK = 0.5
+"""Seconds beyond its time that a call has to say its last word."""
+
+
+@define(eq=False)
+class SlowStore(MemoryStore):
+    """A store each of whose methods takes so many seconds, like a server's that hangs."""
+
+    takes: dict[str, float] = field(factory=dict)
+
+    async def reserve(self, record: IdempotencyRecord) -> IdempotencyRecord:
+        """Insert, late."""
+        await asyncio.sleep(self.takes.get("reserve", 0.0))
+        return await super().reserve(record)
+
+    async def claim(self, key: tuple[str, str], **named: Any) -> IdempotencyRecord | None:  # noqa: ANN401 - the protocol's
+        """Claim, late."""
+        await asyncio.sleep(self.takes.get("claim", 0.0))
+        return await super().claim(key, **named)
+
+    async def record(self, record: IdempotencyRecord) -> bool:
+        """Write, late."""
+        await asyncio.sleep(self.takes.get("record", 0.0))
+        return await super().record(record)
+
+
+@define(eq=False)
+class SlowSigner:
+    """A key service that takes so many seconds."""
+
+    takes: float
+    sign_type: str | None = None
+
+    async def sign(self, message: bytes) -> str:
+        """Sign elsewhere."""
+        await asyncio.sleep(self.takes)
+        return Md5Signer("secret").sign(message)
+
+
+def open_virtual(answers: Any, **settings: Any) -> Shop:  # noqa: ANN401 - those of a shop
+    """Make a shop that lives by the event loop's time."""
+    return make_shop(answers, LoopClock(), **settings)
+
+
+async def hear(shop: Shop, asking: Asking, timeout: float | None = None) -> tuple[object, float]:
+    """Pay, and tell what came of it, and when."""
+    began = loop_time()
+    try:
+        result: object = await shop.gateway.pay(asking.pay(), timeout=timeout)
+    except WxPayError as error:
+        result = type(error)
+    return result, loop_time() - began
+
+
+# Before sending
+
+
+@virtual
+async def test_store_that_hangs_at_the_reservation_ends_the_call_in_time(asking: Asking) -> None:
+    """Whether it was sent before is known by the store alone."""
+    shop = open_virtual([], store=SlowStore(takes={"reserve": 60}))
+
+    assert (InDoubtTimeoutError, 0.5) == await hear(shop, asking, timeout=3)
+    assert (InDoubtTimeoutError, 27.0) == await hear(shop, asking)
+
+
+@virtual
+async def test_store_that_hangs_at_the_claim_ends_the_call_in_time(asking: Asking) -> None:
+    """Nothing was sent; the claim, which comes late, is released behind the caller's back."""
+    shop = open_virtual([], store=SlowStore(takes={"claim": 60}))
+
+    assert (NotSentTimeoutError, 27.0) == await hear(shop, asking)
+    await asyncio.sleep(40)
+    assert State.RESERVED is await shop.state("pay-1")
+
+
+@virtual
+async def test_gateway_that_closes_waits_for_the_late_claim(asking: Asking) -> None:
+    """Else it would be in doubt for nothing."""
+    shop = open_virtual([], store=SlowStore(takes={"claim": 60}))
+    await hear(shop, asking)
+    await shop.gateway.aclose()
+
+    assert State.RESERVED is await shop.state("pay-1")
+
+
+@virtual
+async def test_store_that_is_slow_stops_no_payment(asking: Asking, replies: Replies) -> None:
+    """A commit of over 2 s is no pause of the process (faults/slow_store)."""
+    store = SlowStore(takes={"reserve": 2.1, "claim": 2.1, "record": 2.1})
+    shop = open_virtual([replies.prepay()], store=store)
+    result, seconds = await hear(shop, asking)
+
+    assert (1, pytest.approx(6.3)) == (getattr(result, "attempts", result), seconds)
+
+
+@virtual
+async def test_signer_that_hangs_ends_the_call_in_time(asking: Asking) -> None:
+    """It is cancelled, and what it held is given back."""
+    shop = open_virtual([], max_in_flight=1)
+    shop.gateway._dispatcher.signing.signer = SlowSigner(60)
+
+    assert (NotSentTimeoutError, 27.0) == await hear(shop, asking)
+    assert State.RESERVED is await shop.state("pay-1")
+
+
+@virtual
+async def test_signer_that_is_slow_stops_no_payment(asking: Asking, replies: Replies) -> None:
+    """A key service of over 2 s is no pause of the process (review/14)."""
+    shop = open_virtual([replies.prepay()])
+    shop.gateway._dispatcher.signing.signer = SlowSigner(2.1)
+    result, seconds = await hear(shop, asking)
+
+    assert (1, pytest.approx(2.1)) == (getattr(result, "attempts", result), seconds)
+
+
+@virtual
+async def test_quota_that_is_full_is_told_at_once_and_is_a_timeout_too(asking: Asking) -> None:
+    """Whoever catches `TimeoutError` meets everything for which the time did not suffice."""
+    limiter = LocalLimiter(clock=loop_time)
+    shop = open_virtual([], limiter=limiter)
+    for _ in range(200):
+        await limiter.acquire(Lane.PEOPLE, timeout=1)
+
+    assert (QuotaExhaustedError, 0.0) == await hear(shop, asking)
+    assert issubclass(QuotaExhaustedError, TimeoutError)
+
+
+# Connections
+
+
+@virtual
+async def test_wait_for_a_connection_lasts_as_long_as_was_asked_for(
+    asking: Asking, replies: Replies
+) -> None:
+    """Twelve calls of a second each over one connection (faults/timeout_cut_short)."""
+
+    async def slow(_: object) -> object:
+        await asyncio.sleep(1)
+        return replies.prepay()
+
+    shop = open_virtual(slow, max_in_flight=1, timeouts=Timeouts(call=4), retry=ONE_ATTEMPT)
+    calls = [shop.gateway.pay(asking.pay(f"pay-{n}"), timeout=30) for n in range(12)]
+    results = await asyncio.gather(*calls, return_exceptions=True)
+
+    assert [1] * 12 == [getattr(result, "attempts", result) for result in results]
+
+
+@virtual
+async def test_wait_for_a_connection_ends_in_time(asking: Asking, replies: Replies) -> None:
+    """The slot of the quota is given back."""
+
+    async def slow(_: object) -> object:
+        await asyncio.sleep(14)
+        return replies.prepay()
+
+    limiter = LocalLimiter(clock=loop_time)
+    shop = open_virtual(slow, max_in_flight=1, limiter=limiter)
+    first = asyncio.create_task(shop.gateway.pay(asking.pay("first")))
+    await asyncio.sleep(0.1)
+    with pytest.raises(NotSentTimeoutError, match="no connection"):
+        await shop.gateway.pay(asking.pay(), timeout=10)
+
+    assert (7.1, 201) == (loop_time(), limiter.in_use)
+    await first
+
+
+# After sending
+
+
+@virtual
+async def test_attempt_that_is_cut_by_the_deadline_is_a_timeout(asking: Asking) -> None:
+    """A transport says "read timeout"; that the call's time is over is said by the class."""
+    shop = open_virtual(lambda _: InDoubtError("read timeout"), retry=ONE_ATTEMPT)
+    lost, _ = await hear(shop, asking)
+
+    async def hang(_: object) -> object:
+        await asyncio.sleep(10)
+        return InDoubtError("read timeout")
+
+    late = open_virtual(hang, retry=ONE_ATTEMPT)
+
+    assert InDoubtError is lost
+    assert InDoubtTimeoutError is (await hear(late, asking, timeout=10))[0]
+
+
+@virtual
+async def test_store_that_hangs_with_the_answer_keeps_nobody_beyond_the_deadline(
+    asking: Asking, replies: Replies
+) -> None:
+    """The caller hears a doubt; what was answered is written behind its back, and replayed."""
+    shop = open_virtual([replies.prepay()], store=SlowStore(takes={"record": 60}))
+
+    assert (InDoubtTimeoutError, 5 + SLACK) == await hear(shop, asking, timeout=5)
+    assert (InDoubtTimeoutError, 5.0) == await hear(shop, asking, timeout=5)
+    await asyncio.sleep(60)
+    result, _ = await hear(shop, asking)
+    assert (1, True) == (shop.transport.calls, getattr(result, "replayed", result))
+
+
+@virtual
+async def test_last_word_about_what_was_not_sent_is_had_from_the_store(asking: Asking) -> None:
+    """A healthy store says it at once, also when the time is over."""
+    shop = open_virtual(lambda _: NotSentError("refused"), store=SlowStore())
+
+    assert (NotSentError, False) == (
+        (await hear(shop, asking, timeout=3))[0],
+        (await shop.entry("pay-1")).in_doubt,
+    )
+
+
+# Hooks
+
+
+@virtual
+async def test_hooks_hear_how_long_a_call_waited_and_for_what(
+    asking: Asking, replies: Replies
+) -> None:
+    """For the store three times: to reserve, to claim, and to write the answer."""
+    store = SlowStore(takes={"reserve": 1, "claim": 2, "record": 3})
+    shop = open_virtual([replies.prepay()], store=store)
+    shop.gateway._dispatcher.signing.signer = SlowSigner(4)
+    await shop.gateway.pay(asking.pay())
+    waits = [(e.waited_for, e.seconds) for e in shop.events if e.kind is EventKind.WAITED]
+
+    assert [("store", 1.0), ("store", 2.0), ("signer", 4.0), ("store", 3.0)] == waits
+
+
+@virtual
+async def test_hooks_hear_of_the_wait_for_a_connection_and_who_holds_the_quota(
+    asking: Asking, replies: Replies
+) -> None:
+    """A gauge of the slots by lane, with each attempt."""
+
+    async def slow(_: object) -> object:
+        await asyncio.sleep(2)
+        return replies.prepay()
+
+    limiter = LocalLimiter(clock=loop_time)
+    shop = open_virtual(slow, max_in_flight=1, limiter=limiter)
+    await asyncio.gather(*(shop.gateway.pay(asking.pay(f"pay-{n}")) for n in range(2)))
+    waits = [(e.waited_for, e.seconds) for e in shop.events if e.kind is EventKind.WAITED]
+
+    assert [("connection", 2.0)] == waits
+    attempts = [e for e in shop.events if e.kind is EventKind.ATTEMPT_STARTED]
+    assert [1, 2] == [event.quota_held["people"] for event in attempts]

@@ -1,0 +1,31 @@
+"""Wait for a part of the gateway no longer than the call may: nothing outlasts its deadline."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import TypeVar
+
+from wxpay_async.errors import NotSentTimeoutError, WxPayError
+
+T = TypeVar("T")
+
+
+async def wait_for(part: str, waited_for: Awaitable[T], seconds: float) -> T:
+    """Wait for the answer of a part that a call needs.
+
+    Args:
+        part: whose answer it is, for the text of the error.
+        waited_for: the answer; cancelled when it comes too late.
+        seconds: what is left of the call's time for it.
+
+    Raises:
+        NotSentTimeoutError: it took too long.
+    """
+    try:
+        async with asyncio.timeout(seconds) as limit:
+            return await waited_for
+    except TimeoutError as error:
+        if isinstance(error, WxPayError) or not limit.expired():
+            raise
+        raise NotSentTimeoutError(f"the {part} did not answer in the time of the call") from error
