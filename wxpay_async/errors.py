@@ -38,11 +38,13 @@ have been executed, and everything that may have been is an `InDoubtError`.
 from __future__ import annotations
 
 import enum
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
-from typing import ClassVar
+from types import MappingProxyType
+from typing import Any, ClassVar, Final, TypeVar
 
 ResolveCallback = Callable[[], Awaitable[object]]
+E = TypeVar("E", bound="WxPayError")
 
 
 class Fate(enum.StrEnum):
@@ -434,14 +436,19 @@ class RateLimitedError(RefusedError):
     retryable = True
 
 
-def as_timeout(error: WxPayError) -> WxPayError:
-    """Return the error of a call whose time is over, as one that is a `TimeoutError` too."""
-    late: WxPayError
-    if type(error) is NotSentError:
-        late = NotSentTimeoutError(error.reason)
-    elif type(error) is InDoubtError:
-        late = InDoubtTimeoutError(error.reason)
-    else:
-        return error  # its class says more
+def as_timeout(error: E) -> E:
+    """Return the error of a call whose time is over, as one that is a `TimeoutError` too.
+
+    Where its class says more than its parent's, it stays as it is.
+    """
+    kind = _TIMEOUTS.get(type(error))
+    if kind is None:
+        return error
+    late: E = kind(error.reason)
     vars(late).update(vars(error))
     return late
+
+
+_TIMEOUTS: Final[Mapping[type[WxPayError], Any]] = MappingProxyType(
+    {NotSentError: NotSentTimeoutError, InDoubtError: InDoubtTimeoutError}
+)

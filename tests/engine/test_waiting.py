@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from attrs import define, field
 
 from tests.support.clock import LoopClock, loop_time, virtual
 from tests.support.merchant import Asking, Shop, make_shop
-from tests.support.platform import Replies
+from tests.support.platform import Replies, Script
 from wxpay_async.adapters.limiters.local import LocalLimiter
 from wxpay_async.adapters.stores.memory import MemoryStore
 from wxpay_async.engine.telemetry import EventKind
@@ -30,6 +31,7 @@ from wxpay_async.protocol.signing import Md5Signer
 from wxpay_async.protocol.wire import Timeouts
 
 ONE_ATTEMPT = RetryPolicy(attempts=1)
+LOST = InDoubtError("read timeout")
 SLACK = 0.5
 """Seconds beyond its time that a call has to say its last word."""
 
@@ -54,6 +56,38 @@ class SlowStore(MemoryStore):
         """Write, late."""
         await asyncio.sleep(self.takes.get("record", 0.0))
         return await super().record(record)
+
+
+@define(eq=False)
+class HangingStore(MemoryStore):
+    """A store that answers so many questions, and none after them."""
+
+    answers: int = 0
+
+    async def reserve(self, record: IdempotencyRecord) -> IdempotencyRecord:
+        """Insert."""
+        await self._hang()
+        return await super().reserve(record)
+
+    async def claim(self, key: tuple[str, str], **named: Any) -> IdempotencyRecord | None:  # noqa: ANN401 - the protocol's
+        """Claim."""
+        await self._hang()
+        return await super().claim(key, **named)
+
+    async def record(self, record: IdempotencyRecord) -> bool:
+        """Write."""
+        await self._hang()
+        return await super().record(record)
+
+    async def load(self, key: tuple[str, str]) -> IdempotencyRecord | None:
+        """Read."""
+        await self._hang()
+        return await super().load(key)
+
+    async def _hang(self) -> None:
+        self.answers -= 1
+        if self.answers < 0:
+            await asyncio.sleep(1_000)
 
 
 @define(eq=False)
@@ -276,3 +310,29 @@ async def test_hooks_hear_of_the_wait_for_a_connection_and_who_holds_the_quota(
     assert [("connection", 2.0)] == waits
     attempts = [e for e in shop.events if e.kind is EventKind.ATTEMPT_STARTED]
     assert [1, 2] == [event.quota_held["people"] for event in attempts]
+
+
+# Several requests in one call
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["answered", "lost"])
+@pytest.mark.parametrize("answers", range(10))
+@virtual
+async def test_checkout_over_a_store_that_hangs_ends_in_time(
+    answers: int,
+    lost: bool,  # noqa: FBT001 - a case of the test
+    asking: Asking,
+    replies: Replies,
+) -> None:
+    """Whichever of its questions the store does not answer, the word is in doubt."""
+    script = Script([LOST] if lost else [replies.created(), replies.prepay()], query=lambda: LOST)
+    shop = open_virtual(script, store=HangingStore(answers=answers), retry=ONE_ATTEMPT)
+    began = loop_time()
+    with contextlib.suppress(InDoubtError):
+        result = await shop.gateway.checkout(
+            asking.trade(), openid="openid-0123456789", app_id="wx1", timeout=10
+        )
+        assert not lost
+        assert answers >= 6, result
+
+    assert loop_time() - began <= 10 + 2 * SLACK

@@ -17,18 +17,21 @@ from attrs import define
 from wxpay_async.engine.dispatcher import Dispatcher
 from wxpay_async.engine.reissue import pay_once_live
 from wxpay_async.engine.replay import moment_of
-from wxpay_async.engine.unsent import load_or_doubt
+from wxpay_async.engine.unsent import LAST_WORD, load_or_doubt
+from wxpay_async.engine.waiting import wait_for
 from wxpay_async.errors import (
     AlreadyPaidError,
     FailedError,
     Fate,
     IdempotencyConflictError,
     InDoubtError,
+    InDoubtTimeoutError,
     InvalidRequestError,
     NotExecutedError,
     NotPaidError,
     TradeUnusableError,
     WxPayError,
+    as_timeout,
 )
 from wxpay_async.policy.deadline import Deadline
 from wxpay_async.policy.record import IdempotencyRecord
@@ -80,6 +83,17 @@ class Checkout:
 
     async def run(self) -> PayResult:
         """Return the live credential of the order, or of one that follows it."""
+        # What is sent keeps the deadline by itself and has its last word first; a store that hangs
+        # in between does not.
+        seconds = self.deadline.remaining() + 2 * LAST_WORD
+        try:
+            return await wait_for(
+                "store", self._follow_orders(), seconds, error_type=InDoubtTimeoutError
+            )
+        except InDoubtTimeoutError as error:
+            raise self._mark(error) from error.__cause__
+
+    async def _follow_orders(self) -> PayResult:
         while True:
             try:
                 return await self._pay(await self._find_or_create_order())
@@ -212,4 +226,4 @@ def _make_half_done_error(number: str, error: WxPayError) -> InDoubtError:
         retryable=error.retryable,
     )
     doubt.attempts = error.attempts
-    return doubt
+    return as_timeout(doubt) if isinstance(error, TimeoutError) else doubt

@@ -6,7 +6,7 @@ from typing import Final
 
 from wxpay_async.adapters.stores.store import IdempotencyStore
 from wxpay_async.engine.waiting import wait_for
-from wxpay_async.errors import InDoubtError, InDoubtTimeoutError, NotSentError
+from wxpay_async.errors import InDoubtError, NotSentError, as_timeout
 from wxpay_async.policy.record import IdempotencyRecord
 from wxpay_async.policy.states import State
 
@@ -62,10 +62,9 @@ async def load_or_doubt(store: IdempotencyStore, key: tuple[str, str]) -> Idempo
 
 def make_unknown(error: NotSentError) -> InDoubtError:
     """Make the doubt about a call that sent nothing, of an operation that may have been sent."""
-    kind = InDoubtTimeoutError if isinstance(error, TimeoutError) else InDoubtError
-    doubt = kind(
+    doubt = InDoubtError(
         f"nothing was sent now, and whether it was sent before is not known: {error.reason}",
         retryable=error.retryable,
     )
     doubt.attempts = error.attempts
-    return doubt
+    return as_timeout(doubt) if isinstance(error, TimeoutError) else doubt
