@@ -29,7 +29,7 @@ from wxpay_async.policy.states import State
 
 RETENTION = 1000.0
 
-TABLES = ("wxpay_operations", "wxpay_inbox", "wxpay_callbacks")
+TABLES = ("wxpay_operations", "wxpay_callbacks")
 
 MEMORY = "memory"
 SQLITE = "sqlite"

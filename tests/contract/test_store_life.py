@@ -19,7 +19,7 @@ from tests.contract.stores import (
 )
 from tests.support.records import NOW, SIGNED_AT
 from tests.support.services import MYSQL, POSTGRES, REDIS
-from wxpay_async.adapters.stores.inbox import Receipt
+from wxpay_async.adapters.stores.inbox import Entry
 from wxpay_async.adapters.stores.store import Store
 from wxpay_async.errors import InDoubtError, NotSentError
 from wxpay_async.policy.record import LEASE, IdempotencyRecord
@@ -102,12 +102,12 @@ async def test_one_bad_value_fails_alone(place: Place, store: Store) -> None:
 
 
 @durable_only
-@pytest.mark.parametrize("call", ["reserve", "claim", "record", "load", "sweep", "begin"])
+@pytest.mark.parametrize("call", ["reserve", "claim", "record", "load", "sweep", "swap"])
 async def test_cancelled_call_leaves_nothing_behind(place: Place, call: str) -> None:
     """Wherever a call is cut off, no lock stays, and the store and its neighbours go on."""
     store, other = place.make_store(), place.make_store()
     claimed = await claim_new(store, place.make_record())
-    message = place.make_message("m")
+    keys = [place.make_message(f"m{number}") for number in range(40)]
 
     def begin(number: int):  # noqa: ANN202 - one of six coroutines
         return {
@@ -118,7 +118,7 @@ async def test_cancelled_call_leaves_nothing_behind(place: Place, call: str) -> 
             "record": lambda: store.record(attrs.evolve(claimed, checks=number)),
             "load": lambda: store.load(claimed.key),
             "sweep": lambda: store.sweep(place.app_key, NOW),
-            "begin": lambda: store.begin(message, now=NOW, lease=0.0),
+            "swap": lambda: store.swap(keys[number], version=None, value="it", now=NOW),
         }[call]()
 
     for number in range(40):
@@ -130,7 +130,10 @@ async def test_cancelled_call_leaves_nothing_behind(place: Place, call: str) -> 
     assert loaded.epoch == loaded.attempts  # each claim happened as a whole or not at all
     again = await other.claim(claimed.key, now=NOW + LEASE * 100, signed_at=SIGNED_AT)
     assert loaded.with_claim(now=NOW + LEASE * 100, signed_at=SIGNED_AT, lease=LEASE) == again
-    assert await store.begin(message, now=NOW + 1) is Receipt.ACQUIRED
+    assert {Entry(1, "it")} >= set((await other.load_entries(keys)).values())
+    for key in keys:
+        await store.swap(key, version=None, value="it", now=NOW)
+    assert [Entry(1, "it")] * 40 == list((await other.load_entries(keys)).values())
     for number in range(40):
         record = place.make_record(f"n{number}")
         assert record == await store.reserve(record)
@@ -152,7 +155,7 @@ async def test_unreachable_server_is_told_as_what_it_means(place: Place) -> None
         store.claim(record.key, now=NOW, signed_at=SIGNED_AT),
         store.load(record.key),
         store.sweep(place.app_key, NOW),
-        store.begin(place.make_message("m"), now=NOW),
+        store.load_entries([place.make_message("m")]),
     ):
         with pytest.raises(NotSentError) as raised:
             await call
@@ -161,8 +164,7 @@ async def test_unreachable_server_is_told_as_what_it_means(place: Place) -> None
         assert "s3cr3t" not in f"{raised.value}{raised.value!r}{raised.value.__cause__}"
     for late in (
         store.record(record),
-        store.complete(place.make_message("m"), now=NOW),
-        store.release(place.make_message("m")),
+        store.swap(place.make_message("m"), version=None, value="", now=NOW),
     ):
         with pytest.raises(InDoubtError):
             await late

@@ -3,35 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable
-from typing import Any
 
 import attrs
 import pytest
-from attrs import define, field
 
+from tests.support.callbacks import BUSY, NOT_FOUND, OpenMerchant, order, paid, refunded
 from tests.support.flaky_store import FlakyStore
-from tests.support.merchant import Asking, OpenShop
+from tests.support.merchant import Asking
 from tests.support.platform import (
     APP_KEY,
     FORM,
-    SECRET,
-    SIGNER,
-    VERIFIER,
     Json,
     Replies,
     Script,
-    encode_callback,
-    sign_callback,
 )
 from wxpay_async.adapters.limiters.limiter import Lane, Slot, Unlimited
-from wxpay_async.adapters.stores.inbox import Receipt
-from wxpay_async.engine.callbacks import CallbackEvent, CallbackReceiver, Verdict
-from wxpay_async.engine.clock import Clock
-from wxpay_async.engine.gateway import PayGateway
+from wxpay_async.engine.callbacks import CallbackEvent, Verdict
 from wxpay_async.errors import (
     AlreadyPaidError,
     InDoubtError,
@@ -43,136 +32,11 @@ from wxpay_async.policy.states import State
 from wxpay_async.protocol.notify import (
     ACK_HANDLED,
     ACK_NOT_HANDLED,
-    Notification,
     Notifications,
     RefundNotification,
     TradeNotification,
 )
 from wxpay_async.protocol.results import TradeState
-from wxpay_async.protocol.signing import Md5Signer, Md5Verifier
-
-BUSY = {"success": False, "errorCode": "GM_API_BUS_000500", "errorMsg": "系统繁忙"}
-NOT_FOUND = {"success": False, "errorCode": "GM_API_BUS_000099", "errorMsg": "订单不存在"}
-
-
-def paid(number: str = "O-1", **changes: str) -> dict[str, str]:
-    """Make the fields of a trade's callback."""
-    return {
-        "out_trade_no": number,
-        "inner_trade_no": f"T-{number}",
-        "trade_status": "TRADE_SUCCESS",
-        "trade_amount": "1.00",
-        **changes,
-    }
-
-
-def refunded(**changes: str) -> dict[str, str]:
-    """Make the fields of a refund's callback."""
-    return {
-        "orig_outer_trade_no": "O-1",
-        "out_trade_no": "R-1",
-        "inner_trade_no": "T-9",
-        "refund_status": "REFUND_SUCCESS",
-        "refund_amount": "0.40",
-        **changes,
-    }
-
-
-def order(status: str = "支付成功", number: str = "O-1", amount: str | None = "1.00") -> Json:
-    """Make the reply to a query, by default of an order that is paid."""
-    return Replies().order(status, number, amount)
-
-
-@define(eq=False)
-class Merchant:
-    """A receiver with a handler that records its calls, and the platform that signs.
-
-    Attributes:
-        effects: how often the handler ran to its end, by order and state.
-        seen: the notifications that the handler got.
-        events: the events of the hook.
-        failing: how many more times the handler raises.
-        gate: an event that the handler waits for.
-        entered: set when the handler has begun.
-    """
-
-    gateway: PayGateway
-    clock: Clock
-    scheme: str = "rsa"
-    effects: Counter[tuple[str, TradeState]] = field(factory=Counter)
-    seen: list[Notification] = field(factory=list)
-    events: list[CallbackEvent] = field(factory=list)
-    failing: int = 0
-    gate: asyncio.Event | None = None
-    entered: asyncio.Event = field(factory=asyncio.Event)
-    receiver: CallbackReceiver = field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self.receiver = self.another()
-
-    def another(self, **changes: Any) -> CallbackReceiver:  # noqa: ANN401 - the receiver's
-        """Make another receiver on the same gateway."""
-        given = {
-            "on_trade": self.handle,
-            "on_refund": self.handle,
-            "hooks": [self.events.append],
-            "clock": self.clock,
-        }
-        verifier = VERIFIER if self.scheme == "rsa" else Md5Verifier(SECRET)
-        notifications = Notifications(verifier, app_key=APP_KEY, clock=self.clock.time)
-        return CallbackReceiver(self.gateway, notifications, **(given | changes))
-
-    async def handle(self, notification: Notification) -> None:
-        """Have an effect, unless it shall fail this time."""
-        self.seen.append(notification)
-        self.entered.set()
-        await (self.gate.wait() if self.gate else asyncio.sleep(0))
-        if self.failing:
-            self.failing -= 1
-            raise LookupError("the shop's database is away")
-        self.effects[notification.out_trade_no, notification.state] += 1
-
-    def body(self, fields: dict[str, str], *, age: float = 0) -> bytes:
-        """Sign a callback by the merchant's scheme, or not at all."""
-        if self.scheme == "none":
-            return encode_callback(fields)
-        signer = SIGNER if self.scheme == "rsa" else Md5Signer(SECRET)
-        return encode_callback(sign_callback(fields, signer=signer, at=self.clock.time() - age))
-
-    async def deliver(self, fields: dict[str, str], *, age: float = 0) -> bytes:
-        """Deliver once."""
-        return await self.receiver.receive(FORM, self.body(fields, age=age))
-
-    async def attempt(self, call: Awaitable[object]) -> None:
-        """Make a call that may stay in doubt."""
-        with contextlib.suppress(InDoubtError):
-            await call
-
-    async def state(self, request_id: str) -> State:
-        """Return where an operation stands."""
-        record = await self.gateway.store.load((APP_KEY, request_id))
-        assert record is not None
-        return record.state
-
-    @property
-    def verdicts(self) -> list[Verdict]:
-        """The verdict of each delivery."""
-        return [event.verdict for event in self.events]
-
-
-OpenMerchant = Callable[..., Merchant]
-
-
-@pytest.fixture
-def open_merchant(open_shop: OpenShop) -> OpenMerchant:
-    """Return a function that makes a merchant over the answers of a platform."""
-
-    def open_(answers: Any = (), scheme: str = "rsa", **settings: Any) -> Merchant:  # noqa: ANN401
-        shop = open_shop(answers, **settings)
-        return Merchant(shop.gateway, shop.clock, scheme)
-
-    return open_
-
 
 # Authentic, or confirmed
 
@@ -218,7 +82,7 @@ async def test_forged_number_of_a_paid_order_is_never_confirmed(
 
     [notification] = merchant.seen
     assert ("T-real", True) == (notification.inner_trade_no, notification.confirmed)
-    assert [Verdict.HANDLED, Verdict.LATE] == merchant.verdicts
+    assert [Verdict.HANDLED, Verdict.DUPLICATE] == merchant.verdicts
 
 
 @pytest.mark.parametrize(
@@ -614,24 +478,6 @@ async def test_orders_with_odd_names_are_not_confused(open_merchant: OpenMerchan
     assert [Verdict.HANDLED, Verdict.HANDLED, Verdict.LATE, Verdict.HANDLED] == merchant.verdicts
 
 
-@pytest.mark.parametrize("kind", ["callback", "order", "reached"])
-async def test_claims_of_a_killed_process_expire(open_merchant: OpenMerchant, kind: str) -> None:
-    """They keep other workers away for one lease, and no longer."""
-    merchant = open_merchant()
-    receiver = merchant.receiver
-    notification = receiver.notifications.parse(FORM, merchant.body(paid()))
-    more = {"callback": ("T-O-1", "TRADE_SUCCESS"), "order": (), "reached": ("paid",)}
-    key = receiver._key(notification, kind, *more[kind])
-    assert Receipt.ACQUIRED is await receiver._begin(key)
-
-    # A process that died while it checked the order's state does not block a handler.
-    expected = ACK_HANDLED if kind == "reached" else ACK_NOT_HANDLED
-    assert expected == await merchant.deliver(paid())
-    await merchant.clock.sleep(receiver.limit + 5.0)
-    assert ACK_HANDLED == await merchant.deliver(paid())
-    assert {("O-1", TradeState.PAID): 1} == merchant.effects
-
-
 # Unsigned callbacks
 
 
@@ -664,37 +510,13 @@ async def test_signature_without_a_verifier_is_not_verified(open_merchant: OpenM
     ]
 
 
-async def test_flood_is_bounded(open_merchant: OpenMerchant) -> None:
-    """A thousand are processed at a time; further ones are answered at once with 0."""
-    asked, gate = Counter[str](), asyncio.Event()
-
-    async def answer(_: object) -> Json:
-        asked["all"] += 1
-        await gate.wait()
-        return order(number="another")
-
-    merchant = open_merchant(answer, "none", max_in_flight=5_000)
-    bodies = [merchant.body(paid(f"O-{number}")) for number in range(1_200)]
-    calls = [asyncio.create_task(merchant.receiver.receive(FORM, body)) for body in bodies]
-    while asked["all"] < 1_000:  # noqa: ASYNC110 - requests have no event
-        await asyncio.sleep(0)
-
-    assert [ACK_NOT_HANDLED] * 200 == [call.result() for call in calls if call.done()]
-    assert [Verdict.BUSY] * 200 == merchant.verdicts
-    gate.set()
-    await asyncio.gather(*calls)
-    assert 1_000 == asked["all"]
-    assert ACK_NOT_HANDLED == await merchant.receiver.receive(FORM, bodies[-1])
-    assert 1_001 == asked["all"]
-
-
 # Forward only
 
 
 async def test_closed_after_paid_changes_nothing(
     open_merchant: OpenMerchant, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is acknowledged and reported, and does not reach the handler; nor do its copies."""
+    """It is acknowledged and reported, and does not reach the handler; nor does its copy."""
     merchant = open_merchant()
     closed = paid(trade_status="TRADE_CLOSED")
 
@@ -705,7 +527,7 @@ async def test_closed_after_paid_changes_nothing(
     assert [
         Verdict.HANDLED,
         Verdict.LATE,
-        Verdict.DUPLICATE,
+        Verdict.LATE,
         Verdict.DUPLICATE,
     ] == merchant.verdicts
     assert "callback O-1: late" in caplog.text
@@ -945,37 +767,13 @@ async def test_callback_has_its_effect_though_nothing_can_be_settled(
     assert "stays open: the store is away" in caplog.text
 
 
-async def test_failing_store_handles_nothing(open_merchant: OpenMerchant) -> None:
-    """Without the store the callback may be old, so it must come again."""
-    store = FlakyStore(failing={"begin"})
-    merchant = open_merchant(store=store)
-
-    assert ACK_NOT_HANDLED == await merchant.deliver(paid())
-    store.failing.clear()
-    assert ACK_HANDLED == await merchant.deliver(paid())
-    assert {("O-1", TradeState.PAID): 1} == merchant.effects
-
-
-@pytest.mark.parametrize("lost", ["complete", "release"])
-async def test_effect_is_acknowledged_though_the_store_fails(
-    open_merchant: OpenMerchant, lost: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A store that fails after the effect must not cause another one."""
-    store = FlakyStore(failing={lost}, error=InDoubtError("the store went away"))
-    merchant = open_merchant(store=store)
-
-    assert ACK_HANDLED == await merchant.deliver(paid())
-    assert {("O-1", TradeState.PAID): 1} == merchant.effects
-    assert "the inbox cannot be written" in caplog.text
-    await merchant.deliver(paid())
-    assert {("O-1", TradeState.PAID): 1} == merchant.effects
-
-
 async def test_unexpected_error_is_answered_and_logged(
     open_merchant: OpenMerchant, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Even a store with a bug does not break the endpoint."""
-    merchant = open_merchant(store=FlakyStore(failing={"begin"}, error=ZeroDivisionError("a bug")))
+    merchant = open_merchant(
+        store=FlakyStore(failing={"load_entries"}, error=ZeroDivisionError("a bug"))
+    )
 
     assert ACK_NOT_HANDLED == await merchant.deliver(paid())
     assert "ZeroDivisionError" in caplog.text
@@ -1003,7 +801,7 @@ async def test_cancelled_task_releases_the_callback(open_merchant: OpenMerchant)
     merchant.gate = asyncio.Event()
     call = asyncio.create_task(merchant.deliver(paid()))
     await merchant.entered.wait()
-    [task] = merchant.receiver._tasks
+    [task] = merchant.receiver._verified
 
     task.cancel()
     assert ACK_NOT_HANDLED == await call

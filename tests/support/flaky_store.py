@@ -2,25 +2,48 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+
 from attrs import define, field
 
-from wxpay_async.adapters.stores.inbox import Receipt
+from wxpay_async.adapters.stores.inbox import Entry
 from wxpay_async.adapters.stores.memory import MemoryStore
-from wxpay_async.errors import NotSentError
+from wxpay_async.errors import InDoubtError, NotSentError
 from wxpay_async.policy.record import IdempotencyRecord
 
 
 @define(eq=False)
 class FlakyStore(MemoryStore):
-    """Raises from the methods that are named in `failing`."""
+    """Raises from the methods that are named in `failing`.
+
+    Attributes:
+        failing: methods that do nothing and raise.
+        error: what they raise.
+        losing: of how many swaps the answer gets lost: they are written, and raise.
+        calls: how often the inbox was read and written.
+    """
 
     failing: set[str] = field(factory=set)
     error: Exception = field(factory=lambda: NotSentError("the store is away"))
+    losing: int = 0
+    calls: Counter[str] = field(factory=Counter)
 
-    async def begin(self, message: str, *, now: float, lease: float = 45.0) -> Receipt:
-        """Acquire a callback."""
-        self._fail("begin")
-        return await super().begin(message, now=now, lease=lease)
+    async def load_entries(self, keys: Sequence[str]) -> dict[str, Entry]:
+        """Load what callbacks have told."""
+        self._fail("load_entries")
+        self.calls["load_entries"] += 1
+        return await super().load_entries(keys)
+
+    async def swap(self, key: str, *, version: int | None, value: str, now: float) -> bool:
+        """Write what a callback has told."""
+        self._fail("swap")
+        self.calls["swap"] += 1
+        written = await super().swap(key, version=version, value=value, now=now)
+        if self.losing:
+            self.losing -= 1
+            raise InDoubtError("the answer got lost")
+        return written
 
     async def load(self, key: tuple[str, str]) -> IdempotencyRecord | None:
         """Load a record."""
@@ -31,16 +54,6 @@ class FlakyStore(MemoryStore):
         """Find what is open."""
         self._fail("find_open")
         return await super().find_open(app_key, out_trade_no)
-
-    async def complete(self, message: str, *, now: float) -> None:
-        """Record a callback as done."""
-        self._fail("complete")
-        await super().complete(message, now=now)
-
-    async def release(self, message: str) -> None:
-        """Release a callback."""
-        self._fail("release")
-        await super().release(message)
 
     def _fail(self, name: str) -> None:
         if name in self.failing:

@@ -2,29 +2,34 @@
 
 After the bytes of a notification are read, it takes these steps (`docs/money-safety.md` §7):
 
-1. The inbox has one key for endpoint, order, platform number and status. If the callback is done,
-   it is acknowledged. If it is in progress, it is not acknowledged, and the platform repeats it.
-2. A second key lets only one notification of an order through at a time, so that the state of the
-   order stays the same while the handler runs.
-3. The notification is believed if it is authentic and fresh, or if a query says the same about
+1. One read of the inbox tells how far the order has come. If the callback is done, it is
+   acknowledged. If another one of the order is being handled, it is not acknowledged, and the
+   platform repeats it.
+2. The notification is believed if it is authentic and fresh, or if a query says the same about
    number, status and amount. Then the handler gets what the query said, in place of what only the
    callback says (`policy/confirmation.py`). A query finds refunds only if the platform knows them
    by their own number. If it does not, an RSA signature is enough, even an old one: a refund's
    status is final, and the inbox stops a replay. A refund that is only a hint then never reaches
    the handler.
-   The query of an unsigned callback waits behind all other calls: anyone who knows the address can
-   send one, and must not use up the quota of people who pay.
-4. What is believed settles the operations in doubt of its number: it is the platform's word. What
+   Nothing is held meanwhile: whoever knows the address can send a callback that no one signed, and
+   must keep neither the order's other callbacks waiting nor people who pay. Its query waits behind
+   all other calls.
+3. What is believed settles the operations in doubt of its number: it is the platform's word. What
    it does not prove of them is asked about soon.
-5. States only move forward: closed is further than failed, paid is further than closed. If the
-   query or an earlier callback shows that the order is already there or further, the callback is
-   acknowledged, reported, and changes nothing. A second payment of the order under another platform
-   number ends so too: look at it.
-6. The handler runs. If it raises, nothing is recorded, and the platform repeats the callback.
+4. One write claims the order, so that its state stays the same while the handler runs. States only
+   move forward: closed is further than failed, paid is further than closed. If the query or an
+   earlier callback shows that the order is already there or further, the callback is acknowledged,
+   reported, and changes nothing. A second payment of the order under another platform number ends
+   so too: look at it. `policy/progress.py` has these rules.
+5. The handler runs, and a second write notes its end. If it raises, the claim is given back, and
+   the platform repeats the callback.
 
 The answer is given after 4 s at the latest. The handler goes on after it, since to stop it would
 leave half an effect. The next delivery finds the effect recorded, and is acknowledged. A handler
-that takes longer than `limit` is cancelled before its lease ends and another one could start.
+that takes longer than `limit` is cancelled before its claim runs out and another one could start.
+
+What is verified and what is not have bounds of their own, so that neither is refused for want of
+the other's place.
 
 The effect happens once if the process lives to record it, for the 30 days that the inbox remembers.
 If the process is killed between the effect and the record, the handler runs again: let its effect
@@ -37,18 +42,18 @@ import asyncio
 import enum
 import functools
 import inspect
-import json
 import logging
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import secrets
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from typing import Final, TypeAlias
 
 from attrs import define, field, frozen
 
 from wxpay_async.adapters.event_loop import run_to_completion
-from wxpay_async.adapters.stores.inbox import Inbox, Receipt
 from wxpay_async.engine.clock import Clock
 from wxpay_async.engine.gateway import PayGateway
+from wxpay_async.engine.inbox import OrderInbox, Stored
 from wxpay_async.errors import (
     InProgressError,
     InvalidRequestError,
@@ -56,8 +61,16 @@ from wxpay_async.errors import (
     RefusedError,
     WxPayError,
 )
-from wxpay_async.policy.confirmation import Comparison, compare, confirm, states_of
+from wxpay_async.policy.confirmation import Comparison, compare, confirm
 from wxpay_async.policy.lanes import Lane
+from wxpay_async.policy.progress import (
+    Claim,
+    Message,
+    Obstacle,
+    Progress,
+    key_of,
+    message_of,
+)
 from wxpay_async.protocol.notify import (
     ACK_HANDLED,
     ACK_NOT_HANDLED,
@@ -66,7 +79,7 @@ from wxpay_async.protocol.notify import (
     RefundNotification,
     TradeNotification,
 )
-from wxpay_async.protocol.results import TradeState, TradeStatus
+from wxpay_async.protocol.results import TradeStatus
 
 TradeHandler: TypeAlias = Callable[[TradeNotification], Awaitable[None] | None]
 RefundHandler: TypeAlias = Callable[[RefundNotification], Awaitable[None] | None]
@@ -78,10 +91,15 @@ ANSWER_WITHIN: Final = 4.0
 LIMIT: Final = 15.0
 """Seconds that a confirmation and its handler may take together."""
 
-MAX_UNDER_WAY: Final = 1_000
-"""Callbacks that one receiver processes at once; the platform repeats the others."""
+MAX_VERIFIED: Final = 1_000
+"""Signed callbacks that one receiver processes at once; the platform repeats the others."""
 
-_MARGIN: Final = 5.0  # seconds that a lease outlasts the handler's cancellation
+MAX_UNVERIFIED: Final = 100
+"""The same for unsigned ones. Their lane of the quota has 20 queries a minute, so this is more
+than can be confirmed in the time that one has, and little to keep and to look up in a flood.
+"""
+
+_MARGIN: Final = 5.0  # seconds that a claim outlasts the handler's cancellation
 _LOG: Final = logging.getLogger("wxpay_async.engine.callbacks")
 
 
@@ -102,6 +120,12 @@ class Verdict(enum.StrEnum):
 ACKNOWLEDGED: Final = frozenset({Verdict.HANDLED, Verdict.DUPLICATE, Verdict.LATE})
 """These are answered as handled; the platform repeats all others."""
 
+_VERDICTS: Final = {
+    Obstacle.DONE: (Verdict.DUPLICATE, ""),
+    Obstacle.LATE: (Verdict.LATE, "it has come so far already, or further"),
+    Obstacle.BUSY: (Verdict.BUSY, "another callback of the order is being handled"),
+}
+
 _QUIET: Final = frozenset({Verdict.HANDLED, Verdict.DUPLICATE, Verdict.BUSY})
 
 
@@ -121,6 +145,9 @@ class CallbackEvent:
 
 
 CallbackHook: TypeAlias = Callable[[CallbackEvent], None]
+
+
+_Tasks: TypeAlias = set[asyncio.Task[Verdict]]
 
 
 @define(eq=False)
@@ -153,7 +180,10 @@ class CallbackReceiver:
     answer_within: float = field(default=ANSWER_WITHIN, kw_only=True)
     limit: float = field(default=LIMIT, kw_only=True)
     clock: Clock = field(factory=Clock, kw_only=True)
-    _tasks: set[asyncio.Task[Verdict]] = field(factory=set[asyncio.Task[Verdict]], init=False)
+    _orders: OrderInbox = field(init=False)
+    _verified: _Tasks = field(factory=set[asyncio.Task[Verdict]], init=False)
+    _unverified: _Tasks = field(factory=set[asyncio.Task[Verdict]], init=False)
+    _looked_into: set[Hashable] = field(factory=set[Hashable], init=False)
 
     def __attrs_post_init__(self) -> None:
         if not 0.0 <= self.answer_within <= ANSWER_WITHIN:
@@ -169,6 +199,7 @@ class CallbackReceiver:
                 field="limit",
                 allowed=f"at least {least:g} s, which the confirming query may need",
             )
+        self._orders = OrderInbox(self.gateway.store, self.clock)
 
     async def receive(
         self, headers: Mapping[str, str], body: bytes, *, began: float | None = None
@@ -194,15 +225,13 @@ class CallbackReceiver:
         except NotificationError as error:
             self._emit(CallbackEvent(verdict=Verdict.REFUSED, reason=error.reason))
             return ACK_NOT_HANDLED
-        if len(self._tasks) >= MAX_UNDER_WAY:
+        task = self._start(notification)
+        if task is None:
             reason = "too many callbacks are being looked into"
             self._emit(
                 CallbackEvent(verdict=Verdict.BUSY, notification=notification, reason=reason)
             )
             return ACK_NOT_HANDLED
-        task = asyncio.create_task(self._process(notification))
-        self._tasks.add(task)
-        task.add_done_callback(self._forget)
         now = asyncio.get_running_loop().time()
         spent = 0.0 if began is None else now - began
         await asyncio.wait([task], timeout=max(0.0, self.answer_within - spent))
@@ -214,13 +243,21 @@ class CallbackReceiver:
 
     async def aclose(self) -> None:
         """Wait for the handlers that are still running, `limit` seconds at most."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        while tasks := self._verified | self._unverified:
+            await asyncio.wait(tasks)
 
-    def _forget(self, task: asyncio.Task[Verdict]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            _LOG.error("a callback ended in an unexpected error", exc_info=error)
+    def _start(self, notification: Notification) -> asyncio.Task[Verdict] | None:
+        """Begin to process it, if there is a place for it."""
+        verified = notification.verified
+        tasks, most = (
+            (self._verified, MAX_VERIFIED) if verified else (self._unverified, MAX_UNVERIFIED)
+        )
+        if len(tasks) >= most:
+            return None
+        task = asyncio.create_task(self._process(notification))
+        tasks.add(task)
+        task.add_done_callback(functools.partial(_forget, tasks))
+        return task
 
     async def _process(self, notification: Notification) -> Verdict:
         try:
@@ -234,48 +271,52 @@ class CallbackReceiver:
         return verdict
 
     async def _process_once(self, notification: Notification) -> tuple[Verdict, str]:
-        """Go on unless this callback is done or in progress."""
+        """Go on unless the inbox says that there is nothing to do, or not now."""
         if self._handler(notification) is None:
             return Verdict.UNWANTED, "there is no handler for it"
-        status = _status(notification)
-        key = self._key(notification, "callback", notification.inner_trade_no or "", status)
-        receipt = await self._begin(key)
-        if receipt is not Receipt.ACQUIRED:
-            return (Verdict.DUPLICATE if receipt is Receipt.DONE else Verdict.BUSY), ""
-        verdict = Verdict.FAILED
+        key = key_of(self.gateway.app_key, notification)
+        message = message_of(notification, self.endpoint)
+        stored = await self._orders.load(key)
+        obstacle = stored.progress.obstacle(message, now=self.clock.time())
+        # What is late needs no query; yet what is believed all the same may settle a doubt.
+        if obstacle is not None and not (obstacle is Obstacle.LATE and _is_proof(notification)):
+            return _VERDICTS[obstacle]
+        # A copy that proves less must not keep away one that proves more.
+        which = (key, message, notification.verified, _is_proof(notification))
+        if which in self._looked_into:
+            return Verdict.BUSY, "a copy of it is being looked into"
+        self._looked_into.add(which)
         try:
-            verdict, reason = await self._process_alone(notification)
+            return await self._look_into(notification, message, stored)
         finally:
-            await run_to_completion(self._end(key, done=verdict in ACKNOWLEDGED))
-        return verdict, reason
+            self._looked_into.discard(which)
 
-    async def _process_alone(self, notification: Notification) -> tuple[Verdict, str]:
-        """Go on unless another callback of the same order is in progress."""
-        key = self._key(notification, "order")
-        if await self._begin(key) is not Receipt.ACQUIRED:
-            return Verdict.BUSY, "another callback of the order is being handled"
-        try:
-            return await self._advance(notification)
-        finally:
-            await run_to_completion(self._end(key, done=False))
-
-    async def _advance(self, notification: Notification) -> tuple[Verdict, str]:
-        """Run the handler if the notification is believed and moves the order forward."""
-        believed = notification
-        if not (notification.authentic and notification.fresh):
-            comparison, status = await self._query(notification)
-            if comparison is Comparison.FURTHER:
-                return Verdict.LATE, "a query says that it has gone further"
-            proven = notification.authentic and isinstance(notification, RefundNotification)
-            if comparison is Comparison.SAME and status is not None:
-                believed = confirm(notification, status)
-            elif not (proven and comparison is Comparison.NOT_FOUND):
-                return Verdict.UNCONFIRMED, f"a query: {comparison}"
+    async def _look_into(
+        self, notification: Notification, message: Message, stored: Stored
+    ) -> tuple[Verdict, str]:
+        """Find out whether it is true; then let it have its effect."""
+        believed = await self._believe(notification)
+        if not isinstance(believed, Notification):
+            return believed
         if not await self._settle(believed):
             return Verdict.BUSY, "the refund that it tells of is being sent"
-        if await self._has_reached(notification):
-            return Verdict.LATE, "it has come so far already, or further"
-        return await self._run_handler(believed)
+        if believed.inner_trade_no:  # its true number, which an unsigned callback may not know
+            message = message_of(believed, self.endpoint)
+        return await self._handle(believed, message, stored)
+
+    async def _believe(self, notification: Notification) -> Notification | tuple[Verdict, str]:
+        """Return what may be believed of a notification, or the verdict on it."""
+        if _is_proof(notification):
+            return notification
+        comparison, status = await self._query(notification)
+        if comparison is Comparison.FURTHER:
+            return Verdict.LATE, "a query says that it has gone further"
+        if comparison is Comparison.SAME and status is not None:
+            return confirm(notification, status)
+        signed_refund = notification.authentic and isinstance(notification, RefundNotification)
+        if signed_refund and comparison is Comparison.NOT_FOUND:
+            return notification
+        return Verdict.UNCONFIRMED, f"a query: {comparison}"
 
     async def _settle(self, notification: Notification) -> bool:
         """Settle what is in doubt of this number: the platform has just told how it ended.
@@ -292,9 +333,35 @@ class CallbackReceiver:
             _LOG.warning("what is in doubt stays open: %s", error.reason)
         return True
 
+    async def _handle(
+        self, believed: Notification, message: Message, stored: Stored
+    ) -> tuple[Verdict, str]:
+        """Claim the order, run the handler and note how it ended."""
+        now = self.clock.time()
+        claim = Claim(secrets.token_hex(16), until=now + self.limit + _MARGIN)
+        begun = await self._orders.change(stored, lambda it: it.begin(message, claim, now=now))
+        if isinstance(begun, Obstacle):
+            return _VERDICTS[begun]
+        verdict = Verdict.FAILED
+        try:
+            verdict, reason = await self._run_handler(believed)
+        finally:
+            handled = verdict is Verdict.HANDLED
+            end = Progress.complete if handled else Progress.release
+            await run_to_completion(self._end(begun, lambda it: end(it, message, claim.token)))
+        return verdict, reason
+
+    async def _end(self, begun: Stored, step: Callable[[Progress], Progress]) -> None:
+        try:
+            await self._orders.change(begun, step)
+        except WxPayError as error:
+            # The effect has happened, so the answer stays the same. The claim keeps other workers
+            # away for a while; then it is as if the process had died here.
+            _LOG.error("the inbox cannot be written: %s", error)
+
     async def _run_handler(self, notification: Notification) -> tuple[Verdict, str]:
         handler = self._handler(notification)
-        if handler is None:  # pragma: no cover - checked before the callback was begun
+        if handler is None:  # pragma: no cover - checked before the inbox was read
             return Verdict.UNWANTED, ""
         try:
             effect = handler()
@@ -310,9 +377,6 @@ class CallbackReceiver:
         except Exception as error:  # noqa: BLE001 - after any error the callback comes again
             _LOG.warning("the handler of a callback failed", exc_info=error)
             return Verdict.FAILED, f"the handler raised {type(error).__name__}"
-        if notification.state is not TradeState.UNKNOWN:
-            key = self._key(notification, "reached", notification.state)
-            await run_to_completion(self._end(key, done=True))
         return Verdict.HANDLED, ""
 
     def _handler(self, notification: Notification) -> Callable[[], Awaitable[None] | None] | None:
@@ -332,45 +396,6 @@ class CallbackReceiver:
             return (Comparison.NOT_FOUND if unknown else Comparison.NO_ANSWER), None
         return compare(notification, status), status
 
-    # The inbox
-
-    def _key(self, notification: Notification, kind: str, *more: str) -> str:
-        what = "trade" if isinstance(notification, TradeNotification) else "refund"
-        of = (self.gateway.app_key, self.endpoint, what, notification.out_trade_no)
-        # JSON, because the sender chooses the texts, and no separator is safe between them.
-        return json.dumps([kind, *of, *more], ensure_ascii=False)
-
-    async def _begin(self, key: str) -> Receipt:
-        lease = self.limit + _MARGIN
-        inbox: Inbox = self.gateway.store
-        return await inbox.begin(key, now=self.clock.time(), lease=lease)
-
-    async def _end(self, key: str, *, done: bool) -> None:
-        """Complete a key for good, or release it."""
-        inbox: Inbox = self.gateway.store
-        try:
-            if done:
-                await inbox.complete(key, now=self.clock.time())
-            else:
-                await inbox.release(key)
-        except WxPayError as error:
-            # The effect has happened, so the answer stays the same. The lease keeps other workers
-            # away for a while; then it is as if the process had died here.
-            _LOG.error("the inbox cannot be written: %s", error)
-
-    async def _has_reached(self, notification: Notification) -> bool:
-        """Tell whether an earlier callback brought the order to this status or further."""
-        states = states_of(notification)
-        here = states.index(notification.state) if notification.state in states else len(states)
-        for state in states[here:]:
-            key = self._key(notification, "reached", state)
-            receipt = await self._begin(key)
-            if receipt is Receipt.DONE:
-                return True
-            if receipt is Receipt.ACQUIRED:  # else a process died while it checked this key
-                await self._end(key, done=False)
-        return False
-
     def _emit(self, event: CallbackEvent) -> None:
         level = logging.INFO if event.verdict in _QUIET else logging.WARNING
         number = event.notification.out_trade_no if event.notification else "-"
@@ -382,7 +407,12 @@ class CallbackReceiver:
                 _LOG.error("a hook of the callbacks failed", exc_info=error)
 
 
-def _status(notification: Notification) -> str:
-    if isinstance(notification, TradeNotification):
-        return notification.trade_status
-    return notification.refund_status
+def _is_proof(notification: Notification) -> bool:
+    """Tell whether it needs no query."""
+    return notification.authentic and notification.fresh
+
+
+def _forget(tasks: _Tasks, task: asyncio.Task[Verdict]) -> None:
+    tasks.discard(task)
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _LOG.error("a callback ended in an unexpected error", exc_info=error)

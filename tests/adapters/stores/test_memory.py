@@ -6,7 +6,7 @@ import attrs
 import pytest
 
 from tests.support.records import NOW, make_record
-from wxpay_async.adapters.stores.inbox import Receipt
+from wxpay_async.adapters.stores.inbox import INBOX_RETENTION
 from wxpay_async.adapters.stores.memory import MemoryStore
 from wxpay_async.adapters.stores.store import DAY
 from wxpay_async.policy.record import IdempotencyRecord
@@ -80,31 +80,33 @@ async def test_closing_keeps_everything() -> None:
     assert not store.durable
 
 
-async def test_handled_callbacks_are_forgotten_beyond_the_limit_oldest_first() -> None:
-    """A flood of callbacks does not fill the memory; the newest notes stay."""
+async def test_callbacks_are_forgotten_beyond_the_limit_the_longest_unchanged_first() -> None:
+    """A flood of callbacks does not fill the memory; what was changed last stays."""
     store = MemoryStore(max_handled=2)
-    for n in range(4):
-        assert Receipt.ACQUIRED is await store.begin(f"m{n}", now=NOW)
-        await store.complete(f"m{n}", now=NOW)
+    await store.swap("m0", version=None, value="", now=NOW)
+    await store.swap("m1", version=None, value="", now=NOW)
+    await store.swap("m0", version=1, value="", now=NOW)
+    await store.swap("m2", version=None, value="", now=NOW)
 
-    receipts = [await store.begin(f"m{n}", now=NOW + 1) for n in (3, 2, 1, 0)]
-    assert [Receipt.DONE, Receipt.DONE, Receipt.ACQUIRED, Receipt.ACQUIRED] == receipts
-
-
-async def test_what_is_being_handled_is_not_forgotten() -> None:
-    """A second handler must not start beside the first, even if many callbacks come in between."""
-    store = MemoryStore(max_handled=2)
-    await store.begin("slow", now=NOW)
-    for n in range(4):
-        await store.begin(f"m{n}", now=NOW)
-        await store.complete(f"m{n}", now=NOW)
-
-    assert Receipt.IN_PROGRESS is await store.begin("slow", now=NOW + 1)
+    assert {"m0", "m2"} == set(await store.load_entries(["m0", "m1", "m2"]))
+    assert 2 == len(store._entries)
 
 
-async def test_no_note_at_all_can_be_kept() -> None:
+async def test_callbacks_are_forgotten_30_days_after_their_last_change() -> None:
+    """The next change of any of them drops them."""
+    store = MemoryStore()
+    for key in ("m0", "m1"):
+        await store.swap(key, version=None, value="", now=NOW)
+    await store.swap("m0", version=1, value="", now=NOW + 1)
+
+    await store.swap("m2", version=None, value="", now=NOW + INBOX_RETENTION)
+
+    assert {"m0", "m2"} == set(await store.load_entries(["m0", "m1", "m2"]))
+
+
+async def test_no_callback_at_all_can_be_kept() -> None:
     """Zero is a limit like any other."""
     store = MemoryStore(max_handled=0)
-    await store.complete("m", now=NOW)
 
-    assert Receipt.ACQUIRED is await store.begin("m", now=NOW)
+    assert await store.swap("m", version=None, value="", now=NOW)
+    assert {} == await store.load_entries(["m"])

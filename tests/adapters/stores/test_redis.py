@@ -14,9 +14,9 @@ from redis.asyncio import Redis
 from tests.contract.stores import RETENTION, Place
 from tests.support.records import NOW
 from tests.support.services import private_redis
-from wxpay_async.adapters.stores.inbox import Receipt
+from wxpay_async.adapters.stores.inbox import INBOX_RETENTION, Entry
 from wxpay_async.adapters.stores.redis import RedisStore
-from wxpay_async.adapters.stores.redis_layout import VERSION_KEY, make_keys
+from wxpay_async.adapters.stores.redis_layout import VERSION_KEY, make_inbox_key, make_keys
 from wxpay_async.errors import InDoubtError, InvalidRequestError, NotSentError
 from wxpay_async.policy.record import LEASE
 from wxpay_async.policy.states import State
@@ -162,8 +162,9 @@ async def test_node_of_a_cluster_can_run_every_script(tmp_path: Path) -> None:
         assert ["a"] == [e.request_id for e in await store.sweep("k", NOW + LEASE)]
         assert ["a"] == [e.request_id for e in await store.sweep("k", NOW + RETENTION)]
         assert await store.load(claimed.key) is None
-        assert await store.begin("m", now=NOW) is Receipt.ACQUIRED
-        await store.complete("m", now=NOW)
+        for key in ("m", "n"):
+            assert await store.swap(key, version=None, value=key, now=NOW)
+        assert {"m": Entry(1, "m"), "n": Entry(1, "n")} == await store.load_entries(["m", "n"])
         await place.close()
 
 
@@ -173,6 +174,21 @@ async def _ready(client: Redis) -> None:
             return
         await asyncio.sleep(0.05)
     raise AssertionError("the cluster does not come up")
+
+
+async def test_callbacks_are_forgotten_30_days_after_their_last_change(tmp_path: Path) -> None:
+    """Redis counts from each change; nothing has to sweep."""
+    with private_redis(tmp_path) as url:
+        place = _place(url)
+        store = place.make_store()
+        async with Redis.from_url(url) as client:
+            for version in (None, 1):
+                await store.swap("m", version=version, value="", now=NOW)
+                assert INBOX_RETENTION - 60 < await client.ttl(make_inbox_key("m"))
+                await client.expire(make_inbox_key("m"), 60)
+            assert not await store.swap("m", version=1, value="", now=NOW)
+            assert 60 >= await client.ttl(make_inbox_key("m"))
+        await place.close()
 
 
 async def test_scripts_that_redis_forgot_are_loaded_again(tmp_path: Path) -> None:

@@ -16,7 +16,6 @@ from wxpay_async.adapters.stores import sql_tables
 from wxpay_async.adapters.stores.inbox import INBOX_RETENTION
 from wxpay_async.adapters.stores.sql import SqlStore
 from wxpay_async.errors import InDoubtError, NotSentError
-from wxpay_async.policy.record import LEASE
 from wxpay_async.policy.states import State
 
 ADDED = ("claim_token", "deviates_at", "deviation", "verdict")
@@ -97,10 +96,10 @@ async def test_sweep_reads_no_more_than_it_has_to(place: Place) -> None:
 
     await session.transact(explain_queries)
 
-    assert 8 == len(plans)
-    tend, until = "wxpay_operations_tend", ("wxpay_callbacks_until", "wxpay_inbox_until")
-    assert [tend, tend, *until, tend] == [_find_index(plan) for plan in plans[:5]]
-    assert all("autoindex_wxpay_operations" in _find_index(plan) for plan in plans[5:])
+    assert 7 == len(plans)
+    tend, until = "wxpay_operations_tend", "wxpay_callbacks_until"
+    assert [tend, tend, until, tend] == [_find_index(plan) for plan in plans[:4]]
+    assert all("autoindex_wxpay_operations" in _find_index(plan) for plan in plans[4:])
 
 
 def _find_index(plan: str) -> str:
@@ -122,14 +121,36 @@ async def test_many_old_operations_are_dropped_in_portions(place: Place) -> None
     assert [5, 0] == left
 
 
-async def test_callbacks_are_forgotten_after_30_days(place: Place, raw: sqlite3.Connection) -> None:
-    """A sweep drops what is remembered no longer, and a lease that has ended."""
+async def test_callbacks_are_forgotten_30_days_after_their_last_change(
+    place: Place, raw: sqlite3.Connection
+) -> None:
+    """A sweep drops what was not changed for so long, 1,000 at most."""
     store = place.make_store()
-    await store.complete("paid", now=NOW)
-    await store.begin("busy", now=NOW)
+    for number in range(1_002):
+        await store.swap(f"m{number}", version=None, value="", now=NOW)
+    await store.swap("m0", version=1, value="", now=NOW + 1)
     counts = []
-    for now in (NOW, NOW + LEASE, NOW + INBOX_RETENTION):
-        await store.sweep(place.app_key, now)
-        counts.append(raw.execute("SELECT count(*) FROM wxpay_inbox").fetchone()[0])
+    for later in (-0.001, 0.0, 0.999, 1.0):
+        await store.sweep(place.app_key, NOW + INBOX_RETENTION + later)
+        counts.append(raw.execute("SELECT count(*) FROM wxpay_callbacks").fetchone()[0])
 
-    assert [2, 1, 0] == counts
+    assert [1_002, 2, 1, 0] == counts
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres", "mariadb"])
+async def test_table_that_is_missing_is_made(kind: str, tmp_path: Path) -> None:
+    """Between two releases a table came that has no version of its own."""
+    async with open_place(kind, tmp_path) as place:
+        earlier = place.make_store()
+        assert isinstance(earlier, SqlStore)
+        session = await earlier._open_session()
+        drop = "DROP TABLE wxpay_callbacks"
+        await session.transact(lambda connection: connection.exec_driver_sql(drop) and None)
+
+        stores = [place.make_store() for _ in range(4)]
+        key = place.make_message("order")
+        wrote = await asyncio.gather(
+            *(store.swap(key, version=None, value="", now=NOW) for store in stores)
+        )
+
+        assert [False] * 3 + [True] == sorted(wrote)

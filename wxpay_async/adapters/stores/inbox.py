@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import enum
 import hashlib
 from collections.abc import Sequence
 from typing import Final, Protocol
 
 import attrs
 
-from wxpay_async.policy.record import LEASE
-
 INBOX_RETENTION: Final = 30 * 86_400.0
 """Seconds for which an entry is kept after its last change."""
-
-
-class Receipt(enum.StrEnum):
-    """Whether the caller may handle a callback."""
-
-    ACQUIRED = "acquired"
-    IN_PROGRESS = "in_progress"
-    DONE = "done"
 
 
 @attrs.frozen
@@ -70,32 +59,7 @@ class Inbox(Protocol):
         """
         ...
 
-    async def begin(self, message: str, *, now: float, lease: float = LEASE) -> Receipt:
-        """Acquire a callback for handling, unless it is done or in progress.
-
-        Args:
-            message: the callback.
-            now: seconds since the epoch.
-            lease: seconds after which a handler that has not reported back counts as dead.
-        """
-        ...
-
-    async def complete(self, message: str, *, now: float) -> None:
-        """Note that the callback's effect has happened; remembered for 30 days."""
-        ...
-
-    async def release(self, message: str) -> None:
-        """Let the callback be acquired again: its handler failed.
-
-        One that is done stays done: the handler that failed may be a late one, whose lease ran out
-        before another one handled the callback.
-        """
-        ...
-
 
 def hash_key(key: str) -> str:
     """Return a text of limited length; a key has no limit, and may hold a lone surrogate."""
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-hash_message = hash_key

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from attrs import define, field
 
-from wxpay_async.adapters.stores.inbox import INBOX_RETENTION, Entry, Receipt
+from wxpay_async.adapters.stores.inbox import INBOX_RETENTION, Entry
 from wxpay_async.adapters.stores.store import DAY
 from wxpay_async.policy.record import (
     LEASE,
@@ -31,9 +31,10 @@ class MemoryStore:
     Args:
         max_finished: how many finished operations are remembered.
         retention: seconds for which a finished operation is remembered.
-        max_handled: how many notes of handled callbacks are remembered, two or so for each
-            callback. The oldest go first, also before their 30 days are over: a callback that is
-            sent again after that is handled again. A durable store keeps all of them.
+        max_handled: of how many orders and refunds the callbacks are remembered, far more than are
+            handled at once. Those that were changed longest ago go first, also before their 30
+            days are over: a callback that is sent again after that is handled again. A durable
+            store keeps all of them.
 
     Only operations that are finished, or for which nothing was ever sent, are evicted: an open
     one must not be forgotten, or its requestId could be sent as if it were new.
@@ -41,7 +42,7 @@ class MemoryStore:
 
     max_finished: int = 10_000
     retention: float = DAY
-    max_handled: int = 100_000
+    max_handled: int = 50_000
     durable: bool = field(default=False, init=False)
     _active: dict[tuple[str, str], IdempotencyRecord] = field(
         factory=dict[tuple[str, str], IdempotencyRecord], init=False, repr=False
@@ -53,11 +54,8 @@ class MemoryStore:
         factory=OrderedDict[tuple[str, str], Packed], init=False, repr=False
     )
     _evict_at: float = field(default=0.0, init=False)
-    # No limit: a callback in progress must not be forgotten, and receivers bound their number.
-    _in_progress: dict[str, float] = field(factory=dict[str, float], init=False)
-    _done: OrderedDict[str, float] = field(factory=OrderedDict[str, float], init=False)
     # Version, document and the time of the last change, the longest unchanged first. Tuples, as
-    # above; not shown, because a document may be long.
+    # above.
     _entries: OrderedDict[str, tuple[int, str, float]] = field(
         factory=OrderedDict[str, tuple[int, str, float]], init=False, repr=False
     )
@@ -147,29 +145,6 @@ class MemoryStore:
         self._entries.move_to_end(key)
         self._forget_entries(now)
         return True
-
-    async def begin(self, message: str, *, now: float, lease: float = LEASE) -> Receipt:
-        """Acquire a callback for handling, unless it is done or in progress."""
-        if self._done.get(message, now) > now:
-            return Receipt.DONE
-        if self._in_progress.get(message, now) > now:
-            return Receipt.IN_PROGRESS
-        self._in_progress[message] = now + lease
-        return Receipt.ACQUIRED
-
-    async def complete(self, message: str, *, now: float) -> None:
-        """Note that the callback's effect has happened."""
-        self._in_progress.pop(message, None)
-        self._done[message] = now + INBOX_RETENTION
-        self._done.move_to_end(message)
-        while len(self._done) > self.max_handled:
-            self._done.popitem(last=False)
-        while self._done and next(iter(self._done.values())) <= now:
-            self._done.popitem(last=False)
-
-    async def release(self, message: str) -> None:
-        """Let the callback be acquired again."""
-        self._in_progress.pop(message, None)
 
     async def aclose(self) -> None:
         """Keep everything: a gateway that is opened again finds its operations."""

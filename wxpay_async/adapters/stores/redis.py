@@ -16,7 +16,7 @@ from attrs import define, field
 from wxpay_async.adapters.event_loop import LoopLocal, ShieldedTasks
 from wxpay_async.adapters.redis_url import check_redis_url, redact_redis_url
 from wxpay_async.adapters.stores.failures import NewerSchemaError, map_failures
-from wxpay_async.adapters.stores.inbox import INBOX_RETENTION, Entry, Receipt
+from wxpay_async.adapters.stores.inbox import INBOX_RETENTION, Entry
 from wxpay_async.adapters.stores.redis_layout import (
     SCRIPTS,
     VERSION,
@@ -221,24 +221,6 @@ class RedisStore:
         args = (version or 0, value, to_milliseconds(INBOX_RETENTION))
         with _map_failures(InDoubtError, "note what a callback has told"):
             return bool(await self._run("swap", [make_inbox_key(key)], args))
-
-    async def begin(self, message: str, *, now: float, lease: float = LEASE) -> Receipt:
-        """Acquire a callback for handling, unless it is done or in progress."""
-        args = (repr(now), repr(now + lease), to_milliseconds(INBOX_RETENTION))
-        with _map_failures(NotSentError, "receive a callback"):
-            receipt = await self._run("begin", [make_inbox_key(message)], args)
-            return Receipt(receipt.decode())
-
-    async def complete(self, message: str, *, now: float) -> None:
-        """Note that the callback's effect has happened."""
-        args = (repr(now + INBOX_RETENTION), to_milliseconds(INBOX_RETENTION))
-        with _map_failures(InDoubtError, "note that a callback is handled"):
-            await self._run("complete", [make_inbox_key(message)], args)
-
-    async def release(self, message: str) -> None:
-        """Let the callback be acquired again."""
-        with _map_failures(InDoubtError, "give a callback back"):
-            await self._run("release", [make_inbox_key(message)])
 
     async def aclose(self) -> None:
         """Close the connections; the next call opens them again."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from wxpay_async.adapters.stores.inbox import Receipt, hash_key
+from wxpay_async.adapters.stores.inbox import hash_key
 from wxpay_async.adapters.stores.rows import find_tend_time, from_row, to_row
 from wxpay_async.policy.record import OPEN, IdempotencyRecord
 from wxpay_async.policy.states import FINAL, FINAL_STEPS, REVIEW, State
@@ -188,32 +188,6 @@ redis.call('PEXPIRE', KEYS[1], ARGV[3])
 return 1
 """
 
-# A callback's hash says `busy` or `handled`, which is a part of the layout; the values of `Receipt`
-# are not.
-
-# ARGV: now, the end of the lease, milliseconds to keep it.
-_BEGIN: Final = f"""
-local found = redis.call('HMGET', KEYS[1], 'receipt', 'until')
-if found[2] and tonumber(found[2]) > tonumber(ARGV[1]) then
-    return found[1] == 'handled' and '{Receipt.DONE}' or '{Receipt.IN_PROGRESS}'
-end
-redis.call('HSET', KEYS[1], 'receipt', 'busy', 'until', ARGV[2])
-redis.call('PEXPIRE', KEYS[1], ARGV[3])
-return '{Receipt.ACQUIRED}'
-"""
-
-# ARGV: until when it is remembered, the same in milliseconds from now.
-_COMPLETE: Final = """
-redis.call('HSET', KEYS[1], 'receipt', 'handled', 'until', ARGV[1])
-redis.call('PEXPIRE', KEYS[1], ARGV[2])
-return 1
-"""
-
-_RELEASE: Final = """
-if redis.call('HGET', KEYS[1], 'receipt') == 'busy' then redis.call('DEL', KEYS[1]) end
-return 1
-"""
-
 SCRIPTS: Final[Mapping[str, str]] = {
     "reserve": _RESERVE,
     "claim": _CLAIM,
@@ -224,9 +198,6 @@ SCRIPTS: Final[Mapping[str, str]] = {
     "list_open": _LIST_OPEN,
     "load_entries": _LOAD_ENTRIES,
     "swap": _SWAP,
-    "begin": _BEGIN,
-    "complete": _COMPLETE,
-    "release": _RELEASE,
 }
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from attrs import define, field
 
-from wxpay_async.adapters.stores.inbox import Entry, Receipt
+from wxpay_async.adapters.stores.inbox import Entry
 from wxpay_async.adapters.stores.memory import MemoryStore
 from wxpay_async.adapters.stores.store import Store
 from wxpay_async.errors import InDoubtError, InvalidRequestError, NotSentError
@@ -121,18 +121,6 @@ class SealedStore:
     async def swap(self, key: str, *, version: int | None, value: str, now: float) -> bool:
         """Write a document, if the stored entry is still the one that the caller knows."""
         return await self.store.swap(key, version=version, value=value, now=now)
-
-    async def begin(self, message: str, *, now: float, lease: float = LEASE) -> Receipt:
-        """Acquire a callback for handling, unless it is done or in progress."""
-        return await self.store.begin(message, now=now, lease=lease)
-
-    async def complete(self, message: str, *, now: float) -> None:
-        """Note that the callback's effect has happened."""
-        await self.store.complete(message, now=now)
-
-    async def release(self, message: str) -> None:
-        """Let the callback be acquired again."""
-        await self.store.release(message)
 
     async def aclose(self) -> None:
         """Release what the store holds."""

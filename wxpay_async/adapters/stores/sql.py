@@ -19,7 +19,7 @@ from attrs import define, field
 from wxpay_async.adapters.event_loop import LoopLocal, ShieldedTasks
 from wxpay_async.adapters.stores import sql_engines  # first: it says what to install
 from wxpay_async.adapters.stores.failures import map_failures
-from wxpay_async.adapters.stores.inbox import Entry, Receipt
+from wxpay_async.adapters.stores.inbox import Entry
 from wxpay_async.adapters.stores.store import DAY
 from wxpay_async.errors import InDoubtError, NotSentError
 from wxpay_async.policy.record import LEASE, IdempotencyRecord
@@ -207,22 +207,6 @@ class SqlStore:
         swap = partial(sql_tables.swap_entry, key=key, version=version, value=value, now=now)
         with _map_failures(InDoubtError, "note what a callback has told"):
             return await self._transact(swap)
-
-    async def begin(self, message: str, *, now: float, lease: float = LEASE) -> Receipt:
-        """Acquire a callback for handling, unless it is done or in progress."""
-        begin = partial(sql_tables.begin_message, message=message, now=now, lease=lease)
-        with _map_failures(NotSentError, "receive a callback"):
-            return await self._transact(begin)
-
-    async def complete(self, message: str, *, now: float) -> None:
-        """Note that the callback's effect has happened."""
-        with _map_failures(InDoubtError, "note that a callback is handled"):
-            await self._transact(partial(sql_tables.complete_message, message=message, now=now))
-
-    async def release(self, message: str) -> None:
-        """Let the callback be acquired again."""
-        with _map_failures(InDoubtError, "give a callback back"):
-            await self._transact(partial(sql_tables.release_message, message=message))
 
     async def aclose(self) -> None:
         """Close the connections; the next call opens them again."""

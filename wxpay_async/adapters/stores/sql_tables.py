@@ -48,9 +48,7 @@ from wxpay_async.adapters.stores.failures import NewerSchemaError
 from wxpay_async.adapters.stores.inbox import (
     INBOX_RETENTION,
     Entry,
-    Receipt,
     hash_key,
-    hash_message,
 )
 from wxpay_async.adapters.stores.rows import Value, find_tend_time, from_row, to_row
 from wxpay_async.policy.record import LEASE, OPEN, UNDER_WAY, UNFINISHED, IdempotencyRecord
@@ -122,16 +120,6 @@ operations: Final = Table(
     Column("updated_at", Double, nullable=False),
     Column("tend_at", Double),
     Index("wxpay_operations_tend", "app_key", "state", "tend_at"),
-    **_OPTIONS,
-)
-
-inbox: Final = Table(
-    "wxpay_inbox",
-    metadata,
-    Column("message", String(64), primary_key=True),  # see `hash_message`
-    Column("handled", Boolean, nullable=False),
-    Column("until", Double, nullable=False),
-    Index("wxpay_inbox_until", "until"),
     **_OPTIONS,
 )
 
@@ -338,10 +326,6 @@ def _drop_old(connection: Connection, app_key: str, now: float, retention: float
     digests = connection.scalars(gone.with_for_update(skip_locked=True)).all()
     if digests:
         connection.execute(delete(callbacks).where(callbacks.c.digest.in_(digests)))
-    ended = select(inbox.c.message).where(inbox.c.until <= now).limit(_MAX_DROPPED)
-    messages = connection.scalars(ended.with_for_update(skip_locked=True)).all()
-    if messages:
-        connection.execute(delete(inbox).where(inbox.c.message.in_(messages)))
 
 
 def _update_rows(connection: Connection, records: Sequence[IdempotencyRecord]) -> None:
@@ -380,30 +364,3 @@ def swap_entry(
         return False
     connection.execute(insert(callbacks).values(digest=hash_key(key), **values))
     return True
-
-
-def begin_message(connection: Connection, message: str, *, now: float, lease: float) -> Receipt:
-    """Do what `Inbox.begin` says."""
-    digest = hash_message(message)
-    at = inbox.c.message == digest
-    row = connection.execute(select(inbox).where(at).with_for_update()).first()
-    if row is not None and row.until > now:
-        return Receipt.DONE if row.handled else Receipt.IN_PROGRESS
-    # When two processes insert it at once, the later one meets a duplicate key and begins again.
-    write = update(inbox).where(at) if row is not None else insert(inbox)
-    connection.execute(write.values(message=digest, handled=False, until=now + lease))
-    return Receipt.ACQUIRED
-
-
-def complete_message(connection: Connection, message: str, *, now: float) -> None:
-    """Do what `Inbox.complete` says."""
-    values = {"message": hash_message(message), "handled": True, "until": now + INBOX_RETENTION}
-    mine = update(inbox).where(inbox.c.message == values["message"])
-    if not connection.execute(mine.values(values)).rowcount:
-        connection.execute(insert(inbox).values(values))
-
-
-def release_message(connection: Connection, message: str) -> None:
-    """Do what `Inbox.release` says."""
-    mine = and_(inbox.c.message == hash_message(message), inbox.c.handled.is_(False))
-    connection.execute(delete(inbox).where(mine))
