@@ -23,6 +23,7 @@ from wxpay_async.engine.clock import Clock, PlatformTime
 from wxpay_async.engine.concurrency import ConcurrencyLimiter
 from wxpay_async.engine.doubts import Doubts
 from wxpay_async.engine.open_operations import OpenOperation, iter_open_operations
+from wxpay_async.engine.paid_watch import PaidWatch
 from wxpay_async.engine.reader import Reader
 from wxpay_async.engine.recovery import Recovery
 from wxpay_async.engine.reissue import find_last, say_of_closed
@@ -59,7 +60,9 @@ from wxpay_async.protocol.builder import (
 from wxpay_async.protocol.codec import serialize
 from wxpay_async.protocol.echo import check_echo
 from wxpay_async.protocol.idempotency_key import fingerprint
+from wxpay_async.protocol.notify import Notification
 from wxpay_async.protocol.requests import Request, order_number
+from wxpay_async.protocol.results import TradeStatus
 from wxpay_async.protocol.wire import Timeouts, Transport
 
 T = TypeVar("T")
@@ -111,6 +114,7 @@ class Dispatcher:
     resolver: Resolver = field(init=False)
     recovery: Recovery = field(init=False)
     doubts: Doubts = field(init=False)
+    paid_watch: PaidWatch = field(init=False)
     _in_process: bool = field(init=False)
     # Bound once: a bound method of each call's own is one more thing for the collector to watch.
     _ask: Callable[[Call[Any]], Coroutine[Any, Any, Any]] = field(init=False)
@@ -141,6 +145,7 @@ class Dispatcher:
             absent_codes=self.absent_codes,
         )
         self.doubts = Doubts(self)
+        self.paid_watch = PaidWatch(self)
         self.recovery = Recovery(
             app_key=self.app_key,
             store=self.store,
@@ -323,6 +328,18 @@ class Dispatcher:
             until_dead=until_dead,
         )
 
+    # Watching
+
+    async def wait_paid(self, out_trade_no: str, *, timeout: float, every: float) -> TradeStatus:
+        """Wait until an order is paid; see `PayGateway.wait_paid`."""
+        self._enter_loop()
+        return await self.paid_watch.wait(out_trade_no, timeout=timeout, every=every)
+
+    def wake(self, notification: Notification) -> None:
+        """Wake those who wait for the order of a notification, if they wait in this event loop."""
+        if self._loop is asyncio.get_running_loop():
+            self.paid_watch.wake(notification)
+
     # Doubts
 
     async def resolve(
@@ -378,6 +395,7 @@ class Dispatcher:
         """Cancel what is under way, record where it stands, and close the parts that it owns."""
         self._enter_loop()
         await self.recovery.stop()
+        await self.paid_watch.aclose()
         await self._single_flight.aclose()
         await self._background.finished()
         self.signing.close()
@@ -411,6 +429,7 @@ class Dispatcher:
             self._background = ShieldedTasks()
             self._single_flight = SingleFlight(self._background)
             self._concurrency = ConcurrencyLimiter(self.max_in_flight)
+            self.paid_watch = PaidWatch(self)
             self.recovery.forget()
             self.signing.close()
 

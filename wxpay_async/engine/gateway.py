@@ -30,7 +30,7 @@ from wxpay_async.engine.clock import Clock
 from wxpay_async.engine.dispatcher import PARTS, Dispatcher
 from wxpay_async.engine.open_operations import OpenOperation
 from wxpay_async.engine.outage_pauses import OutagePauses
-from wxpay_async.engine.queries import iter_merchants, poll_until_paid
+from wxpay_async.engine.queries import iter_merchants
 from wxpay_async.engine.status_texts import StatusTexts
 from wxpay_async.engine.streaming import Outcome, OutcomeStream, stream
 from wxpay_async.engine.telemetry import Event, EventKind, Hook, Telemetry
@@ -62,7 +62,7 @@ R = TypeVar("R", bound=Request)
 T = TypeVar("T")
 
 POLL_EVERY: Final = 2.0
-"""Seconds between two queries of `wait_paid`."""
+"""Seconds between the first two queries of `wait_paid`."""
 
 
 class PayGateway:
@@ -368,12 +368,17 @@ class PayGateway:
     async def wait_paid(
         self, out_trade_no: str, *, timeout: float = 300.0, every: float = POLL_EVERY
     ) -> TradeStatus:
-        """Query until the order was paid.
+        """Wait until the order is paid: query it again and again.
+
+        All callers that wait for one order share its queries, in a lane that leaves the quota to
+        people who pay. A callback that arrives at this gateway ends the pause before the next one
+        (see `apply_notification`).
 
         Args:
             out_trade_no: the merchant's order number.
             timeout: seconds to wait for the person.
-            every: seconds between two queries.
+            every: seconds between the first query and the second. Each pause is half as long again
+                as the one before, up to 15 s; if `every` is longer, all are as long as it.
 
         Returns:
             The status of the paid order, which may be given back already: see its `state`.
@@ -382,11 +387,11 @@ class PayGateway:
             InvalidRequestError: a time is negative, infinite or no number.
             MalformedResponseError: an answer is about another order: it is withheld.
             NotPaidError: the order was closed, or the payment failed.
-            InDoubtError: the time is up and the order can still be paid; the text has the
-                platform's last word.
+            InDoubtError: the time is up, or the gateway was closed, and the order can still be
+                paid; the text has the platform's last word.
             RefusedError: the platform does not know the order.
         """
-        return await poll_until_paid(self._dispatcher, out_trade_no, timeout=timeout, every=every)
+        return await self._dispatcher.wait_paid(out_trade_no, timeout=timeout, every=every)
 
     # Many at once
 
@@ -544,6 +549,7 @@ class PayGateway:
             InProgressError: it tells of a refund that is being sent, and has to come again.
             NotSentError, InDoubtError: the store cannot be reached.
         """
+        self._dispatcher.wake(notification)
         return await self._dispatcher.resolver.settle(self.app_key, notification)
 
 

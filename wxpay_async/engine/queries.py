@@ -1,16 +1,13 @@
-"""Read on until an answer is complete: page by page, or again and again."""
+"""Read on until an answer is complete: page by page."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import AsyncIterator
 
-from wxpay_async.adapters.limiters.limiter import Lane
 from wxpay_async.engine.dispatcher import Dispatcher
-from wxpay_async.errors import InDoubtError, InvalidRequestError, NotPaidError, WxPayError
+from wxpay_async.errors import InvalidRequestError
 from wxpay_async.protocol.builder import MERCHANTS
-from wxpay_async.protocol.requests import TradeQuery
-from wxpay_async.protocol.results import Merchant, MerchantPage, TradeStatus
+from wxpay_async.protocol.results import Merchant, MerchantPage
 
 
 async def iter_merchants(
@@ -41,42 +38,3 @@ def _is_last(page: MerchantPage, number: int, listed: int, page_size: int) -> bo
     if page.total and listed >= page.total:
         return True
     return number >= page.total_page if page.total_page else len(page.merchants) < page_size
-
-
-async def poll_until_paid(
-    dispatcher: Dispatcher, out_trade_no: str, *, timeout: float, every: float
-) -> TradeStatus:
-    """Query until the order was paid; see `PayGateway.wait_paid`."""
-    _check_seconds("timeout", timeout)
-    _check_seconds("every", every)
-    query = TradeQuery(out_trade_no=out_trade_no)
-    clock = dispatcher.clock
-    deadline = clock.monotonic() + timeout
-    last = "no query was answered"
-    while True:
-        # At least one attempt's time, since a shorter call is refused.
-        left = max(
-            dispatcher.retry.min_left,
-            min(deadline - clock.monotonic(), dispatcher.timeouts.call),
-        )
-        try:
-            status = await dispatcher.reader.query(query, timeout=left, lane=Lane.POLLING)
-        except WxPayError as error:
-            if not error.retryable:
-                raise
-        else:
-            if status.state.was_paid:
-                return status
-            if status.state.ended_unpaid:
-                raise NotPaidError(f"order {out_trade_no} ended as {status.status:.64}")
-            last = f"the last query said {status.status:.64}"
-        if clock.monotonic() + every > deadline:
-            raise InDoubtError(f"order {out_trade_no} is not paid yet and still can be; {last}")
-        await clock.sleep(every)
-
-
-def _check_seconds(name: str, seconds: object) -> None:
-    if not (isinstance(seconds, int | float) and 0 <= seconds < math.inf):
-        raise InvalidRequestError(
-            f"{seconds!r:.24} is no time to wait", field=name, allowed="seconds, 0 or above"
-        )

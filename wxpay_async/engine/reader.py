@@ -66,7 +66,7 @@ class Reader:
         times = self.dispatcher.times
         deadline = times.after(times.seconds(timeout, lane))
         call = self._query_call(query, deadline=deadline, lane=lane)
-        return self.texts.read(await self._send(call, times.policy(lane)))
+        return self._read_status(query, await self._send(call, times.policy(lane)))
 
     async def query_order(
         self, out_trade_no: str, deadline: Deadline, lane: Lane = Lane.PEOPLE
@@ -76,7 +76,7 @@ class Reader:
         deadline = times.after(times.seconds(deadline.remaining(), lane))
         query = TradeQuery(out_trade_no=out_trade_no)
         call = self._query_call(query, deadline=deadline, lane=lane)
-        status = self.texts.read(await self._send(call, _ONE_ATTEMPT))
+        status = self._read_status(query, await self._send(call, _ONE_ATTEMPT))
         return status, call.server_time
 
     async def query_doubt(
@@ -84,6 +84,12 @@ class Reader:
     ) -> tuple[TradeStatus, datetime | None]:
         """Query one order once, to settle what is in doubt of it."""
         return await self.query_order(out_trade_no, deadline, Lane.RESOLVING)
+
+    def _read_status(self, query: TradeQuery, answer: TradeStatus) -> TradeStatus:
+        status = self.texts.read(answer)
+        if query.out_trade_no is not None:
+            self.dispatcher.paid_watch.hear(query.out_trade_no, status)
+        return status
 
     def _query_call(
         self, query: TradeQuery, *, deadline: Deadline, lane: Lane

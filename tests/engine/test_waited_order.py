@@ -1,0 +1,432 @@
+"""Waiting for one order: how it ends, who shares its queries, and when they are made."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from tests.support.clock import loop_time, virtual
+from tests.support.merchant import OpenShop
+from tests.support.platform import Replies
+from tests.support.tasks import list_operations, run_loop
+from tests.support.watched import Platform, start
+from wxpay_async.adapters.limiters.limiter import Lane, Slot, Unlimited
+from wxpay_async.adapters.limiters.local import LocalLimiter
+from wxpay_async.errors import (
+    InDoubtError,
+    InvalidRequestError,
+    MalformedResponseError,
+    NotPaidError,
+    NotSentError,
+    RefusedError,
+    SignatureRefusedError,
+)
+from wxpay_async.protocol.results import TradeState
+
+# How a wait ends
+
+
+async def test_wait_takes_the_lane_of_those_who_watch(
+    open_shop: OpenShop, replies: Replies
+) -> None:
+    """A page that watches its order must not take the slots of those who pay."""
+    lanes: list[Lane] = []
+
+    class NotingLimiter(Unlimited):
+        async def acquire(self, lane: Lane, *, timeout: float) -> Slot:
+            lanes.append(lane)
+            return await super().acquire(lane, timeout=timeout)
+
+    answers = [replies.order(text) for text in ("待付款", "支付成功")]
+    await open_shop(answers, limiter=NotingLimiter()).gateway.wait_paid("O-1")
+
+    assert [Lane.POLLING] * 2 == lanes
+
+
+async def test_wait_ends_when_the_order_is_paid(open_shop: OpenShop, replies: Replies) -> None:
+    """It asks again after two seconds and then less and less often, until the platform says so."""
+    shop = open_shop([replies.order(text) for text in ("待付款", "支付中", "支付成功")])
+    status = await shop.gateway.wait_paid("O-1")
+
+    assert (TradeState.PAID, [2.0, 3.0]) == (status.state, shop.clock.slept)
+
+
+@pytest.mark.parametrize("text", ["已付款", "退款中", "已退款", "退款失败"])
+async def test_wait_ends_with_an_order_that_was_refunded(
+    text: str, open_shop: OpenShop, replies: Replies
+) -> None:
+    """A refunded order was paid; the result says how it stands."""
+    shop = open_shop([replies.order(text)])
+
+    assert text == (await shop.gateway.wait_paid("O-1")).status
+
+
+async def test_wait_that_runs_out_quotes_the_last_status(
+    open_shop: OpenShop, replies: Replies
+) -> None:
+    """A text that the table does not know is shown, not guessed at."""
+    shop = open_shop(lambda _: replies.order("风控审核中"))
+    with pytest.raises(InDoubtError, match="风控审核中"):
+        await shop.gateway.wait_paid("O-1", timeout=10)
+
+
+async def test_wait_without_an_answer_says_so(open_shop: OpenShop) -> None:
+    """There is no status to quote then."""
+    shop = open_shop(lambda _: InDoubtError("read timeout"))
+    with pytest.raises(InDoubtError, match="no query was answered"):
+        await shop.gateway.wait_paid("O-1", timeout=10)
+
+
+@pytest.mark.parametrize("name", ["timeout", "every"])
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf"), -1, -0.1, "2", None])
+async def test_wait_of_an_impossible_time_is_refused(
+    name: str,
+    seconds: Any,  # noqa: ANN401 - what must not be given
+    open_shop: OpenShop,
+) -> None:
+    """The error names the argument, before anything is sent."""
+    shop = open_shop()
+    with pytest.raises(InvalidRequestError, match=name) as caught:
+        await shop.gateway.wait_paid("O-1", **{name: seconds})
+
+    assert (name, 0) == (caught.value.field, shop.transport.calls)
+
+
+async def test_wait_withholds_an_answer_about_another_order(
+    open_shop: OpenShop, replies: Replies
+) -> None:
+    """That another order is paid ends the wait with a doubt, not with a delivery."""
+    shop = open_shop([replies.order("已付款", "O-2")])
+    with pytest.raises(MalformedResponseError):
+        await shop.gateway.wait_paid("O-1")
+
+
+@pytest.mark.parametrize("text", ["交易关闭", "TRADE_CLOSED", "支付失败", "TRANSFER_FAIL"])
+async def test_wait_ends_with_an_order_that_ended_unpaid(
+    text: str, open_shop: OpenShop, replies: Replies
+) -> None:
+    """Closed or failed: it will not be paid any more."""
+    shop = open_shop([replies.order(text)])
+    with pytest.raises(NotPaidError):
+        await shop.gateway.wait_paid("O-1")
+
+
+@pytest.mark.parametrize(
+    "text", ["未知状态", "已付款 ", "PAID", "success", "已付款待确认", "未付款"]
+)
+async def test_wait_never_takes_an_unknown_status_for_paid(
+    text: str, open_shop: OpenShop, replies: Replies
+) -> None:
+    """It waits until the time is up, and then the outcome is in doubt."""
+    shop = open_shop(lambda _: replies.order(text))
+    with pytest.raises(InDoubtError):
+        await shop.gateway.wait_paid("O-1", timeout=10)
+
+    assert 4 == shop.transport.calls
+
+
+async def test_wait_outlasts_queries_that_fail(open_shop: OpenShop, replies: Replies) -> None:
+    """Timeouts, connections and quota say nothing about the order."""
+    answers = iter(
+        [
+            *(InDoubtError("timeout") for _ in range(3)),
+            *(NotSentError("refused") for _ in range(3)),
+            replies.no("CO_MSG_000007"),
+            replies.order("已付款"),
+        ]
+    )
+    shop = open_shop(lambda _: next(answers))
+
+    assert TradeState.PAID is (await shop.gateway.wait_paid("O-1")).state
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [("GM_API_BUS_000099", RefusedError), ("CO_MSG_000006", SignatureRefusedError)],
+)
+async def test_wait_ends_with_a_refused_query(
+    code: str, error: type[RefusedError], open_shop: OpenShop, replies: Replies
+) -> None:
+    """An order that the platform does not know, or does not tell about, is not waited for."""
+    shop = open_shop([replies.no(code)])
+    with pytest.raises(error):
+        await shop.gateway.wait_paid("O-1")
+
+
+@pytest.mark.parametrize("number", ["", "a&b"])
+async def test_wait_for_an_impossible_number_is_refused(number: str, open_shop: OpenShop) -> None:
+    """It is refused before anything is sent."""
+    shop = open_shop()
+    with pytest.raises(InvalidRequestError, match="outTradeNo"):
+        await shop.gateway.wait_paid(number)
+
+    assert ([], 0) == (shop.clock.slept, shop.transport.calls)
+
+
+async def test_wait_ends_with_an_error_that_is_not_retryable(open_shop: OpenShop) -> None:
+    """A certificate that is refused now is refused in two seconds."""
+    shop = open_shop(lambda _: NotSentError("certificate", retryable=False))
+    with pytest.raises(NotSentError):
+        await shop.gateway.wait_paid("O-1")
+
+    assert 1 == shop.transport.calls
+
+
+async def test_wait_ends_in_time_though_the_platform_is_slow(
+    open_shop: OpenShop,
+) -> None:
+    """Each query gets what is left of the wait, not 30 s of its own."""
+
+    async def slow(_: object) -> InDoubtError:
+        shop.clock.move(15)
+        return InDoubtError("read timeout")
+
+    shop = open_shop(slow)
+    began = shop.clock.monotonic()
+    with pytest.raises(InDoubtError):
+        await shop.gateway.wait_paid("O-1", timeout=10)
+
+    assert shop.clock.monotonic() - began < 10 + 15 + 1
+
+
+async def test_wait_tells_all_callers_that_something_broke(open_shop: OpenShop) -> None:
+    """An error that is nobody's business to expect reaches every caller, and leaves no task."""
+
+    def break_down(_: object) -> None:
+        raise ZeroDivisionError
+
+    shop = open_shop(break_down)
+    waits = [shop.gateway.wait_paid("O-1") for _ in range(3)]
+    errors = await asyncio.gather(*waits, return_exceptions=True)
+
+    assert [ZeroDivisionError] * 3 == [type(error) for error in errors]
+    assert 1 == shop.transport.calls
+
+
+# Callers of one order
+
+
+@virtual
+async def test_two_hundred_callers_share_one_query_at_a_time() -> None:
+    """As many queries as for one caller, and all of them hear the answer in the same moment."""
+    platform = Platform()
+    gateway = platform.open_gateway()
+    callers = [start(gateway) for _ in range(200)]
+    await asyncio.sleep(20.0)
+    platform.texts["O-1"] = "支付成功"
+    ends = await asyncio.gather(*callers)
+
+    assert 1 == platform.at_once["O-1"]
+    assert [0.0, 2.1, 5.2, 9.8, 16.65, 26.875] == pytest.approx(platform.asked["O-1"])
+    assert [26.975] * 200 == pytest.approx([at for at, _ in ends])
+    assert {TradeState.PAID} == {how for _, how in ends}
+
+
+@virtual
+async def test_callers_that_come_one_after_another_share_the_queries() -> None:
+    """A crowd that comes over 100 s asks no more than each 2 s."""
+    platform = Platform()
+    gateway, callers = platform.open_gateway(), []
+    for _ in range(200):
+        callers.append(start(gateway))
+        await asyncio.sleep(0.5)
+    platform.texts["O-1"] = "支付成功"
+    await asyncio.gather(*callers)
+    asked = platform.asked["O-1"]
+
+    assert 1 == platform.at_once["O-1"]
+    assert all(later - sooner >= 2.0 for sooner, later in pairwise(asked))
+
+
+@virtual
+async def test_caller_that_comes_late_is_told_within_its_own_pause() -> None:
+    """Nobody waits for the long pauses of a caller that came minutes ago."""
+    platform = Platform()
+    gateway = platform.open_gateway()
+    first = start(gateway)
+    await asyncio.sleep(100.0)
+    platform.texts["O-1"] = "支付成功"
+    began = loop_time()
+    ended, how = await start(gateway)
+
+    assert (TradeState.PAID, TradeState.PAID) == (how, (await first)[1])
+    assert ended - began <= 2.2
+
+
+@virtual
+async def test_each_caller_has_its_own_timeout() -> None:
+    """The others wait on; after the last there are no queries, and no tasks."""
+    platform = Platform()
+    gateway = platform.open_gateway()
+    callers = [start(gateway, timeout=seconds) for seconds in (3.0, 300.0, 30.0)]
+    ends = await asyncio.gather(*callers)
+    queries = platform.queries
+    await asyncio.sleep(100.0)
+
+    assert [3.0, 300.0, 30.0] == pytest.approx([at for at, _ in ends])
+    assert {"InDoubtTimeoutError"} == {how for _, how in ends}
+    assert (queries, set()) == (platform.queries, list_operations())
+
+
+@virtual
+async def test_caller_is_not_held_up_by_a_query_of_a_more_patient_one() -> None:
+    """Its time ends during a slow query, which goes on for the other caller."""
+    platform = Platform(lasting=14.0, texts={"O-1": "支付成功"})
+    gateway = platform.open_gateway()
+    patient = start(gateway, timeout=60.0)
+    await asyncio.sleep(0.5)
+    ends = [start(gateway, timeout=seconds) for seconds in (0.0, 1.0, 8.0)]
+
+    # Since each query has three seconds, also those who wait less have them, from its beginning.
+    assert [3.0, 3.0, 8.5] == pytest.approx([at for at, _ in await asyncio.gather(*ends)])
+    assert (14.0, TradeState.PAID) == await patient
+    assert 1 == platform.queries
+
+
+@virtual
+async def test_query_does_not_outlast_the_longest_wait() -> None:
+    """It is given up at the deadline of the last caller; a short wait has three seconds."""
+    for timeout, expected in ((0.0, 3.0), (2.0, 3.0), (8.0, 8.0)):
+        platform = Platform(lasting=14.0)
+        began = loop_time()
+        ended, how = await start(platform.open_gateway(), timeout=timeout)
+
+        assert "InDoubtTimeoutError" == how
+        assert pytest.approx(expected, abs=0.01) == ended - began
+        assert set() == list_operations()
+
+
+@virtual
+async def test_wait_of_no_time_is_told_by_a_query() -> None:
+    """At least one is made, unless the order was asked about just now."""
+    platform = Platform(texts={"O-1": "支付成功"})
+
+    assert (pytest.approx(0.1), TradeState.PAID) == await start(
+        platform.open_gateway(), timeout=0.0
+    )
+
+
+@virtual
+async def test_caller_that_is_cancelled_disturbs_no_other() -> None:
+    """Neither during a query nor between two."""
+    platform = Platform()
+    gateway = platform.open_gateway()
+    callers = [start(gateway) for _ in range(3)]
+    await asyncio.sleep(0.05)  # during the first query
+    callers[0].cancel()
+    await asyncio.sleep(1.0)
+    callers[1].cancel()
+    await asyncio.sleep(1.0)
+    platform.texts["O-1"] = "支付成功"
+
+    assert (pytest.approx(2.2), TradeState.PAID) == await callers[2]
+    assert [True, True] == [caller.cancelled() for caller in callers[:2]]
+    assert 2 == platform.queries
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.05, 1.0])
+def test_last_caller_that_is_cancelled_ends_the_queries(seconds: float) -> None:
+    """Before the first query, during it, or after it; the next caller starts afresh."""
+
+    @virtual
+    async def run() -> None:
+        platform = Platform()
+        gateway = platform.open_gateway()
+        callers = [start(gateway) for _ in range(3)]
+        await asyncio.sleep(seconds)
+        for caller in callers:
+            caller.cancel()
+        await asyncio.wait(callers)
+        queries = platform.queries
+        assert set() == list_operations()
+        await asyncio.sleep(60.0)
+        assert queries == platform.queries
+        platform.texts["O-1"] = "支付成功"
+
+        assert (pytest.approx(seconds + 60.1), TradeState.PAID) == await start(gateway)
+
+    run()
+
+
+@virtual
+async def test_refusal_ends_the_wait_of_every_caller() -> None:
+    """All hear it, and the next caller asks again."""
+    platform = Platform(texts={"O-1": "交易关闭"})
+    gateway = platform.open_gateway()
+    ends = await asyncio.gather(*(start(gateway) for _ in range(5)))
+
+    assert [(0.1, "NotPaidError")] * 5 == ends
+    platform.texts["O-1"] = "支付成功"
+    assert TradeState.PAID == (await start(gateway))[1]
+
+
+@virtual
+async def test_answer_to_another_call_ends_the_wait_if_the_order_is_paid() -> None:
+    """Whoever asked: there is no second query, neither later nor under way."""
+    platform = Platform(lasting=1.0)
+    gateway = platform.open_gateway()
+    callers = [start(gateway, number) for number in ("O-1", "O-2", "O-3")]
+    await asyncio.sleep(1.5)
+    platform.lasting = 0.25
+    platform.texts |= {"O-1": "支付成功", "O-3": "交易关闭"}
+    for number in ("O-1", "O-2", "O-3"):
+        await gateway.query(out_trade_no=number)
+    await run_loop()
+
+    assert [True, False, False] == [caller.done() for caller in callers]
+    assert (1.75, TradeState.PAID) == await callers[0]
+    assert [2, 2, 2] == [len(platform.asked[number]) for number in ("O-1", "O-2", "O-3")]
+    await gateway.aclose()
+    await asyncio.wait(callers)
+
+
+@virtual
+async def test_answer_to_another_call_ends_a_query_that_is_under_way() -> None:
+    """The slow one of the two is not waited for."""
+    platform = Platform(lasting=10.0)
+    gateway = platform.open_gateway()
+    caller = start(gateway)
+    await asyncio.sleep(1.0)
+    platform.lasting, platform.texts["O-1"] = 0.5, "支付成功"
+    await gateway.query(out_trade_no="O-1")
+
+    assert (1.5, TradeState.PAID) == await caller
+    assert set() == list_operations()
+
+
+# Quota
+
+
+@virtual
+async def test_two_hundred_orders_hold_no_more_than_their_share_of_the_quota() -> None:
+    """Their queries wait, and no wait fails for want of the quota."""
+    platform = Platform()
+    limiter = LocalLimiter(idle=True, clock=loop_time)
+    gateway = platform.open_gateway(limiter=limiter)
+    callers = [start(gateway, f"O-{n}", timeout=600.0) for n in range(200)]
+    most = 0
+    while loop_time() < 599.0:
+        await asyncio.sleep(1.0)
+        most = max(most, limiter.held()[Lane.POLLING])
+    ends = await asyncio.gather(*callers)
+
+    assert 90 <= most <= 100
+    assert {"InDoubtTimeoutError"} == {how for _, how in ends}
+    assert 3 <= min(map(len, platform.asked.values()))  # of about five for each
+
+
+@virtual
+async def test_wait_that_gets_no_slot_comes_back_when_the_limiter_says() -> None:
+    """A full quota is waited for, however long it takes."""
+    platform = Platform(texts={"O-1": "支付成功"})
+    limiter = LocalLimiter(idle=True, clock=loop_time)
+    for _ in range(400):
+        slot = await limiter.acquire(Lane.PEOPLE, timeout=0.0)
+        await slot.answered()
+    ended, how = await start(platform.open_gateway(limiter=limiter))
+
+    assert TradeState.PAID == how
+    assert pytest.approx(60.35, abs=1.0) == ended
