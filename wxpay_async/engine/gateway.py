@@ -254,7 +254,8 @@ class PayGateway:
 
         Args:
             request: what to pay.
-            timeout: seconds for the whole call: quota, retries and all; 30 when absent.
+            timeout: seconds for the whole call, whatever it waits for; 30 when absent. What ends
+                since they are over is a `TimeoutError` too.
 
         Raises:
             IdempotencyConflictError: the requestId stands for other content; nothing was sent.
