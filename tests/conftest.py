@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
+from types import ModuleType
 from typing import Any
 
 import pytest
 
+import tests.support.asking
+import tests.support.replies
 from tests.support.clock import MovedClock
 from tests.support.examples import load_profile
-from tests.support.merchant import Asking, OpenShop, Shop, make_shop
-from tests.support.platform import Answer, Replies, Script
+from tests.support.merchant import OpenShop, Shop, make_shop
+from tests.support.platform import Answer, Script
 from tests.support.tasks import obey_environment
 
 load_profile()
@@ -40,15 +43,15 @@ def clock() -> MovedClock:
 
 
 @pytest.fixture
-def asking() -> Asking:
-    """Return what makes requests."""
-    return Asking()
+def asking() -> ModuleType:
+    """Return what makes requests; new tests import it."""
+    return tests.support.asking
 
 
 @pytest.fixture
-def replies() -> Replies:
-    """Return what makes replies."""
-    return Replies()
+def replies() -> ModuleType:
+    """Return what makes replies; new tests import it."""
+    return tests.support.replies
 
 
 @pytest.fixture

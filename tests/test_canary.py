@@ -31,10 +31,10 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from tests.support import vectors
+from tests.support import asking, replies, vectors
 from tests.support.canaries import Canaries, find_leaks, render_error, render_records
-from tests.support.merchant import Asking, OpenShop
-from tests.support.platform import Replies, Script
+from tests.support.merchant import OpenShop
+from tests.support.platform import Script
 from tests.support.vectors import KEYS
 from wxpay_async.adapters.limiters.limiter import Unlimited
 from wxpay_async.adapters.stores.sql import SqlStore
@@ -455,9 +455,7 @@ UNUSABLE: dict[str, tuple[Callable[[], object], type[WxPayError]]] = {
 
 
 @pytest.mark.parametrize("why", UNUSABLE)
-async def test_reply_that_cannot_be_used_shows_no_credential(
-    why: str, asking: Asking, open_shop: OpenShop
-) -> None:
+async def test_reply_that_cannot_be_used_shows_no_credential(why: str, open_shop: OpenShop) -> None:
     """Wherever a reply is refused, no frame that can be seen holds what was in it."""
     make, kind = UNUSABLE[why]
     shop = open_shop([make()] * 9, retry=ONE_ATTEMPT)
@@ -475,7 +473,7 @@ async def test_reply_that_cannot_be_used_shows_no_credential(
 
 @pytest.mark.parametrize("transport", [AiohttpTransport, HttpxTransport, ReqwestTransport])
 async def test_reply_that_is_too_large_shows_nothing_of_itself(
-    transport: Callable[[], Any], asking: Asking, open_shop: OpenShop
+    transport: Callable[[], Any], open_shop: OpenShop
 ) -> None:
     """A megabyte with a paySign in it is not part of the traceback of its refusal."""
 
@@ -511,12 +509,7 @@ def repeat(**values: str) -> str:
 @pytest.mark.parametrize("code", ["CO_MSG_000001", "CO_MSG_000002", "GM_API_BUS_0000015"])
 @pytest.mark.parametrize("operation", ["pay", "trade"])
 async def test_message_that_repeats_the_request_is_shown_without_its_credentials(
-    operation: str,
-    code: str,
-    asking: Asking,
-    open_shop: OpenShop,
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
+    operation: str, code: str, open_shop: OpenShop, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """At once, out of the store, by `resolve`, in the log of an answer, and in a store's file."""
     method = PayMethod(pay_product_code="67", amount=Decimal("1.00"), open_id=OPENID)
@@ -750,9 +743,7 @@ class _BrokenSigner:
         raise NotSentError(f"no answer about {message!r}", retryable=False)
 
 
-async def test_signer_that_fails_shows_nothing_of_what_it_should_sign(
-    asking: Asking,
-) -> None:
+async def test_signer_that_fails_shows_nothing_of_what_it_should_sign() -> None:
     """The message holds the bizContent: neither the SDK's frames nor the signer's show it."""
     gateway = PayGateway("app", _BrokenSigner(), transport=MemoryTransport([]))
     request = asking.pay(pay_token=PLANTED_TOKEN, terminal_payer_id=OPENID)
@@ -765,7 +756,7 @@ async def test_signer_that_fails_shows_nothing_of_what_it_should_sign(
 
 
 async def test_new_prepay_that_fails_shows_nothing_of_the_old_one(
-    asking: Asking, open_shop: OpenShop, replies: Replies, tmp_path: Path
+    open_shop: OpenShop, tmp_path: Path
 ) -> None:
     """Out of a durable store the bytes come sealed, and are as hidden as before once opened."""
     answers = Script([InDoubtError("timeout")], query=replies.order("待付款"))

@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, urlencode
 import pytest
 from attrs import define, field
 
+from tests.support import replies
 from tests.support.canaries import Canaries, find_leaks, render_error, render_records
 from tests.support.clock import MovedClock
 from tests.support.merchant import OpenShop
@@ -19,7 +20,6 @@ from tests.support.platform import (
     FORM,
     SIGNER,
     VERIFIER,
-    Replies,
     encode_callback,
     sign_callback,
 )
@@ -119,9 +119,9 @@ def test_notification_shows_nothing_of_a_payer(sender: Sender) -> None:
 
 
 async def test_handling_shows_nothing_of_a_payer(
-    sender: Sender, open_shop: OpenShop, replies: Replies, caplog: pytest.LogCaptureFixture
+    sender: Sender, open_shop: OpenShop, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Logs at DEBUG, events of hooks and the keys of the inbox; whatever the handler does."""
+    """Logs at DEBUG, events of hooks and all of the inbox; whatever the handler does."""
     caplog.set_level(logging.DEBUG)
     shop, events = open_shop([replies.order("支付成功")] * 2), list[CallbackEvent]()
     failing = [LookupError("the shop's database is away")]
@@ -140,13 +140,14 @@ async def test_handling_shows_nothing_of_a_payer(
     places = {
         "logs": render_records(caplog.records) + caplog.text,
         "events": "\n".join(f"{event!r} {event}" for event in [*events, *shop.events]),
-        "the inbox": repr(shop.store),
+        "the inbox": repr(shop.store._entries),
     }
 
     assert [Verdict.REFUSED, Verdict.FAILED, Verdict.HANDLED, Verdict.DUPLICATE] == [
         event.verdict for event in events
     ]
     assert "O-1" in places["logs"]
+    assert "O-1" in places["the inbox"]
     assert [] == find_leaks(places, sender.canaries)
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from tests.support import asking, replies
 from tests.support.clock import MovedClock
-from tests.support.merchant import Asking
-from tests.support.platform import APP_KEY, Replies
+from tests.support.platform import APP_KEY
 from tests.support.vectors import KEYS, PRIVATE_KEY, ROOT
 from wxpay_async.adapters.limiters.limiter import Unlimited
 from wxpay_async.adapters.transports.memory import MemoryTransport
@@ -57,7 +57,7 @@ def open_gateway(tmp_path: Path) -> Open:
 async def trade(gateway: PayGateway, number: int) -> TradeResult:
     """Create the order of one step, or have its answer again."""
     try:
-        return await gateway.trade(Asking().trade(f"trade-{number}"))
+        return await gateway.trade(asking.trade(f"trade-{number}"))
     finally:
         await gateway.aclose()
 
@@ -73,7 +73,7 @@ def test_recipe_has_its_five_steps() -> None:
     ] == [set(step) for step in STEPS]
 
 
-async def test_recipe_loses_no_answer(open_gateway: Open, replies: Replies) -> None:
+async def test_recipe_loses_no_answer(open_gateway: Open) -> None:
     """What was answered at one step is answered again at every later one, and nothing is sent."""
     for now, env in enumerate(STEPS):
         answer = replies.created(requestId=f"trade-{now}", payToken=f"token-{now}")
@@ -86,7 +86,7 @@ async def test_recipe_loses_no_answer(open_gateway: Open, replies: Replies) -> N
 
 @pytest.mark.parametrize(("old", "new"), [(1, 2), (2, 1)])
 async def test_recipe_lets_processes_of_two_steps_share_a_store(
-    old: int, new: int, open_gateway: Open, replies: Replies
+    old: int, new: int, open_gateway: Open
 ) -> None:
     """While the new settings reach one process after another, each reads what the others write."""
     answer = replies.created(requestId="trade-0")
@@ -96,7 +96,7 @@ async def test_recipe_lets_processes_of_two_steps_share_a_store(
     assert (created.pay_token, True) == (again.pay_token, again.replayed)
 
 
-async def test_forgotten_key_loses_nothing(open_gateway: Open, replies: Replies) -> None:
+async def test_forgotten_key_loses_nothing(open_gateway: Open) -> None:
     """The doubt names the cause, nothing is sent, and with the key the answer is there again."""
     await trade(open_gateway(STEPS[0], [replies.created(requestId="trade-0")]), 0)
     with pytest.raises(InDoubtError, match="WXPAY_FORMER_SECRETS"):
@@ -105,9 +105,7 @@ async def test_forgotten_key_loses_nothing(open_gateway: Open, replies: Replies)
     assert "token-1" == (await trade(open_gateway(STEPS[2]), 0)).pay_token
 
 
-async def test_former_private_key_is_named_in_the_code(
-    open_gateway: Open, replies: Replies
-) -> None:
+async def test_former_private_key_is_named_in_the_code(open_gateway: Open) -> None:
     """As the recipe says for another private key: signers are taken for keys."""
     former = RsaSigner.from_pem((KEYS / "rsa3072.pem").read_bytes())
     answer = replies.created(requestId="trade-0")

@@ -11,9 +11,10 @@ from typing import Any
 import attrs
 import pytest
 
+from tests.support import asking, replies
 from tests.support.clock import LoopClock, loop_time, virtual
-from tests.support.merchant import Asking, OpenShop
-from tests.support.platform import APP_KEY, SECRET, Replies
+from tests.support.merchant import OpenShop
+from tests.support.platform import APP_KEY, SECRET
 from tests.support.tasks import run_loop
 from wxpay_async.adapters.limiters.limiter import Lane, Quota, Slot
 from wxpay_async.adapters.limiters.local import LocalLimiter
@@ -57,7 +58,7 @@ Batch = Callable[..., OutcomeStream[Any, Any]]
 
 
 def start_batch(
-    gateway: PayGateway, operation: str, asking: Asking, length: int = LENGTH, **more: float
+    gateway: PayGateway, operation: str, length: int = LENGTH, **more: float
 ) -> OutcomeStream[Any, Any]:
     """Start a batch of so many operations."""
     asked = {
@@ -69,7 +70,7 @@ def start_batch(
     return batch((asked(n) for n in range(length)), **more)
 
 
-def make_platform(operation: str, replies: Replies) -> Callable[[Any], object]:
+def make_platform(operation: str) -> Callable[[Any], object]:
     """Make a platform that answers at once, with the right echo."""
 
     def refunded(request: Any) -> object:  # noqa: ANN401 - an HttpRequest
@@ -85,35 +86,29 @@ def make_platform(operation: str, replies: Replies) -> Callable[[Any], object]:
 
 @pytest.mark.parametrize("operation", ["pay", "refund", "query"])
 @virtual
-async def test_batch_longer_than_the_quota_loses_nothing(
-    operation: str, asking: Asking, replies: Replies
-) -> None:
+async def test_batch_longer_than_the_quota_loses_nothing(operation: str) -> None:
     """1,000 requests at 380 a minute take minutes, and every one of them is answered."""
-    gateway = make_gateway(make_platform(operation, replies))
-    kinds = await count_kinds(start_batch(gateway, operation, asking))
+    gateway = make_gateway(make_platform(operation))
+    kinds = await count_kinds(start_batch(gateway, operation))
     assert Counter({"ok": LENGTH}) == kinds
     assert 120 <= loop_time() <= 240
     await gateway.aclose()
 
 
 @virtual
-async def test_batch_with_a_timeout_pauses_while_the_quota_is_full(
-    asking: Asking, replies: Replies
-) -> None:
+async def test_batch_with_a_timeout_pauses_while_the_quota_is_full() -> None:
     """Calls that get no slot within 30 s are told at once; after ten of them the others wait."""
-    gateway = make_gateway(make_platform("pay", replies))
-    kinds = await count_kinds(start_batch(gateway, "pay", asking, 250, timeout=30.0))
+    gateway = make_gateway(make_platform("pay"))
+    kinds = await count_kinds(start_batch(gateway, "pay", 250, timeout=30.0))
     assert Counter({"ok": 238, "not_sent": 12}) == kinds
     await gateway.aclose()
 
 
 @virtual
-async def test_person_who_would_wait_in_vain_is_told_at_once(
-    asking: Asking, replies: Replies
-) -> None:
+async def test_person_who_would_wait_in_vain_is_told_at_once() -> None:
     """No slot in 30 s: not sent, and with a phone in hand it is better to know it now."""
     limiter = LocalLimiter(Quota(limit=2), clock=LoopClock().monotonic)
-    gateway = make_gateway(make_platform("pay", replies), limiter=limiter)
+    gateway = make_gateway(make_platform("pay"), limiter=limiter)
     await gateway.pay(asking.pay("a"))
     with pytest.raises(QuotaExhaustedError) as caught:
         await gateway.pay(asking.pay("b"))
@@ -123,7 +118,7 @@ async def test_person_who_would_wait_in_vain_is_told_at_once(
 
 
 @virtual
-async def test_slot_is_held_no_longer_than_its_lease(asking: Asking, replies: Replies) -> None:
+async def test_slot_is_held_no_longer_than_its_lease() -> None:
     """A call that finds no connection gives its slot back after 30 s and waits for another."""
 
     async def slow(_: object) -> object:
@@ -132,7 +127,7 @@ async def test_slot_is_held_no_longer_than_its_lease(asking: Asking, replies: Re
 
     limiter = NotingLimiter(Quota(lease=35.0), idle=True, clock=LoopClock().monotonic)
     gateway = make_gateway(slow, limiter=limiter, max_in_flight=1)
-    kinds = await count_kinds(start_batch(gateway, "pay", asking, 2))
+    kinds = await count_kinds(start_batch(gateway, "pay", 2))
     assert Counter({"ok": 2}) == kinds
     held = [later - earlier for earlier, later in pairwise(limiter.given_at[1:])]
     assert held
@@ -142,7 +137,7 @@ async def test_slot_is_held_no_longer_than_its_lease(asking: Asking, replies: Re
 
 @pytest.mark.parametrize(("attempts", "expected"), [(3, 6), (1, 1)])
 async def test_batch_tries_twice_as_often(
-    attempts: int, expected: int, open_shop: OpenShop, asking: Asking
+    attempts: int, expected: int, open_shop: OpenShop
 ) -> None:
     """6 attempts by default; with retrying switched off there is one."""
     shop = open_shop(
@@ -156,9 +151,9 @@ async def test_batch_tries_twice_as_often(
 # The end of the gateway
 
 
-def make_hanging_platform(operation: str, replies: Replies) -> Callable[[Any], Any]:
+def make_hanging_platform(operation: str) -> Callable[[Any], Any]:
     """Make a platform that answers the first two requests and is silent afterwards."""
-    answer, asked = make_platform(operation, replies), 0
+    answer, asked = make_platform(operation), 0
 
     async def respond(request: object) -> object:
         nonlocal asked
@@ -171,13 +166,11 @@ def make_hanging_platform(operation: str, replies: Replies) -> Callable[[Any], A
 
 
 @pytest.mark.parametrize("operation", ["pay", "refund", "query"])
-async def test_batch_of_a_gateway_that_closes_ends(
-    operation: str, open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_batch_of_a_gateway_that_closes_ends(operation: str, open_shop: OpenShop) -> None:
     """Whoever left it by `break` and kept its name: no call goes on, and no task is left."""
     before = asyncio.all_tasks()
-    shop = open_shop(make_hanging_platform(operation, replies))
-    outcomes = start_batch(shop.gateway, operation, asking, concurrency=4)
+    shop = open_shop(make_hanging_platform(operation))
+    outcomes = start_batch(shop.gateway, operation, concurrency=4)
     async for _ in outcomes:
         break
     await run_loop(20)
@@ -191,11 +184,11 @@ async def test_batch_of_a_gateway_that_closes_ends(
 
 @pytest.mark.parametrize("operation", ["pay", "refund", "query"])
 async def test_batch_of_a_gateway_that_closes_tells_what_was_on_its_way(
-    operation: str, open_shop: OpenShop, asking: Asking, replies: Replies
+    operation: str, open_shop: OpenShop
 ) -> None:
     """Two are done, four in doubt; then the loop hears that requests were left, not an end."""
-    shop = open_shop(make_hanging_platform(operation, replies))
-    outcomes, heard = start_batch(shop.gateway, operation, asking, concurrency=4), list[Any]()
+    shop = open_shop(make_hanging_platform(operation))
+    outcomes, heard = start_batch(shop.gateway, operation, concurrency=4), list[Any]()
 
     async def consume() -> None:
         async for outcome in outcomes:
@@ -212,11 +205,11 @@ async def test_batch_of_a_gateway_that_closes_tells_what_was_on_its_way(
 
 
 async def test_batch_that_was_pulled_to_its_end_hears_no_error_of_a_closed_gateway(
-    open_shop: OpenShop, asking: Asking, replies: Replies
+    open_shop: OpenShop,
 ) -> None:
     """Every request has its outcome, and the doubts can be resolved."""
-    shop = open_shop(make_hanging_platform("pay", replies))
-    outcomes, heard = start_batch(shop.gateway, "pay", asking, 3, concurrency=4), list[Any]()
+    shop = open_shop(make_hanging_platform("pay"))
+    outcomes, heard = start_batch(shop.gateway, "pay", 3, concurrency=4), list[Any]()
 
     async def consume() -> None:
         async for outcome in outcomes:
@@ -234,12 +227,10 @@ async def test_batch_that_was_pulled_to_its_end_hears_no_error_of_a_closed_gatew
     assert "in_doubt" == getattr(await doubt.resolve(), "kind", None)
 
 
-async def test_batch_that_has_not_begun_outlives_a_close(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_batch_that_has_not_begun_outlives_a_close(open_shop: OpenShop) -> None:
     """Closing is not the end: like any call, it opens new connections."""
-    shop = open_shop(make_platform("pay", replies))
-    outcomes = start_batch(shop.gateway, "pay", asking, 3)
+    shop = open_shop(make_platform("pay"))
+    outcomes = start_batch(shop.gateway, "pay", 3)
     await shop.gateway.aclose()
 
     assert Counter(ok=3) == await count_kinds(outcomes)
@@ -274,19 +265,17 @@ class Outage:
 
 @pytest.mark.parametrize("operation", ["pay", "refund", "query"])
 @virtual
-async def test_batch_in_an_outage_pauses_and_keeps_what_is_left(
-    operation: str, asking: Asking, replies: Replies
-) -> None:
+async def test_batch_in_an_outage_pauses_and_keeps_what_is_left(operation: str) -> None:
     """Refused for 2 minutes: 73 had begun by the tenth failure; then one probe at a time.
 
     Those that had begun go at the pace of the lane, and the first probe after them.
     """
     platform = Outage(
-        make_platform(operation, replies),
+        make_platform(operation),
         lambda: NotSentError("connection refused", retryable=False),
     )
     gateway = make_gateway(platform)
-    kinds = await count_kinds(start_batch(gateway, operation, asking))
+    kinds = await count_kinds(start_batch(gateway, operation))
 
     begun, probes = platform.asked_at[:73], platform.asked_at[73:]
     paced = [number * 60 / 380 for number in range(73)]
@@ -298,13 +287,11 @@ async def test_batch_in_an_outage_pauses_and_keeps_what_is_left(
 
 
 @virtual
-async def test_batch_in_an_outage_retries_within_its_budget(
-    asking: Asking, replies: Replies
-) -> None:
+async def test_batch_in_an_outage_retries_within_its_budget() -> None:
     """With retries, too, few attempts are made, and the others of 1,000 succeed."""
-    platform = Outage(make_platform("refund", replies), lambda: NotSentError("connection refused"))
+    platform = Outage(make_platform("refund"), lambda: NotSentError("connection refused"))
     gateway = make_gateway(platform)
-    kinds = await count_kinds(start_batch(gateway, "refund", asking))
+    kinds = await count_kinds(start_batch(gateway, "refund"))
 
     assert len(platform.asked_at) <= 73 + 7 + 5
     assert kinds["ok"] >= LENGTH - 78
@@ -313,16 +300,14 @@ async def test_batch_in_an_outage_retries_within_its_budget(
 
 
 @virtual
-async def test_batch_whose_address_is_refused_pauses_after_three(
-    asking: Asking, replies: Replies
-) -> None:
+async def test_batch_whose_address_is_refused_pauses_after_three() -> None:
     """An access refusal settles nothing and hits the next request, too; mended, all others go."""
     platform = Outage(
-        make_platform("refund", replies),
+        make_platform("refund"),
         lambda: replies.no("CO_MSG_0000017", "address not allowed"),
     )
     gateway = make_gateway(platform)
-    kinds = await count_kinds(start_batch(gateway, "refund", asking, concurrency=1))
+    kinds = await count_kinds(start_batch(gateway, "refund", concurrency=1))
 
     third = 2 * 60 / 380
     probes = [third + 2, third + 6, third + 14, third + 30, third + 62]
@@ -332,12 +317,12 @@ async def test_batch_whose_address_is_refused_pauses_after_three(
 
 
 @virtual
-async def test_batch_in_an_outage_tells_its_pauses(asking: Asking, replies: Replies) -> None:
+async def test_batch_in_an_outage_tells_its_pauses() -> None:
     """A hook hears of each pause and how long it is, and of the end of the last one."""
     events = list[Event]()
-    platform = Outage(make_platform("pay", replies), lambda: InDoubtError("reset"), until=20.0)
+    platform = Outage(make_platform("pay"), lambda: InDoubtError("reset"), until=20.0)
     gateway = make_gateway(platform, hooks=[events.append], retry=RetryPolicy(attempts=1))
-    await count_kinds(start_batch(gateway, "pay", asking, 100))
+    await count_kinds(start_batch(gateway, "pay", 100))
     told = [event for event in events if event.kind in {EventKind.PAUSED, EventKind.RESUMED}]
 
     assert [("paused", 2.0), ("paused", 4.0), ("paused", 8.0), ("resumed", 0.0)] == [
@@ -348,15 +333,13 @@ async def test_batch_in_an_outage_tells_its_pauses(asking: Asking, replies: Repl
 
 
 @virtual
-async def test_batch_repeated_in_an_outage_replays_what_is_done(
-    asking: Asking, replies: Replies
-) -> None:
+async def test_batch_repeated_in_an_outage_replays_what_is_done() -> None:
     """What the store knows needs no platform, and is no answer of it either."""
-    platform = Outage(make_platform("refund", replies), lambda: InDoubtError("reset"), until=0.0)
+    platform = Outage(make_platform("refund"), lambda: InDoubtError("reset"), until=0.0)
     gateway = make_gateway(platform)
-    await count_kinds(start_batch(gateway, "refund", asking, 100))
+    await count_kinds(start_batch(gateway, "refund", 100))
     platform.until = loop_time() + 3_600
-    kinds = await count_kinds(start_batch(gateway, "refund", asking, 100))
+    kinds = await count_kinds(start_batch(gateway, "refund", 100))
 
     assert (Counter(ok=100), []) == (kinds, platform.asked_at)
     await gateway.aclose()
@@ -364,15 +347,11 @@ async def test_batch_repeated_in_an_outage_replays_what_is_done(
 
 @pytest.mark.parametrize("closer", ["stream", "gateway", "cancelled"])
 @virtual
-async def test_batch_that_pauses_ends_at_once(
-    closer: str, asking: Asking, replies: Replies
-) -> None:
+async def test_batch_that_pauses_ends_at_once(closer: str) -> None:
     """Nobody waits for the end of a pause to leave; what was pulled has its outcome, or is left."""
-    platform = Outage(
-        make_platform("pay", replies), lambda: NotSentError("refused", retryable=False)
-    )
+    platform = Outage(make_platform("pay"), lambda: NotSentError("refused", retryable=False))
     gateway = make_gateway(platform)
-    outcomes, heard = start_batch(gateway, "pay", asking, concurrency=4), list[Any]()
+    outcomes, heard = start_batch(gateway, "pay", concurrency=4), list[Any]()
 
     async def consume() -> None:
         async for outcome in outcomes:

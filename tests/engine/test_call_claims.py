@@ -9,8 +9,9 @@ from typing import Unpack
 import pytest
 from attrs import define, field
 
-from tests.support.merchant import Asking, OpenShop
-from tests.support.platform import Replies, Script
+from tests.support import asking, replies
+from tests.support.merchant import OpenShop
+from tests.support.platform import Script
 from tests.support.records import Claim
 from tests.support.tasks import run_loop
 from wxpay_async.adapters.limiters.limiter import Lane, Slot, Unlimited
@@ -99,7 +100,7 @@ class HeldPlatform:
 
 @pytest.mark.parametrize("unreadable", [0, 1], ids=["store is back", "store comes back later"])
 async def test_claim_whose_answer_is_lost_is_found_by_the_next_attempt(
-    unreadable: int, open_shop: OpenShop, asking: Asking, replies: Replies
+    unreadable: int, open_shop: OpenShop
 ) -> None:
     """The payment goes out; the first claim keeps nobody waiting for the end of its lease."""
     store = AnswerLosingStore(losses=1, unreadable=unreadable)
@@ -112,9 +113,7 @@ async def test_claim_whose_answer_is_lost_is_found_by_the_next_attempt(
     assert not record.in_doubt
 
 
-async def test_attempts_claim_with_tokens_of_their_own(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_attempts_claim_with_tokens_of_their_own(open_shop: OpenShop) -> None:
     """An attempt that was sent is over: the next one must not find its claim."""
     store = AnswerLosingStore()
     shop = open_shop(Script([LOST, LOST, replies.prepay()]), store=store)
@@ -123,9 +122,7 @@ async def test_attempts_claim_with_tokens_of_their_own(
     assert (3, 3) == (len(store.tokens), len(set(store.tokens)))
 
 
-async def test_claim_whose_answer_is_lost_for_good_is_released(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_claim_whose_answer_is_lost_for_good_is_released(open_shop: OpenShop) -> None:
     """Nothing was sent: the operation is as before, and the next call sends it at once."""
     store = AnswerLosingStore(losses=1, retryable=False)
     shop = open_shop([replies.refunded()], store=store)
@@ -142,9 +139,7 @@ async def test_claim_whose_answer_is_lost_for_good_is_released(
     assert "S" == result.status
 
 
-async def test_claim_whose_answer_is_lost_leaves_an_earlier_doubt(
-    open_shop: OpenShop, asking: Asking
-) -> None:
+async def test_claim_whose_answer_is_lost_leaves_an_earlier_doubt(open_shop: OpenShop) -> None:
     """An attempt before it may have been executed: it is back in doubt, and is asked about."""
     store = AnswerLosingStore(retryable=False)
     shop = open_shop(Script([LOST]), store=store)
@@ -157,9 +152,7 @@ async def test_claim_whose_answer_is_lost_leaves_an_earlier_doubt(
     assert State.UNKNOWN == await shop.state("pay-1")
 
 
-async def test_claim_of_another_is_not_released_when_ours_is_lost(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_claim_of_another_is_not_released_when_ours_is_lost(open_shop: OpenShop) -> None:
     """A refusal whose answer got lost leaves the other process its claim."""
     platform = HeldPlatform(replies.refunded())
     store = AnswerLosingStore(retryable=False)
@@ -178,7 +171,7 @@ async def test_claim_of_another_is_not_released_when_ours_is_lost(
 
 @pytest.mark.parametrize("iterations", range(1, 12))
 async def test_cancelled_claim_whose_answer_is_lost_is_released(
-    iterations: int, open_shop: OpenShop, asking: Asking, replies: Replies
+    iterations: int, open_shop: OpenShop
 ) -> None:
     """Wherever the call is cut off, no lease is left behind."""
     store = AnswerLosingStore(losses=1, retryable=False)
@@ -196,7 +189,7 @@ async def test_cancelled_claim_whose_answer_is_lost_is_released(
 
 
 async def test_operation_settled_while_a_call_waits_for_quota_is_replayed(
-    open_shop: OpenShop, asking: Asking, replies: Replies
+    open_shop: OpenShop,
 ) -> None:
     """The answer that another process got is the answer; nothing is sent again."""
     limiter = HeldLimiter()
@@ -213,7 +206,7 @@ async def test_operation_settled_while_a_call_waits_for_quota_is_replayed(
 
 
 async def test_operation_refused_while_a_call_waits_for_quota_is_refused(
-    open_shop: OpenShop, asking: Asking, replies: Replies
+    open_shop: OpenShop,
 ) -> None:
     """A stored refusal is replayed, too."""
     limiter = HeldLimiter()
@@ -231,7 +224,7 @@ async def test_operation_refused_while_a_call_waits_for_quota_is_refused(
 
 
 async def test_refused_claim_whose_record_cannot_be_read_is_in_progress(
-    open_shop: OpenShop, asking: Asking, replies: Replies
+    open_shop: OpenShop,
 ) -> None:
     """That another process holds it is known; "not sent" would be said of the wrong thing."""
     platform = HeldPlatform(replies.refunded())

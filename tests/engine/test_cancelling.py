@@ -9,8 +9,8 @@ from typing import Any, Unpack
 import pytest
 from attrs import define, field
 
-from tests.support.merchant import Asking, OpenShop, Shop
-from tests.support.platform import Replies
+from tests.support import asking, replies
+from tests.support.merchant import OpenShop, Shop
 from tests.support.records import Claim
 from tests.support.tasks import list_operations, run_loop
 from wxpay_async.adapters.limiters.limiter import Lane, Slot
@@ -154,7 +154,7 @@ async def check_state(scene: Scene, operation: str, iterations: int) -> State | 
     return entry.state
 
 
-async def check_nothing_is_left(scene: Scene, asking: Asking, replies: Replies) -> None:
+async def check_nothing_is_left(scene: Scene) -> None:
     """With one connection, another call succeeds at once, and so does the same."""
     assert set() == list_operations()
     assert scene.limiter.given == scene.limiter.ended
@@ -172,16 +172,14 @@ class EveryAwait:
     """Cancels one kind of call at each of its awaits."""
 
     open_shop: OpenShop
-    asking: Asking
-    replies: Replies
 
     async def cancel(self, operation: str, *, lost: int, again: int) -> set[State | None]:
         """Cancel after N iterations, for each N from 0 until the call ends before that."""
         reached: set[State | None] = set()
-        answer = self.replies.prepay if operation == "pay" else self.replies.refunded
+        answer = replies.prepay if operation == "pay" else replies.refunded
         for iterations in range(200):
             scene = make_scene(self.open_shop, *[LOST] * lost, answer())
-            request = getattr(self.asking, operation)()
+            request = getattr(asking, operation)()
             task: asyncio.Task[object] = asyncio.create_task(
                 getattr(scene.shop.gateway, operation)(request)
             )
@@ -190,14 +188,14 @@ class EveryAwait:
                 return reached
             reached.add(await check_state(scene, operation, iterations))
             assert task.cancelled(), iterations
-            await check_nothing_is_left(scene, self.asking, self.replies)
+            await check_nothing_is_left(scene)
         pytest.fail("the call never ended")
 
 
 @pytest.fixture
-def every_await(open_shop: OpenShop, asking: Asking, replies: Replies) -> EveryAwait:
+def every_await(open_shop: OpenShop) -> EveryAwait:
     """Return what cancels a call at each of its awaits."""
-    return EveryAwait(open_shop, asking, replies)
+    return EveryAwait(open_shop)
 
 
 @pytest.mark.parametrize("again", [0, 1, 3], ids=["once", "twice", "four times"])
@@ -228,9 +226,7 @@ async def test_check_catches_a_claim_that_is_not_shielded(
         await every_await.cancel("refund", lost=0, again=0)
 
 
-async def test_call_cancelled_in_the_queue_gives_its_slot_back(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_call_cancelled_in_the_queue_gives_its_slot_back(open_shop: OpenShop) -> None:
     """It takes no connection with it."""
     gate = asyncio.Event()
 
@@ -254,9 +250,7 @@ async def test_call_cancelled_in_the_queue_gives_its_slot_back(
     assert {State.RESERVED} == {await shop.state(f"q-{n}") for n in range(5)}
 
 
-async def test_call_cancelled_with_its_answer_keeps_it(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_call_cancelled_with_its_answer_keeps_it(open_shop: OpenShop) -> None:
     """The record has the answer although no caller heard it; the next call replays it."""
     scene = make_scene(open_shop, replies.refunded())
     task = asyncio.create_task(scene.shop.gateway.refund(asking.refund()))
@@ -269,9 +263,7 @@ async def test_call_cancelled_with_its_answer_keeps_it(
     assert (await scene.shop.gateway.refund(asking.refund())).replayed
 
 
-async def test_subclass_of_the_memory_store_is_shielded(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_subclass_of_the_memory_store_is_shielded(open_shop: OpenShop) -> None:
     """What a subclass awaits may be a network: its record is not cut short either."""
     recording = asyncio.Event()
 
@@ -290,7 +282,7 @@ async def test_subclass_of_the_memory_store_is_shielded(
     assert State.SUCCEEDED is await shop.state("refund-1")
 
 
-async def test_timeout_around_a_call_leaves_a_doubt(open_shop: OpenShop, asking: Asking) -> None:
+async def test_timeout_around_a_call_leaves_a_doubt(open_shop: OpenShop) -> None:
     """`asyncio.timeout` ends a call, and the doubt is recorded before it returns."""
 
     async def never(_: object) -> object:

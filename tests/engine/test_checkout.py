@@ -11,10 +11,11 @@ from urllib.parse import parse_qsl
 import attrs
 import pytest
 
+from tests.support import asking, replies
 from tests.support.clock import NOON
 from tests.support.flaky_store import FlakyStore
-from tests.support.merchant import Asking, OpenShop
-from tests.support.platform import Answer, Replies, Script
+from tests.support.merchant import OpenShop
+from tests.support.platform import Answer, Script
 from wxpay_async.engine.checkout import Reorder
 from wxpay_async.engine.streaming import Outcome
 from wxpay_async.errors import (
@@ -36,9 +37,7 @@ from wxpay_async.protocol.wire import HttpRequest
 PAYER: Final = {"openid": "openid-1", "app_id": "wx9236b1e84ffbf10a"}
 
 
-async def test_checkout_makes_the_order_and_its_prepay(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_checkout_makes_the_order_and_its_prepay(open_shop: OpenShop) -> None:
     """The payToken is handed on, and the payment's id derives from the trade's."""
     shop = open_shop([replies.created(), replies.prepay()])
     result = await shop.gateway.checkout(
@@ -54,9 +53,7 @@ async def test_checkout_makes_the_order_and_its_prepay(
     )
 
 
-async def test_checkout_that_is_repeated_continues_where_it_stopped(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_checkout_that_is_repeated_continues_where_it_stopped(open_shop: OpenShop) -> None:
     """The order is not made twice when its payment was not sent."""
     unsent = [NotSentError("refused") for _ in range(3)]
     shop = open_shop(Script([replies.created(), *unsent, replies.prepay()]))
@@ -74,13 +71,7 @@ async def test_checkout_that_is_repeated_continues_where_it_stopped(
     ids=["no connection", "a token that cannot be sent"],
 )
 async def test_checkout_whose_prepay_was_not_asked_for_is_in_doubt(
-    token: str,
-    answers: list[object],
-    *,
-    retryable: bool,
-    open_shop: OpenShop,
-    asking: Asking,
-    replies: Replies,
+    token: str, answers: list[object], *, retryable: bool, open_shop: OpenShop
 ) -> None:
     """The order is made, so "not sent" would not be true of the whole; it says what to do."""
     shop = open_shop([replies.created(payToken=token), *answers])
@@ -118,15 +109,15 @@ class LosingToken(Script):
         fields = dict(parse_qsl(request.body.decode("ascii")))
         if request.url.endswith("query"):
             number = fields["outTradeNo"]
-            return Replies().order(self.statuses[number], number)
+            return replies.order(self.statuses[number], number)
         content = json.loads(fields["bizContent"])
         changes = {"requestId": content["requestId"]}
         if request.url.endswith("wxminiprogram"):
-            return Replies().prepay(**changes, tradeResList=None)
+            return replies.prepay(**changes, tradeResList=None)
         self.created.append(content["tradeInfo"][0]["outTradeNo"])
         if len(self.created) == 1:
             return InDoubtError("reset")
-        return Replies().created(**changes, tradeResList=None)
+        return replies.created(**changes, tradeResList=None)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +125,7 @@ class LosingToken(Script):
     [(None, None), ("0", None), ("30m", datetime.fromtimestamp(NOON + 35 * 60, UTC))],
 )
 async def test_checkout_whose_token_was_lost_says_when_the_order_will_be_closed(
-    timeout_express: str | None, retry_at: datetime | None, open_shop: OpenShop, asking: Asking
+    timeout_express: str | None, retry_at: datetime | None, open_shop: OpenShop
 ) -> None:
     """The payToken cannot be asked for: no other order may be made before this one is closed."""
     shop = open_shop(LosingToken(), retry=RetryPolicy(attempts=1))
@@ -155,9 +146,7 @@ async def test_checkout_whose_token_was_lost_says_when_the_order_will_be_closed(
     assert 1 == len(shop.sent("/instant/trade"))
 
 
-async def test_checkout_without_a_token_in_the_answer_is_unusable(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_checkout_without_a_token_in_the_answer_is_unusable(open_shop: OpenShop) -> None:
     """The order exists; nothing is paid, and the error says what is missing."""
     shop = open_shop(Script([replies.created(payToken=None)], query=replies.order("待付款")))
     with pytest.raises(TradeUnusableError, match="payToken"):
@@ -167,7 +156,7 @@ async def test_checkout_without_a_token_in_the_answer_is_unusable(
 
 
 async def test_checkout_whose_order_cannot_be_queried_calls_it_unusable(
-    open_shop: OpenShop, asking: Asking, replies: Replies
+    open_shop: OpenShop,
 ) -> None:
     """Nothing was learnt of it, so it may still be open."""
     shop = open_shop(Script([replies.created(payToken=None)], query=InDoubtError("reset")))
@@ -177,9 +166,7 @@ async def test_checkout_whose_order_cannot_be_queried_calls_it_unusable(
     assert 1 == len(shop.sent("/instant/trade"))
 
 
-async def test_checkout_of_a_paid_order_without_a_token_says_so(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_checkout_of_a_paid_order_without_a_token_says_so(open_shop: OpenShop) -> None:
     """By a code that the payer scanned, for example."""
     shop = open_shop(Script([replies.created(payToken=None)], query=replies.order("已付款")))
     with pytest.raises(AlreadyPaidError):
@@ -189,7 +176,7 @@ async def test_checkout_of_a_paid_order_without_a_token_says_so(
 
 
 async def test_checkout_with_reorder_makes_the_next_order_once_the_first_is_closed(
-    open_shop: OpenShop, asking: Asking
+    open_shop: OpenShop,
 ) -> None:
     """Every later call goes on with the next order, also with a function that counts anew."""
     platform = LosingToken()
@@ -206,9 +193,7 @@ async def test_checkout_with_reorder_makes_the_next_order_once_the_first_is_clos
     assert (first.prepay_id, True) == (again.prepay_id, again.replayed)
 
 
-async def test_checkout_without_reorder_says_that_the_order_ended(
-    open_shop: OpenShop, asking: Asking
-) -> None:
+async def test_checkout_without_reorder_says_that_the_order_ended(open_shop: OpenShop) -> None:
     """Whether another one is wanted, the merchant knows."""
     platform = LosingToken()
     shop = open_shop(platform, retry=RetryPolicy(attempts=1))
@@ -222,9 +207,7 @@ async def test_checkout_without_reorder_says_that_the_order_ended(
     assert ["O-1"] == platform.created
 
 
-async def test_checkout_reorders_when_the_order_of_a_live_token_ended(
-    open_shop: OpenShop, asking: Asking
-) -> None:
+async def test_checkout_reorders_when_the_order_of_a_live_token_ended(open_shop: OpenShop) -> None:
     """The payer declined, or nobody paid in time."""
     platform = LosingToken()
     platform.created.append("O-0")  # no answer gets lost
@@ -237,9 +220,7 @@ async def test_checkout_reorders_when_the_order_of_a_live_token_ended(
     assert ["O-0", "O-1", NEXT] == platform.created
 
 
-async def test_checkout_refuses_a_reorder_that_returns_the_same_number(
-    open_shop: OpenShop, asking: Asking
-) -> None:
+async def test_checkout_refuses_a_reorder_that_returns_the_same_number(open_shop: OpenShop) -> None:
     """The platform would take it for the order that ended."""
     platform = LosingToken()
     platform.created.append("O-0")
@@ -255,7 +236,7 @@ async def test_checkout_refuses_a_reorder_that_returns_the_same_number(
 
 
 async def test_checkout_takes_the_same_order_from_another_address_and_account(
-    open_shop: OpenShop, asking: Asking
+    open_shop: OpenShop,
 ) -> None:
     """What belongs to the payer may differ; the order is not made twice."""
     platform = LosingToken()
@@ -268,9 +249,7 @@ async def test_checkout_takes_the_same_order_from_another_address_and_account(
     assert ["O-0", "O-1"] == platform.created
 
 
-async def test_checkout_of_another_amount_is_a_conflict(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_checkout_of_another_amount_is_a_conflict(open_shop: OpenShop) -> None:
     """The payer would be charged what the order was created for."""
     shop = open_shop(Script([replies.created(instAmount="1.00"), replies.prepay()]))
     await shop.gateway.checkout(asking.trade(), **PAYER)
@@ -281,9 +260,7 @@ async def test_checkout_of_another_amount_is_a_conflict(
         await shop.gateway.checkout(asking.trade(pay_method=dearer), **PAYER)
 
 
-async def test_checkout_of_other_goods_is_a_conflict(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_checkout_of_other_goods_is_a_conflict(open_shop: OpenShop) -> None:
     """One requestId stands for one purchase."""
     shop = open_shop([replies.created(), replies.prepay()])
     await shop.gateway.checkout(asking.trade(), **PAYER)
@@ -295,7 +272,7 @@ async def test_checkout_of_other_goods_is_a_conflict(
 
 
 async def test_checkout_asks_anew_for_an_order_that_is_proven_not_executed(
-    open_shop: OpenShop, asking: Asking, replies: Replies
+    open_shop: OpenShop,
 ) -> None:
     """The same order number under the next requestId: the first one can make no order any more."""
     answers = Script([InDoubtError("reset"), replies.created(requestId=None), replies.prepay()])
@@ -314,7 +291,7 @@ async def test_checkout_asks_anew_for_an_order_that_is_proven_not_executed(
 
 
 async def test_checkout_with_too_little_time_for_the_next_step_is_in_doubt(
-    open_shop: OpenShop, asking: Asking, replies: Replies
+    open_shop: OpenShop,
 ) -> None:
     """The time is for all of it; the order is made, and calling again goes on."""
 
@@ -330,7 +307,7 @@ async def test_checkout_with_too_little_time_for_the_next_step_is_in_doubt(
 
 
 async def test_checkout_goes_on_with_the_next_order_when_the_first_cannot_be_asked_about(
-    open_shop: OpenShop, asking: Asking
+    open_shop: OpenShop,
 ) -> None:
     """That it is there proves that the first one ended."""
     platform = LosingToken()
@@ -351,7 +328,7 @@ async def test_checkout_goes_on_with_the_next_order_when_the_first_cannot_be_ask
 
 @pytest.mark.parametrize("reorder", [None, count_up], ids=["one order", "the next order"])
 async def test_checkout_of_a_lost_token_is_in_doubt_when_the_store_is_away(
-    reorder: Reorder | None, open_shop: OpenShop, asking: Asking, replies: Replies
+    reorder: Reorder | None, open_shop: OpenShop
 ) -> None:
     """The order exists, so "not sent" would not be true."""
     store = FlakyStore()
@@ -363,7 +340,7 @@ async def test_checkout_of_a_lost_token_is_in_doubt_when_the_store_is_away(
 
 
 async def test_checkout_makes_no_next_order_while_a_query_says_that_the_first_awaits_payment(
-    open_shop: OpenShop, asking: Asking
+    open_shop: OpenShop,
 ) -> None:
     """Another query said that it had ended: one of the two is wrong, and it may be paid."""
     platform = LosingToken()

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from anyio.from_thread import start_blocking_portal
 
-from tests.support.merchant import Asking
-from tests.support.platform import APP_KEY, SECRET, Replies
+from tests.support import asking, replies
+from tests.support.platform import APP_KEY, SECRET
 from wxpay_async.adapters.limiters.limiter import Unlimited
 from wxpay_async.adapters.stores.sql import SqlStore
 from wxpay_async.adapters.stores.store import Store
@@ -43,9 +43,7 @@ def run_in_thread(work: Callable[[], object]) -> Iterator[None]:
         running.result()
 
 
-def test_second_running_loop_is_refused_before_anything_is_sent(
-    asking: Asking, replies: Replies
-) -> None:
+def test_second_running_loop_is_refused_before_anything_is_sent() -> None:
     """The error says what to do, and the first loop's call goes on as if nothing had been."""
     asked, go = threading.Event(), threading.Event()
 
@@ -75,9 +73,7 @@ def test_second_running_loop_is_refused_before_anything_is_sent(
     assert asyncio.run(gateway.pay(asking.pay("second")))
 
 
-def test_gateway_that_is_open_in_a_running_loop_is_refused_to_another(
-    asking: Asking, replies: Replies
-) -> None:
+def test_gateway_that_is_open_in_a_running_loop_is_refused_to_another() -> None:
     """Its recovery works there; once it is closed, another loop may have it."""
     opened, leave, closed, end = (threading.Event() for _ in range(4))
     gateway = make_gateway(lambda _: replies.prepay())
@@ -102,7 +98,7 @@ def test_gateway_that_is_open_in_a_running_loop_is_refused_to_another(
             end.set()
 
 
-def test_portal_lets_many_threads_share_one_gateway(asking: Asking, replies: Replies) -> None:
+def test_portal_lets_many_threads_share_one_gateway() -> None:
     """The recipe of `docs/threads.md`: one loop in a thread of its own, for all threads."""
     gateway = make_gateway(lambda _: replies.prepay())
     with (
@@ -116,9 +112,7 @@ def test_portal_lets_many_threads_share_one_gateway(asking: Asking, replies: Rep
     assert 48 == len([result for result in results if result.prepay_id and not result.replayed])
 
 
-def test_gateway_for_each_thread_over_one_store_works(
-    tmp_path: Path, asking: Asking, replies: Replies
-) -> None:
+def test_gateway_for_each_thread_over_one_store_works(tmp_path: Path) -> None:
     """The other recipe: loops of several threads run at once, and know each other's answers."""
     url, meeting = f"sqlite:///{tmp_path}/wxpay.db", threading.Barrier(4)
 

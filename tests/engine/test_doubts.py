@@ -7,8 +7,9 @@ import json
 import attrs
 import pytest
 
-from tests.support.merchant import Asking, OpenShop
-from tests.support.platform import APP_KEY, Replies, Script
+from tests.support import asking, replies
+from tests.support.merchant import OpenShop
+from tests.support.platform import APP_KEY, Script
 from wxpay_async.errors import AlreadyPaidError, InDoubtError, NotSentError, WxPayError
 from wxpay_async.policy.retry import RetryPolicy
 from wxpay_async.policy.states import State, Transition
@@ -31,9 +32,7 @@ async def test_resolve_of_an_unknown_request_id_is_in_doubt(open_shop: OpenShop)
 
 
 @pytest.mark.parametrize("days", [0, 0.5, 2])
-async def test_resolve_of_what_was_never_sent_says_so(
-    days: float, open_shop: OpenShop, asking: Asking
-) -> None:
+async def test_resolve_of_what_was_never_sent_says_so(days: float, open_shop: OpenShop) -> None:
     """No connection came about: nothing can have been executed, whatever time passes."""
     shop = open_shop(Script([NotSentError("refused")]), retry=RetryPolicy(attempts=1))
     with pytest.raises(NotSentError):
@@ -47,9 +46,7 @@ async def test_resolve_of_what_was_never_sent_says_so(
     assert calls == shop.transport.calls
 
 
-async def test_resolve_of_a_reservation_in_doubt_stays_in_doubt(
-    open_shop: OpenShop, asking: Asking
-) -> None:
+async def test_resolve_of_a_reservation_in_doubt_stays_in_doubt(open_shop: OpenShop) -> None:
     """What may have been sent once is not called unsent, even if its state is RESERVED."""
     shop = open_shop(Script([NotSentError("refused")]), retry=RetryPolicy(attempts=1))
     with pytest.raises(NotSentError):
@@ -59,9 +56,7 @@ async def test_resolve_of_a_reservation_in_doubt_stays_in_doubt(
     assert "in_doubt" == (await shop.gateway.resolve("refund-1")).kind
 
 
-async def test_resolve_without_an_answer_stays_in_doubt(
-    open_shop: OpenShop, asking: Asking
-) -> None:
+async def test_resolve_without_an_answer_stays_in_doubt(open_shop: OpenShop) -> None:
     """The outcome says so, and how to ask again."""
     shop = open_shop(lambda _: LOST, retry=ONE_ATTEMPT)
     with pytest.raises(InDoubtError) as caught:
@@ -73,7 +68,7 @@ async def test_resolve_without_an_answer_stays_in_doubt(
 
 
 async def test_resolve_with_reissue_makes_a_new_prepay_of_an_unpaid_order(
-    open_shop: OpenShop, asking: Asking, replies: Replies
+    open_shop: OpenShop,
 ) -> None:
     """The same payment under the next generation of the requestId: nothing is charged by it."""
     answers = Script([LOST, replies.prepay()], query=replies.order("待付款"))
@@ -92,11 +87,7 @@ async def test_resolve_with_reissue_makes_a_new_prepay_of_an_unpaid_order(
     ("status", "expected"), [("已付款", AlreadyPaidError), ("风控审核中", InDoubtError)]
 )
 async def test_resolve_with_reissue_makes_no_prepay_of_an_order_that_may_be_paid(
-    status: str,
-    expected: type[WxPayError],
-    open_shop: OpenShop,
-    asking: Asking,
-    replies: Replies,
+    status: str, expected: type[WxPayError], open_shop: OpenShop
 ) -> None:
     """Paid, or of a status that the table does not know."""
     shop = open_shop(Script([LOST], query=replies.order(status)), retry=ONE_ATTEMPT)
@@ -108,9 +99,7 @@ async def test_resolve_with_reissue_makes_no_prepay_of_an_order_that_may_be_paid
     assert 1 == len(shop.sent("wxminiprogram"))
 
 
-async def test_resolve_with_reissue_that_fails_tells_its_error(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_resolve_with_reissue_that_fails_tells_its_error(open_shop: OpenShop) -> None:
     """The new prepay may be lost like the first one; then the outcome is in doubt."""
     shop = open_shop(Script([LOST], query=replies.order("待付款")), retry=ONE_ATTEMPT)
     with pytest.raises(InDoubtError):
@@ -123,7 +112,7 @@ async def test_resolve_with_reissue_that_fails_tells_its_error(
 
 @pytest.mark.parametrize(("state", "kind"), [(State.SENDING, "in_doubt"), (State.SUCCEEDED, "ok")])
 async def test_resolve_with_reissue_leaves_alone_what_another_process_sends_meanwhile(
-    state: State, kind: str, open_shop: OpenShop, asking: Asking, replies: Replies
+    state: State, kind: str, open_shop: OpenShop
 ) -> None:
     """Its credential may live: the query that says unpaid was asked before it was issued."""
 

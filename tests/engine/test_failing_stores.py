@@ -8,8 +8,9 @@ from typing import Unpack
 import pytest
 from attrs import define, field
 
-from tests.support.merchant import Asking, OpenShop
-from tests.support.platform import Replies, Script
+from tests.support import asking, replies
+from tests.support.merchant import OpenShop
+from tests.support.platform import Script
 from tests.support.records import Claim
 from tests.support.tasks import run_loop
 from wxpay_async.adapters.stores.memory import MemoryStore
@@ -91,8 +92,6 @@ class AnswerLosingStore(MemoryStore):
 async def test_outcome_that_cannot_be_recorded_is_in_the_error(
     refused: bool,  # noqa: FBT001 - a parameter
     open_shop: OpenShop,
-    asking: Asking,
-    replies: Replies,
 ) -> None:
     """It is not final, since another process may claim the record; nothing is sent again."""
     shop = open_shop([DENIED if refused else replies.prepay()], store=UnwritableStore())
@@ -105,9 +104,7 @@ async def test_outcome_that_cannot_be_recorded_is_in_the_error(
     assert State.SENDING is await shop.state("pay-1")
 
 
-async def test_doubt_stays_one_when_the_store_fails_in_its_query(
-    open_shop: OpenShop, asking: Asking
-) -> None:
+async def test_doubt_stays_one_when_the_store_fails_in_its_query(open_shop: OpenShop) -> None:
     """That a record cannot be read says nothing of the request that was sent before."""
     shop = open_shop(Script([LOST]), store=FencedStore())
     with pytest.raises(WxPayError) as caught:
@@ -117,9 +114,7 @@ async def test_doubt_stays_one_when_the_store_fails_in_its_query(
     assert len(shop.sent("refund")) >= 1
 
 
-async def test_doubt_stays_one_when_the_store_cannot_load_it(
-    open_shop: OpenShop, asking: Asking
-) -> None:
+async def test_doubt_stays_one_when_the_store_cannot_load_it(open_shop: OpenShop) -> None:
     """`resolve` without a store knows nothing, which is not "not sent"; it may be asked again."""
     shop = open_shop(lambda _: InDoubtError("read timeout"), store=UnreadableStore())
     with pytest.raises(InDoubtError) as caught:
@@ -132,7 +127,7 @@ async def test_doubt_stays_one_when_the_store_cannot_load_it(
 
 
 async def test_doubt_stays_one_when_its_record_is_claimed_and_cannot_be_loaded(
-    open_shop: OpenShop, asking: Asking
+    open_shop: OpenShop,
 ) -> None:
     """What `resolve` found is not recorded, and what stands there instead cannot be read."""
 
@@ -157,7 +152,7 @@ async def test_doubt_stays_one_when_its_record_is_claimed_and_cannot_be_loaded(
 
 
 async def test_cancelled_call_whose_claim_cannot_be_released_sends_nothing(
-    open_shop: OpenShop, asking: Asking, replies: Replies
+    open_shop: OpenShop,
 ) -> None:
     """The cancellation comes first: the lease that is left behind ends by itself."""
     shop = open_shop([replies.refunded()], store=AnswerLosingStore())
@@ -171,7 +166,7 @@ async def test_cancelled_call_whose_claim_cannot_be_released_sends_nothing(
 
 
 async def test_cancelled_call_whose_doubt_cannot_be_recorded_is_cancelled(
-    open_shop: OpenShop, asking: Asking
+    open_shop: OpenShop,
 ) -> None:
     """`asyncio.timeout` around a call still works while the store is down."""
     asked = asyncio.Event()
@@ -192,7 +187,7 @@ async def test_cancelled_call_whose_doubt_cannot_be_recorded_is_cancelled(
 
 
 async def test_unsent_call_whose_claim_cannot_be_released_tells_its_reason(
-    open_shop: OpenShop, asking: Asking
+    open_shop: OpenShop,
 ) -> None:
     """A process that was paused has sent nothing, whatever becomes of its lease."""
 
@@ -211,9 +206,7 @@ async def test_unsent_call_whose_claim_cannot_be_released_tells_its_reason(
     assert 0 == shop.transport.calls
 
 
-async def test_claim_that_cannot_be_committed_sends_nothing(
-    open_shop: OpenShop, asking: Asking
-) -> None:
+async def test_claim_that_cannot_be_committed_sends_nothing(open_shop: OpenShop) -> None:
     """No byte leaves and the connection is free again."""
     shop = open_shop(store=UnclaimableStore(), max_in_flight=1)
     for number in range(3):

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from attrs import field, frozen
 
-from tests.support.merchant import Asking, OpenShop
-from tests.support.platform import Replies, Script
+from tests.support import asking, replies
+from tests.support.merchant import OpenShop
+from tests.support.platform import Script
 from wxpay_async.adapters.limiters.limiter import Lane, Slot, Unlimited
 from wxpay_async.adapters.stores.memory import MemoryStore
 from wxpay_async.errors import (
@@ -126,7 +127,7 @@ ROWS = [
 CASES = [(row, operation) for row in ROWS for operation in row.of]
 
 
-def make_answer(answer: object, replies: Replies) -> object:
+def make_answer(answer: object) -> object:
     """Make a reply of a word of the table; a name after it stands for a value that differs."""
     if not isinstance(answer, str):
         return answer
@@ -146,15 +147,9 @@ FATES = {
 @pytest.mark.parametrize(
     ("row", "operation"), CASES, ids=[f"{op}: {row.name}" for row, op in CASES]
 )
-async def test_row_of_the_table_holds(
-    row: Row,
-    operation: str,
-    open_shop: OpenShop,
-    asking: Asking,
-    replies: Replies,
-) -> None:
+async def test_row_of_the_table_holds(row: Row, operation: str, open_shop: OpenShop) -> None:
     """The error's class and fate, the attempts, and the state that is recorded."""
-    answers = Script([make_answer(answer, replies) for answer in row.answers])
+    answers = Script([make_answer(answer) for answer in row.answers])
     shop = open_shop(answers)
     request = asking.pay(app_id="wx9236b1e84ffbf10a") if operation == "pay" else asking.refund()
     error = None
@@ -173,7 +168,7 @@ async def test_row_of_the_table_holds(
 
 @pytest.mark.parametrize("operation", ["pay", "refund"])
 async def test_attempt_in_doubt_is_asked_about_before_it_is_repeated(
-    operation: str, open_shop: OpenShop, asking: Asking
+    operation: str, open_shop: OpenShop
 ) -> None:
     """Query if possible, then resend: each doubt is followed by a query for the order."""
     answers = Script([LOST])
@@ -188,7 +183,7 @@ async def test_attempt_in_doubt_is_asked_about_before_it_is_repeated(
 
 
 async def test_operation_in_doubt_is_asked_about_before_a_later_call_sends_it_again(
-    open_shop: OpenShop, asking: Asking, replies: Replies
+    open_shop: OpenShop,
 ) -> None:
     """What the query finds is the result; found or not, the question goes first."""
     store, once = MemoryStore(), RetryPolicy(attempts=1)
@@ -209,9 +204,7 @@ async def test_operation_in_doubt_is_asked_about_before_a_later_call_sends_it_ag
     ]
 
 
-async def test_many_doubts_are_each_asked_about_and_do_not_starve(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_many_doubts_are_each_asked_about_and_do_not_starve(open_shop: OpenShop) -> None:
     """A second pass asks for all of them at once, while the platform answers."""
     store, once = MemoryStore(), RetryPolicy(attempts=1)
     requests = [asking.refund(f"r-{n}", out_trade_no=f"R-{n}") for n in range(200)]
@@ -228,7 +221,7 @@ async def test_many_doubts_are_each_asked_about_and_do_not_starve(
     assert 200 == found.transport.calls == len(found.sent("query"))
 
 
-async def test_redirect_names_the_host_only(open_shop: OpenShop, asking: Asking) -> None:
+async def test_redirect_names_the_host_only(open_shop: OpenShop) -> None:
     """What was sent may come back in the query of the address."""
     shop = open_shop(Script([MOVED]))
     with pytest.raises(InDoubtError, match=r"evil\.example") as caught:
@@ -237,9 +230,7 @@ async def test_redirect_names_the_host_only(open_shop: OpenShop, asking: Asking)
     assert "sign" not in str(caught.value)
 
 
-async def test_message_of_the_platform_is_shown_without_credentials(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_message_of_the_platform_is_shown_without_credentials(open_shop: OpenShop) -> None:
     """The rest of it helps as before, also when it is read from the store."""
     message = "token-1 of openid-0123456789 in pay-1: expired"
     shop = open_shop([replies.no("GM_API_BUS_000777", message)])
@@ -253,9 +244,7 @@ async def test_message_of_the_platform_is_shown_without_credentials(
         )
 
 
-async def test_message_of_a_doubt_is_shown_without_credentials(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_message_of_a_doubt_is_shown_without_credentials(open_shop: OpenShop) -> None:
     """The last attempt's message becomes that of the doubt which an earlier one left."""
     shop = open_shop([LOST, replies.no("GM_API_BUS_000777", "token-1: expired")])
     with pytest.raises(InDoubtError) as caught:
@@ -264,9 +253,7 @@ async def test_message_of_a_doubt_is_shown_without_credentials(
     assert ("GM_API_BUS_000777", "***: expired") == (caught.value.code, caught.value.message)
 
 
-async def test_message_read_by_resolve_is_dropped(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_message_read_by_resolve_is_dropped(open_shop: OpenShop) -> None:
     """`resolve` reads what was stored, and cannot know what in the message is a credential."""
     shop = open_shop([replies.no("GM_API_BUS_000777", "token-1: expired")])
     with pytest.raises(RefusedError):
@@ -277,7 +264,7 @@ async def test_message_read_by_resolve_is_dropped(
     assert ("GM_API_BUS_000777", None) == (outcome.error.code, outcome.error.message)
 
 
-async def test_message_about_a_query_is_kept(open_shop: OpenShop, replies: Replies) -> None:
+async def test_message_about_a_query_is_kept(open_shop: OpenShop) -> None:
     """A query carries no credentials."""
     shop = open_shop([replies.no("GM_API_BUS_000099", "O-1 不存在")])
     with pytest.raises(RefusedError) as caught:
@@ -286,7 +273,7 @@ async def test_message_about_a_query_is_kept(open_shop: OpenShop, replies: Repli
     assert "O-1 不存在" == caught.value.message
 
 
-async def test_bad_input_leaves_no_record(open_shop: OpenShop, asking: Asking) -> None:
+async def test_bad_input_leaves_no_record(open_shop: OpenShop) -> None:
     """What is found before anything is recorded is not recorded."""
     shop = open_shop()
     with pytest.raises(InvalidRequestError):
@@ -295,9 +282,7 @@ async def test_bad_input_leaves_no_record(open_shop: OpenShop, asking: Asking) -
     assert (None, 0) == (await shop.state("pay-1"), shop.transport.calls)
 
 
-async def test_other_content_in_the_store_sends_nothing(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_other_content_in_the_store_sends_nothing(open_shop: OpenShop) -> None:
     """The conflict names the fields that differ, and the record stays as it was."""
     shop = open_shop([replies.refunded()])
     await shop.gateway.refund(asking.refund())
@@ -319,7 +304,7 @@ class EmptyLimiter(Unlimited):
         raise NotSentError("no quota before the deadline", retryable=False)
 
 
-async def test_call_without_quota_is_not_sent(open_shop: OpenShop, asking: Asking) -> None:
+async def test_call_without_quota_is_not_sent(open_shop: OpenShop) -> None:
     """No slot before the deadline: not sent, and the record stays RESERVED."""
     shop = open_shop(limiter=EmptyLimiter())
     with pytest.raises(NotSentError) as caught:

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.merchant import Asking, OpenShop
+from tests.support import asking
+from tests.support.merchant import OpenShop
 from tests.support.vectors import PRIVATE_KEY, PUBLIC_KEY
 from wxpay_async.adapters.limiters.local import LocalLimiter
 from wxpay_async.adapters.stores.memory import MemoryStore
@@ -94,9 +95,7 @@ def test_placement_is_the_body_unless_the_query_is_chosen() -> None:
 
 
 @pytest.mark.parametrize("scheme", ["md5", "rsa"])
-async def test_placement_in_the_query_is_accepted_by_the_platform(
-    scheme: str, asking: Asking
-) -> None:
+async def test_placement_in_the_query_is_accepted_by_the_platform(scheme: str) -> None:
     """Every call carries all parameters in the address, and the platform verifies them."""
     public_key = PUBLIC_KEY.read_bytes()
     async with Sandbox(merchant_public_key=public_key) as sandbox:
@@ -126,7 +125,7 @@ async def test_placement_in_the_query_is_accepted_by_the_platform(
 @pytest.mark.parametrize("timeout", [0, -1, 2.999, math.nan, math.inf])
 @pytest.mark.parametrize("operation", ["pay", "refund", "trade"])
 async def test_timeout_too_short_for_an_attempt_is_refused(
-    operation: str, timeout: float, open_shop: OpenShop, asking: Asking
+    operation: str, timeout: float, open_shop: OpenShop
 ) -> None:
     """3 s are what one attempt may need, and endless is no timeout; the error says both."""
     shop = open_shop(lambda _: {})
@@ -141,7 +140,7 @@ async def test_timeout_too_short_for_an_attempt_is_refused(
     ("operation", "wrong"), [("pay", "refund"), ("trade", "pay"), ("refund", "trade")]
 )
 async def test_request_of_another_type_is_refused(
-    operation: str, wrong: str, open_shop: OpenShop, asking: Asking
+    operation: str, wrong: str, open_shop: OpenShop
 ) -> None:
     """The error names both types and not what was in them."""
     shop = open_shop()

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.merchant import Asking
-from tests.support.platform import APP_KEY, SECRET, Replies
+from tests.support import asking, replies
+from tests.support.platform import APP_KEY, SECRET
 from wxpay_async.adapters.limiters.limiter import Unlimited
 from wxpay_async.adapters.limiters.local import LocalLimiter
 from wxpay_async.adapters.limiters.redis import RedisLimiter
@@ -42,9 +42,7 @@ def closed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-async def test_close_leaves_open_what_was_handed_in(
-    closed: list[str], asking: Asking, replies: Replies
-) -> None:
+async def test_close_leaves_open_what_was_handed_in(closed: list[str]) -> None:
     """Another gateway over the same parts goes on."""
     parts = {
         "transport": MemoryTransport(lambda _: replies.prepay()),
@@ -58,7 +56,7 @@ async def test_close_leaves_open_what_was_handed_in(
     assert [] == closed
 
 
-async def test_close_closes_what_the_gateway_made(closed: list[str], asking: Asking) -> None:
+async def test_close_closes_what_the_gateway_made(closed: list[str]) -> None:
     """The default transport, quota and store."""
     async with PayGateway(APP_KEY, Md5Signer(SECRET), base_url=NOBODY) as gateway:
         with pytest.raises(NotSentError):
@@ -67,9 +65,7 @@ async def test_close_closes_what_the_gateway_made(closed: list[str], asking: Ask
     assert ["AiohttpTransport", "LocalLimiter", "MemoryStore"] == sorted(closed)
 
 
-async def test_close_closes_what_from_env_made(
-    closed: list[str], asking: Asking, tmp_path: Path
-) -> None:
+async def test_close_closes_what_from_env_made(closed: list[str], tmp_path: Path) -> None:
     """The parts that the environment names, and none that was given beside it."""
     environ = ENVIRON | {
         "WXPAY_STORE_URL": f"sqlite:///{tmp_path}/wxpay.db",

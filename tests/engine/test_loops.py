@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.merchant import Asking, OpenShop
-from tests.support.platform import Replies, Script
+from tests.support import asking, replies
+from tests.support.merchant import OpenShop
+from tests.support.platform import Script
 from tests.support.tasks import run_loop
 from wxpay_async.adapters.limiters.limiter import Unlimited
 from wxpay_async.adapters.stores.memory import MemoryStore
@@ -64,21 +65,21 @@ def make_hanging_gateway(**settings: Any) -> tuple[PayGateway, MemoryTransport]:
 # Event loops
 
 
-def test_gateway_works_in_one_loop_after_another(asking: Asking) -> None:
+def test_gateway_works_in_one_loop_after_another() -> None:
     """A gateway made at import time works in one `asyncio.run` after another (lessons 6, 7)."""
     for number in range(3):
         result = asyncio.run(GATEWAY.pay(asking.pay(f"loop-{number}")))
         assert "p" == result.prepay_id
 
 
-def test_gateway_replays_a_result_of_another_loop(asking: Asking) -> None:
+def test_gateway_replays_a_result_of_another_loop() -> None:
     """What is settled is not bound to a loop."""
     asyncio.run(GATEWAY.pay(asking.pay("replay")))
 
     assert asyncio.run(GATEWAY.pay(asking.pay("replay"))).replayed
 
 
-def test_gateway_keeps_the_doubts_of_a_loop_that_ended(asking: Asking) -> None:
+def test_gateway_keeps_the_doubts_of_a_loop_that_ended() -> None:
     """Callers that waited when the first loop ended are cancelled; the next loop works."""
     store = MemoryStore()
     gateway, transport = make_hanging_gateway(store=store)
@@ -99,7 +100,7 @@ def test_gateway_keeps_the_doubts_of_a_loop_that_ended(asking: Asking) -> None:
     assert "p" == asyncio.run(gateway.pay(asking.pay())).prepay_id
 
 
-def test_gateway_that_was_full_in_one_loop_is_free_in_the_next(asking: Asking) -> None:
+def test_gateway_that_was_full_in_one_loop_is_free_in_the_next() -> None:
     """Connections that were held when the first loop ended are not missing in the second."""
     gateway, transport = make_hanging_gateway(max_in_flight=1)
 
@@ -116,7 +117,7 @@ def test_gateway_that_was_full_in_one_loop_is_free_in_the_next(asking: Asking) -
     assert asyncio.run(pay()) is not None
 
 
-def test_gateway_opens_and_closes_in_each_loop(asking: Asking) -> None:
+def test_gateway_opens_and_closes_in_each_loop() -> None:
     """`async with` starts and ends the recovery in the loop that runs."""
 
     async def once(number: int) -> set[asyncio.Task[object]]:
@@ -173,7 +174,7 @@ os._exit(0)  # the abandoned tasks have nothing more to say
 # Closing
 
 
-async def test_close_leaves_calls_under_way_in_doubt(open_shop: OpenShop, asking: Asking) -> None:
+async def test_close_leaves_calls_under_way_in_doubt(open_shop: OpenShop) -> None:
     """The callers hear of a doubt, the records say so, and closing again does nothing."""
     gate = asyncio.Event()
 
@@ -192,7 +193,7 @@ async def test_close_leaves_calls_under_way_in_doubt(open_shop: OpenShop, asking
     assert {State.UNKNOWN} == {await shop.state(f"pay-{n}") for n in range(5)}
 
 
-async def test_close_is_not_the_end(open_shop: OpenShop, asking: Asking, replies: Replies) -> None:
+async def test_close_is_not_the_end(open_shop: OpenShop) -> None:
     """Closing releases connections; the next call opens new ones."""
     shop = open_shop([replies.prepay(), replies.prepay()])
     await shop.gateway.pay(asking.pay("a"))
@@ -202,9 +203,7 @@ async def test_close_is_not_the_end(open_shop: OpenShop, asking: Asking, replies
     assert 2 == shop.transport.calls
 
 
-async def test_close_while_calls_start_leaves_no_task(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_close_while_calls_start_leaves_no_task(open_shop: OpenShop) -> None:
     """Calls that race with `aclose` end, one way or the other."""
     shop = open_shop(Script([replies.prepay()]))
     callers = []

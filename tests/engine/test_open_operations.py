@@ -10,9 +10,10 @@ from typing import Any
 import attrs
 import pytest
 
+from tests.support import asking, replies
 from tests.support.clock import NOON
-from tests.support.merchant import Asking, OpenShop, Shop
-from tests.support.platform import UNKNOWN_ORDER, Replies, Script
+from tests.support.merchant import OpenShop, Shop
+from tests.support.platform import UNKNOWN_ORDER, Script
 from wxpay_async.engine.open_operations import OpenOperation
 from wxpay_async.engine.telemetry import EventKind
 from wxpay_async.errors import (
@@ -66,9 +67,7 @@ def open_lost(open_shop: OpenShop, *answers: Any, **query: Any) -> tuple[Shop, S
 
 
 @pytest.mark.parametrize("accepted", [False, True])
-async def test_giving_up_asks_for_a_person(
-    open_shop: OpenShop, asking: Asking, replies: Replies, *, accepted: bool
-) -> None:
+async def test_giving_up_asks_for_a_person(open_shop: OpenShop, *, accepted: bool) -> None:
     """Of an operation in doubt and of an accepted one: it is never called closed or settled."""
     shop, _ = open_lost(open_shop, replies.refunded("P") if accepted else LOST)
     await give_up(shop, asking.refund())
@@ -78,7 +77,7 @@ async def test_giving_up_asks_for_a_person(
     assert "in_doubt" == (await shop.gateway.resolve("refund-1")).kind
 
 
-async def test_giving_up_counts_as_no_end(open_shop: OpenShop, asking: Asking) -> None:
+async def test_giving_up_counts_as_no_end(open_shop: OpenShop) -> None:
     """Recovery says how many operations it settled; this one is not."""
     shop, _ = open_lost(open_shop)
     with pytest.raises(InDoubtError):
@@ -93,7 +92,7 @@ async def test_giving_up_counts_as_no_end(open_shop: OpenShop, asking: Asking) -
 
 @pytest.mark.parametrize(("text", "state"), [("退款成功", "succeeded"), ("退款失败", "failed")])
 async def test_end_of_an_accepted_refund_is_told(
-    text: str, state: str, open_shop: OpenShop, asking: Asking, replies: Replies
+    text: str, state: str, open_shop: OpenShop
 ) -> None:
     """Nobody was in doubt, and nobody else hears how it ended."""
     shop, script = open_lost(open_shop, replies.refunded("P"))
@@ -106,7 +105,7 @@ async def test_end_of_an_accepted_refund_is_told(
 
 
 async def test_refund_that_was_given_up_is_no_success_when_it_is_called_again(
-    open_shop: OpenShop, asking: Asking, replies: Replies
+    open_shop: OpenShop,
 ) -> None:
     """The platform said P a day ago: that is not repeated as if it were so today."""
     shop, _ = open_lost(open_shop, replies.refunded("P"))
@@ -120,9 +119,7 @@ async def test_refund_that_was_given_up_is_no_success_when_it_is_called_again(
 # The list
 
 
-async def test_list_says_what_is_open_and_what_needs_a_person(
-    open_shop: OpenShop, asking: Asking
-) -> None:
+async def test_list_says_what_is_open_and_what_needs_a_person(open_shop: OpenShop) -> None:
     """Without anything secret, until it is settled."""
     shop, _ = open_lost(open_shop)
     with pytest.raises(InDoubtError):
@@ -148,7 +145,7 @@ async def test_list_says_what_is_open_and_what_needs_a_person(
     assert [] == await list_open(shop)
 
 
-async def test_list_is_whole_beyond_a_page(open_shop: OpenShop, asking: Asking) -> None:
+async def test_list_is_whole_beyond_a_page(open_shop: OpenShop) -> None:
     """Each once, in the order of the requestIds."""
     shop, _ = open_lost(open_shop)
     names = [f"refund-{number:03}" for number in range(205)]
@@ -168,14 +165,7 @@ async def test_list_is_whole_beyond_a_page(open_shop: OpenShop, asking: Asking) 
     [("退款成功", State.SUCCEEDED, "ok"), ("退款失败", State.FAILED, "refused")],
 )
 async def test_resolve_asks_again_for_what_was_given_up(
-    text: str,
-    state: State,
-    kind: str,
-    open_shop: OpenShop,
-    asking: Asking,
-    replies: Replies,
-    *,
-    accepted: bool,
+    text: str, state: State, kind: str, open_shop: OpenShop, *, accepted: bool
 ) -> None:
     """The platform knows it by now: that settles it, and hooks hear of it."""
     shop, script = open_lost(open_shop, replies.refunded("P") if accepted else LOST)
@@ -188,7 +178,7 @@ async def test_resolve_asks_again_for_what_was_given_up(
 
 
 async def test_resolve_finds_absence_of_what_was_given_up_only_when_seen_twice(
-    open_shop: OpenShop, asking: Asking
+    open_shop: OpenShop,
 ) -> None:
     """The platform was out of reach all day; afterwards the same rule holds as before."""
     shop, script = open_lost(open_shop)
@@ -202,9 +192,7 @@ async def test_resolve_finds_absence_of_what_was_given_up_only_when_seen_twice(
     assert [InDoubtError, InDoubtError, NotExecutedError] == outcomes
 
 
-async def test_resolve_never_finds_absence_of_what_was_accepted(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_resolve_never_finds_absence_of_what_was_accepted(open_shop: OpenShop) -> None:
     """The platform has said that it has it."""
     shop, script = open_lost(open_shop, replies.refunded("P"))
     shop = open_shop(script, refunds_queryable=True, store=shop.store)
@@ -218,7 +206,7 @@ async def test_resolve_never_finds_absence_of_what_was_accepted(
 
 
 async def test_resolve_of_a_refund_that_was_repeated_at_first_takes_no_other_for_it(
-    open_shop: OpenShop, asking: Asking, replies: Replies
+    open_shop: OpenShop,
 ) -> None:
     """After a day as before: no query tells which order the money went back to."""
     shop, script = open_lost(open_shop, replies.no("GM_API_BUS_0000015"))
@@ -229,9 +217,7 @@ async def test_resolve_of_a_refund_that_was_repeated_at_first_takes_no_other_for
     assert State.NEEDS_REVIEW is await shop.state("refund-1")
 
 
-async def test_resolve_asks_again_for_a_conflict(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_resolve_asks_again_for_a_conflict(open_shop: OpenShop) -> None:
     """Of a trade the query echoes all that was asked for; of a refund it does not."""
     for request, state in ((asking.trade(), State.SUCCEEDED), (asking.refund(), State.CONFLICT)):
         shop, script = open_lost(open_shop)
@@ -267,7 +253,6 @@ async def test_verdict_settles_what_waits_for_a_person(
     error: type[WxPayError] | None,
     state: State,
     open_shop: OpenShop,
-    asking: Asking,
 ) -> None:
     """For this call, for every later one, and for whoever reads the store."""
     more = {"out_trade_no": "O-1"} if operation == "pay" else {}
@@ -290,9 +275,7 @@ async def test_verdict_settles_what_waits_for_a_person(
         assert (await getattr(shop.gateway, operation)(request)).replayed
 
 
-async def test_verdict_yields_to_what_the_platform_says(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_verdict_yields_to_what_the_platform_says(open_shop: OpenShop) -> None:
     """A person who errs must not have money given back twice."""
     shop, script = open_lost(open_shop)
     await give_up(shop, asking.refund())
@@ -302,7 +285,7 @@ async def test_verdict_yields_to_what_the_platform_says(
     assert ("ok", None) == (outcome.kind, (await shop.entry("refund-1")).verdict)
 
 
-async def test_verdict_on_what_is_open_is_refused(open_shop: OpenShop, asking: Asking) -> None:
+async def test_verdict_on_what_is_open_is_refused(open_shop: OpenShop) -> None:
     """The request may still be executed after the person looked."""
     shop, script = open_lost(open_shop)
     with pytest.raises(InDoubtError):
@@ -315,9 +298,7 @@ async def test_verdict_on_what_is_open_is_refused(open_shop: OpenShop, asking: A
     assert State.UNKNOWN is await shop.state("refund-1")
 
 
-async def test_verdict_that_is_overtaken_changes_nothing(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_verdict_that_is_overtaken_changes_nothing(open_shop: OpenShop) -> None:
     """While the platform was asked for the last time, another process found the end."""
     shop, script = open_lost(open_shop)
     await give_up(shop, asking.refund())
@@ -334,9 +315,7 @@ async def test_verdict_that_is_overtaken_changes_nothing(
     assert failed == await shop.entry("refund-1")
 
 
-async def test_conflict_is_in_doubt_until_it_is_settled(
-    open_shop: OpenShop, asking: Asking
-) -> None:
+async def test_conflict_is_in_doubt_until_it_is_settled(open_shop: OpenShop) -> None:
     """Its error says that a person must look."""
     shop, _ = open_lost(open_shop)
     await give_up(shop, asking.trade())

@@ -6,8 +6,8 @@ from urllib.parse import parse_qsl
 
 import pytest
 
+from tests.support import replies
 from tests.support.merchant import OpenShop
-from tests.support.platform import Replies
 from wxpay_async.errors import (
     InDoubtError,
     InvalidRequestError,
@@ -19,7 +19,7 @@ from wxpay_async.protocol.results import TradeState
 LOST = InDoubtError("read timeout")
 
 
-async def test_query_returns_what_the_platform_knows(open_shop: OpenShop, replies: Replies) -> None:
+async def test_query_returns_what_the_platform_knows(open_shop: OpenShop) -> None:
     """It is sent as a plain parameter; there is no requestId, and nothing in the store."""
     shop = open_shop([replies.order("待付款")])
     status = await shop.gateway.query(out_trade_no="O-1")
@@ -50,7 +50,7 @@ async def test_query_with_none_or_both_numbers_is_refused(
     ],
 )
 async def test_query_withholds_an_answer_about_another_order(
-    asked: dict[str, str], echoed: dict[str, str], open_shop: OpenShop, replies: Replies
+    asked: dict[str, str], echoed: dict[str, str], open_shop: OpenShop
 ) -> None:
     """A cached answer must not lead to a delivery: in doubt, and asked once."""
     reply = replies.order("已付款")
@@ -62,25 +62,21 @@ async def test_query_withholds_an_answer_about_another_order(
     assert ("in_doubt", 1) == (caught.value.fate, shop.transport.calls)
 
 
-async def test_query_accepts_an_answer_without_the_number(
-    open_shop: OpenShop, replies: Replies
-) -> None:
+async def test_query_accepts_an_answer_without_the_number(open_shop: OpenShop) -> None:
     """Asked by tradeNo, answered without one: the page does not promise it."""
     shop = open_shop([replies.order("已付款")])
 
     assert TradeState.PAID is (await shop.gateway.query(trade_no="T-1")).state
 
 
-async def test_query_that_fails_is_repeated(open_shop: OpenShop, replies: Replies) -> None:
+async def test_query_that_fails_is_repeated(open_shop: OpenShop) -> None:
     """Reading twice is harmless."""
     shop = open_shop([InDoubtError("timeout"), NotSentError("refused"), replies.order("已付款")])
 
     assert 3 == (await shop.gateway.query(trade_no="T-1")).attempts
 
 
-async def test_query_many_has_an_outcome_for_each_order(
-    open_shop: OpenShop, replies: Replies
-) -> None:
+async def test_query_many_has_an_outcome_for_each_order(open_shop: OpenShop) -> None:
     """For thirty order numbers there are thirty outcomes."""
     shop = open_shop(
         lambda request: replies.order(
@@ -93,9 +89,7 @@ async def test_query_many_has_an_outcome_for_each_order(
     assert {"ok"} == {outcome.kind for outcome in outcomes}
 
 
-async def test_query_many_reports_an_impossible_number_as_its_outcome(
-    open_shop: OpenShop, replies: Replies
-) -> None:
+async def test_query_many_reports_an_impossible_number_as_its_outcome(open_shop: OpenShop) -> None:
     """It ends no other query."""
     shop = open_shop(lambda _: replies.order("待付款"))
     outcomes = [o async for o in shop.gateway.query_many(["O-1", "", 5, None, "a&b"])]
@@ -108,9 +102,7 @@ async def test_query_many_reports_an_impossible_number_as_its_outcome(
     }
 
 
-async def test_query_many_withholds_an_answer_about_another_order(
-    open_shop: OpenShop, replies: Replies
-) -> None:
+async def test_query_many_withholds_an_answer_about_another_order(open_shop: OpenShop) -> None:
     """The outcome of the one is in doubt, of the other ok."""
     shop = open_shop(lambda _: replies.order("已付款"))
     kinds = {o.request: o.kind async for o in shop.gateway.query_many(["O-1", "O-2"])}

@@ -13,8 +13,9 @@ from urllib.parse import parse_qs
 import pytest
 
 from tests.contract.stores import MEMORY, SQLITE, Place, open_place
-from tests.support.merchant import Asking, OpenShop, Shop
-from tests.support.platform import APP_KEY, Replies, Script
+from tests.support import asking, replies
+from tests.support.merchant import OpenShop, Shop
+from tests.support.platform import APP_KEY, Script
 from wxpay_async import derive_request_id
 from wxpay_async.errors import (
     ConfigurationRefusedError,
@@ -62,7 +63,7 @@ async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         yield opened
 
 
-async def refund(shop: Shop, asking: Asking) -> RefundResult | WxPayError:
+async def refund(shop: Shop) -> RefundResult | WxPayError:
     """Call once; return what comes of it."""
     try:
         return await shop.gateway.refund(asking.refund())
@@ -75,16 +76,16 @@ async def refund(shop: Shop, asking: Asking) -> RefundResult | WxPayError:
 
 @pytest.mark.parametrize("answer", PASSING)
 async def test_refusal_of_the_configuration_does_not_stick(
-    answer: HttpResponse, place: Place, open_shop: OpenShop, asking: Asking, replies: Replies
+    answer: HttpResponse, place: Place, open_shop: OpenShop
 ) -> None:
     """The same request goes, with the same requestId, once the configuration is right."""
     wrong = open_shop([answer], store=place.make_store())
-    error = await refund(wrong, asking)
+    error = await refund(wrong)
     assert isinstance(error, RefusedError)
     assert (1, State.RESERVED) == (error.attempts, await wrong.state("refund-1"))
 
     right = open_shop([replies.refunded()], store=place.make_store())
-    result = await refund(right, asking)
+    result = await refund(right)
 
     assert isinstance(result, RefundResult)
     assert (1, False) == (result.attempts, result.replayed)
@@ -93,16 +94,16 @@ async def test_refusal_of_the_configuration_does_not_stick(
 
 @pytest.mark.parametrize("answer", PASSING)
 async def test_refusal_of_the_configuration_leaves_an_earlier_doubt_as_it_is(
-    answer: HttpResponse, place: Place, open_shop: OpenShop, asking: Asking, replies: Replies
+    answer: HttpResponse, place: Place, open_shop: OpenShop
 ) -> None:
     """The attempt before it may have been executed; the same requestId can still go."""
     wrong = open_shop(Script([LOST, answer]), store=place.make_store())
-    assert isinstance(await refund(wrong, asking), InDoubtError)
+    assert isinstance(await refund(wrong), InDoubtError)
     assert State.UNKNOWN is await wrong.state("refund-1")
 
     right = open_shop(Script([replies.refunded()]), store=place.make_store())
 
-    assert isinstance(await refund(right, asking), RefundResult)
+    assert isinstance(await refund(right), RefundResult)
     assert State.SUCCEEDED is await right.state("refund-1")
 
 
@@ -111,13 +112,13 @@ async def test_refusal_of_the_configuration_leaves_an_earlier_doubt_as_it_is(
 
 @pytest.mark.parametrize("code", FINAL_CODES)
 async def test_business_refusal_is_replayed_and_says_since_when_and_how_to_ask_anew(
-    code: str, place: Place, open_shop: OpenShop, asking: Asking, replies: Replies
+    code: str, place: Place, open_shop: OpenShop
 ) -> None:
     """The next generation of the requestId is another operation."""
     shop = open_shop([refuse(code), replies.refunded()], store=place.make_store())
-    first = await refund(shop, asking)
+    first = await refund(shop)
     shop.clock.move(600)
-    again = await refund(shop, asking)
+    again = await refund(shop)
 
     assert isinstance(first, RefusedError)
     assert isinstance(again, RefusedError)
@@ -131,12 +132,12 @@ async def test_business_refusal_is_replayed_and_says_since_when_and_how_to_ask_a
 
 
 async def test_failure_is_replayed_and_says_since_when_and_how_to_ask_anew(
-    place: Place, open_shop: OpenShop, asking: Asking, replies: Replies
+    place: Place, open_shop: OpenShop
 ) -> None:
     """Status F is as final as a refusal."""
     shop = open_shop([replies.refunded("F")], store=place.make_store())
-    first = await refund(shop, asking)
-    again = await refund(open_shop(store=place.make_store()), asking)
+    first = await refund(shop)
+    again = await refund(open_shop(store=place.make_store()))
 
     assert "final since" not in str(first)
     assert "final since 2025-11-23T04:00:00+00:00; derive_request_id" in str(again)
@@ -150,7 +151,7 @@ async def test_failure_is_replayed_and_says_since_when_and_how_to_ask_anew(
     ],
 )
 async def test_proof_says_what_was_proven(
-    operation: str, expected: str, open_shop: OpenShop, asking: Asking, replies: Replies
+    operation: str, expected: str, open_shop: OpenShop
 ) -> None:
     """A prepay that was made and not paid was executed all the same."""
     unpaid, gone = replies.order("待付款"), replies.no("GM_API_BUS_000099", "订单不存在")
@@ -170,9 +171,7 @@ async def test_proof_says_what_was_proven(
 # What a merchant believes
 
 
-async def test_merchant_who_asks_anew_after_a_refusal_refunds_once(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_merchant_who_asks_anew_after_a_refusal_refunds_once(open_shop: OpenShop) -> None:
     """Over a restart that lost the store; the platform remembers the requestId."""
     executed = list[str]()
 
@@ -200,19 +199,19 @@ async def test_merchant_who_asks_anew_after_a_refusal_refunds_once(
 
 @pytest.mark.parametrize("status", [408, 409, 499])
 async def test_proxy_that_gives_up_after_the_execution_leaves_a_doubt(
-    status: int, open_shop: OpenShop, asking: Asking, replies: Replies
+    status: int, open_shop: OpenShop
 ) -> None:
     """The next call finds out that the refund was executed."""
     gone = HttpResponse(status, b"stream timeout")
     shop = open_shop(Script([gone], query=replies.no("CO_MSG_000003")))
-    error = await refund(shop, asking)
+    error = await refund(shop)
 
     assert MalformedResponseError is type(error)
     assert State.UNKNOWN is await shop.state("refund-1")
 
 
 async def test_person_who_paid_with_an_old_prepay_is_not_told_that_nothing_was_executed(
-    open_shop: OpenShop, asking: Asking, replies: Replies
+    open_shop: OpenShop,
 ) -> None:
     """Whether the prepay was paid before it expired, only a query can tell."""
     shop = open_shop([replies.prepay()])
@@ -227,9 +226,7 @@ async def test_person_who_paid_with_an_old_prepay_is_not_told_that_nothing_was_e
 # Queries: nothing can be executed, so all that is not known is the answer
 
 
-async def test_query_that_a_proxy_gave_up_is_asked_again(
-    open_shop: OpenShop, replies: Replies
-) -> None:
+async def test_query_that_a_proxy_gave_up_is_asked_again(open_shop: OpenShop) -> None:
     """As after any answer that got lost."""
     shop = open_shop([HttpResponse(408, b"stream timeout"), replies.order("支付成功")])
     status = await shop.gateway.query(out_trade_no="O-1")
@@ -251,11 +248,11 @@ async def test_query_at_a_wrong_address_says_so_and_nothing_of_the_order(
 
 @pytest.mark.parametrize("status", ["W", "PROCESSING", "INIT", "FAIL", "f", "s", "退款处理中", "P"])
 async def test_refund_of_any_other_status_is_under_way(
-    status: str, place: Place, open_shop: OpenShop, asking: Asking, replies: Replies
+    status: str, place: Place, open_shop: OpenShop
 ) -> None:
     """It is never final: a query is due, and says how it ended."""
     shop = open_shop([replies.refunded(status)], store=place.make_store())
-    result = await refund(shop, asking)
+    result = await refund(shop)
     entry = await shop.entry("refund-1")
 
     assert isinstance(result, RefundResult)

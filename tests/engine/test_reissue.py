@@ -11,10 +11,11 @@ from urllib.parse import parse_qs
 
 import pytest
 
+from tests.support import asking, replies
 from tests.support.clock import NOON
 from tests.support.flaky_store import FlakyStore
-from tests.support.merchant import Asking, OpenShop, Shop
-from tests.support.platform import Json, Replies
+from tests.support.merchant import OpenShop, Shop
+from tests.support.platform import Json
 from wxpay_async.engine.reissue import next_request_id
 from wxpay_async.errors import (
     AlreadyPaidError,
@@ -51,13 +52,12 @@ class Platform:
         self.unreachable = False
         self.issued: list[str] = []
         self._numbers: Iterator[int] = count(1)
-        self._say = Replies()
 
     def __call__(self, request: HttpRequest) -> Json | WxPayError:
         """Answer one request."""
         if request.url.endswith("query"):
-            return self._say.order(self.status)
-        return self._say.created() if request.url.endswith("trade") else self._pay(request)
+            return replies.order(self.status)
+        return replies.created() if request.url.endswith("trade") else self._pay(request)
 
     def _pay(self, request: HttpRequest) -> Json | WxPayError:
         if self.unreachable:
@@ -66,14 +66,14 @@ class Platform:
             return self.refusal
         request_id = read_request_id(request)
         if request_id in self.issued:
-            return self._say.no("GM_API_BUS_0000015", "requestId重复")
+            return replies.no("GM_API_BUS_0000015", "requestId重复")
         self.issued.append(request_id)
         if self.lost:
             self.lost -= 1
             return InDoubtError("reset")
         number = f"wx{next(self._numbers)}"
         changes = {"requestId": request_id, "prepayId": number, "extPackage": f"prepay_id={number}"}
-        return self._say.prepay(**changes)
+        return replies.prepay(**changes)
 
 
 def read_request_id(request: HttpRequest) -> str:
@@ -94,7 +94,7 @@ def shop(open_shop: OpenShop, platform: Platform) -> Shop:
     return open_shop(platform, retry=RetryPolicy(attempts=1))
 
 
-async def tap(shop: Shop, asking: Asking, openid: str = "openid-1", **changes: Any) -> str:  # noqa: ANN401 - checkout's
+async def tap(shop: Shop, openid: str = "openid-1", **changes: Any) -> str:  # noqa: ANN401 - checkout's
     """Tap "pay"; return the prepayId."""
     result = await shop.gateway.checkout(asking.trade(), openid=openid, app_id=APP, **changes)
     return result.prepay_id
@@ -105,11 +105,9 @@ def first_id(shop: Shop) -> str:
     return derive_request_id(shop.gateway.app_key, "pay", "trade-1")
 
 
-async def test_checkout_twice_returns_the_same_credential(
-    shop: Shop, asking: Asking, platform: Platform
-) -> None:
+async def test_checkout_twice_returns_the_same_credential(shop: Shop, platform: Platform) -> None:
     """A second tap opens the same dialogue."""
-    assert await tap(shop, asking) == await tap(shop, asking) == "wx1"
+    assert await tap(shop) == await tap(shop) == "wx1"
     assert 1 == len(platform.issued)
 
 
@@ -117,22 +115,22 @@ async def test_checkout_twice_returns_the_same_credential(
     ("seconds", "expected"), [(19 * 60 + 30, "wx1"), (LIFE - 1, "wx1"), (LIFE, "wx2")]
 )
 async def test_checkout_issues_another_credential_when_the_first_is_dead(
-    seconds: float, expected: str, shop: Shop, asking: Asking
+    seconds: float, expected: str, shop: Shop
 ) -> None:
     """In its last minute the first is handed out: two could both be paid."""
-    await tap(shop, asking)
+    await tap(shop)
     shop.clock.move(seconds)
 
-    assert expected == await tap(shop, asking)
+    assert expected == await tap(shop)
 
 
 async def test_checkout_goes_on_for_as_long_as_the_order_can_be_paid(
-    shop: Shop, asking: Asking, platform: Platform
+    shop: Shop, platform: Platform
 ) -> None:
     """Every 20 minutes another, and each closes the one before."""
     for number in range(1, 6):
-        assert f"wx{number}" == await tap(shop, asking)
-        assert f"wx{number}" == await tap(shop, asking)
+        assert f"wx{number}" == await tap(shop)
+        assert f"wx{number}" == await tap(shop)
         shop.clock.move(LIFE)
 
     assert 5 == len(set(platform.issued))
@@ -140,11 +138,11 @@ async def test_checkout_goes_on_for_as_long_as_the_order_can_be_paid(
     assert [State.REISSUED] * 4 == closed
 
 
-async def test_first_id_answers_with_the_result_of_the_next_one(shop: Shop, asking: Asking) -> None:
+async def test_first_id_answers_with_the_result_of_the_next_one(shop: Shop) -> None:
     """It is closed for good: nothing is sent of it, and it opens the credential that lives."""
-    await tap(shop, asking)
+    await tap(shop)
     shop.clock.move(LIFE)
-    await tap(shop, asking)
+    await tap(shop)
     outcome = await shop.gateway.resolve(first_id(shop))
     result = await shop.gateway.pay(
         asking.pay(first_id(shop), terminal_payer_id="openid-1", app_id=APP, out_trade_no="O-1")
@@ -155,141 +153,135 @@ async def test_first_id_answers_with_the_result_of_the_next_one(shop: Shop, aski
 
 
 async def test_checkout_issues_another_credential_when_the_answer_was_lost(
-    shop: Shop, asking: Asking, platform: Platform
+    shop: Shop, platform: Platform
 ) -> None:
     """Nobody holds the first one; within the same call."""
     platform.lost = 1
 
-    assert "wx1" == await tap(shop, asking)
+    assert "wx1" == await tap(shop)
     assert [first_id(shop), next_request_id(shop.gateway.app_key, first_id(shop))] == (
         platform.issued
     )
 
 
 async def test_checkout_that_loses_every_answer_makes_one_more_payment_a_call(
-    shop: Shop, asking: Asking, platform: Platform
+    shop: Shop, platform: Platform
 ) -> None:
     """An outage must not make payments without end; the next call goes on where it stopped."""
     platform.lost = 3
     with pytest.raises(InDoubtError):
-        await tap(shop, asking)
+        await tap(shop)
 
     assert 2 == len(platform.issued)
     with pytest.raises(InDoubtError):
-        await tap(shop, asking)
-    assert "wx1" == await tap(shop, asking)
+        await tap(shop)
+    assert "wx1" == await tap(shop)
     assert len(platform.issued) == len(set(platform.issued)) == 4
 
 
 @pytest.mark.parametrize("status", ["支付成功", "已退款"])
 async def test_checkout_of_an_order_that_was_paid_says_so(
-    status: str, shop: Shop, asking: Asking, platform: Platform
+    status: str, shop: Shop, platform: Platform
 ) -> None:
     """Whatever became of its credential."""
-    await tap(shop, asking)
+    await tap(shop)
     shop.clock.move(LIFE)
     platform.status = status
     with pytest.raises(AlreadyPaidError):
-        await tap(shop, asking)
+        await tap(shop)
 
     assert 1 == len(platform.issued)
 
 
-async def test_checkout_of_an_order_that_was_closed_says_so(
-    shop: Shop, asking: Asking, platform: Platform
-) -> None:
+async def test_checkout_of_an_order_that_was_closed_says_so(shop: Shop, platform: Platform) -> None:
     """No credential can be of any use."""
-    await tap(shop, asking)
+    await tap(shop)
     shop.clock.move(LIFE)
     platform.status = "已关闭"
     with pytest.raises(NotPaidError):
-        await tap(shop, asking)
+        await tap(shop)
 
 
 @pytest.mark.parametrize("status", ["风控审核中", ""])
 async def test_checkout_issues_nothing_while_the_platform_does_not_say_unpaid(
-    status: str, shop: Shop, asking: Asking, platform: Platform
+    status: str, shop: Shop, platform: Platform
 ) -> None:
     """A text that the table does not know proves nothing, nor does no answer."""
-    await tap(shop, asking)
+    await tap(shop)
     shop.clock.move(LIFE)
     platform.status = status
     with pytest.raises(InDoubtError) as caught:
-        await tap(shop, asking)
+        await tap(shop)
 
     assert (InDoubtError, True) == (type(caught.value), caught.value.retryable)
     assert 1 == len(platform.issued)
 
 
-async def test_checkout_for_another_payer_waits_for_the_death_of_the_credential(
-    shop: Shop, asking: Asking
-) -> None:
+async def test_checkout_for_another_payer_waits_for_the_death_of_the_credential(shop: Shop) -> None:
     """Two that live could both be paid; it says until when."""
-    await tap(shop, asking)
+    await tap(shop)
     shop.clock.move(60)
     with pytest.raises(OtherPayerError) as caught:
-        await tap(shop, asking, "openid-2")
+        await tap(shop, "openid-2")
 
     assert datetime.fromtimestamp(NOON + LIFE, UTC) == caught.value.retry_at
-    assert "wx1" == await tap(shop, asking)  # the first payer still has it
+    assert "wx1" == await tap(shop)  # the first payer still has it
     shop.clock.move(LIFE - 60)
-    assert "wx2" == await tap(shop, asking, "openid-2")
+    assert "wx2" == await tap(shop, "openid-2")
 
 
-async def test_checkout_of_the_first_payer_waits_for_the_second(shop: Shop, asking: Asking) -> None:
+async def test_checkout_of_the_first_payer_waits_for_the_second(shop: Shop) -> None:
     """What followed its own payment is another's; a credential of the other is no use to it."""
-    await tap(shop, asking)
+    await tap(shop)
     shop.clock.move(LIFE)
-    assert "wx2" == await tap(shop, asking, "openid-2")
+    assert "wx2" == await tap(shop, "openid-2")
     with pytest.raises(OtherPayerError):
-        await tap(shop, asking)
+        await tap(shop)
     shop.clock.move(LIFE)
 
-    assert "wx3" == await tap(shop, asking)
+    assert "wx3" == await tap(shop)
 
 
 async def test_checkout_for_another_payer_needs_no_wait_when_nobody_got_the_credential(
-    shop: Shop, asking: Asking, platform: Platform
+    shop: Shop, platform: Platform
 ) -> None:
     """The answer to the first payer was lost."""
     platform.lost = 2
     with pytest.raises(InDoubtError):
-        await tap(shop, asking)
+        await tap(shop)
 
-    assert "wx1" == await tap(shop, asking, "openid-2")
+    assert "wx1" == await tap(shop, "openid-2")
 
 
 async def test_checkout_after_a_refusal_of_the_configuration_sends_the_same_payment(
-    shop: Shop, asking: Asking, platform: Platform, replies: Replies
+    shop: Shop, platform: Platform
 ) -> None:
     """It does not stick, and needs no other id."""
     platform.refusal = replies.no("CO_MSG_0000017")
     with pytest.raises(RefusedError):
-        await tap(shop, asking)
+        await tap(shop)
     platform.refusal = None
 
-    assert "wx1" == await tap(shop, asking)
+    assert "wx1" == await tap(shop)
     assert [first_id(shop)] == platform.issued
 
 
 async def test_checkout_after_a_refusal_of_the_payment_repeats_it(
-    shop: Shop, asking: Asking, platform: Platform, replies: Replies
+    shop: Shop, platform: Platform
 ) -> None:
     """It is final for this payer; another payer may be accepted."""
     platform.refusal = replies.no("GM_API_BUS_0000099", "付款人受限")
     for _ in range(2):
         with pytest.raises(RefusedError, match="付款人受限"):
-            await tap(shop, asking)
+            await tap(shop)
     platform.refusal = None
     with pytest.raises(RefusedError, match="付款人受限"):
-        await tap(shop, asking)
+        await tap(shop)
 
-    assert "wx1" == await tap(shop, asking, "openid-2")
+    assert "wx1" == await tap(shop, "openid-2")
 
 
-async def test_checkout_whose_clock_jumped_ahead_keeps_the_credential(
-    open_shop: OpenShop, asking: Asking
-) -> None:
+async def test_checkout_whose_clock_jumped_ahead_keeps_the_credential(open_shop: OpenShop) -> None:
     """It is dead by our clock only: by the platform's `Date` it lives."""
     platform = Platform()
     date = datetime.fromtimestamp(NOON + 60, UTC).strftime("%a, %d %b %Y %H:%M:%S GMT")
@@ -301,16 +293,14 @@ async def test_checkout_whose_clock_jumped_ahead_keeps_the_credential(
         return HttpResponse(200, json.dumps(said).encode(), {"date": date})
 
     shop = open_shop(answer, retry=RetryPolicy(attempts=1))
-    await tap(shop, asking)
+    await tap(shop)
     shop.clock.move(LIFE + 60)
 
-    assert "wx1" == await tap(shop, asking)
+    assert "wx1" == await tap(shop)
     assert 1 == len(platform.issued)
 
 
-async def test_payment_that_is_being_sent_is_not_closed(
-    shop: Shop, asking: Asking, platform: Platform
-) -> None:
+async def test_payment_that_is_being_sent_is_not_closed(shop: Shop, platform: Platform) -> None:
     """Another process has the claim, and may hand out its credential."""
     platform.lost = 1
     request = asking.pay(
@@ -322,29 +312,29 @@ async def test_payment_that_is_being_sent_is_not_closed(
     claimed = await shop.store.claim(record.key, now=NOON, signed_at=record.signed_at or 0)
     assert claimed is not None
     with pytest.raises(WxPayError):
-        await tap(shop, asking)
+        await tap(shop)
 
     assert State.SENDING is await shop.state(first_id(shop))
     assert 1 == len(platform.issued)
 
 
 async def test_store_that_fails_between_two_payments_leaves_the_order_in_doubt(
-    open_shop: OpenShop, asking: Asking, platform: Platform
+    open_shop: OpenShop, platform: Platform
 ) -> None:
     """The order is made, so "not sent" would not be true; of a payment that is resolved neither."""
     store = FlakyStore()
     shop = open_shop(platform, retry=RetryPolicy(attempts=1), store=store)
-    await tap(shop, asking)
+    await tap(shop)
     shop.clock.move(LIFE)
     store.failing.add("load")
     with pytest.raises(InDoubtError):
-        await tap(shop, asking)
+        await tap(shop)
     with pytest.raises(InDoubtError):
         await shop.gateway.resolve(first_id(shop), reissue=True)
 
 
 async def test_resolve_with_reissue_goes_on_after_the_next_credential_died(
-    shop: Shop, asking: Asking, platform: Platform
+    shop: Shop, platform: Platform
 ) -> None:
     """The person comes back 21 minutes later, twice."""
     platform.lost = 1
@@ -360,7 +350,7 @@ async def test_resolve_with_reissue_goes_on_after_the_next_credential_died(
 
 
 async def test_pay_after_a_reissue_issues_no_second_credential(
-    shop: Shop, asking: Asking, platform: Platform
+    shop: Shop, platform: Platform
 ) -> None:
     """The first id answers with what was issued in its place."""
     platform.lost = 1
@@ -376,7 +366,7 @@ async def test_pay_after_a_reissue_issues_no_second_credential(
 
 @pytest.mark.parametrize("dead", [False, True], ids=["the store answers", "the store is away"])
 async def test_credential_that_comes_after_another_was_issued_is_withheld(
-    open_shop: OpenShop, asking: Asking, platform: Platform, *, dead: bool
+    open_shop: OpenShop, platform: Platform, *, dead: bool
 ) -> None:
     """A process was paused with its request on the way; meanwhile another process went on."""
     store = FlakyStore()
@@ -387,7 +377,7 @@ async def test_credential_that_comes_after_another_was_issued_is_withheld(
         if request.url.endswith("wxminiprogram"):
             other.clock.move(60)
             await store.sweep(other.gateway.app_key, other.clock.time())
-            found.append(await tap(other, asking))
+            found.append(await tap(other))
             if dead:
                 store.failing.add("load")
         return said
@@ -396,16 +386,16 @@ async def test_credential_that_comes_after_another_was_issued_is_withheld(
     shop = open_shop(answer_late, store=store)
     if dead:
         with pytest.raises(InDoubtError):
-            await tap(shop, asking)
+            await tap(shop)
     else:
-        found.append(await tap(shop, asking, timeout=120))
+        found.append(await tap(shop, timeout=120))
 
     assert {"wx2"} == set(found)
     assert 2 == len(platform.issued)
 
 
 async def test_closed_payment_whose_next_one_cannot_be_sent_is_in_doubt(
-    shop: Shop, asking: Asking, platform: Platform
+    shop: Shop, platform: Platform
 ) -> None:
     """The first one was executed, so "not sent" would not be true of it."""
     platform.lost = 1
@@ -426,14 +416,14 @@ async def test_closed_payment_whose_next_one_cannot_be_sent_is_in_doubt(
 
 
 async def test_closed_payment_whose_store_is_away_is_in_doubt(
-    open_shop: OpenShop, asking: Asking, platform: Platform
+    open_shop: OpenShop, platform: Platform
 ) -> None:
     """What followed it cannot be looked up, which proves nothing of it."""
     store = FlakyStore()
     shop = open_shop(platform, retry=RetryPolicy(attempts=1), store=store)
-    await tap(shop, asking)
+    await tap(shop)
     shop.clock.move(LIFE)
-    await tap(shop, asking)
+    await tap(shop)
     store.failing.add("load")
     request = asking.pay(
         first_id(shop), terminal_payer_id="openid-1", app_id=APP, out_trade_no="O-1"
@@ -444,7 +434,7 @@ async def test_closed_payment_whose_store_is_away_is_in_doubt(
 
 @pytest.mark.parametrize("code", ["CO_MSG_0000017", "GM_API_BUS_0000099"])
 async def test_closed_payment_whose_next_one_is_refused_is_in_doubt(
-    code: str, shop: Shop, asking: Asking, platform: Platform, replies: Replies
+    code: str, shop: Shop, platform: Platform
 ) -> None:
     """The refusal speaks of the next one; the first one was executed, though nobody can pay it."""
     platform.lost = 1
@@ -463,7 +453,7 @@ async def test_closed_payment_whose_next_one_is_refused_is_in_doubt(
 
 
 async def test_closed_payment_of_an_order_that_ended_says_so(
-    shop: Shop, asking: Asking, platform: Platform
+    shop: Shop, platform: Platform
 ) -> None:
     """That is true of the first one as well: nothing was paid, and nothing can be."""
     platform.lost = 1
@@ -478,22 +468,22 @@ async def test_closed_payment_of_an_order_that_ended_says_so(
 
 
 async def test_checkout_whose_next_payment_is_refused_is_in_doubt(
-    shop: Shop, asking: Asking, platform: Platform, replies: Replies
+    shop: Shop, platform: Platform
 ) -> None:
     """Its first payment was executed, and "refused" would say that nothing was."""
-    await tap(shop, asking)
+    await tap(shop)
     shop.clock.move(LIFE)
     platform.refusal = replies.no("CO_MSG_0000017")
     for _ in range(2):
         with pytest.raises(InDoubtError):
-            await tap(shop, asking)
+            await tap(shop)
     platform.refusal = None
 
-    assert "wx2" == await tap(shop, asking)
+    assert "wx2" == await tap(shop)
 
 
 async def test_payment_that_another_process_claims_while_it_is_asked_about_is_not_followed(
-    open_shop: OpenShop, asking: Asking, platform: Platform
+    open_shop: OpenShop, platform: Platform
 ) -> None:
     """The other one may get its credential; a second one beside it could be paid as well."""
 
@@ -507,14 +497,14 @@ async def test_payment_that_another_process_claims_while_it_is_asked_about_is_no
     platform.lost = 1
     shop = open_shop(answer, retry=RetryPolicy(attempts=1))
     with pytest.raises(InDoubtError):
-        await tap(shop, asking)
+        await tap(shop)
 
     assert [first_id(shop)] == platform.issued
     assert State.SENDING is await shop.state(first_id(shop))
 
 
 async def test_credential_lives_from_the_answer_and_not_from_the_signature(
-    open_shop: OpenShop, asking: Asking, platform: Platform
+    open_shop: OpenShop, platform: Platform
 ) -> None:
     """The platform made it at some moment between the two: the later one counts."""
 
@@ -524,8 +514,8 @@ async def test_credential_lives_from_the_answer_and_not_from_the_signature(
         return platform(request)
 
     shop = open_shop(answer_slowly, retry=RetryPolicy(attempts=1))
-    await tap(shop, asking)
+    await tap(shop)
     shop.clock.move(LIFE - 1)
-    assert "wx1" == await tap(shop, asking)
+    assert "wx1" == await tap(shop)
     shop.clock.move(1)
-    assert "wx2" == await tap(shop, asking)
+    assert "wx2" == await tap(shop)

@@ -9,9 +9,10 @@ from typing import Any
 import attrs
 import pytest
 
+from tests.support import asking, replies
 from tests.support.clock import NOON
-from tests.support.merchant import Asking, OpenShop
-from tests.support.platform import Replies, Script
+from tests.support.merchant import OpenShop
+from tests.support.platform import Script
 from tests.support.records import make_record
 from wxpay_async.adapters.stores.memory import MemoryStore
 from wxpay_async.adapters.stores.sealed import SealedStore
@@ -48,7 +49,7 @@ JSAPI = {
 }
 
 
-async def test_result_is_replayed(open_shop: OpenShop, asking: Asking, replies: Replies) -> None:
+async def test_result_is_replayed(open_shop: OpenShop) -> None:
     """The second call sends nothing, returns an equal result and says that it is a replay."""
     shop = open_shop([NotSentError("refused"), replies.prepay()])
     first = await shop.gateway.pay(asking.pay())
@@ -60,7 +61,7 @@ async def test_result_is_replayed(open_shop: OpenShop, asking: Asking, replies: 
     assert first.jsapi_params() == again.jsapi_params()
 
 
-async def test_refusal_is_replayed(open_shop: OpenShop, asking: Asking, replies: Replies) -> None:
+async def test_refusal_is_replayed(open_shop: OpenShop) -> None:
     """The platform's code and text are kept, and nothing is sent."""
     shop = open_shop([replies.no("CO_MSG_000001", "参数错误")])
     for replayed in (False, True):
@@ -76,7 +77,7 @@ async def test_refusal_is_replayed(open_shop: OpenShop, asking: Asking, replies:
     assert 1 == shop.transport.calls
 
 
-async def test_failure_is_replayed(open_shop: OpenShop, asking: Asking, replies: Replies) -> None:
+async def test_failure_is_replayed(open_shop: OpenShop) -> None:
     """Status F stays F."""
     shop = open_shop([replies.refunded("F")])
     for _ in range(2):
@@ -86,9 +87,7 @@ async def test_failure_is_replayed(open_shop: OpenShop, asking: Asking, replies:
     assert 1 == shop.transport.calls
 
 
-async def test_refund_under_way_is_replayed(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_refund_under_way_is_replayed(open_shop: OpenShop) -> None:
     """PENDING is polled, and never sent again."""
     shop = open_shop([replies.refunded("P")])
     for _ in range(2):
@@ -97,9 +96,7 @@ async def test_refund_under_way_is_replayed(
     assert (1, State.PENDING) == (shop.transport.calls, await shop.state("refund-1"))
 
 
-async def test_settled_operation_without_a_reply_is_not_sent(
-    open_shop: OpenShop, asking: Asking
-) -> None:
+async def test_settled_operation_without_a_reply_is_not_sent(open_shop: OpenShop) -> None:
     """A person must look at it, so the caller hears of a doubt and nothing is sent."""
     shop = open_shop(Script([LOST]))
     with pytest.raises(InDoubtError):
@@ -116,9 +113,7 @@ async def test_settled_operation_without_a_reply_is_not_sent(
 # The age of a prepay
 
 
-async def test_prepay_that_is_old_is_reported_as_expired(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_prepay_that_is_old_is_reported_as_expired(open_shop: OpenShop) -> None:
     """20 minutes less one, counted from the signing: a prepay about to expire is not handed out."""
     shop = open_shop([replies.prepay()])
     await shop.gateway.pay(asking.pay())
@@ -131,9 +126,7 @@ async def test_prepay_that_is_old_is_reported_as_expired(
     assert (True, "in_doubt", 1) == (caught.value.replayed, caught.value.fate, shop.transport.calls)
 
 
-async def test_prepay_expires_by_the_timestamp_that_was_answered(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_prepay_expires_by_the_timestamp_that_was_answered(open_shop: OpenShop) -> None:
     """An attempt that was signed ahead of time, and refused for it, does not lengthen its life."""
     expired = json.dumps(replies.no("CO_MSG_000005")).encode()
     an_hour_ago = {"date": "Sun, 23 Nov 2025 03:00:00 GMT"}
@@ -145,9 +138,7 @@ async def test_prepay_expires_by_the_timestamp_that_was_answered(
     assert datetime(2025, 11, 23, 3, tzinfo=UTC) == first.signed_at == again.signed_at
 
 
-async def test_prepay_of_a_trade_is_dropped_when_it_is_old(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_prepay_of_a_trade_is_dropped_when_it_is_old(open_shop: OpenShop) -> None:
     """The order stands and can be paid by its payToken; the old prepay is shown nowhere."""
     shop = open_shop([replies.created(**JSAPI)])
     first = await shop.gateway.trade(asking.trade())
@@ -170,9 +161,7 @@ async def test_prepay_of_a_trade_is_dropped_when_it_is_old(
     assert 1 == shop.transport.calls
 
 
-async def test_refund_does_not_expire(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_refund_does_not_expire(open_shop: OpenShop) -> None:
     """Only a prepay expires after 20 minutes."""
     shop = open_shop([replies.refunded()])
     await shop.gateway.refund(asking.refund())
@@ -192,7 +181,7 @@ def make_settled(**changes: object) -> IdempotencyRecord:
         "attempts": 2,
         "signed_at": NOON_MS,
         "status": 200,
-        "reply": json.dumps(Replies().refunded()).encode(),
+        "reply": json.dumps(replies.refunded()).encode(),
     }
     return make_record("refund-1", **(settled | changes))
 
@@ -275,9 +264,7 @@ def test_replay_of_what_is_proven_needs_no_reply_that_opens(
     assert "sealed" not in str(caught.value)
 
 
-async def test_prepay_whose_reply_does_not_open_is_never_called_paid(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_prepay_whose_reply_does_not_open_is_never_called_paid(open_shop: OpenShop) -> None:
     """The secret was changed, and the person taps "pay" again: neither call nor resolve knows."""
     below = MemoryStore()
     before = open_shop([replies.prepay()], store=SealedStore(below, [bytes(32)]))
@@ -306,7 +293,7 @@ def test_replay_of_a_reply_that_cannot_be_read_is_in_doubt() -> None:
 
 def test_replay_of_an_answer_to_another_request_is_withheld() -> None:
     """The echo is checked again, and its error is marked as a replay."""
-    other = Asking().refund("refund-1", out_trade_no="R-2")
+    other = asking.refund("refund-1", out_trade_no="R-2")
     with pytest.raises(MalformedResponseError, match="withheld") as caught:
         replay_now(make_settled(), asked=other)
 

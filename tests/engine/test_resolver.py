@@ -12,9 +12,10 @@ import attrs
 import pytest
 from attrs import define, field
 
+from tests.support import asking, replies
 from tests.support.clock import NOON, MovedClock
-from tests.support.merchant import Asking, OpenShop, Shop
-from tests.support.platform import UNKNOWN_ORDER, Replies, Script
+from tests.support.merchant import OpenShop, Shop
+from tests.support.platform import UNKNOWN_ORDER, Script
 from tests.support.records import make_record
 from wxpay_async.adapters.stores.memory import MemoryStore
 from wxpay_async.engine.clock import PlatformTime
@@ -56,7 +57,7 @@ ECHO = {
 }
 
 
-def make_order(replies: Replies, text: str = "待付款", number: str = "O-1", **echo: Any) -> Any:  # noqa: ANN401 - a reply
+def make_order(text: str = "待付款", number: str = "O-1", **echo: Any) -> Any:  # noqa: ANN401 - a reply
     """Make the answer to a query that echoes the whole order."""
     reply = replies.order(text, number)
     reply["data"] |= {**ECHO, "tradeNo": f"T-{number}", **echo}
@@ -91,7 +92,7 @@ def answer_by_number(answers: dict[str, object]) -> Callable[[HttpRequest], obje
 
 @pytest.mark.parametrize("text", ["支付成功", "已付款", "退款中", "已退款", "退款失败"])
 async def test_payment_of_an_order_that_was_paid_is_already_paid(
-    text: str, open_shop: OpenShop, asking: Asking, replies: Replies
+    text: str, open_shop: OpenShop
 ) -> None:
     """Whatever became of its refund; and no fate says that the order may be charged again."""
     shop = open_shop(Script([LOST], query=replies.order(text)))
@@ -101,9 +102,7 @@ async def test_payment_of_an_order_that_was_paid_is_already_paid(
     assert (Fate.IN_DOUBT, State.SUCCEEDED) == (caught.value.fate, await shop.state("pay-1"))
 
 
-async def test_payment_is_unpaid_by_the_time_of_the_answer(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_payment_is_unpaid_by_the_time_of_the_answer(open_shop: OpenShop) -> None:
     """Our clock is ten minutes fast: a prepay that is expired by it lives on at the platform."""
 
     def query() -> HttpResponse:
@@ -122,9 +121,7 @@ async def test_payment_is_unpaid_by_the_time_of_the_answer(
     assert [InDoubtError] * 3 + [NotExecutedError] == [type(error) for error in errors]
 
 
-async def test_repeated_payment_on_a_first_attempt_is_in_doubt(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_repeated_payment_on_a_first_attempt_is_in_doubt(open_shop: OpenShop) -> None:
     """Neither a decline nor a success: the order is asked for, and unpaid is not final."""
     answers = Script([replies.no(REPEATED)], query=replies.order("待付款"))
     shop = open_shop(answers)
@@ -142,10 +139,10 @@ async def test_repeated_payment_on_a_first_attempt_is_in_doubt(
 
 
 async def test_repeated_trade_with_other_content_seen_twice_is_a_conflict(
-    open_shop: OpenShop, asking: Asking, replies: Replies
+    open_shop: OpenShop,
 ) -> None:
     """A new process reuses an id: what the query echoes is compared with what was sent."""
-    answers = Script([replies.no(REPEATED)], query=make_order(replies, totalAmount="2.00"))
+    answers = Script([replies.no(REPEATED)], query=make_order(totalAmount="2.00"))
     shop = open_shop(answers)
     with pytest.raises(DuplicateRequestError):
         await shop.gateway.trade(asking.trade())
@@ -166,14 +163,14 @@ async def test_repeated_trade_with_other_content_seen_twice_is_a_conflict(
     "spoilt", [{"totalAmount": "987.65"}, {"subject": "商品"}, {"payeeIdentity": "999"}]
 )
 async def test_other_content_in_one_answer_settles_nothing(
-    spoilt: dict[str, str], open_shop: OpenShop, asking: Asking, replies: Replies
+    spoilt: dict[str, str], open_shop: OpenShop
 ) -> None:
     """Whatever was wrong with that answer, the next one is right."""
-    answers = Script([LOST], query=make_order(replies, **spoilt))
+    answers = Script([LOST], query=make_order(**spoilt))
     shop = open_shop(answers, retry=RetryPolicy(attempts=1))
     with pytest.raises(InDoubtError):
         await shop.gateway.trade(asking.trade())
-    answers.query = make_order(replies)
+    answers.query = make_order()
     shop.clock.move(61)
 
     assert "ok" == (await shop.gateway.resolve("trade-1")).kind
@@ -181,12 +178,10 @@ async def test_other_content_in_one_answer_settles_nothing(
     assert (None, None) == (record.deviates_at, record.deviation)
 
 
-async def test_other_content_that_differs_each_time_is_no_conflict(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_other_content_that_differs_each_time_is_no_conflict(open_shop: OpenShop) -> None:
     """Seen twice means the same; blanks at the ends of a text make no other one."""
     amounts = iter(["1.01", "1.02", "1.03", "1.04"])
-    answers = Script([LOST], query=lambda: make_order(replies, totalAmount=next(amounts)))
+    answers = Script([LOST], query=lambda: make_order(totalAmount=next(amounts)))
     shop = open_shop(answers, retry=RetryPolicy(attempts=1))
     with pytest.raises(InDoubtError):
         await shop.gateway.trade(asking.trade())
@@ -195,7 +190,7 @@ async def test_other_content_that_differs_each_time_is_no_conflict(
         await shop.gateway.resolve("trade-1")
     before = await shop.state("trade-1")
     subjects = iter(["茶", " 茶\u3000"])
-    answers.query = lambda: make_order(replies, subject=next(subjects))
+    answers.query = lambda: make_order(subject=next(subjects))
     for _ in range(2):
         shop.clock.move(61)
         await shop.gateway.resolve("trade-1")
@@ -203,9 +198,7 @@ async def test_other_content_that_differs_each_time_is_no_conflict(
     assert (State.UNKNOWN, State.CONFLICT) == (before, await shop.state("trade-1"))
 
 
-async def test_refund_of_another_amount_is_a_conflict_when_seen_twice(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_refund_of_another_amount_is_a_conflict_when_seen_twice(open_shop: OpenShop) -> None:
     """Under the refund's number the platform holds another one."""
     shop = open_shop(
         Script([LOST], query=replies.order("已退款", "R-1", "9.00")), retry=RetryPolicy(attempts=1)
@@ -219,11 +212,9 @@ async def test_refund_of_another_amount_is_a_conflict_when_seen_twice(
     assert (State.UNKNOWN, State.CONFLICT) == (before, await shop.state("refund-1"))
 
 
-async def test_repeated_trade_with_the_same_content_is_a_success(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_repeated_trade_with_the_same_content_is_a_success(open_shop: OpenShop) -> None:
     """The order that was asked for exists."""
-    shop = open_shop(Script([replies.no(REPEATED)], query=make_order(replies, quantity="1.00")))
+    shop = open_shop(Script([replies.no(REPEATED)], query=make_order(quantity="1.00")))
 
     assert (await shop.gateway.trade(asking.trade())).replayed
 
@@ -240,10 +231,10 @@ async def test_repeated_trade_with_the_same_content_is_a_success(
     ],
 )
 async def test_recovered_trade_says_how_its_order_stands(
-    text: str, status: str, open_shop: OpenShop, asking: Asking, replies: Replies
+    text: str, status: str, open_shop: OpenShop
 ) -> None:
     """P until it was paid, S from then on, as in the answer that got lost."""
-    shop = open_shop(Script([LOST], query=make_order(replies, text)))
+    shop = open_shop(Script([LOST], query=make_order(text)))
     result = await shop.gateway.trade(asking.trade())
 
     assert [("O-1", "T-O-1", status)] == [attrs.astuple(row) for row in result.trade_res_list]
@@ -251,10 +242,10 @@ async def test_recovered_trade_says_how_its_order_stands(
 
 @pytest.mark.parametrize("text", ["支付失败", "交易关闭"])
 async def test_recovered_trade_of_an_order_that_ended_is_a_failure(
-    text: str, open_shop: OpenShop, asking: Asking, replies: Replies
+    text: str, open_shop: OpenShop
 ) -> None:
     """It cannot be paid any more: as the platform's own F."""
-    shop = open_shop(Script([LOST], query=make_order(replies, text)))
+    shop = open_shop(Script([LOST], query=make_order(text)))
     for _ in range(2):
         with pytest.raises(FailedError):
             await shop.gateway.trade(asking.trade())
@@ -262,14 +253,10 @@ async def test_recovered_trade_of_an_order_that_ended_is_a_failure(
     assert State.FAILED is await shop.state("trade-1")
 
 
-async def test_recovered_trade_has_a_row_for_each_order(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_recovered_trade_has_a_row_for_each_order(open_shop: OpenShop) -> None:
     """Each is asked for, and each says how it stands."""
     texts = {"O-1": "待付款", "O-2": "已付款", "O-3": "交易关闭"}
-    shop = open_shop(
-        answer_by_number({n: make_order(replies, text, n) for n, text in texts.items()})
-    )
+    shop = open_shop(answer_by_number({n: make_order(text, n) for n, text in texts.items()}))
     result = await shop.gateway.trade(asking.trade(trade_info=[make_item(n) for n in texts]))
 
     assert [("O-1", "P"), ("O-2", "S"), ("O-3", "F")] == [
@@ -289,13 +276,11 @@ async def test_one_order_of_a_trade_does_not_speak_for_the_other(
     second: Any,  # noqa: ANN401 - what is echoed, a refusal, or an error
     state: State,
     open_shop: OpenShop,
-    asking: Asking,
-    replies: Replies,
 ) -> None:
     """The first is as it should be: the second may be another's, missing, or not known."""
-    answers: dict[str, object] = {"O-1": make_order(replies), "O-2": second}
+    answers: dict[str, object] = {"O-1": make_order(), "O-2": second}
     if isinstance(second, dict) and second is not UNKNOWN_ORDER:
-        answers["O-2"] = make_order(replies, "待付款", "O-2", **second)
+        answers["O-2"] = make_order("待付款", "O-2", **second)
     shop = open_shop(answer_by_number(answers))
     with pytest.raises(InDoubtError):
         await shop.gateway.trade(asking.trade(trade_info=[make_item("O-1"), make_item("O-2")]))
@@ -303,16 +288,14 @@ async def test_one_order_of_a_trade_does_not_speak_for_the_other(
     assert state is await shop.state("trade-1")
 
 
-async def test_trade_whose_content_cannot_be_opened_stays_in_doubt(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_trade_whose_content_cannot_be_opened_stays_in_doubt(open_shop: OpenShop) -> None:
     """There is nothing to compare the order with, so the platform is not asked."""
     answers = Script([LOST])
     shop = open_shop(answers)
     with pytest.raises(InDoubtError):
         await shop.gateway.trade(asking.trade())
     await shop.store.record(attrs.evolve(await shop.entry("trade-1"), content=None))
-    answers.query, answers.queries = make_order(replies), 0
+    answers.query, answers.queries = make_order(), 0
 
     assert "in_doubt" == (await shop.gateway.resolve("trade-1")).kind
     assert (0, State.UNKNOWN) == (answers.queries, await shop.state("trade-1"))
@@ -331,11 +314,7 @@ async def test_trade_whose_content_cannot_be_opened_stays_in_doubt(
     ],
 )
 async def test_repeated_refund_after_a_timeout_is_what_the_query_says(
-    text: str,
-    state: State,
-    open_shop: OpenShop,
-    asking: Asking,
-    replies: Replies,
+    text: str, state: State, open_shop: OpenShop
 ) -> None:
     """Query, then answer: a duplicate by itself is neither a failure nor a success."""
     found = iter([UNKNOWN_ORDER, replies.order(text, "R-1")])
@@ -359,7 +338,7 @@ async def test_repeated_refund_after_a_timeout_is_what_the_query_says(
 
 @pytest.mark.parametrize("text", ["已退款", "退款中"])
 async def test_repeated_refund_on_a_first_attempt_stays_in_doubt(
-    text: str, open_shop: OpenShop, asking: Asking, replies: Replies
+    text: str, open_shop: OpenShop
 ) -> None:
     """Nothing echoes origOutTradeNo: in this call, in the next, by resolve and by recovery."""
     answers = Script([replies.no(REPEATED)], query=replies.order(text, "R-1"))
@@ -378,9 +357,7 @@ async def test_repeated_refund_on_a_first_attempt_stays_in_doubt(
     assert State.NEEDS_REVIEW is await shop.state("refund-1")
 
 
-async def test_repeated_refund_stays_in_doubt_after_later_timeouts(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_repeated_refund_stays_in_doubt_after_later_timeouts(open_shop: OpenShop) -> None:
     """The later attempts get lost, and cannot have been executed any more than the first."""
     answers = Script([replies.no(REPEATED), LOST], query=replies.order("已退款", "R-1"))
     shop = open_shop(answers)
@@ -391,9 +368,7 @@ async def test_repeated_refund_stays_in_doubt_after_later_timeouts(
     assert "in_doubt" == (await shop.gateway.resolve("refund-1")).kind
 
 
-async def test_repeated_refund_after_an_unsent_attempt_stays_in_doubt(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_repeated_refund_after_an_unsent_attempt_stays_in_doubt(open_shop: OpenShop) -> None:
     """Its second attempt is the first that arrived."""
     answers = [replies.no("CO_MSG_000007"), replies.no(REPEATED)]
     shop = open_shop(Script(answers, query=replies.order("已退款", "R-1")))
@@ -403,9 +378,7 @@ async def test_repeated_refund_after_an_unsent_attempt_stays_in_doubt(
     assert State.UNKNOWN is await shop.state("refund-1")
 
 
-async def test_repeated_refund_that_is_absent_was_not_executed(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_repeated_refund_that_is_absent_was_not_executed(open_shop: OpenShop) -> None:
     """Where absence proves something, it does so here too, and the duplicate is not repeated."""
     shop = open_shop(Script([replies.no(REPEATED)]), refunds_queryable=True)
     with pytest.raises(DuplicateRequestError):
@@ -417,9 +390,7 @@ async def test_repeated_refund_that_is_absent_was_not_executed(
     assert NotExecutedError is type(outcome.error)
 
 
-async def test_refund_that_failed_in_the_end_is_replayed_as_failed(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_refund_that_failed_in_the_end_is_replayed_as_failed(open_shop: OpenShop) -> None:
     """The answer P is dropped when a query proves that it came to nothing."""
     answers = Script([replies.refunded("P")], query=replies.order("退款失败", "R-1"))
     shop = open_shop(answers)
@@ -452,7 +423,7 @@ async def resolve_twice(shop: Shop, request_id: str) -> Outcome[str, Any]:
     ],
 )
 async def test_refused_query_that_does_not_say_absent_proves_nothing(
-    code: str, text: str, open_shop: OpenShop, asking: Asking, replies: Replies
+    code: str, text: str, open_shop: OpenShop
 ) -> None:
     """The order was made and its answer got lost: a new generation would be a second order."""
     shop = open_shop(Script([LOST], query=replies.no(code, text)))
@@ -464,7 +435,7 @@ async def test_refused_query_that_does_not_say_absent_proves_nothing(
 
 
 async def test_refused_query_with_a_code_that_the_merchant_named_proves_absence(
-    open_shop: OpenShop, asking: Asking, replies: Replies
+    open_shop: OpenShop,
 ) -> None:
     """The merchant has seen on the test host what it means."""
     answers = Script([LOST], query=replies.no("GM_API_BUS_000500"))
@@ -491,11 +462,11 @@ async def test_sandbox_says_absent_of_an_order_that_it_does_not_know() -> None:
 
 @pytest.mark.parametrize("operation", ["pay", "trade", "refund"])
 async def test_answer_about_another_order_proves_nothing(
-    operation: str, open_shop: OpenShop, asking: Asking, replies: Replies
+    operation: str, open_shop: OpenShop
 ) -> None:
     """Paid, refunded or there: but not the one that was asked for."""
     text = "已退款" if operation == "refund" else "已付款"
-    shop = open_shop(Script([LOST], query=make_order(replies, text, "O-2")))
+    shop = open_shop(Script([LOST], query=make_order(text, "O-2")))
     more = {"out_trade_no": "O-1"} if operation != "trade" else {}
     request = getattr(asking, operation)(**more)
     with pytest.raises(InDoubtError):
@@ -621,7 +592,7 @@ async def test_check_counts_absence_by_the_time_of_a_refusal(
 
 
 async def test_check_of_a_trade_stops_at_the_first_order_without_an_answer(
-    asking: Asking, clock: MovedClock
+    clock: MovedClock,
 ) -> None:
     """The others could not settle it."""
     items = [make_item(f"O-{n}") for n in range(3)]

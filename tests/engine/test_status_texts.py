@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.merchant import Asking, OpenShop
-from tests.support.platform import Replies, Script
+from tests.support import asking, replies
+from tests.support.merchant import OpenShop
+from tests.support.platform import Script
 from wxpay_async.engine.gateway import PayGateway
 from wxpay_async.errors import InDoubtError, InvalidRequestError
 from wxpay_async.policy.retry import RetryPolicy
@@ -19,9 +20,7 @@ from wxpay_async.protocol.signing import Md5Signer
 TEXT = "交易完成"
 
 
-async def test_taught_text_is_paid_for_everyone_who_asks(
-    open_shop: OpenShop, replies: Replies
-) -> None:
+async def test_taught_text_is_paid_for_everyone_who_asks(open_shop: OpenShop) -> None:
     """A query, a wait and a batch of queries say the same."""
     shop = open_shop(Script([], query=replies.order(TEXT)), trade_states={TEXT: TradeState.PAID})
     found = await shop.gateway.query(out_trade_no="O-1")
@@ -32,9 +31,7 @@ async def test_taught_text_is_paid_for_everyone_who_asks(
     assert TEXT == found.status
 
 
-async def test_taught_text_settles_a_doubt(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_taught_text_settles_a_doubt(open_shop: OpenShop) -> None:
     """A refund whose answer got lost is found by the merchant's own word for it."""
     lost = Script([InDoubtError("read timeout")], query=replies.order("退好了", "R-1"))
     shop = open_shop(
@@ -45,9 +42,7 @@ async def test_taught_text_settles_a_doubt(
     assert State.SUCCEEDED is await shop.state("refund-1")
 
 
-async def test_taught_text_wins_over_what_the_table_reads_literally(
-    open_shop: OpenShop, replies: Replies
-) -> None:
+async def test_taught_text_wins_over_what_the_table_reads_literally(open_shop: OpenShop) -> None:
     """All texts but the documented one are guesses of ours."""
     shop = open_shop(Script([], query=replies.order("处理中")), trade_states={"处理中": "paid"})
 
@@ -55,7 +50,7 @@ async def test_taught_text_wins_over_what_the_table_reads_literally(
 
 
 async def test_unknown_text_is_told_once_with_what_to_do(
-    open_shop: OpenShop, replies: Replies, caplog: pytest.LogCaptureFixture
+    open_shop: OpenShop, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Once for each text, at WARNING, and in one line whatever the text is."""
     texts = iter(["外星", "外星", "又一\n个", "待付款"])
@@ -69,7 +64,7 @@ async def test_unknown_text_is_told_once_with_what_to_do(
 
 
 async def test_texts_without_end_are_told_a_limited_number_of_times(
-    open_shop: OpenShop, replies: Replies, caplog: pytest.LogCaptureFixture
+    open_shop: OpenShop, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A platform that makes texts up fills neither the memory nor the log."""
     texts = iter(f"外星{number}" for number in range(150))

@@ -9,8 +9,8 @@ from typing import Unpack
 import pytest
 from attrs import define, field
 
-from tests.support.merchant import Asking, OpenShop
-from tests.support.platform import Replies
+from tests.support import asking, replies
+from tests.support.merchant import OpenShop
 from tests.support.records import Claim
 from wxpay_async.adapters.limiters.limiter import Lane, Slot, Unlimited
 from wxpay_async.adapters.stores.memory import MemoryStore
@@ -62,7 +62,7 @@ class ClosedLimiter(Unlimited):
 
 @pytest.mark.parametrize("down", [{"reserve"}, {"reserve", "claim", "load"}, {"claim", "load"}])
 async def test_operation_in_doubt_stays_so_when_the_store_is_gone(
-    down: set[str], open_shop: OpenShop, asking: Asking
+    down: set[str], open_shop: OpenShop
 ) -> None:
     """It was executed and its answer was lost: nothing of a later call makes it "not sent"."""
     store = UnreachableStore()
@@ -78,7 +78,7 @@ async def test_operation_in_doubt_stays_so_when_the_store_is_gone(
 
 @pytest.mark.parametrize("down", [{"reserve"}, {"claim", "load"}])
 async def test_operation_of_which_the_store_cannot_tell_is_in_doubt(
-    down: set[str], open_shop: OpenShop, asking: Asking
+    down: set[str], open_shop: OpenShop
 ) -> None:
     """Another process may have sent it; it says so, and the same request may go again."""
     store = UnreachableStore(down=down)
@@ -95,7 +95,7 @@ async def test_operation_of_which_the_store_cannot_tell_is_in_doubt(
 
 
 async def test_operation_that_was_never_claimed_is_not_sent_when_its_claim_fails(
-    open_shop: OpenShop, asking: Asking
+    open_shop: OpenShop,
 ) -> None:
     """The record can be read and says that no attempt was ever begun."""
     shop = open_shop([], store=UnreachableStore(down={"claim"}))
@@ -107,11 +107,7 @@ async def test_operation_that_was_never_claimed_is_not_sent_when_its_claim_fails
 
 @pytest.mark.parametrize("sending", [True, False], ids=["claims it", "does nothing"])
 async def test_call_without_quota_is_in_doubt_if_another_process_began_meanwhile(
-    *,
-    sending: bool,
-    open_shop: OpenShop,
-    asking: Asking,
-    replies: Replies,
+    *, sending: bool, open_shop: OpenShop
 ) -> None:
     """While it waits it holds no lease, so the operation may be sent by somebody else."""
     store = MemoryStore()
@@ -129,7 +125,7 @@ async def test_call_without_quota_is_in_doubt_if_another_process_began_meanwhile
 
 
 async def test_call_without_quota_is_in_doubt_while_another_process_sends(
-    open_shop: OpenShop, asking: Asking
+    open_shop: OpenShop,
 ) -> None:
     """The other had begun before this call did: its record says SENDING, and no doubt yet."""
     store, asked = MemoryStore(), asyncio.Event()
@@ -148,9 +144,7 @@ async def test_call_without_quota_is_in_doubt_while_another_process_sends(
     await asyncio.wait([task])
 
 
-async def test_call_whose_record_was_forgotten_meanwhile_is_in_doubt(
-    open_shop: OpenShop, asking: Asking
-) -> None:
+async def test_call_whose_record_was_forgotten_meanwhile_is_in_doubt(open_shop: OpenShop) -> None:
     """What is finished may be forgotten, so a record that is gone proves nothing."""
     store = MemoryStore()
 
@@ -163,7 +157,7 @@ async def test_call_whose_record_was_forgotten_meanwhile_is_in_doubt(
 
 
 async def test_refused_connections_are_not_sent_though_they_were_claimed(
-    open_shop: OpenShop, asking: Asking
+    open_shop: OpenShop,
 ) -> None:
     """The claims were ours, and each attempt is proven not to have left."""
     shop = open_shop(lambda _: NotSentError("connection refused"))

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from attrs import define, field
 
+from tests.support import asking, replies
 from tests.support.clock import LoopClock, loop_time, virtual
-from tests.support.merchant import Asking, Shop, make_shop
-from tests.support.platform import Replies, Script
+from tests.support.merchant import Shop, make_shop
+from tests.support.platform import Script
 from wxpay_async.adapters.limiters.local import LocalLimiter
 from wxpay_async.adapters.stores.memory import MemoryStore
 from wxpay_async.engine.telemetry import EventKind
@@ -108,7 +109,7 @@ def open_virtual(answers: Any, **settings: Any) -> Shop:  # noqa: ANN401 - those
     return make_shop(answers, LoopClock(), **settings)
 
 
-async def hear(shop: Shop, asking: Asking, timeout: float | None = None) -> tuple[object, float]:
+async def hear(shop: Shop, timeout: float | None = None) -> tuple[object, float]:
     """Pay, and tell what came of it, and when."""
     began = loop_time()
     try:
@@ -122,73 +123,73 @@ async def hear(shop: Shop, asking: Asking, timeout: float | None = None) -> tupl
 
 
 @virtual
-async def test_store_that_hangs_at_the_reservation_ends_the_call_in_time(asking: Asking) -> None:
+async def test_store_that_hangs_at_the_reservation_ends_the_call_in_time() -> None:
     """Whether it was sent before is known by the store alone."""
     shop = open_virtual([], store=SlowStore(takes={"reserve": 60}))
 
-    assert (InDoubtTimeoutError, 0.5) == await hear(shop, asking, timeout=3)
-    assert (InDoubtTimeoutError, 27.0) == await hear(shop, asking)
+    assert (InDoubtTimeoutError, 0.5) == await hear(shop, timeout=3)
+    assert (InDoubtTimeoutError, 27.0) == await hear(shop)
 
 
 @virtual
-async def test_store_that_hangs_at_the_claim_ends_the_call_in_time(asking: Asking) -> None:
+async def test_store_that_hangs_at_the_claim_ends_the_call_in_time() -> None:
     """Nothing was sent; the claim, which comes late, is released behind the caller's back."""
     shop = open_virtual([], store=SlowStore(takes={"claim": 60}))
 
-    assert (NotSentTimeoutError, 27.0) == await hear(shop, asking)
+    assert (NotSentTimeoutError, 27.0) == await hear(shop)
     await asyncio.sleep(40)
     assert State.RESERVED is await shop.state("pay-1")
 
 
 @virtual
-async def test_gateway_that_closes_waits_for_the_late_claim(asking: Asking) -> None:
+async def test_gateway_that_closes_waits_for_the_late_claim() -> None:
     """Else it would be in doubt for nothing."""
     shop = open_virtual([], store=SlowStore(takes={"claim": 60}))
-    await hear(shop, asking)
+    await hear(shop)
     await shop.gateway.aclose()
 
     assert State.RESERVED is await shop.state("pay-1")
 
 
 @virtual
-async def test_store_that_is_slow_stops_no_payment(asking: Asking, replies: Replies) -> None:
+async def test_store_that_is_slow_stops_no_payment() -> None:
     """A commit of over 2 s is no pause of the process (faults/slow_store)."""
     store = SlowStore(takes={"reserve": 2.1, "claim": 2.1, "record": 2.1})
     shop = open_virtual([replies.prepay()], store=store)
-    result, seconds = await hear(shop, asking)
+    result, seconds = await hear(shop)
 
     assert (1, pytest.approx(6.3)) == (getattr(result, "attempts", result), seconds)
 
 
 @virtual
-async def test_signer_that_hangs_ends_the_call_in_time(asking: Asking) -> None:
+async def test_signer_that_hangs_ends_the_call_in_time() -> None:
     """It is cancelled, and what it held is given back."""
     shop = open_virtual([], max_in_flight=1)
     shop.gateway._dispatcher.signing.signer = SlowSigner(60)
 
-    assert (NotSentTimeoutError, 27.0) == await hear(shop, asking)
+    assert (NotSentTimeoutError, 27.0) == await hear(shop)
     assert State.RESERVED is await shop.state("pay-1")
 
 
 @virtual
-async def test_signer_that_is_slow_stops_no_payment(asking: Asking, replies: Replies) -> None:
+async def test_signer_that_is_slow_stops_no_payment() -> None:
     """A key service of over 2 s is no pause of the process (review/14)."""
     shop = open_virtual([replies.prepay()])
     shop.gateway._dispatcher.signing.signer = SlowSigner(2.1)
-    result, seconds = await hear(shop, asking)
+    result, seconds = await hear(shop)
 
     assert (1, pytest.approx(2.1)) == (getattr(result, "attempts", result), seconds)
 
 
 @virtual
-async def test_quota_that_is_full_is_told_at_once_and_is_a_timeout_too(asking: Asking) -> None:
+async def test_quota_that_is_full_is_told_at_once_and_is_a_timeout_too() -> None:
     """Whoever catches `TimeoutError` meets everything for which the time did not suffice."""
     limiter = LocalLimiter(clock=loop_time)
     shop = open_virtual([], limiter=limiter)
     for _ in range(200):
         await limiter.acquire(Lane.PEOPLE, timeout=1)
 
-    assert (QuotaExhaustedError, 0.0) == await hear(shop, asking)
+    assert (QuotaExhaustedError, 0.0) == await hear(shop)
     assert issubclass(QuotaExhaustedError, TimeoutError)
 
 
@@ -196,9 +197,7 @@ async def test_quota_that_is_full_is_told_at_once_and_is_a_timeout_too(asking: A
 
 
 @virtual
-async def test_wait_for_a_connection_lasts_as_long_as_was_asked_for(
-    asking: Asking, replies: Replies
-) -> None:
+async def test_wait_for_a_connection_lasts_as_long_as_was_asked_for() -> None:
     """Twelve calls of a second each over one connection (faults/timeout_cut_short)."""
 
     async def slow(_: object) -> object:
@@ -213,7 +212,7 @@ async def test_wait_for_a_connection_lasts_as_long_as_was_asked_for(
 
 
 @virtual
-async def test_wait_for_a_connection_ends_in_time(asking: Asking, replies: Replies) -> None:
+async def test_wait_for_a_connection_ends_in_time() -> None:
     """The slot of the quota is given back."""
 
     async def slow(_: object) -> object:
@@ -235,10 +234,10 @@ async def test_wait_for_a_connection_ends_in_time(asking: Asking, replies: Repli
 
 
 @virtual
-async def test_attempt_that_is_cut_by_the_deadline_is_a_timeout(asking: Asking) -> None:
+async def test_attempt_that_is_cut_by_the_deadline_is_a_timeout() -> None:
     """A transport says "read timeout"; that the call's time is over is said by the class."""
     shop = open_virtual(lambda _: InDoubtError("read timeout"), retry=ONE_ATTEMPT)
-    lost, _ = await hear(shop, asking)
+    lost, _ = await hear(shop)
 
     async def hang(_: object) -> object:
         await asyncio.sleep(10)
@@ -247,30 +246,28 @@ async def test_attempt_that_is_cut_by_the_deadline_is_a_timeout(asking: Asking) 
     late = open_virtual(hang, retry=ONE_ATTEMPT)
 
     assert InDoubtError is lost
-    assert InDoubtTimeoutError is (await hear(late, asking, timeout=10))[0]
+    assert InDoubtTimeoutError is (await hear(late, timeout=10))[0]
 
 
 @virtual
-async def test_store_that_hangs_with_the_answer_keeps_nobody_beyond_the_deadline(
-    asking: Asking, replies: Replies
-) -> None:
+async def test_store_that_hangs_with_the_answer_keeps_nobody_beyond_the_deadline() -> None:
     """The caller hears a doubt; what was answered is written behind its back, and replayed."""
     shop = open_virtual([replies.prepay()], store=SlowStore(takes={"record": 60}))
 
-    assert (InDoubtTimeoutError, 5 + SLACK) == await hear(shop, asking, timeout=5)
-    assert (InDoubtTimeoutError, 5.0) == await hear(shop, asking, timeout=5)
+    assert (InDoubtTimeoutError, 5 + SLACK) == await hear(shop, timeout=5)
+    assert (InDoubtTimeoutError, 5.0) == await hear(shop, timeout=5)
     await asyncio.sleep(60)
-    result, _ = await hear(shop, asking)
+    result, _ = await hear(shop)
     assert (1, True) == (shop.transport.calls, getattr(result, "replayed", result))
 
 
 @virtual
-async def test_last_word_about_what_was_not_sent_is_had_from_the_store(asking: Asking) -> None:
+async def test_last_word_about_what_was_not_sent_is_had_from_the_store() -> None:
     """A healthy store says it at once, also when the time is over."""
     shop = open_virtual(lambda _: NotSentError("refused"), store=SlowStore())
 
     assert (NotSentError, False) == (
-        (await hear(shop, asking, timeout=3))[0],
+        (await hear(shop, timeout=3))[0],
         (await shop.entry("pay-1")).in_doubt,
     )
 
@@ -279,9 +276,7 @@ async def test_last_word_about_what_was_not_sent_is_had_from_the_store(asking: A
 
 
 @virtual
-async def test_hooks_hear_how_long_a_call_waited_and_for_what(
-    asking: Asking, replies: Replies
-) -> None:
+async def test_hooks_hear_how_long_a_call_waited_and_for_what() -> None:
     """For the store three times: to reserve, to claim, and to write the answer."""
     store = SlowStore(takes={"reserve": 1, "claim": 2, "record": 3})
     shop = open_virtual([replies.prepay()], store=store)
@@ -293,9 +288,7 @@ async def test_hooks_hear_how_long_a_call_waited_and_for_what(
 
 
 @virtual
-async def test_hooks_hear_of_the_wait_for_a_connection_and_who_holds_the_quota(
-    asking: Asking, replies: Replies
-) -> None:
+async def test_hooks_hear_of_the_wait_for_a_connection_and_who_holds_the_quota() -> None:
     """A gauge of the slots by lane, with each attempt."""
 
     async def slow(_: object) -> object:
@@ -321,8 +314,6 @@ async def test_hooks_hear_of_the_wait_for_a_connection_and_who_holds_the_quota(
 async def test_checkout_over_a_store_that_hangs_ends_in_time(
     answers: int,
     lost: bool,  # noqa: FBT001 - a case of the test
-    asking: Asking,
-    replies: Replies,
 ) -> None:
     """Whichever of its questions the store does not answer, the word is in doubt."""
     script = Script([LOST] if lost else [replies.created(), replies.prepay()], query=lambda: LOST)

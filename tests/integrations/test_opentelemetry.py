@@ -22,9 +22,10 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from tests.support import asking, replies
 from tests.support.clock import MovedClock
-from tests.support.merchant import Asking, OpenShop
-from tests.support.platform import Replies, Script, answer_late
+from tests.support.merchant import OpenShop
+from tests.support.platform import Script, answer_late
 from wxpay_async.adapters.limiters.limiter import Lane, Quota, Slot, Unlimited
 from wxpay_async.adapters.limiters.local import LocalLimiter
 from wxpay_async.adapters.transports.aiohttp import AiohttpTransport
@@ -107,10 +108,7 @@ def answer_slowly(clock: MovedClock, reply: object, *seconds: float) -> Callable
 
 
 def _of(
-    operation: str,
-    fate: str | None = None,
-    code: str | None = None,
-    waited_for: str | None = None,
+    operation: str, fate: str | None = None, code: str | None = None, waited_for: str | None = None
 ) -> Labels:
     labels = {
         "wxpay.operation": operation,
@@ -124,9 +122,7 @@ def _of(
 # Spans
 
 
-async def test_call_is_one_span_and_each_attempt_another(
-    watch: Watch, asking: Asking, open_shop: OpenShop, replies: Replies
-) -> None:
+async def test_call_is_one_span_and_each_attempt_another(watch: Watch, open_shop: OpenShop) -> None:
     """There is one name for each operation; attributes tell two calls apart."""
     shop = open_shop([NotSentError("refused"), replies.prepay()], hooks=[watch.hook])
     await shop.gateway.pay(asking.pay())
@@ -164,9 +160,7 @@ async def test_call_is_one_span_and_each_attempt_another(
     ] == [dict(span.attributes or {}) for span in watch.finished()]
 
 
-async def test_kinds_and_status_follow_the_conventions(
-    watch: Watch, asking: Asking, open_shop: OpenShop, replies: Replies
-) -> None:
+async def test_kinds_and_status_follow_the_conventions(watch: Watch, open_shop: OpenShop) -> None:
     """An HTTP attempt is a CLIENT span; only a failure has the status ERROR."""
     shop = open_shop([replies.prepay(), replies.no("CO_MSG_000006", "x")], hooks=[watch.hook])
     await shop.gateway.pay(asking.pay())
@@ -181,9 +175,7 @@ async def test_kinds_and_status_follow_the_conventions(
     ] == [(s.name, s.kind, s.status.status_code, s.status.description) for s in watch.finished()]
 
 
-async def test_span_of_the_caller_is_the_parent(
-    watch: Watch, asking: Asking, open_shop: OpenShop, replies: Replies
-) -> None:
+async def test_span_of_the_caller_is_the_parent(watch: Watch, open_shop: OpenShop) -> None:
     """The call is a child of the caller's span, and its attempts are children of the call."""
     shop = open_shop([replies.prepay()], hooks=[watch.hook])
     with watch.tracer.start_as_current_span("the caller's") as caller:
@@ -195,11 +187,7 @@ async def test_span_of_the_caller_is_the_parent(
 
 
 async def test_attempt_is_a_child_of_the_call_that_made_it(
-    watch: Watch,
-    asking: Asking,
-    open_shop: OpenShop,
-    script: Callable[..., Script],
-    replies: Replies,
+    watch: Watch, open_shop: OpenShop, script: Callable[..., Script]
 ) -> None:
     """A query between two attempts is a call of its own, a child of the payment's."""
     answers = script(InDoubtError("timeout"), replies.prepay(), query=replies.order("待付款"))
@@ -219,9 +207,7 @@ async def test_attempt_is_a_child_of_the_call_that_made_it(
     ] == [(s.name, s.parent and names[s.parent.span_id]) for s in watch.finished()]
 
 
-async def test_each_hook_has_a_tree_of_its_own(
-    watch: Watch, asking: Asking, open_shop: OpenShop, replies: Replies
-) -> None:
+async def test_each_hook_has_a_tree_of_its_own(watch: Watch, open_shop: OpenShop) -> None:
     """Two hooks do not take each other's spans for parents."""
     other = Watch()
     shop = open_shop([replies.prepay()], hooks=[watch.hook, other.hook])
@@ -242,11 +228,7 @@ def test_outcome_without_a_start_is_a_span(watch: Watch) -> None:
 
 
 async def test_recovery_in_the_background_has_no_parent_span(
-    watch: Watch,
-    asking: Asking,
-    open_shop: OpenShop,
-    script: Callable[..., Script],
-    replies: Replies,
+    watch: Watch, open_shop: OpenShop, script: Callable[..., Script]
 ) -> None:
     """The span in which the gateway was opened, such as a start-up, has ended long before."""
     answers = script(InDoubtError("timeout"), query=InDoubtError("timeout"))
@@ -276,7 +258,7 @@ async def test_recovery_in_the_background_has_no_parent_span(
 
 
 async def test_span_is_as_long_as_the_call(
-    watch: Watch, asking: Asking, open_shop: OpenShop, replies: Replies, clock: MovedClock
+    watch: Watch, open_shop: OpenShop, clock: MovedClock
 ) -> None:
     """It is made at the end, and its start is computed."""
     shop = open_shop(answer_slowly(clock, replies.prepay(), 1.5), hooks=[watch.hook])
@@ -287,7 +269,7 @@ async def test_span_is_as_long_as_the_call(
     ]
 
 
-async def test_query_has_no_request_id(watch: Watch, open_shop: OpenShop, replies: Replies) -> None:
+async def test_query_has_no_request_id(watch: Watch, open_shop: OpenShop) -> None:
     """Its spans have none either."""
     shop = open_shop([replies.order("待付款")], hooks=[watch.hook])
     await shop.gateway.query(out_trade_no="O-1")
@@ -298,7 +280,7 @@ async def test_query_has_no_request_id(watch: Watch, open_shop: OpenShop, replie
 
 @pytest.mark.parametrize("transport", [AiohttpTransport, HttpxTransport, ReqwestTransport])
 async def test_no_trace_context_reaches_the_platform(
-    transport: type, watch: Watch, asking: Asking, open_shop: OpenShop
+    transport: type, watch: Watch, open_shop: OpenShop
 ) -> None:
     """The span and baggage of the merchant's systems are not for other parties."""
     arrived: list[str] = []
@@ -328,7 +310,7 @@ async def test_no_trace_context_reaches_the_platform(
 
 
 async def test_attempts_and_outcomes_are_counted_by_fate_and_code(
-    watch: Watch, asking: Asking, open_shop: OpenShop, replies: Replies
+    watch: Watch, open_shop: OpenShop
 ) -> None:
     """There is one outcome for each call, and one attempt for each try."""
     answers = [NotSentError("refused"), replies.prepay(), replies.no("CO_MSG_000006", "x")]
@@ -350,7 +332,7 @@ async def test_attempts_and_outcomes_are_counted_by_fate_and_code(
 
 
 async def test_attempts_and_calls_are_timed(
-    watch: Watch, asking: Asking, open_shop: OpenShop, replies: Replies, clock: MovedClock
+    watch: Watch, open_shop: OpenShop, clock: MovedClock
 ) -> None:
     """Times are in seconds; an attempt's labels are those of the HTTP conventions."""
     shop = open_shop(answer_slowly(clock, replies.prepay(), 1.5), hooks=[watch.hook])
@@ -367,7 +349,7 @@ async def test_attempts_and_calls_are_timed(
 
 
 async def test_durations_fall_into_different_buckets(
-    watch: Watch, asking: Asking, open_shop: OpenShop, replies: Replies, clock: MovedClock
+    watch: Watch, open_shop: OpenShop, clock: MovedClock
 ) -> None:
     """A call of 60 ms and one of 600 ms fall into different buckets, which are in seconds."""
     shop = open_shop(answer_slowly(clock, replies.prepay(), 0.06, 0.6), hooks=[watch.hook])
@@ -380,9 +362,7 @@ async def test_durations_fall_into_different_buckets(
         assert [1, 1] == [count for count in point.bucket_counts if count]
 
 
-async def test_failed_attempt_has_an_error_type(
-    watch: Watch, asking: Asking, open_shop: OpenShop
-) -> None:
+async def test_failed_attempt_has_an_error_type(watch: Watch, open_shop: OpenShop) -> None:
     """`error.type` is the fate if the platform gave no code."""
     shop = open_shop([InDoubtError("timeout")], hooks=[watch.hook], retry=ONE_ATTEMPT)
     with pytest.raises(InDoubtError):
@@ -393,9 +373,7 @@ async def test_failed_attempt_has_an_error_type(
     assert "http.response.status_code" not in dict(labels)
 
 
-async def test_wait_for_quota_is_measured(
-    watch: Watch, asking: Asking, open_shop: OpenShop, replies: Replies
-) -> None:
+async def test_wait_for_quota_is_measured(watch: Watch, open_shop: OpenShop) -> None:
     """It is the time for which the limiter made the call wait."""
 
     class Waiting(Unlimited):
@@ -410,7 +388,7 @@ async def test_wait_for_quota_is_measured(
 
 
 async def test_wait_that_ends_without_a_slot_is_measured_too(
-    watch: Watch, asking: Asking, open_shop: OpenShop
+    watch: Watch, open_shop: OpenShop
 ) -> None:
     """Calls that get no slot have waited longest: all the time but what an attempt needs."""
 
@@ -428,7 +406,7 @@ async def test_wait_that_ends_without_a_slot_is_measured_too(
 
 
 async def test_quota_in_use_is_what_the_limiter_says(
-    watch: Watch, asking: Asking, open_shop: OpenShop, replies: Replies, clock: MovedClock
+    watch: Watch, open_shop: OpenShop, clock: MovedClock
 ) -> None:
     """It counts the slots that are taken then, by the limiter's own clock."""
     limiter = LocalLimiter(Quota(), idle=True, clock=clock.monotonic)
@@ -467,7 +445,7 @@ def test_each_app_key_has_a_quota_and_doubts_of_its_own(watch: Watch) -> None:
 
 
 async def test_quota_in_use_of_any_limiter_is_reported_once_known(
-    watch: Watch, asking: Asking, open_shop: OpenShop, replies: Replies
+    watch: Watch, open_shop: OpenShop
 ) -> None:
     """It is read from any limiter with this attribute, also a wrapped one; None is not reported."""
 
@@ -487,9 +465,7 @@ async def test_quota_in_use_of_any_limiter_is_reported_once_known(
     assert {(("wxpay.app_key", shop.gateway.app_key),): 7} == watch.values("wxpay.quota.in_use")
 
 
-async def test_shared_calls_are_counted(
-    watch: Watch, asking: Asking, open_shop: OpenShop, replies: Replies
-) -> None:
+async def test_shared_calls_are_counted(watch: Watch, open_shop: OpenShop) -> None:
     """Three calls with one requestId are one attempt, which two of them share."""
     shop = open_shop(answer_late(replies.prepay()), hooks=[watch.hook])
     await asyncio.gather(*(shop.gateway.pay(asking.pay()) for _ in range(3)))
@@ -499,7 +475,7 @@ async def test_shared_calls_are_counted(
 
 
 async def test_shared_call_that_fails_is_counted_as_shared(
-    watch: Watch, asking: Asking, open_shop: OpenShop, replies: Replies
+    watch: Watch, open_shop: OpenShop
 ) -> None:
     """Three calls with one requestId are refused by one attempt, which two of them share."""
     shop = open_shop(answer_late(replies.no("CO_MSG_000006")), hooks=[watch.hook])
@@ -513,9 +489,7 @@ async def test_shared_call_that_fails_is_counted_as_shared(
     )
 
 
-async def test_conflict_is_not_counted_as_shared(
-    watch: Watch, asking: Asking, open_shop: OpenShop, replies: Replies
-) -> None:
+async def test_conflict_is_not_counted_as_shared(watch: Watch, open_shop: OpenShop) -> None:
     """A call with other content under the same requestId does not share the first one."""
     shop = open_shop([replies.prepay()], hooks=[watch.hook])
     calls = (shop.gateway.pay(asking.pay(pay_token=token)) for token in ("one", "two"))
@@ -526,11 +500,7 @@ async def test_conflict_is_not_counted_as_shared(
 
 
 async def test_doubts_are_counted_up_and_down_again(
-    watch: Watch,
-    asking: Asking,
-    open_shop: OpenShop,
-    script: Callable[..., Script],
-    replies: Replies,
+    watch: Watch, open_shop: OpenShop, script: Callable[..., Script]
 ) -> None:
     """It is open from the lost answer until a query resolves it."""
     answers = script(InDoubtError("timeout"), query=InDoubtError("timeout"))
@@ -544,9 +514,7 @@ async def test_doubts_are_counted_up_and_down_again(
     assert {_of("pay"): 0} == watch.values("wxpay.in_doubt.open")
 
 
-async def test_doubt_that_a_resend_resolves_is_closed(
-    watch: Watch, asking: Asking, open_shop: OpenShop, replies: Replies
-) -> None:
+async def test_doubt_that_a_resend_resolves_is_closed(watch: Watch, open_shop: OpenShop) -> None:
     """The second attempt is answered, so no doubt remains."""
     shop = open_shop([InDoubtError("timeout"), replies.prepay()], hooks=[watch.hook])
     await shop.gateway.pay(asking.pay())
@@ -575,9 +543,7 @@ def test_operations_that_need_a_person_are_counted(watch: Watch) -> None:
     assert {_of("refund"): 1} == watch.values("wxpay.in_doubt.open")
 
 
-async def test_labels_are_bounded(
-    watch: Watch, asking: Asking, open_shop: OpenShop, replies: Replies
-) -> None:
+async def test_labels_are_bounded(watch: Watch, open_shop: OpenShop) -> None:
     """Neither a requestId nor a text of the platform becomes a label of a metric."""
     answers = [replies.no(f"free text {n}", "x") for n in range(5)]
     shop = open_shop(answers, hooks=[watch.hook], limiter=LocalLimiter(Quota(), idle=True))

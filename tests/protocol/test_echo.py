@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import attrs
 import pytest
 
-from tests.support.merchant import Asking
-from tests.support.platform import Json, Replies
+from tests.support import asking, replies
+from tests.support.platform import Json
 from wxpay_async.errors import Fate, MalformedResponseError
 from wxpay_async.protocol.codec import decode, serialize
 from wxpay_async.protocol.echo import check_echo, check_order, digest_order, is_same_order
@@ -65,7 +65,7 @@ def expect_withheld(field: str | None) -> contextlib.AbstractContextManager[Any]
     ],
 )
 def test_echo_that_differs_is_withheld(
-    operation: str, changes: dict[str, str], field: str | None, asking: Asking, replies: Replies
+    operation: str, changes: dict[str, str], field: str | None
 ) -> None:
     """What the answer repeats must be the request's; what it leaves out is not missed."""
     more = {"app_id": APP_ID} if operation == "pay" else {}
@@ -75,7 +75,7 @@ def test_echo_that_differs_is_withheld(
         check_echo(request, result)
 
 
-def test_echo_that_differs_is_in_doubt_and_not_retryable(asking: Asking, replies: Replies) -> None:
+def test_echo_that_differs_is_in_doubt_and_not_retryable() -> None:
     """The answer proves nothing about the request, and sending again would not help."""
     with pytest.raises(MalformedResponseError) as caught:
         check_echo(asking.refund(), read(replies.refunded(outTradeNo="x"), RefundResult))
@@ -89,7 +89,7 @@ def test_echo_that_differs_is_in_doubt_and_not_retryable(asking: Asking, replies
     [(["O-2"], True), (["O-2", "O-3"], True), (["O-2", "O-1"], False), ([], False)],
 )
 def test_prepay_of_another_order_is_withheld(
-    rows: list[str], number: str | None, asking: Asking, replies: Replies, *, withheld: bool
+    rows: list[str], number: str | None, *, withheld: bool
 ) -> None:
     """A payer would pay another order with it; without an order number nothing is compared."""
     listed = [{"outTradeNo": row, "tradeNo": "T", "status": "P"} for row in rows]
@@ -99,9 +99,7 @@ def test_prepay_of_another_order_is_withheld(
 
 
 @pytest.mark.parametrize("rows", [["O-2"], ["O-1", "O-2"]])
-def test_trade_that_lists_another_order_is_withheld(
-    rows: list[str], asking: Asking, replies: Replies
-) -> None:
+def test_trade_that_lists_another_order_is_withheld(rows: list[str]) -> None:
     """Each row of tradeResList must be one of the orders that were asked for."""
     listed = [{"outTradeNo": row, "tradeNo": "T", "status": "P"} for row in rows]
     with expect_withheld("outTradeNo"):
@@ -109,16 +107,14 @@ def test_trade_that_lists_another_order_is_withheld(
 
 
 @pytest.mark.parametrize("amount", ["9999.00", "1.01"])
-def test_trade_of_another_amount_is_withheld(amount: str, asking: Asking, replies: Replies) -> None:
+def test_trade_of_another_amount_is_withheld(amount: str) -> None:
     """What the payer would pay is what was asked for."""
     with expect_withheld("instAmount"):
         check_echo(asking.trade(), read(replies.created(instAmount=amount), TradeResult))
 
 
 @pytest.mark.parametrize("amount", ["1.00", "1.50"])
-def test_trade_may_repeat_either_of_its_amounts(
-    amount: str, asking: Asking, replies: Replies
-) -> None:
+def test_trade_may_repeat_either_of_its_amounts(amount: str) -> None:
     """The sum of the items and `payMethod.amount` may differ; no page says which is repeated."""
     method = attrs.evolve(asking.trade().pay_method, amount=Decimal("1.50"))
 
@@ -135,9 +131,7 @@ def test_trade_may_repeat_either_of_its_amounts(
         ({"requestId", "tradeResList"}, "requestId"),
     ],
 )
-def test_trade_that_echoes_nothing_is_withheld(
-    left_out: set[str], field: str | None, asking: Asking, replies: Replies
-) -> None:
+def test_trade_that_echoes_nothing_is_withheld(left_out: set[str], field: str | None) -> None:
     """The requestId or the orders must say to which request the payToken belongs."""
     result = read(replies.created(**dict.fromkeys(left_out)), TradeResult)
     with expect_withheld(field):
@@ -159,7 +153,7 @@ def test_trade_that_echoes_nothing_is_withheld(
     ],
 )
 def test_query_answered_about_another_order_is_withheld(
-    asked: dict[str, str], echoed: dict[str, str], field: str | None, replies: Replies
+    asked: dict[str, str], echoed: dict[str, str], field: str | None
 ) -> None:
     """The number that was asked for must be the answer's; the other one is not compared."""
     reply = replies.order("已付款")
@@ -182,7 +176,7 @@ PADDED = ["{} ", " {}", "{}\u3000", "{}\u200b", "\ufeff{}", "{}\ufe0f", "{}\t"]
     ],
 )
 def test_echo_of_a_padded_number_is_withheld_and_says_why(
-    operation: str, name: str, padded: str, asking: Asking, replies: Replies
+    operation: str, name: str, padded: str
 ) -> None:
     """It is not ours, which has no padding, and the eye would not find the difference."""
     more = {"app_id": APP_ID, "out_trade_no": "O-1"} if operation == "pay" else {}
@@ -200,7 +194,7 @@ def test_echo_of_a_padded_number_is_withheld_and_says_why(
 @pytest.mark.parametrize("padded", PADDED)
 @pytest.mark.parametrize("name", ["outTradeNo", "tradeNo"])
 def test_query_answered_about_a_padded_number_is_withheld_and_says_why(
-    name: str, padded: str, replies: Replies
+    name: str, padded: str
 ) -> None:
     """The platform may have read two numbers as one, and tells of the other order."""
     reply = replies.order("已付款")
@@ -248,9 +242,7 @@ def make_item(trade: InstantTrade, **changes: object) -> Json:
         ({"royaltyInfo": [{"payeeMemberId": "1", "amount": "0.50"}]}, False),
     ],
 )
-def test_order_is_compared_in_all_that_is_echoed(
-    echo: dict[str, object], asking: Asking, replies: Replies, *, same: bool
-) -> None:
+def test_order_is_compared_in_all_that_is_echoed(echo: dict[str, object], *, same: bool) -> None:
     """What a query leaves out is not compared, nor white space at the ends; 1.00 pieces are 1."""
     reply = replies.order("待付款")
     reply["data"] |= {**ECHO, **echo}
@@ -271,7 +263,7 @@ def test_order_is_compared_in_all_that_is_echoed(
     ],
 )
 def test_royalties_are_compared_where_they_are_echoed(
-    echoed: list[tuple[str | None, str | None]], asking: Asking, replies: Replies, *, same: bool
+    echoed: list[tuple[str | None, str | None]], *, same: bool
 ) -> None:
     """In any order; where a share is told in part, only their number counts."""
     reply = replies.order("待付款")
@@ -282,9 +274,7 @@ def test_royalties_are_compared_where_they_are_echoed(
     assert same is is_same_order(item, read(reply, TradeStatus))
 
 
-def test_padding_of_a_subject_that_was_sent_is_no_difference(
-    asking: Asking, replies: Replies
-) -> None:
+def test_padding_of_a_subject_that_was_sent_is_no_difference() -> None:
     """A text for people goes out as it is, and the platform may trim it."""
     reply = replies.order("待付款")
     reply["data"] |= {**ECHO, "subject": "商品的标题"}

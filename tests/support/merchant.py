@@ -1,9 +1,9 @@
-"""The merchant's side: its requests, and a gateway over memory with all that can be looked at."""
+"""The merchant's side: a gateway over memory, with all that can be looked at."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from decimal import Decimal
+from types import ModuleType
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -18,43 +18,7 @@ from wxpay_async.engine.gateway import PayGateway
 from wxpay_async.engine.telemetry import Event
 from wxpay_async.policy.record import IdempotencyRecord
 from wxpay_async.policy.states import State
-from wxpay_async.protocol.requests import InstantTrade, MiniProgramPay, PayMethod, Refund, TradeItem
 from wxpay_async.protocol.signing import Md5Signer
-
-
-class Asking:
-    """Makes requests that differ only in what a test names."""
-
-    def pay(self, request_id: str = "pay-1", **changes: Any) -> MiniProgramPay:  # noqa: ANN401 - fields
-        """Make a payment without an order number, so that nothing can be queried."""
-        values = {"pay_token": "token-1", "terminal_payer_id": "openid-0123456789", **changes}
-        return MiniProgramPay(request_id=request_id, **values)
-
-    def refund(self, request_id: str = "refund-1", **changes: Any) -> Refund:  # noqa: ANN401 - fields
-        """Make a refund of one yuan."""
-        values = {
-            "out_trade_no": "R-1",
-            "orig_out_trade_no": "O-1",
-            "refund_amount": Decimal("1.00"),
-            **changes,
-        }
-        return Refund(request_id=request_id, **values)
-
-    def trade(self, request_id: str = "trade-1", **changes: Any) -> InstantTrade:  # noqa: ANN401 - fields
-        """Make an order of one yuan."""
-        item = TradeItem(
-            out_trade_no="O-1",
-            subject="商品的标题",
-            price=Decimal("1.00"),
-            quantity=1,
-            total_amount=Decimal("1.00"),
-            payee_identity="100",
-        )
-        method = PayMethod(
-            pay_product_code="67", amount=Decimal("1.00"), app_id="wx1", open_id="openid-0123456789"
-        )
-        values = {"trade_info": [item], "payer_ip": "11.22.33.44", "pay_method": method, **changes}
-        return InstantTrade(request_id=request_id, **values)
 
 
 @define(eq=False, kw_only=True)
@@ -88,6 +52,7 @@ class Shop:
 
 
 OpenShop = Callable[..., Shop]
+Asking = ModuleType  # of the fixture `asking`, which goes with its last users
 
 
 def make_shop(answers: Any, clock: Any, **settings: Any) -> Shop:  # noqa: ANN401 - also a clock

@@ -1,17 +1,18 @@
-"""What the platform says: replies, scripts of replies, and signed callbacks."""
+"""What the platform says: scripts of replies, and signed callbacks."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable
+from types import ModuleType
 from typing import Any, Final
 from urllib.parse import urlencode
 
 from attrs import define, field
 
+from tests.support import replies
 from tests.support.clock import NOON
-from tests.support.vectors import PRIVATE_KEY, PUBLIC_KEY, SEED_REPLY
+from tests.support.vectors import PRIVATE_KEY, PUBLIC_KEY
 from wxpay_async.errors import WxPayError
 from wxpay_async.protocol.signing import RsaSigner, RsaVerifier, Signer
 from wxpay_async.protocol.wire import HttpRequest
@@ -33,35 +34,9 @@ Answer = Any
 """Anything that `MemoryTransport` takes for an answer."""
 
 
-class Replies:
-    """Makes the replies that a platform could give."""
-
-    def prepay(self, **changes: str) -> Json:
-        """Make the reply that the user's page shows, with other fields where a test names them."""
-        reply: Json = json.loads(SEED_REPLY.read_text(encoding="utf-8"))
-        reply["data"]["tradeResList"] = [{"outTradeNo": "O-1", "tradeNo": "T-1", "status": "P"}]
-        reply["data"].update(changes)
-        return reply
-
-    def refunded(self, status: str = "S", **changes: str) -> Json:
-        """Say that a refund was accepted (S), is under way (P) or failed (F)."""
-        data = {"requestId": "refund-1", "outTradeNo": "R-1", "tradeNo": "T-1", "status": status}
-        return {"success": True, "data": {**data, **changes}}
-
-    def created(self, **changes: str | None) -> Json:
-        """Say that an order was created."""
-        row = {"outTradeNo": "O-1", "tradeNo": "T-1", "status": "P"}
-        data = {"requestId": "trade-1", "payToken": "token-1", "tradeResList": [row], **changes}
-        return {"success": True, "data": {k: v for k, v in data.items() if v is not None}}
-
-    def order(self, status: str, out_trade_no: str = "O-1", amount: str | None = "1.00") -> Json:
-        """Say how an order stands."""
-        data = {"outTradeNo": out_trade_no, "status": status, "totalAmount": amount}
-        return {"success": True, "data": data}
-
-    def no(self, code: str, message: str = "") -> Json:
-        """Say no."""
-        return {"success": False, "errorCode": code, "errorMsg": message}
+def Replies() -> ModuleType:  # noqa: N802 - a class until its last users are moved
+    """Return what makes replies."""
+    return replies
 
 
 @define(eq=False)
