@@ -16,8 +16,6 @@ from tests.support.platform import (
     SECRET,
     SIGNER,
     VERIFIER,
-    Json,
-    Replies,
     encode_callback,
     sign_callback,
 )
@@ -32,6 +30,8 @@ from wxpay_async.protocol.signing import Md5Signer, Md5Verifier
 
 BUSY = {"success": False, "errorCode": "GM_API_BUS_000500", "errorMsg": "系统繁忙"}
 NOT_FOUND = {"success": False, "errorCode": "GM_API_BUS_000099", "errorMsg": "订单不存在"}
+
+Json = dict[str, Any]
 
 
 def paid(number: str = "O-1", **changes: str) -> dict[str, str]:
@@ -59,7 +59,8 @@ def refunded(**changes: str) -> dict[str, str]:
 
 def order(status: str = "支付成功", number: str = "O-1", amount: str | None = "1.00") -> Json:
     """Make the reply to a query, by default of an order that is paid."""
-    return Replies().order(status, number, amount)
+    data = {"outTradeNo": number, "status": status, "totalAmount": amount}
+    return {"success": True, "data": data}
 
 
 @define(eq=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from attrs import define, field
 
@@ -21,12 +21,14 @@ class FlakyStore(MemoryStore):
         failing: methods that do nothing and raise.
         error: what they raise.
         losing: of how many swaps the answer gets lost: they are written, and raise.
+        rivals: each is called once, just before a swap.
         calls: how often the inbox was read and written.
     """
 
     failing: set[str] = field(factory=set)
     error: Exception = field(factory=lambda: NotSentError("the store is away"))
     losing: int = 0
+    rivals: list[Callable[[], Awaitable[object]]] = field(factory=list)
     calls: Counter[str] = field(factory=Counter)
 
     async def load_entries(self, keys: Sequence[str]) -> dict[str, Entry]:
@@ -37,6 +39,8 @@ class FlakyStore(MemoryStore):
 
     async def swap(self, key: str, *, version: int | None, value: str, now: float) -> bool:
         """Write what a callback has told."""
+        if self.rivals:
+            await self.rivals.pop(0)()
         self._fail("swap")
         self.calls["swap"] += 1
         written = await super().swap(key, version=version, value=value, now=now)
