@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncGenerator
 
 import pytest
@@ -126,6 +127,25 @@ async def test_shielded_task_outlives_its_caller() -> None:
     gate.set()
     await tasks.finished()
     assert [True] == done
+
+
+async def test_shielded_task_that_fails_after_its_caller_left_is_not_logged() -> None:
+    """A call whose time was over has told its own error; the log must not tell another."""
+    loop, tasks, gate, logged = asyncio.get_running_loop(), ShieldedTasks(), asyncio.Event(), []
+
+    async def fail() -> None:
+        await gate.wait()
+        raise LookupError("late")
+
+    loop.set_exception_handler(lambda _, context: logged.append(context))
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):
+            await tasks.run(fail())
+    gate.set()
+    await tasks.finished()
+    gc.collect()
+
+    assert [] == logged
 
 
 async def test_shielded_task_returns_or_raises_to_its_caller() -> None:

@@ -86,12 +86,22 @@ class ShieldedTasks:
 
     async def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Await the work; a cancellation ends only the waiting."""
-        return await asyncio.shield(self.start(work))
+        task = self.start(work)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(_retrieve)  # nobody is left to hear of its error
+            raise
 
     async def finished(self) -> None:
         """Wait until nothing runs any more."""
         while self._running:
             await asyncio.wait(self._running)
+
+
+def _retrieve(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled():
+        task.exception()
 
 
 async def run_to_completion(work: Coroutine[Any, Any, None]) -> None:
