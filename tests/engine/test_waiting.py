@@ -53,6 +53,11 @@ class SlowStore(MemoryStore):
         await asyncio.sleep(self.takes.get("claim", 0.0))
         return await super().claim(key, **named)
 
+    async def load(self, key: tuple[str, str]) -> IdempotencyRecord | None:
+        """Read, late."""
+        await asyncio.sleep(self.takes.get("load", 0.0))
+        return await super().load(key)
+
     async def record(self, record: IdempotencyRecord) -> bool:
         """Write, late."""
         await asyncio.sleep(self.takes.get("record", 0.0))
@@ -147,8 +152,9 @@ async def test_gateway_that_closes_waits_for_the_late_claim() -> None:
     shop = open_virtual([], store=SlowStore(takes={"claim": 60}))
     await hear(shop)
     await shop.gateway.aclose()
+    entry = await shop.entry("pay-1")
 
-    assert State.RESERVED is await shop.state("pay-1")
+    assert (60.0, State.RESERVED, 1) == (loop_time(), entry.state, entry.epoch)
 
 
 @virtual
@@ -264,12 +270,24 @@ async def test_store_that_hangs_with_the_answer_keeps_nobody_beyond_the_deadline
 @virtual
 async def test_last_word_about_what_was_not_sent_is_had_from_the_store() -> None:
     """A healthy store says it at once, also when the time is over."""
-    shop = open_virtual(lambda _: NotSentError("refused"), store=SlowStore())
 
-    assert (NotSentError, False) == (
-        (await hear(shop, timeout=3))[0],
-        (await shop.entry("pay-1")).in_doubt,
-    )
+    async def hang(_: object) -> object:
+        await asyncio.sleep(10)
+        return NotSentError("connect timeout")
+
+    shop = open_virtual(hang, store=SlowStore(takes={"load": 0.1}), retry=ONE_ATTEMPT)
+
+    assert (NotSentTimeoutError, 10.1) == await hear(shop, timeout=10)
+
+
+@virtual
+async def test_call_after_one_whose_time_is_over_waits_for_what_it_still_records() -> None:
+    """It is replayed then, and not taken for an operation that was given up."""
+    shop = open_virtual([replies.prepay()], store=SlowStore(takes={"record": 7}))
+    await hear(shop, timeout=5)
+    result, _ = await hear(shop)
+
+    assert (7.0, True) == (loop_time(), getattr(result, "replayed", result))
 
 
 # Hooks
