@@ -12,7 +12,14 @@ import pytest
 from attrs import define, field
 
 from tests.support import replies
-from tests.support.canaries import Canaries, find_leaks, render_error, render_records
+from tests.support.canaries import (
+    OPENID,
+    SECRET,
+    Canaries,
+    find_leaks,
+    render_error,
+    render_records,
+)
 from tests.support.clock import MovedClock
 from tests.support.merchant import OpenShop
 from tests.support.platform import (
@@ -28,8 +35,6 @@ from wxpay_async.errors import NotificationError
 from wxpay_async.protocol.notify import Notifications, TradeNotification
 from wxpay_async.protocol.signing import Md5Signer, Md5Verifier, Signer
 
-SECRET = "canarySecret0f6b1d2e3c4a59687a"
-OPENID = "oCanary-77_openid+31/xyz="
 REASON = "canary: the balance of a person"
 
 

@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import logging
+import re
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from pathlib import Path
 from urllib.parse import quote, quote_plus
+
+from Crypto.PublicKey import RSA
+
+from wxpay_async.errors import WxPayError
 
 Canaries = dict[str, str]
 """What must not be found, by what it is called."""
+Call = Callable[[], Awaitable[object]]
+
+SECRET = "canarySecret0f6b1d2e3c4a59687a"
+WRONG_SECRET = "canaryWrongSecret7b8c9d0e1f2a3b"
+OPENID = "oCanary-77_openid+31/xyz="
+PLANTED_TOKEN = "canary+payToken/91f3=a7"
+PLANTED_PREPAY = "wxCanary0616441626856"
+PLANTED_SIGN = "canaryPaySign+tEwMVv5w/rcgv=="
+PLANTED: Canaries = {
+    "the openid": OPENID,
+    "the payToken": PLANTED_TOKEN,
+    "the prepay": PLANTED_PREPAY,
+    "the paySign": PLANTED_SIGN,
+}
 
 
 def _list_forms(value: str) -> set[bytes]:
@@ -96,3 +117,34 @@ def render_error(error: BaseException) -> dict[str, str]:
 def render_records(records: Iterable[logging.LogRecord]) -> str:
     """Show log records with their arguments and their `extra`."""
     return "\n".join(f"{record.getMessage()} {vars(record)!r}" for record in records)
+
+
+def list_key_secrets(name: str, pem: bytes) -> Canaries:
+    """Name the numbers that make a private key one, and a piece of its text."""
+    key = RSA.import_key(pem)
+    numbers = {f"the {name}'s {part}": str(getattr(key, part)) for part in "dpq"}
+    hexadecimal = {f"the {name}'s {part} in hex": f"{getattr(key, part):x}" for part in "dpq"}
+    return {**numbers, **hexadecimal, **list_pem_secrets(name, pem)}
+
+
+def list_pem_secrets(name: str, pem: bytes) -> Canaries:
+    """Name a line from the middle of a PEM, as it is and as the `repr` of its bytes."""
+    lines = pem.decode("ascii").splitlines()
+    line = lines[len(lines) // 2]
+    # Which quotes are escaped depends on what stands elsewhere in the bytes.
+    octets = max(re.split(rb"['\"]", base64.b64decode(line)), key=len)
+    return {f"the {name}'s text": line, f"the {name}'s bytes": repr(octets)[2:-1]}
+
+
+async def catch_failure(call: Call) -> BaseException:
+    """Return what a call raises; the frame of this function holds nothing but the call."""
+    try:
+        await call()
+    except (WxPayError, asyncio.CancelledError) as error:
+        return error
+    raise AssertionError("it did not fail")
+
+
+def read_store(folder: Path) -> dict[str, bytes]:
+    """Return what a store's files hold, those beside the database too."""
+    return {file.name: file.read_bytes() for file in folder.glob("store.db*")}
