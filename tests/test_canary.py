@@ -24,7 +24,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from tests.support import vectors
+from tests.support import asking, vectors
 from tests.support.canaries import (
     OPENID,
     PLANTED,
@@ -57,7 +57,7 @@ from wxpay_async.errors import (
 from wxpay_async.integrations.opentelemetry import OpenTelemetryHook
 from wxpay_async.policy.retry import RetryPolicy
 from wxpay_async.protocol.builder import PAY
-from wxpay_async.protocol.requests import InstantTrade, MiniProgramPay, PayMethod, Refund, TradeItem
+from wxpay_async.protocol.requests import InstantTrade, MiniProgramPay, Refund
 from wxpay_async.protocol.signing import Md5Signer, RsaSigner, Signer
 from wxpay_async.protocol.wire import HttpRequest, HttpResponse, Timeouts
 from wxpay_async.sandbox import Sandbox
@@ -229,19 +229,8 @@ class Run:
 
 def make_trade(request_id: str, out_trade_no: str) -> InstantTrade:
     """Make an order of one yuan."""
-    one = Decimal("1.00")
-    item = TradeItem(
-        out_trade_no=out_trade_no,
-        subject="商品的标题",
-        price=one,
-        quantity=1,
-        total_amount=one,
-        payee_identity="100",
-    )
-    method = PayMethod(pay_product_code="67", amount=one, app_id="wx1", open_id=OPENID)
-    return InstantTrade(
-        request_id=request_id, trade_info=[item], payer_ip="11.22.33.44", pay_method=method
-    )
+    items, method = [asking.item(out_trade_no)], asking.method(open_id=OPENID)
+    return asking.trade(request_id, trade_info=items, pay_method=method)
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote_plus
@@ -45,7 +44,6 @@ from wxpay_async.errors import (
     WxPayError,
 )
 from wxpay_async.policy.retry import RetryPolicy
-from wxpay_async.protocol.requests import PayMethod
 from wxpay_async.protocol.wire import MAX_BODY, HttpResponse
 
 ONE_ATTEMPT = RetryPolicy(attempts=1)
@@ -169,13 +167,12 @@ async def test_message_that_repeats_the_request_is_shown_without_its_credentials
     operation: str, code: str, open_shop: OpenShop, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """At once, out of the store, by `resolve`, in the log of an answer, and in a store's file."""
-    method = PayMethod(pay_product_code="67", amount=Decimal("1.00"), open_id=OPENID)
     if operation == "pay":
         message = repeat(payToken=PLANTED_TOKEN, terminalPayerId=OPENID)
         request = asking.pay("id-1", pay_token=PLANTED_TOKEN, terminal_payer_id=OPENID)
     else:
         message = repeat(openId=OPENID)
-        request = asking.trade("id-1", pay_method=method)
+        request = asking.trade("id-1", pay_method=asking.method(open_id=OPENID))
     reply = {"success": False, "errorCode": code, "errorMsg": message}
     store = SqlStore(f"sqlite:///{tmp_path}/store.db")
     shop = open_shop([reply] * 9, store=store, retry=ONE_ATTEMPT)

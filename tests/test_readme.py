@@ -11,8 +11,9 @@ import httpx
 import pytest
 
 import wxpay_async
+from tests.support import asking
 from tests.support.error_table import Row, make_readme_table, make_rows, make_table
-from wxpay_async import InstantTrade, Md5Signer, PayGateway, PayMethod, TradeItem
+from wxpay_async import InstantTrade, Md5Signer, PayGateway
 from wxpay_async.sandbox import Sandbox
 
 README = Path(__file__).parents[1] / "README.md"
@@ -125,21 +126,8 @@ def test_shops_listen_where_callbacks_are_sent(file: Path) -> None:
 
 def make_order(**fields: Any) -> InstantTrade:  # noqa: ANN401 - the order's
     """Return an order."""
-    item = TradeItem(
-        out_trade_no="order-1",
-        subject="商品",
-        price="0.10",
-        quantity=1,
-        total_amount="0.10",
-        payee_identity="100",
-    )
-    given = {
-        "request_id": "trade-1",
-        "trade_info": [item],
-        "payer_ip": "127.0.0.1",
-        "pay_method": PayMethod(pay_product_code="65", amount="0.10"),
-    }
-    return InstantTrade(**given | fields)
+    given = {"trade_info": [asking.item("order-1", "0.10")], "pay_method": asking.method("0.10")}
+    return asking.trade(**given | fields)
 
 
 def find_blocks(file: Path, text: str) -> list[str]:

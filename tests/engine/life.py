@@ -5,13 +5,13 @@ from __future__ import annotations
 import enum
 import json
 from datetime import UTC, datetime
-from decimal import Decimal
 from email.utils import format_datetime
 from typing import Any, Final, Unpack
 from urllib.parse import parse_qsl
 
 from attrs import define, field, frozen
 
+from tests.support import asking
 from tests.support.clock import MovedClock
 from tests.support.records import Claim
 from wxpay_async.adapters.stores.memory import MemoryStore
@@ -20,14 +20,7 @@ from wxpay_async.engine.gateway import PayGateway
 from wxpay_async.errors import InDoubtError, NotSentError, WxPayError
 from wxpay_async.policy.record import IdempotencyRecord, unpack
 from wxpay_async.policy.states import FINISHED, TRANSITIONS, State
-from wxpay_async.protocol.requests import (
-    InstantTrade,
-    MiniProgramPay,
-    PayMethod,
-    Refund,
-    Request,
-    TradeItem,
-)
+from wxpay_async.protocol.requests import Request
 from wxpay_async.protocol.wire import HttpRequest, HttpResponse
 
 NAMES: Final = {"refund": "refund", "again": "refund", "trade": "trade", "pay": "pay"}
@@ -389,26 +382,11 @@ class Purchase:
 
     def request(self, yuan: str) -> Request:
         """Make the request."""
-        given: dict[str, Any] = {"request_id": self.request_id}
+        number = self.out_trade_no
         if self.kind == "pay":
-            order = None if self.name == "blind" else self.out_trade_no
-            token = f"token-{yuan}"
-            return MiniProgramPay(
-                pay_token=token, terminal_payer_id="openid-0123456789", out_trade_no=order, **given
-            )
-        out_trade_no, money = self.out_trade_no, Decimal(yuan)
+            order = None if self.name == "blind" else number
+            return asking.pay(self.request_id, pay_token=f"token-{yuan}", out_trade_no=order)
         if self.kind == "refund":
-            given |= {"out_trade_no": out_trade_no, "orig_out_trade_no": "O-1"}
-            return Refund(refund_amount=money, **given)
-        item = TradeItem(
-            out_trade_no=out_trade_no,
-            subject="商品的标题",
-            price=money,
-            quantity=1,
-            total_amount=money,
-            payee_identity="100",
-        )
-        method = PayMethod(
-            pay_product_code="67", amount=money, app_id="wx1", open_id="openid-0123456789"
-        )
-        return InstantTrade(trade_info=[item], payer_ip="11.22.33.44", pay_method=method, **given)
+            return asking.refund(self.request_id, out_trade_no=number, refund_amount=yuan)
+        items, method = [asking.item(number, yuan)], asking.method(yuan)
+        return asking.trade(self.request_id, trade_info=items, pay_method=method)

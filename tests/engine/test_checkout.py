@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Final
 from urllib.parse import parse_qsl
 
@@ -31,7 +30,6 @@ from wxpay_async.errors import (
 from wxpay_async.policy.retry import RetryPolicy
 from wxpay_async.policy.states import State
 from wxpay_async.protocol.idempotency_key import derive_request_id
-from wxpay_async.protocol.requests import PayMethod
 from wxpay_async.protocol.wire import HttpRequest
 
 PAYER: Final = {"openid": "openid-1", "app_id": "wx9236b1e84ffbf10a"}
@@ -253,11 +251,8 @@ async def test_checkout_of_another_amount_is_a_conflict(open_shop: OpenShop) -> 
     """The payer would be charged what the order was created for."""
     shop = open_shop(Script([replies.created(instAmount="1.00"), replies.prepay()]))
     await shop.gateway.checkout(asking.trade(), **PAYER)
-    dearer = PayMethod(
-        pay_product_code="67", amount=Decimal("0.50"), app_id="wx1", open_id="openid-0123456789"
-    )
     with pytest.raises(IdempotencyConflictError, match="payMethod"):
-        await shop.gateway.checkout(asking.trade(pay_method=dearer), **PAYER)
+        await shop.gateway.checkout(asking.trade(pay_method=asking.method("0.50")), **PAYER)
 
 
 async def test_checkout_of_other_goods_is_a_conflict(open_shop: OpenShop) -> None:

@@ -40,7 +40,6 @@ from wxpay_async.policy.resolution import PREPAY_QUARANTINE, QUARANTINE, Finding
 from wxpay_async.policy.retry import RetryPolicy
 from wxpay_async.policy.states import State
 from wxpay_async.protocol.codec import serialize
-from wxpay_async.protocol.requests import TradeItem
 from wxpay_async.protocol.results import TradeStatus
 from wxpay_async.protocol.signing import Md5Signer
 from wxpay_async.protocol.wire import HttpRequest, HttpResponse
@@ -62,19 +61,6 @@ def make_order(text: str = "待付款", number: str = "O-1", **echo: Any) -> Any
     reply = replies.order(text, number)
     reply["data"] |= {**ECHO, "tradeNo": f"T-{number}", **echo}
     return reply
-
-
-def make_item(number: str, **changes: Any) -> TradeItem:  # noqa: ANN401 - any field
-    """Make an order of one yuan."""
-    values = {
-        "subject": "商品的标题",
-        "price": "1.00",
-        "quantity": 1,
-        "total_amount": "1.00",
-        "payee_identity": "100",
-        **changes,
-    }
-    return TradeItem(out_trade_no=number, **values)
 
 
 def answer_by_number(answers: dict[str, object]) -> Callable[[HttpRequest], object]:
@@ -257,7 +243,7 @@ async def test_recovered_trade_has_a_row_for_each_order(open_shop: OpenShop) -> 
     """Each is asked for, and each says how it stands."""
     texts = {"O-1": "待付款", "O-2": "已付款", "O-3": "交易关闭"}
     shop = open_shop(answer_by_number({n: make_order(text, n) for n, text in texts.items()}))
-    result = await shop.gateway.trade(asking.trade(trade_info=[make_item(n) for n in texts]))
+    result = await shop.gateway.trade(asking.trade(trade_info=[asking.item(n) for n in texts]))
 
     assert [("O-1", "P"), ("O-2", "S"), ("O-3", "F")] == [
         (row.out_trade_no, row.status) for row in result.trade_res_list
@@ -283,7 +269,7 @@ async def test_one_order_of_a_trade_does_not_speak_for_the_other(
         answers["O-2"] = make_order("待付款", "O-2", **second)
     shop = open_shop(answer_by_number(answers))
     with pytest.raises(InDoubtError):
-        await shop.gateway.trade(asking.trade(trade_info=[make_item("O-1"), make_item("O-2")]))
+        await shop.gateway.trade(asking.trade(trade_info=[asking.item("O-1"), asking.item("O-2")]))
 
     assert state is await shop.state("trade-1")
 
@@ -595,7 +581,7 @@ async def test_check_of_a_trade_stops_at_the_first_order_without_an_answer(
     clock: MovedClock,
 ) -> None:
     """The others could not settle it."""
-    items = [make_item(f"O-{n}") for n in range(3)]
+    items = [asking.item(f"O-{n}") for n in range(3)]
     content = serialize(asking.trade(trade_info=items))
     found = TradeStatus(out_trade_no="O-0", status="待付款")
     check = Check(clock, [found, LOST])

@@ -14,6 +14,7 @@ from Crypto.PublicKey import RSA
 from Crypto.Signature import pkcs1_15
 from hypothesis import example, given, settings, strategies as st
 
+from tests.support import asking
 from tests.support.examples import count_examples
 from tests.support.platform import APP_KEY, SECRET
 from tests.support.vectors import PRIVATE_KEY
@@ -22,14 +23,7 @@ from wxpay_async.protocol import builder
 from wxpay_async.protocol.builder import Draft, RequestBuilder
 from wxpay_async.protocol.canonical import canonical_string
 from wxpay_async.protocol.codec import serialize
-from wxpay_async.protocol.requests import (
-    InstantTrade,
-    MiniProgramPay,
-    PayMethod,
-    Refund,
-    TradeItem,
-    TradeQuery,
-)
+from wxpay_async.protocol.requests import InstantTrade, MiniProgramPay, Refund, TradeQuery
 from wxpay_async.protocol.signing import Md5Signer, RsaSigner, Signer
 from wxpay_async.protocol.wire import HttpRequest
 
@@ -319,20 +313,5 @@ def test_query_travels_as_plain_parameters() -> None:
 
 def test_request_is_sent_as_biz_content_only() -> None:
     """The local order number stays here."""
-    order = TradeItem(
-        out_trade_no="o-1",
-        subject="s",
-        price=1,
-        quantity=1,
-        total_amount=1,
-        payee_identity="1",
-    )
-    trade = InstantTrade(
-        request_id="r-1",
-        trade_info=[order],
-        payer_ip="::1",
-        pay_method=PayMethod(pay_product_code="64", amount=1),
-    )
-
-    assert {"bizContent"} == builder.parameters(trade).keys()
+    assert {"bizContent"} == builder.parameters(asking.trade()).keys()
     assert "o-1" not in builder.parameters(make_pay())["bizContent"]

@@ -26,17 +26,31 @@ def refund(request_id: str = "refund-1", **changes: Any) -> Refund:  # noqa: ANN
 
 
 def trade(request_id: str = "trade-1", **changes: Any) -> InstantTrade:  # noqa: ANN401 - fields
-    """Make an order of one yuan."""
-    item = TradeItem(
-        out_trade_no="O-1",
-        subject="商品的标题",
-        price=Decimal("1.00"),
-        quantity=1,
-        total_amount=Decimal("1.00"),
-        payee_identity="100",
-    )
-    method = PayMethod(
-        pay_product_code="67", amount=Decimal("1.00"), app_id="wx1", open_id="openid-0123456789"
-    )
-    values = {"trade_info": [item], "payer_ip": "11.22.33.44", "pay_method": method, **changes}
+    """Make a trade of one order of one yuan."""
+    values = {"trade_info": [item()], "payer_ip": "11.22.33.44", "pay_method": method(), **changes}
     return InstantTrade(request_id=request_id, **values)
+
+
+def item(out_trade_no: str = "O-1", yuan: str = "1.00", **changes: Any) -> TradeItem:  # noqa: ANN401 - fields
+    """Make an order."""
+    values = {
+        "subject": "商品的标题",
+        "price": yuan,
+        "quantity": 1,
+        "total_amount": yuan,
+        "payee_identity": "100",
+        **changes,
+    }
+    return TradeItem(out_trade_no=out_trade_no, **values)
+
+
+def method(yuan: str = "1.00", **changes: Any) -> PayMethod:  # noqa: ANN401 - fields
+    """Make the way in which an order is paid."""
+    values = {
+        "pay_product_code": "67",
+        "amount": yuan,
+        "app_id": "wx1",
+        "open_id": "openid-0123456789",
+        **changes,
+    }
+    return PayMethod(**values)

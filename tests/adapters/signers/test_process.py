@@ -14,16 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import asking
 from tests.support.vectors import KEYS
-from wxpay_async import (
-    InstantTrade,
-    NotSentError,
-    PayGateway,
-    PayMethod,
-    ProcessSigner,
-    RsaSigner,
-    TradeItem,
-)
+from wxpay_async import InstantTrade, NotSentError, PayGateway, ProcessSigner, RsaSigner
 from wxpay_async.protocol.signing import Backend
 from wxpay_async.sandbox import Sandbox
 
@@ -94,20 +87,8 @@ async def test_gateway_pays_with_a_process_signer() -> None:
 
 def order(number: int) -> InstantTrade:
     """Return an order of one yuan."""
-    item = TradeItem(
-        out_trade_no=f"order-{number}",
-        subject="图像 & 文字",
-        price="1.00",
-        quantity=1,
-        total_amount="1.00",
-        payee_identity="1000",
-    )
-    return InstantTrade(
-        request_id=f"order-{number}",
-        trade_info=[item],
-        payer_ip="127.0.0.1",
-        pay_method=PayMethod(pay_product_code="65", amount="1.00"),
-    )
+    item = asking.item(f"order-{number}", subject="图像 & 文字")
+    return asking.trade(f"order-{number}", trade_info=[item])
 
 
 async def test_cancelled_caller_does_not_shift_the_signatures_of_others(
