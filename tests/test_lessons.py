@@ -13,7 +13,7 @@
 | 9 | TLS failures are retried | contract/test_transports.py::test_bad_certificate_is_not_sent_and_not_retried |
 | 10 | a first retry without jitter | policy/test_retry.py::test_first_retry_has_jitter |
 | 11 | a new key for each retry | engine/test_call.py::test_doubt_is_continued_with_the_same_bytes |
-| 12 | a duplicate after one's own timeout is a failure | engine/test_resolver.py::test_repeated_refund_after_a_timeout_is_what_the_query_says |
+| 12 | a duplicate after one's own timeout is a failure | engine/test_resolver_operations.py::test_repeated_refund_after_a_timeout_is_what_the_query_says |
 | 13 | no timeout at all | engine/test_gateway.py::test_timeouts_are_finite |
 | 14 | stale keep-alive connections | contract/test_transports.py::test_dead_kept_alive_connection_is_in_doubt |
 | 15 | an old callback is accepted | protocol/test_notify.py::test_old_callback_is_genuine_but_not_fresh |

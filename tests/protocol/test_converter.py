@@ -11,18 +11,12 @@ import pytest
 from hypothesis import example, given, settings, strategies as st
 
 from tests.protocol.replies import PAID, SEED, get_error, make_reply, make_success, read_reply
+from tests.support import asking
 from tests.support.examples import count_examples
 from wxpay_async.errors import MalformedResponseError
 from wxpay_async.protocol.codec import serialize
 from wxpay_async.protocol.converter import Reader, make_converter, make_reader
-from wxpay_async.protocol.requests import (
-    InstantTrade,
-    MiniProgramPay,
-    PayMethod,
-    Refund,
-    Royalty,
-    TradeItem,
-)
+from wxpay_async.protocol.requests import MiniProgramPay, Refund, Royalty
 from wxpay_async.protocol.results import (
     Merchant,
     MerchantPage,
@@ -241,21 +235,13 @@ def test_amounts_survive_the_wire_exactly(amount: Decimal) -> None:
 )
 def test_prices_quantities_and_totals_survive_the_wire(price: Decimal, quantity: int) -> None:
     """Each order's figures come out as text with two places and multiply as they went in."""
-    order = TradeItem(
-        out_trade_no="1",
-        subject="s",
+    order = asking.item(
         price=price,
         quantity=quantity,
         total_amount=price * quantity,
-        payee_identity="1",
         royalty_info=[Royalty(payee_member_id="1", amount=price)],
     )
-    request = InstantTrade(
-        request_id="r-1",
-        trade_info=[order],
-        payer_ip="::1",
-        pay_method=PayMethod(pay_product_code="65", amount=price * quantity),
-    )
+    request = asking.trade(trade_info=[order], pay_method=asking.method(price * quantity))
     sent = strict_json(serialize(request))
     row = sent["tradeInfo"][0]
 

@@ -31,7 +31,7 @@ def trade(request_id: str = "trade-1", **changes: Any) -> InstantTrade:  # noqa:
     return InstantTrade(request_id=request_id, **values)
 
 
-def item(out_trade_no: str = "O-1", yuan: str = "1.00", **changes: Any) -> TradeItem:  # noqa: ANN401 - fields
+def item(out_trade_no: str = "O-1", yuan: str | Decimal = "1.00", **changes: Any) -> TradeItem:  # noqa: ANN401 - fields
     """Make an order."""
     values = {
         "subject": "商品的标题",
@@ -44,7 +44,7 @@ def item(out_trade_no: str = "O-1", yuan: str = "1.00", **changes: Any) -> Trade
     return TradeItem(out_trade_no=out_trade_no, **values)
 
 
-def method(yuan: str = "1.00", **changes: Any) -> PayMethod:  # noqa: ANN401 - fields
+def method(yuan: str | Decimal = "1.00", **changes: Any) -> PayMethod:  # noqa: ANN401 - fields
     """Make the way in which an order is paid."""
     values = {
         "pay_product_code": "67",
