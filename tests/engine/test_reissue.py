@@ -3,109 +3,44 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from itertools import count
-from typing import Any
-from urllib.parse import parse_qs
 
 import pytest
 
-from tests.support import asking, replies
+from tests.engine.prepays import LIFE, PrepayPlatform, first_id, make_first_pay, outlive_prepay, tap
+from tests.support import replies
 from tests.support.clock import NOON
 from tests.support.flaky_store import FlakyStore
 from tests.support.merchant import OpenShop, Shop
-from tests.support.platform import Json
 from wxpay_async.engine.reissue import next_request_id
 from wxpay_async.errors import (
     AlreadyPaidError,
-    DuplicateRequestError,
     InDoubtError,
     NotPaidError,
-    NotSentError,
     OtherPayerError,
     RefusedError,
     WxPayError,
 )
 from wxpay_async.policy.retry import RetryPolicy
 from wxpay_async.policy.states import State
-from wxpay_async.protocol.idempotency_key import derive_request_id
 from wxpay_async.protocol.wire import HttpRequest, HttpResponse
 
-LIFE = 20 * 60.0
-APP = "wx9236b1e84ffbf10a"
-
-
-class Platform:
-    """Creates orders and prepays; each prepay has a number of its own.
-
-    Attributes:
-        lost: how many of the next answers to `pay` get lost, after the prepay was made.
-        status: what a query says.
-        refusal: what `pay` is told in place of a prepay.
-        unreachable: whether no connection to `pay` comes about.
-        issued: the requestIds of the prepays that were made.
-    """
-
-    def __init__(self) -> None:
-        self.lost, self.status, self.refusal = 0, "待付款", None
-        self.unreachable = False
-        self.issued: list[str] = []
-        self._numbers: Iterator[int] = count(1)
-
-    def __call__(self, request: HttpRequest) -> Json | WxPayError:
-        """Answer one request."""
-        if request.url.endswith("query"):
-            return replies.order(self.status)
-        return replies.created() if request.url.endswith("trade") else self._pay(request)
-
-    def _pay(self, request: HttpRequest) -> Json | WxPayError:
-        if self.unreachable:
-            return NotSentError("refused")
-        if self.refusal is not None:
-            return self.refusal
-        request_id = read_request_id(request)
-        if request_id in self.issued:
-            return replies.no("GM_API_BUS_0000015", "requestId重复")
-        self.issued.append(request_id)
-        if self.lost:
-            self.lost -= 1
-            return InDoubtError("reset")
-        number = f"wx{next(self._numbers)}"
-        changes = {"requestId": request_id, "prepayId": number, "extPackage": f"prepay_id={number}"}
-        return replies.prepay(**changes)
-
-
-def read_request_id(request: HttpRequest) -> str:
-    """Return the requestId of a payment that went out."""
-    content: dict[str, str] = json.loads(parse_qs(request.body.decode())["bizContent"][0])
-    return content["requestId"]
-
 
 @pytest.fixture
-def platform() -> Platform:
+def platform() -> PrepayPlatform:
     """A platform that answers."""
-    return Platform()
+    return PrepayPlatform()
 
 
 @pytest.fixture
-def shop(open_shop: OpenShop, platform: Platform) -> Shop:
+def shop(open_shop: OpenShop, platform: PrepayPlatform) -> Shop:
     """A shop that tries each request once."""
     return open_shop(platform, retry=RetryPolicy(attempts=1))
 
 
-async def tap(shop: Shop, openid: str = "openid-1", **changes: Any) -> str:  # noqa: ANN401 - checkout's
-    """Tap "pay"; return the prepayId."""
-    result = await shop.gateway.checkout(asking.trade(), openid=openid, app_id=APP, **changes)
-    return result.prepay_id
-
-
-def first_id(shop: Shop) -> str:
-    """Return the requestId of the order's first payment."""
-    return derive_request_id(shop.gateway.app_key, "pay", "trade-1")
-
-
-async def test_checkout_twice_returns_the_same_credential(shop: Shop, platform: Platform) -> None:
+async def test_checkout_twice_returns_the_same_credential(
+    shop: Shop, platform: PrepayPlatform
+) -> None:
     """A second tap opens the same dialogue."""
     assert await tap(shop) == await tap(shop) == "wx1"
     assert 1 == len(platform.issued)
@@ -125,7 +60,7 @@ async def test_checkout_issues_another_credential_when_the_first_is_dead(
 
 
 async def test_checkout_goes_on_for_as_long_as_the_order_can_be_paid(
-    shop: Shop, platform: Platform
+    shop: Shop, platform: PrepayPlatform
 ) -> None:
     """Every 20 minutes another, and each closes the one before."""
     for number in range(1, 6):
@@ -138,22 +73,8 @@ async def test_checkout_goes_on_for_as_long_as_the_order_can_be_paid(
     assert [State.REISSUED] * 4 == closed
 
 
-async def test_first_id_answers_with_the_result_of_the_next_one(shop: Shop) -> None:
-    """It is closed for good: nothing is sent of it, and it opens the credential that lives."""
-    await tap(shop)
-    shop.clock.move(LIFE)
-    await tap(shop)
-    outcome = await shop.gateway.resolve(first_id(shop))
-    result = await shop.gateway.pay(
-        asking.pay(first_id(shop), terminal_payer_id="openid-1", app_id=APP, out_trade_no="O-1")
-    )
-
-    assert ("ok", "wx2") == (outcome.kind, outcome.unwrap().prepay_id)
-    assert ("wx2", True) == (result.prepay_id, result.replayed)
-
-
 async def test_checkout_issues_another_credential_when_the_answer_was_lost(
-    shop: Shop, platform: Platform
+    shop: Shop, platform: PrepayPlatform
 ) -> None:
     """Nobody holds the first one; within the same call."""
     platform.lost = 1
@@ -165,7 +86,7 @@ async def test_checkout_issues_another_credential_when_the_answer_was_lost(
 
 
 async def test_checkout_that_loses_every_answer_makes_one_more_payment_a_call(
-    shop: Shop, platform: Platform
+    shop: Shop, platform: PrepayPlatform
 ) -> None:
     """An outage must not make payments without end; the next call goes on where it stopped."""
     platform.lost = 3
@@ -181,11 +102,10 @@ async def test_checkout_that_loses_every_answer_makes_one_more_payment_a_call(
 
 @pytest.mark.parametrize("status", ["支付成功", "已退款"])
 async def test_checkout_of_an_order_that_was_paid_says_so(
-    status: str, shop: Shop, platform: Platform
+    status: str, shop: Shop, platform: PrepayPlatform
 ) -> None:
     """Whatever became of its credential."""
-    await tap(shop)
-    shop.clock.move(LIFE)
+    await outlive_prepay(shop)
     platform.status = status
     with pytest.raises(AlreadyPaidError):
         await tap(shop)
@@ -193,10 +113,11 @@ async def test_checkout_of_an_order_that_was_paid_says_so(
     assert 1 == len(platform.issued)
 
 
-async def test_checkout_of_an_order_that_was_closed_says_so(shop: Shop, platform: Platform) -> None:
+async def test_checkout_of_an_order_that_was_closed_says_so(
+    shop: Shop, platform: PrepayPlatform
+) -> None:
     """No credential can be of any use."""
-    await tap(shop)
-    shop.clock.move(LIFE)
+    await outlive_prepay(shop)
     platform.status = "已关闭"
     with pytest.raises(NotPaidError):
         await tap(shop)
@@ -204,11 +125,10 @@ async def test_checkout_of_an_order_that_was_closed_says_so(shop: Shop, platform
 
 @pytest.mark.parametrize("status", ["风控审核中", ""])
 async def test_checkout_issues_nothing_while_the_platform_does_not_say_unpaid(
-    status: str, shop: Shop, platform: Platform
+    status: str, shop: Shop, platform: PrepayPlatform
 ) -> None:
     """A text that the table does not know proves nothing, nor does no answer."""
-    await tap(shop)
-    shop.clock.move(LIFE)
+    await outlive_prepay(shop)
     platform.status = status
     with pytest.raises(InDoubtError) as caught:
         await tap(shop)
@@ -232,8 +152,7 @@ async def test_checkout_for_another_payer_waits_for_the_death_of_the_credential(
 
 async def test_checkout_of_the_first_payer_waits_for_the_second(shop: Shop) -> None:
     """What followed its own payment is another's; a credential of the other is no use to it."""
-    await tap(shop)
-    shop.clock.move(LIFE)
+    await outlive_prepay(shop)
     assert "wx2" == await tap(shop, "openid-2")
     with pytest.raises(OtherPayerError):
         await tap(shop)
@@ -243,7 +162,7 @@ async def test_checkout_of_the_first_payer_waits_for_the_second(shop: Shop) -> N
 
 
 async def test_checkout_for_another_payer_needs_no_wait_when_nobody_got_the_credential(
-    shop: Shop, platform: Platform
+    shop: Shop, platform: PrepayPlatform
 ) -> None:
     """The answer to the first payer was lost."""
     platform.lost = 2
@@ -254,7 +173,7 @@ async def test_checkout_for_another_payer_needs_no_wait_when_nobody_got_the_cred
 
 
 async def test_checkout_after_a_refusal_of_the_configuration_sends_the_same_payment(
-    shop: Shop, platform: Platform
+    shop: Shop, platform: PrepayPlatform
 ) -> None:
     """It does not stick, and needs no other id."""
     platform.refusal = replies.no("CO_MSG_0000017")
@@ -267,7 +186,7 @@ async def test_checkout_after_a_refusal_of_the_configuration_sends_the_same_paym
 
 
 async def test_checkout_after_a_refusal_of_the_payment_repeats_it(
-    shop: Shop, platform: Platform
+    shop: Shop, platform: PrepayPlatform
 ) -> None:
     """It is final for this payer; another payer may be accepted."""
     platform.refusal = replies.no("GM_API_BUS_0000099", "付款人受限")
@@ -283,7 +202,7 @@ async def test_checkout_after_a_refusal_of_the_payment_repeats_it(
 
 async def test_checkout_whose_clock_jumped_ahead_keeps_the_credential(open_shop: OpenShop) -> None:
     """It is dead by our clock only: by the platform's `Date` it lives."""
-    platform = Platform()
+    platform = PrepayPlatform()
     date = datetime.fromtimestamp(NOON + 60, UTC).strftime("%a, %d %b %Y %H:%M:%S GMT")
 
     def answer(request: HttpRequest) -> object:
@@ -300,12 +219,12 @@ async def test_checkout_whose_clock_jumped_ahead_keeps_the_credential(open_shop:
     assert 1 == len(platform.issued)
 
 
-async def test_payment_that_is_being_sent_is_not_closed(shop: Shop, platform: Platform) -> None:
+async def test_payment_that_is_being_sent_is_not_closed(
+    shop: Shop, platform: PrepayPlatform
+) -> None:
     """Another process has the claim, and may hand out its credential."""
     platform.lost = 1
-    request = asking.pay(
-        first_id(shop), terminal_payer_id="openid-2", app_id=APP, out_trade_no="O-1"
-    )
+    request = make_first_pay(shop, "openid-2")
     with pytest.raises(InDoubtError):
         await shop.gateway.pay(request)
     record = await shop.entry(first_id(shop))
@@ -319,13 +238,12 @@ async def test_payment_that_is_being_sent_is_not_closed(shop: Shop, platform: Pl
 
 
 async def test_store_that_fails_between_two_payments_leaves_the_order_in_doubt(
-    open_shop: OpenShop, platform: Platform
+    open_shop: OpenShop, platform: PrepayPlatform
 ) -> None:
     """The order is made, so "not sent" would not be true; of a payment that is resolved neither."""
     store = FlakyStore()
     shop = open_shop(platform, retry=RetryPolicy(attempts=1), store=store)
-    await tap(shop)
-    shop.clock.move(LIFE)
+    await outlive_prepay(shop)
     store.failing.add("load")
     with pytest.raises(InDoubtError):
         await tap(shop)
@@ -333,40 +251,9 @@ async def test_store_that_fails_between_two_payments_leaves_the_order_in_doubt(
         await shop.gateway.resolve(first_id(shop), reissue=True)
 
 
-async def test_resolve_with_reissue_goes_on_after_the_next_credential_died(
-    shop: Shop, platform: Platform
-) -> None:
-    """The person comes back 21 minutes later, twice."""
-    platform.lost = 1
-    with pytest.raises((InDoubtError, DuplicateRequestError)):
-        await shop.gateway.pay(asking.pay(out_trade_no="O-1"))
-    found = []
-    for _ in range(3):
-        outcome = await shop.gateway.resolve("pay-1", reissue=True)
-        found.append((outcome.kind, outcome.unwrap().prepay_id))
-        shop.clock.move(LIFE + 60)
-
-    assert [("ok", "wx1"), ("ok", "wx2"), ("ok", "wx3")] == found
-
-
-async def test_pay_after_a_reissue_issues_no_second_credential(
-    shop: Shop, platform: Platform
-) -> None:
-    """The first id answers with what was issued in its place."""
-    platform.lost = 1
-    request = asking.pay(out_trade_no="O-1")
-    with pytest.raises(InDoubtError):
-        await shop.gateway.pay(request)
-    second = (await shop.gateway.resolve("pay-1", reissue=True)).unwrap()
-    again = await shop.gateway.pay(request)
-
-    assert second.prepay_id == again.prepay_id
-    assert 2 == len(platform.issued)
-
-
 @pytest.mark.parametrize("dead", [False, True], ids=["the store answers", "the store is away"])
 async def test_credential_that_comes_after_another_was_issued_is_withheld(
-    open_shop: OpenShop, platform: Platform, *, dead: bool
+    open_shop: OpenShop, platform: PrepayPlatform, *, dead: bool
 ) -> None:
     """A process was paused with its request on the way; meanwhile another process went on."""
     store = FlakyStore()
@@ -394,85 +281,11 @@ async def test_credential_that_comes_after_another_was_issued_is_withheld(
     assert 2 == len(platform.issued)
 
 
-async def test_closed_payment_whose_next_one_cannot_be_sent_is_in_doubt(
-    shop: Shop, platform: Platform
-) -> None:
-    """The first one was executed, so "not sent" would not be true of it."""
-    platform.lost = 1
-    request = asking.pay(out_trade_no="O-1")
-    with pytest.raises(InDoubtError):
-        await shop.gateway.pay(request)
-    platform.unreachable = True
-    outcome = await shop.gateway.resolve("pay-1", reissue=True)
-    again = await shop.gateway.resolve("pay-1", reissue=True)
-    looked_at = await shop.gateway.resolve("pay-1")
-    with pytest.raises(InDoubtError):
-        await shop.gateway.pay(request)
-
-    assert ["in_doubt"] * 3 == [outcome.kind, again.kind, looked_at.kind]
-    assert State.REISSUED is await shop.state("pay-1")
-    platform.unreachable = False
-    assert "wx1" == (await shop.gateway.pay(request)).prepay_id
-
-
-async def test_closed_payment_whose_store_is_away_is_in_doubt(
-    open_shop: OpenShop, platform: Platform
-) -> None:
-    """What followed it cannot be looked up, which proves nothing of it."""
-    store = FlakyStore()
-    shop = open_shop(platform, retry=RetryPolicy(attempts=1), store=store)
-    await tap(shop)
-    shop.clock.move(LIFE)
-    await tap(shop)
-    store.failing.add("load")
-    request = asking.pay(
-        first_id(shop), terminal_payer_id="openid-1", app_id=APP, out_trade_no="O-1"
-    )
-    with pytest.raises(InDoubtError):
-        await shop.gateway.pay(request)
-
-
-@pytest.mark.parametrize("code", ["CO_MSG_0000017", "GM_API_BUS_0000099"])
-async def test_closed_payment_whose_next_one_is_refused_is_in_doubt(
-    code: str, shop: Shop, platform: Platform
-) -> None:
-    """The refusal speaks of the next one; the first one was executed, though nobody can pay it."""
-    platform.lost = 1
-    request = asking.pay(out_trade_no="O-1")
-    with pytest.raises(InDoubtError):
-        await shop.gateway.pay(request)
-    platform.refusal = replies.no(code, "no")
-    outcome = await shop.gateway.resolve("pay-1", reissue=True)
-    looked_at = await shop.gateway.resolve("pay-1")
-    with pytest.raises(InDoubtError) as caught:
-        await shop.gateway.pay(request)
-
-    assert ["in_doubt"] * 2 == [outcome.kind, looked_at.kind]
-    assert code == caught.value.code
-    assert "pay-1" == caught.value.request_id
-
-
-async def test_closed_payment_of_an_order_that_ended_says_so(
-    shop: Shop, platform: Platform
-) -> None:
-    """That is true of the first one as well: nothing was paid, and nothing can be."""
-    platform.lost = 1
-    with pytest.raises(InDoubtError):
-        await shop.gateway.pay(asking.pay(out_trade_no="O-1"))
-    assert "ok" == (await shop.gateway.resolve("pay-1", reissue=True)).kind
-    shop.clock.move(LIFE)
-    platform.status = "已关闭"
-    outcome = await shop.gateway.resolve("pay-1", reissue=True)
-
-    assert ("refused", NotPaidError) == (outcome.kind, type(outcome.error))
-
-
 async def test_checkout_whose_next_payment_is_refused_is_in_doubt(
-    shop: Shop, platform: Platform
+    shop: Shop, platform: PrepayPlatform
 ) -> None:
     """Its first payment was executed, and "refused" would say that nothing was."""
-    await tap(shop)
-    shop.clock.move(LIFE)
+    await outlive_prepay(shop)
     platform.refusal = replies.no("CO_MSG_0000017")
     for _ in range(2):
         with pytest.raises(InDoubtError):
@@ -483,7 +296,7 @@ async def test_checkout_whose_next_payment_is_refused_is_in_doubt(
 
 
 async def test_payment_that_another_process_claims_while_it_is_asked_about_is_not_followed(
-    open_shop: OpenShop, platform: Platform
+    open_shop: OpenShop, platform: PrepayPlatform
 ) -> None:
     """The other one may get its credential; a second one beside it could be paid as well."""
 
@@ -504,7 +317,7 @@ async def test_payment_that_another_process_claims_while_it_is_asked_about_is_no
 
 
 async def test_credential_lives_from_the_answer_and_not_from_the_signature(
-    open_shop: OpenShop, platform: Platform
+    open_shop: OpenShop, platform: PrepayPlatform
 ) -> None:
     """The platform made it at some moment between the two: the later one counts."""
 
