@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any
 from urllib.parse import parse_qsl
 
 import attrs
@@ -13,7 +13,7 @@ import pytest
 from tests.support import asking, replies
 from tests.support.clock import NOON
 from tests.support.flaky_store import FlakyStore
-from tests.support.merchant import OpenShop
+from tests.support.merchant import OpenShop, Shop
 from tests.support.platform import Answer, Script
 from wxpay_async.engine.checkout import Reorder
 from wxpay_async.engine.streaming import Outcome
@@ -30,17 +30,21 @@ from wxpay_async.errors import (
 from wxpay_async.policy.retry import RetryPolicy
 from wxpay_async.policy.states import State
 from wxpay_async.protocol.idempotency_key import derive_request_id
+from wxpay_async.protocol.requests import InstantTrade
+from wxpay_async.protocol.results import PayResult
 from wxpay_async.protocol.wire import HttpRequest
 
-PAYER: Final = {"openid": "openid-1", "app_id": "wx9236b1e84ffbf10a"}
+
+async def check_out(shop: Shop, trade: InstantTrade | None = None, **more: Any) -> PayResult:  # noqa: ANN401 - checkout's
+    """Let a person tap "pay"."""
+    payer = {"openid": "openid-1", "app_id": "wx9236b1e84ffbf10a"}
+    return await shop.gateway.checkout(trade or asking.trade(), **payer, **more)
 
 
 async def test_checkout_makes_the_order_and_its_prepay(open_shop: OpenShop) -> None:
     """The payToken is handed on, and the payment's id derives from the trade's."""
     shop = open_shop([replies.created(), replies.prepay()])
-    result = await shop.gateway.checkout(
-        asking.trade(), openid="openid-1", app_id="wx9236b1e84ffbf10a"
-    )
+    result = await check_out(shop)
     request_id = derive_request_id(shop.gateway.app_key, "pay", "trade-1")
 
     assert "wx061644162685653f3da37a5a1589465200" == result.prepay_id
@@ -55,10 +59,9 @@ async def test_checkout_that_is_repeated_continues_where_it_stopped(open_shop: O
     """The order is not made twice when its payment was not sent."""
     unsent = [NotSentError("refused") for _ in range(3)]
     shop = open_shop(Script([replies.created(), *unsent, replies.prepay()]))
-    payer = {"openid": "openid-1", "app_id": "wx9236b1e84ffbf10a"}
     with pytest.raises(InDoubtError):
-        await shop.gateway.checkout(asking.trade(), **payer)
-    await shop.gateway.checkout(asking.trade(), **payer)
+        await check_out(shop)
+    await check_out(shop)
 
     assert 1 == len(shop.sent("/instant/trade"))
 
@@ -74,7 +77,7 @@ async def test_checkout_whose_prepay_was_not_asked_for_is_in_doubt(
     """The order is made, so "not sent" would not be true of the whole; it says what to do."""
     shop = open_shop([replies.created(payToken=token), *answers])
     with pytest.raises(InDoubtError, match=r"order O-1 is made.*call again") as caught:
-        await shop.gateway.checkout(asking.trade(), openid="openid-1", app_id="wx1")
+        await check_out(shop)
     outcome = await caught.value.resolve()
 
     assert isinstance(outcome, Outcome)
@@ -94,11 +97,12 @@ def count_up(number: str) -> str:
     return f"{number}-2" if head == "O" else f"{head}-{int(last) + 1}"
 
 
-class LosingToken(Script):
-    """A platform that loses the first answer to `trade`, and then says how each order stands."""
+class OrderPlatform(Script):
+    """A platform that loses the first answer to `trade`, or none, and says how each order stands."""
 
-    def __init__(self, **statuses: str) -> None:
-        self.statuses = {"O-1": "待付款", NEXT: "待付款", **statuses}
+    def __init__(self, *, loses_token: bool = True) -> None:
+        self.loses_token = loses_token
+        self.statuses = {"O-1": "待付款", NEXT: "待付款"}
         self.created: list[str] = []
         super().__init__([])
 
@@ -113,9 +117,18 @@ class LosingToken(Script):
         if request.url.endswith("wxminiprogram"):
             return replies.prepay(**changes, tradeResList=None)
         self.created.append(content["tradeInfo"][0]["outTradeNo"])
-        if len(self.created) == 1:
+        if self.loses_token:
+            self.loses_token = False
             return InDoubtError("reset")
         return replies.created(**changes, tradeResList=None)
+
+
+async def lose_token(open_shop: OpenShop, platform: OrderPlatform, **more: Any) -> Shop:  # noqa: ANN401 - checkout's
+    """Open a shop, and lose the token of its first order."""
+    shop = open_shop(platform, retry=RetryPolicy(attempts=1))
+    with pytest.raises(InDoubtError):
+        await check_out(shop, **more)
+    return shop
 
 
 @pytest.mark.parametrize(
@@ -126,13 +139,13 @@ async def test_checkout_whose_token_was_lost_says_when_the_order_will_be_closed(
     timeout_express: str | None, retry_at: datetime | None, open_shop: OpenShop
 ) -> None:
     """The payToken cannot be asked for: no other order may be made before this one is closed."""
-    shop = open_shop(LosingToken(), retry=RetryPolicy(attempts=1))
+    shop = open_shop(OrderPlatform(), retry=RetryPolicy(attempts=1))
     trade = asking.trade(timeout_express=timeout_express)
     with pytest.raises(InDoubtError):
-        await shop.gateway.checkout(trade, **PAYER)
+        await check_out(shop, trade)
     for _ in range(2):
         with pytest.raises(TradeUnusableError, match="order O-1 exists") as caught:
-            await shop.gateway.checkout(trade, **PAYER, reorder=count_up)
+            await check_out(shop, trade, reorder=count_up)
         assert ("in_doubt", False, "trade-1", retry_at) == (
             caught.value.fate,
             caught.value.retryable,
@@ -148,7 +161,7 @@ async def test_checkout_without_a_token_in_the_answer_is_unusable(open_shop: Ope
     """The order exists; nothing is paid, and the error says what is missing."""
     shop = open_shop(Script([replies.created(payToken=None)], query=replies.order("待付款")))
     with pytest.raises(TradeUnusableError, match="payToken"):
-        await shop.gateway.checkout(asking.trade(), openid="o", app_id="wx")
+        await check_out(shop)
 
     assert 1 == len(shop.sent("/instant/trade"))
 
@@ -159,7 +172,7 @@ async def test_checkout_whose_order_cannot_be_queried_calls_it_unusable(
     """Nothing was learnt of it, so it may still be open."""
     shop = open_shop(Script([replies.created(payToken=None)], query=InDoubtError("reset")))
     with pytest.raises(TradeUnusableError):
-        await shop.gateway.checkout(asking.trade(), openid="o", app_id="wx", reorder=count_up)
+        await check_out(shop, reorder=count_up)
 
     assert 1 == len(shop.sent("/instant/trade"))
 
@@ -168,7 +181,7 @@ async def test_checkout_of_a_paid_order_without_a_token_says_so(open_shop: OpenS
     """By a code that the payer scanned, for example."""
     shop = open_shop(Script([replies.created(payToken=None)], query=replies.order("已付款")))
     with pytest.raises(AlreadyPaidError):
-        await shop.gateway.checkout(asking.trade(), openid="o", app_id="wx", reorder=count_up)
+        await check_out(shop, reorder=count_up)
 
     assert 1 == len(shop.sent("/instant/trade"))
 
@@ -177,15 +190,11 @@ async def test_checkout_with_reorder_makes_the_next_order_once_the_first_is_clos
     open_shop: OpenShop,
 ) -> None:
     """Every later call goes on with the next order, also with a function that counts anew."""
-    platform = LosingToken()
-    shop = open_shop(platform, retry=RetryPolicy(attempts=1))
-    with pytest.raises(InDoubtError):
-        await shop.gateway.checkout(asking.trade(), **PAYER, reorder=count_up)
+    platform = OrderPlatform()
+    shop = await lose_token(open_shop, platform, reorder=count_up)
     platform.statuses["O-1"] = "已关闭"
-    first = await shop.gateway.checkout(asking.trade(), **PAYER, reorder=count_up)
-    again = await shop.gateway.checkout(
-        asking.trade(), **PAYER, reorder=lambda number: f"{number}-another"
-    )
+    first = await check_out(shop, reorder=count_up)
+    again = await check_out(shop, reorder=lambda number: f"{number}-another")
 
     assert ["O-1", NEXT] == platform.created
     assert (first.prepay_id, True) == (again.prepay_id, again.replayed)
@@ -193,41 +202,37 @@ async def test_checkout_with_reorder_makes_the_next_order_once_the_first_is_clos
 
 async def test_checkout_without_reorder_says_that_the_order_ended(open_shop: OpenShop) -> None:
     """Whether another one is wanted, the merchant knows."""
-    platform = LosingToken()
-    shop = open_shop(platform, retry=RetryPolicy(attempts=1))
-    with pytest.raises(InDoubtError):
-        await shop.gateway.checkout(asking.trade(), **PAYER)
+    platform = OrderPlatform()
+    shop = await lose_token(open_shop, platform)
     platform.statuses["O-1"] = "已关闭"
     for _ in range(2):
         with pytest.raises((NotPaidError, FailedError)):
-            await shop.gateway.checkout(asking.trade(), **PAYER)
+            await check_out(shop)
 
     assert ["O-1"] == platform.created
 
 
 async def test_checkout_reorders_when_the_order_of_a_live_token_ended(open_shop: OpenShop) -> None:
     """The payer declined, or nobody paid in time."""
-    platform = LosingToken()
-    platform.created.append("O-0")  # no answer gets lost
+    platform = OrderPlatform(loses_token=False)
     shop = open_shop(platform)
-    await shop.gateway.checkout(asking.trade(), **PAYER, reorder=count_up)
+    await check_out(shop, reorder=count_up)
     shop.clock.move(20 * 60)
     platform.statuses["O-1"] = "已关闭"
-    await shop.gateway.checkout(asking.trade(), **PAYER, reorder=count_up)
+    await check_out(shop, reorder=count_up)
 
-    assert ["O-0", "O-1", NEXT] == platform.created
+    assert ["O-1", NEXT] == platform.created
 
 
 async def test_checkout_refuses_a_reorder_that_returns_the_same_number(open_shop: OpenShop) -> None:
     """The platform would take it for the order that ended."""
-    platform = LosingToken()
-    platform.created.append("O-0")
+    platform = OrderPlatform(loses_token=False)
     shop = open_shop(platform)
-    await shop.gateway.checkout(asking.trade(), **PAYER)
+    await check_out(shop)
     shop.clock.move(20 * 60)
     platform.statuses["O-1"] = "已关闭"
     with pytest.raises(InvalidRequestError, match="reorder"):
-        await shop.gateway.checkout(asking.trade(), **PAYER, reorder=lambda number: number)
+        await check_out(shop, reorder=lambda number: number)
 
 
 # The same order from another phone
@@ -237,33 +242,30 @@ async def test_checkout_takes_the_same_order_from_another_address_and_account(
     open_shop: OpenShop,
 ) -> None:
     """What belongs to the payer may differ; the order is not made twice."""
-    platform = LosingToken()
-    platform.created.append("O-0")
+    platform = OrderPlatform(loses_token=False)
     shop = open_shop(platform)
-    first = await shop.gateway.checkout(asking.trade(), **PAYER)
-    again = await shop.gateway.checkout(asking.trade(payer_ip="2001:db8::1"), **PAYER)
+    first = await check_out(shop)
+    again = await check_out(shop, asking.trade(payer_ip="2001:db8::1"))
 
     assert first.prepay_id == again.prepay_id
-    assert ["O-0", "O-1"] == platform.created
+    assert ["O-1"] == platform.created
 
 
 async def test_checkout_of_another_amount_is_a_conflict(open_shop: OpenShop) -> None:
     """The payer would be charged what the order was created for."""
     shop = open_shop(Script([replies.created(instAmount="1.00"), replies.prepay()]))
-    await shop.gateway.checkout(asking.trade(), **PAYER)
+    await check_out(shop)
     with pytest.raises(IdempotencyConflictError, match="payMethod"):
-        await shop.gateway.checkout(asking.trade(pay_method=asking.method("0.50")), **PAYER)
+        await check_out(shop, asking.trade(pay_method=asking.method("0.50")))
 
 
 async def test_checkout_of_other_goods_is_a_conflict(open_shop: OpenShop) -> None:
     """One requestId stands for one purchase."""
     shop = open_shop([replies.created(), replies.prepay()])
-    await shop.gateway.checkout(asking.trade(), **PAYER)
+    await check_out(shop)
     [item] = asking.trade().trade_info
     with pytest.raises(IdempotencyConflictError, match="tradeInfo"):
-        await shop.gateway.checkout(
-            asking.trade(trade_info=[attrs.evolve(item, subject="other goods")]), **PAYER
-        )
+        await check_out(shop, asking.trade(trade_info=[attrs.evolve(item, subject="other goods")]))
 
 
 async def test_checkout_asks_anew_for_an_order_that_is_proven_not_executed(
@@ -273,11 +275,11 @@ async def test_checkout_asks_anew_for_an_order_that_is_proven_not_executed(
     answers = Script([InDoubtError("reset"), replies.created(requestId=None), replies.prepay()])
     shop = open_shop(answers, retry=RetryPolicy(attempts=1))
     with pytest.raises(InDoubtError):
-        await shop.gateway.checkout(asking.trade(), **PAYER)
+        await check_out(shop)
     for _ in range(2):
         shop.clock.move(700)
         await shop.gateway.recover()
-    result = await shop.gateway.checkout(asking.trade(), **PAYER)
+    result = await check_out(shop)
     second = [json.loads(sent["bizContent"]) for sent in shop.sent("/instant/trade")][-1]
 
     assert result.prepay_id
@@ -296,23 +298,21 @@ async def test_checkout_with_too_little_time_for_the_next_step_is_in_doubt(
 
     shop = open_shop(Script([create_slowly, replies.prepay()]))
     with pytest.raises(InDoubtError):
-        await shop.gateway.checkout(asking.trade(), **PAYER, timeout=10)
+        await check_out(shop, timeout=10)
 
-    assert (await shop.gateway.checkout(asking.trade(), **PAYER)).prepay_id
+    assert (await check_out(shop)).prepay_id
 
 
 async def test_checkout_goes_on_with_the_next_order_when_the_first_cannot_be_asked_about(
     open_shop: OpenShop,
 ) -> None:
     """That it is there proves that the first one ended."""
-    platform = LosingToken()
-    shop = open_shop(platform, retry=RetryPolicy(attempts=1))
-    with pytest.raises(InDoubtError):
-        await shop.gateway.checkout(asking.trade(), **PAYER, reorder=count_up)
+    platform = OrderPlatform()
+    shop = await lose_token(open_shop, platform, reorder=count_up)
     platform.statuses["O-1"] = "已关闭"
-    first = await shop.gateway.checkout(asking.trade(), **PAYER, reorder=count_up)
+    first = await check_out(shop, reorder=count_up)
     platform.statuses["O-1"] = "风控审核中"
-    again = await shop.gateway.checkout(asking.trade(), **PAYER, reorder=count_up)
+    again = await check_out(shop, reorder=count_up)
 
     assert first.prepay_id == again.prepay_id
     assert ["O-1", NEXT] == platform.created
@@ -331,21 +331,20 @@ async def test_checkout_of_a_lost_token_is_in_doubt_when_the_store_is_away(
     shop = open_shop(answers, store=store)
     store.failing.add("load")
     with pytest.raises(InDoubtError):
-        await shop.gateway.checkout(asking.trade(), **PAYER, reorder=reorder)
+        await check_out(shop, reorder=reorder)
 
 
 async def test_checkout_makes_no_next_order_while_a_query_says_that_the_first_awaits_payment(
     open_shop: OpenShop,
 ) -> None:
     """Another query said that it had ended: one of the two is wrong, and it may be paid."""
-    platform = LosingToken()
-    platform.created.append("O-0")  # no answer to `trade` gets lost
+    platform = OrderPlatform(loses_token=False)
     shop = open_shop(platform, retry=RetryPolicy(attempts=1))
-    await shop.gateway.checkout(asking.trade(), **PAYER)
+    await check_out(shop)
     payment_id = derive_request_id(shop.gateway.app_key, "pay", "trade-1")
     record = await shop.entry(payment_id)
     shop.store._active[record.key] = attrs.evolve(record, state=State.FAILED, reply=None)
     with pytest.raises(InDoubtError):
-        await shop.gateway.checkout(asking.trade(), **PAYER, reorder=count_up)
+        await check_out(shop, reorder=count_up)
 
-    assert ["O-0", "O-1"] == platform.created
+    assert ["O-1"] == platform.created
