@@ -98,7 +98,7 @@ def count_up(number: str) -> str:
 
 
 class OrderPlatform(Script):
-    """A platform that loses the first answer to `trade`, or none, and says how each order stands."""
+    """A platform that may lose the first answer to `trade`, and says how each order stands."""
 
     def __init__(self, *, loses_token: bool = True) -> None:
         self.loses_token = loses_token
