@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from types import ModuleType
 from typing import Any
 
@@ -15,7 +15,6 @@ import tests.support.replies
 from tests.support.clock import MovedClock
 from tests.support.examples import load_profile
 from tests.support.merchant import OpenShop, Shop, make_shop
-from tests.support.platform import Answer, Script
 from tests.support.tasks import obey_environment
 
 load_profile()
@@ -52,16 +51,6 @@ def asking() -> ModuleType:
 def replies() -> ModuleType:
     """Return what makes replies; new tests import it."""
     return tests.support.replies
-
-
-@pytest.fixture
-def script() -> Callable[..., Script]:
-    """Return a function that makes scripts: `script(answer, answer, query=…)`."""
-
-    def make(*answers: Answer, **more: Answer) -> Script:
-        return Script(list(answers), **more)
-
-    return make
 
 
 @pytest.fixture

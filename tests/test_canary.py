@@ -18,11 +18,6 @@ from urllib.parse import parse_qs, quote_plus
 
 import pytest
 from attrs import define, evolve, field
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from tests.support import asking, vectors
 from tests.support.canaries import (
@@ -42,6 +37,7 @@ from tests.support.canaries import (
 )
 from tests.support.payers import answer_payers
 from tests.support.vectors import KEYS
+from tests.support.watch import Watch
 from wxpay_async.adapters.limiters.limiter import Unlimited
 from wxpay_async.adapters.stores.sql import SqlStore
 from wxpay_async.adapters.transports.aiohttp import AiohttpTransport
@@ -54,7 +50,6 @@ from wxpay_async.errors import (
     SignatureRefusedError,
     WxPayError,
 )
-from wxpay_async.integrations.opentelemetry import OpenTelemetryHook
 from wxpay_async.policy.retry import RetryPolicy
 from wxpay_async.protocol.builder import PAY
 from wxpay_async.protocol.requests import InstantTrade, MiniProgramPay, Refund
@@ -99,19 +94,11 @@ class Run:
     wrong_signer: Signer
     folder: Path
     tap: NotingTransport = field(factory=NotingTransport)
-    spans: InMemorySpanExporter = field(factory=InMemorySpanExporter)
-    reader: InMemoryMetricReader = field(factory=InMemoryMetricReader)
+    watch: Watch = field(factory=Watch)
     events: list[Event] = field(factory=list)
     errors: list[BaseException] = field(factory=list)
     shown: list[object] = field(factory=list)
     canaries: Canaries = field(factory=dict)
-    hook: OpenTelemetryHook = field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        tracers = TracerProvider()
-        tracers.add_span_processor(SimpleSpanProcessor(self.spans))
-        meters = MeterProvider(metric_readers=[self.reader])
-        self.hook = OpenTelemetryHook(tracers.get_tracer("canary"), meters.get_meter("canary"))
 
     def gateway(self, **changes: Any) -> PayGateway:  # noqa: ANN401 - the constructor's
         """Make a gateway over the same store."""
@@ -122,7 +109,7 @@ class Run:
             "store": SqlStore(f"sqlite:///{self.folder}/store.db"),
             "limiter": Unlimited(),
             "retry": ONE_ATTEMPT,
-            "hooks": [logging_hook(), self.hook, self.events.append],
+            "hooks": [logging_hook(), self.watch.hook, self.events.append],
         } | changes
         return PayGateway(self.sandbox.app_key, **given)
 
@@ -212,12 +199,12 @@ class Run:
 
     async def places(self) -> dict[str, str | bytes]:
         """Return everything that can be looked at afterwards."""
-        metrics = self.reader.get_metrics_data()
+        metrics = self.watch.reader.get_metrics_data()
         values = [*self.shown, *self.tap.requests, *self.events]
         places: dict[str, str | bytes] = {
             "repr": "\n".join(map(repr, values)),
             "str": "\n".join(map(str, values)),
-            "spans": "\n".join(span.to_json() for span in self.spans.get_finished_spans()),
+            "spans": "\n".join(span.to_json() for span in self.watch.finished()),
             "metrics": metrics.to_json() if metrics else "",
         }
         for error in self.errors:
@@ -278,7 +265,7 @@ async def test_whole_day_leaves_no_secret_anywhere(
     assert [] == find_leaks(places, canaries)
     logged = {record.name.partition(".")[0] for record in caplog.records}
     assert {"wxpay_async", "asyncio", "sqlalchemy"} <= logged
-    assert {"wxpay trade", "wxpay pay", "POST"} <= {s.name for s in run.spans.get_finished_spans()}
+    assert {"wxpay trade", "wxpay pay", "POST"} <= {s.name for s in run.watch.finished()}
     assert "oCa…z=" in places["repr"]
 
 
