@@ -18,7 +18,7 @@
 | 14 | stale keep-alive connections | contract/test_transports.py::test_dead_kept_alive_connection_is_in_doubt |
 | 15 | an old callback is accepted | protocol/test_notify.py::test_old_callback_is_genuine_but_not_fresh |
 | 16 | verification over a parsed body | protocol/test_callback_body.py::test_parsed_body_is_a_type_error |
-| 17 | `==` on signatures | protocol/test_signing.py::test_md5_compares_in_constant_time |
+| 17 | `==` on signatures | protocol/test_signing_md5.py::test_md5_compares_in_constant_time |
 | 18 | an acknowledgement that is not byte-exact | protocol/test_notify.py::test_acknowledgements_are_exact_bytes |
 | 19 | PKCS#1 keys refused | protocol/test_keys.py::test_every_private_form_is_the_key_that_openssl_made |
 | 20 | the wrong key is learned of too late | cli/test_options.py::test_key_that_is_not_registered_is_refused |

