@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from tests.support.records import make_record
 from wxpay_async.adapters.stores.memory import MemoryStore
@@ -227,6 +231,120 @@ async def test_what_is_written_again_is_sealed_by_the_first_key() -> None:
     found = await SealedStore(below, [KEY]).load(KEY_OF_RECORD)
     assert found is not None
     assert b"the bytes" == found.content
+
+
+# Versions of the layout
+
+SEALED_IN_VERSION_1 = bytes.fromhex(
+    "000102030405060708090a0b336ab33ba79cb67efe45e13ad8606291df0ed8bb0a851c4ecd"
+)
+"""The content `the bytes`, as 0.1.0 sealed it by KEY; so is the next one, with another nonce."""
+SEALED_LIKE_VERSION_2 = bytes.fromhex(
+    "020102030405060708090a0b5ce44c651f18a6a02a8d4b23c60f85ac5f34cda43e4a7ca68a"
+)
+SEALED_IN_VERSION_2 = bytes.fromhex(
+    "02000102030405060708090a0b84eb23c833fadc140ce4c8fd501c39c2270c7b8bdcd0f52ac9"
+)
+"""Made with OpenSSL's HKDF and AES-GCM."""
+
+
+async def open_content(content: bytes, *, keys: Sequence[bytes] = (KEY,)) -> bytes | None:
+    """Return what a store makes of a content that is kept below it."""
+    below = MemoryStore()
+    await below.reserve(make_record(content=content))
+    found = await SealedStore(below, keys).load(KEY_OF_RECORD)
+    assert found is not None
+    return found.content
+
+
+@pytest.mark.parametrize(
+    "content", [SEALED_IN_VERSION_1, SEALED_LIKE_VERSION_2, SEALED_IN_VERSION_2]
+)
+async def test_content_of_either_version_opens(content: bytes) -> None:
+    """Also where a nonce of version 1 begins with the byte that marks version 2."""
+    assert b"the bytes" == await open_content(content)
+    assert b"the bytes" == await open_content(content, keys=[OTHER, KEY])
+    assert await open_content(content, keys=[OTHER]) is None
+
+
+async def test_content_is_sealed_in_version_2_with_a_derived_key() -> None:
+    """Another implementation of HKDF (RFC 5869) and AES-GCM opens it; the key itself does not."""
+    below = MemoryStore()
+    await SealedStore(below, [KEY]).reserve(make_record(content=b"the bytes"))
+    kept = await below.load(KEY_OF_RECORD)
+    assert kept is not None
+    assert kept.content is not None
+    version, nonce, sealed = kept.content[:1], kept.content[1:13], kept.content[13:]
+    derived = HKDF(SHA256(), 32, None, b"wxpay_async store, layout 2").derive(KEY)
+    place = b"\x02\x00content\x00k\x00r1"
+
+    assert (b"\x02", b"the bytes") == (version, AESGCM(derived).decrypt(nonce, sealed, place))
+    assert OpensslCipher(KEY).decrypt(nonce, sealed, place) is None
+
+
+async def test_content_of_version_1_is_written_again_in_version_2() -> None:
+    """An operation that goes on leaves the former version behind."""
+    below = MemoryStore()
+    await below.reserve(make_record(content=SEALED_IN_VERSION_1))
+    store = SealedStore(below, [KEY])
+    claimed = await store.claim(KEY_OF_RECORD, now=0.0, signed_at=1)
+    assert claimed is not None
+    await store.record(attrs.evolve(claimed, state=State.UNKNOWN, in_doubt=True))
+    kept, found = await below.load(KEY_OF_RECORD), await store.load(KEY_OF_RECORD)
+
+    assert kept is not None
+    assert found is not None
+    assert (2, len(SEALED_IN_VERSION_2)) == ((kept.content or b"?")[0], len(kept.content or b""))
+    assert b"the bytes" == found.content
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        SEALED_IN_VERSION_2[1:],
+        b"\x01" + SEALED_IN_VERSION_2[1:],
+        b"\x03" + SEALED_IN_VERSION_2[1:],
+        b"\x02" + SEALED_IN_VERSION_1,
+        b"\x01" + SEALED_IN_VERSION_1,
+        b"\x02",
+        b"",
+    ],
+)
+async def test_content_under_another_version_does_not_open(content: bytes) -> None:
+    """The version is authenticated: no content passes for one of another version."""
+    assert await open_content(content) is None
+
+
+async def test_empty_content_opens_as_such() -> None:
+    """Nothing was said, which is not the same as a key that is missing."""
+    store = SealedStore(MemoryStore(), [KEY])
+    await store.reserve(make_record(content=b""))
+    found = await store.load(KEY_OF_RECORD)
+
+    assert found is not None
+    assert b"" == found.content
+
+
+@pytest.mark.parametrize("make", CIPHERS)
+async def test_version_is_bound_even_where_the_key_is_the_same(make: Make) -> None:
+    """What is sealed by the derived key, but not for version 2, does not open in version 2."""
+    cipher = make(HKDF(SHA256(), 32, None, b"wxpay_async store, layout 2").derive(KEY))
+    unbound = cipher.encrypt(NONCE, b"the bytes", b"content\x00k\x00r1")
+
+    assert await open_content(b"\x02" + NONCE + unbound) is None
+
+
+@pytest.mark.parametrize("make", CIPHERS)
+def test_derived_keys_are_not_shown(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither by the store nor by what it holds."""
+    if make is PycryptodomeCipher:
+        monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.ciphers.aead", None)
+    store = SealedStore(MemoryStore(), [KEY])
+    derived = HKDF(SHA256(), 32, None, b"wxpay_async store, layout 2").derive(KEY)
+    shown = repr(store) + "".join(repr(vars(cipher)) for cipher in store._ciphers)
+
+    assert make is type(store._ciphers[0])
+    assert repr(derived)[2:-1] not in shown
 
 
 # What may be a key

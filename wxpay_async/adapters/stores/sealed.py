@@ -27,6 +27,12 @@ STORE_CONTEXT: Final = b"wxpay_async store"
 SealKey = bytes | KeySource
 """32 bytes, or a signer from whose secret they are derived."""
 
+_VERSION: Final = b"\x02"
+"""The layout that is written: this byte, the nonce, the ciphertext with its tag.
+
+Version 1 had no such byte, and used the key itself.
+"""
+_HKDF_INFO: Final = b"wxpay_async store, layout 2"
 _NONCE: Final = 12
 _TAG: Final = 16
 
@@ -34,6 +40,9 @@ _TAG: Final = 16
 @define(eq=False)
 class SealedStore:
     """Wraps a store: request bytes and replies go in encrypted (AES-256-GCM) and come out clear.
+
+    What is written is of version 2 of the layout, whose keys are derived by HKDF (RFC 5869, with
+    SHA-256). What version 1 wrote opens too, and is of version 2 once it is written again.
 
     Several keys let a merchant change one without losing what it sealed. A blob that none of them
     opens (its key is not here, or the blob was tampered with) counts as lost: the operation's state
@@ -47,9 +56,11 @@ class SealedStore:
     store: Store
     keys: Sequence[bytes] = field(repr=False)
     _ciphers: list[Cipher] = field(init=False, repr=False)
+    _version_1: list[Cipher] = field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        self._ciphers = [make_cipher(key) for key in self.keys]
+        self._ciphers = [make_cipher(_derive_key(key)) for key in self.keys]
+        self._version_1 = [make_cipher(key) for key in self.keys]
 
     @property
     def durable(self) -> bool:
@@ -145,20 +156,30 @@ class SealedStore:
     ) -> bytes | None:
         if blob is None:
             return None
-        nonce = secrets.token_bytes(_NONCE)
-        return nonce + self._ciphers[0].encrypt(nonce, blob, _bind_to_row(record, field_name))
+        nonce, place = secrets.token_bytes(_NONCE), _bind_to_row(record, _VERSION, field_name)
+        return _VERSION + nonce + self._ciphers[0].encrypt(nonce, blob, place)
 
     def _open_blob(
         self, record: IdempotencyRecord, field_name: bytes, blob: bytes | None
     ) -> bytes | None:
         if blob is None:
             return None
-        associated = _bind_to_row(record, field_name)
-        for cipher in self._ciphers:
-            opened = cipher.decrypt(blob[:_NONCE], blob[_NONCE:], associated)
+        if blob.startswith(_VERSION):
+            place = _bind_to_row(record, _VERSION, field_name)
+            opened = _decrypt(self._ciphers, blob[len(_VERSION) :], place)
             if opened is not None:
-                return SecretBytes(opened)
-        return None
+                return opened
+        # After it, too: a nonce of version 1 may begin with the same byte.
+        return _decrypt(self._version_1, blob, _bind_to_row(record, field_name))
+
+
+def _decrypt(ciphers: Sequence[Cipher], blob: bytes, place: bytes) -> bytes | None:
+    """Return what the first fitting cipher opens, None if none fits."""
+    for cipher in ciphers:
+        opened = cipher.decrypt(blob[:_NONCE], blob[_NONCE:], place)
+        if opened is not None:
+            return SecretBytes(opened)
+    return None
 
 
 def _lacks_blob(record: IdempotencyRecord) -> bool:
@@ -167,9 +188,17 @@ def _lacks_blob(record: IdempotencyRecord) -> bool:
     return sendable or (record.reply is None and record.status is not None)
 
 
-def _bind_to_row(record: IdempotencyRecord, field_name: bytes) -> bytes:
+def _bind_to_row(record: IdempotencyRecord, *place: bytes) -> bytes:
     """Return associated data for one field of one row: a blob opens in no other place."""
-    return b"\x00".join((field_name, *(name.encode() for name in record.key)))
+    return b"\x00".join((*place, *(name.encode() for name in record.key)))
+
+
+def _derive_key(key: bytes) -> bytes:
+    """Derive what encrypts from a key that may serve other purposes, too."""
+    from Crypto.Hash import SHA256  # noqa: PLC0415 - a store in memory needs none
+    from Crypto.Protocol.KDF import HKDF  # noqa: PLC0415
+
+    return SecretBytes(HKDF(key, SEAL_KEY_BYTES, b"", SHA256, context=_HKDF_INFO))
 
 
 # AES-256-GCM; the tag follows the ciphertext. Both classes make and open the same bytes.
