@@ -251,9 +251,13 @@ def test_index_has_no_line_that_is_no_row() -> None:
         "protocol",
         "policy",
         "engine",
+        "adapters",
+        "adapters/limiters",
         "adapters/signers",
         "adapters/stores",
         "adapters/transports",
+        "cli",
+        "integrations",
         "sandbox",
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from Crypto.PublicKey import RSA
 
 from tests.cli.harness import KEY, PROGRAM, SECRET, Ended, Run, Start
 from tests.support.signers import keep_signers
@@ -69,6 +71,19 @@ def key_file(tmp_path: Path) -> Path:
     path.write_bytes(PRIVATE_KEY.read_bytes())
     path.chmod(0o600)
     return path
+
+
+@pytest.fixture(scope="session")
+def two_keys() -> list[RSA.RsaKey]:
+    """Make two keys; that takes a second."""
+    return [RSA.generate(2048), RSA.generate(2048)]
+
+
+@pytest.fixture
+def generated_keys(two_keys: list[RSA.RsaKey], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give the demos of this process the same two keys by turns, instead of new ones."""
+    turns = itertools.cycle(two_keys)
+    monkeypatch.setattr(RSA, "generate", lambda _bits: next(turns))
 
 
 @pytest.fixture

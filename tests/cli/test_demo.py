@@ -264,15 +264,6 @@ async def test_sandbox_after_the_payments_sends_no_callbacks() -> None:
     assert 0 == sandbox.callbacks.waiting
 
 
-async def test_report_holds_one_request_payment() -> None:
-    """The sample has exactly the fields that wx.requestPayment takes."""
-    report = await pay_in_sandbox({Scheme.MD5: 1}, concurrency=1, advance=lambda: None)
-    fields = {"timeStamp", "nonceStr", "package", "signType", "paySign"}
-    assert report.request_payment is not None
-    assert fields == set(report.request_payment)
-    assert report.request_payment == report.to_json()["requestPayment"]
-
-
 async def test_payments_may_exceed_the_quota() -> None:
     """The demo may make more than the platform's 400 calls a minute."""
     report = await pay_in_sandbox({Scheme.MD5: 140}, concurrency=32, advance=lambda: None)
