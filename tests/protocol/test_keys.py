@@ -46,6 +46,8 @@ DRESSES: dict[str, Callable[[bytes], bytes]] = {
     "blanks": lambda data: b" \n\t" + data + b"\r\n \n",
     "bom": lambda data: b"\xef\xbb\xbf" + data,
     "bom and blanks": lambda data: b"\xef\xbb\xbf\n" + data + b"\n\n",
+    "literal line breaks": lambda data: data.replace(b"\n", b"\\n"),
+    "literal windows line breaks": lambda data: data.replace(b"\n", b"\\r\\n"),
 }
 
 
@@ -85,11 +87,27 @@ def test_encrypted_key_opens_with_text_and_with_bytes(name: str, passphrase: str
 def test_additions_of_editors_and_consoles_are_ignored(
     name: str, dress: Callable[[bytes], bytes]
 ) -> None:
-    """Windows line ends, blanks around the key and a byte order mark do not matter."""
+    """Windows line ends, blanks around the key, a byte order mark and escapes do not matter."""
     data = dress(vector(name))
 
     assert load_private_key(data, PASSPHRASE).n == MODULUS
     assert load_private_key(data.decode(), PASSPHRASE).n == MODULUS
+
+
+@pytest.mark.parametrize("instead", [b"", b" ", b"\t"])
+@pytest.mark.parametrize("name", ["pkcs1.pem", "pkcs8.pem", "pkcs8.b64", "encrypted-pbes2.pem"])
+def test_key_without_line_breaks_loads(name: str, instead: bytes) -> None:
+    """A field of one line, or a shell, took them away; Base64 does not need them."""
+    data = vector(name).replace(b"\n", instead)
+
+    assert load_private_key(data, PASSPHRASE).n == MODULUS
+
+
+@pytest.mark.parametrize("instead", [b"", b" "])
+def test_public_key_without_line_breaks_loads(instead: bytes) -> None:
+    """A certificate, too."""
+    for name in ("public.pem", "certificate.pem"):
+        assert load_public_key(vector(name).replace(b"\n", instead)).n == MODULUS
 
 
 def test_passphrase_of_a_clear_key_is_ignored() -> None:
@@ -228,11 +246,21 @@ def test_number_is_a_type_error() -> None:
         (lambda pem: pem[:800] + pem[805:], "Base64 of the key is cut short or damaged"),
         (lambda pem: pem[:800] + b"!" + pem[801:], "Base64 of the key is cut short or damaged"),
         (lambda pem: b"\n".join([*pem.split(b"\n")[:9], pem.split(b"\n")[-2]]), "is cut short"),
-        (lambda pem: pem.replace(b"\n", b"\\n"), "a backslash and an n"),
+        (lambda pem: pem.decode().encode("utf-16"), "this is UTF-16 text"),
+        (lambda pem: pem.decode().encode("utf-16-le"), "this is UTF-16 text"),
+        (lambda pem: pem.decode().encode("utf-16-be"), "this is UTF-16 text"),
+        (lambda _: vector("pkcs8.b64").decode().encode("utf-16"), "this is UTF-16 text"),
+        (
+            lambda _: vector("encrypted-traditional.pem").replace(b"\n", b""),
+            "its line breaks are missing",
+        ),
         (lambda pem: pem + pem, "several PEM blocks"),
         (lambda pem: pem + vector("certificate.pem"), "several PEM blocks"),
     ],
-    ids=["no end", "lost", "stray", "lost lines", "escaped", "twice", "with certificate"],
+    ids=[
+        *("no end", "lost", "stray", "lost lines", "utf-16", "utf-16-le", "utf-16-be"),
+        *("base64 in utf-16", "one line", "twice", "with certificate"),
+    ],
 )
 def test_damaged_pem_is_described(damage: Callable[[bytes], bytes], words: str) -> None:
     """Each kind of damage has its own error."""
@@ -389,5 +417,9 @@ def test_random_input_raises_only_invalid_key_errors(data: bytes | str) -> None:
 
 def test_long_blanks_are_read_in_linear_time() -> None:
     """64 KB of blanks and a stray character take no time; a careless pattern takes minutes."""
-    with pytest.raises(InvalidKeyError):
-        load_private_key(b"M" + b" " * (MAX_FILE - 2) + b"!")
+    begin = b"-----BEGIN A-----"
+    for blank in (b" ", b"\n", b"-", b"\\", b"\\n"):
+        for start in (b"M", begin, begin + b"Proc-Type:"):
+            blanks = blank * ((MAX_FILE - len(start) - 1) // len(blank))
+            with pytest.raises(InvalidKeyError):
+                load_private_key(start + blanks + b"!")

@@ -36,7 +36,7 @@ _DER: Final = b"\x30"  # a SEQUENCE; its Base64 begins with M
 _BASE64: Final = re.compile(rb"M[A-Za-z0-9+/\s]*=*")
 _BEGIN: Final = b"-----BEGIN "
 _ENCRYPTED_PEM: Final = b"-----BEGIN RSA PRIVATE KEY-----"
-_PEM: Final = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----\s(.*?)-----END \1-----", re.DOTALL)
+_PEM: Final = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----(.*?)-----END \1-----", re.DOTALL)
 
 _PUBLIC: Final = (
     "this is a public key; signing needs the merchant's own private key "
@@ -47,8 +47,10 @@ _PRIVATE: Final = (
     "and a private key must not leave the machine that signs with it"
 )
 _ELLIPTIC: Final = "this is an elliptic-curve key; the platform's scheme needs RSA"
+_UTF_16: Final = "this is UTF-16 text, as PowerShell's > writes it; save it as UTF-8"
 _MARKS: Final[tuple[tuple[bytes, str], ...]] = (
-    (b"-----\\n", "a backslash and an n stand where line breaks belong"),
+    (b"-\0-\0-", _UTF_16),
+    (b"M\0I\0I", _UTF_16),
     (b"-----BEGIN EC ", _ELLIPTIC),
     (bytes.fromhex("2a8648ce3d"), _ELLIPTIC),  # keys and curves of ANSI X9.62
     (bytes.fromhex("2b810400"), _ELLIPTIC),  # curves of SECG
@@ -244,7 +246,8 @@ def _to_bytes(data: KeyData) -> bytes:
 
 def _unwrap(raw: bytes) -> bytes:
     """Decode PEM, and bare Base64, which is what the platform's console gives out."""
-    text = raw.removeprefix(_BOM).strip()
+    # A backslash and an n, in settings of one line, can only stand for a line break.
+    text = raw.removeprefix(_BOM).replace(b"\\r", b"").replace(b"\\n", b"\n").strip()
     if _BEGIN in text:
         return _read_block(text)
     return _decode_base64(text) if _BASE64.fullmatch(text) else raw
@@ -258,8 +261,12 @@ def _read_block(text: bytes) -> bytes:
         raise InvalidKeyError(
             _find_hint(text) or "the PEM block is cut short: its END line is missing"
         )
+    if b"Proc-Type:" not in block[2]:
+        return _decode_base64(block[2])
     # The old encryption is part of PEM itself; pycryptodome decodes both at once.
-    return block[0] if b"Proc-Type:" in block[2] else _decode_base64(block[2])
+    if b"\n" not in block[2]:
+        raise InvalidKeyError("its line breaks are missing, and this kind of PEM needs them")
+    return block[0]
 
 
 def _decode_base64(text: bytes) -> bytes:
