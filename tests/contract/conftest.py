@@ -14,16 +14,15 @@ import pytest
 from tests.contract.stores import ALL, Databases, Place, open_place
 from tests.contract.transports import (
     OVER_NETWORK,
-    Ask,
+    QUICK,
     Certificates,
     Make,
-    Said,
     behave,
     make_certificates,
 )
-from tests.support.server import PATIENCE, Listen, Listener, open_listeners
+from tests.support.server import CALM, PATIENCE, Listen, Listener, open_listeners
 from wxpay_async.adapters.stores.store import Store
-from wxpay_async.protocol.wire import HttpRequest, Timeouts, Transport
+from wxpay_async.protocol.wire import Timeouts, Transport
 
 
 @pytest.fixture
@@ -84,24 +83,12 @@ async def transport(make: Make, listen: Listen) -> AsyncIterator[Transport]:
 
 
 @pytest.fixture
-def quick() -> Timeouts:
-    """Short times: enough for loopback on a busy machine, little for a test that waits for them."""
-    return Timeouts(connect=0.5, read=0.5, attempt=1.0)
-
-
-@pytest.fixture
-def calm() -> Timeouts:
-    """Long times, for tests in which nothing should run into them."""
-    return Timeouts(connect=20, read=20, attempt=20)
-
-
-@pytest.fixture
-def parting(driver: str, calm: Timeouts) -> Timeouts:
+def parting(driver: str) -> Timeouts:
     """Times of a request that a test walks away from before its answer begins.
 
     pyreqwest cannot take such a request back, so there it must end with its time.
     """
-    return Timeouts(connect=0.5, read=0.5, attempt=1.0) if driver == "reqwest" else calm
+    return QUICK if driver == "reqwest" else CALM
 
 
 @pytest.fixture
@@ -111,33 +98,6 @@ def closed_port() -> int:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]
     return port
-
-
-@pytest.fixture
-def ask() -> Ask:
-    """Make a request that carries what must not leak: `ask(url, x_header="1")`."""
-
-    def request(url: str, **headers: str) -> HttpRequest:
-        names = {name.replace("_", "-"): value for name, value in headers.items()}
-        return HttpRequest(url, b"bizContent=CANARY&sign=CANARY", names)
-
-    return request
-
-
-@pytest.fixture
-def said() -> Said:
-    """Return all that a log would show of an error: its own text and that of its causes."""
-
-    def text(error: BaseException) -> str:
-        parts = []
-        shown: BaseException | None = error
-        while shown is not None:
-            parts.append(f"{shown} {shown!r} {shown.args!r}")
-            hidden = shown.__suppress_context__ or shown.__cause__
-            shown = shown.__cause__ if hidden else shown.__context__
-        return "\n".join(parts)
-
-    return text
 
 
 # The stores

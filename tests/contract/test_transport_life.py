@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from tests.contract.transports import Ask, Certificates, Make
-from tests.support.server import Listen, Listener, Peer, Seen, server_in_a_thread
+from tests.contract.transports import QUICK, Certificates, Make, make_request
+from tests.support.server import CALM, Listen, Listener, Peer, Seen, server_in_a_thread
 from wxpay_async.errors import InDoubtError, NotSentError
 from wxpay_async.protocol.wire import Timeouts, Transport
 
@@ -47,24 +47,20 @@ async def serve(peer: Peer, _: Seen) -> bool:
 # Pools
 
 
-async def test_hundred_requests_take_one_connection(
-    transport: Transport, server: Listener, ask: Ask, calm: Timeouts
-) -> None:
+async def test_hundred_requests_take_one_connection(transport: Transport, server: Listener) -> None:
     """There is one pool, and it keeps connections alive."""
     for _ in range(100):
-        await transport.send(ask(server.url), timeout=calm)
+        await transport.send(make_request(server.url), timeout=CALM)
 
     assert (1, 100) == (server.connections, len(server.requests))
 
 
-async def test_max_connections_is_a_bound(
-    make: Make, server: Listener, ask: Ask, calm: Timeouts
-) -> None:
+async def test_max_connections_is_a_bound(make: Make, server: Listener) -> None:
     """Fifty at once share four connections, and all are answered."""
     transport = make(max_connections=4)
 
     answers = await asyncio.gather(
-        *(transport.send(ask(f"{server.url}/slow"), timeout=calm) for _ in range(50))
+        *(transport.send(make_request(f"{server.url}/slow"), timeout=CALM) for _ in range(50))
     )
     await transport.aclose()
 
@@ -72,16 +68,16 @@ async def test_max_connections_is_a_bound(
     assert 4 == server.peak
 
 
-async def test_waiting_for_a_connection_too_long_is_not_sent(
-    make: Make, server: Listener, ask: Ask, quick: Timeouts
-) -> None:
+async def test_waiting_for_a_connection_too_long_is_not_sent(make: Make, server: Listener) -> None:
     """The attempt's time ends in the queue: nothing was sent, and the call may be retried."""
     transport = make(max_connections=1)
-    first = asyncio.create_task(transport.send(ask(f"{server.url}/drip"), timeout=Timeouts()))
+    first = asyncio.create_task(
+        transport.send(make_request(f"{server.url}/drip"), timeout=Timeouts())
+    )
     await server.arrived.wait()
 
     with pytest.raises(NotSentError) as caught:
-        await transport.send(ask(server.url), timeout=quick)
+        await transport.send(make_request(server.url), timeout=QUICK)
 
     assert caught.value.retryable
     assert 1 == len(server.requests)
@@ -101,17 +97,13 @@ def test_pool_without_connections_is_refused(make: Make) -> None:
 
 @pytest.mark.parametrize("path", ["hang", "hang-after-headers", "drip", "endless"])
 async def test_cancelling_ends_the_connection(
-    transport: Transport,
-    server: Listener,
-    ask: Ask,
-    calm: Timeouts,
-    parting: Timeouts,
-    *,
-    path: str,
+    transport: Transport, server: Listener, parting: Timeouts, *, path: str
 ) -> None:
     """The server sees the connection end, and the transport still works."""
-    timeouts = parting if path == "hang" else calm
-    task = asyncio.create_task(transport.send(ask(f"{server.url}/{path}"), timeout=timeouts))
+    timeouts = parting if path == "hang" else CALM
+    task = asyncio.create_task(
+        transport.send(make_request(f"{server.url}/{path}"), timeout=timeouts)
+    )
     await server.arrived.wait()
     if path != "hang":
         # Into the body. A response that reaches pyreqwest in the very turn of the cancellation is
@@ -122,18 +114,18 @@ async def test_cancelling_ends_the_connection(
 
     assert path == "endless" or task.cancelled()
     await server.closed()
-    assert 200 == (await transport.send(ask(server.url), timeout=calm)).status
+    assert 200 == (await transport.send(make_request(server.url), timeout=CALM)).status
 
 
 async def test_cancelling_in_the_queue_lets_the_next_request_go(
-    make: Make, server: Listener, ask: Ask, calm: Timeouts, parting: Timeouts
+    make: Make, server: Listener, parting: Timeouts
 ) -> None:
     """A request that waits for a connection can be cancelled; the next one gets the connection."""
     transport = make(max_connections=1)
-    first = asyncio.create_task(transport.send(ask(f"{server.url}/hang"), timeout=parting))
+    first = asyncio.create_task(transport.send(make_request(f"{server.url}/hang"), timeout=parting))
     await server.arrived.wait()
-    second = asyncio.create_task(transport.send(ask(server.url), timeout=calm))
-    third = asyncio.create_task(transport.send(ask(f"{server.url}/third"), timeout=calm))
+    second = asyncio.create_task(transport.send(make_request(server.url), timeout=CALM))
+    third = asyncio.create_task(transport.send(make_request(f"{server.url}/third"), timeout=CALM))
     await asyncio.sleep(0.01)
 
     second.cancel()
@@ -148,26 +140,28 @@ async def test_cancelling_in_the_queue_lets_the_next_request_go(
 
 
 async def test_closing_twice_or_before_use_does_no_harm(
-    transport: Transport, server: Listener, ask: Ask, calm: Timeouts
+    transport: Transport, server: Listener
 ) -> None:
     """`aclose` releases the pool; the next request opens another."""
     await transport.aclose()
-    await transport.send(ask(server.url), timeout=calm)
+    await transport.send(make_request(server.url), timeout=CALM)
     await transport.aclose()
     await transport.aclose()
-    await transport.send(ask(server.url), timeout=calm)
+    await transport.send(make_request(server.url), timeout=CALM)
 
     assert 2 == server.connections
 
 
 async def test_closing_under_way_is_in_doubt_for_what_was_sent(
-    make: Make, server: Listener, ask: Ask, quick: Timeouts, parting: Timeouts
+    make: Make, server: Listener, parting: Timeouts
 ) -> None:
     """A waiting request is not sent; no caller gets a cancellation that it did not ask for."""
     transport = make(max_connections=1)
-    sent = asyncio.create_task(transport.send(ask(f"{server.url}/hang"), timeout=parting))
+    sent = asyncio.create_task(transport.send(make_request(f"{server.url}/hang"), timeout=parting))
     await server.arrived.wait()
-    waiting = asyncio.create_task(transport.send(ask(f"{server.url}/never"), timeout=quick))
+    waiting = asyncio.create_task(
+        transport.send(make_request(f"{server.url}/never"), timeout=QUICK)
+    )
     await asyncio.sleep(0.01)
 
     await transport.aclose()
@@ -189,7 +183,7 @@ def test_making_a_transport_needs_no_loop_and_reads_no_file(make: Make) -> None:
     assert "/nowhere" == transport.ca_file
 
 
-def test_two_open_loops_have_a_pool_each(make: Make, ask: Ask, calm: Timeouts) -> None:
+def test_two_open_loops_have_a_pool_each(make: Make) -> None:
     """A pool belongs to its loop, even if the earlier loop was never closed."""
     transport = make()
     loops = [asyncio.new_event_loop(), asyncio.new_event_loop()]
@@ -197,7 +191,7 @@ def test_two_open_loops_have_a_pool_each(make: Make, ask: Ask, calm: Timeouts) -
     with server_in_a_thread() as origin:
         try:
             for loop in (*loops, *loops):
-                answer = loop.run_until_complete(transport.send(ask(origin), timeout=calm))
+                answer = loop.run_until_complete(transport.send(make_request(origin), timeout=CALM))
                 assert 200 == answer.status
         finally:
             for loop in loops:

@@ -11,8 +11,8 @@ import aiohttp
 import pytest
 from attrs import define, field
 
-from tests.contract.transports import Ask, Certificates, Make, Said
-from tests.support.server import Listen, Listener, Peer, Seen
+from tests.contract.transports import QUICK, Certificates, Make, make_request, show_error
+from tests.support.server import CALM, Listen, Listener, Peer, Seen
 from wxpay_async.adapters.transports.aiohttp import AiohttpTransport
 from wxpay_async.errors import InvalidRequestError, NotSentError
 from wxpay_async.protocol.wire import Timeouts, Transport
@@ -91,13 +91,7 @@ async def proxy(listen: Listen) -> Proxy:
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("target", ["same host", "other host", "other scheme", "userinfo"])
 async def test_redirect_is_never_followed(
-    transport: Transport,
-    listen: Listen,
-    certificates: Certificates,
-    ask: Ask,
-    calm: Timeouts,
-    status: int,
-    target: str,
+    transport: Transport, listen: Listen, certificates: Certificates, status: int, target: str
 ) -> None:
     """The redirect itself is the response; nothing arrives at its target."""
     plain = await listen(serve, host="127.0.0.2")
@@ -115,7 +109,7 @@ async def test_redirect_is_never_followed(
 
     server = await listen(act)
 
-    response = await transport.send(ask(f"{server.url}/start"), timeout=calm)
+    response = await transport.send(make_request(f"{server.url}/start"), timeout=CALM)
 
     assert (status, location) == (response.status, response.headers.get("location"))
     assert ["/start"] == [seen.target for seen in server.requests]
@@ -124,12 +118,7 @@ async def test_redirect_is_never_followed(
 
 @pytest.mark.parametrize("target", ["other host", "userinfo"])
 async def test_client_that_follows_redirects_fails_this_check(
-    listen: Listen,
-    certificates: Certificates,
-    ask: Ask,
-    calm: Timeouts,
-    target: str,
-    monkeypatch: pytest.MonkeyPatch,
+    listen: Listen, certificates: Certificates, target: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The test above fails for a client that follows redirects."""
     send = aiohttp.ClientSession._request
@@ -141,9 +130,7 @@ async def test_client_that_follows_redirects_fails_this_check(
     transport = AiohttpTransport()
     try:
         with pytest.raises(AssertionError, match="302"):
-            await test_redirect_is_never_followed(
-                transport, listen, certificates, ask, calm, 302, target
-            )
+            await test_redirect_is_never_followed(transport, listen, certificates, 302, target)
     finally:
         await transport.aclose()
 
@@ -151,12 +138,10 @@ async def test_client_that_follows_redirects_fails_this_check(
 # Cookies, environment
 
 
-async def test_no_cookie_is_kept(
-    transport: Transport, server: Listener, ask: Ask, calm: Timeouts
-) -> None:
+async def test_no_cookie_is_kept(transport: Transport, server: Listener) -> None:
     """A cookie that a server sets is not sent back."""
-    await transport.send(ask(f"{server.url}/cookies"), timeout=calm)
-    await transport.send(ask(f"{server.url}/cookies"), timeout=calm)
+    await transport.send(make_request(f"{server.url}/cookies"), timeout=CALM)
+    await transport.send(make_request(f"{server.url}/cookies"), timeout=CALM)
 
     assert [[], []] == [seen.header("cookie") for seen in server.requests]
 
@@ -166,8 +151,6 @@ async def test_environment_sets_no_proxy_and_no_password(
     make: Make,
     listen: Listen,
     server: Listener,
-    ask: Ask,
-    calm: Timeouts,
     *,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
@@ -185,7 +168,7 @@ async def test_environment_sets_no_proxy_and_no_password(
     (tmp_path / ".netrc").write_bytes(netrc.read_bytes())
     transport = make()
 
-    await transport.send(ask(server.url), timeout=calm)
+    await transport.send(make_request(server.url), timeout=CALM)
     await transport.aclose()
 
     assert 0 == spy.connections
@@ -196,12 +179,12 @@ async def test_environment_sets_no_proxy_and_no_password(
 
 
 async def test_plain_http_goes_through_the_proxy(
-    make: Make, server: Listener, proxy: Proxy, ask: Ask, calm: Timeouts
+    make: Make, server: Listener, proxy: Proxy
 ) -> None:
     """The proxy gets the whole address, and the response comes back through it."""
     transport = make(proxy=f"http://{proxy.address}")
 
-    response = await transport.send(ask(f"{server.url}/x?a=1"), timeout=calm)
+    response = await transport.send(make_request(f"{server.url}/x?a=1"), timeout=CALM)
     await transport.aclose()
 
     assert 200 == response.status
@@ -209,19 +192,13 @@ async def test_plain_http_goes_through_the_proxy(
 
 
 async def test_https_goes_through_a_tunnel(
-    make: Make,
-    listen: Listen,
-    certificates: Certificates,
-    proxy: Proxy,
-    ask: Ask,
-    *,
-    calm: Timeouts,
+    make: Make, listen: Listen, certificates: Certificates, proxy: Proxy
 ) -> None:
     """The proxy sees the host and the port, and nothing of the request."""
     server = await listen(serve, tls=certificates.good)
     transport = make(proxy=f"http://{proxy.address}", ca_file=certificates.ca_file)
 
-    response = await transport.send(ask(f"{server.url}/x"), timeout=calm)
+    response = await transport.send(make_request(f"{server.url}/x"), timeout=CALM)
     await transport.aclose()
 
     assert 200 == response.status
@@ -231,21 +208,14 @@ async def test_https_goes_through_a_tunnel(
 
 @pytest.mark.parametrize("tls", [False, True])
 async def test_password_reaches_the_proxy_and_nobody_else(
-    make: Make,
-    listen: Listen,
-    certificates: Certificates,
-    proxy: Proxy,
-    ask: Ask,
-    *,
-    calm: Timeouts,
-    tls: bool,
+    make: Make, listen: Listen, certificates: Certificates, proxy: Proxy, *, tls: bool
 ) -> None:
     """Only the proxy gets it, as Proxy-Authorization: not the platform, and not the repr."""
     server = await listen(serve, tls=certificates.good if tls else None)
     address = f"http://user:{SECRET}@{proxy.address}"
     transport = make(proxy=address, ca_file=certificates.ca_file)
 
-    await transport.send(ask(server.url), timeout=calm)
+    await transport.send(make_request(server.url), timeout=CALM)
     await transport.aclose()
 
     assert proxy.heads[0].header("proxy-authorization")[0].startswith("Basic ")
@@ -255,48 +225,40 @@ async def test_password_reaches_the_proxy_and_nobody_else(
 
 
 @pytest.mark.parametrize("tls", [False, True])
-async def test_unreachable_proxy_is_not_sent(
-    make: Make, closed_port: int, ask: Ask, calm: Timeouts, said: Said, *, tls: bool
-) -> None:
+async def test_unreachable_proxy_is_not_sent(make: Make, closed_port: int, *, tls: bool) -> None:
     """The call may be retried, and the error shows no password."""
     transport = make(proxy=f"http://user:{SECRET}@127.0.0.1:{closed_port}")
 
     with pytest.raises(NotSentError) as caught:
         await transport.send(
-            ask(f"http{'s' if tls else ''}://127.0.0.1:1/?sign=CANARY"), timeout=calm
+            make_request(f"http{'s' if tls else ''}://127.0.0.1:1/?sign=CANARY"), timeout=CALM
         )
     await transport.aclose()
 
     assert caught.value.retryable
-    assert SECRET not in said(caught.value)
-    assert "CANARY" not in said(caught.value)
+    assert SECRET not in show_error(caught.value)
+    assert "CANARY" not in show_error(caught.value)
 
 
 @pytest.mark.parametrize("refusal", ["407 Who are you", "502 Bad Gateway", "disconnect", "hang"])
 async def test_proxy_that_opens_no_tunnel_is_not_sent(
-    make: Make, proxy: Proxy, ask: Ask, quick: Timeouts, said: Said, *, refusal: str
+    make: Make, proxy: Proxy, *, refusal: str
 ) -> None:
     """The CONNECT was sent, but nothing of the request."""
     proxy.refusal = refusal
     transport = make(proxy=f"http://user:{SECRET}@{proxy.address}")
 
     with pytest.raises(NotSentError) as caught:
-        await transport.send(ask("https://127.0.0.1:1/?sign=CANARY"), timeout=quick)
+        await transport.send(make_request("https://127.0.0.1:1/?sign=CANARY"), timeout=QUICK)
     await transport.aclose()
 
     assert caught.value.retryable
-    assert SECRET not in said(caught.value)
-    assert "CANARY" not in said(caught.value)
+    assert SECRET not in show_error(caught.value)
+    assert "CANARY" not in show_error(caught.value)
 
 
 async def test_bad_certificate_behind_a_tunnel_is_not_sent(
-    make: Make,
-    listen: Listen,
-    certificates: Certificates,
-    proxy: Proxy,
-    ask: Ask,
-    *,
-    calm: Timeouts,
+    make: Make, listen: Listen, certificates: Certificates, proxy: Proxy
 ) -> None:
     """A proxy cannot pose as the platform, and the failure uses up no connection."""
     server = await listen(serve, tls=certificates.unknown_authority)
@@ -304,7 +266,7 @@ async def test_bad_certificate_behind_a_tunnel_is_not_sent(
 
     for _ in range(3):
         with pytest.raises(NotSentError, match=r"local issuer|UnknownIssuer") as caught:
-            await transport.send(ask(server.url), timeout=calm)
+            await transport.send(make_request(server.url), timeout=CALM)
         assert not caught.value.retryable
     await transport.aclose()
 
@@ -314,7 +276,7 @@ async def test_bad_certificate_behind_a_tunnel_is_not_sent(
 
 @pytest.mark.parametrize("tunnel", [False, True])
 async def test_cancelling_a_handshake_leaves_nothing(
-    make: Make, listen: Listen, proxy: Proxy, ask: Ask, parting: Timeouts, *, tunnel: bool
+    make: Make, listen: Listen, proxy: Proxy, parting: Timeouts, *, tunnel: bool
 ) -> None:
     """The server accepts and says nothing: no socket stays open, and no connection is lost."""
 
@@ -326,7 +288,7 @@ async def test_cancelling_a_handshake_leaves_nothing(
 
     for count in (1, 2, 3):
         url = f"https://127.0.0.1:{silent.port}/"
-        task = asyncio.create_task(transport.send(ask(url), timeout=parting))
+        task = asyncio.create_task(transport.send(make_request(url), timeout=parting))
         await silent.heard(count)
         task.cancel()
         await asyncio.wait([task])
@@ -347,12 +309,10 @@ async def test_cancelling_a_handshake_leaves_nothing(
         "",
     ],
 )
-def test_invalid_proxy_is_refused_when_the_transport_is_made(
-    make: Make, address: str, said: Said
-) -> None:
+def test_invalid_proxy_is_refused_when_the_transport_is_made(make: Make, address: str) -> None:
     """The error does not repeat the address."""
     with pytest.raises(InvalidRequestError) as caught:
         make(proxy=address)
 
     assert "proxy" == caught.value.field
-    assert SECRET not in said(caught.value)
+    assert SECRET not in show_error(caught.value)

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.transports import Ask, Certificates, Make, Said
-from tests.support.server import Listen, Listener, Peer, Seen
+from tests.contract.transports import QUICK, Certificates, Make, make_request, show_error
+from tests.support.server import CALM, Listen, Listener, Peer, Seen
 from wxpay_async.adapters.transports.memory import MemoryTransport
 from wxpay_async.errors import InDoubtError, MalformedResponseError, NotSentError, WxPayError
 from wxpay_async.protocol.wire import MAX_BODY, HttpRequest, HttpResponse, Timeouts, Transport
@@ -85,10 +85,10 @@ def full_port() -> Iterator[int]:
 
 
 async def test_each_driver_sends_its_own_user_agent(
-    transport: Transport, driver: str, server: Listener, ask: Ask, calm: Timeouts
+    transport: Transport, driver: str, server: Listener
 ) -> None:
     """Otherwise the fallback to httpx could go untested without notice."""
-    await transport.send(ask(server.url), timeout=calm)
+    await transport.send(make_request(server.url), timeout=CALM)
 
     (agent,) = server.requests[0].header("user-agent")
     assert f"{driver}/" in agent.replace("python-", "")
@@ -96,23 +96,23 @@ async def test_each_driver_sends_its_own_user_agent(
 
 @pytest.mark.parametrize("status", [200, 201, 301, 400, 404, 407, 429, 500, 502, 599])
 async def test_any_status_is_a_response(
-    transport: Transport, server: Listener, ask: Ask, calm: Timeouts, status: int
+    transport: Transport, server: Listener, status: int
 ) -> None:
     """A transport judges no status; the codec does."""
-    response = await transport.send(ask(f"{server.url}/status/{status}"), timeout=calm)
+    response = await transport.send(make_request(f"{server.url}/status/{status}"), timeout=CALM)
 
     assert status == response.status
     assert b'{"success":true,"data":{}}' == response.body
 
 
 async def test_target_headers_and_body_are_sent_byte_for_byte(
-    transport: Transport, server: Listener, ask: Ask, calm: Timeouts
+    transport: Transport, server: Listener
 ) -> None:
     """They arrive exactly as they were given."""
     query = "bizContent=%7B%22a%22%3A+%22%27~%2F%2B%3D%22%7D&sign=a%2Bb%2F%3D%3d&x=%e4%BD%a0"
-    request = ask(f"{server.url}/api/x?{query}", content_type="text/odd", x_own="1")
+    request = make_request(f"{server.url}/api/x?{query}", content_type="text/odd", x_own="1")
 
-    await transport.send(request, timeout=calm)
+    await transport.send(request, timeout=CALM)
 
     (seen,) = server.requests
     assert b"POST" == seen.head.split(b" ")[0]
@@ -122,76 +122,66 @@ async def test_target_headers_and_body_are_sent_byte_for_byte(
     assert ["1"] == seen.header("x-own")
 
 
-async def test_empty_body_is_sent_with_its_length(
-    transport: Transport, server: Listener, calm: Timeouts
-) -> None:
+async def test_empty_body_is_sent_with_its_length(transport: Transport, server: Listener) -> None:
     """Parameters in the query leave the body empty, and the length says so."""
-    await transport.send(HttpRequest(f"{server.url}/?a=1", b""), timeout=calm)
+    await transport.send(HttpRequest(f"{server.url}/?a=1", b""), timeout=CALM)
 
     assert ["0"] == server.requests[0].header("content-length")
 
 
-async def test_only_the_kept_headers_are_returned(
-    transport: Transport, server: Listener, ask: Ask, calm: Timeouts
-) -> None:
+async def test_only_the_kept_headers_are_returned(transport: Transport, server: Listener) -> None:
     """Date, Location and the sandbox's marker are handed on, under lower-case names."""
-    response = await transport.send(ask(f"{server.url}/headers"), timeout=calm)
+    response = await transport.send(make_request(f"{server.url}/headers"), timeout=CALM)
 
     expected = {"date": "Sun, 22 Nov 2026 00:00:00 GMT", "x-wxpay-sandbox": "1"}
     assert expected == response.headers
 
 
-async def test_header_that_is_not_ascii_is_dropped(
-    transport: Transport, server: Listener, ask: Ask, calm: Timeouts
-) -> None:
+async def test_header_that_is_not_ascii_is_dropped(transport: Transport, server: Listener) -> None:
     """A header cannot bring broken text into errors and stores."""
-    response = await transport.send(ask(f"{server.url}/odd-headers"), timeout=calm)
+    response = await transport.send(make_request(f"{server.url}/odd-headers"), timeout=CALM)
 
     assert {} == response.headers
 
 
 @pytest.mark.parametrize("path", ["until-close", "early-hints"])
 async def test_unusual_but_complete_answers_are_read(
-    transport: Transport, server: Listener, ask: Ask, calm: Timeouts, path: str
+    transport: Transport, server: Listener, path: str
 ) -> None:
     """An HTTP/1.0 answer ends with the connection; a 1xx is not the answer."""
-    response = await transport.send(ask(f"{server.url}/{path}"), timeout=calm)
+    response = await transport.send(make_request(f"{server.url}/{path}"), timeout=CALM)
 
     assert HttpResponse(200, b'{"success":true,"data":{}}') == response
 
 
 @pytest.mark.parametrize("form", ["body", "chunked"])
-async def test_body_of_the_cap_is_read(
-    transport: Transport, server: Listener, ask: Ask, calm: Timeouts, form: str
-) -> None:
+async def test_body_of_the_cap_is_read(transport: Transport, server: Listener, form: str) -> None:
     """MAX_BODY bytes are not too many."""
-    response = await transport.send(ask(f"{server.url}/{form}/{MAX_BODY}"), timeout=calm)
+    response = await transport.send(make_request(f"{server.url}/{form}/{MAX_BODY}"), timeout=CALM)
 
     assert MAX_BODY == len(response.body)
 
 
 @pytest.mark.parametrize("path", [f"body/{MAX_BODY + 1}", f"chunked/{MAX_BODY + 1}", "endless"])
 async def test_body_over_the_cap_is_malformed(
-    transport: Transport, server: Listener, ask: Ask, calm: Timeouts, path: str
+    transport: Transport, server: Listener, path: str
 ) -> None:
     """One byte over the cap is too many, for any framing; so is a body without end."""
     with pytest.raises(MalformedResponseError, match="HTTP 200 with a body of over 1048576 bytes"):
-        await transport.send(ask(f"{server.url}/{path}"), timeout=calm)
+        await transport.send(make_request(f"{server.url}/{path}"), timeout=CALM)
 
 
 async def test_giant_content_length_is_refused_at_once(
-    transport: Transport, server: Listener, ask: Ask, calm: Timeouts
+    transport: Transport, server: Listener
 ) -> None:
     """A Content-Length of 10 GB is refused by the header alone, and no byte is read."""
     with pytest.raises(MalformedResponseError):
-        await transport.send(ask(f"{server.url}/ten-gigabytes"), timeout=calm)
+        await transport.send(make_request(f"{server.url}/ten-gigabytes"), timeout=CALM)
 
 
-async def test_compressed_body_is_returned_as_it_is(
-    transport: Transport, server: Listener, ask: Ask, calm: Timeouts
-) -> None:
+async def test_compressed_body_is_returned_as_it_is(transport: Transport, server: Listener) -> None:
     """A body of 306 MB unpacked stays compressed, and compression is not requested."""
-    response = await transport.send(ask(f"{server.url}/gzip"), timeout=calm)
+    response = await transport.send(make_request(f"{server.url}/gzip"), timeout=CALM)
 
     assert (b"\x1f\x8b", True) == (response.body[:2], len(response.body) < 400_000)
     assert ["identity"] == server.requests[0].header("accept-encoding")
@@ -202,36 +192,34 @@ async def test_compressed_body_is_returned_as_it_is(
 
 @pytest.mark.parametrize("path", IN_DOUBT)
 async def test_failure_after_sending_is_in_doubt(
-    transport: Transport, server: Listener, ask: Ask, quick: Timeouts, path: str, said: Said
+    transport: Transport, server: Listener, path: str
 ) -> None:
     """After the request arrived, no failure proves that it was not executed.
 
     The next request takes a new connection.
     """
     with pytest.raises(InDoubtError) as caught:
-        await transport.send(ask(f"{server.url}/{path}?sign=CANARY"), timeout=quick)
+        await transport.send(make_request(f"{server.url}/{path}?sign=CANARY"), timeout=QUICK)
 
     assert caught.value.retryable
     assert 1 == len(server.requests)
-    assert "CANARY" not in said(caught.value)
-    assert 200 == (await transport.send(ask(server.url), timeout=quick)).status
+    assert "CANARY" not in show_error(caught.value)
+    assert 200 == (await transport.send(make_request(server.url), timeout=QUICK)).status
     assert 2 == server.connections
 
 
 @pytest.mark.parametrize("path", ["hang", "hang-after-headers"])
-async def test_read_timeout_works_alone(
-    transport: Transport, server: Listener, ask: Ask, path: str
-) -> None:
+async def test_read_timeout_works_alone(transport: Transport, server: Listener, path: str) -> None:
     """The attempt's time is not the only limit."""
     timeouts = Timeouts(connect=20, read=0.1, attempt=20)
 
     with pytest.raises(InDoubtError, match=r"TimeoutError|ReadTimeout"):
-        await transport.send(ask(f"{server.url}/{path}"), timeout=timeouts)
+        await transport.send(make_request(f"{server.url}/{path}"), timeout=timeouts)
 
 
 @pytest.mark.parametrize("split", [False, True])
 async def test_answer_that_came_during_a_pause_is_read(
-    transport: Transport, driver: str, listen: Listen, ask: Ask, *, split: bool
+    transport: Transport, driver: str, listen: Listen, *, split: bool
 ) -> None:
     """The loop sleeps beyond every time limit, and the answer lies in the socket when it wakes."""
     size = 10_000 if driver == "reqwest" else 100_000  # Rust reads only the beginning ahead
@@ -248,20 +236,22 @@ async def test_answer_that_came_during_a_pause_is_read(
     server = await listen(act)
 
     response = await transport.send(
-        ask(server.url), timeout=Timeouts(connect=0.5, read=0.5, attempt=0.7)
+        make_request(server.url), timeout=Timeouts(connect=0.5, read=0.5, attempt=0.7)
     )
 
     assert (200, size) == (response.status, len(response.body))
 
 
 async def test_dead_kept_alive_connection_is_in_doubt(
-    transport: Transport, server: Listener, ask: Ask, calm: Timeouts
+    transport: Transport, server: Listener
 ) -> None:
     """A server that closes an idle connection while we write may have read the request."""
-    await transport.send(ask(f"{server.url}/second-time-dead"), timeout=calm)
+    await transport.send(make_request(f"{server.url}/second-time-dead"), timeout=CALM)
 
     with pytest.raises(InDoubtError):
-        await transport.send(ask(f"{server.url}/second-time-dead", x_second="1"), timeout=calm)
+        await transport.send(
+            make_request(f"{server.url}/second-time-dead", x_second="1"), timeout=CALM
+        )
 
     assert 1 == server.connections
 
@@ -269,32 +259,32 @@ async def test_dead_kept_alive_connection_is_in_doubt(
 # Not sent
 
 
-async def test_refused_connection_is_not_sent(
-    transport: Transport, closed_port: int, ask: Ask, calm: Timeouts, said: Said
-) -> None:
+async def test_refused_connection_is_not_sent(transport: Transport, closed_port: int) -> None:
     """No server listens: nothing arrived, and the call may be retried."""
     with pytest.raises(NotSentError) as caught:
-        await transport.send(ask(f"http://127.0.0.1:{closed_port}/?sign=CANARY"), timeout=calm)
+        await transport.send(
+            make_request(f"http://127.0.0.1:{closed_port}/?sign=CANARY"), timeout=CALM
+        )
 
     assert caught.value.retryable
-    assert "CANARY" not in said(caught.value)
+    assert "CANARY" not in show_error(caught.value)
     assert "ECONNREFUSED" in str(caught.value)
 
 
 async def test_connection_that_takes_too_long_is_not_sent(
-    transport: Transport, full_port: int, ask: Ask
+    transport: Transport, full_port: int
 ) -> None:
     """The SYN is dropped: the connect timeout ends the call, long before the attempt's."""
     timeouts = Timeouts(connect=0.1, read=20, attempt=20)
 
     with pytest.raises(NotSentError, match=r"ConnectionTimeoutError|ConnectTimeout") as caught:
-        await transport.send(ask(f"http://127.0.0.1:{full_port}/"), timeout=timeouts)
+        await transport.send(make_request(f"http://127.0.0.1:{full_port}/"), timeout=timeouts)
 
     assert caught.value.retryable
 
 
 async def test_host_without_an_address_is_not_sent(
-    transport: Transport, ask: Ask, calm: Timeouts, monkeypatch: pytest.MonkeyPatch, said: Said
+    transport: Transport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The resolver knows no such name."""
 
@@ -304,10 +294,10 @@ async def test_host_without_an_address_is_not_sent(
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
 
     with pytest.raises(NotSentError) as caught:
-        await transport.send(ask("http://platform.invalid/?sign=CANARY"), timeout=calm)
+        await transport.send(make_request("http://platform.invalid/?sign=CANARY"), timeout=CALM)
 
     assert caught.value.retryable
-    assert "CANARY" not in said(caught.value)
+    assert "CANARY" not in show_error(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -323,21 +313,21 @@ async def test_host_without_an_address_is_not_sent(
     ],
 )
 async def test_malformed_address_is_not_sent_and_not_retried(
-    transport: Transport, ask: Ask, calm: Timeouts, url: str, said: Said
+    transport: Transport, url: str
 ) -> None:
     """A retry does not help."""
     with pytest.raises(NotSentError) as caught:
-        await transport.send(ask(url), timeout=calm)
+        await transport.send(make_request(url), timeout=CALM)
 
     assert not caught.value.retryable
-    assert "CANARY" not in said(caught.value)
+    assert "CANARY" not in show_error(caught.value)
 
 
 # TLS
 
 
 async def test_certificate_of_the_own_authority_is_accepted(
-    make: Make, listen: Listen, certificates: Certificates, ask: Ask, calm: Timeouts
+    make: Make, listen: Listen, certificates: Certificates
 ) -> None:
     """`ca_file` adds an authority."""
 
@@ -347,7 +337,7 @@ async def test_certificate_of_the_own_authority_is_accepted(
     server = await listen(act, tls=certificates.good)
     transport = make(ca_file=certificates.ca_file)
 
-    assert 200 == (await transport.send(ask(server.url), timeout=calm)).status
+    assert 200 == (await transport.send(make_request(server.url), timeout=CALM)).status
 
     await transport.aclose()
 
@@ -356,13 +346,7 @@ async def test_certificate_of_the_own_authority_is_accepted(
     "flaw", ["good", "expired", "wrong_host", "unknown_authority", "self_signed"]
 )
 async def test_bad_certificate_is_not_sent_and_not_retried(
-    make: Make,
-    listen: Listen,
-    certificates: Certificates,
-    ask: Ask,
-    calm: Timeouts,
-    flaw: str,
-    said: Said,
+    make: Make, listen: Listen, certificates: Certificates, flaw: str
 ) -> None:
     """Nothing is sent to a server that cannot prove its identity."""
 
@@ -374,42 +358,42 @@ async def test_bad_certificate_is_not_sent_and_not_retried(
     transport = make() if flaw == "good" else make(ca_file=certificates.ca_file)
 
     with pytest.raises(NotSentError) as caught:
-        await transport.send(ask(f"{server.url}/?sign=CANARY"), timeout=calm)
+        await transport.send(make_request(f"{server.url}/?sign=CANARY"), timeout=CALM)
 
     assert not caught.value.retryable
     assert [] == server.requests
-    assert "CANARY" not in said(caught.value)
+    assert "CANARY" not in show_error(caught.value)
     await transport.aclose()
 
 
 async def test_tls_to_a_plain_server_is_not_sent_and_not_retried(
-    transport: Transport, broken_tls: BrokenTls, ask: Ask, calm: Timeouts
+    transport: Transport, broken_tls: BrokenTls
 ) -> None:
     """The answer is not TLS."""
     port = await broken_tls("plain")
 
     with pytest.raises(NotSentError) as caught:
-        await transport.send(ask(f"https://127.0.0.1:{port}/"), timeout=calm)
+        await transport.send(make_request(f"https://127.0.0.1:{port}/"), timeout=CALM)
 
     assert not caught.value.retryable
 
 
 @pytest.mark.parametrize("deed", ["hang", "disconnect", "reset"])
 async def test_handshake_that_breaks_off_is_not_sent(
-    transport: Transport, ask: Ask, quick: Timeouts, deed: str, broken_tls: BrokenTls
+    transport: Transport, deed: str, broken_tls: BrokenTls
 ) -> None:
     """The connection was made, but nothing of the request was sent; the call may be retried."""
     port = await broken_tls(deed)
 
     with pytest.raises(NotSentError) as caught:
-        await transport.send(ask(f"https://127.0.0.1:{port}/"), timeout=quick)
+        await transport.send(make_request(f"https://127.0.0.1:{port}/"), timeout=QUICK)
 
     assert caught.value.retryable
 
 
 @pytest.mark.parametrize("content", [None, "no certificate"])
 async def test_ca_file_without_a_certificate_is_not_sent(
-    make: Make, tmp_path: Path, ask: Ask, calm: Timeouts, content: str | None
+    make: Make, tmp_path: Path, content: str | None
 ) -> None:
     """The first request fails, since making a transport does no I/O."""
     path = tmp_path / "ca.pem"
@@ -418,7 +402,7 @@ async def test_ca_file_without_a_certificate_is_not_sent(
     transport = make(ca_file=str(path))
 
     with pytest.raises(NotSentError, match=r"ca\.pem") as caught:
-        await transport.send(ask("https://127.0.0.1:1/"), timeout=calm)
+        await transport.send(make_request("https://127.0.0.1:1/"), timeout=CALM)
 
     assert not caught.value.retryable
     await transport.aclose()
@@ -428,11 +412,9 @@ async def test_ca_file_without_a_certificate_is_not_sent(
 
 
 @pytest.mark.parametrize("error", [NotSentError("x"), InDoubtError("y")])
-async def test_memory_transport_raises_the_scripted_error(
-    error: WxPayError, ask: Ask, calm: Timeouts
-) -> None:
+async def test_memory_transport_raises_the_scripted_error(error: WxPayError) -> None:
     """A scripted failure is raised as it is."""
     with pytest.raises(type(error)) as caught:
-        await MemoryTransport([error]).send(ask("https://x"), timeout=calm)
+        await MemoryTransport([error]).send(make_request("https://x"), timeout=CALM)
 
     assert error is caught.value

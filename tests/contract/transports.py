@@ -20,12 +20,29 @@ import wxpay_async.adapters.transports.httpx as over_httpx2
 from tests.support.server import OK, Peer, Seen
 from wxpay_async.adapters.transports.aiohttp import AiohttpTransport
 from wxpay_async.adapters.transports.reqwest import ReqwestTransport
-from wxpay_async.protocol.wire import HttpRequest, Transport
+from wxpay_async.protocol.wire import HttpRequest, Timeouts, Transport
 
 GZIP_BOMB = gzip.compress(bytes(1 << 20)) * 306  # 306 members, a megabyte each when unpacked
 
-Ask = Callable[..., HttpRequest]
-Said = Callable[[BaseException], str]
+QUICK = Timeouts(connect=0.5, read=0.5, attempt=1.0)
+"""Short times: enough for loopback on a busy machine, little for a test that waits for them."""
+
+
+def make_request(url: str, **headers: str) -> HttpRequest:
+    """Make a request that carries what must not leak: `make_request(url, x_header="1")`."""
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    return HttpRequest(url, b"bizContent=CANARY&sign=CANARY", names)
+
+
+def show_error(error: BaseException) -> str:
+    """Return all that a log would show of an error: its own text and that of its causes."""
+    parts = []
+    shown: BaseException | None = error
+    while shown is not None:
+        parts.append(f"{shown} {shown!r} {shown.args!r}")
+        hidden = shown.__suppress_context__ or shown.__cause__
+        shown = shown.__cause__ if hidden else shown.__context__
+    return "\n".join(parts)
 
 
 def _chunk(data: bytes) -> bytes:

@@ -15,9 +15,14 @@ from typing import Final
 from attrs import define, field, frozen
 
 from tests.support.tasks import run_loop
+from wxpay_async.protocol.wire import Timeouts
 
 PATIENCE: Final = 10.0
 """Seconds until a stuck test fails; fewer than those after which an idle connection ends."""
+CALM: Final = Timeouts(connect=20, read=20, attempt=20)
+"""Long times, for tests in which nothing should run into them."""
+QUICK: Final = Timeouts(connect=1, read=1, attempt=2)
+"""Short times for tests that wait for them; enough for an answer from a busy machine."""
 OK: Final = b'{"success":true,"data":{}}'
 
 

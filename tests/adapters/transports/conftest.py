@@ -1,4 +1,4 @@
-"""A server, and the times and requests of these tests."""
+"""A server, and a request to it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.support.server import Listen, Listener, answer, open_listeners
-from wxpay_async.protocol.wire import HttpRequest, Timeouts
+from wxpay_async.protocol.wire import HttpRequest
 
 
 @pytest.fixture
@@ -21,18 +21,6 @@ async def listen() -> AsyncIterator[Listen]:
 async def till(listen: Listen) -> Listener:
     """Open a server that answers."""
     return await listen(answer)
-
-
-@pytest.fixture
-def calm() -> Timeouts:
-    """Long times, for tests in which nothing should run into them."""
-    return Timeouts(connect=20, read=20, attempt=20)
-
-
-@pytest.fixture
-def quick() -> Timeouts:
-    """Short times for tests that wait for them; enough for an answer from a busy machine."""
-    return Timeouts(connect=1, read=1, attempt=2)
 
 
 @pytest.fixture

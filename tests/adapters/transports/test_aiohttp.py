@@ -19,7 +19,7 @@ from aioresponses import aioresponses
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from tests.support.server import Act, Listen, Listener, hang, lose_answer
+from tests.support.server import CALM, QUICK, Act, Listen, Listener, hang, lose_answer
 from wxpay_async.adapters.transports import aiohttp as aiohttp_transport
 from wxpay_async.adapters.transports.aiohttp import AiohttpTransport
 from wxpay_async.errors import Fate, InDoubtError, InvalidRequestError, NotSentError, WxPayError
@@ -147,17 +147,15 @@ def test_table_has_an_error_of_each_class(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ALL)
-async def test_error_without_a_phase_is_judged_by_its_class(
-    name: str, scripted: Scripted, calm: Timeouts
-) -> None:
+async def test_error_without_a_phase_is_judged_by_its_class(name: str, scripted: Scripted) -> None:
     """Scripted answers and sessions of others report no phase: only what is sure is not sent."""
     expected, error = ALL[name]
     scripted.post(ENDPOINT, exception=error)
     scripted.post(ENDPOINT, exception=error)
 
     async with aiohttp.ClientSession() as session:
-        theirs = await catch_failure(AiohttpTransport(session=session), calm)
-    ours = await catch_failure(AiohttpTransport(), calm)
+        theirs = await catch_failure(AiohttpTransport(session=session), CALM)
+    ours = await catch_failure(AiohttpTransport(), CALM)
 
     assert (expected, expected) == (describe(theirs), describe(ours))
     assert "CANARY" not in f"{theirs} {theirs!r} {ours} {ours!r}"
@@ -168,7 +166,7 @@ async def test_error_without_a_phase_is_judged_by_its_class(
 @pytest.mark.parametrize("headers_sent", [False, True])
 @pytest.mark.parametrize("name", ALL)
 async def test_error_with_a_phase_is_judged_by_the_phase(
-    name: str, scripted: Scripted, calm: Timeouts, *, headers_sent: bool
+    name: str, scripted: Scripted, *, headers_sent: bool
 ) -> None:
     """The steps of our own session's requests, taken by hand: once the headers are out, doubt."""
     transport = AiohttpTransport()
@@ -183,7 +181,7 @@ async def test_error_with_a_phase_is_judged_by_the_phase(
 
     scripted.post(ENDPOINT, exception=error, callback=steps)
 
-    raised = await catch_failure(transport, calm)
+    raised = await catch_failure(transport, CALM)
 
     assert (Fate.IN_DOUBT if headers_sent else Fate.NOT_SENT) == raised.fate
     kinds = (RuntimeError, ValueError, aiohttp.NonHttpUrlClientError)
@@ -191,24 +189,24 @@ async def test_error_with_a_phase_is_judged_by_the_phase(
     assert headers_sent or hopeless is not raised.retryable
 
 
-async def test_scripted_answer_is_read(scripted: Scripted, calm: Timeouts) -> None:
+async def test_scripted_answer_is_read(scripted: Scripted) -> None:
     """Users may test with aioresponses."""
     scripted.post(ENDPOINT, status=502, body=b"<html>", headers={"Date": "now", "X-Other": "1"})
     transport = AiohttpTransport()
 
-    response = await transport.send(REQUEST, timeout=calm)
+    response = await transport.send(REQUEST, timeout=CALM)
     await transport.aclose()
 
     assert HttpResponse(502, b"<html>", {"date": "now"}) == response
 
 
-async def test_type_error_is_raised_as_it_is(scripted: Scripted, calm: Timeouts) -> None:
+async def test_type_error_is_raised_as_it_is(scripted: Scripted) -> None:
     """A defect is no failure of the network."""
     scripted.post(ENDPOINT, exception=TypeError("bug"))
     transport = AiohttpTransport()
 
     with pytest.raises(TypeError, match="bug"):
-        await transport.send(REQUEST, timeout=calm)
+        await transport.send(REQUEST, timeout=CALM)
     await transport.aclose()
 
 
@@ -216,7 +214,7 @@ async def test_type_error_is_raised_as_it_is(scripted: Scripted, calm: Timeouts)
 
 
 async def test_connection_is_reported_before_a_byte_is_written(
-    till: Listener, request_to: HttpRequest, calm: Timeouts
+    till: Listener, request_to: HttpRequest
 ) -> None:
     """The proof of "not sent" rests on aiohttp's order: first `connect` returns, then it writes."""
     order: list[str] = []
@@ -231,7 +229,7 @@ async def test_connection_is_reported_before_a_byte_is_written(
 
     async with Slow() as connector:
         transport = AiohttpTransport(connector=connector)
-        await transport.send(request_to, timeout=calm)
+        await transport.send(request_to, timeout=CALM)
         await transport.aclose()
 
     assert (["False, 0 arrived"], 1) == (order, len(till.heads))
@@ -292,13 +290,13 @@ async def test_connection_that_comes_after_the_attempt_is_not_used(
     assert (1, []) == (till.connections, till.requests)
 
 
-async def test_header_that_cannot_be_written_is_in_doubt(till: Listener, calm: Timeouts) -> None:
+async def test_header_that_cannot_be_written_is_in_doubt(till: Listener) -> None:
     """A line break in a header is refused by aiohttp after its report; no other error is raised."""
     transport = AiohttpTransport()
     request = HttpRequest(till.url, b"a=1", {"X-Odd": "a\r\nb: c"})
 
     with pytest.raises(InDoubtError, match="aiohttp: ValueError"):
-        await transport.send(request, timeout=calm)
+        await transport.send(request, timeout=CALM)
     await transport.aclose()
 
     assert [] == till.heads
@@ -308,7 +306,7 @@ async def test_header_that_cannot_be_written_is_in_doubt(till: Listener, calm: T
 
 
 async def test_instrumentation_sends_nothing_to_the_platform(
-    till: Listener, request_to: HttpRequest, calm: Timeouts, monkeypatch: pytest.MonkeyPatch
+    till: Listener, request_to: HttpRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What adds itself to every new session, as OpenTelemetry does, stays out of ours."""
     plain = aiohttp.ClientSession.__init__
@@ -326,7 +324,7 @@ async def test_instrumentation_sends_nothing_to_the_platform(
     async with aiohttp.ClientSession() as session, session.post(request_to.url, data=b"a=1"):
         pass
     transport = AiohttpTransport()
-    await transport.send(request_to, timeout=calm)
+    await transport.send(request_to, timeout=CALM)
     await transport.aclose()
 
     assert [True, False] == [b"baggage" in head or b"traceparent" in head for head in till.heads]
@@ -335,35 +333,31 @@ async def test_instrumentation_sends_nothing_to_the_platform(
 # Sessions and connectors of others
 
 
-async def test_session_is_used_and_never_closed(
-    till: Listener, request_to: HttpRequest, calm: Timeouts
-) -> None:
+async def test_session_is_used_and_never_closed(till: Listener, request_to: HttpRequest) -> None:
     """What was handed in stays open after `aclose`, and can be used on."""
     async with aiohttp.ClientSession() as session:
         transport = AiohttpTransport(session=session)
-        await transport.send(request_to, timeout=calm)
+        await transport.send(request_to, timeout=CALM)
         await transport.aclose()
-        await transport.send(request_to, timeout=calm)
+        await transport.send(request_to, timeout=CALM)
 
         assert (False, 1) == (session.closed, till.connections)
 
 
-async def test_connector_is_used_and_never_closed(
-    till: Listener, request_to: HttpRequest, calm: Timeouts
-) -> None:
+async def test_connector_is_used_and_never_closed(till: Listener, request_to: HttpRequest) -> None:
     """The session around it is ours, without cookies; the connector is not."""
     async with aiohttp.TCPConnector() as connector:
         transport = AiohttpTransport(connector=connector)
-        await transport.send(request_to, timeout=calm)
+        await transport.send(request_to, timeout=CALM)
         await transport.aclose()
-        await transport.send(request_to, timeout=calm)
+        await transport.send(request_to, timeout=CALM)
         await transport.aclose()
 
         assert (False, 1) == (connector.closed, till.connections)
         assert all(b"Cookie" not in head for head in till.heads)
 
 
-async def test_session_does_not_bring_its_settings(till: Listener, calm: Timeouts) -> None:
+async def test_session_does_not_bring_its_settings(till: Listener) -> None:
     """Raising for a status, unpacking and sending again are off for our requests."""
     sent: list[str] = []
 
@@ -376,35 +370,35 @@ async def test_session_does_not_bring_its_settings(till: Listener, calm: Timeout
 
     async with aiohttp.ClientSession(raise_for_status=True, middlewares=[twice]) as session:
         transport = AiohttpTransport(session=session)
-        await transport.send(HttpRequest(till.url, b"a=1"), timeout=calm)
+        await transport.send(HttpRequest(till.url, b"a=1"), timeout=CALM)
 
     assert ([], 1) == (sent, len(till.heads))
     assert b"Accept-Encoding: identity" in till.heads[0]
 
 
-async def test_closed_session_means_not_sent(request_to: HttpRequest, calm: Timeouts) -> None:
+async def test_closed_session_means_not_sent(request_to: HttpRequest) -> None:
     """Sending over it cannot help, now or later."""
     session = aiohttp.ClientSession()
     await session.close()
 
     with pytest.raises(NotSentError, match="closed") as caught:
-        await AiohttpTransport(session=session).send(request_to, timeout=calm)
+        await AiohttpTransport(session=session).send(request_to, timeout=CALM)
 
     assert not caught.value.retryable
 
 
 async def test_session_under_a_dead_server_is_in_doubt(
-    till: Listener, request_to: HttpRequest, quick: Timeouts
+    till: Listener, request_to: HttpRequest
 ) -> None:
     """Without our traces a read timeout is a doubt like any other."""
     till.act = hang
 
     async with aiohttp.ClientSession() as session:
         with pytest.raises(InDoubtError):
-            await AiohttpTransport(session=session).send(request_to, timeout=quick)
+            await AiohttpTransport(session=session).send(request_to, timeout=QUICK)
 
 
-def test_connector_of_another_loop_means_not_sent(calm: Timeouts) -> None:
+def test_connector_of_another_loop_means_not_sent() -> None:
     """The error says so at the first request."""
     made: list[aiohttp.TCPConnector] = []
 
@@ -413,7 +407,7 @@ def test_connector_of_another_loop_means_not_sent(calm: Timeouts) -> None:
 
     async def use() -> None:
         with pytest.raises(NotSentError, match="event loop") as caught:
-            await AiohttpTransport(connector=made[0]).send(REQUEST, timeout=calm)
+            await AiohttpTransport(connector=made[0]).send(REQUEST, timeout=CALM)
         assert not caught.value.retryable
 
     asyncio.run(make())
@@ -421,15 +415,15 @@ def test_connector_of_another_loop_means_not_sent(calm: Timeouts) -> None:
 
 
 async def test_close_of_their_connector_is_no_cancellation(
-    till: Listener, request_to: HttpRequest, calm: Timeouts
+    till: Listener, request_to: HttpRequest
 ) -> None:
     """Aiohttp cancels those that wait for a connection; they get an error all the same."""
     till.act = hang
     connector = aiohttp.TCPConnector(limit=1)
     transport = AiohttpTransport(connector=connector)
-    first = asyncio.create_task(transport.send(request_to, timeout=calm))
+    first = asyncio.create_task(transport.send(request_to, timeout=CALM))
     await till.arrived.wait()
-    second = asyncio.create_task(transport.send(request_to, timeout=calm))
+    second = asyncio.create_task(transport.send(request_to, timeout=CALM))
     await asyncio.sleep(0.01)
 
     await connector.close()
@@ -439,9 +433,8 @@ async def test_close_of_their_connector_is_no_cancellation(
     await transport.aclose()
 
 
-async def test_options_that_exclude_each_other_are_refused(calm: Timeouts) -> None:
+async def test_options_that_exclude_each_other_are_refused() -> None:
     """A session brings its connector, and a connector its certificates: no silent choice."""
-    del calm
     async with aiohttp.ClientSession() as session, aiohttp.TCPConnector() as connector:
         for options in (
             {"session": session, "connector": connector},

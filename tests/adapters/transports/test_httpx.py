@@ -15,7 +15,7 @@ import httpx2
 import pytest
 
 import wxpay_async.adapters.transports.httpx as over_httpx
-from tests.support.server import Act, Listen, Listener, hang, lose_answer
+from tests.support.server import CALM, QUICK, Act, Listen, Listener, hang, lose_answer
 from wxpay_async.adapters.transports.httpx import HttpxTransport
 from wxpay_async.errors import (
     Fate,
@@ -106,13 +106,11 @@ def test_every_error_class_is_classified(library: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("name", CLASSES)
-async def test_error_without_a_phase_is_judged_by_its_class(
-    library: ModuleType, name: str, calm: Timeouts
-) -> None:
+async def test_error_without_a_phase_is_judged_by_its_class(library: ModuleType, name: str) -> None:
     """A client that reports no step leaves only the class of its error."""
     async with client_that_raises(library, example(library, name)) as client:
         with pytest.raises((NotSentError, InDoubtError)) as caught:
-            await HttpxTransport(client=client).send(REQUEST, timeout=calm)
+            await HttpxTransport(client=client).send(REQUEST, timeout=CALM)
 
     expected = Fate.IN_DOUBT if name in DOUBT else Fate.NOT_SENT
     assert (expected, name not in NOT_RETRYABLE) == (caught.value.fate, caught.value.retryable)
@@ -130,12 +128,12 @@ async def test_error_without_a_phase_is_judged_by_its_class(
     ],
 )
 async def test_error_with_a_phase_is_judged_by_the_phase(
-    library: ModuleType, name: str, events: list[str], *, fate: Fate, calm: Timeouts
+    library: ModuleType, name: str, events: list[str], *, fate: Fate
 ) -> None:
     """After the headers were sent every error is in doubt; none is while it connects."""
     async with client_that_raises(library, example(library, name), *events) as client:
         with pytest.raises((NotSentError, InDoubtError)) as caught:
-            await HttpxTransport(client=client).send(REQUEST, timeout=calm)
+            await HttpxTransport(client=client).send(REQUEST, timeout=CALM)
 
     assert fate == caught.value.fate
 
@@ -240,20 +238,20 @@ async def test_connection_that_comes_after_the_attempt_is_not_used(
 
 
 async def test_client_is_used_and_never_closed(
-    library: ModuleType, till: Listener, request_to: HttpRequest, calm: Timeouts
+    library: ModuleType, till: Listener, request_to: HttpRequest
 ) -> None:
     """A client of either library works, and stays open after `aclose`."""
     async with library.AsyncClient(trust_env=False) as client:
         transport = HttpxTransport(client=client)
-        await transport.send(request_to, timeout=calm)
+        await transport.send(request_to, timeout=CALM)
         await transport.aclose()
-        await transport.send(request_to, timeout=calm)
+        await transport.send(request_to, timeout=CALM)
 
         assert (False, 1) == (client.is_closed, till.connections)
 
 
 async def test_client_of_the_other_library_has_its_errors_mapped(
-    library: ModuleType, till: Listener, request_to: HttpRequest, quick: Timeouts
+    library: ModuleType, till: Listener, request_to: HttpRequest
 ) -> None:
     """Both may be installed; the client's own library raises the errors."""
     till.act = lose_answer
@@ -263,18 +261,16 @@ async def test_client_of_the_other_library_has_its_errors_mapped(
 
     async with Own(trust_env=False) as client:
         with pytest.raises(InDoubtError, match="RemoteProtocolError"):
-            await HttpxTransport(client=client).send(request_to, timeout=quick)
+            await HttpxTransport(client=client).send(request_to, timeout=QUICK)
 
 
-async def test_closed_client_means_not_sent(
-    library: ModuleType, request_to: HttpRequest, calm: Timeouts
-) -> None:
+async def test_closed_client_means_not_sent(library: ModuleType, request_to: HttpRequest) -> None:
     """A retry cannot help."""
     client = library.AsyncClient()
     await client.aclose()
 
     with pytest.raises(NotSentError, match="closed") as caught:
-        await HttpxTransport(client=client).send(request_to, timeout=calm)
+        await HttpxTransport(client=client).send(request_to, timeout=CALM)
 
     assert not caught.value.retryable
 
@@ -312,7 +308,7 @@ def test_missing_library_names_the_extra() -> None:
 
 
 async def test_cancellation_while_closing_a_reply_that_is_not_read_closes_the_connection(
-    library: ModuleType, request_to: HttpRequest, calm: Timeouts, monkeypatch: pytest.MonkeyPatch
+    library: ModuleType, request_to: HttpRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The library leaves a connection open whose closing is cancelled."""
 
@@ -323,6 +319,6 @@ async def test_cancellation_while_closing_a_reply_that_is_not_read_closes_the_co
     monkeypatch.setattr(over_httpx, "_read", give_up)
     async with library.AsyncClient(trust_env=False) as client:
         with pytest.raises(asyncio.CancelledError):
-            await HttpxTransport(client=client).send(request_to, timeout=calm)
+            await HttpxTransport(client=client).send(request_to, timeout=CALM)
 
         assert [] == client._transport._pool.connections

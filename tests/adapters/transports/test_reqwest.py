@@ -13,7 +13,17 @@ from collections.abc import AsyncIterator
 import pytest
 from pyreqwest import exceptions
 
-from tests.support.server import Act, Listen, Peer, Seen, answer, hang, server_in_a_thread
+from tests.support.server import (
+    CALM,
+    QUICK,
+    Act,
+    Listen,
+    Peer,
+    Seen,
+    answer,
+    hang,
+    server_in_a_thread,
+)
 from wxpay_async.adapters.transports import reqwest
 from wxpay_async.adapters.transports.reqwest import ReqwestTransport
 from wxpay_async.errors import Fate, InDoubtError, MalformedResponseError, NotSentError, WxPayError
@@ -103,12 +113,12 @@ def test_error_is_judged_by_hyper_s_step_and_not_by_its_class(
 
 @pytest.mark.parametrize("proof", ["_CONNECTING", "_BUILDER_FAILED"])
 async def test_refused_connection_is_in_doubt_when_rust_words_it_otherwise(
-    transport: ReqwestTransport, calm: Timeouts, monkeypatch: pytest.MonkeyPatch, proof: str
+    transport: ReqwestTransport, monkeypatch: pytest.MonkeyPatch, proof: str
 ) -> None:
     """Without the words that prove it, nothing is taken for unsent; one proof is no other's."""
     monkeypatch.setattr(reqwest, proof, "words of another version")
 
-    error = await failure(transport, "http://127.0.0.1:1/", calm)
+    error = await failure(transport, "http://127.0.0.1:1/", CALM)
 
     expected = InDoubtError if proof == "_CONNECTING" else NotSentError
     assert (expected, "ECONNREFUSED" in str(error)) == (type(error), True)
@@ -162,22 +172,22 @@ def test_every_error_class_is_known() -> None:
     ],
 )
 async def test_connect_error_of_a_sent_request_is_in_doubt(
-    transport: ReqwestTransport, listen: Listen, quick: Timeouts, act: Act, *, said: str
+    transport: ReqwestTransport, listen: Listen, act: Act, *, said: str
 ) -> None:
     """The driver calls most of these ConnectError or ConnectTimeoutError; the request arrived."""
     peer = await listen(act)
 
-    error = await failure(transport, f"{peer.url}/?sign=CANARY", quick)
+    error = await failure(transport, f"{peer.url}/?sign=CANARY", QUICK)
 
     assert (InDoubtError, f"reqwest: {said}") == (type(error), str(error))
     assert (["/?sign=CANARY"], None) == (peer.targets, error.__context__)
 
 
 async def test_timeout_in_the_address_is_not_taken_for_a_timeout(
-    transport: ReqwestTransport, calm: Timeouts
+    transport: ReqwestTransport,
 ) -> None:
     """The driver finds the word in the address and calls a refused connection a timeout."""
-    error = await failure(transport, "http://127.0.0.1:1/timeout", calm)
+    error = await failure(transport, "http://127.0.0.1:1/timeout", CALM)
 
     assert (Fate.NOT_SENT, "reqwest: ConnectError (ECONNREFUSED)") == (error.fate, str(error))
 
@@ -226,12 +236,12 @@ async def test_attempt_that_ends_while_connecting_is_in_doubt(
     ],
 )
 async def test_address_that_rust_would_rewrite_is_not_sent(
-    transport: ReqwestTransport, listen: Listen, calm: Timeouts, tail: str
+    transport: ReqwestTransport, listen: Listen, tail: str
 ) -> None:
     """Rust rewrites some addresses, and the platform would refuse the signature."""
     peer = await listen(answer)
 
-    error = await failure(transport, peer.url + tail, calm)
+    error = await failure(transport, peer.url + tail, CALM)
 
     assert (Fate.NOT_SENT, False, []) == (error.fate, error.retryable, peer.targets)
     assert "CANARY" not in str(error)
@@ -247,47 +257,45 @@ async def test_address_that_rust_would_rewrite_is_not_sent(
     ],
 )
 async def test_odd_address_is_sent_as_it_is(
-    transport: ReqwestTransport, listen: Listen, calm: Timeouts, tail: str, target: str | None
+    transport: ReqwestTransport, listen: Listen, tail: str, target: str | None
 ) -> None:
     """Only the slash of an empty path is added."""
     peer = await listen(answer)
 
-    await transport.send(HttpRequest(peer.url.upper() + tail, b"a=1"), timeout=calm)
+    await transport.send(HttpRequest(peer.url.upper() + tail, b"a=1"), timeout=CALM)
 
     assert [target or tail] == peer.targets
 
 
 @pytest.mark.parametrize("url", ["http:///a", "http:127.0.0.1:1/a", "http:\\\\127.0.0.1:1/a"])
-async def test_malformed_address_is_not_repaired(
-    transport: ReqwestTransport, calm: Timeouts, url: str
-) -> None:
+async def test_malformed_address_is_not_repaired(transport: ReqwestTransport, url: str) -> None:
     """A browser would read a host from these."""
-    error = await failure(transport, url, calm)
+    error = await failure(transport, url, CALM)
 
     assert (Fate.NOT_SENT, False) == (error.fate, error.retryable)
 
 
 @pytest.mark.parametrize("headers", [{"X": "a\r\nY: b"}, {"X Y": "a"}])
 async def test_header_that_cannot_be_written_is_not_sent(
-    transport: ReqwestTransport, listen: Listen, calm: Timeouts, headers: dict[str, str]
+    transport: ReqwestTransport, listen: Listen, headers: dict[str, str]
 ) -> None:
     """A header cannot inject another one."""
     peer = await listen(answer)
 
     with pytest.raises(NotSentError, match="header") as caught:
-        await transport.send(HttpRequest(peer.url, b"a=1", headers), timeout=calm)
+        await transport.send(HttpRequest(peer.url, b"a=1", headers), timeout=CALM)
 
     assert (False, []) == (caught.value.retryable, peer.targets)
 
 
 async def test_accept_encoding_of_the_request_replaces_the_default(
-    transport: ReqwestTransport, listen: Listen, calm: Timeouts
+    transport: ReqwestTransport, listen: Listen
 ) -> None:
     """The request's header replaces the default and does not stand beside it."""
     peer = await listen(answer)
     request = HttpRequest(peer.url, b"a=1", {"accept-encoding": "gzip"})
 
-    await transport.send(request, timeout=calm)
+    await transport.send(request, timeout=CALM)
 
     assert (1, True) == (peer.heads[0].count(b"ncoding:"), b"Encoding: gzip\r\n" in peer.heads[0])
 
@@ -297,37 +305,37 @@ async def test_accept_encoding_of_the_request_replaces_the_default(
 
 @pytest.mark.parametrize("headers", [LIES, CHUNKED.replace(b"\r\n\r\n", b"\r\nX: \xe4\r\n\r\n")])
 async def test_content_length_beside_chunks_does_not_lift_the_cap(
-    transport: ReqwestTransport, listen: Listen, calm: Timeouts, headers: bytes
+    transport: ReqwestTransport, listen: Listen, headers: bytes
 ) -> None:
     """A small Content-Length beside larger chunks does not lift the cap."""
     size = MAX_BODY + 1
     peer = await listen(says(headers, b"%x\r\n" % size, b"x" * size, b"\r\n0\r\n\r\n"))
 
-    error = await failure(transport, peer.url, calm)
+    error = await failure(transport, peer.url, CALM)
 
     assert isinstance(error, MalformedResponseError)
 
 
 async def test_content_length_that_stands_twice_is_read(
-    transport: ReqwestTransport, listen: Listen, calm: Timeouts
+    transport: ReqwestTransport, listen: Listen
 ) -> None:
     """HTTP allows "2, 2"."""
     peer = await listen(says(OK.replace(b": 2", b": 2, 2")))
 
-    response = await transport.send(HttpRequest(peer.url, b"a=1"), timeout=calm)
+    response = await transport.send(HttpRequest(peer.url, b"a=1"), timeout=CALM)
 
     assert b"ok" == response.body
 
 
 async def test_no_frame_of_the_module_shows_the_answer_or_the_address(
-    transport: ReqwestTransport, listen: Listen, quick: Timeouts
+    transport: ReqwestTransport, listen: Listen
 ) -> None:
     """Error trackers record the locals of each frame."""
     peer = await listen(says(CHUNKED, b"6\r\nCANARY\r\n", b"zz\r\n"))
     shown = []
 
     for url in (peer.url, "http://127.0.0.1:1", f"{peer.url}/a/../b"):
-        error = await failure(transport, f"{url}?sign=CANARY", quick)
+        error = await failure(transport, f"{url}?sign=CANARY", QUICK)
         frames = traceback.TracebackException.from_exception(error, capture_locals=True).stack
         shown += [str(frame.locals) for frame in frames if frame.filename == reqwest.__file__]
 
@@ -379,7 +387,7 @@ async def test_timeout_behind_a_cancelled_request_is_not_sent(listen: Listen) ->
     [(b"", OK), (b"", CHUNKED), (CHUNKED, b"1\r\nx\r\n"), (OK[:-1], OK[-1:])],
 )
 async def test_cancellation_that_meets_the_answer_is_not_lost(
-    transport: ReqwestTransport, listen: Listen, calm: Timeouts, begin: bytes, rest: bytes
+    transport: ReqwestTransport, listen: Listen, begin: bytes, rest: bytes
 ) -> None:
     """Without the check of the transport half of these tasks would go on."""
 
@@ -394,7 +402,7 @@ async def test_cancellation_that_meets_the_answer_is_not_lost(
     peer = await listen(act)
     ended = []
     for _ in range(12):
-        task = asyncio.create_task(transport.send(HttpRequest(peer.url, b"a=1"), timeout=calm))
+        task = asyncio.create_task(transport.send(HttpRequest(peer.url, b"a=1"), timeout=CALM))
         await asyncio.wait([task])
         ended.append(task.cancelled())
 
@@ -402,7 +410,7 @@ async def test_cancellation_that_meets_the_answer_is_not_lost(
 
 
 async def test_earlier_cancellation_does_not_end_a_later_request(
-    transport: ReqwestTransport, listen: Listen, calm: Timeouts
+    transport: ReqwestTransport, listen: Listen
 ) -> None:
     """A task that was cancelled and cleans up may still send."""
     peer = await listen(answer)
@@ -412,7 +420,7 @@ async def test_earlier_cancellation_does_not_end_a_later_request(
             await asyncio.sleep(20)
         except asyncio.CancelledError:
             request = HttpRequest(peer.url, b"a=1")
-            return (await transport.send(request, timeout=calm)).status
+            return (await transport.send(request, timeout=CALM)).status
         return 0
 
     task = asyncio.create_task(clean_up())
@@ -451,11 +459,11 @@ async def test_timeouts_beyond_rust_s_clock_are_accepted(
     assert 200 == response.status
 
 
-async def test_proxy_that_rust_cannot_parse_is_not_sent(calm: Timeouts) -> None:
+async def test_proxy_that_rust_cannot_parse_is_not_sent() -> None:
     """The first request fails, and the error does not show the password."""
     transport = ReqwestTransport(proxy="http://user:CANARY@a b:1")
 
-    error = await failure(transport, "http://127.0.0.1:1/", calm)
+    error = await failure(transport, "http://127.0.0.1:1/", CALM)
 
     assert (Fate.NOT_SENT, False) == (error.fate, error.retryable)
     assert "proxy" in str(error)
@@ -463,25 +471,25 @@ async def test_proxy_that_rust_cannot_parse_is_not_sent(calm: Timeouts) -> None:
 
 
 async def test_missing_system_certificates_are_not_sent(
-    monkeypatch: pytest.MonkeyPatch, calm: Timeouts, tmp_path: os.PathLike[str]
+    monkeypatch: pytest.MonkeyPatch, tmp_path: os.PathLike[str]
 ) -> None:
     """On a machine without certificates the error is not retryable."""
     monkeypatch.setenv("SSL_CERT_FILE", f"{tmp_path}/none")
     monkeypatch.setenv("SSL_CERT_DIR", f"{tmp_path}")
 
-    error = await failure(ReqwestTransport(), "https://127.0.0.1:1/", calm)
+    error = await failure(ReqwestTransport(), "https://127.0.0.1:1/", CALM)
 
     assert (Fate.NOT_SENT, False) == (error.fate, error.retryable)
     assert "no client can be made" in str(error)
 
 
-def test_connections_are_counted_per_loop(calm: Timeouts) -> None:
+def test_connections_are_counted_per_loop() -> None:
     """Requests queue for one connection in one loop after another."""
     transport = ReqwestTransport(max_connections=1)
 
     async def three(origin: str) -> list[int]:
         request = HttpRequest(origin, b"a=1")
-        replies = await asyncio.gather(*(transport.send(request, timeout=calm) for _ in "123"))
+        replies = await asyncio.gather(*(transport.send(request, timeout=CALM) for _ in "123"))
         return [reply.status for reply in replies]
 
     with server_in_a_thread() as origin:
