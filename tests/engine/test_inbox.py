@@ -1,4 +1,4 @@
-"""Callbacks and the inbox: what they cost, races, lost answers, and claims of the dead."""
+"""The inbox of callbacks: what they cost, races, lost answers, and claims of the dead."""
 
 from __future__ import annotations
 
