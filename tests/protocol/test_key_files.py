@@ -13,6 +13,7 @@ import pytest
 from tests.support.vectors import KEYS, PRIVATE_KEY
 from wxpay_async.errors import InvalidKeyError
 from wxpay_async.protocol.keys import MAX_FILE, InsecureKeyFileWarning, read_key_file
+from wxpay_async.protocol.signing import RsaSigner, RsaVerifier
 
 
 @pytest.fixture
@@ -45,11 +46,89 @@ def test_private_file_that_others_can_read_warns_the_caller(key_file: Path, mode
     """The warning names the file and points at the caller's line."""
     key_file.chmod(mode)
 
-    with pytest.warns(InsecureKeyFileWarning, match="can read this private key") as record:
+    with pytest.warns(
+        InsecureKeyFileWarning, match="users can read this secret; run chmod"
+    ) as record:
         read_key_file(key_file, private=True)
 
     assert [__file__] == [warning.filename for warning in record]
     assert str(key_file) in str(record[0].message)
+
+
+@pytest.mark.parametrize("private", [True, False])
+def test_refusal_of_a_mode_says_what_to_do(key_file: Path, *, private: bool) -> None:
+    """Also where chmod cannot work: Windows drives and network shares show 0777 for every file."""
+    key_file.chmod(0o777)
+
+    with pytest.raises(InvalidKeyError) as caught:
+        read_key_file(key_file, private=private)
+
+    assert str(key_file) in str(caught.value)
+    for words in ("chmod 600", "any_mode=True", "WXPAY_KEY_FILE_MODE=any", "from_pem()"):
+        assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("mode", [0o400, 0o440, 0o444, 0o644, 0o666, 0o777])
+@pytest.mark.parametrize("private", [True, False])
+def test_file_of_any_mode_is_read_where_that_is_asked_for(
+    key_file: Path, mode: int, *, private: bool
+) -> None:
+    """A secret manager or a mount decides about the mode, and who reads the file."""
+    key_file.chmod(mode)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        data = read_key_file(key_file, private=private, any_mode=True)
+
+    assert PRIVATE_KEY.read_bytes() == data
+
+
+def test_file_of_any_mode_is_still_a_small_regular_file(key_file: Path) -> None:
+    """Nothing else is allowed with it."""
+    with pytest.raises(InvalidKeyError, match="not a regular file"):
+        read_key_file(os.devnull, private=True, any_mode=True)
+
+    key_file.write_bytes(b"x" * (MAX_FILE + 1))
+    with pytest.raises(InvalidKeyError, match="65537 bytes"):
+        read_key_file(key_file, private=True, any_mode=True)
+
+
+@pytest.fixture
+def kubernetes_file(key_file: Path, tmp_path: Path) -> Path:
+    """Return a key as Kubernetes mounts it: links of mode 0777 that are moved all at once."""
+    (tmp_path / "..2026_11_27").mkdir()
+    key_file.rename(tmp_path / "..2026_11_27" / "merchant.pem")
+    (tmp_path / "..data").symlink_to("..2026_11_27")
+    key_file.symlink_to(Path("..data", "merchant.pem"))
+    return key_file
+
+
+def test_kubernetes_secret_is_read_with_a_warning_about_its_own_mode(kubernetes_file: Path) -> None:
+    """Links say 0777, which means nothing; the file itself has 0644 unless `defaultMode` is set."""
+    kubernetes_file.chmod(0o400)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert PRIVATE_KEY.read_bytes() == read_key_file(kubernetes_file, private=True)
+
+    kubernetes_file.chmod(0o644)
+    with pytest.warns(InsecureKeyFileWarning, match="WXPAY_KEY_FILE_MODE=any"):
+        assert PRIVATE_KEY.read_bytes() == read_key_file(kubernetes_file, private=True)
+
+
+@pytest.mark.parametrize(("load", "name"), [(RsaSigner, "pkcs8.pem"), (RsaVerifier, "public.pem")])
+def test_signer_and_verifier_take_a_file_of_any_mode(
+    load: type[RsaSigner | RsaVerifier], name: str, tmp_path: Path
+) -> None:
+    """By the same keyword."""
+    path = tmp_path / name
+    path.write_bytes((KEYS / name).read_bytes())
+    path.chmod(0o777)
+
+    with pytest.raises(InvalidKeyError, match="any_mode=True"):
+        load.from_file(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert 2048 == load.from_file(path, any_mode=True).bits
 
 
 def test_public_file_may_be_read_by_all(key_file: Path) -> None:

@@ -67,6 +67,10 @@ _MARKS: Final[tuple[tuple[bytes, str], ...]] = (
 )
 """Marks of the usual mistakes (words of PEM, object identifiers of DER), and the explanations."""
 
+_MEND_MODE: Final = (
+    "run chmod 600 on it; or, where a secret manager or a mount decides about its mode, allow any "
+    "(any_mode=True, WXPAY_KEY_FILE_MODE=any), or give the key itself to from_pem()"
+)
 _NO_PATH: Final = "; if it is a path, from_file() takes paths"
 
 KeyData = str | bytes
@@ -74,15 +78,19 @@ KeyFile = str | os.PathLike[str]
 
 
 class InsecureKeyFileWarning(UserWarning):
-    """Warns that other users of the machine can read a private key file."""
+    """Warns that other users of the machine can read a file with a private key or a secret."""
 
 
-def read_key_file(path: KeyFile, *, private: bool, stacklevel: int = 2) -> bytes:
+def read_key_file(
+    path: KeyFile, *, private: bool, any_mode: bool = False, stacklevel: int = 2
+) -> bytes:
     """Read one key file.
 
     Args:
-        path: of a regular file, or of a link to one.
+        path: of a regular file, or of a link to one, whose own mode counts then.
         private: warn if other users can read it.
+        any_mode: leave to a secret manager or a mount who can read and write it. A file system
+            without modes says 0777 of every file, and chmod changes nothing there.
         stacklevel: the frame that the warning names; 2 is the caller.
 
     Raises:
@@ -96,9 +104,9 @@ def read_key_file(path: KeyFile, *, private: bool, stacklevel: int = 2) -> bytes
         with open(name, "rb", opener=_open_without_waiting) as file:
             status = os.fstat(file.fileno())
             _check_status(name, status)
-            if private and os.name == "posix" and status.st_mode & (stat.S_IRGRP | stat.S_IROTH):
-                message = f"{name}: other users can read this private key; run chmod 600 on it"
-                warnings.warn(message, InsecureKeyFileWarning, stacklevel=stacklevel)
+            # Elsewhere every file looks open to all.
+            if os.name == "posix" and not any_mode:
+                _check_mode(name, status.st_mode, private=private, stacklevel=stacklevel + 1)
             return file.read(MAX_FILE)
     except OSError as error:
         raise InvalidKeyError(f"{name}: cannot be read ({error.strerror})") from error
@@ -114,8 +122,14 @@ def _check_status(name: str, status: os.stat_result) -> None:
         raise InvalidKeyError(f"{name}: not a regular file")
     if status.st_size > MAX_FILE:
         raise InvalidKeyError(f"{name}: {status.st_size} bytes; a key file has at most {MAX_FILE}")
-    if os.name == "posix" and status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise InvalidKeyError(f"{name}: other users can write it; run chmod 600 on it")
+
+
+def _check_mode(name: str, mode: int, *, private: bool, stacklevel: int) -> None:
+    if mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise InvalidKeyError(f"{name}: other users can write it; {_MEND_MODE}")
+    if private and mode & (stat.S_IRGRP | stat.S_IROTH):
+        message = f"{name}: other users can read this secret; {_MEND_MODE}"
+        warnings.warn(message, InsecureKeyFileWarning, stacklevel=stacklevel)
 
 
 def load_private_key(

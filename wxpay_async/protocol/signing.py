@@ -178,9 +178,16 @@ class RsaSigner:
         path: str | os.PathLike[str],
         passphrase: KeyData | None = None,
         *,
+        any_mode: bool = False,
         backend: Backend | None = None,
     ) -> Self:
         """Load the key from a file: at most 64 KB, not writable by others.
+
+        Args:
+            path: the file, or a link to it.
+            passphrase: of an encrypted key.
+            any_mode: others may write and read it: a secret manager or a mount decides about that.
+            backend: use this one.
 
         Raises:
             InvalidKeyError: the file or the key cannot be used, and why.
@@ -189,7 +196,9 @@ class RsaSigner:
             InsecureKeyFileWarning: other users can read the file.
         """
         try:
-            data = secrets.SecretBytes(read_key_file(path, private=True, stacklevel=3))
+            data = secrets.SecretBytes(
+                read_key_file(path, private=True, any_mode=any_mode, stacklevel=3)
+            )
             return cls(load_private_key(data, passphrase, file=path), backend=backend)
         finally:
             del path, passphrase  # a caller may pass the key itself as the path
@@ -247,14 +256,25 @@ class RsaVerifier:
             del key  # a caller may pass a private one
 
     @classmethod
-    def from_file(cls, path: str | os.PathLike[str], *, backend: Backend | None = None) -> Self:
+    def from_file(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        any_mode: bool = False,
+        backend: Backend | None = None,
+    ) -> Self:
         """Load the public key from a file: at most 64 KB, not writable by others.
+
+        Args:
+            path: the file, or a link to it.
+            any_mode: others may write it: a secret manager or a mount decides about that.
+            backend: use this one.
 
         Raises:
             InvalidKeyError: the file or the key cannot be used, and why.
         """
         try:
-            data = secrets.SecretBytes(read_key_file(path, private=False))
+            data = secrets.SecretBytes(read_key_file(path, private=False, any_mode=any_mode))
             return cls(load_public_key(data, file=path), backend=backend)
         finally:
             del path
