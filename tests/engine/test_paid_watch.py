@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
+import attrs
 import pytest
+from attrs import define, field
 
-from tests.support.clock import loop_time, virtual
+from tests.support.clock import NOON, LoopClock, loop_time, run_virtual, virtual
+from tests.support.flaky_store import FlakyStore
+from tests.support.platform import APP_KEY, FORM, VERIFIER, encode_callback, sign_callback
 from tests.support.tasks import list_operations, run_loop
 from tests.support.watched import Platform, start
-from wxpay_async.errors import (
-    InDoubtError,
-)
-from wxpay_async.protocol.results import TradeState
+from wxpay_async.adapters.limiters.local import LocalLimiter
+from wxpay_async.adapters.stores.inbox import Entry
+from wxpay_async.adapters.stores.memory import MemoryStore
+from wxpay_async.engine.callbacks import CallbackReceiver
+from wxpay_async.errors import InDoubtError, InvalidRequestError, NotSentError
+from wxpay_async.policy.progress import Progress, order_key
+from wxpay_async.protocol.notify import ACK_HANDLED, Notification, Notifications
+from wxpay_async.protocol.results import TradeState, TradeStatus
 
 # Life
 
@@ -80,3 +89,366 @@ def test_waits_of_an_event_loop_that_was_abandoned_disturb_nobody() -> None:
             task.cancel()
         abandoned.run_until_complete(asyncio.sleep(0.01))
         abandoned.close()
+
+
+# Callbacks that come to this gateway
+
+
+def make_fields(number: str = "O-1", **changes: str) -> dict[str, str]:
+    """Make the fields of the callback of a paid order."""
+    return {
+        "out_trade_no": number,
+        "inner_trade_no": "T-1",
+        "trade_status": "TRADE_SUCCESS",
+        "trade_amount": "1.00",
+        **changes,
+    }
+
+
+def make_notification(number: str = "O-1", **changes: str) -> Notification:
+    """Make the notification of a paid order, with a signature that verifies."""
+    reader = Notifications(VERIFIER, app_key=APP_KEY, clock=lambda: NOON)
+    return reader.parse(FORM, encode_callback(sign_callback(make_fields(number, **changes))))
+
+
+def make_hint() -> Notification:
+    """Make the notification of a paid order as anyone can write it."""
+    return attrs.evolve(make_notification(), authentic=False, verified=False)
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "expected"),
+    [
+        ("TRADE_SUCCESS", "支付成功", TradeState.PAID),
+        ("TRADE_CLOSED", "交易关闭", "NotPaidError"),
+        ("TRANSFER_FAIL", "支付失败", "NotPaidError"),
+    ],
+)
+def test_callback_wakes_the_callers_at_once(status: str, text: str, expected: str) -> None:
+    """In the same moment the order is asked about; nobody waits for the end of a pause."""
+
+    @virtual
+    async def run() -> None:
+        platform = Platform(lasting=0.0)
+        gateway = platform.open_gateway()
+        callers = [start(gateway) for _ in range(3)]
+        await asyncio.sleep(42.0)
+        platform.texts["O-1"] = text
+        await gateway.apply_notification(make_notification(trade_status=status))
+        ends = await asyncio.gather(*callers)
+
+        assert [(42.0, expected)] * 3 == ends
+        assert 42.0 == platform.asked["O-1"][-1]
+
+    run()
+
+
+@virtual
+async def test_callback_that_a_query_confirmed_wakes_the_callers() -> None:
+    """An endpoint of the MD5 scheme has no other."""
+    platform = Platform(lasting=0.0)
+    gateway = platform.open_gateway()
+    caller = start(gateway)
+    await asyncio.sleep(42.0)
+    platform.texts["O-1"] = "支付成功"
+    status = TradeStatus(out_trade_no="O-1", status="支付成功")
+    await gateway.apply_notification(attrs.evolve(make_hint(), confirmed=True, queried=status))
+
+    assert (42.0, TradeState.PAID) == await caller
+
+
+@virtual
+async def test_callback_wakes_the_callers_though_the_store_is_away() -> None:
+    """What callers hear is what a query says; the store is not needed for it."""
+    platform = Platform(lasting=0.0)
+    gateway = platform.open_gateway(store=FlakyStore(failing={"find_open"}))
+    caller = start(gateway)
+    await asyncio.sleep(42.0)
+    platform.texts["O-1"] = "支付成功"
+    with pytest.raises(NotSentError):
+        await gateway.apply_notification(make_notification())
+
+    assert (42.0, TradeState.PAID) == await caller
+
+
+@virtual
+async def test_callback_that_proves_nothing_wakes_nobody() -> None:
+    """Forged, of another order, of a refund with the same number, or of an unknown status."""
+    platform = Platform(lasting=0.0)
+    gateway = platform.open_gateway()
+    caller = start(gateway)
+    await asyncio.sleep(42.0)
+    queries = platform.queries
+    with pytest.raises(InvalidRequestError):
+        await gateway.apply_notification(make_hint())
+    refund = {
+        "orig_outer_trade_no": "O-0",
+        "refund_status": "REFUND_SUCCESS",
+        "refund_amount": "1.00",
+        "trade_status": "",
+    }
+    for changes in ({"number": "O-2"}, refund, {"trade_status": "TRADE_WHATEVER"}):
+        await gateway.apply_notification(make_notification(**changes))
+    await run_loop()
+
+    assert queries == platform.queries
+    caller.cancel()
+    await asyncio.wait([caller])
+
+
+@virtual
+async def test_callback_during_a_query_is_followed_by_another_query() -> None:
+    """The one under way may have been answered before the payment."""
+    platform = Platform(lasting=1.0)
+    gateway = platform.open_gateway()
+    caller = start(gateway)
+    await asyncio.sleep(0.5)
+    await gateway.apply_notification(make_notification())
+    await asyncio.sleep(0.25)
+    assert 1 == platform.queries
+    await asyncio.sleep(0.5)
+    platform.texts["O-1"] = "支付成功"
+
+    assert (2.0, TradeState.PAID) == await caller
+    assert [0.0, 1.0] == platform.asked["O-1"]
+
+
+@virtual
+async def test_callback_that_no_query_confirms_is_no_busy_loop() -> None:
+    """One query at once for each state, however often it is told; then the pauses begin afresh."""
+    platform = Platform(lasting=0.0)
+    gateway = platform.open_gateway()
+    caller = start(gateway, timeout=60.0)
+    await asyncio.sleep(42.0)
+    before = platform.queries
+    for status in ("TRANSFER_FAIL", "TRADE_CLOSED", "TRADE_SUCCESS"):
+        for _ in range(100):
+            await gateway.apply_notification(make_notification(trade_status=status))
+            await run_loop(5)
+    at_once = platform.queries - before
+    await caller
+
+    assert 3 == at_once
+    assert [42.0, 44.0, 47.0, 51.5, 58.25] == platform.asked["O-1"][-5:]
+
+
+@virtual
+async def test_callback_is_heard_in_half_a_minute_though_two_hundred_orders_are_awaited() -> None:
+    """Its query waits behind those that wait now, and not until its turn among all."""
+    platform, waits = Platform(), list[float]()
+    gateway = platform.open_gateway(limiter=LocalLimiter(idle=True, clock=loop_time))
+    callers = [start(gateway, f"O-{number}", timeout=900.0) for number in range(200)]
+    await asyncio.sleep(300.0)
+    for number in range(10):
+        began, platform.texts[f"O-{number}"] = loop_time(), "支付成功"
+        await gateway.apply_notification(make_notification(f"O-{number}"))
+        ended, how = await callers[number]
+        assert TradeState.PAID == how
+        waits.append(ended - began)
+    await gateway.aclose()
+    await asyncio.wait(callers)
+
+    assert max(waits) <= 40.0
+
+
+@virtual
+async def test_receiver_wakes_the_callers() -> None:
+    """The whole way of a callback that nobody signed: its own query ends the wait."""
+    platform = Platform(lasting=0.0)
+    gateway = platform.open_gateway()
+    receiver = CallbackReceiver(
+        gateway,
+        Notifications(None, app_key=APP_KEY, clock=lambda: NOON),
+        on_trade=lambda _: None,
+        clock=LoopClock(),
+    )
+    caller = start(gateway)
+    await asyncio.sleep(42.0)
+    queries, platform.texts["O-1"] = platform.queries, "支付成功"
+    fields = ("out_trade_no=O-1", "inner_trade_no=T-1", "trade_amount=1.00")
+    body = "&".join([*fields, "trade_status=TRADE_SUCCESS"]).encode()
+    answer = await receiver.receive(FORM, body)
+
+    assert ACK_HANDLED == answer
+    assert (42.0, TradeState.PAID) == await caller
+    assert queries + 1 == platform.queries
+
+
+def test_callback_in_another_event_loop_is_settled_and_wakes_nobody() -> None:
+    """Futures of one loop must not be touched from another; the queries find it out."""
+    platform = Platform(lasting=0.0)
+    gateway = platform.open_gateway()
+
+    async def wait() -> tuple[float, str]:
+        caller = start(gateway)
+        await run_loop()
+        await asyncio.to_thread(asyncio.run, gateway.apply_notification(make_notification()))
+        await run_loop()
+        assert 1 == platform.queries
+        platform.texts["O-1"] = "支付成功"
+        return await caller
+
+    assert TradeState.PAID == run_virtual(wait())[1]
+
+
+# Callbacks that come to other processes
+
+
+@define(eq=False)
+class SharedStore(MemoryStore):
+    """A store that several processes share, as far as a gateway can see.
+
+    Attributes:
+        reads: when it was read, and how many orders were asked for.
+        away: why it cannot be reached.
+        lasting: seconds that a read takes.
+    """
+
+    reads: list[tuple[float, int]] = field(factory=list[tuple[float, int]])
+    away: Exception | None = None
+    lasting: float = 0.0
+
+    async def load_entries(self, keys: Sequence[str]) -> dict[str, Entry]:
+        """Note the read."""
+        self.reads.append((loop_time(), len(keys)))
+        if self.away is not None:
+            raise self.away
+        entries = await super().load_entries(keys)
+        await asyncio.sleep(self.lasting)
+        return entries
+
+    async def tell(self, number: str, state: TradeState) -> None:
+        """Do what another process does when a callback that it believes tells a state."""
+        key = order_key(APP_KEY, "trade", number)
+        known = (await super().load_entries([key])).get(key)
+        version = None if known is None else known.version
+        assert await self.swap(key, version=version, value=Progress(told=state).encode(), now=NOON)
+
+
+@virtual
+async def test_callback_in_another_process_wakes_the_callers_within_a_second() -> None:
+    """It is found in the store, and no other order is asked about for it."""
+    platform, store = Platform(lasting=0.0), SharedStore()
+    gateway = platform.open_gateway(store=store)
+    callers = [start(gateway, number) for number in ("O-1", "O-1", "O-2")]
+    await asyncio.sleep(41.5)
+    platform.texts |= {"O-1": "支付成功", "O-2": "支付成功"}
+    await store.tell("O-1", TradeState.PAID)
+    ends = await asyncio.gather(*callers[:2])
+
+    assert [(42.0, TradeState.PAID)] * 2 == ends
+    assert not callers[2].done()
+    await callers[2]
+
+
+@virtual
+async def test_store_is_read_once_a_second_for_all_orders() -> None:
+    """Never once for each; not before anybody waits, and not after."""
+    platform, store = Platform(lasting=0.0), SharedStore()
+    gateway = platform.open_gateway(store=store)
+    await asyncio.sleep(10.0)
+    assert [] == store.reads
+    callers = [start(gateway, f"O-{n % 50}", timeout=4.5) for n in range(100)]
+    await asyncio.gather(*callers)
+    await asyncio.sleep(10.0)
+
+    assert [(11.0, 50), (12.0, 50), (13.0, 50), (14.0, 50)] == store.reads
+    assert set() == list_operations()
+
+
+@virtual
+async def test_state_that_a_callback_told_before_is_asked_about_once() -> None:
+    """What the store keeps of it is no news a second later, nor is a note beside it."""
+    platform, store = Platform(lasting=0.0), SharedStore()
+    await store.tell("O-1", TradeState.PAID)
+    gateway = platform.open_gateway(store=store)
+    caller = start(gateway, timeout=60.0, every=1_000.0)
+    await asyncio.sleep(30.0)
+    await store.tell("O-1", TradeState.PAID)
+    await caller
+
+    assert [0.0, 1.0] == platform.asked["O-1"]
+
+
+@virtual
+async def test_callback_that_wakes_here_and_is_found_in_the_store_is_asked_about_once() -> None:
+    """A receiver of this process writes to the same store."""
+    platform, store = Platform(lasting=0.0), SharedStore()
+    gateway = platform.open_gateway(store=store)
+    caller = start(gateway, timeout=60.0, every=1_000.0)
+    await asyncio.sleep(30.5)
+    await gateway.apply_notification(make_notification())
+    await store.tell("O-1", TradeState.PAID)
+    await caller
+
+    assert [0.0, 30.5] == platform.asked["O-1"]
+
+
+@virtual
+async def test_store_that_is_away_disturbs_no_wait(caplog: pytest.LogCaptureFixture) -> None:
+    """The queries go on, one line is logged, and what was told meanwhile is found afterwards."""
+    platform, store = Platform(lasting=0.0), SharedStore()
+    gateway = platform.open_gateway(store=store)
+    callers = [start(gateway, number, every=20.0) for number in ("O-1", "O-2")]
+    await asyncio.sleep(0.5)
+    store.away = NotSentError("the store is away")
+    await store.tell("O-2", TradeState.PAID)
+    platform.texts |= {"O-1": "支付成功"}
+    first = await callers[0]
+    assert not callers[1].done()
+    platform.texts |= {"O-2": "支付成功"}
+    store.away = None
+
+    assert [(20.0, TradeState.PAID), (21.0, TradeState.PAID)] == [first, await callers[1]]
+    assert ["the store is away"] == [r.args[0] for r in caplog.records if r.args]
+
+
+@virtual
+async def test_entry_that_cannot_be_read_hides_no_other() -> None:
+    """A later release may write what this one does not know."""
+    platform, store = Platform(lasting=0.0), SharedStore()
+    gateway = platform.open_gateway(store=store)
+    callers = [start(gateway, number, every=50.0) for number in ("O-1", "O-2")]
+    key = order_key(APP_KEY, "trade", "O-1")
+    await store.swap(key, version=None, value="{", now=NOON)
+    await store.tell("O-2", TradeState.PAID)
+    await asyncio.sleep(0.5)
+    platform.texts |= {"O-1": "支付成功", "O-2": "支付成功"}
+    ends = await asyncio.gather(*callers)
+
+    assert [(50.0, TradeState.PAID), (2.0, TradeState.PAID)] == ends
+
+
+@virtual
+async def test_order_that_is_not_awaited_any_more_when_it_is_read_is_passed_over() -> None:
+    """A caller may leave while the store is read; the others still hear of theirs."""
+    platform, store = Platform(lasting=0.0), SharedStore(lasting=0.5)
+    gateway = platform.open_gateway(store=store)
+    callers = [start(gateway, number, every=50.0) for number in ("O-1", "O-2")]
+    await store.tell("O-1", TradeState.PAID)
+    await asyncio.sleep(1.25)
+    callers[0].cancel()
+    await store.tell("O-2", TradeState.PAID)
+    platform.texts["O-2"] = "支付成功"
+
+    assert (3.0, TradeState.PAID) == await callers[1]
+
+
+@virtual
+async def test_receiver_of_another_process_wakes_the_callers() -> None:
+    """The whole way: what it believes it writes down before its handler runs."""
+    platform, store = Platform(lasting=0.0), SharedStore()
+    gateway = platform.open_gateway(store=store)
+    receiver = CallbackReceiver(
+        platform.open_gateway(store=store),
+        Notifications(VERIFIER, app_key=APP_KEY, clock=lambda: NOON),
+        on_trade=lambda _: asyncio.sleep(3.0),
+        clock=LoopClock(),
+    )
+    caller = start(gateway, every=50.0)
+    await asyncio.sleep(30.5)
+    platform.texts["O-1"] = "支付成功"
+    answer = await receiver.receive(FORM, encode_callback(sign_callback(make_fields())))
+
+    assert (ACK_HANDLED, 33.5) == (answer, loop_time())
+    assert (31.0, TradeState.PAID) == await caller

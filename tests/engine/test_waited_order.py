@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from itertools import pairwise
 from typing import Any
 
 import pytest
 
-from tests.support.clock import loop_time, virtual
+from tests.support.clock import LoopClock, loop_time, virtual
 from tests.support.merchant import OpenShop
 from tests.support.platform import Replies
 from tests.support.tasks import list_operations, run_loop
 from tests.support.watched import Platform, start
 from wxpay_async.adapters.limiters.limiter import Lane, Slot, Unlimited
 from wxpay_async.adapters.limiters.local import LocalLimiter
+from wxpay_async.adapters.transports.memory import MemoryTransport
 from wxpay_async.errors import (
     InDoubtError,
+    InDoubtTimeoutError,
     InvalidRequestError,
     MalformedResponseError,
     NotPaidError,
@@ -25,6 +28,7 @@ from wxpay_async.errors import (
     SignatureRefusedError,
 )
 from wxpay_async.protocol.results import TradeState
+from wxpay_async.protocol.wire import HttpRequest, HttpResponse, Timeouts
 
 # How a wait ends
 
@@ -69,8 +73,10 @@ async def test_wait_that_runs_out_quotes_the_last_status(
 ) -> None:
     """A text that the table does not know is shown, not guessed at."""
     shop = open_shop(lambda _: replies.order("风控审核中"))
-    with pytest.raises(InDoubtError, match="风控审核中"):
+    with pytest.raises(InDoubtTimeoutError, match="风控审核中"):
         await shop.gateway.wait_paid("O-1", timeout=10)
+
+    assert [2.0, 3.0, 4.5, 0.5] == shop.clock.slept  # and it lasts no longer than it may
 
 
 async def test_wait_without_an_answer_says_so(open_shop: OpenShop) -> None:
@@ -287,6 +293,39 @@ async def test_caller_is_not_held_up_by_a_query_of_a_more_patient_one() -> None:
 
 
 @virtual
+async def test_query_is_not_cut_short_for_a_less_patient_caller() -> None:
+    """It has the time of the caller that waits longest, and that of one attempt at most."""
+
+    class NotingTransport(MemoryTransport):
+        async def send(self, request: HttpRequest, *, timeout: Timeouts) -> HttpResponse:
+            allowed.append(timeout.attempt)
+            return await super().send(request, timeout=timeout)
+
+    allowed: list[float] = []
+    platform = Platform(texts={"O-1": "支付成功"})
+    gateway = platform.open_gateway(transport=NotingTransport(platform))
+    await asyncio.gather(*(start(gateway, timeout=seconds) for seconds in (4.0, 9.0)))
+    await asyncio.gather(*(start(gateway, timeout=seconds) for seconds in (4.0, 60.0)))
+    await start(gateway, timeout=1.0)
+
+    assert [9.0, 15.0, 3.0] == pytest.approx(allowed)
+
+
+@pytest.mark.parametrize("seconds", [1 / 3, 10 / 3, 2 + 1e-10, 2.1 - 1e-10, 100 / 7])
+def test_wait_of_any_length_ends(seconds: float) -> None:
+    """However its fractions are rounded, it neither spins nor sleeps on."""
+
+    @virtual
+    async def run() -> None:
+        ended, how = await start(Platform().open_gateway(), timeout=seconds)
+
+        assert "InDoubtTimeoutError" == how
+        assert pytest.approx(seconds, abs=0.01) == ended
+
+    run()
+
+
+@virtual
 async def test_query_does_not_outlast_the_longest_wait() -> None:
     """It is given up at the deadline of the last caller; a short wait has three seconds."""
     for timeout, expected in ((0.0, 3.0), (2.0, 3.0), (8.0, 8.0)):
@@ -349,6 +388,67 @@ def test_last_caller_that_is_cancelled_ends_the_queries(seconds: float) -> None:
         assert (pytest.approx(seconds + 60.1), TradeState.PAID) == await start(gateway)
 
     run()
+
+
+@virtual
+async def test_query_is_cancelled_once_however_many_callers_leave() -> None:
+    """A second cancellation would cut short what a part does on the first."""
+    ended: list[float] = []
+
+    async def answer(_: object) -> None:
+        try:
+            await asyncio.sleep(10.0)
+        except asyncio.CancelledError:
+            await asyncio.sleep(0.5)
+            ended.append(loop_time())
+            raise
+
+    gateway = Platform().open_gateway(transport=MemoryTransport(answer))
+    callers = [start(gateway) for _ in range(3)]
+    await asyncio.sleep(1.0)
+    await gateway.aclose()
+    ends = await asyncio.gather(*callers)
+
+    assert [(1.5, "InDoubtError")] * 3 == ends
+    assert [1.5] == ended
+
+
+async def test_error_that_no_caller_is_left_to_hear_is_not_complained_of(
+    open_shop: OpenShop,
+) -> None:
+    """A query may end in another way than by the cancellation of its last caller."""
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+
+    async def answer(_: object) -> None:
+        try:
+            await asyncio.sleep(10.0)
+        except asyncio.CancelledError:
+            raise NotSentError("certificate", retryable=False) from None
+
+    caller = asyncio.ensure_future(open_shop(answer).gateway.wait_paid("O-1"))
+    await run_loop()
+    caller.cancel()
+    await asyncio.wait([caller])
+    del caller  # its traceback keeps all that it waited for
+    gc.collect()
+
+    assert [] == complaints
+
+
+async def test_clock_that_breaks_ends_the_wait() -> None:
+    """An error of a pause is not swallowed: without pauses the queries would never rest."""
+
+    class BrokenClock(LoopClock):
+        async def sleep(self, seconds: float) -> None:
+            raise ZeroDivisionError(seconds)
+
+    platform = Platform(lasting=0.0)
+    gateway = platform.open_gateway(clock=BrokenClock())
+    with pytest.raises(ZeroDivisionError):
+        await gateway.wait_paid("O-1")
+
+    assert 1 == platform.queries
 
 
 @virtual

@@ -102,6 +102,13 @@ def test_callback_makes_a_query_due_at_once_and_starts_the_pauses_afresh() -> No
     assert [10.0, 12.0, 15.0] == list_queries(schedule.wake(10.0), 3)
 
 
+def test_callback_starts_with_the_pause_of_the_caller_that_came_later() -> None:
+    """The shortest of the pauses that were asked for counts here, too."""
+    schedule = end_query(PollSchedule.begin(0.0, 60.0), 0.0).join(1.0, 2.0)
+
+    assert [30.0, 32.0, 35.0] == list_queries(schedule.wake(30.0), 3)
+
+
 def test_callback_during_a_query_makes_one_more_due_when_it_ends() -> None:
     """The query under way may have been answered before the payment."""
     asking = PollSchedule.begin(0.0, 2.0).start().wake(0.5)

@@ -54,7 +54,8 @@ class Platform:
 
     def open_gateway(self, **settings: Any) -> PayGateway:  # noqa: ANN401 - the constructor's
         """Make a gateway in the time of the event loop."""
-        return make_shop(self, LoopClock(), **settings).gateway  # type: ignore[arg-type] # a clock
+        clock = settings.pop("clock", None) or LoopClock()
+        return make_shop(self, clock, **settings).gateway  # type: ignore[arg-type] # a clock
 
 
 async def find_end(wait: asyncio.Future[TradeStatus]) -> tuple[float, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from attrs import define, field
 
@@ -25,9 +25,6 @@ from wxpay_async.protocol.results import TradeState, TradeStatus
 
 if TYPE_CHECKING:
     from wxpay_async.engine.dispatcher import Dispatcher
-
-_TICK: Final = 0.001
-"""Seconds. A timer may fire so much too early, and a shorter one may not move the clock at all."""
 
 
 @define(eq=False)
@@ -97,7 +94,7 @@ class WaitedOrder:
         # The task releases those whose time is up, but not while it waits for an answer itself.
         while not waiter.released.done():
             left = max(waiter.deadline, self.asked_until) - self._now()
-            if left < _TICK:
+            if left <= 0:
                 break
             await asyncio.wait([waiter.released], timeout=left)
         return self._read_outcome()
@@ -150,8 +147,7 @@ class WaitedOrder:
     def hear(self, status: TradeStatus) -> None:
         """Take the answer of another query for that of the task's own."""
         self.paid = status
-        self._finish()
-        self._end_pause()
+        self._finish()  # the callers cancel the task as they leave
 
     def close(self) -> None:
         """Tell the callers that the gateway was closed."""
@@ -226,7 +222,7 @@ class WaitedOrder:
     async def _pause(self) -> None:
         """Wait until a query is due, somebody's time is up, or the plan has changed."""
         until = min(self.schedule.due, *(waiter.deadline for waiter in self.waiters))
-        seconds = max(until - self._now(), _TICK)
+        seconds = until - self._now()
         self._nap = asyncio.ensure_future(self.dispatcher.clock.sleep(seconds))
         try:
             await asyncio.wait([self._nap])
