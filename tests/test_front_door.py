@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 
 import wxpay_async
+from tests.support.processes import run_python
 
 
 @pytest.mark.parametrize("name", wxpay_async.__all__)
@@ -32,6 +30,4 @@ print(sorted(heavy & set(sys.modules)))
 from wxpay_async import *
 print("asyncio" in sys.modules, PayGateway.__module__)
 """
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-
-    assert "[]\nTrue wxpay_async.engine.gateway\n" == ran.stdout
+    assert "[]\nTrue wxpay_async.engine.gateway\n" == run_python(code).stdout

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
-import sys
 
 import pytest
 from aiohttp import web
@@ -209,12 +207,3 @@ async def test_no_trace_context_reaches_the_platform(
     assert "traceparent" in offered
     assert "content-type" in arrived
     assert set() == {"traceparent", "tracestate", "baggage", "b3"} & set(arrived)
-
-
-def test_missing_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The import fails, and says what to install."""
-    monkeypatch.setitem(sys.modules, "opentelemetry", None)
-    monkeypatch.delitem(sys.modules, "wxpay_async.integrations.opentelemetry")
-
-    with pytest.raises(ImportError, match=r"wxpay-async\[otel\]"):
-        importlib.import_module("wxpay_async.integrations.opentelemetry")

@@ -10,7 +10,6 @@ import json
 import pickle
 import shutil
 import string
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,6 +21,7 @@ from Crypto.PublicKey import RSA
 from hypothesis import given, settings, strategies as st
 
 from tests.support.platform import SECRET
+from tests.support.processes import run_python
 from tests.support.vectors import KEYS, VECTORS, read_signed
 from wxpay_async.errors import InvalidKeyError, InvalidRequestError, NotificationError
 from wxpay_async.protocol.canonical import canonical_string
@@ -393,9 +393,9 @@ def test_import_does_not_load_cryptography() -> None:
     """Importing the package does not import what only signing needs."""
     code = "import sys, wxpay_async.protocol.signing; sys.exit('cryptography' in sys.modules)"
 
-    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
+    done = run_python(code)
 
-    assert (done.returncode, done.stderr) == (0, b"")
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 # Derived keys

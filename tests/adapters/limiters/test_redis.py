@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 
 import attrs
@@ -333,18 +331,6 @@ class TestUnreachable:
         session = await limiter._sessions.get()
         assert 1 == session.client.connection_pool.connection_kwargs["port"]
         await limiter.aclose()
-
-    def test_missing_driver_is_named(self) -> None:
-        """Without redis-py the import says what to install."""
-        program = (
-            "import sys; sys.modules['redis'] = None; import wxpay_async.adapters.limiters.redis"
-        )
-        run = subprocess.run(
-            [sys.executable, "-c", program], capture_output=True, text=True, check=False
-        )
-
-        assert 1 == run.returncode
-        assert "pip install 'wxpay-async[redis]'" in run.stderr
 
 
 def test_limiter_works_in_one_loop_after_another(redis_url: str) -> None:

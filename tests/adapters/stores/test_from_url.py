@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 
+from tests.support.processes import run_python
 from wxpay_async.adapters.stores.from_url import store_from_url
 from wxpay_async.adapters.stores.memory import MemoryStore
 from wxpay_async.adapters.stores.redis import RedisStore
@@ -53,8 +51,6 @@ store_from_url("memory://")
 assert "sqlalchemy" not in sys.modules
 store_from_url("sqlite:///store.db")
 """
-    process = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False
-    )
+    process = run_python(code)
 
     assert (0, "") == (process.returncode, process.stderr)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 from pathlib import Path
 
 import attrs
@@ -216,16 +214,3 @@ def test_another_address_is_refused() -> None:
     """A store checks its address when it is made."""
     with pytest.raises(InvalidRequestError, match="allowed: redis://"):
         RedisStore("http://h")
-
-
-def test_missing_library_is_named() -> None:
-    """Importing the module fails with what to install; nothing else of the package needs it."""
-    code = (
-        "import sys; sys.modules['redis.asyncio'] = None; import wxpay_async.adapters.stores.redis"
-    )
-    process = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False
-    )
-
-    assert "ImportError: RedisStore needs redis-py" in process.stderr
-    assert "wxpay-async[redis]" in process.stderr

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-import subprocess
-import sys
 
 import attrs
 import pytest
@@ -61,17 +59,6 @@ def test_missing_driver_is_named(address: str, extra: str, monkeypatch: pytest.M
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(ImportError, match=rf"wxpay-async\[{extra}\]"):
         SqlStore(address)
-
-
-def test_missing_library_is_named() -> None:
-    """Importing the module fails with what to install; nothing else of the package needs it."""
-    code = "import sys; sys.modules['sqlalchemy'] = None; import wxpay_async.adapters.stores.sql"
-    process = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False
-    )
-
-    assert "ImportError: SqlStore needs SQLAlchemy" in process.stderr
-    assert "wxpay-async[sql]" in process.stderr
 
 
 # SQLite

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from types import ModuleType
@@ -290,21 +288,6 @@ async def test_client_excludes_proxy_and_ca_file(options: dict[str, str]) -> Non
 
 
 # The library
-
-
-def test_missing_library_names_the_extra() -> None:
-    """The import says what to install."""
-    script = (
-        "import sys; sys.modules.update(httpx=None, httpx2=None)\n"
-        "import wxpay_async.adapters.transports.httpx"
-    )
-
-    result = subprocess.run(
-        [sys.executable, "-c", script], check=False, capture_output=True, text=True
-    )
-
-    assert "ImportError" in result.stderr.splitlines()[-1]
-    assert "pip install 'wxpay-async[httpx]'" in result.stderr.splitlines()[-1]
 
 
 async def test_cancellation_while_closing_a_reply_that_is_not_read_closes_the_connection(
