@@ -274,16 +274,45 @@ def test_placement_that_is_mistyped_is_refused() -> None:
         *("https://user@pay.example", "https://user:canary@pay.example", "https://@pay.example"),
         *("https://pay.example?a=b", "https://pay.example?", "https://pay.example#a"),
         *("https://pay.example#", "https://pay.example:0", "https://pay.example:65536"),
-        *("https://pay.example:x", "https://pay.example/api", "https://[::1", "http://[::2]"),
+        *("https://pay.example:x", "https://pay.example/api?a", "https://[::1", "http://[::2]"),
     ],
 )
-def test_base_url_that_is_no_origin_is_refused(base_url: str) -> None:
+def test_base_url_of_no_platform_is_refused(base_url: str) -> None:
     """At construction, long before a payment; a password in it is not repeated."""
     with pytest.raises(InvalidRequestError, match="https://host") as caught:
         RequestBuilder(APP_KEY, None, base_url)
 
     assert "base_url" == caught.value.field
     assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize("placement", ["body", "query"])
+@pytest.mark.parametrize("sign_type", [None, "RSA"])
+def test_path_of_the_base_url_comes_first_and_is_not_signed(
+    sign_type: str | None, placement: str
+) -> None:
+    """A front machine takes its own path away; the platform gets what was signed."""
+    plain, front = (
+        RequestBuilder(APP_KEY, sign_type, url, placement) for url in (HOST, f"{HOST}/gongmall/v1/")
+    )
+    for prepared in (
+        lambda made: made.prepare(builder.PAY, builder.parameters(make_pay())),
+        lambda made: made.prepare_content(builder.PAY, serialize(make_pay())),
+    ):
+        direct, through = (prepared(made).draft(now_ms=NOW, nonce=NONCE) for made in (plain, front))
+        assert direct.message == through.message
+        sent, forwarded = direct.signed("S"), through.signed("S")
+        assert sent.body == forwarded.body
+        assert forwarded.url == sent.url.replace(f"{HOST}/", f"{HOST}/gongmall/v1/")
+
+
+def test_base_url_of_plain_http_needs_its_switch() -> None:
+    """Beyond loopback, and for a front machine in the intranet."""
+    with pytest.raises(InvalidRequestError, match="allow_insecure=True"):
+        RequestBuilder(APP_KEY, None, "http://10.0.0.7:9000")
+
+    made = RequestBuilder(APP_KEY, None, "http://10.0.0.7:9000", allow_insecure=True)
+    assert "http://10.0.0.7:9000" == made.base_url
 
 
 # Operations

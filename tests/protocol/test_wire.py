@@ -12,7 +12,7 @@ from wxpay_async.protocol.wire import (
     HttpRequest,
     HttpResponse,
     Timeouts,
-    checked_base_url,
+    check_base_url,
     is_loopback,
 )
 
@@ -31,11 +31,24 @@ from wxpay_async.protocol.wire import (
         ("http://127.8.8.8", "http://127.8.8.8"),
         ("http://localhost:1/", "http://localhost:1"),
         ("http://[::1]", "http://[::1]"),
+        ("https://front.example/gongmall", "https://front.example/gongmall"),
+        ("https://front.example:8443/a.b/~c_d-1//", "https://front.example:8443/a.b/~c_d-1"),
+        ("https://front.example/..a/b..", "https://front.example/..a/b.."),
+        ("http://127.0.0.1:8080/api", "http://127.0.0.1:8080/api"),
     ],
 )
-def test_origin_is_accepted(url: str, expected: str) -> None:
-    """HTTPS is accepted anywhere, HTTP on loopback; a slash at the end is removed."""
-    assert expected == checked_base_url(url)
+def test_address_is_accepted(url: str, expected: str) -> None:
+    """HTTPS is accepted anywhere, HTTP on loopback, each with a path; a slash at the end goes."""
+    assert expected == check_base_url(url)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("test", TEST), ("production", PRODUCTION), ("TEST", TEST), ("Production", PRODUCTION)],
+)
+def test_host_of_the_platform_has_a_name(name: str, expected: str) -> None:
+    """Nobody need know its address."""
+    assert expected == check_base_url(name)
 
 
 @pytest.mark.parametrize(
@@ -56,9 +69,25 @@ def test_origin_is_accepted(url: str, expected: str) -> None:
         *("https://:@pay.example", "https://pay.example?", "https://pay.example?a", "https://a#"),
         *(
             "https://pay.example#a",
-            "https://pay.example/api",
             "https://pay.example/?",
             "https://a/;",
+            "https://a/b?c",
+            "https://a/b#c",
+            "https://a/b;c",
+            "https://a/b:c@d",
+        ),
+        *("https://a//b", "https://a/b//c", "https://a/.", "https://a/../b", "https://a/b/.."),
+        *(
+            "https://a/b%2fc",
+            "https://a/b c",
+            "https://a/b\n",
+            "https://a/\u00fc",
+            "https://a/b\\c",
+        ),
+        *("tset", "test/", "test.", "prod", "/test", "https://test/test/../x"),
+        *(
+            "https://a/%2e%2e",
+            "https://a/b|c",
         ),
         *("https://pay.example:0", "https://pay.example:65536", "https://pay.example:-1"),
         *(
@@ -83,13 +112,13 @@ def test_origin_is_accepted(url: str, expected: str) -> None:
         *("https://-pay.example", "https://pay.example.", "https://пример.example", "https://a%2e"),
     ],
 )
-def test_address_that_is_no_origin_is_refused(url: str) -> None:
-    """Text after an origin would swallow the path, or hold a password."""
+def test_address_of_no_platform_is_refused(url: str) -> None:
+    """A query would swallow the endpoint's path; what else is refused could hold a password."""
     with pytest.raises(InvalidRequestError, match="not the address of a platform") as caught:
-        checked_base_url(url)
+        check_base_url(url)
 
     assert "base_url" == caught.value.field
-    assert "https://host[:port], or http:// on loopback" == caught.value.allowed
+    assert "https://host[:port][/path], test or production" in caught.value.allowed
     assert Fate.NOT_SENT == caught.value.fate
 
 
@@ -101,16 +130,28 @@ def test_address_that_is_no_origin_is_refused(url: str) -> None:
     ],
 )
 def test_plain_http_beyond_loopback_is_refused(url: str) -> None:
-    """Others on the network could read the payment."""
-    with pytest.raises(InvalidRequestError, match="plain HTTP"):
-        checked_base_url(url)
+    """Others on the network could read the payment; the error names the switch."""
+    for address in (url, f"{url}/gongmall"):
+        with pytest.raises(InvalidRequestError, match="plain HTTP") as caught:
+            check_base_url(address)
+
+        assert "allow_insecure=True" in caught.value.allowed
+        assert "WXPAY_ALLOW_INSECURE=1" in caught.value.allowed
+        assert address == check_base_url(address, allow_insecure=True)
 
 
-@pytest.mark.parametrize("password", ["canary", "ca/nary", "ca#nary", "canary:x"])
+@pytest.mark.parametrize("url", ["ftp://a", "http://u:p@a", "http://a?b", "ws://a", "a:80", ""])
+def test_switch_for_plain_http_allows_nothing_else(url: str) -> None:
+    """It is about one thing."""
+    with pytest.raises(InvalidRequestError, match="not the address of a platform"):
+        check_base_url(url, allow_insecure=True)
+
+
+@pytest.mark.parametrize("password", ["canary", "ca/nary", "ca#nary", "canary:x", "1/nary"])
 def test_password_in_an_address_is_not_repeated(password: str) -> None:
     """Addresses come from the environment, errors go to logs."""
     with pytest.raises(InvalidRequestError) as caught:
-        checked_base_url(f"https://user:{password}@pay.example")
+        check_base_url(f"https://user:{password}@pay.example")
 
     assert "nary" not in str(caught.value)
 

@@ -24,7 +24,7 @@ from wxpay_async.protocol.canonical import canonical_string
 from wxpay_async.protocol.codec import serialize
 from wxpay_async.protocol.requests import InstantTrade, MiniProgramPay, Refund, Request, TradeQuery
 from wxpay_async.protocol.secrets import SecretBytes
-from wxpay_async.protocol.wire import HttpRequest, checked_base_url
+from wxpay_async.protocol.wire import HttpRequest, check_base_url
 
 Placement = Literal["body", "query"]
 
@@ -151,18 +151,23 @@ class RequestBuilder:
     Attributes:
         app_key: the merchant's developer id.
         sign_type: what the signer announces, None for nothing.
-        base_url: the platform's origin.
+        base_url: the platform's address, or that of what stands in front of it; see
+            `check_base_url`.
         placement: parameters in a form body, or in the query string.
+        allow_insecure: plain HTTP beyond loopback, too.
     """
 
     app_key: str = field(validator=validators.plain)
     sign_type: str | None
-    base_url: str = field(converter=checked_base_url)
+    base_url: str
     placement: Placement = field(default="body", validator=validators.one_of("body", "query"))
+    allow_insecure: bool = field(default=False, kw_only=True)
     _between: str = field(init=False, repr=False)
     _fixed_form: str = field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
+        base_url = check_base_url(self.base_url, allow_insecure=self.allow_insecure)
+        object.__setattr__(self, "base_url", base_url)
         fixed = {"signType": self.sign_type} if self.sign_type else {}
         between = f"&{canonical_string(fixed)}&timestamp=" if fixed else "&timestamp="
         object.__setattr__(self, "_between", between)

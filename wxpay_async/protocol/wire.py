@@ -6,6 +6,7 @@ import ipaddress
 import math
 import re
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final, Protocol
 from urllib.parse import urlsplit
 
@@ -25,11 +26,16 @@ SANDBOX_MARKER: Final = "x-wxpay-sandbox"
 KEPT_HEADERS: Final = ("date", "location", SANDBOX_MARKER)
 """The response headers that are used; a transport returns no others."""
 
-_ADDRESSES: Final = "https://host[:port], or http:// on loopback"
-# Text after an origin would swallow the path that is appended to it, or hold a password.
-_ORIGIN: Final = re.compile(
+_HOSTS: Final = MappingProxyType({"production": PRODUCTION, "test": TEST})
+_ADDRESSES: Final = (
+    "https://host[:port][/path], test or production; http:// on loopback, and elsewhere in a "
+    "network of your own by allow_insecure=True (WXPAY_ALLOW_INSECURE=1)"
+)
+# A query would swallow the endpoint's path that is appended, and other text may be a password.
+# Clients resolve `.` and `..`, and servers differ about `%` and `//`.
+_ADDRESS: Final = re.compile(
     r"(?P<scheme>https?)://(?:[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?|\[(?P<v6>[0-9a-f:.]+)\])"
-    r"(?::(?P<port>[0-9]{1,5}))?",
+    r"(?::(?P<port>[0-9]{1,5}))?(?:/(?!\.{1,2}(?:/|\Z))[a-z0-9._~-]+)*",
     re.ASCII | re.IGNORECASE,
 )
 _MAX_PORT: Final = 65535
@@ -113,24 +119,28 @@ def is_loopback(url: str) -> bool:
         return host == "localhost"
 
 
-def checked_base_url(url: str) -> str:
-    """Return a platform address without a trailing slash.
+def check_base_url(url: str, *, allow_insecure: bool = False) -> str:
+    """Return where requests go, without a slash at its end.
+
+    Args:
+        url: an address; its path comes before that of each endpoint. Or `test` or `production`.
+        allow_insecure: take plain HTTP beyond loopback.
 
     Raises:
-        InvalidRequestError: not HTTPS (plain HTTP is for loopback only), or more than an origin.
+        InvalidRequestError: not HTTPS (plain HTTP is for loopback), or with more than a path.
     """
-    origin = url.rstrip("/")
-    match = _ORIGIN.fullmatch(origin)
+    address = _HOSTS.get(url.lower(), url).rstrip("/")
+    match = _ADDRESS.fullmatch(address)
     # The error does not repeat the address, which may hold a password.
     if not match or not _is_port(match["port"]) or not _is_host(match["v6"]):
         raise InvalidRequestError(
             "not the address of a platform", field="base_url", allowed=_ADDRESSES
         )
-    if match["scheme"].lower() == "http" and not is_loopback(origin):
+    if match["scheme"].lower() == "http" and not (allow_insecure or is_loopback(address)):
         raise InvalidRequestError(
             "plain HTTP would show the payment to everybody", field="base_url", allowed=_ADDRESSES
         )
-    return origin
+    return address
 
 
 def _is_port(port: str | None) -> bool:
