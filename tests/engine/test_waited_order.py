@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from tests.support import replies
 from tests.support.clock import LoopClock, loop_time, virtual
 from tests.support.merchant import OpenShop
-from tests.support.platform import Replies
 from tests.support.tasks import list_operations, run_loop
 from tests.support.watched import Platform, start
 from wxpay_async.adapters.limiters.limiter import Lane, Slot, Unlimited
@@ -33,9 +33,7 @@ from wxpay_async.protocol.wire import HttpRequest, HttpResponse, Timeouts
 # How a wait ends
 
 
-async def test_wait_takes_the_lane_of_those_who_watch(
-    open_shop: OpenShop, replies: Replies
-) -> None:
+async def test_wait_takes_the_lane_of_those_who_watch(open_shop: OpenShop) -> None:
     """A page that watches its order must not take the slots of those who pay."""
     lanes: list[Lane] = []
 
@@ -50,7 +48,7 @@ async def test_wait_takes_the_lane_of_those_who_watch(
     assert [Lane.POLLING] * 2 == lanes
 
 
-async def test_wait_ends_when_the_order_is_paid(open_shop: OpenShop, replies: Replies) -> None:
+async def test_wait_ends_when_the_order_is_paid(open_shop: OpenShop) -> None:
     """It asks again after two seconds and then less and less often, until the platform says so."""
     shop = open_shop([replies.order(text) for text in ("待付款", "支付中", "支付成功")])
     status = await shop.gateway.wait_paid("O-1")
@@ -59,18 +57,14 @@ async def test_wait_ends_when_the_order_is_paid(open_shop: OpenShop, replies: Re
 
 
 @pytest.mark.parametrize("text", ["已付款", "退款中", "已退款", "退款失败"])
-async def test_wait_ends_with_an_order_that_was_refunded(
-    text: str, open_shop: OpenShop, replies: Replies
-) -> None:
+async def test_wait_ends_with_an_order_that_was_refunded(text: str, open_shop: OpenShop) -> None:
     """A refunded order was paid; the result says how it stands."""
     shop = open_shop([replies.order(text)])
 
     assert text == (await shop.gateway.wait_paid("O-1")).status
 
 
-async def test_wait_that_runs_out_quotes_the_last_status(
-    open_shop: OpenShop, replies: Replies
-) -> None:
+async def test_wait_that_runs_out_quotes_the_last_status(open_shop: OpenShop) -> None:
     """A text that the table does not know is shown, not guessed at."""
     shop = open_shop(lambda _: replies.order("风控审核中"))
     with pytest.raises(InDoubtTimeoutError, match="风控审核中"):
@@ -101,9 +95,7 @@ async def test_wait_of_an_impossible_time_is_refused(
     assert (name, 0) == (caught.value.field, shop.transport.calls)
 
 
-async def test_wait_withholds_an_answer_about_another_order(
-    open_shop: OpenShop, replies: Replies
-) -> None:
+async def test_wait_withholds_an_answer_about_another_order(open_shop: OpenShop) -> None:
     """That another order is paid ends the wait with a doubt, not with a delivery."""
     shop = open_shop([replies.order("已付款", "O-2")])
     with pytest.raises(MalformedResponseError):
@@ -111,9 +103,7 @@ async def test_wait_withholds_an_answer_about_another_order(
 
 
 @pytest.mark.parametrize("text", ["交易关闭", "TRADE_CLOSED", "支付失败", "TRANSFER_FAIL"])
-async def test_wait_ends_with_an_order_that_ended_unpaid(
-    text: str, open_shop: OpenShop, replies: Replies
-) -> None:
+async def test_wait_ends_with_an_order_that_ended_unpaid(text: str, open_shop: OpenShop) -> None:
     """Closed or failed: it will not be paid any more."""
     shop = open_shop([replies.order(text)])
     with pytest.raises(NotPaidError):
@@ -123,9 +113,7 @@ async def test_wait_ends_with_an_order_that_ended_unpaid(
 @pytest.mark.parametrize(
     "text", ["未知状态", "已付款 ", "PAID", "success", "已付款待确认", "未付款"]
 )
-async def test_wait_never_takes_an_unknown_status_for_paid(
-    text: str, open_shop: OpenShop, replies: Replies
-) -> None:
+async def test_wait_never_takes_an_unknown_status_for_paid(text: str, open_shop: OpenShop) -> None:
     """It waits until the time is up, and then the outcome is in doubt."""
     shop = open_shop(lambda _: replies.order(text))
     with pytest.raises(InDoubtError):
@@ -134,7 +122,7 @@ async def test_wait_never_takes_an_unknown_status_for_paid(
     assert 4 == shop.transport.calls
 
 
-async def test_wait_outlasts_queries_that_fail(open_shop: OpenShop, replies: Replies) -> None:
+async def test_wait_outlasts_queries_that_fail(open_shop: OpenShop) -> None:
     """Timeouts, connections and quota say nothing about the order."""
     answers = iter(
         [
@@ -154,7 +142,7 @@ async def test_wait_outlasts_queries_that_fail(open_shop: OpenShop, replies: Rep
     [("GM_API_BUS_000099", RefusedError), ("CO_MSG_000006", SignatureRefusedError)],
 )
 async def test_wait_ends_with_a_refused_query(
-    code: str, error: type[RefusedError], open_shop: OpenShop, replies: Replies
+    code: str, error: type[RefusedError], open_shop: OpenShop
 ) -> None:
     """An order that the platform does not know, or does not tell about, is not waited for."""
     shop = open_shop([replies.no(code)])

@@ -9,9 +9,9 @@ from urllib.parse import parse_qsl
 
 from attrs import define, field
 
+from tests.support import replies
 from tests.support.clock import LoopClock, loop_time
 from tests.support.merchant import make_shop
-from tests.support.platform import Replies
 from wxpay_async.engine.gateway import PayGateway
 from wxpay_async.protocol.results import TradeStatus
 from wxpay_async.protocol.wire import HttpRequest
@@ -45,7 +45,7 @@ class Platform:
         finally:
             self._now[number] -= 1
         text = self.texts.get(number, "待付款")
-        return text if isinstance(text, Exception) else Replies().order(text, number)
+        return text if isinstance(text, Exception) else replies.order(text, number)
 
     @property
     def queries(self) -> int:
