@@ -14,7 +14,7 @@ import pytest
 from tests.support import asking, replies
 from tests.support.clock import LoopClock, loop_time, virtual
 from tests.support.merchant import OpenShop
-from tests.support.platform import APP_KEY, SECRET
+from tests.support.platform import APP_KEY, SECRET, answer_late
 from tests.support.tasks import run_loop
 from wxpay_async.adapters.limiters.limiter import Lane, Quota, Slot
 from wxpay_async.adapters.limiters.local import LocalLimiter
@@ -120,13 +120,8 @@ async def test_person_who_would_wait_in_vain_is_told_at_once() -> None:
 @virtual
 async def test_slot_is_held_no_longer_than_its_lease() -> None:
     """A call that finds no connection gives its slot back after 30 s and waits for another."""
-
-    async def slow(_: object) -> object:
-        await asyncio.sleep(70)
-        return replies.prepay()
-
     limiter = NotingLimiter(Quota(lease=35.0), idle=True, clock=LoopClock().monotonic)
-    gateway = make_gateway(slow, limiter=limiter, max_in_flight=1)
+    gateway = make_gateway(answer_late(replies.prepay(), 70), limiter=limiter, max_in_flight=1)
     kinds = await count_kinds(start_batch(gateway, "pay", 2))
     assert Counter({"ok": 2}) == kinds
     held = [later - earlier for earlier, later in pairwise(limiter.given_at[1:])]

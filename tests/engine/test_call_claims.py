@@ -11,7 +11,7 @@ from attrs import define, field
 
 from tests.support import asking, replies
 from tests.support.merchant import OpenShop
-from tests.support.platform import Script
+from tests.support.platform import HeldPlatform, Script
 from tests.support.records import Claim
 from tests.support.tasks import run_loop
 from wxpay_async.adapters.limiters.limiter import Lane, Slot, Unlimited
@@ -80,19 +80,6 @@ class HeldLimiter:
 
     async def aclose(self) -> None:
         """Release nothing."""
-
-
-@define(eq=False)
-class HeldPlatform:
-    """A platform that answers when the gate opens."""
-
-    reply: object
-    gate: asyncio.Event = field(factory=asyncio.Event)
-
-    async def __call__(self, _: object) -> object:
-        """Answer one request, later."""
-        await self.gate.wait()
-        return self.reply
 
 
 # Its answer gets lost

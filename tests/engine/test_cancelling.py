@@ -11,6 +11,7 @@ from attrs import define, field
 
 from tests.support import asking, replies
 from tests.support.merchant import OpenShop, Shop
+from tests.support.platform import HeldPlatform
 from tests.support.records import Claim
 from tests.support.tasks import list_operations, run_loop
 from wxpay_async.adapters.limiters.limiter import Lane, Slot
@@ -284,12 +285,7 @@ async def test_subclass_of_the_memory_store_is_shielded(open_shop: OpenShop) -> 
 
 async def test_timeout_around_a_call_leaves_a_doubt(open_shop: OpenShop) -> None:
     """`asyncio.timeout` ends a call, and the doubt is recorded before it returns."""
-
-    async def never(_: object) -> object:
-        await asyncio.Event().wait()
-        return {}
-
-    shop = open_shop(never)
+    shop = open_shop(HeldPlatform())
 
     async def call() -> None:
         async with asyncio.timeout(0.01):

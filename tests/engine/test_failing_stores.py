@@ -10,7 +10,7 @@ from attrs import define, field
 
 from tests.support import asking, replies
 from tests.support.merchant import OpenShop
-from tests.support.platform import Script
+from tests.support.platform import HeldPlatform, Script
 from tests.support.records import Claim
 from tests.support.tasks import run_loop
 from wxpay_async.adapters.stores.memory import MemoryStore
@@ -169,16 +169,10 @@ async def test_cancelled_call_whose_doubt_cannot_be_recorded_is_cancelled(
     open_shop: OpenShop,
 ) -> None:
     """`asyncio.timeout` around a call still works while the store is down."""
-    asked = asyncio.Event()
-
-    async def never(_: object) -> object:
-        asked.set()
-        await asyncio.Event().wait()
-        return {}
-
-    shop = open_shop(never, store=UnwritableStore())
+    platform = HeldPlatform()
+    shop = open_shop(platform, store=UnwritableStore())
     task = asyncio.create_task(shop.gateway.refund(asking.refund()))
-    await asked.wait()
+    await platform.asked.wait()
     task.cancel()
     await asyncio.wait([task])
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support import asking, replies
 from tests.support.merchant import OpenShop
-from tests.support.platform import Script
+from tests.support.platform import HeldPlatform, Script
 from tests.support.tasks import run_loop
 from wxpay_async.adapters.limiters.limiter import Unlimited
 from wxpay_async.adapters.stores.memory import MemoryStore
@@ -52,12 +52,7 @@ GATEWAY = PayGateway(  # made at import time: there is no loop
 
 def make_hanging_gateway(**settings: Any) -> tuple[PayGateway, MemoryTransport]:  # noqa: ANN401 - the constructor's
     """Make a gateway whose platform does not answer."""
-
-    async def never(_: object) -> object:
-        await asyncio.Event().wait()
-        return {}
-
-    transport = MemoryTransport(never)
+    transport = MemoryTransport(HeldPlatform())
     parts = {"transport": transport, "limiter": Unlimited(), **settings}
     return PayGateway("k", Md5Signer("secret"), **parts), transport
 

@@ -11,6 +11,7 @@ from attrs import define, field
 
 from tests.support import asking, replies
 from tests.support.merchant import OpenShop
+from tests.support.platform import HeldPlatform
 from tests.support.records import Claim
 from wxpay_async.adapters.limiters.limiter import Lane, Slot, Unlimited
 from wxpay_async.adapters.stores.memory import MemoryStore
@@ -128,15 +129,10 @@ async def test_call_without_quota_is_in_doubt_while_another_process_sends(
     open_shop: OpenShop,
 ) -> None:
     """The other had begun before this call did: its record says SENDING, and no doubt yet."""
-    store, asked = MemoryStore(), asyncio.Event()
-
-    async def never(_: object) -> object:
-        asked.set()
-        return await asyncio.Event().wait()
-
-    other = open_shop(never, store=store)
+    store, platform = MemoryStore(), HeldPlatform()
+    other = open_shop(platform, store=store)
     task = asyncio.create_task(other.gateway.pay(asking.pay()))
-    await asked.wait()
+    await platform.asked.wait()
     shop = open_shop([], store=store, limiter=ClosedLimiter(lambda: asyncio.sleep(0)))
     with pytest.raises(InDoubtError):
         await shop.gateway.pay(asking.pay())

@@ -12,7 +12,7 @@ from attrs import define, field
 from tests.support import asking, replies
 from tests.support.clock import LoopClock, loop_time, virtual
 from tests.support.merchant import Shop, make_shop
-from tests.support.platform import Script
+from tests.support.platform import Script, answer_late
 from wxpay_async.adapters.limiters.local import LocalLimiter
 from wxpay_async.adapters.stores.memory import MemoryStore
 from wxpay_async.engine.telemetry import EventKind
@@ -205,12 +205,12 @@ async def test_quota_that_is_full_is_told_at_once_and_is_a_timeout_too() -> None
 @virtual
 async def test_wait_for_a_connection_lasts_as_long_as_was_asked_for() -> None:
     """Twelve calls of a second each over one connection (faults/timeout_cut_short)."""
-
-    async def slow(_: object) -> object:
-        await asyncio.sleep(1)
-        return replies.prepay()
-
-    shop = open_virtual(slow, max_in_flight=1, timeouts=Timeouts(call=4), retry=ONE_ATTEMPT)
+    shop = open_virtual(
+        answer_late(replies.prepay(), 1),
+        max_in_flight=1,
+        timeouts=Timeouts(call=4),
+        retry=ONE_ATTEMPT,
+    )
     calls = [shop.gateway.pay(asking.pay(f"pay-{n}"), timeout=30) for n in range(12)]
     results = await asyncio.gather(*calls, return_exceptions=True)
 
@@ -220,13 +220,8 @@ async def test_wait_for_a_connection_lasts_as_long_as_was_asked_for() -> None:
 @virtual
 async def test_wait_for_a_connection_ends_in_time() -> None:
     """The slot of the quota is given back."""
-
-    async def slow(_: object) -> object:
-        await asyncio.sleep(14)
-        return replies.prepay()
-
     limiter = LocalLimiter(clock=loop_time)
-    shop = open_virtual(slow, max_in_flight=1, limiter=limiter)
+    shop = open_virtual(answer_late(replies.prepay(), 14), max_in_flight=1, limiter=limiter)
     first = asyncio.create_task(shop.gateway.pay(asking.pay("first")))
     await asyncio.sleep(0.1)
     with pytest.raises(NotSentTimeoutError, match="no connection"):
@@ -245,11 +240,7 @@ async def test_attempt_that_is_cut_by_the_deadline_is_a_timeout() -> None:
     shop = open_virtual(lambda _: InDoubtError("read timeout"), retry=ONE_ATTEMPT)
     lost, _ = await hear(shop)
 
-    async def hang(_: object) -> object:
-        await asyncio.sleep(10)
-        return InDoubtError("read timeout")
-
-    late = open_virtual(hang, retry=ONE_ATTEMPT)
+    late = open_virtual(answer_late(InDoubtError("read timeout"), 10), retry=ONE_ATTEMPT)
 
     assert InDoubtError is lost
     assert InDoubtTimeoutError is (await hear(late, timeout=10))[0]
@@ -270,12 +261,11 @@ async def test_store_that_hangs_with_the_answer_keeps_nobody_beyond_the_deadline
 @virtual
 async def test_last_word_about_what_was_not_sent_is_had_from_the_store() -> None:
     """A healthy store says it at once, also when the time is over."""
-
-    async def hang(_: object) -> object:
-        await asyncio.sleep(10)
-        return NotSentError("connect timeout")
-
-    shop = open_virtual(hang, store=SlowStore(takes={"load": 0.1}), retry=ONE_ATTEMPT)
+    shop = open_virtual(
+        answer_late(NotSentError("connect timeout"), 10),
+        store=SlowStore(takes={"load": 0.1}),
+        retry=ONE_ATTEMPT,
+    )
 
     assert (NotSentTimeoutError, 10.1) == await hear(shop, timeout=10)
 
@@ -308,13 +298,8 @@ async def test_hooks_hear_how_long_a_call_waited_and_for_what() -> None:
 @virtual
 async def test_hooks_hear_of_the_wait_for_a_connection_and_who_holds_the_quota() -> None:
     """A gauge of the slots by lane, with each attempt."""
-
-    async def slow(_: object) -> object:
-        await asyncio.sleep(2)
-        return replies.prepay()
-
     limiter = LocalLimiter(clock=loop_time)
-    shop = open_virtual(slow, max_in_flight=1, limiter=limiter)
+    shop = open_virtual(answer_late(replies.prepay(), 2), max_in_flight=1, limiter=limiter)
     await asyncio.gather(*(shop.gateway.pay(asking.pay(f"pay-{n}")) for n in range(2)))
     waits = [(e.waited_for, e.seconds) for e in shop.events if e.kind is EventKind.WAITED]
 

@@ -64,14 +64,35 @@ class Script:
         return answer(request) if callable(answer) else answer
 
 
-def answer_late(answer: Answer) -> Callable[[HttpRequest], Awaitable[Answer]]:
-    """Return a handler that gives this answer one turn of the event loop later.
+@define(eq=False)
+class HeldPlatform:
+    """A platform that answers when the test opens its gate.
+
+    Attributes:
+        reply: what every request is answered.
+        asked: set when a request has arrived.
+        gate: set by the test.
+    """
+
+    reply: Answer = None
+    asked: asyncio.Event = field(factory=asyncio.Event)
+    gate: asyncio.Event = field(factory=asyncio.Event)
+
+    async def __call__(self, _: HttpRequest) -> Answer:
+        """Answer one request, once the gate is open."""
+        self.asked.set()
+        await self.gate.wait()
+        return self.reply
+
+
+def answer_late(answer: Answer, seconds: float = 0.0) -> Callable[[HttpRequest], Awaitable[Answer]]:
+    """Return a handler that gives this answer so many seconds later, one loop turn at least.
 
     An answer that comes at once may end a call before the next one of a `gather` begins.
     """
 
     async def handle(_: HttpRequest) -> Answer:
-        await asyncio.sleep(0)
+        await asyncio.sleep(seconds)
         return answer
 
     return handle
