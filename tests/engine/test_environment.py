@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from base64 import b64encode
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 
@@ -15,6 +17,7 @@ from wxpay_async.adapters.stores.memory import MemoryStore
 from wxpay_async.adapters.stores.sealed import STORE_CONTEXT, SealedStore
 from wxpay_async.adapters.transports.aiohttp import AiohttpTransport
 from wxpay_async.adapters.transports.memory import MemoryTransport
+from wxpay_async.engine.environment import GatewayOptions
 from wxpay_async.engine.gateway import PayGateway
 from wxpay_async.engine.telemetry import Event, EventKind
 from wxpay_async.errors import InvalidKeyError, InvalidRequestError
@@ -33,6 +36,16 @@ def key_file(tmp_path: Path) -> str:
     path.write_bytes(PRIVATE_KEY.read_bytes())
     path.chmod(0o600)
     return str(path)
+
+
+def test_options_of_from_env_are_those_of_the_constructor() -> None:
+    """Each has the same type in both places, so that a type checker reads both alike."""
+    hints = get_type_hints(PayGateway.__init__)
+    parameters = inspect.signature(PayGateway).parameters.values()
+    options = {each.name: hints[each.name] for each in parameters if each.kind == each.KEYWORD_ONLY}
+
+    assert options == get_type_hints(GatewayOptions)
+    assert frozenset() == GatewayOptions.__required_keys__
 
 
 def make_transport(gateway: PayGateway) -> object:

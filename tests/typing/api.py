@@ -4,6 +4,8 @@ A type hint that lies (lesson 23) is an error here: `assert_type` says what a na
 ignore that is not needed any more is an error too.
 """
 
+# pyright: reportUnnecessaryTypeIgnoreComment=true
+
 from __future__ import annotations
 
 import asyncio
@@ -114,6 +116,15 @@ def made() -> PayGateway:
     )
 
 
+def from_environment() -> None:
+    """Give keywords beside the environment; they are those of the constructor."""
+    PayGateway.from_env(transport=TRANSPORTS[0], max_in_flight=100, hooks=[count, HOOK])
+    PayGateway.from_env({}, limiter=None, absent_codes=["X"], placement="query")
+    PayGateway.from_env(retries=3)  # type: ignore[call-arg]
+    PayGateway.from_env(max_in_flight="100")  # type: ignore[arg-type]
+    PayGateway.from_env(store=TRANSPORTS[0])  # type: ignore[arg-type]
+
+
 def asked() -> MiniProgramPay:
     """Make a request."""
     return MiniProgramPay(
@@ -168,7 +179,7 @@ def floats() -> None:
         request_id="r1",
         out_trade_no="R1",
         orig_out_trade_no="O1",
-        refund_amount=1.5,  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        refund_amount=1.5,  # type: ignore[arg-type]
     )
 
 
@@ -233,4 +244,4 @@ def signs() -> None:
 
 async def wrongly(gateway: PayGateway, refund: Refund) -> None:
     """Find the wrong request before it runs."""
-    await gateway.pay(refund)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await gateway.pay(refund)  # type: ignore[arg-type]

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Final, TypedDict, TypeVar
 
-from wxpay_async.adapters.limiters.limiter import Quota
+from wxpay_async.adapters.limiters.limiter import Limiter, Quota
 from wxpay_async.adapters.stores.sealed import SEAL_KEY_BYTES, SealKey
+from wxpay_async.adapters.stores.store import Store
+from wxpay_async.engine.clock import Clock
+from wxpay_async.engine.telemetry import Hook
 from wxpay_async.errors import InvalidRequestError
 from wxpay_async.policy.record import LEASE
+from wxpay_async.policy.retry import RetryPolicy
+from wxpay_async.protocol.builder import Placement
+from wxpay_async.protocol.results import TradeState
 from wxpay_async.protocol.secrets import SecretBytes
 from wxpay_async.protocol.signing import Md5Signer, RsaSigner
 from wxpay_async.protocol.wire import PRODUCTION, Timeouts, Transport
@@ -36,6 +42,25 @@ _SEAL_KEYS: Final = (
     "separated by commas, and the first one seals"
 )
 _SECRETS: Final = "former appSecrets of the MD5 scheme, separated by commas"
+
+
+class GatewayOptions(TypedDict, total=False):
+    """The keyword arguments of `PayGateway`, by which `PayGateway.from_env` is typed, too."""
+
+    base_url: str
+    transport: Transport | None
+    store: Store | None
+    limiter: Limiter | None
+    retry: RetryPolicy | None
+    timeouts: Timeouts | None
+    hooks: Sequence[Hook]
+    max_in_flight: int
+    seal_keys: Sequence[SealKey] | None
+    refunds_queryable: bool
+    absent_codes: Collection[str]
+    trade_states: Mapping[str, TradeState] | None
+    placement: Placement
+    clock: Clock | None
 
 
 def read_app_key(env: Mapping[str, str]) -> str:
@@ -131,29 +156,31 @@ def _read_key(text: str) -> bytes:
     return SecretBytes(key)
 
 
-def make_parts(
-    env: Mapping[str, str], signer: Md5Signer | RsaSigner, given: Mapping[str, Any]
-) -> dict[str, Any]:
+def complete_options(
+    env: Mapping[str, str], signer: Md5Signer | RsaSigner, given: GatewayOptions
+) -> GatewayOptions:
     """Return the constructor's keyword arguments; what is given wins over the environment."""
-    parts: dict[str, Any] = {"base_url": env.get("WXPAY_BASE_URL") or PRODUCTION}
-    if given.get("seal_keys") is None:
-        parts["seal_keys"] = read_seal_keys(env, signer)
-    if env.get("WXPAY_PROXY") and given.get("transport") is None:
-        parts["transport"] = make_default_transport(proxy=env["WXPAY_PROXY"])
-    if env.get("WXPAY_STORE_URL") and given.get("store") is None:
+    options = given.copy()
+    if options.get("base_url") is None:
+        options["base_url"] = env.get("WXPAY_BASE_URL") or PRODUCTION
+    if options.get("seal_keys") is None:
+        options["seal_keys"] = read_seal_keys(env, signer)
+    if env.get("WXPAY_PROXY") and options.get("transport") is None:
+        options["transport"] = make_default_transport(proxy=env["WXPAY_PROXY"])
+    if env.get("WXPAY_STORE_URL") and options.get("store") is None:
         from wxpay_async.adapters.stores.from_url import (  # noqa: PLC0415 - only who sets it needs it
             store_from_url,
         )
 
-        parts["store"] = _make_part("WXPAY_STORE_URL", env, store_from_url)
-    if env.get("WXPAY_QUOTA_URL") and given.get("limiter") is None:
+        options["store"] = _make_part("WXPAY_STORE_URL", env, store_from_url)
+    if env.get("WXPAY_QUOTA_URL") and options.get("limiter") is None:
         from wxpay_async.adapters.limiters.redis import RedisLimiter  # noqa: PLC0415 - an extra
 
-        app_key, quota = read_app_key(env), make_quota(given.get("timeouts") or Timeouts())
-        parts["limiter"] = _make_part(
+        app_key, quota = read_app_key(env), make_quota(options.get("timeouts") or Timeouts())
+        options["limiter"] = _make_part(
             "WXPAY_QUOTA_URL", env, lambda url: RedisLimiter(url, app_key, quota=quota)
         )
-    return {**parts, **{name: part for name, part in given.items() if part is not None}}
+    return options
 
 
 def _make_part(variable: str, env: Mapping[str, str], make: Callable[[str], P]) -> P:

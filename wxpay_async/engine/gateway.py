@@ -15,7 +15,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar, Unpack
 
 from wxpay_async.adapters.limiters.limiter import Lane, Limiter, Slowed
 from wxpay_async.adapters.limiters.local import LocalLimiter
@@ -168,7 +168,11 @@ class PayGateway:
         )
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str] | None = None, **given: Any) -> Self:  # noqa: ANN401 - the constructor's
+    def from_env(
+        cls,
+        environ: Mapping[str, str] | None = None,
+        **given: Unpack[environment.GatewayOptions],
+    ) -> Self:
         """Make a gateway from the environment.
 
         Reads `WXPAY_APP_KEY`; `WXPAY_APP_SECRET` (MD5) or `WXPAY_PRIVATE_KEY_FILE` (RSA, with
@@ -194,7 +198,7 @@ class PayGateway:
         try:
             environment.check_quotes(env)
             app_key, signer = environment.read_app_key(env), environment.read_signer(env)
-            gateway = cls(app_key, signer, **environment.make_parts(env, signer, given))
+            gateway = cls(app_key, signer, **environment.complete_options(env, signer, given))
             gateway._dispatcher.owned = frozenset(n for n in PARTS if given.get(n) is None)
             if given.get("limiter") is None:  # one of ours, made before there was a gateway
                 limiter: Any = gateway._dispatcher.limiter
