@@ -174,7 +174,7 @@ def test_fates_are_their_words() -> None:
 def test_platform_message_is_shown_with_its_code_only(
     code: str | None, message: str | None, expected: str
 ) -> None:
-    """Without a code nobody can tell who speaks."""
+    """Without a code the speaker is unknown."""
     assert expected == str(RefusedError("refused", code=code, message=message))
 
 

@@ -33,7 +33,7 @@ Open = Callable[..., PayGateway]
 
 @pytest.fixture
 def open_gateway(tmp_path: Path) -> Open:
-    """Return a function that starts a process anew: other settings, the same SQLite file."""
+    """Return a function that starts another process: other settings, the same SQLite file."""
     (tmp_path / "merchant.pem").write_bytes(PRIVATE_KEY.read_bytes())
     (tmp_path / "merchant.pem").chmod(0o600)
     clock = MovedClock()

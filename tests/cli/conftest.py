@@ -23,7 +23,7 @@ from wxpay_async.sandbox import Sandbox
 
 @pytest.fixture(scope="session", autouse=True)
 def kept_signers() -> Iterator[None]:
-    """Start sandboxes without loading their keys anew."""
+    """Start sandboxes with keys that are loaded once."""
     with keep_signers():
         yield
 

@@ -66,7 +66,7 @@ class JudgedCalls(RuleBasedStateMachine):
         self.denials: dict[str, WxPayError] = {}
         self.credentials: set[str] = set()
         self.refused: set[str] = set()
-        self.spoilt = False
+        self.deviated = False
 
     def start_process(self) -> Process:
         """Start a process."""
@@ -108,7 +108,7 @@ class JudgedCalls(RuleBasedStateMachine):
             await self.overtake(process, request, meanwhile)
         answer = self.pass_on(request, net)
         if net is Net.OTHER_AMOUNT and asks:
-            answer = self.spoil(answer)
+            answer = self.change_amount(answer)
         if meanwhile and not meanwhile.early:
             await self.overtake(process, request, meanwhile)
         process.connection.alive = net not in CRASHES
@@ -139,11 +139,15 @@ class JudgedCalls(RuleBasedStateMachine):
             answer["data"]["requestId"] = "another"
         return make_answer(LOST_ANSWERS.get(net, answer))
 
-    def spoil(self, answer: Any) -> Any:  # noqa: ANN401 - an answer
+    def change_amount(self, answer: Any) -> Any:  # noqa: ANN401 - an answer
         """Let the answer to one query in a life name another amount."""
-        if self.spoilt or not isinstance(answer, HttpResponse) or b"totalAmount" not in answer.body:
+        if (
+            self.deviated
+            or not isinstance(answer, HttpResponse)
+            or b"totalAmount" not in answer.body
+        ):
             return answer
-        self.spoilt = True
+        self.deviated = True
         return HttpResponse(200, answer.body.replace(b'"totalAmount": "', b'"totalAmount": "98'))
 
     async def overtake(self, paused: Process, request: HttpRequest, meanwhile: Meanwhile) -> None:

@@ -216,7 +216,7 @@ class Life(JudgedCalls):
 
     @rule(name=st.sampled_from(["refund", "again"]), at=PROCESSES, asked=ASKED, well=st.booleans())
     def hear_a_forger(self, *, name: str, at: int, asked: Net, well: bool) -> None:
-        """Let anybody tell how a refund ended, signed by nobody."""
+        """Deliver an unsigned callback that says how a refund ended."""
         purchase = self.purchases[name]
         content = json.loads(self.sent.get(purchase.request_id, "{}"))
         if content:

@@ -162,7 +162,7 @@ def make_hanging_platform(operation: str) -> Callable[[Any], Any]:
 
 @pytest.mark.parametrize("operation", ["pay", "refund", "query"])
 async def test_batch_of_a_gateway_that_closes_ends(operation: str, open_shop: OpenShop) -> None:
-    """Whoever left it by `break` and kept its name: no call goes on, and no task is left."""
+    """A caller left it by `break` and kept its name: no call goes on, and no task is left."""
     before = asyncio.all_tasks()
     shop = open_shop(make_hanging_platform(operation))
     outcomes = start_batch(shop.gateway, operation, concurrency=4)

@@ -1,4 +1,4 @@
-"""The claim of an attempt: its answer gets lost, or somebody else's comes first."""
+"""The claim of an attempt: its answer gets lost, or another claim comes first."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ async def test_cancelled_claim_whose_answer_is_lost_is_released(
     assert await shop.state("refund-1") in {None, State.RESERVED}
 
 
-# Somebody else's comes first
+# Another claim comes first
 
 
 async def test_operation_settled_while_a_call_waits_for_quota_is_replayed(

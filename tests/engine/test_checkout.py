@@ -85,7 +85,7 @@ async def test_checkout_whose_prepay_was_not_asked_for_is_in_doubt(
     assert "ok" == outcome.kind
 
 
-# An order that nobody can pay
+# An order that cannot be paid
 
 
 NEXT = "O-1-2"
@@ -189,7 +189,7 @@ async def test_checkout_of_a_paid_order_without_a_token_says_so(open_shop: OpenS
 async def test_checkout_with_reorder_makes_the_next_order_once_the_first_is_closed(
     open_shop: OpenShop,
 ) -> None:
-    """Every later call goes on with the next order, also with a function that counts anew."""
+    """Every later call goes on with the next order, also with another function."""
     platform = OrderPlatform()
     shop = await lose_token(open_shop, platform, reorder=count_up)
     platform.statuses["O-1"] = "已关闭"

@@ -1,4 +1,4 @@
-"""The outcome of a doubt, for whoever asks; and a new prepay where nobody has the first one."""
+"""The outcome of a doubt, for each caller that asks; a new prepay where the first one is lost."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ async def find_nothing(_: object) -> None:
 def test_machine_catches_a_claim_of_another_that_is_taken_for_ones_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Whoever asks gets what another process has claimed, and there are two senders."""
+    """A process gets what another one has claimed, and there are two senders."""
     monkeypatch.setattr(
         IdempotencyRecord, "_is_held_by", lambda self, *_: self.state is State.SENDING
     )
@@ -70,7 +70,7 @@ def test_machine_catches_a_claim_of_another_that_is_taken_for_ones_own(
 def test_machine_catches_a_forged_callback_that_is_believed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Anybody says that a refund was made that never arrived."""
+    """An unsigned callback says that a refund was made that never arrived."""
     read = Notifications.parse
 
     def believe(self: Notifications, headers: Mapping[str, str], body: bytes) -> Notification:

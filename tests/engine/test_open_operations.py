@@ -94,7 +94,7 @@ async def test_giving_up_counts_as_no_end(open_shop: OpenShop) -> None:
 async def test_end_of_an_accepted_refund_is_told(
     text: str, state: str, open_shop: OpenShop
 ) -> None:
-    """Nobody was in doubt, and nobody else hears how it ended."""
+    """The call was not in doubt, and no other report says how it ended."""
     shop, script = open_lost(open_shop, replies.refunded("P"))
     await shop.gateway.refund(asking.refund())
     script.query = replies.order(text, "R-1")
@@ -254,7 +254,7 @@ async def test_verdict_settles_what_waits_for_a_person(
     state: State,
     open_shop: OpenShop,
 ) -> None:
-    """For this call, for every later one, and for whoever reads the store."""
+    """For this call, for every later one, and for every reader of the store."""
     more = {"out_trade_no": "O-1"} if operation == "pay" else {}
     request = getattr(asking, operation)(**more)
     shop, _ = open_lost(open_shop)

@@ -76,7 +76,7 @@ async def test_checkout_goes_on_for_as_long_as_the_order_can_be_paid(
 async def test_checkout_issues_another_credential_when_the_answer_was_lost(
     shop: Shop, platform: PrepayPlatform
 ) -> None:
-    """Nobody holds the first one; within the same call."""
+    """The first one never arrived; the next is issued within the same call."""
     platform.lost = 1
 
     assert "wx1" == await tap(shop)

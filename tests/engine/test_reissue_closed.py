@@ -106,7 +106,7 @@ async def test_closed_payment_whose_store_is_away_is_in_doubt(
 async def test_closed_payment_whose_next_one_is_refused_is_in_doubt(
     code: str, shop: Shop, platform: PrepayPlatform
 ) -> None:
-    """The refusal speaks of the next one; the first one was executed, though nobody can pay it."""
+    """The refusal speaks of the next one; the first one was executed, and cannot be paid."""
     request = await lose_prepay(shop, platform)
     platform.refusal = replies.no(code, "no")
     outcome = await shop.gateway.resolve("pay-1", reissue=True)

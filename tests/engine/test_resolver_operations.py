@@ -131,13 +131,13 @@ async def test_repeated_trade_with_other_content_seen_twice_is_a_conflict(
 
 
 @pytest.mark.parametrize(
-    "spoilt", [{"totalAmount": "987.65"}, {"subject": "商品"}, {"payeeIdentity": "999"}]
+    "changes", [{"totalAmount": "987.65"}, {"subject": "商品"}, {"payeeIdentity": "999"}]
 )
 async def test_other_content_in_one_answer_settles_nothing(
-    spoilt: dict[str, str], open_shop: OpenShop
+    changes: dict[str, str], open_shop: OpenShop
 ) -> None:
     """Whatever was wrong with that answer, the next one is right."""
-    answers = Script([LOST], query=make_order(**spoilt))
+    answers = Script([LOST], query=make_order(**changes))
     shop = open_shop(answers, retry=RetryPolicy(attempts=1))
     with pytest.raises(InDoubtError):
         await shop.gateway.trade(asking.trade())

@@ -160,7 +160,7 @@ async def test_platform_that_says_interrupted_lets_no_more_questions_go(clock: M
 async def test_refusal_for_too_many_calls_costs_nothing_of_the_budget(
     full: WxPayError, clock: MovedClock
 ) -> None:
-    """It is no outage, whoever counted: each call of a batch has all its attempts."""
+    """It is no outage: each call of a batch has all its attempts."""
     budget = RetryBudget()
     for _ in range(20):
         limited = [full, full]

@@ -110,7 +110,7 @@ async def test_operation_that_was_never_claimed_is_not_sent_when_its_claim_fails
 async def test_call_without_quota_is_in_doubt_if_another_process_began_meanwhile(
     *, sending: bool, open_shop: OpenShop
 ) -> None:
-    """While it waits it holds no lease, so the operation may be sent by somebody else."""
+    """While it waits it holds no lease, so another process may send the operation."""
     store = MemoryStore()
     other = open_shop([replies.prepay()], store=store)
 

@@ -99,7 +99,7 @@ async def test_order_whose_token_was_lost_is_followed_by_another(open_example: F
 
 
 async def test_number_of_a_following_order_is_no_order_of_the_shop(open_example: Fixture) -> None:
-    """Whoever pays it by that number would make another order of the same purchase."""
+    """A payment by that number would make another order of the same purchase."""
     async with asyncio.timeout(PATIENCE), open_example() as system:
         number = await system.create_order("openid-1")
         async with system.session.post(f"{system.server.url}/orders/{number}-2/pay") as reply:

@@ -101,7 +101,7 @@ def told_by_the_query(notification: Notification, status: TradeStatus) -> set[ob
 def test_confirmed_hint_says_nothing_that_the_query_did_not(
     notification: Notification, number: str | None
 ) -> None:
-    """Whoever sent it chose every field: each is the query's, or gone."""
+    """The sender chose every field: each is the query's, or gone."""
     status = make_status(out_trade_no=notification.out_trade_no, trade_no=number)
 
     confirmed = confirm(notification, status)
@@ -153,7 +153,7 @@ def test_signature_proves_what_is_final(
 
 
 def test_confirmed_notification_proves_what_the_query_said() -> None:
-    """The query's own answer is the proof, whoever sent the callback."""
+    """The query's own answer is the proof, not the sender of the callback."""
     status = make_status("已退款")
 
     assert status is read_as_status(confirm(make_trade(), status))

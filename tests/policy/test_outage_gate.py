@@ -70,7 +70,7 @@ def make_closed_gate() -> OutageGate:
 
 @pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
 def test_error_says_what_is_decided_of_its_class(kind: type[WxPayError]) -> None:
-    """Every class has its word; of a subclass that is new somebody must decide."""
+    """Every class has its word; a new subclass needs a decision."""
     assert SAYS[kind.__name__] is evidence_of(kind("because"))
 
 

@@ -38,7 +38,7 @@ class TestForeseeing:
 
         times = [foresee(log, Lane.PEOPLE, 21.0, people=before) for before in range(4)]
 
-        assert [60.25, 70.25, 80.25, 120.5] == times, "the fourth waits for one that is taken anew"
+        assert [60.25, 70.25, 80.25, 120.5] == times, "the fourth waits for one that is taken again"
 
     def test_call_that_is_out_counts_as_answered_now(self) -> None:
         """Its lease says nothing about its end, which is a second away rather than 35."""
@@ -127,7 +127,7 @@ class TestPromises:
         assert [60.25] * 400 + [120.5] * 400 == told
 
     def test_promise_that_came_due_is_forgotten(self) -> None:
-        """Whoever was told to come back has come, or does not count any more."""
+        """A caller that was told to come back has come, or does not count any more."""
         log, promises = SlidingWindowLog(Quota(limit=1)), Promises()
         log.end(log.take(Lane.PEOPLE, 0.0), SlotOutcome.ANSWERED, 0.0)
         assert 60.25 == promises.make(log.outlook(0.0), Lane.PEOPLE, 0.0, NOBODY)

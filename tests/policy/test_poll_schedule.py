@@ -1,4 +1,4 @@
-"""When an order that somebody waits for is queried: pauses, callers that come, callbacks."""
+"""When an order that callers wait for is queried: pauses, callers that come, callbacks."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_callback_is_not_put_off_by_a_full_quota() -> None:
 def test_queries_are_never_closer_than_the_shortest_pause(
     every: float, steps: list[tuple[str, float]]
 ) -> None:
-    """Whoever comes, only a callback makes a query due sooner."""
+    """Only a callback makes a query due sooner, whatever callers come."""
     schedule, shortest, now, woken = PollSchedule.begin(0.0, every), every, 0.0, False
     last: float | None = None
     for step, value in steps:

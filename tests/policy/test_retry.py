@@ -27,7 +27,7 @@ from wxpay_async.policy.retry import QUOTA_WINDOW, QuestionBudget, RetryBudget, 
 
 LOST = InDoubtError("read timeout")
 UNSENT = NotSentError("connection refused")
-ROLLS = st.floats(0, 1, exclude_max=True)
+NUMBERS = st.floats(0, 1, exclude_max=True)
 
 
 def make_skew(server_time: datetime | None = datetime(2026, 11, 22, tzinfo=UTC)) -> ClockSkewError:
@@ -37,30 +37,30 @@ def make_skew(server_time: datetime | None = datetime(2026, 11, 22, tzinfo=UTC))
     return error
 
 
-@given(tries=st.integers(1, 12), roll=ROLLS)
-def test_pause_is_drawn_from_a_doubling_span_with_a_cap(tries: int, roll: float) -> None:
-    """Full jitter: roll · min(8 s, 0.5 s · 2^i), on the first retry too."""
-    pause = RetryPolicy(attempts=20).pause([LOST] * tries, left=1e6, random=roll)
+@given(tries=st.integers(1, 12), number=NUMBERS)
+def test_pause_is_drawn_from_a_doubling_span_with_a_cap(tries: int, number: float) -> None:
+    """Full jitter: a random number · min(8 s, 0.5 s · 2^i), on the first retry too."""
+    pause = RetryPolicy(attempts=20).pause([LOST] * tries, left=1e6, random=number)
 
     assert pause is not None
-    assert roll * min(8.0, 0.5 * 2 ** (tries - 1)) == pytest.approx(pause)
+    assert number * min(8.0, 0.5 * 2 ** (tries - 1)) == pytest.approx(pause)
 
 
 def test_first_retry_has_jitter() -> None:
     """Callers that failed together do not come back together (lesson 10)."""
-    rolls = [random.Random(7 + n).random() for n in range(50)]
-    pauses = {RetryPolicy().pause([UNSENT], left=30, random=roll) for roll in rolls}
+    numbers = [random.Random(7 + n).random() for n in range(50)]
+    pauses = {RetryPolicy().pause([UNSENT], left=30, random=number) for number in numbers}
 
     assert 50 == len(pauses)
     assert all(pause is not None and 0 <= pause <= 0.5 for pause in pauses)
 
 
-@given(left=st.floats(-10, 40), roll=ROLLS, tries=st.integers(1, 2))
+@given(left=st.floats(-10, 40), number=NUMBERS, tries=st.integers(1, 2))
 def test_no_attempt_starts_with_less_than_three_seconds_left(
-    left: float, roll: float, tries: int
+    left: float, number: float, tries: int
 ) -> None:
-    """Whatever the roll, a pause leaves at least `min_left` of the call."""
-    pause = RetryPolicy().pause([LOST] * tries, left=left, random=roll)
+    """Whatever the random number, a pause leaves at least `min_left` of the call."""
+    pause = RetryPolicy().pause([LOST] * tries, left=left, random=number)
 
     assert pause is None or left - pause >= 3.0
 

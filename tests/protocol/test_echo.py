@@ -162,7 +162,7 @@ def test_query_answered_about_another_order_is_withheld(
         check_order(TradeQuery(**asked), read(reply, TradeStatus))
 
 
-# Numbers that differ only in what nobody sees
+# Numbers that differ only in what cannot be seen
 
 PADDED = ["{} ", " {}", "{}\u3000", "{}\u200b", "\ufeff{}", "{}\ufe0f", "{}\t"]
 

@@ -47,7 +47,7 @@ def test_address_is_accepted(url: str, expected: str) -> None:
     [("test", TEST), ("production", PRODUCTION), ("TEST", TEST), ("Production", PRODUCTION)],
 )
 def test_host_of_the_platform_has_a_name(name: str, expected: str) -> None:
-    """Nobody need know its address."""
+    """Its address need not be known."""
     assert expected == check_base_url(name)
 
 

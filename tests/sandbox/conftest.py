@@ -24,7 +24,7 @@ def _generate_key() -> RSA.RsaKey:
 
 @pytest.fixture(scope="session", autouse=True)
 def kept_signers() -> Iterator[None]:
-    """Start sandboxes without loading their keys anew."""
+    """Start sandboxes with keys that are loaded once."""
     with keep_signers():
         yield
 

@@ -82,7 +82,7 @@ class TestWaiting:
     async def test_later_lane_lets_the_waiter_of_another_process_go_first(
         self, make: Make, set_clock: SetClock, sooner: Lane, later: Lane
     ) -> None:
-        """While somebody of an earlier lane waits in any process, a later one gets no slot."""
+        """While a caller of an earlier lane waits in any process, a later one gets no slot."""
         web, batch = make(20), make(20)
         first, second, *_ = await take(web, 20)
         assert not await ask(web, sooner, stay=True)
@@ -175,7 +175,7 @@ class TestOverload:
 
     @pytest.mark.usefixtures("set_clock", "_eager")
     async def test_caller_behind_others_is_refused_at_once(self, make: Make) -> None:
-        """It is told from what the first of the line heard; nobody in the line is overtaken."""
+        """It is told from what the first of the line heard; no caller in the line is overtaken."""
         limiter = make(2)
         slots = await take(limiter, 2)
         for slot in slots:
