@@ -32,11 +32,15 @@ class CountingServer:
     dice: random.Random
     arrivals: list[float] = attrs.field(factory=list)
 
+    def note(self, line: str) -> None:
+        """Note a call that arrives."""
+        del line
+        self.arrivals.append(time.monotonic())
+
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Count one call."""
         try:
-            await reader.readexactly(1)
-            self.arrivals.append(time.monotonic())
+            self.note((await reader.readuntil()).decode())
             slow = self.dice.random() < 0.01
             await asyncio.sleep(self.dice.uniform(1, 3) if slow else self.dice.uniform(0.005, 0.2))
             writer.write(b"!")
@@ -58,14 +62,15 @@ class Job:
     quota: Quota
 
 
-async def _call_server(slot: Slot, port: int, dice: random.Random) -> None:
+async def call_server(slot: Slot, port: int, dice: random.Random, line: str = "") -> None:
+    """Make a call that has its slot: 1 % are never sent, and what takes over 0.5 s is given up."""
     if dice.random() < 0.01:
         await slot.unsent()
         return
     await asyncio.sleep(dice.uniform(0, _ON_THE_WAY))
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
-        writer.write(b"?")
+        writer.write(f"{line}\n".encode())
         async with asyncio.timeout(0.5):
             await reader.readexactly(1)
         await slot.answered()
@@ -94,7 +99,7 @@ async def _worker(job: Job) -> None:
 
     async def call_for_ever() -> None:
         while True:
-            await _call_server(await limiter.acquire(Lane.PEOPLE, timeout=3600), job.port, dice)
+            await call_server(await limiter.acquire(Lane.PEOPLE, timeout=3600), job.port, dice)
 
     async with asyncio.TaskGroup() as group:
         for _ in range(LIMIT if job.limiter != "interval" else LIMIT // 2):
@@ -114,7 +119,8 @@ async def _watch(server: CountingServer, victim: Callable[[], None] | None, seco
             victim = None
 
 
-async def _clean_up(url: str, app_key: str) -> None:
+async def clean_up(url: str, app_key: str) -> None:
+    """Remove what a run left in Redis."""
     from redis.asyncio import Redis  # noqa: PLC0415 - the extra may be missing
 
     async with Redis.from_url(url) as client:
@@ -153,7 +159,7 @@ async def run_real(options: argparse.Namespace) -> Figures:
         for worker in workers:
             worker.kill()
             worker.join()
-    await _clean_up(options.redis, app_key)
+    await clean_up(options.redis, app_key)
     return _figures(server.arrivals, options)
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import random
 import subprocess
 import sys
+from collections import Counter
+from typing import Any
 
+import attrs
 import pytest
 
-from tests.chaos import people, quota, quota_real
+from tests.chaos import people, people_real, quota, quota_real
 from tests.support.services import REDIS, require
 from tests.support.vectors import ROOT
-from wxpay_async.policy.lanes import Quota
+from wxpay_async.policy.lanes import Lane, Quota
 
 
 @pytest.mark.parametrize("hours", [0.25, pytest.param(2.0, marks=pytest.mark.slow)])
@@ -60,6 +64,52 @@ def test_people_never_wait_behind_machines(beside: str) -> None:
 def test_even_pace_uses_the_quota(beside: str) -> None:
     """People and a batch that has work use 97 % together, in the worst of the latencies."""
     assert people.simulate(beside, "heavy-tail", minutes=10, seed=2).use >= 0.97
+
+
+def test_receiver_counts_calls_after_the_first_minute_and_failures_always(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All calls count for the peak; a person who failed counts from the first second on."""
+    now, receiver = 1000.0, people_real.Receiver(random.Random(1))
+    monkeypatch.setattr(people_real.time, "monotonic", lambda: now)
+    for line in ("batch 0.0 0", "people 9.0 0", "failed"):
+        receiver.note(line)
+    now += 60.0
+    for line in ("batch 0.5 7", "people 0.25 2", "failed"):
+        receiver.note(line)
+    figures = people_real._figures(receiver, "batch", 120.0)
+
+    assert (4, 2) == (figures.peak, figures.failures)
+    assert ([0.25], 9) == (figures.waits, figures.refused)
+    assert {Lane.BATCH: 1, Lane.PEOPLE: 1} == figures.lanes
+    assert figures.use == pytest.approx(2 / 400)
+
+
+@pytest.mark.parametrize(
+    ("change", "held"),
+    [
+        ({}, True),
+        ({"failures": 1}, False),
+        ({"use": 0.969}, False),
+        ({"use": 0.5, "beside": "polls"}, True),
+        ({"peak": 401}, False),
+        ({"waits": [0.0] * 94 + [2.5] * 6}, False),
+        ({"waits": [0.0] * 98 + [5.5] * 2}, False),
+    ],
+)
+def test_people_figures_hold_or_not(change: dict[str, Any], *, held: bool) -> None:
+    """One failure, one call too many, or a slow twentieth is red; a crowd of pages uses little."""
+    fine = people.Figures(
+        waits=[0.0] * 94 + [1.9] * 4 + [4.0] * 2,
+        failures=0,
+        use=0.97,
+        peak=400,
+        lanes=Counter(),
+        refused=0,
+        beside="batch",
+    )
+
+    assert held == attrs.evolve(fine, **change).held
 
 
 def test_crowd_without_a_pace_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
