@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Sequence
 
 import attrs
 import pytest
 from attrs import define, field
 
-from tests.support.clock import NOON, LoopClock, loop_time, run_virtual, virtual
+from tests.support.clock import NOON, LoopClock, loop_time, virtual
 from tests.support.flaky_store import FlakyStore
 from tests.support.platform import APP_KEY, FORM, VERIFIER, encode_callback, sign_callback
 from tests.support.tasks import list_operations, run_loop
@@ -274,21 +275,22 @@ async def test_receiver_wakes_the_callers() -> None:
     assert queries + 1 == platform.queries
 
 
-def test_callback_in_another_event_loop_is_settled_and_wakes_nobody() -> None:
+@virtual
+async def test_callback_in_another_event_loop_is_settled_and_wakes_nobody() -> None:
     """Futures of one loop must not be touched from another; the queries find it out."""
     platform = Platform(lasting=0.0)
     gateway = platform.open_gateway()
+    caller = start(gateway)
+    await run_loop()
+    platform.texts["O-1"] = "支付成功"
+    settling = gateway.apply_notification(make_notification())
+    other = threading.Thread(target=asyncio.run, args=(settling,))
+    other.start()
+    other.join()
+    await run_loop()
 
-    async def wait() -> tuple[float, str]:
-        caller = start(gateway)
-        await run_loop()
-        await asyncio.to_thread(asyncio.run, gateway.apply_notification(make_notification()))
-        await run_loop()
-        assert 1 == platform.queries
-        platform.texts["O-1"] = "支付成功"
-        return await caller
-
-    assert TradeState.PAID == run_virtual(wait())[1]
+    assert 1 == platform.queries
+    assert (2.0, TradeState.PAID) == await caller
 
 
 # Callbacks that come to other processes
@@ -401,6 +403,21 @@ async def test_store_that_is_away_disturbs_no_wait(caplog: pytest.LogCaptureFixt
 
     assert [(20.0, TradeState.PAID), (21.0, TradeState.PAID)] == [first, await callers[1]]
     assert ["the store is away"] == [r.args[0] for r in caplog.records if r.args]
+
+
+@virtual
+async def test_store_that_hangs_holds_up_no_wait() -> None:
+    """Neither its queries, nor its end."""
+    platform, store = Platform(lasting=0.0), SharedStore(lasting=10_000.0)
+    gateway = platform.open_gateway(store=store)
+    callers = [start(gateway, "O-1", every=20.0), start(gateway, "O-2", timeout=60.0)]
+    await asyncio.sleep(1.5)
+    platform.texts["O-1"] = "支付成功"
+    ends = await asyncio.gather(*callers)
+
+    assert [(20.0, TradeState.PAID), (60.0, "InDoubtTimeoutError")] == ends
+    assert 1 == len(store.reads)
+    assert set() == list_operations()
 
 
 @virtual
