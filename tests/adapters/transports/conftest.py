@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.support.server import Listen, Listener, answer, open_listeners
-from wxpay_async.protocol.wire import HttpRequest
+from wxpay_async.protocol.wire import HttpRequest, Transport
 
 
 @pytest.fixture
@@ -27,3 +27,16 @@ async def till(listen: Listen) -> Listener:
 def request_to(till: Listener) -> HttpRequest:
     """Make a request to the server."""
     return HttpRequest(till.url, b"a=1")
+
+
+@pytest.fixture(name="transport")
+async def reqwest_transport(listen: Listen) -> AsyncIterator[Transport]:
+    """Make a transport over pyreqwest with defaults, closed before the servers are."""
+    from wxpay_async.adapters.transports.reqwest import (  # noqa: PLC0415 - pyreqwest is optional
+        ReqwestTransport,
+    )
+
+    del listen
+    made = ReqwestTransport()
+    yield made
+    await made.aclose()
