@@ -10,6 +10,7 @@ from tests.support.callbacks import Merchant, OpenMerchant, order, paid, refunde
 from tests.support.flaky_store import FlakyStore
 from tests.support.platform import APP_KEY, FORM, Script
 from wxpay_async.adapters.stores.memory import MemoryStore
+from wxpay_async.adapters.stores.store import Store
 from wxpay_async.engine.callbacks import Verdict
 from wxpay_async.engine.inbox import TRIES
 from wxpay_async.errors import InDoubtError
@@ -26,7 +27,7 @@ ONCE = {("O-1", TradeState.PAID): 1}
 LEASE = 20.0
 
 
-async def load_progress(store: MemoryStore, key: str = ORDER) -> tuple[int, Progress]:
+async def load_progress(store: Store, key: str = ORDER) -> tuple[int, Progress]:
     """Return the version and the progress of an order."""
     entry = (await store.load_entries([key]))[key]
     return entry.version, Progress.decode(entry.value)

@@ -34,8 +34,10 @@ if TYPE_CHECKING:
     from cattrs.preconf.json import JsonConverter
 
 MAX_DONE: Final = 32
-"""Callbacks of one order that an endpoint recognises when they come again. The oldest are forgotten
-first: their states are reached, so only those with a status of unknown meaning are handled again.
+"""Callbacks of one order that an endpoint recognises when they come again.
+
+The oldest are forgotten first. Their states are reached, so they are late when they come again;
+only those with a status of unknown meaning are handled again.
 """
 
 _DIGITS: Final = 32

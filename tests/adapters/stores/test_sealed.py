@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from tests.support.records import make_record
+from wxpay_async.adapters.stores.inbox import Entry
 from wxpay_async.adapters.stores.memory import MemoryStore
 from wxpay_async.adapters.stores.sealed import (
     Cipher,
@@ -419,3 +420,14 @@ def test_memory_stays_in_the_clear_and_bad_keys_are_refused_all_the_same() -> No
     assert below is seal_store(below, Keyless(), None) is seal_store(below, Keyless(), [KEY])
     with pytest.raises(InvalidRequestError):
         seal_store(below, SIGNER, [b"short"])
+
+
+async def test_what_callbacks_have_told_passes_as_it_is() -> None:
+    """It holds no credential and nothing of a payer, and every process must be able to read it."""
+    below = MemoryStore()
+    store = SealedStore(below, [KEY])
+
+    assert await store.swap("order", version=None, value="paid", now=0.0)
+    assert not await store.swap("order", version=None, value="closed", now=0.0)
+    assert {"order": Entry(1, "paid")} == await store.load_entries(["order", "another"])
+    assert await store.load_entries(["order"]) == await below.load_entries(["order"])

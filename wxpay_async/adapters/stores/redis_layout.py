@@ -7,6 +7,9 @@ cluster.
 
 A finished operation also has a time to live, for a store that is never swept. An open one has none.
 
+What callbacks have told of an order is a hash with a version and a document. One read takes many of
+them, so all are on one node of a cluster.
+
 A separate key says which version of this layout a Redis holds. A later version than ours is not
 touched.
 """
