@@ -120,7 +120,7 @@ async def test_reply_that_cannot_be_used_shows_no_credential(why: str, open_shop
     outcome = await shop.gateway.resolve("pay-1")
     places = render_error(error) | {f"again: {k}": v for k, v in render_error(again).items()}
     places |= render_error(outcome.error) if outcome.error else {}
-    places |= {"outcome": repr(outcome), "entry": repr(await shop.entry("pay-1"))}
+    places |= {"outcome": repr(outcome), "record": repr(await shop.get_record("pay-1"))}
 
     assert isinstance(error, kind)
     assert [] == find_leaks(places, PLANTED)

@@ -287,10 +287,10 @@ class Connection(MemoryStore):
         if not self.alive:
             raise kind("this process is dead")
 
-    async def reserve(self, entry: IdempotencyRecord) -> IdempotencyRecord:
+    async def reserve(self, record: IdempotencyRecord) -> IdempotencyRecord:
         """Pass it on."""
         self._check()
-        return await self.store.reserve(entry)
+        return await self.store.reserve(record)
 
     async def claim(self, key: tuple[str, str], **claim: Unpack[Claim]) -> IdempotencyRecord | None:
         """Pass it on; the commit may be the last thing that this process does."""
@@ -303,12 +303,12 @@ class Connection(MemoryStore):
             raise NotSentError("the answer to a claim got lost")
         return claimed
 
-    async def record(self, entry: IdempotencyRecord) -> bool:
+    async def record(self, record: IdempotencyRecord) -> bool:
         """Pass it on, unless it is out of reach by now."""
         self._check(InDoubtError)
         if self.unwritable:
             raise InDoubtError("the store does not answer")
-        return await self.store.record(entry)
+        return await self.store.record(record)
 
     async def load(self, key: tuple[str, str]) -> IdempotencyRecord | None:
         """Pass it on."""

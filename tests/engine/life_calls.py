@@ -208,8 +208,8 @@ class JudgedCalls(RuleBasedStateMachine):
 
     async def is_final(self, request_id: str) -> bool:
         """Tell whether the record is settled for good."""
-        entry = await self.store.load((APP_KEY, request_id))
-        return entry is not None and entry.state in FINAL
+        record = await self.store.load((APP_KEY, request_id))
+        return record is not None and record.state in FINAL
 
     def executed(self, request_id: str) -> bool:
         """Tell whether the platform executed what we sent, and not as a failure."""

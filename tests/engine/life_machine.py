@@ -323,16 +323,16 @@ class Life(JudgedCalls):
     @invariant()
     def records_agree_with_the_platform(self) -> None:
         """What a record says of the money is what the platform did."""
-        for entry in self.store.list_records():
-            is_pay = entry.operation == "pay"
-            if entry.state in NOTHING_MOVED and not (is_pay and entry.in_doubt):
-                assert not self.executed(entry.request_id), f"{entry.request_id}: {entry.state}"
-            ours = self.executed(entry.request_id)
-            assert entry.state is not State.CONFLICT or not ours, f"{entry.request_id}: conflict"
-            rejected = entry.state is State.REJECTED
-            assert not rejected or entry.request_id in self.refused, "a passing refusal sticks"
-            if entry.state is State.SUCCEEDED and not is_pay:
-                assert self.executed(entry.request_id), f"{entry.request_id}: {entry.state}"
+        for record in self.store.list_records():
+            is_pay = record.operation == "pay"
+            if record.state in NOTHING_MOVED and not (is_pay and record.in_doubt):
+                assert not self.executed(record.request_id), f"{record.request_id}: {record.state}"
+            ours = self.executed(record.request_id)
+            assert record.state is not State.CONFLICT or not ours, f"{record.request_id}: conflict"
+            rejected = record.state is State.REJECTED
+            assert not rejected or record.request_id in self.refused, "a passing refusal sticks"
+            if record.state is State.SUCCEEDED and not is_pay:
+                assert self.executed(record.request_id), f"{record.request_id}: {record.state}"
 
     @invariant()
     def nothing_is_executed_twice(self) -> None:

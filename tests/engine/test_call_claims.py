@@ -95,7 +95,7 @@ async def test_claim_whose_answer_is_lost_is_found_by_the_next_attempt(
 
     result = await shop.gateway.refund(asking.refund())
 
-    record = await shop.entry("refund-1")
+    record = await shop.get_record("refund-1")
     assert ("S", 1, State.SUCCEEDED) == (result.status, shop.transport.calls, record.state)
     assert not record.in_doubt
 
@@ -115,7 +115,7 @@ async def test_claim_whose_answer_is_lost_for_good_is_released(open_shop: OpenSh
     shop = open_shop([replies.refunded()], store=store)
     with pytest.raises(NotSentError) as caught:
         await shop.gateway.refund(asking.refund())
-    left = await shop.entry("refund-1")
+    left = await shop.get_record("refund-1")
     result = await shop.gateway.refund(asking.refund())
 
     assert (Fate.NOT_SENT, State.RESERVED, False) == (
@@ -149,7 +149,7 @@ async def test_claim_of_another_is_not_released_when_ours_is_lost(open_shop: Ope
     store.losses = 1
     with pytest.raises(WxPayError):
         await there.gateway.refund(asking.refund())
-    left = await here.entry("refund-1")
+    left = await here.get_record("refund-1")
     platform.gate.set()
 
     assert State.SENDING == left.state

@@ -27,24 +27,24 @@ from wxpay_async.protocol.signing import Md5Signer
 class YieldingStore(MemoryStore):
     """A store with an await before and after each commit, as one over a network has."""
 
-    async def reserve(self, entry: IdempotencyRecord) -> IdempotencyRecord:
+    async def reserve(self, record: IdempotencyRecord) -> IdempotencyRecord:
         """Reserve."""
         await asyncio.sleep(0)
-        stored = await super().reserve(entry)
+        stored = await super().reserve(record)
         await asyncio.sleep(0)
         return stored
 
     async def claim(self, key: tuple[str, str], **claim: Unpack[Claim]) -> IdempotencyRecord | None:
         """Claim."""
         await asyncio.sleep(0)
-        entry = await super().claim(key, **claim)
+        record = await super().claim(key, **claim)
         await asyncio.sleep(0)
-        return entry
+        return record
 
-    async def record(self, entry: IdempotencyRecord) -> bool:
+    async def record(self, record: IdempotencyRecord) -> bool:
         """Record."""
         await asyncio.sleep(0)
-        written = await super().record(entry)
+        written = await super().record(record)
         await asyncio.sleep(0)
         return written
 
@@ -141,18 +141,18 @@ async def cancel_after(iterations: int, task: asyncio.Task[object], *, again: in
 
 async def check_state(scene: Scene, operation: str, iterations: int) -> State | None:
     """Return the state, checked against what was sent: no claim outlives its caller."""
-    entry = await scene.shop.store.load((scene.shop.gateway.app_key, f"{operation}-1"))
-    if entry is None:
+    record = await scene.shop.store.load((scene.shop.gateway.app_key, f"{operation}-1"))
+    if record is None:
         assert not scene.shop.transport.calls, iterations
         return None
     sent = len(scene.shop.sent(PATHS[operation]))
-    assert entry.state is not State.SENDING, iterations
+    assert record.state is not State.SENDING, iterations
     if sent:
-        assert entry.state in {State.UNKNOWN, State.SUCCEEDED}, iterations
+        assert record.state in {State.UNKNOWN, State.SUCCEEDED}, iterations
     else:
-        assert State.RESERVED is entry.state, iterations
-    assert bool(sent) <= (entry.in_doubt or entry.state is not State.RESERVED), iterations
-    return entry.state
+        assert State.RESERVED is record.state, iterations
+    assert bool(sent) <= (record.in_doubt or record.state is not State.RESERVED), iterations
+    return record.state
 
 
 async def check_nothing_is_left(scene: Scene) -> None:
@@ -269,10 +269,10 @@ async def test_subclass_of_the_memory_store_is_shielded(open_shop: OpenShop) -> 
     recording = asyncio.Event()
 
     class NotingStore(YieldingStore):
-        async def record(self, entry: IdempotencyRecord) -> bool:
+        async def record(self, record: IdempotencyRecord) -> bool:
             recording.set()
             await run_loop(5)
-            return await super().record(entry)
+            return await super().record(record)
 
     shop = open_shop([replies.refunded()], store=NotingStore())
     task = asyncio.create_task(shop.gateway.refund(asking.refund()))

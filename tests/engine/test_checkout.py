@@ -50,7 +50,7 @@ async def test_checkout_makes_the_order_and_its_prepay(open_shop: OpenShop) -> N
     assert "wx061644162685653f3da37a5a1589465200" == result.prepay_id
     assert '"payToken":"token-1"' in shop.sent("wxminiprogram")[0]["bizContent"]
     assert ("O-1", State.SUCCEEDED) == (
-        (await shop.entry(request_id)).out_trade_no,
+        (await shop.get_record(request_id)).out_trade_no,
         await shop.state(request_id),
     )
 
@@ -342,7 +342,7 @@ async def test_checkout_makes_no_next_order_while_a_query_says_that_the_first_aw
     shop = open_shop(platform, retry=RetryPolicy(attempts=1))
     await check_out(shop)
     payment_id = derive_request_id(shop.gateway.app_key, "pay", "trade-1")
-    record = await shop.entry(payment_id)
+    record = await shop.get_record(payment_id)
     shop.store._active[record.key] = attrs.evolve(record, state=State.FAILED, reply=None)
     with pytest.raises(InDoubtError):
         await check_out(shop, reorder=count_up)

@@ -51,7 +51,7 @@ async def test_resolve_of_a_reservation_in_doubt_stays_in_doubt(open_shop: OpenS
     shop = open_shop(Script([NotSentError("refused")]), retry=RetryPolicy(attempts=1))
     with pytest.raises(NotSentError):
         await shop.gateway.refund(asking.refund())
-    await shop.store.record(attrs.evolve(await shop.entry("refund-1"), in_doubt=True))
+    await shop.store.record(attrs.evolve(await shop.get_record("refund-1"), in_doubt=True))
 
     assert "in_doubt" == (await shop.gateway.resolve("refund-1")).kind
 
@@ -80,7 +80,7 @@ async def test_resolve_with_reissue_makes_a_new_prepay_of_an_unpaid_order(
 
     assert ("ok", State.SUCCEEDED) == (outcome.kind, await shop.state(SECOND))
     assert {**first, "requestId": SECOND} == second
-    assert "O-1" == (await shop.entry(SECOND)).out_trade_no
+    assert "O-1" == (await shop.get_record(SECOND)).out_trade_no
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ async def test_resolve_with_reissue_leaves_alone_what_another_process_sends_mean
     """Its credential may live: the query that says unpaid was asked before it was issued."""
 
     async def send_meanwhile() -> object:
-        record = await shop.entry("pay-1")
+        record = await shop.get_record("pay-1")
         claimed = await shop.store.claim(record.key, now=shop.clock.time(), signed_at=1)
         assert claimed is not None
         if state is State.SUCCEEDED:

@@ -39,7 +39,7 @@ class UnclaimableStore(MemoryStore):
 class UnwritableStore(MemoryStore):
     """A store that takes claims and no outcomes."""
 
-    async def record(self, entry: IdempotencyRecord) -> bool:  # noqa: ARG002 - the store's
+    async def record(self, record: IdempotencyRecord) -> bool:  # noqa: ARG002 - the store's
         """Fail."""
         raise InDoubtError("the store cannot record an outcome (ConnectionError)")
 
@@ -59,10 +59,10 @@ class FencedStore(UnreadableStore):
 
     records: int = 0
 
-    async def record(self, entry: IdempotencyRecord) -> bool:
+    async def record(self, record: IdempotencyRecord) -> bool:
         """Record the first outcome, and refuse every later one."""
         self.records += 1
-        return self.records == 1 and await super().record(entry)
+        return self.records == 1 and await super().record(record)
 
 
 @define(eq=False)
@@ -74,14 +74,14 @@ class AnswerLosingStore(MemoryStore):
 
     async def claim(self, key: tuple[str, str], **more: Unpack[Claim]) -> IdempotencyRecord | None:
         """Claim, and answer a few iterations of the loop later."""
-        entry = await super().claim(key, **more)
+        record = await super().claim(key, **more)
         self.claimed.set()
         await run_loop(5)
-        return entry
+        return record
 
-    async def record(self, entry: IdempotencyRecord) -> bool:
+    async def record(self, record: IdempotencyRecord) -> bool:
         """Record."""
-        written = await super().record(entry)
+        written = await super().record(record)
         if not self.answers:
             self.answers = True
             raise InDoubtError("the store cannot record an outcome (TimeoutError)")
@@ -141,8 +141,8 @@ async def test_doubt_stays_one_when_its_record_is_claimed_and_cannot_be_loaded(
                 raise NotSentError("the store cannot load an operation (ConnectionError)")
             return await super().load(key)
 
-        async def record(self, entry: IdempotencyRecord) -> bool:
-            return not entry.checks and await super().record(entry)
+        async def record(self, record: IdempotencyRecord) -> bool:
+            return not record.checks and await super().record(record)
 
     shop = open_shop(Script([LOST]), store=OvertakenStore())
     with pytest.raises(InDoubtError):

@@ -286,12 +286,12 @@ async def test_other_content_in_the_store_sends_nothing(open_shop: OpenShop) -> 
     """The conflict names the fields that differ, and the record stays as it was."""
     shop = open_shop([replies.refunded()])
     await shop.gateway.refund(asking.refund())
-    before = await shop.entry("refund-1")
+    before = await shop.get_record("refund-1")
     with pytest.raises(IdempotencyConflictError) as caught:
         await shop.gateway.refund(asking.refund(refund_amount="2.00", orig_out_trade_no="O-2"))
 
     assert ("origOutTradeNo", "refundAmount") == caught.value.fields
-    assert (1, before) == (shop.transport.calls, await shop.entry("refund-1"))
+    assert (1, before) == (shop.transport.calls, await shop.get_record("refund-1"))
     assert "2.00" not in str(caught.value)
 
 

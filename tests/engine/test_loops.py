@@ -85,8 +85,8 @@ def test_gateway_keeps_the_doubts_of_a_loop_that_ended() -> None:
         assert not any(task.done() for task in tasks)
 
     async def state() -> State | None:
-        entry = await store.load(("k", "pay-1"))
-        return entry.state if entry else None
+        record = await store.load(("k", "pay-1"))
+        return record.state if record else None
 
     asyncio.run(leave_early())
     assert (1, State.UNKNOWN) == (transport.calls, asyncio.run(state()))

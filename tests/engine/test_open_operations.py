@@ -222,7 +222,7 @@ async def test_resolve_asks_again_for_a_conflict(open_shop: OpenShop) -> None:
     for request, state in ((asking.trade(), State.SUCCEEDED), (asking.refund(), State.CONFLICT)):
         shop, script = open_lost(open_shop)
         await give_up(shop, request)
-        record = await shop.entry(request.request_id)
+        record = await shop.get_record(request.request_id)
         shop.store._keep(attrs.evolve(record, state=State.CONFLICT))
         number = "R-1" if state is State.CONFLICT else "O-1"
         script.query = replies.order("退款成功", number)
@@ -259,13 +259,13 @@ async def test_verdict_settles_what_waits_for_a_person(
     request = getattr(asking, operation)(**more)
     shop, _ = open_lost(open_shop)
     await give_up(shop, request)
-    shop.store._keep(attrs.evolve(await shop.entry(request.request_id), state=state))
+    shop.store._keep(attrs.evolve(await shop.get_record(request.request_id), state=state))
     outcome = await shop.gateway.resolve(request.request_id, verdict=verdict)
     again = await shop.gateway.resolve(request.request_id)
 
     assert error is (type(outcome.error) if outcome.error else None)
     assert outcome.kind == again.kind
-    record = await shop.entry(request.request_id)
+    record = await shop.get_record(request.request_id)
     assert (verdict.executed, verdict.by) == (
         record.state is State.SUCCEEDED,
         json.loads(record.verdict or "")["by"],
@@ -282,7 +282,7 @@ async def test_verdict_yields_to_what_the_platform_says(open_shop: OpenShop) -> 
     script.query = replies.order("退款成功", "R-1")
     outcome = await shop.gateway.resolve("refund-1", verdict=NO)
 
-    assert ("ok", None) == (outcome.kind, (await shop.entry("refund-1")).verdict)
+    assert ("ok", None) == (outcome.kind, (await shop.get_record("refund-1")).verdict)
 
 
 async def test_verdict_on_what_is_open_is_refused(open_shop: OpenShop) -> None:
@@ -302,7 +302,7 @@ async def test_verdict_that_is_overtaken_changes_nothing(open_shop: OpenShop) ->
     """While the platform was asked for the last time, another process found the end."""
     shop, script = open_lost(open_shop)
     await give_up(shop, asking.refund())
-    failed = attrs.evolve(await shop.entry("refund-1"), state=State.FAILED, reply=None)
+    failed = attrs.evolve(await shop.get_record("refund-1"), state=State.FAILED, reply=None)
 
     def end_elsewhere() -> object:
         shop.store._keep(failed)
@@ -312,14 +312,14 @@ async def test_verdict_that_is_overtaken_changes_nothing(open_shop: OpenShop) ->
     outcome = await shop.gateway.resolve("refund-1", verdict=YES)
 
     assert FailedError is type(outcome.error)
-    assert failed == await shop.entry("refund-1")
+    assert failed == await shop.get_record("refund-1")
 
 
 async def test_conflict_is_in_doubt_until_it_is_settled(open_shop: OpenShop) -> None:
     """Its error says that a person must look."""
     shop, _ = open_lost(open_shop)
     await give_up(shop, asking.trade())
-    shop.store._keep(attrs.evolve(await shop.entry("trade-1"), state=State.CONFLICT))
+    shop.store._keep(attrs.evolve(await shop.get_record("trade-1"), state=State.CONFLICT))
     outcome = await shop.gateway.resolve("trade-1")
 
     assert ("in_doubt", PlatformConflictError) == (outcome.kind, type(outcome.error))

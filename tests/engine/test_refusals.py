@@ -253,8 +253,8 @@ async def test_refund_of_any_other_status_is_under_way(
     """It is never final: a query is due, and says how it ended."""
     shop = open_shop([replies.refunded(status)], store=place.make_store())
     result = await refund(shop)
-    entry = await shop.entry("refund-1")
+    record = await shop.get_record("refund-1")
 
     assert isinstance(result, RefundResult)
-    assert (status, State.PENDING) == (result.status, entry.state)
-    assert entry.next_check_at is not None
+    assert (status, State.PENDING) == (result.status, record.state)
+    assert record.next_check_at is not None

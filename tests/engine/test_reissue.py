@@ -227,7 +227,7 @@ async def test_payment_that_is_being_sent_is_not_closed(
     request = make_first_pay(shop, "openid-2")
     with pytest.raises(InDoubtError):
         await shop.gateway.pay(request)
-    record = await shop.entry(first_id(shop))
+    record = await shop.get_record(first_id(shop))
     claimed = await shop.store.claim(record.key, now=NOON, signed_at=record.signed_at or 0)
     assert claimed is not None
     with pytest.raises(WxPayError):
@@ -303,7 +303,7 @@ async def test_payment_that_another_process_claims_while_it_is_asked_about_is_no
     async def answer(request: HttpRequest) -> object:
         # The first query is the call's own, the second one comes before the payment is closed.
         if request.url.endswith("query") and len(shop.sent("query")) == 2:
-            record = await shop.entry(first_id(shop))
+            record = await shop.get_record(first_id(shop))
             await shop.store.claim(record.key, now=shop.clock.time(), signed_at=1)
         return platform(request)
 

@@ -101,8 +101,8 @@ async def test_settled_operation_without_a_reply_is_not_sent(open_shop: OpenShop
     shop = open_shop(Script([LOST]))
     with pytest.raises(InDoubtError):
         await shop.gateway.refund(asking.refund())
-    entry = await shop.entry("refund-1")
-    await shop.store.record(attrs.evolve(entry, state=State.NEEDS_REVIEW))
+    record = await shop.get_record("refund-1")
+    await shop.store.record(attrs.evolve(record, state=State.NEEDS_REVIEW))
     calls = shop.transport.calls
     with pytest.raises(InDoubtError):
         await shop.gateway.refund(asking.refund())

@@ -145,7 +145,7 @@ async def test_other_content_in_one_answer_settles_nothing(
     shop.clock.move(61)
 
     assert "ok" == (await shop.gateway.resolve("trade-1")).kind
-    record = await shop.entry("trade-1")
+    record = await shop.get_record("trade-1")
     assert (None, None) == (record.deviates_at, record.deviation)
 
 
@@ -265,7 +265,7 @@ async def test_trade_whose_content_cannot_be_opened_stays_in_doubt(open_shop: Op
     shop = open_shop(answers)
     with pytest.raises(InDoubtError):
         await shop.gateway.trade(asking.trade())
-    await shop.store.record(attrs.evolve(await shop.entry("trade-1"), content=None))
+    await shop.store.record(attrs.evolve(await shop.get_record("trade-1"), content=None))
     answers.query, answers.queries = make_order(), 0
 
     assert "in_doubt" == (await shop.gateway.resolve("trade-1")).kind

@@ -152,9 +152,9 @@ async def test_gateway_that_closes_waits_for_the_late_claim() -> None:
     shop = open_virtual([], store=SlowStore(takes={"claim": 60}))
     await hear(shop)
     await shop.gateway.aclose()
-    entry = await shop.entry("pay-1")
+    record = await shop.get_record("pay-1")
 
-    assert (60.0, State.RESERVED, 1) == (loop_time(), entry.state, entry.epoch)
+    assert (60.0, State.RESERVED, 1) == (loop_time(), record.state, record.epoch)
 
 
 @virtual

@@ -31,16 +31,18 @@ class Shop:
     clock: MovedClock
     events: list[Event]
 
-    async def entry(self, request_id: str) -> IdempotencyRecord:
+    async def get_record(self, request_id: str) -> IdempotencyRecord:
         """Return what the store holds; it must be there."""
-        entry = await self.store.load((APP_KEY, request_id))
-        assert entry is not None
-        return entry
+        record = await self.store.load((APP_KEY, request_id))
+        assert record is not None
+        return record
+
+    entry = get_record  # until its last users are moved
 
     async def state(self, request_id: str) -> State | None:
         """Return where an operation stands, None if the store does not have it."""
-        entry = await self.store.load((APP_KEY, request_id))
-        return entry.state if entry else None
+        record = await self.store.load((APP_KEY, request_id))
+        return record.state if record else None
 
     def sent(self, path: str = "") -> list[dict[str, str]]:
         """Return the parameters of each request whose address ends like that, as they went out."""
