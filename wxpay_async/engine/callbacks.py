@@ -160,7 +160,7 @@ class CallbackReceiver:
         on_trade: called once for each status that an order reaches.
         on_refund: called once for each status that a refund reaches. A callback without a handler
             of its kind is not acknowledged.
-        endpoint: part of the inbox's keys; use another name for each address with its own effects.
+        endpoint: the address's name in the inbox; one for each address with effects of its own.
         hooks: called with every `CallbackEvent`, in the event loop; must be quick and not raise.
         answer_within: seconds, 4 at most.
         limit: seconds that a confirmation and its handler may take together; at least the gateway's

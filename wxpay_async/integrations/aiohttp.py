@@ -91,7 +91,7 @@ def notification_route(
         notifications: reads and verifies.
         on_trade: called once for each status that an order reaches; see `CallbackReceiver`.
         on_refund: called once for each status that a refund reaches.
-        endpoint: part of the inbox's keys.
+        endpoint: the address's name in the inbox.
         hooks: called with every `CallbackEvent`.
         limit: seconds that a confirmation and its handler may take together.
     """
