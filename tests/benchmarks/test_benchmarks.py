@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib.util
 import io
 import itertools
-import json
 import socket
-import sys
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from pathlib import Path
-from types import ModuleType
 
 import attrs
 import pytest
 
-from benchmarks import __main__ as command, pay, payments, peers, report, stores, targets
-from benchmarks.figures import FULL, SHORT, Figure, Size
+from benchmarks import pay, payments, peers, stores, targets
+from benchmarks.figures import SHORT, Figure, Size
 from benchmarks.rates import SERVER_ALONE, SERVER_LOAD, Call, Subject, concurrent, interleaved
 from benchmarks.server import PAY_PATH, PAY_REPLY, CannedServer, Reply, canned_server
+from tests.benchmarks.made import is_installed, make_figure
 
 # stripe hands its form to httpx in a way that httpx deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
@@ -83,18 +80,8 @@ def complete(figures: Iterable[Figure], section: str) -> set[str]:
     return {*names} - loads
 
 
-def figure(name: str, *samples: float, section: str = "pay") -> Figure:
-    """Make a figure without measuring."""
-    return Figure(section=section, name=name, unit="/s", samples=samples)
-
-
-def is_installed(*packages: str) -> bool:
-    """Tell whether all of them are."""
-    return all(importlib.util.find_spec(package) for package in packages)
-
-
 @pytest.mark.slow
-def test_pay(measured: Measured) -> None:
+def test_pay_has_a_rate_for_each_scheme_transport_and_loop(measured: Measured) -> None:
     """Every scheme, transport and loop has its rate, beside the transport, the floor and its parts.
 
     aiohttp on asyncio, which is always installed, is taken at all levels.
@@ -124,14 +111,14 @@ def test_pay(measured: Measured) -> None:
     assert expected == complete(measured.figures["pay"], "pay")
 
 
-def test_floor_by_arithmetic(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_floor_by_arithmetic_adds_the_times_of_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Signing 100 and sending 300 a second, one after the other, makes 75 a second."""
     monkeypatch.setattr(payments, "transports", lambda: {"aiohttp": lambda _: None})
     monkeypatch.setattr(payments, "loops", lambda: {"asyncio": asyncio.new_event_loop})
     [way] = payments.ways([("aiohttp", "asyncio", 64), ("httpx", "asyncio", 64)])
     figures = {
-        "signature alone, MD5": figure("", 100.0, 10.0),
-        "transport alone, aiohttp, asyncio, 64 in flight": figure("", 300.0, 10.0),
+        "signature alone, MD5": make_figure("", 100.0, 10.0),
+        "transport alone, aiohttp, asyncio, 64 in flight": make_figure("", 300.0, 10.0),
     }
 
     floor = pay._arithmetic(figures, "MD5", way)
@@ -141,7 +128,7 @@ def test_floor_by_arithmetic(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-def test_stores(measured: Measured) -> None:
+def test_store_that_answers_has_a_rate_and_others_are_left_out(measured: Measured) -> None:
     """Every store has its rate or is left out by name; memory and SQLite are always there."""
     names = complete(measured.figures["stores"], "stores")
 
@@ -177,7 +164,7 @@ def test_stores_leave_nothing_behind(
 
 
 @pytest.mark.slow
-def test_peers(measured: Measured) -> None:
+def test_peer_that_is_installed_has_a_rate_on_every_loop(measured: Measured) -> None:
     """Every client that is installed has its rate on every loop, and so have we."""
     clients = ("wechatpayv3", "stripe with httpx", "stripe with aiohttp", "raw httpx")
     theirs = ["raw aiohttp", *(name for name in clients if is_installed(*NEEDED[name]))]
@@ -258,7 +245,7 @@ def test_so_many_calls_are_in_flight() -> None:
     assert 3 == max(most)
 
 
-def test_rounds_alternate(server: CannedServer) -> None:
+def test_rounds_of_all_subjects_alternate(server: CannedServer) -> None:
     """Every round takes all subjects, every other one backwards; the samples stay in order."""
     taken: list[str] = []
 
@@ -295,24 +282,7 @@ def test_what_is_missing_is_left_out(capsys: pytest.CaptureFixture[str]) -> None
     assert "left out: two (install it)\n" == capsys.readouterr().err
 
 
-# How it is told
-
-
-def test_ratios_are_taken_round_by_round() -> None:
-    """One round in which everything is slow changes no comparison; what is missing makes none."""
-    found = {
-        ("pay", name): figure(name, *samples)
-        for name, samples in {
-            "x": (10.0, 200.0, 30.0),
-            "y": (10.0, 100.0, 10.0),
-        }.items()
-    }
-
-    assert 2.0 == targets.ratio("pay", "x", "y")(found)
-    assert 30.0 == targets.median("pay", "x")(found)
-    assert targets.ratio("pay", "x", "z")(found) is None
-    assert targets.ratio("stores", "x", "y")(found) is None
-    assert targets.median("pay", "z")(found) is None
+# Targets
 
 
 @pytest.mark.slow
@@ -343,121 +313,3 @@ def test_targets_find_their_figures(measured: Measured) -> None:
     alone = ("to the least", "added", "process")  # nothing that does less stands beside them
     ours = {name for name in found if name.startswith("pay by")}
     assert compared == {n for n in ours if not any(word in n for word in alone)}
-
-
-def test_limits() -> None:
-    """A limit is kept by what equals it, and missed on its other side."""
-    least = targets.Target(name="", unit="", limit=2.0, measure=lambda _: None)
-    most = attrs.evolve(least, at_most=True)
-
-    assert [False, True, True] == [least.is_met_by(value) for value in (1.9, 2.0, 2.1)]
-    assert [True, True, False] == [most.is_met_by(value) for value in (1.9, 2.0, 2.1)]
-
-
-def test_table() -> None:
-    """Each section has its heading, names stand to the left and numbers to the right."""
-    figures = [
-        figure("slow", 1.0, 2.5, 7.0),
-        figure("fast", 1234.5),
-        figure("a", 0.125, section="b"),
-    ]
-    expected = """\
-figure  median    low   high  unit
-[pay]
-slow       2.5      1      7  /s
-fast     1,234  1,234  1,234  /s
-[b]
-a        0.125  0.125  0.125  /s"""
-
-    assert expected == report.table(figures)
-
-
-def test_target_table() -> None:
-    """It says which limits were kept and which cannot be, as far as figures are at hand."""
-    figures = [
-        figure("transport alone, aiohttp, asyncio, 64 in flight", 100.0),
-        figure("the least, MD5, aiohttp, asyncio, 64 in flight", 60.0),
-        figure("pay, MD5, aiohttp, asyncio, 64 in flight", 48.0),
-        figure("transport alone, aiohttp, asyncio, 1 in flight", 10_000.0),
-        figure("pay, MD5, aiohttp, asyncio, 1 in flight", 8_000.0),
-    ]
-    lines = [" ".join(line.split()) for line in report.target_table(figures).splitlines()]
-
-    assert [
-        "target limit measured less unit",
-        "pay by MD5, to the least (aiohttp, asyncio, 64 in flight) ≥ 0.85 0.8 times missed",
-        "pay by MD5, to its transport alone (aiohttp, asyncio) ≥ 0.5 0.48 0.6 times missed",
-        "pay by MD5 alone, to its transport: added (aiohttp, asyncio) ≤ 90 25 µs met",
-    ] == lines
-
-
-@pytest.fixture
-def section(monkeypatch: pytest.MonkeyPatch) -> list[Size]:
-    """Put a section in the place of `pay` that measures nothing, and notes its sizes."""
-    sizes: list[Size] = []
-
-    def run(size: Size) -> Iterator[Figure]:
-        sizes.append(size)
-        yield figure("one", 100.0, 300.0, 200.0)
-
-    module = ModuleType("benchmarks.pay")
-    vars(module)["run"] = run
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    return sizes
-
-
-def test_command(section: list[Size], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """It prints the tables; samples, machine and plot are written where they should go."""
-    results, drawn = tmp_path / "new" / "results.json", tmp_path / "plots" / "results.png"
-
-    command.main(["pay", "--rounds", "3", "--json", str(results), "--plot", str(drawn)])
-
-    assert [Size(rounds=3, seconds=0.5, requests=1_000_000)] == section
-    printed = capsys.readouterr()
-    assert "\none        200  100   300  /s\n" in printed.out
-    assert "pay: one: 200 /s\n" in printed.err
-    written = json.loads(results.read_text(encoding="utf-8"))
-    assert {"rounds": 3, "seconds": 0.5, "requests": 1_000_000, "in_flight": 64} == written["size"]
-    [only] = written["figures"]
-    assert ("pay", "one", "/s", 200.0) == tuple(
-        only[key] for key in ("section", "name", "unit", "median")
-    )
-    assert [100.0, 300.0, 200.0] == only["samples"]
-    assert {"python", "system", "cpus", "packages"} == {*written["machine"]}
-    if is_installed("matplotlib"):
-        assert drawn.read_bytes().startswith(b"\x89PNG")
-    else:
-        assert "left out: the plot" in printed.err
-
-
-def test_short_command(
-    section: list[Size], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """`--short` takes the short form; results go to the folder of the benchmarks by default."""
-    monkeypatch.chdir(tmp_path)
-
-    command.main(["pay", "--short", "--seconds", "0.25"])
-
-    assert [attrs.evolve(SHORT, seconds=0.25)] == section
-    assert (tmp_path / "benchmarks" / "results.json").exists()
-
-
-def test_every_section_by_default(
-    section: list[Size], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The bare command, as the README prints it, takes them all."""
-    monkeypatch.chdir(tmp_path)
-    for name in command.SECTIONS:
-        monkeypatch.setitem(sys.modules, f"benchmarks.{name}", sys.modules["benchmarks.pay"])
-
-    command.main([])
-
-    assert [FULL] * len(command.SECTIONS) == section
-
-
-def test_unknown_section(capsys: pytest.CaptureFixture[str]) -> None:
-    """It is refused before anything runs, with those that there are."""
-    with pytest.raises(SystemExit):
-        command.main(["server"])
-
-    assert "invalid choice: 'server'" in capsys.readouterr().err

@@ -34,7 +34,7 @@ def schemes() -> list[str]:
 
 
 @pytest.mark.slow
-def test_growth() -> None:
+def test_growth_tells_time_and_memory_of_many_requests_and_app_keys() -> None:
     """It tells time and memory of many requests, and rate and memory of many appKeys."""
     expected = {
         "1,000 requests: time": "s",
@@ -57,7 +57,7 @@ def test_growth_counts_in_powers_of_ten() -> None:
 
 
 @pytest.mark.slow
-def test_latency() -> None:
+def test_latency_tells_three_percentiles_by_scheme_and_loop() -> None:
     """It tells three percentiles of the calls and of the lag, by scheme and event loop."""
     loops = ["asyncio", *(["uvloop"] if importlib.util.find_spec("uvloop") else [])]
     expected = {
@@ -98,7 +98,9 @@ async def test_64_calls_are_kept_in_flight() -> None:
 
 
 @pytest.mark.slow
-def test_start(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_start_tells_each_import_and_the_first_payment(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """It tells each import that is installed, and the first payment."""
     monkeypatch.setattr(start, "_PACKAGES", ("wxpay_async", "no_such_package"))
 
@@ -117,7 +119,7 @@ def test_start_that_fails_is_no_figure(program: str) -> None:
 
 
 @pytest.mark.slow
-def test_callbacks() -> None:
+def test_callbacks_tell_what_each_scheme_verifies() -> None:
     """It tells what is verified by each scheme, and what the sandbox takes; each round adds."""
     expected = {f"parse, {scheme}": "/s" for scheme in schemes()}
     for scheme in ("MD5", "RSA"):
@@ -129,7 +131,7 @@ def test_callbacks() -> None:
 
 
 @pytest.mark.slow
-def test_collector() -> None:
+def test_collector_tells_what_it_watches_and_how_long_that_takes() -> None:
     """It counts what the garbage collector watches, and how long that takes."""
     expected = {
         "objects for each payment in flight": "objects",
@@ -146,7 +148,7 @@ def test_collector() -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed")
-def test_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_instructions_are_the_difference_of_two_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """It counts what one payment takes, by the difference of two runs."""
     monkeypatch.setattr(instructions, "_FEW", 20)
     monkeypatch.setattr(instructions, "_MANY", 120)

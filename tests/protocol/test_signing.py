@@ -95,7 +95,7 @@ def fits(verifier: RsaVerifier, case: Mapping[str, Any]) -> bool:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("bits", [2048, 3072, 4096])
-def test_wycheproof_verification(backend: Backend, bits: int) -> None:
+def test_forgery_of_wycheproof_is_refused(backend: Backend, bits: int) -> None:
     """Every forgery that Wycheproof collected is refused, by both backends alike.
 
     One case of each file is "acceptable": a DigestInfo without its NULL. RFC 8017 lets nobody
@@ -120,7 +120,9 @@ def test_wycheproof_verification(backend: Backend, bits: int) -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("bits", [2048, 3072, 4096])
-def test_wycheproof_signatures(backend: Backend, bits: int) -> None:
+def test_signature_with_a_key_of_wycheproof_is_that_of_wycheproof(
+    backend: Backend, bits: int
+) -> None:
     """Signatures with Wycheproof's keys equal those of Wycheproof."""
     text = (WYCHEPROOF / f"rsa_pkcs1_{bits}_sig_gen_test.json").read_text("utf-8")
     groups = [group for group in json.loads(text)["testGroups"] if group["sha"] == "SHA-256"]

@@ -18,7 +18,7 @@ from wxpay_async.protocol.signing import Md5Signer, Md5Verifier
 MESSAGES = ["empty", "ascii", "unicode"]
 
 
-def test_platforms_published_example() -> None:
+def test_example_of_the_platform_has_the_published_signature() -> None:
     """The only vector that the platform publishes has the published signature."""
     params = {
         "timestamp": "1490063145767",
