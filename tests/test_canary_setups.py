@@ -20,7 +20,7 @@ from tests.support.canaries import (
 )
 from tests.support.vectors import KEYS
 from wxpay_async.adapters.stores.sql import SqlStore
-from wxpay_async.engine.environment import check_quotes, read_seal_keys, read_signer
+from wxpay_async.engine.environment import Settings, read_parts
 from wxpay_async.engine.gateway import PayGateway
 from wxpay_async.errors import (
     InvalidKeyError,
@@ -56,17 +56,28 @@ def read_environment(**env: str) -> Callable[[], object]:
     return partial(PayGateway.from_env, {"WXPAY_APP_KEY": "k", **env})
 
 
+def read_settings(**env: str) -> Callable[[], object]:
+    """Make the function that reads them, whose frames `from_env` does not show."""
+    return partial(read_parts, Settings({"WXPAY_APP_KEY": "k", **env}), {})
+
+
 SETUPS: dict[str, Callable[[], object]] = {
     "a secret with a line break": partial(Md5Signer, f"{SECRET}\n"),
     "a secret of bytes": partial(Md5Signer, SECRET.encode()),
     "a verifier's secret": partial(Md5Verifier, f" {SECRET}"),
     "a text to sign": lambda: Md5Signer(SECRET).sign("text"),  # type: ignore[arg-type]
-    "a secret in the environment": read_environment(WXPAY_APP_SECRET=f"{SECRET} "),
+    "a secret in the environment": read_environment(WXPAY_APP_SECRET=f"{SECRET}\u00e9"),
+    "a secret of two lines": read_environment(WXPAY_APP_SECRET=f"{SECRET}\nx"),
+    "several problems": read_environment(
+        WXPAY_APP_SECRET=f"{SECRET}\u00e9",
+        WXPAY_SEAL_KEY=SECRET,
+        WXPAY_FORMER_SECRETS=f"{SECRET}\0",
+    ),
     "a secret in quotes": read_environment(WXPAY_APP_SECRET=f'"{SECRET}"'),
-    "a secret in quotes, by the check": partial(check_quotes, {"WXPAY_APP_SECRET": f'"{SECRET}"'}),
+    "a secret in quotes, by its reader": read_settings(WXPAY_APP_SECRET=f'"{SECRET}"'),
     "two schemes": read_environment(WXPAY_APP_SECRET=SECRET, WXPAY_PRIVATE_KEY_FILE="merchant.pem"),
-    "two schemes, by the signer": partial(
-        read_signer, {"WXPAY_APP_SECRET": SECRET, "WXPAY_PRIVATE_KEY_FILE": "merchant.pem"}
+    "two schemes, by their reader": read_settings(
+        WXPAY_APP_SECRET=SECRET, WXPAY_PRIVATE_KEY_FILE="merchant.pem"
     ),
     "another setting": read_environment(
         WXPAY_APP_SECRET=SECRET, WXPAY_BASE_URL="http://shop.example"
@@ -106,14 +117,14 @@ SETUPS: dict[str, Callable[[], object]] = {
     "a seal key in the environment": read_environment(
         WXPAY_APP_SECRET="another", WXPAY_SEAL_KEY=SECRET
     ),
-    "a seal key in the environment, by its reader": partial(
-        read_seal_keys, {"WXPAY_SEAL_KEY": SECRET}, Md5Signer("another")
+    "a seal key in the environment, by its reader": read_settings(
+        WXPAY_APP_SECRET=WRONG_SECRET, WXPAY_SEAL_KEY=SECRET
     ),
     "a former secret": read_environment(
         WXPAY_APP_SECRET="another", WXPAY_FORMER_SECRETS=f"{SECRET}\u00e9"
     ),
-    "a former secret, by its reader": partial(
-        read_seal_keys, {"WXPAY_FORMER_SECRETS": f"{SECRET}\u00e9"}, Md5Signer("another")
+    "a former secret, by its reader": read_settings(
+        WXPAY_APP_SECRET=WRONG_SECRET, WXPAY_FORMER_SECRETS=f"{SECRET}\u00e9"
     ),
 }
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import get_type_hints
 
 import pytest
+from Crypto.PublicKey import RSA
 
 from tests.support.vectors import PRIVATE_KEY
 from wxpay_async.adapters.limiters.limiter import Slowed
@@ -15,9 +16,10 @@ from wxpay_async.adapters.limiters.local import LocalLimiter
 from wxpay_async.adapters.limiters.redis import RedisLimiter
 from wxpay_async.adapters.stores.memory import MemoryStore
 from wxpay_async.adapters.stores.sealed import STORE_CONTEXT, SealedStore
+from wxpay_async.adapters.stores.sql import SqlStore
 from wxpay_async.adapters.transports.aiohttp import AiohttpTransport
 from wxpay_async.adapters.transports.memory import MemoryTransport
-from wxpay_async.engine.environment import GatewayOptions
+from wxpay_async.engine.environment import GatewayOptions, Settings
 from wxpay_async.engine.gateway import PayGateway
 from wxpay_async.engine.telemetry import Event, EventKind
 from wxpay_async.errors import InvalidKeyError, InvalidRequestError
@@ -25,6 +27,8 @@ from wxpay_async.protocol.signing import Md5Signer, RsaSigner
 from wxpay_async.protocol.wire import PRODUCTION, TEST, Timeouts
 
 BY_SECRET = {"WXPAY_APP_KEY": "k", "WXPAY_APP_SECRET": "s3cret"}
+SCHEMES = "WXPAY_APP_SECRET, WXPAY_PRIVATE_KEY_FILE"
+PROTECTION = "PBKDF2WithHMAC-SHA256AndAES256-CBC"
 SEAL_KEY, OTHER_KEY = bytes(range(32)), b"k" * 32
 ON_DISK = {**BY_SECRET, "WXPAY_STORE_URL": "sqlite:///never-opened.db"}
 
@@ -83,20 +87,31 @@ def test_environment_is_the_process_s_by_default(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("env", "field"),
     [
-        ({}, "WXPAY_APP_KEY"),
+        ({"WXPAY_APP_SECRET": "s"}, "WXPAY_APP_KEY"),
         ({"WXPAY_APP_KEY": "", "WXPAY_APP_SECRET": "s"}, "WXPAY_APP_KEY"),
-        ({"WXPAY_APP_KEY": "k"}, "WXPAY_APP_SECRET"),
-        ({"WXPAY_APP_KEY": "k", "WXPAY_APP_SECRET": ""}, "WXPAY_APP_SECRET"),
-        ({**BY_SECRET, "WXPAY_PRIVATE_KEY_FILE": "merchant.pem"}, "WXPAY_APP_SECRET"),
-        ({**BY_SECRET, "WXPAY_BASE_URL": "http://openapi.gongmall.com"}, "base_url"),
-        ({**BY_SECRET, "WXPAY_BASE_URL": "ftp://openapi.gongmall.com"}, "base_url"),
-        ({**BY_SECRET, "WXPAY_PROXY": "socks5://proxy:1"}, "proxy"),
+        ({"WXPAY_APP_KEY": "k"}, SCHEMES),
+        ({"WXPAY_APP_KEY": "k", "WXPAY_APP_SECRET": ""}, SCHEMES),
+        (
+            {**BY_SECRET, "WXPAY_PRIVATE_KEY_FILE": "merchant.pem"},
+            "WXPAY_APP_SECRET, WXPAY_PRIVATE_KEY_FILE",
+        ),
+        ({**BY_SECRET, "WXPAY_BASE_URL": "http://openapi.gongmall.com"}, "WXPAY_BASE_URL"),
+        ({**BY_SECRET, "WXPAY_BASE_URL": "ftp://openapi.gongmall.com"}, "WXPAY_BASE_URL"),
+        ({**BY_SECRET, "WXPAY_PROXY": "socks5://proxy:1"}, "WXPAY_PROXY"),
         ({**BY_SECRET, "WXPAY_APP_KEY": "a&b=c"}, "appKey"),
-        ({**BY_SECRET, "WXPAY_APP_KEY": "k "}, "appKey"),
         ({**BY_SECRET, "WXPAY_APP_KEY": "\ufeffk"}, "appKey"),
         ({**BY_SECRET, "WXPAY_APP_KEY": '"k"'}, "WXPAY_APP_KEY"),
         ({**BY_SECRET, "WXPAY_APP_SECRET": '"s3cret"'}, "WXPAY_APP_SECRET"),
         ({**BY_SECRET, "WXPAY_APP_SECRET": "'s3cret'"}, "WXPAY_APP_SECRET"),
+        ({**BY_SECRET, "WXPAY_APP_SECRET": " 's3cret'\n"}, "WXPAY_APP_SECRET"),
+        ({**BY_SECRET, "WXPAY_APP_SECRET": "\u201cs3cret\u201d"}, "WXPAY_APP_SECRET"),
+        ({**BY_SECRET, "WXPAY_APP_SECRET": "\u2018s3cret\u2019"}, "WXPAY_APP_SECRET"),
+        ({**BY_SECRET, "WXPAY_APP_SECRET": "s3cret\nWXPAY_APP_KEY=k"}, "WXPAY_APP_SECRET"),
+        ({**BY_SECRET, "WXPAY_APP_SECRET": "s3cret\u00e9"}, "WXPAY_APP_SECRET"),
+        (
+            {**BY_SECRET, "WXPAY_APP_KEY": '"k"', "WXPAY_APP_SECRET": "'s3cret'"},
+            "WXPAY_APP_KEY, WXPAY_APP_SECRET",
+        ),
         ({**BY_SECRET, "WXPAY_BASE_URL": f'"{TEST}"'}, "WXPAY_BASE_URL"),
         ({**BY_SECRET, "WXPAY_STORE_URL": '"sqlite:///s3cret.db"'}, "WXPAY_STORE_URL"),
         ({**BY_SECRET, "WXPAY_FORMER_SECRETS": '"s3cret"'}, "WXPAY_FORMER_SECRETS"),
@@ -123,6 +138,78 @@ def test_environment_that_is_wrong_is_refused_by_its_variable(
 
     assert field == caught.value.field
     assert "s3cret" not in str(caught.value)
+
+
+def test_environment_with_several_problems_tells_all_of_them_at_once(tmp_path: Path) -> None:
+    """Who sets up a service need not start it once for each."""
+    env = {
+        "WXPAY_PRIVATE_KEY_FILE": str(tmp_path / "nowhere.pem"),
+        "WXPAY_BASE_URL": "http://shop.example",
+        "WXPAY_PROXY": "socks5://user:s3cret@proxy",
+        "WXPAY_STORE_URL": "zzz",
+        "WXPAY_QUOTA_URL": "zzz",
+        "WXPAY_SEAL_KEY": "s3cret",
+        "WXPAY_FORMER_SECRETS": "s3cret\u00e9",
+    }
+    with pytest.raises(InvalidRequestError) as caught:
+        PayGateway.from_env(env)
+
+    expected = ["WXPAY_APP_KEY", *env]
+    assert [] == [name for name in expected if name not in str(caught.value)]
+    assert sorted(expected) == sorted(caught.value.field.split(", "))
+    assert "s3cret" not in str(caught.value)
+
+
+def test_environment_with_blanks_around_its_values_is_read_without_them(tmp_path: Path) -> None:
+    """`--env-file` and `echo` leave them, and in no value they can mean anything."""
+    env = {
+        **BY_SECRET,
+        "WXPAY_BASE_URL": TEST,
+        "WXPAY_PROXY": "http://proxy:3128",
+        "WXPAY_STORE_URL": f"sqlite:///{tmp_path / 'wxpay.db'}",
+        "WXPAY_QUOTA_URL": "redis://127.0.0.1:6379/0",
+        "WXPAY_SEAL_KEY": SEAL_KEY.hex(),
+        "WXPAY_FORMER_SECRETS": "a",
+    }
+    gateway = PayGateway.from_env({name: f" \t{value}\r\n" for name, value in env.items()})
+    made, transport, store = gateway._dispatcher, make_transport(gateway), gateway.store
+
+    assert ("k", TEST) == (gateway.app_key, made.builder.base_url)
+    assert Md5Signer("s3cret").sign(b"text") == made.signing.signer.sign(b"text")
+    assert isinstance(transport, AiohttpTransport)
+    assert "http://proxy:3128" == transport.proxy
+    assert isinstance(store, SealedStore)
+    assert [SEAL_KEY, derive("s3cret"), derive("a")] == store.keys
+    assert isinstance(store.store, SqlStore)
+    assert isinstance(made.limiter, RedisLimiter)
+
+
+def test_environment_with_blanks_only_has_nothing_set() -> None:
+    """A line of a file that was left empty."""
+    env = dict.fromkeys((*BY_SECRET, "WXPAY_BASE_URL", "WXPAY_PROXY", "WXPAY_STORE_URL"), " \n")
+    gateway = PayGateway.from_env({**env, **BY_SECRET})
+
+    assert PRODUCTION == gateway._dispatcher.builder.base_url
+    assert isinstance(gateway.store, MemoryStore)
+
+
+@pytest.mark.parametrize("tail", ["", "\n", "\r\n"])
+def test_passphrase_keeps_its_blanks_and_loses_a_line_break(tmp_path: Path, tail: str) -> None:
+    """A blank can be meant; no passphrase ends with a line break."""
+    path = tmp_path / "merchant.pem"
+    key = RSA.import_key(PRIVATE_KEY.read_bytes())
+    path.write_bytes(key.export_key(pkcs=8, passphrase=" s3cret ", protection=PROTECTION))
+    path.chmod(0o600)
+    env = {"WXPAY_APP_KEY": "k", "WXPAY_PRIVATE_KEY_FILE": str(path)}
+
+    PayGateway.from_env({**env, "WXPAY_PRIVATE_KEY_PASSPHRASE": f" s3cret {tail}"})
+    with pytest.raises(InvalidKeyError, match="passphrase does not open"):
+        PayGateway.from_env({**env, "WXPAY_PRIVATE_KEY_PASSPHRASE": "s3cret"})
+
+
+def test_settings_show_none_of_their_values() -> None:
+    """Whatever shows local variables."""
+    assert "s3cret" not in repr(Settings(BY_SECRET))
 
 
 def derive(secret: str) -> bytes:

@@ -4,30 +4,34 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final, TypedDict, TypeVar
+
+from attrs import define, field, frozen
 
 from wxpay_async.adapters.limiters.limiter import Limiter, Quota
 from wxpay_async.adapters.stores.sealed import SEAL_KEY_BYTES, SealKey
 from wxpay_async.adapters.stores.store import Store
 from wxpay_async.engine.clock import Clock
 from wxpay_async.engine.telemetry import Hook
-from wxpay_async.errors import InvalidRequestError
+from wxpay_async.errors import InvalidKeyError, InvalidRequestError
 from wxpay_async.policy.record import LEASE
 from wxpay_async.policy.retry import RetryPolicy
 from wxpay_async.protocol.builder import Placement
 from wxpay_async.protocol.results import TradeState
 from wxpay_async.protocol.secrets import SecretBytes
 from wxpay_async.protocol.signing import Md5Signer, RsaSigner
-from wxpay_async.protocol.wire import PRODUCTION, Timeouts, Transport
+from wxpay_async.protocol.wire import PRODUCTION, Timeouts, Transport, check_base_url
 
 P = TypeVar("P")
+Problem = InvalidRequestError | InvalidKeyError
 
+_PASSPHRASE: Final = "WXPAY_PRIVATE_KEY_PASSPHRASE"  # noqa: S105 - the variable's name
 _VARIABLES: Final = (
     "WXPAY_APP_KEY",
     "WXPAY_APP_SECRET",
     "WXPAY_PRIVATE_KEY_FILE",
-    "WXPAY_PRIVATE_KEY_PASSPHRASE",
+    _PASSPHRASE,
     "WXPAY_BASE_URL",
     "WXPAY_PROXY",
     "WXPAY_STORE_URL",
@@ -35,7 +39,9 @@ _VARIABLES: Final = (
     "WXPAY_SEAL_KEY",
     "WXPAY_FORMER_SECRETS",
 )
-_QUOTED: Final = re.compile(r"""\s*(["']).*\1\s*""", re.DOTALL)
+_SCHEMES: Final = ("WXPAY_APP_SECRET", "WXPAY_PRIVATE_KEY_FILE")
+_ONE_SCHEME: Final = "WXPAY_APP_SECRET (MD5) or WXPAY_PRIVATE_KEY_FILE (RSA), one of the two"
+_QUOTED: Final = re.compile(r"""(["']).*\1|\u201c.*\u201d|\u2018.*\u2019""", re.DOTALL)
 _KEY_DIGITS: Final = 2 * SEAL_KEY_BYTES
 _SEAL_KEYS: Final = (
     f"{SEAL_KEY_BYTES} bytes as {_KEY_DIGITS} hexadecimal digits or as Base64; several are "
@@ -63,88 +69,143 @@ class GatewayOptions(TypedDict, total=False):
     clock: Clock | None
 
 
-def read_app_key(env: Mapping[str, str]) -> str:
-    """Return `WXPAY_APP_KEY`."""
-    app_key = env.get("WXPAY_APP_KEY", "")
-    if not app_key:
-        raise InvalidRequestError("not set", field="WXPAY_APP_KEY", allowed="the appKey")
-    return app_key
+def _read_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that are known, without blanks around them."""
+    # A blank can be part of a passphrase; a line break cannot, and in all others neither can.
+    return {
+        name: environ.get(name, "").strip("\r\n" if name == _PASSPHRASE else None)
+        for name in _VARIABLES
+    }
 
 
-def check_quotes(env: Mapping[str, str]) -> None:
-    """Refuse values in quotes: files for `docker run --env-file` keep them, a shell does not.
+@define(eq=False)
+class Settings:
+    """The variables of an environment, and what is wrong with them.
 
-    Raises:
-        InvalidRequestError: a variable begins and ends with the same quote.
+    No `repr` shows a value: some are secrets, and a traceback with locals would show them.
+
+    Attributes:
+        problems: what is wrong, so that all of it can be told at once.
     """
-    quoted = [name for name in _VARIABLES if _QUOTED.fullmatch(env.get(name, ""))]
-    del env
-    if quoted:
-        raise InvalidRequestError("in quotes", field=quoted[0], allowed="the value without quotes")
 
+    _values: dict[str, str] = field(converter=_read_variables, repr=False)
+    problems: list[Problem] = field(init=False, factory=list[Problem])
 
-def read_signer(env: Mapping[str, str]) -> Md5Signer | RsaSigner:
-    """Return the signer of the one scheme that is set.
+    def __getitem__(self, variable: str) -> str:
+        """Return a variable without blanks around it, empty where it is not set."""
+        return self._values[variable]
 
-    Raises:
-        InvalidRequestError: neither scheme is set, or both.
-        InvalidKeyError: the key file cannot be used.
-    """
-    try:
-        # Only whether they are set: what a local holds, a traceback with locals shows.
-        by_secret, by_key = (
-            bool(env.get("WXPAY_APP_SECRET")),
-            bool(env.get("WXPAY_PRIVATE_KEY_FILE")),
-        )
-        if by_secret == by_key:
-            raise InvalidRequestError(
-                "both set" if by_secret else "not set",
-                field="WXPAY_APP_SECRET",
-                allowed="WXPAY_APP_SECRET (MD5) or WXPAY_PRIVATE_KEY_FILE (RSA), one of the two",
-            )
-        if by_secret:
-            return Md5Signer(env["WXPAY_APP_SECRET"])
-        return RsaSigner.from_file(
-            env["WXPAY_PRIVATE_KEY_FILE"], env.get("WXPAY_PRIVATE_KEY_PASSPHRASE") or None
-        )
-    finally:
-        del env
+    def check_quotes(self) -> None:
+        """Refuse values in quotes: files for `docker run --env-file` keep them, a shell does not.
 
+        Raises:
+            InvalidRequestError: variables begin and end with a quote; nothing else is told then.
+        """
+        quoted = [name for name, value in self._values.items() if _QUOTED.fullmatch(value)]
+        if quoted:
+            self.refuse(quoted, "in quotes", allowed="the value without quotes")
+            raise self.combine_problems()
 
-def read_seal_keys(
-    env: Mapping[str, str], signer: Md5Signer | RsaSigner
-) -> Sequence[SealKey] | None:
-    """Return what seals and opens a durable store, None for the signer's own key.
-
-    The key of `WXPAY_SEAL_KEY` seals; without one, the signer's. The others open only.
-
-    Raises:
-        InvalidRequestError: a key or a former secret cannot be used.
-    """
-    try:
-        if not env.get("WXPAY_SEAL_KEY") and not env.get("WXPAY_FORMER_SECRETS"):
+    def read(self, variable: str, make: Callable[[str], P]) -> P | None:
+        """Return what is made of a variable, None where it is not set or cannot be used."""
+        if not self._values[variable]:
             return None
-        own = _read_each("WXPAY_SEAL_KEY", env, _read_key, allowed=_SEAL_KEYS)
-        former = _read_each("WXPAY_FORMER_SECRETS", env, Md5Signer, allowed=_SECRETS)
-    finally:
-        del env
-    return [*own, signer, *former]
+        # New errors: the frames of those that are caught hold the value, which may be a secret.
+        try:
+            return make(self._values[variable])
+        except InvalidRequestError as error:
+            self.problems.append(error.called(variable))
+        except InvalidKeyError as error:
+            self.problems.append(InvalidKeyError(f"{variable}: {error.reason}"))
+        return None
+
+    def read_each(self, variable: str, make: Callable[[str], P], *, allowed: str) -> list[P]:
+        """Return what is made of each of the texts in a variable."""
+
+        def make_all(texts: str) -> list[P]:
+            try:
+                return [make(text) for text in re.split(r"[,\s]+", texts.strip(", \t\r\n"))]
+            except ValueError:
+                raise InvalidRequestError("cannot be used", allowed=allowed) from None
+
+        return self.read(variable, make_all) or []
+
+    def refuse(self, names: Iterable[str], reason: str, *, allowed: str) -> None:
+        """Note that settings are missing, or cannot be used together."""
+        problem = InvalidRequestError(reason, field=", ".join(names), allowed=allowed)
+        self.problems.append(problem)
+
+    def combine_problems(self) -> Problem:
+        """Return the only problem, or one error that tells all of them."""
+        if len(self.problems) == 1:
+            return self.problems[0]
+        texts = [str(problem) for problem in self.problems]
+        combined = InvalidRequestError(" | ".join(texts))
+        combined.field = ", ".join(text.partition(":")[0] for text in texts)
+        return combined
 
 
-def _read_each(
-    variable: str, env: Mapping[str, str], read: Callable[[str], P], *, allowed: str
-) -> list[P]:
-    """Read each of the texts in a variable; an empty variable has none."""
-    try:
-        if not env.get(variable):
-            return []
-        return [read(text) for text in re.split(r"[,\s]+", env[variable].strip(", \t\r\n"))]
-    except ValueError:
-        failure = InvalidRequestError("cannot be used", field=variable, allowed=allowed)
-    finally:
-        del env
-    # Out here, as in `_make_part`: the frames below hold the secrets.
-    raise failure
+@frozen
+class Parts:
+    """What a gateway is made of, as the settings say.
+
+    Attributes:
+        app_key: the merchant's developer id.
+        signer: of the scheme that is set.
+        options: the constructor's keyword arguments.
+    """
+
+    app_key: str
+    signer: Md5Signer | RsaSigner
+    options: GatewayOptions = field(repr=False)
+
+
+def read_parts(settings: Settings, given: GatewayOptions) -> Parts:
+    """Read what a gateway is made of; what is given wins over the environment.
+
+    Raises:
+        InvalidRequestError: a setting is missing or cannot be used, or some cannot be used
+            together; several problems are told in one error.
+        InvalidKeyError: the key cannot be used.
+        ImportError: a setting needs an extra.
+    """
+    settings.check_quotes()
+    app_key, options = settings["WXPAY_APP_KEY"], given.copy()
+    if not app_key:
+        settings.refuse(["WXPAY_APP_KEY"], "not set", allowed="the appKey")
+    signer = _read_signer(settings)
+    own, former = list[bytes](), list[Md5Signer]()
+    if options.get("seal_keys") is None:
+        own = settings.read_each("WXPAY_SEAL_KEY", _read_key, allowed=_SEAL_KEYS)
+        former = settings.read_each("WXPAY_FORMER_SECRETS", Md5Signer, allowed=_SECRETS)
+    _complete_transport(options, settings)
+    _complete_shared(options, settings, app_key)
+    if signer is None or settings.problems:
+        raise settings.combine_problems()
+    if own or former:
+        # The key of its own seals; without one, that of the secret in force. The others open only.
+        options["seal_keys"] = [*own, signer, *former]
+    return Parts(app_key, signer, options)
+
+
+def _read_signer(settings: Settings) -> Md5Signer | RsaSigner | None:
+    """Return the signer of the one scheme that is set, None where there is a problem."""
+    found = [name for name in _SCHEMES if settings[name]]
+    if len(found) != 1:
+        reason = "set together" if found else "not set"
+        settings.refuse(found or _SCHEMES, reason, allowed=_ONE_SCHEME)
+        return None
+    return settings.read("WXPAY_APP_SECRET", _make_md5_signer) or settings.read(
+        "WXPAY_PRIVATE_KEY_FILE", lambda path: RsaSigner.from_file(path, settings[_PASSPHRASE])
+    )
+
+
+def _make_md5_signer(secret: str) -> Md5Signer:
+    if not secret.isprintable():
+        raise InvalidRequestError(
+            "several lines, or control characters", allowed="the appSecret and nothing else"
+        )
+    return Md5Signer(secret)
 
 
 def _read_key(text: str) -> bytes:
@@ -156,43 +217,31 @@ def _read_key(text: str) -> bytes:
     return SecretBytes(key)
 
 
-def complete_options(
-    env: Mapping[str, str], signer: Md5Signer | RsaSigner, given: GatewayOptions
-) -> GatewayOptions:
-    """Return the constructor's keyword arguments; what is given wins over the environment."""
-    options = given.copy()
+def _complete_transport(options: GatewayOptions, settings: Settings) -> None:
+    """Add where requests go, and through what."""
     if options.get("base_url") is None:
-        options["base_url"] = env.get("WXPAY_BASE_URL") or PRODUCTION
-    if options.get("seal_keys") is None:
-        options["seal_keys"] = read_seal_keys(env, signer)
-    if env.get("WXPAY_PROXY") and options.get("transport") is None:
-        options["transport"] = make_default_transport(proxy=env["WXPAY_PROXY"])
-    if env.get("WXPAY_STORE_URL") and options.get("store") is None:
+        options["base_url"] = settings.read("WXPAY_BASE_URL", check_base_url) or PRODUCTION
+    if options.get("transport") is None:
+        options["transport"] = settings.read(
+            "WXPAY_PROXY", lambda url: make_default_transport(proxy=url)
+        )
+
+
+def _complete_shared(options: GatewayOptions, settings: Settings, app_key: str) -> None:
+    """Add what processes may share: the store and the quota."""
+    if settings["WXPAY_STORE_URL"] and options.get("store") is None:
         from wxpay_async.adapters.stores.from_url import (  # noqa: PLC0415 - only who sets it needs it
             store_from_url,
         )
 
-        options["store"] = _make_part("WXPAY_STORE_URL", env, store_from_url)
-    if env.get("WXPAY_QUOTA_URL") and options.get("limiter") is None:
+        options["store"] = settings.read("WXPAY_STORE_URL", store_from_url)
+    if settings["WXPAY_QUOTA_URL"] and options.get("limiter") is None:
         from wxpay_async.adapters.limiters.redis import RedisLimiter  # noqa: PLC0415 - an extra
 
-        app_key, quota = read_app_key(env), make_quota(options.get("timeouts") or Timeouts())
-        options["limiter"] = _make_part(
-            "WXPAY_QUOTA_URL", env, lambda url: RedisLimiter(url, app_key, quota=quota)
+        quota = make_quota(options.get("timeouts") or Timeouts())
+        options["limiter"] = settings.read(
+            "WXPAY_QUOTA_URL", lambda url: RedisLimiter(url, app_key, quota=quota)
         )
-    return options
-
-
-def _make_part(variable: str, env: Mapping[str, str], make: Callable[[str], P]) -> P:
-    """Make a part from the address in a variable; an error names the variable."""
-    try:
-        return make(env[variable])
-    except InvalidRequestError as error:
-        failure = error.called(variable)
-    finally:
-        del env
-    # A new one: the frames below hold the address, and with it perhaps a password.
-    raise failure
 
 
 def make_quota(timeouts: Timeouts) -> Quota:

@@ -194,11 +194,10 @@ class PayGateway:
                 schemes are set.
             InvalidKeyError: the key file cannot be used.
         """
-        env = os.environ if environ is None else environ
+        settings = environment.Settings(os.environ if environ is None else environ)
         try:
-            environment.check_quotes(env)
-            app_key, signer = environment.read_app_key(env), environment.read_signer(env)
-            gateway = cls(app_key, signer, **environment.complete_options(env, signer, given))
+            parts = environment.read_parts(settings, given)
+            gateway = cls(parts.app_key, parts.signer, **parts.options)
             gateway._dispatcher.owned = frozenset(n for n in PARTS if given.get(n) is None)
             if given.get("limiter") is None:  # one of ours, made before there was a gateway
                 limiter: Any = gateway._dispatcher.limiter
@@ -208,8 +207,8 @@ class PayGateway:
         else:
             return gateway
         finally:
-            del environ, env, given
-        # Raised out here: the frames above hold the environment, secrets included.
+            del environ, given
+        # Raised out here: frames below hold what the settings do not show.
         raise failure
 
     def _report_slowed(self, slowed: Slowed) -> None:
