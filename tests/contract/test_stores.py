@@ -11,36 +11,13 @@ import attrs
 import pytest
 
 from tests.contract.stores import MEMORY, Place, claim_new, open_place, set_state, warm_stores
-from tests.support.records import NOW, SIGNED_AT, Claim, make_fingerprint
+from tests.support.records import EVERY_FIELD, NOW, SIGNED_AT, Claim, make_fingerprint
 from wxpay_async.adapters.stores.memory import MemoryStore
 from wxpay_async.adapters.stores.store import Store
 from wxpay_async.policy.record import LEASE, OPEN, IdempotencyRecord
 from wxpay_async.policy.states import FINAL_STEPS, REVIEW, State
 
 Check = Callable[[Place, Store], Awaitable[None]]
-
-EVERY_FIELD: dict[str, object] = {
-    "out_trade_no": "订单-\N{GRINNING FACE}",
-    "state": State.PENDING,
-    "epoch": 2**40,
-    "attempts": 7,
-    "in_doubt": True,
-    "signed_at": 2**53 - 1,
-    "lease_until": 0.1 + 0.2,
-    "claim_token": "f" * 64,
-    "content": bytes(range(256)) * 256,
-    "status": 200,
-    "reply": b"\x00\xff'\\\r\n",
-    "doubt_since": NOW + 1e-6,
-    "next_check_at": NOW + 1 / 3,
-    "checks": 5,
-    "absent_at": 1e-300,
-    "deviates_at": NOW + 2 / 7,
-    "deviation": "0123456789abcdef",
-    "verdict": '{"by": "小王", "executed": true}',
-    "created_at": NOW - 1e-6,
-    "updated_at": NOW + 2 / 3,
-}
 
 
 # Reserving

@@ -70,6 +70,19 @@ def start_batch(
     return batch((asked(n) for n in range(length)), **more)
 
 
+def start_consumer(
+    outcomes: OutcomeStream[Any, Any],
+) -> tuple[asyncio.Task[None], list[Outcome[Any, Any]]]:
+    """Pull every outcome in a task; return it, and the list of what it heard."""
+    heard: list[Outcome[Any, Any]] = []
+
+    async def consume() -> None:
+        async for outcome in outcomes:
+            heard.append(outcome)  # noqa: PERF401 - one by one, since the stream may raise
+
+    return asyncio.create_task(consume()), heard
+
+
 def make_platform(operation: str) -> Callable[[Any], object]:
     """Make a platform that answers at once, with the right echo."""
 
@@ -183,13 +196,8 @@ async def test_batch_of_a_gateway_that_closes_tells_what_was_on_its_way(
 ) -> None:
     """Two are done, four in doubt; then the loop hears that requests were left, not an end."""
     shop = open_shop(make_hanging_platform(operation))
-    outcomes, heard = start_batch(shop.gateway, operation, concurrency=4), list[Any]()
-
-    async def consume() -> None:
-        async for outcome in outcomes:
-            heard.append(outcome)
-
-    consumer = asyncio.create_task(consume())
+    outcomes = start_batch(shop.gateway, operation, concurrency=4)
+    consumer, heard = start_consumer(outcomes)
     await run_loop(30)
     await shop.gateway.aclose()
     with pytest.raises(NotSentError, match="closed before every request was pulled"):
@@ -204,13 +212,8 @@ async def test_batch_that_was_pulled_to_its_end_hears_no_error_of_a_closed_gatew
 ) -> None:
     """Every request has its outcome, and the doubts can be resolved."""
     shop = open_shop(make_hanging_platform("pay"))
-    outcomes, heard = start_batch(shop.gateway, "pay", 3, concurrency=4), list[Any]()
-
-    async def consume() -> None:
-        async for outcome in outcomes:
-            heard.append(outcome)
-
-    consumer = asyncio.create_task(consume())
+    outcomes = start_batch(shop.gateway, "pay", 3, concurrency=4)
+    consumer, heard = start_consumer(outcomes)
     await run_loop(30)
     await shop.gateway.aclose()
     await consumer
@@ -346,13 +349,8 @@ async def test_batch_that_pauses_ends_at_once(closer: str) -> None:
     """Nobody waits for the end of a pause to leave; what was pulled has its outcome, or is left."""
     platform = Outage(make_platform("pay"), lambda: NotSentError("refused", retryable=False))
     gateway = make_gateway(platform)
-    outcomes, heard = start_batch(gateway, "pay", concurrency=4), list[Any]()
-
-    async def consume() -> None:
-        async for outcome in outcomes:
-            heard.append(outcome)
-
-    consumer = asyncio.create_task(consume())
+    outcomes = start_batch(gateway, "pay", concurrency=4)
+    consumer, heard = start_consumer(outcomes)
     await asyncio.sleep(31)  # in the pause of 32 s
     before = loop_time()
     if closer == "stream":

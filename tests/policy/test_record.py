@@ -7,7 +7,7 @@ import gc
 import attrs
 import pytest
 
-from tests.support.records import make_fingerprint, make_record
+from tests.support.records import EVERY_FIELD, make_fingerprint, make_record
 from wxpay_async.policy.record import LEASE, IdempotencyRecord, evolve, pack, unpack
 from wxpay_async.policy.resolution import SCHEDULE
 from wxpay_async.policy.states import FINAL, State, Transition
@@ -325,25 +325,7 @@ def test_record_shows_neither_content_nor_reply() -> None:
 
 
 FULL = make_record(
-    operation="refund",
-    fingerprint=fingerprint("refund", CONTENT, "O-1"),
-    out_trade_no="O-1",
-    state=State.PENDING,
-    epoch=2,
-    attempts=3,
-    in_doubt=True,
-    signed_at=SIGNED_AT,
-    lease_until=1.5,
-    content=CONTENT,
-    status=200,
-    reply=b"reply",
-    doubt_since=2.5,
-    next_check_at=3.5,
-    checks=4,
-    absent_at=5.5,
-    deviates_at=6.5,
-    deviation="0123456789abcdef",
-    verdict='{"by": "小王"}',
+    operation="refund", fingerprint=fingerprint("refund", CONTENT, "O-1"), **EVERY_FIELD
 )
 
 

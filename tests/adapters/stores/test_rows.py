@@ -5,31 +5,12 @@ from __future__ import annotations
 import attrs
 import pytest
 
-from tests.support.records import NOW, make_fingerprint, make_record
+from tests.support.records import EVERY_FIELD, make_fingerprint, make_record
 from wxpay_async.adapters.stores.rows import find_tend_time, from_row, to_row
 from wxpay_async.policy.record import IdempotencyRecord
 from wxpay_async.policy.states import FINISHED, State
 
-FULL: dict[str, object] = {
-    "out_trade_no": "订单",
-    "state": State.PENDING,
-    "epoch": 2**40,
-    "attempts": 7,
-    "in_doubt": True,
-    "signed_at": 2**53 - 1,
-    "lease_until": 0.1 + 0.2,
-    "claim_token": "t",
-    "content": b"\x00\xff",
-    "status": 200,
-    "reply": b"",
-    "doubt_since": NOW + 1e-6,
-    "next_check_at": NOW + 1 / 3,
-    "checks": 5,
-    "absent_at": 1e-300,
-    "deviates_at": NOW + 2 / 7,
-    "deviation": "0123456789abcdef",
-    "verdict": '{"by": "小王"}',
-}
+FULL = EVERY_FIELD | {"reply": b""}
 
 
 @pytest.mark.parametrize("changes", [{}, FULL], ids=["reserved", "full"])
