@@ -22,6 +22,7 @@ from wxpay_async.adapters.signers.threads import SigningExecutor
 from wxpay_async.adapters.stores.store import IdempotencyStore
 from wxpay_async.engine.clock import Clock, PlatformTime
 from wxpay_async.engine.concurrency import ConcurrencyLimiter
+from wxpay_async.engine.priority import Priority
 from wxpay_async.engine.replay import moment_of
 from wxpay_async.engine.telemetry import Event, EventKind, Telemetry
 from wxpay_async.engine.unsent import load_or_doubt
@@ -94,7 +95,7 @@ class Call(Generic[T]):
         deadline: by when the call must be over.
         timeouts: how long an attempt may take; and, as `call`, for how long a slot of the quota
             may be held while no connection is free: its lease would end.
-        lane: which lane of the quota it takes.
+        lane: which lane of the quota it takes; `priority` may raise it, where there is one.
         record: the operation's record; None for a call that only reads.
         content: its `bizContent`; the same bytes go out with every attempt.
         ask: finds out what became of the record, see `check_outcome`; None where nothing can.
@@ -111,6 +112,7 @@ class Call(Generic[T]):
     record: IdempotencyRecord | None = None
     content: bytes = field(default=b"", repr=False)
     ask: Callable[[Call[T]], Coroutine[Any, Any, T | None]] | None = None
+    priority: Priority | None = None
 
     store: IdempotencyStore
     limiter: Limiter
@@ -158,15 +160,19 @@ class Call(Generic[T]):
     async def _wait_for_turn(self) -> None:
         """Take a slot of the quota, and then a place among the attempts under way."""
         clock, start_by = self.clock, self.deadline.at - self.deadline.attempt
-        self._machine = self.lane is not Lane.PEOPLE
         while True:
             began = clock.monotonic()
             try:
-                self._slot = await self.limiter.acquire(self.lane, timeout=start_by - began)
+                if self.priority is None:
+                    self._slot = await self.limiter.acquire(self.lane, timeout=start_by - began)
+                else:
+                    self._slot = await self.priority.acquire(self.limiter, self.deadline)
+                    self.lane = self.priority.lane
             finally:  # report the wait also when it times out
                 self._started = clock.monotonic()
                 if self._started > began and self.telemetry.hooks:
                     self._emit_wait("quota", self._started - began)
+            self._machine = self.lane is not Lane.PEOPLE
             if self.concurrency.acquire_now(machine=self._machine):
                 break
             if await self._wait_for_connection(start_by - self._started):

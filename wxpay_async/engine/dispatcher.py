@@ -24,6 +24,7 @@ from wxpay_async.engine.concurrency import ConcurrencyLimiter
 from wxpay_async.engine.doubts import Doubts
 from wxpay_async.engine.open_operations import OpenOperation, iter_open_operations
 from wxpay_async.engine.paid_watch import PaidWatch
+from wxpay_async.engine.priority import Priority
 from wxpay_async.engine.reader import Reader
 from wxpay_async.engine.recovery import Recovery
 from wxpay_async.engine.reissue import find_last, say_of_closed
@@ -171,7 +172,8 @@ class Dispatcher:
         deadline = self.times.after(seconds)
         record = self._make_record(request, operation)
         mark = record.fingerprint
-        executing = self._execute(request, record, result_type, deadline, lane)
+        priority = None if lane is Lane.PEOPLE else Priority(lane)
+        executing = self._execute(request, record, result_type, deadline, lane, priority)
         del record  # a claim makes another; what is not needed the collector need not watch
         began = deadline.at - seconds
         shared = self._single_flight.has(request_id, mark)
@@ -183,6 +185,7 @@ class Dispatcher:
                 executing,
                 timeout=seconds,
                 own_timeout=None if self._in_process else seconds + LAST_WORD,
+                priority=priority,
             )
         except BaseException as error:  # hooks that heard of the start hear of the end
             if isinstance(error, WxPayError):
@@ -206,6 +209,7 @@ class Dispatcher:
         result_type: type[T],
         deadline: Deadline,
         lane: Lane,
+        priority: Priority | None,
     ) -> T:
         """Reserve the record, and send the request unless it is settled already."""
         reserving = self.store.reserve(fresh)
@@ -237,7 +241,7 @@ class Dispatcher:
             deadline=deadline,
             lane=lane,
         )
-        call.record, call.content = record, content
+        call.record, call.content, call.priority = record, content, priority
         if record.out_trade_no is not None:
             call.ask = self._ask
         epoch = record.epoch

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from attrs import define, field
 
 from wxpay_async.adapters.event_loop import ShieldedTasks, run_to_completion
+from wxpay_async.engine.priority import Priority
 from wxpay_async.errors import IdempotencyConflictError, InDoubtError, InDoubtTimeoutError
 from wxpay_async.protocol.idempotency_key import Fingerprint
 
@@ -26,6 +27,7 @@ class _InFlight:
         operation: what is under way.
         in_flight: the table in which it stands until it is over.
         background: what still runs when the last caller had no more time.
+        priority: of a call of machines, which a person may raise; None of a person's.
         task: carries it out. It is a task of its own, since the caller that began it may be
             cancelled while others wait for the same answer.
         waiters: one future for each caller that waits.
@@ -37,6 +39,7 @@ class _InFlight:
     operation: Coroutine[Any, Any, Any]
     in_flight: dict[str, _InFlight]
     background: ShieldedTasks
+    priority: Priority | None
     task: asyncio.Task[Any] = field(init=False)
     waiters: list[asyncio.Future[None]] = field(factory=list[asyncio.Future[None]])
     cancelling: bool = False
@@ -134,6 +137,7 @@ class SingleFlight:
         *,
         timeout: float,
         own_timeout: float | None = None,
+        priority: Priority | None = None,
     ) -> tuple[T, bool]:
         """Return the operation's result, and whether another caller began it.
 
@@ -143,6 +147,8 @@ class SingleFlight:
             operation: carries it out; closed if it is under way already.
             timeout: seconds to wait for an operation that another caller began.
             own_timeout: seconds to wait for one's own; None where it keeps its deadline by itself.
+            priority: of the operation, where a machine asks for it; None where a person does. A
+                person who asks for what a machine began raises it.
 
         Raises:
             IdempotencyConflictError: the operation under way has the same requestId and means
@@ -157,7 +163,7 @@ class SingleFlight:
             raise
         if flight is None:
             flight = self._in_flight[key] = _InFlight(
-                key, fingerprint, operation, self._in_flight, self.background
+                key, fingerprint, operation, self._in_flight, self.background, priority
             )
             flight.task = _start(flight.run(), f"wxpay {key}")
             return await flight.wait(own_timeout), False
@@ -167,6 +173,8 @@ class SingleFlight:
                 flight.fingerprint.differences(fingerprint),
                 (flight.fingerprint.operation, fingerprint.operation),
             )
+        if priority is None and flight.priority is not None:
+            flight.priority.raise_lane()
         return await flight.wait(timeout), True
 
     def has(self, key: str, fingerprint: Fingerprint) -> bool:
