@@ -190,6 +190,7 @@ class Dispatcher:
         except BaseException as error:  # hooks that heard of the start hear of the end
             if isinstance(error, WxPayError):
                 self.mark(error, request_id)
+            self._end_reservation(request_id)
             spent = self.clock.monotonic() - began
             self.telemetry.call_ended(operation.name, request_id, spent, error=error, shared=shared)
             raise
@@ -258,6 +259,11 @@ class Dispatcher:
             raise
         stored: T = self.replay(record, content=content, asked=request)
         return stored
+
+    def _end_reservation(self, request_id: str) -> None:
+        """Let a store in memory forget what was not sent, unless a call still works on it."""
+        if isinstance(self.store, MemoryStore) and not self._single_flight.is_under_way(request_id):
+            self.store.end_reservation((self.app_key, request_id))
 
     async def _wait_for_store(
         self, record: IdempotencyRecord, answer: Coroutine[Any, Any, T], deadline: Deadline

@@ -182,6 +182,10 @@ class SingleFlight:
         flight = self._in_flight.get(key)
         return flight is not None and not flight.cancelling and flight.fingerprint == fingerprint
 
+    def is_under_way(self, key: str) -> bool:
+        """Tell whether an operation with this requestId is under way, whatever it means."""
+        return key in self._in_flight
+
     async def aclose(self) -> None:
         """Cancel everything that is under way."""
         for flight in list(self._in_flight.values()):

@@ -70,6 +70,55 @@ async def test_reserved_row_in_doubt_is_never_forgotten() -> None:
     assert await store.load(claimed.key) is not None
 
 
+async def test_ended_reservations_are_forgotten_beyond_the_limit_oldest_first() -> None:
+    """At most `max_finished` are remembered of those that no call works on."""
+    store = MemoryStore(max_finished=2)
+    records = [await store.reserve(make_record(f"r{n}")) for n in range(5)]
+    for record in records[:4]:
+        store.end_reservation(record.key)
+
+    assert [None, None, *records[2:]] == [await store.load(record.key) for record in records]
+
+
+async def test_reservation_that_is_made_again_is_not_forgotten() -> None:
+    """A call works on it; where it was ended long ago does not count any more."""
+    store = MemoryStore(max_finished=1)
+    record = await store.reserve(make_record("again"))
+    store.end_reservation(record.key)
+    await store.reserve(make_record("again"))
+    for n in range(3):
+        store.end_reservation((await store.reserve(make_record(f"r{n}"))).key)
+
+    assert record == await store.load(record.key)
+
+
+@pytest.mark.parametrize("state", OPEN_STATES)
+async def test_open_operation_is_no_ended_reservation(state: State) -> None:
+    """What may have been sent is kept, whatever its call says, then or later."""
+    store = MemoryStore(max_finished=0)
+    early = await store.reserve(make_record("early"))
+    claimed = await _claim(store, "late")
+    await store.record(attrs.evolve(claimed, state=state, in_doubt=True))
+    store.end_reservation(claimed.key)
+    assert await store.load(claimed.key) is not None
+
+    store.end_reservation(early.key)
+    assert await store.load(early.key) is None
+    store.end_reservation(early.key)  # it is not there any more
+
+
+async def test_ended_reservation_that_is_sent_after_all_is_not_forgotten() -> None:
+    """A second gateway over the same store held it, too."""
+    store = MemoryStore(max_finished=1)
+    record = await store.reserve(make_record("shared"))
+    store.end_reservation(record.key)
+    assert await store.claim(record.key, now=NOW, signed_at=1) is not None
+    for n in range(3):
+        store.end_reservation((await store.reserve(make_record(f"r{n}"))).key)
+
+    assert await store.load(record.key) is not None
+
+
 async def test_closing_keeps_everything() -> None:
     """A gateway that is opened again finds its operations; that does not make them durable."""
     store = MemoryStore()

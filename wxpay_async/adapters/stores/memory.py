@@ -29,7 +29,8 @@ class MemoryStore:
     """Keeps operations in this process; they are lost with it.
 
     Args:
-        max_finished: how many finished operations are remembered.
+        max_finished: how many finished operations are remembered, and how many besides that were
+            never sent and that no call works on any more.
         retention: seconds for which a finished operation is remembered.
         max_handled: of how many orders and refunds the callbacks are remembered, far more than are
             handled at once. Those that were changed longest ago go first, also before their 30
@@ -53,6 +54,10 @@ class MemoryStore:
     _finished: OrderedDict[tuple[str, str], Packed] = field(
         factory=OrderedDict[tuple[str, str], Packed], init=False, repr=False
     )
+    # Reservations that no call works on, the one that ended first at the front.
+    _ended: OrderedDict[tuple[str, str], None] = field(
+        factory=OrderedDict[tuple[str, str], None], init=False, repr=False
+    )
     _evict_at: float = field(default=0.0, init=False)
     # Version, document and the time of the last change, the longest unchanged first. Tuples, as
     # above.
@@ -68,7 +73,27 @@ class MemoryStore:
         known = self._find(key)
         if known is None:
             self._active[key] = record
+        else:
+            self._ended.pop(key, None)
         return known or record
+
+    def end_reservation(self, key: tuple[str, str]) -> None:
+        """Note that no call works on an operation; if nothing was sent, it may be forgotten early.
+
+        Without this, whoever gets no slot of the quota would be remembered for a day. Some are
+        remembered all the same, since the person soon taps again: with other content that is a
+        conflict. Forgetting one costs no more than that, for nothing of it is at the platform.
+        """
+        record = self._active.get(key)
+        if record is None or not record.evictable():
+            return
+        self._ended[key] = None
+        self._ended.move_to_end(key)
+        if len(self._ended) > self.max_finished:
+            oldest, _ = self._ended.popitem(last=False)
+            record = self._active.get(oldest)
+            if record is not None and record.evictable():  # it was not sent since then
+                del self._active[oldest]
 
     async def claim(
         self,
