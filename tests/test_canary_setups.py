@@ -79,6 +79,16 @@ SETUPS: dict[str, Callable[[], object]] = {
     "two schemes, by their reader": read_settings(
         WXPAY_APP_SECRET=SECRET, WXPAY_PRIVATE_KEY_FILE="merchant.pem"
     ),
+    "a secret for a path": read_environment(WXPAY_APP_SECRET_FILE=SECRET),
+    "a secret for a path, by its reader": read_settings(WXPAY_APP_SECRET_FILE=SECRET),
+    "a secret for a key": read_environment(WXPAY_PRIVATE_KEY=SECRET),
+    "a damaged key in the environment": read_environment(
+        WXPAY_PRIVATE_KEY=PRIVATE_KEY.decode("ascii").replace("\n-----END", "a\n-----END")
+    ),
+    "a weak key in the environment": read_environment(WXPAY_PRIVATE_KEY=WEAK_KEY.decode("ascii")),
+    "a wrong passphrase in the environment": read_environment(
+        WXPAY_PRIVATE_KEY=LOCKED_KEY.decode("ascii"), WXPAY_PRIVATE_KEY_PASSPHRASE=WRONG_SECRET
+    ),
     "another setting": read_environment(
         WXPAY_APP_SECRET=SECRET, WXPAY_BASE_URL="http://shop.example"
     ),
@@ -142,6 +152,17 @@ def test_setup_that_fails_shows_no_secret(why: str) -> None:
     }
 
     assert [] == find_leaks(render_error(error), canaries)
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o644, 0o666])
+def test_secret_file_that_fails_shows_no_secret(mode: int, tmp_path: Path) -> None:
+    """What it holds cannot be a secret, or others can read or write it."""
+    file = tmp_path / "secret"
+    file.write_bytes(f"{SECRET}\u00e9".encode())
+    file.chmod(mode)
+    error = catch_setup_failure(read_environment(WXPAY_APP_SECRET_FILE=str(file)))
+
+    assert [] == find_leaks(render_error(error), {"the secret": SECRET})
 
 
 @pytest.mark.parametrize(

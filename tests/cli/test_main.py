@@ -119,7 +119,7 @@ def test_fates_have_exit_codes_of_their_own() -> None:
         ("query --app-key k", "WXPAY_APP_SECRET"),
         ("query --app-key k --private-key-file nowhere.pem", "nowhere.pem"),
         ("query --app-key k --app-secret-file nowhere.txt", "nowhere.txt"),
-        ("query --app-key k --app-secret-file empty", "--app-secret-file: empty is empty"),
+        ("query --app-key k --app-secret-file empty", "WXPAY_APP_SECRET_FILE: empty"),
         (
             "query --app-key k --app-secret-file empty --private-key-file empty",
             "--app-secret-file, --private-key-file: both given",
@@ -127,7 +127,7 @@ def test_fates_have_exit_codes_of_their_own() -> None:
         ("query --app-key k --private-key-file empty", "empty: the key is empty"),
         ("query --app-key k --private-key-file short", "short: this is too short for a key\n"),
         ("sandbox --scheme rsa --key-file short", "short: this is too short for a key\n"),
-        ("query --app-key k --base-url http://example.com", "base_url"),
+        ("query --app-key k --base-url http://example.com", "WXPAY_BASE_URL"),
         ("query --app-key k --base-url http://127.0.0.1:9 --out-trade-no 1", "WXPAY_QUOTA_URL: "),
         ("query --app-key k --base-url http://127.0.0.1:9 --out-trade-no 1", "WXPAY_STORE_URL: "),
         ("query --bogus", "--bogus"),

@@ -24,6 +24,41 @@ def test_app_secret_file_is_enough(
     assert 0 == run("merchants", "--app-secret-file", str(path), "--json").code
 
 
+@pytest.mark.parametrize("name", ["WXPAY_APP_SECRET_FILE", "WXPAY_PRIVATE_KEY"])
+def test_option_for_a_file_wins_over_every_scheme_of_the_environment(
+    run: Run, sandbox: Sandbox, key_file: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Whatever it was set up for."""
+    monkeypatch.setenv(name, "left over")
+    assert 0 == run("merchants", "--private-key-file", str(key_file), "--json").code
+    assert b"signType=RSA" in sandbox.platform.recent[-1].body
+
+
+@pytest.mark.usefixtures("sandbox")
+def test_app_secret_file_that_is_empty_is_bad_input(run: Run, tmp_path: Path) -> None:
+    """One line that names the setting."""
+    path = tmp_path / "secret"
+    path.write_text("\n")
+    path.chmod(0o600)
+    found = run("query", *ORDER, "--app-secret-file", str(path))
+    assert 2 == found.code
+    assert "WXPAY_APP_SECRET_FILE: empty" in found.error()
+
+
+@pytest.mark.usefixtures("sandbox")
+def test_app_secret_file_of_any_mode_is_read_where_the_environment_says_so(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As a container's is."""
+    path = tmp_path / "secret"
+    path.write_text(SECRET)
+    path.chmod(0o777)
+    arguments = ("merchants", "--app-secret-file", str(path), "--json")
+    assert 2 == run(*arguments).code
+    monkeypatch.setenv("WXPAY_KEY_FILE_MODE", "any")
+    assert (0, "") == (run(*arguments).code, run(*arguments).err)
+
+
 def test_private_key_file_beside_a_secret_chooses_rsa(
     run: Run, sandbox: Sandbox, key_file: Path
 ) -> None:

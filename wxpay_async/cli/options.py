@@ -15,7 +15,6 @@ from typer import Option
 import wxpay_async as wx
 from wxpay_async.cli.main import EXIT_CODES, AsJson, app
 from wxpay_async.cli.output import print_short_warnings
-from wxpay_async.protocol.keys import read_key_file
 
 T = TypeVar("T")
 
@@ -37,21 +36,26 @@ class ClientOptions:
         str | None, Option(help="The developer id. Else WXPAY_APP_KEY.", metavar="KEY")
     ] = None
     app_secret_file: Annotated[
-        Path | None, Option(help="File with the MD5 secret. Else WXPAY_APP_SECRET.", metavar="PATH")
+        Path | None,
+        Option(
+            help="File with the MD5 secret. Else WXPAY_APP_SECRET_FILE or WXPAY_APP_SECRET.",
+            metavar="PATH",
+            exists=True,
+        ),
     ] = None
     private_key_file: Annotated[
         Path | None,
         Option(
-            help="File with the RSA private key, 2048 bits or more. Else WXPAY_PRIVATE_KEY_FILE; "
-            f"its passphrase is read from {PASSPHRASE}.",
+            help="File with the RSA private key, 2048 bits or more. Else WXPAY_PRIVATE_KEY_FILE or "
+            f"WXPAY_PRIVATE_KEY; its passphrase is read from {PASSPHRASE}.",
             metavar="PATH",
         ),
     ] = None
     base_url: Annotated[
         str | None,
         Option(
-            help="The platform's origin: https, or http on loopback. Else WXPAY_BASE_URL, else "
-            "production.",
+            help="The platform's address: test, production, https, or http on loopback. Else "
+            "WXPAY_BASE_URL, else production.",
             metavar="URL",
         ),
     ] = None
@@ -78,6 +82,8 @@ class ClientOptions:
                 raise wx.InvalidRequestError(str(error)) from error
 
     def _build_environment(self) -> dict[str, str]:
+        from wxpay_async.engine.environment import SCHEMES  # noqa: PLC0415 - as in `run`
+
         environment = dict(os.environ)
         if self.app_secret_file and self.private_key_file:
             raise wx.InvalidRequestError(
@@ -85,12 +91,11 @@ class ClientOptions:
             )
         if self.app_secret_file or self.private_key_file:
             # The option chooses the scheme, whatever the environment was set up for.
-            for name in ("WXPAY_APP_SECRET", "WXPAY_PRIVATE_KEY_FILE"):
+            for name in SCHEMES:
                 environment.pop(name, None)
-        if self.app_secret_file:
-            environment["WXPAY_APP_SECRET"] = _read_secret(self.app_secret_file)
         given = {
             "WXPAY_APP_KEY": self.app_key,
+            "WXPAY_APP_SECRET_FILE": self.app_secret_file,
             "WXPAY_PRIVATE_KEY_FILE": self.private_key_file,
             "WXPAY_BASE_URL": self.base_url,
             "WXPAY_PROXY": self.proxy,
@@ -122,15 +127,6 @@ class ClientOptions:
             if read_only:
                 raise
             raise wx.InDoubtError("interrupted; what was sent may have been executed") from None
-
-
-def _read_secret(path: Path) -> str:
-    secret = read_key_file(path, private=True).decode("ascii", "replace").strip()
-    if not secret:
-        raise wx.InvalidRequestError(
-            f"{path} is empty", field="--app-secret-file", allowed="a file with the MD5 secret"
-        )
-    return secret
 
 
 def client_command(command: Callable[..., None]) -> Callable[..., None]:

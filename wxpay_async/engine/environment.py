@@ -18,6 +18,7 @@ from wxpay_async.errors import InvalidKeyError, InvalidRequestError
 from wxpay_async.policy.record import LEASE
 from wxpay_async.policy.retry import RetryPolicy
 from wxpay_async.protocol.builder import Placement
+from wxpay_async.protocol.keys import read_key_file
 from wxpay_async.protocol.results import TradeState
 from wxpay_async.protocol.secrets import SecretBytes
 from wxpay_async.protocol.signing import Md5Signer, RsaSigner
@@ -26,12 +27,21 @@ from wxpay_async.protocol.wire import PRODUCTION, Timeouts, Transport, check_bas
 P = TypeVar("P")
 Problem = InvalidRequestError | InvalidKeyError
 
+SCHEMES: Final = (
+    *("WXPAY_APP_SECRET", "WXPAY_APP_SECRET_FILE"),
+    *("WXPAY_PRIVATE_KEY", "WXPAY_PRIVATE_KEY_FILE"),
+)
+"""The variables of which one says how the merchant signs."""
+_ONE_SCHEME: Final = (
+    "one of WXPAY_APP_SECRET and WXPAY_APP_SECRET_FILE (MD5), WXPAY_PRIVATE_KEY and "
+    "WXPAY_PRIVATE_KEY_FILE (RSA)"
+)
 _PASSPHRASE: Final = "WXPAY_PRIVATE_KEY_PASSPHRASE"  # noqa: S105 - the variable's name
 _VARIABLES: Final = (
     "WXPAY_APP_KEY",
-    "WXPAY_APP_SECRET",
-    "WXPAY_PRIVATE_KEY_FILE",
+    *SCHEMES,
     _PASSPHRASE,
+    "WXPAY_KEY_FILE_MODE",
     "WXPAY_BASE_URL",
     "WXPAY_PROXY",
     "WXPAY_STORE_URL",
@@ -39,8 +49,6 @@ _VARIABLES: Final = (
     "WXPAY_SEAL_KEY",
     "WXPAY_FORMER_SECRETS",
 )
-_SCHEMES: Final = ("WXPAY_APP_SECRET", "WXPAY_PRIVATE_KEY_FILE")
-_ONE_SCHEME: Final = "WXPAY_APP_SECRET (MD5) or WXPAY_PRIVATE_KEY_FILE (RSA), one of the two"
 _QUOTED: Final = re.compile(r"""(["']).*\1|\u201c.*\u201d|\u2018.*\u2019""", re.DOTALL)
 _KEY_DIGITS: Final = 2 * SEAL_KEY_BYTES
 _SEAL_KEYS: Final = (
@@ -116,7 +124,7 @@ class Settings:
         except InvalidRequestError as error:
             self.problems.append(error.called(variable))
         except InvalidKeyError as error:
-            self.problems.append(InvalidKeyError(f"{variable}: {error.reason}"))
+            self.problems.append(InvalidKeyError(f"{variable}: {_name_variables(error, variable)}"))
         return None
 
     def read_each(self, variable: str, make: Callable[[str], P], *, allowed: str) -> list[P]:
@@ -190,22 +198,55 @@ def read_parts(settings: Settings, given: GatewayOptions) -> Parts:
 
 def _read_signer(settings: Settings) -> Md5Signer | RsaSigner | None:
     """Return the signer of the one scheme that is set, None where there is a problem."""
-    found = [name for name in _SCHEMES if settings[name]]
+    any_mode = settings.read("WXPAY_KEY_FILE_MODE", _read_mode) or False
+    found = [name for name in SCHEMES if settings[name]]
     if len(found) != 1:
         reason = "set together" if found else "not set"
-        settings.refuse(found or _SCHEMES, reason, allowed=_ONE_SCHEME)
+        settings.refuse(found or SCHEMES, reason, allowed=_ONE_SCHEME)
         return None
-    return settings.read("WXPAY_APP_SECRET", _make_md5_signer) or settings.read(
-        "WXPAY_PRIVATE_KEY_FILE", lambda path: RsaSigner.from_file(path, settings[_PASSPHRASE])
+    return (
+        settings.read("WXPAY_APP_SECRET", _make_md5_signer)
+        or settings.read(
+            "WXPAY_APP_SECRET_FILE", lambda path: _read_secret_file(path, any_mode=any_mode)
+        )
+        or settings.read(
+            "WXPAY_PRIVATE_KEY", lambda key: RsaSigner.from_pem(key, settings[_PASSPHRASE])
+        )
+        or settings.read(
+            "WXPAY_PRIVATE_KEY_FILE",
+            lambda path: RsaSigner.from_file(path, settings[_PASSPHRASE], any_mode=any_mode),
+        )
     )
 
 
+def _read_mode(text: str) -> bool:
+    if text != "any":
+        raise InvalidRequestError("not known", allowed="any, or not set")
+    return True
+
+
 def _make_md5_signer(secret: str) -> Md5Signer:
-    if not secret.isprintable():
+    if _QUOTED.fullmatch(secret) or not secret.isprintable():
         raise InvalidRequestError(
-            "several lines, or control characters", allowed="the appSecret and nothing else"
+            "in quotes, of several lines, or with control characters",
+            allowed="the appSecret and nothing else",
         )
     return Md5Signer(secret)
+
+
+def _read_secret_file(path: str, *, any_mode: bool) -> Md5Signer:
+    try:
+        data = read_key_file(path, private=True, any_mode=any_mode)
+    except InvalidKeyError as error:
+        # It may be the secret itself that was taken for a path.
+        raise InvalidKeyError(error.reason.removeprefix(f"{path}: ")) from None
+    return _make_md5_signer(data.decode("utf-8-sig", "replace").strip())
+
+
+def _name_variables(error: InvalidKeyError, variable: str) -> str:
+    """Return the reason of an error with variables in place of the signers' functions."""
+    direct = variable.removesuffix("_FILE")
+    return error.reason.replace("from_pem()", direct).replace("from_file()", f"{direct}_FILE")
 
 
 def _read_key(text: str) -> bytes:

@@ -175,13 +175,15 @@ class PayGateway:
     ) -> Self:
         """Make a gateway from the environment.
 
-        Reads `WXPAY_APP_KEY`; `WXPAY_APP_SECRET` (MD5) or `WXPAY_PRIVATE_KEY_FILE` (RSA, with
-        `WXPAY_PRIVATE_KEY_PASSPHRASE`); `WXPAY_BASE_URL`; `WXPAY_PROXY`; `WXPAY_STORE_URL`;
-        `WXPAY_QUOTA_URL`. What a durable store keeps is sealed by the scheme's secret, unless
-        `WXPAY_SEAL_KEY` has a key of its own: 32 bytes as 64 hexadecimal digits or as Base64;
-        several are separated by commas, and the first one seals. `WXPAY_FORMER_SECRETS` has the
-        appSecrets of the MD5 scheme that were in force before, separated by commas: they open what
-        was sealed by them (`rotation.md`).
+        Reads `WXPAY_APP_KEY`; one of `WXPAY_APP_SECRET`, `WXPAY_APP_SECRET_FILE` (MD5),
+        `WXPAY_PRIVATE_KEY` and `WXPAY_PRIVATE_KEY_FILE` (RSA, with
+        `WXPAY_PRIVATE_KEY_PASSPHRASE`); `WXPAY_KEY_FILE_MODE=any`, where a secret manager or a
+        mount decides about the modes of these files; `WXPAY_BASE_URL`; `WXPAY_PROXY`;
+        `WXPAY_STORE_URL`; `WXPAY_QUOTA_URL`. What a durable store keeps is sealed by the scheme's
+        secret, unless `WXPAY_SEAL_KEY` has a key of its own: 32 bytes as 64 hexadecimal digits or
+        as Base64; several are separated by commas, and the first one seals. `WXPAY_FORMER_SECRETS`
+        has the appSecrets of the MD5 scheme that were in force before, separated by commas: they
+        open what was sealed by them (`rotation.md`). Blanks around a value are no part of it.
 
         The gateway closes the parts that are made so, and none that is given.
 
@@ -190,9 +192,9 @@ class PayGateway:
             **given: the constructor's keyword arguments, which win over the environment.
 
         Raises:
-            InvalidRequestError: a variable is missing, stands in quotes or cannot be used; both
-                schemes are set.
-            InvalidKeyError: the key file cannot be used.
+            InvalidRequestError: a variable is missing, stands in quotes or cannot be used, or some
+                cannot be used together. All that can be found at once is told in one error.
+            InvalidKeyError: the key, or a file with a key or a secret, cannot be used.
         """
         settings = environment.Settings(os.environ if environ is None else environ)
         try:
