@@ -1,19 +1,25 @@
-"""A platform in virtual time whose orders are watched, and callers that wait for them."""
+"""Callers that wait until orders are paid, in virtual time: the platform, callbacks, the store."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import parse_qsl
 
 from attrs import define, field
 
 from tests.support import replies
-from tests.support.clock import LoopClock, loop_time
+from tests.support.clock import NOON, LoopClock, loop_time
 from tests.support.merchant import make_shop
+from tests.support.platform import APP_KEY, FORM, VERIFIER, encode_callback, sign_callback
+from wxpay_async.adapters.stores.inbox import Entry
+from wxpay_async.adapters.stores.memory import MemoryStore
 from wxpay_async.engine.gateway import PayGateway
-from wxpay_async.protocol.results import TradeStatus
+from wxpay_async.policy.progress import Progress, order_key
+from wxpay_async.protocol.notify import Notification, Notifications
+from wxpay_async.protocol.results import TradeState, TradeStatus
 from wxpay_async.protocol.wire import HttpRequest
 
 
@@ -74,3 +80,51 @@ def start(
 ) -> asyncio.Task[tuple[float, str]]:
     """Let a caller wait; the task returns when and how that ended."""
     return asyncio.ensure_future(find_end(gateway.wait_paid(number, **times)))  # type: ignore[arg-type] # awaitable
+
+
+def make_fields(number: str = "O-1", **changes: str) -> dict[str, str]:
+    """Make the fields of the callback of a paid order."""
+    return {
+        "out_trade_no": number,
+        "inner_trade_no": "T-1",
+        "trade_status": "TRADE_SUCCESS",
+        "trade_amount": "1.00",
+        **changes,
+    }
+
+
+def make_notification(number: str = "O-1", **changes: str) -> Notification:
+    """Make the notification of a paid order, with a signature that verifies."""
+    reader = Notifications(VERIFIER, app_key=APP_KEY, clock=lambda: NOON)
+    return reader.parse(FORM, encode_callback(sign_callback(make_fields(number, **changes))))
+
+
+@define(eq=False)
+class SharedStore(MemoryStore):
+    """A store that several processes share, as far as a gateway can see.
+
+    Attributes:
+        reads: when it was read, and how many orders were asked for.
+        away: why it cannot be reached.
+        lasting: seconds that a read takes.
+    """
+
+    reads: list[tuple[float, int]] = field(factory=list[tuple[float, int]])
+    away: Exception | None = None
+    lasting: float = 0.0
+
+    async def load_entries(self, keys: Sequence[str]) -> dict[str, Entry]:
+        """Note the read."""
+        self.reads.append((loop_time(), len(keys)))
+        if self.away is not None:
+            raise self.away
+        entries = await super().load_entries(keys)
+        await asyncio.sleep(self.lasting)
+        return entries
+
+    async def tell(self, number: str, state: TradeState) -> None:
+        """Do what another process does when a callback that it believes tells a state."""
+        key = order_key(APP_KEY, "trade", number)
+        known = (await super().load_entries([key])).get(key)
+        version = None if known is None else known.version
+        assert await self.swap(key, version=version, value=Progress(told=state).encode(), now=NOON)

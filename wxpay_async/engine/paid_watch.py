@@ -63,8 +63,10 @@ class PaidWatch:
         try:
             return await order.wait(waiter)
         finally:
-            await order.leave(waiter)
-            await self._stop_reading()
+            try:
+                await order.leave(waiter)
+            finally:  # also when the caller is cancelled meanwhile
+                await self._stop_reading()
 
     def wake(self, notification: Notification) -> None:
         """Wake those who wait for the order of a notification that can be believed."""
