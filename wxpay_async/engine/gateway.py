@@ -377,14 +377,15 @@ class PayGateway:
         """Wait until the order is paid: query it again and again.
 
         All callers that wait for one order share its queries, in a lane that leaves the quota to
-        people who pay. A callback that arrives at this gateway ends the pause before the next one
-        (see `apply_notification`).
+        people who pay. A callback that can be believed ends the pause before the next one: at once
+        if it comes to this gateway, within a second if it comes to another process that has the
+        same durable store.
 
         Args:
             out_trade_no: the merchant's order number.
             timeout: seconds to wait for the person.
-            every: seconds between the first query and the second. Each pause is half as long again
-                as the one before, up to 15 s; if `every` is longer, all are as long as it.
+            every: seconds between the first query and the second. Pauses grow by half again, up to
+                15 s; an `every` above that stays as it is.
 
         Returns:
             The status of the paid order, which may be given back already: see its `state`.
@@ -393,8 +394,9 @@ class PayGateway:
             InvalidRequestError: a time is negative, infinite or no number.
             MalformedResponseError: an answer is about another order: it is withheld.
             NotPaidError: the order was closed, or the payment failed.
-            InDoubtError: the time is up, or the gateway was closed, and the order can still be
-                paid; the text has the platform's last word.
+            InDoubtTimeoutError: the time is up and the order can still be paid; the text has the
+                platform's last word.
+            InDoubtError: the gateway was closed meanwhile.
             RefusedError: the platform does not know the order.
         """
         return await self._dispatcher.wait_paid(out_trade_no, timeout=timeout, every=every)
@@ -545,7 +547,7 @@ class PayGateway:
         """Settle the open operations of a genuine notification's number; no query is made.
 
         A `CallbackReceiver` does this by itself. What the notification does not prove is asked
-        about with the next recovery.
+        about with the next recovery. Callers that wait for its order (`wait_paid`) are woken.
 
         Returns:
             How many operations it settled.
