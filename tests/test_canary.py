@@ -113,7 +113,7 @@ class Run:
         } | changes
         return PayGateway(self.sandbox.app_key, **given)
 
-    async def everything(self) -> None:
+    async def run_day(self) -> None:
         """Let everything happen that a merchant's day may bring."""
         async with self.gateway() as gateway:
             pay = await self.purchase(gateway)
@@ -204,7 +204,7 @@ class Run:
         places: dict[str, str | bytes] = {
             "repr": "\n".join(map(repr, values)),
             "str": "\n".join(map(str, values)),
-            "spans": "\n".join(span.to_json() for span in self.watch.finished()),
+            "spans": "\n".join(span.to_json() for span in self.watch.list_spans()),
             "metrics": metrics.to_json() if metrics else "",
         }
         for error in self.errors:
@@ -246,7 +246,7 @@ async def test_whole_day_leaves_no_secret_anywhere(
     caplog.handler.setLevel(logging.DEBUG)
 
     run = Run(sandbox, *SCHEMES[scheme](), tmp_path)
-    await run.everything()
+    await run.run_day()
     places = await run.places()
     loop.set_debug(False)
     places["logs"] = render_records(caplog.records) + caplog.text
@@ -265,7 +265,7 @@ async def test_whole_day_leaves_no_secret_anywhere(
     assert [] == find_leaks(places, canaries)
     logged = {record.name.partition(".")[0] for record in caplog.records}
     assert {"wxpay_async", "asyncio", "sqlalchemy"} <= logged
-    assert {"wxpay trade", "wxpay pay", "POST"} <= {s.name for s in run.watch.finished()}
+    assert {"wxpay trade", "wxpay pay", "POST"} <= {s.name for s in run.watch.list_spans()}
     assert "oCa…z=" in places["repr"]
 
 

@@ -106,7 +106,7 @@ def problems(text: str, near: Path) -> Iterator[tuple[int, str]]:
             yield match.start(), f"{PROTOCOL.name} has no decision {match['number']}"
 
 
-def dangling() -> list[str]:
+def find_dangling() -> list[str]:
     """Return every citation of the project that leads nowhere."""
     paths = {path for pattern in EVERY_TEXT for path in ROOT.glob(pattern)}
     paths.discard(Path(__file__))  # which makes some up
@@ -122,7 +122,7 @@ def dangling() -> list[str]:
 
 def test_citations_of_the_project_lead_somewhere() -> None:
     """Code, tests and documents cite only what can be read in `docs/`."""
-    found = dangling()
+    found = find_dangling()
 
     assert [] == found, "\n".join(found)
 
@@ -280,12 +280,12 @@ def places() -> list[tuple[str, str]]:
 def names_in(path: Path) -> Iterator[str]:
     """Yield the functions, classes, methods and variables that a module defines."""
     for node in ast.parse(text_of(path)).body:
-        yield from _defined(node)
+        yield from _list_defined(node)
         if isinstance(node, ast.ClassDef):
-            yield from (f"{node.name}.{name}" for part in node.body for name in _defined(part))
+            yield from (f"{node.name}.{name}" for part in node.body for name in _list_defined(part))
 
 
-def _defined(node: ast.stmt) -> Iterator[str]:
+def _list_defined(node: ast.stmt) -> Iterator[str]:
     match node:
         case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
             yield node.name

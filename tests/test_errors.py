@@ -30,7 +30,7 @@ LINE = re.compile(
 )
 
 
-def drawn() -> dict[str, tuple[str, str]]:
+def read_drawing() -> dict[str, tuple[str, str]]:
     """Read the drawing: name -> (parent, fate); a fate that is not drawn is the parent's."""
     tree: dict[str, tuple[str, str]] = {}
     branch = ["WxPayError"]
@@ -43,7 +43,7 @@ def drawn() -> dict[str, tuple[str, str]]:
     return tree
 
 
-def existing() -> dict[str, type[WxPayError]]:
+def list_classes() -> dict[str, type[WxPayError]]:
     """Collect the classes that the module defines."""
     return {
         name: kind
@@ -52,19 +52,19 @@ def existing() -> dict[str, type[WxPayError]]:
     }
 
 
-KINDS = [pytest.param(kind, id=name) for name, kind in existing().items()]
+KINDS = [pytest.param(kind, id=name) for name, kind in list_classes().items()]
 
 
 def test_drawing_shows_every_class() -> None:
     """Exactly the classes that exist are drawn."""
-    assert drawn().keys() == existing().keys()
-    assert len(drawn()) > 15
+    assert read_drawing().keys() == list_classes().keys()
+    assert len(read_drawing()) > 15
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_drawing_shows_parent_and_fate_of_each_class(kind: type[WxPayError]) -> None:
     """Parent and fate are those of the class, and of an error that is raised."""
-    parent, fate = drawn()[kind.__name__]
+    parent, fate = read_drawing()[kind.__name__]
 
     assert parent == kind.__bases__[0].__name__
     assert fate == kind.fate == kind("reason").fate
@@ -137,7 +137,7 @@ def test_no_part_of_the_package_changes_the_fate_of_an_error() -> None:
 
 def test_errors_of_the_package_are_all_in_one_module() -> None:
     """So that the tests of this file see every one of them."""
-    names = {"WxPayError", *existing()}
+    names = {"WxPayError", *list_classes()}
     elsewhere = [
         f"{module}: {node.name}"
         for module, node in syntax_of_the_package()
@@ -151,8 +151,8 @@ def test_errors_of_the_package_are_all_in_one_module() -> None:
 @pytest.mark.parametrize("name", ["InvalidRequestError", "InvalidKeyError"])
 def test_bad_input_is_a_value_error(name: str) -> None:
     """As callers of any Python library expect; no other error is one."""
-    assert issubclass(existing()[name], ValueError)
-    assert 2 == sum(issubclass(kind, ValueError) for kind in existing().values())
+    assert issubclass(list_classes()[name], ValueError)
+    assert 2 == sum(issubclass(kind, ValueError) for kind in list_classes().values())
 
 
 def test_fates_are_their_words() -> None:
@@ -220,7 +220,7 @@ def test_bad_input_is_told_with_field_and_allowed_values(
     assert expected == str(InvalidRequestError("bad", **arguments))
 
 
-def _filled(kind: type[WxPayError]) -> WxPayError:
+def _fill(kind: type[WxPayError]) -> WxPayError:
     error = kind("reason")
     error.code, error.message, error.request_id = "E1", "said", "r-1"
     error.attempts, error.replayed, error.retryable = 3, True, not error.retryable
@@ -233,7 +233,7 @@ def _filled(kind: type[WxPayError]) -> WxPayError:
 @pytest.mark.parametrize("kind", KINDS)
 def test_errors_survive_copies_and_processes(kind: type[WxPayError], clone: object) -> None:
     """Class, text and every attribute: a worker's error reaches its parent whole."""
-    error = _filled(kind)
+    error = _fill(kind)
     other = clone(error)
 
     assert kind is type(other)

@@ -240,7 +240,7 @@ class Wire:
     async def mend(self) -> None:
         """Listen, at the same port as before."""
         self._frozen = False
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._connect, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def cut(self) -> None:
@@ -266,7 +266,7 @@ class Wire:
         """Pass on the next request with this word, and drop its connection before the answer."""
         self._word = word
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, out = await asyncio.open_connection(*self.target)
         self._open |= {writer, out}
         for source, sink in ((reader, out), (there, writer)):

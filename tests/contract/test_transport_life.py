@@ -113,7 +113,7 @@ async def test_cancelling_ends_the_connection(
     await asyncio.wait([task])
 
     assert path == "endless" or task.cancelled()
-    await server.closed()
+    await server.wait_closed()
     assert 200 == (await transport.send(make_request(server.url), timeout=CALM)).status
 
 

@@ -51,7 +51,7 @@ class Proxy:
         """Forward one request, or open one tunnel."""
         self.heads.append(seen)
         if self.refusal == "hang":
-            return await peer.gone()
+            return await peer.wait_gone()
         if self.refusal == "disconnect":
             return False
         if self.refusal:
@@ -281,7 +281,7 @@ async def test_cancelling_a_handshake_leaves_nothing(
     """The server accepts and says nothing: no socket stays open, and no connection is lost."""
 
     async def hello(peer: Peer, _: Seen) -> bool:
-        return await peer.gone()
+        return await peer.wait_gone()
 
     silent = await listen(hello)
     transport = make(max_connections=1, proxy=f"http://{proxy.address}" if tunnel else None)
@@ -289,11 +289,11 @@ async def test_cancelling_a_handshake_leaves_nothing(
     for count in (1, 2, 3):
         url = f"https://127.0.0.1:{silent.port}/"
         task = asyncio.create_task(transport.send(make_request(url), timeout=parting))
-        await silent.heard(count)
+        await silent.wait_heard(count)
         task.cancel()
         await asyncio.wait([task])
         assert task.cancelled()
-        await silent.closed()
+        await silent.wait_closed()
     await transport.aclose()
 
 

@@ -114,7 +114,7 @@ async def behave(peer: Peer, seen: Seen) -> bool:
 async def _break(peer: Peer, data: bytes, then: str) -> bool:
     await peer.send(data)
     if then == "hang":
-        await peer.gone()
+        await peer.wait_gone()
     if then == "reset":
         peer.reset()
     return False

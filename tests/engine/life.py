@@ -138,9 +138,9 @@ class Platform:
         params = dict(parse_qsl(request.body.decode()))
         now = self.clock.true_time() + self.skew
         if now - int(params["timestamp"]) / 1000 > EXPIRY:
-            return self._dated(make_refusal("CO_MSG_000005").body)
+            return self._add_date(make_refusal("CO_MSG_000005").body)
         if "bizContent" not in params:
-            return self._dated(self._found(params["outTradeNo"]))
+            return self._add_date(self._answer_query(params["outTradeNo"]))
         content = json.loads(params["bizContent"])
         if content["requestId"] in self.executions:
             return make_refusal("GM_API_BUS_0000015")
@@ -153,11 +153,11 @@ class Platform:
         )
         return {"success": True, "data": make_data(content, status)}
 
-    def _dated(self, body: bytes) -> HttpResponse:
+    def _add_date(self, body: bytes) -> HttpResponse:
         now = datetime.fromtimestamp(self.clock.true_time() + self.skew, UTC)
         return HttpResponse(200, body, {"date": format_datetime(now, usegmt=True)})
 
-    def _found(self, out_trade_no: str) -> bytes:
+    def _answer_query(self, out_trade_no: str) -> bytes:
         data = {"outTradeNo": out_trade_no}
         if out_trade_no in self.orders:
             return make_success({**data, "status": self.orders[out_trade_no]})

@@ -211,7 +211,7 @@ class JudgedCalls(RuleBasedStateMachine):
         record = await self.store.load((APP_KEY, request_id))
         return record is not None and record.state in FINAL
 
-    def executed(self, request_id: str) -> bool:
+    def is_executed(self, request_id: str) -> bool:
         """Tell whether the platform executed what we sent, and not as a failure."""
         execution = self.platform.executions.get(request_id)
         if execution is None or execution.status == "F":
@@ -229,7 +229,7 @@ class JudgedCalls(RuleBasedStateMachine):
             return handed_out and self.platform.orders["O-pay"] == "已付款"
         if request_id == "pay-0" and isinstance(denial, NotExecutedError):
             return handed_out
-        return self.executed(request_id)
+        return self.is_executed(request_id)
 
     def get_record(self, request_id: str) -> IdempotencyRecord | None:
         """Return the record."""

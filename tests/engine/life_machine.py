@@ -171,7 +171,7 @@ class Life(JudgedCalls):
         execution = self.platform.executions.get(request_id)
         if execution is not None and execution.status == "P":
             return
-        verdict = ReviewVerdict(executed=self.executed(request_id), by="a person")
+        verdict = ReviewVerdict(executed=self.is_executed(request_id), by="a person")
         self.processes[at].asked = asked
         resolve = self.processes[at].gateway.resolve
         outcome = self.runner.run(catch(resolve(request_id, verdict=verdict)))
@@ -210,7 +210,7 @@ class Life(JudgedCalls):
             return
         later = self.get_record(request_id)
         fresh = abs(now - self.clock.time()) <= EXPIRY
-        if self.executed(request_id) and fresh and heard:
+        if self.is_executed(request_id) and fresh and heard:
             assert later is not None
             assert later.state is State.SUCCEEDED, f"{request_id}: heard of, and left open"
 
@@ -324,22 +324,22 @@ class Life(JudgedCalls):
     def records_agree_with_the_platform(self) -> None:
         """What a record says of the money is what the platform did."""
         for record in self.store.list_records():
-            is_pay = record.operation == "pay"
-            if record.state in NOTHING_MOVED and not (is_pay and record.in_doubt):
-                assert not self.executed(record.request_id), f"{record.request_id}: {record.state}"
-            ours = self.executed(record.request_id)
-            assert record.state is not State.CONFLICT or not ours, f"{record.request_id}: conflict"
+            is_pay, what = record.operation == "pay", f"{record.request_id}: {record.state}"
+            ours = self.is_executed(record.request_id)
+            assert not ours or record.state not in NOTHING_MOVED or (is_pay and record.in_doubt), (
+                what
+            )
+            assert not ours or record.state is not State.CONFLICT, what
+            assert ours or is_pay or record.state is not State.SUCCEEDED, what
             rejected = record.state is State.REJECTED
             assert not rejected or record.request_id in self.refused, "a passing refusal sticks"
-            if record.state is State.SUCCEEDED and not is_pay:
-                assert self.executed(record.request_id), f"{record.request_id}: {record.state}"
 
     @invariant()
     def nothing_is_executed_twice(self) -> None:
         """However many requestIds a refund or trade has had, one of them moved money."""
         for purchase in self.purchases.values():
             ids = [f"{purchase.name}-{n}" for n in range(purchase.generation + 1)]
-            assert sum(self.executed(request_id) for request_id in ids) <= 1
+            assert sum(self.is_executed(request_id) for request_id in ids) <= 1
 
 
 @contextlib.contextmanager

@@ -86,15 +86,15 @@ def start_consumer(
 def make_platform(operation: str) -> Callable[[Any], object]:
     """Make a platform that answers at once, with the right echo."""
 
-    def refunded(request: Any) -> object:  # noqa: ANN401 - an HttpRequest
+    def refund(request: Any) -> object:  # noqa: ANN401 - an HttpRequest
         number = request.body.decode().partition("refund-")[2].partition("%22")[0]
         return replies.refunded(requestId=f"refund-{number}", outTradeNo=f"R-{number}")
 
-    def found(request: Any) -> object:  # noqa: ANN401 - an HttpRequest
+    def query(request: Any) -> object:  # noqa: ANN401 - an HttpRequest
         return replies.order("待付款", request.body.decode().split("outTradeNo=")[1].split("&")[0])
 
     prepay = replies.prepay()
-    return {"pay": lambda _: prepay, "refund": refunded, "query": found}[operation]
+    return {"pay": lambda _: prepay, "refund": refund, "query": query}[operation]
 
 
 @pytest.mark.parametrize("operation", ["pay", "refund", "query"])

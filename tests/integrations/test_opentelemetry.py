@@ -30,7 +30,7 @@ async def test_call_is_one_span_and_each_attempt_another(watch: Watch, open_shop
     shop = open_shop([NotSentError("refused"), replies.prepay()], hooks=[watch.hook])
     await shop.gateway.pay(asking.pay())
 
-    assert ["POST", "POST", "wxpay pay"] == [span.name for span in watch.finished()]
+    assert ["POST", "POST", "wxpay pay"] == [span.name for span in watch.list_spans()]
     assert [
         {
             "http.request.method": "POST",
@@ -60,7 +60,7 @@ async def test_call_is_one_span_and_each_attempt_another(watch: Watch, open_shop
             "wxpay.attempt": 2,
             "wxpay.request_id": "pay-1",
         },
-    ] == [dict(span.attributes or {}) for span in watch.finished()]
+    ] == [dict(span.attributes or {}) for span in watch.list_spans()]
 
 
 async def test_kinds_and_status_follow_the_conventions(watch: Watch, open_shop: OpenShop) -> None:
@@ -75,7 +75,7 @@ async def test_kinds_and_status_follow_the_conventions(watch: Watch, open_shop: 
         ("wxpay pay", trace.SpanKind.INTERNAL, trace.StatusCode.UNSET, None),
         ("POST", trace.SpanKind.CLIENT, trace.StatusCode.ERROR, "CO_MSG_000006"),
         ("wxpay refund", trace.SpanKind.INTERNAL, trace.StatusCode.ERROR, "CO_MSG_000006"),
-    ] == [(s.name, s.kind, s.status.status_code, s.status.description) for s in watch.finished()]
+    ] == [(s.name, s.kind, s.status.status_code, s.status.description) for s in watch.list_spans()]
 
 
 async def test_span_of_the_caller_is_the_parent(watch: Watch, open_shop: OpenShop) -> None:
@@ -83,9 +83,9 @@ async def test_span_of_the_caller_is_the_parent(watch: Watch, open_shop: OpenSho
     shop = open_shop([replies.prepay()], hooks=[watch.hook])
     with watch.tracer.start_as_current_span("the caller's") as caller:
         await shop.gateway.pay(asking.pay())
-    parents = [span.parent for span in watch.finished() if span.name != "the caller's"]
+    parents = [span.parent for span in watch.list_spans() if span.name != "the caller's"]
 
-    [call] = watch.finished("wxpay pay")
+    [call] = watch.list_spans("wxpay pay")
     assert [call.get_span_context(), caller.get_span_context()] == parents
 
 
@@ -97,7 +97,7 @@ async def test_attempt_is_a_child_of_the_call_that_made_it(
     shop = open_shop(answers, hooks=[watch.hook])
     await shop.gateway.pay(asking.pay(out_trade_no="O-1"))
     await shop.gateway.query(out_trade_no="O-1")
-    names = {span.context.span_id: span.name for span in watch.finished() if span.context}
+    names = {span.context.span_id: span.name for span in watch.list_spans() if span.context}
 
     assert [
         ("POST", "wxpay pay"),
@@ -107,7 +107,7 @@ async def test_attempt_is_a_child_of_the_call_that_made_it(
         ("wxpay pay", None),
         ("POST", "wxpay query"),
         ("wxpay query", None),
-    ] == [(s.name, s.parent and names[s.parent.span_id]) for s in watch.finished()]
+    ] == [(s.name, s.parent and names[s.parent.span_id]) for s in watch.list_spans()]
 
 
 async def test_each_hook_has_a_tree_of_its_own(watch: Watch, open_shop: OpenShop) -> None:
@@ -118,14 +118,14 @@ async def test_each_hook_has_a_tree_of_its_own(watch: Watch, open_shop: OpenShop
     other.meters.shutdown()
 
     for each in (watch, other):
-        attempt, call = each.finished()
+        attempt, call = each.list_spans()
         assert call.get_span_context() == attempt.parent
 
 
 def test_outcome_without_a_start_is_a_span(watch: Watch) -> None:
     """Its start is computed from its end."""
     watch.hook(Event(kind=EventKind.OUTCOME, operation="pay", fate="ok", seconds=2.0))
-    [span] = watch.finished()
+    [span] = watch.list_spans()
 
     assert 2_000_000_000 == (span.end_time or 0) - (span.start_time or 0)
 
@@ -150,10 +150,10 @@ async def test_recovery_in_the_background_has_no_parent_span(
     with watch.tracer.start_as_current_span("start-up"):
         async with shop.gateway:
             await asked.wait()
-            while len(watch.finished()) < 2:  # noqa: ASYNC110 - spans have no event
+            while len(watch.list_spans()) < 2:  # noqa: ASYNC110 - spans have no event
                 await asyncio.sleep(0)
 
-    attempt, query, start_up = watch.finished()
+    attempt, query, start_up = watch.list_spans()
     assert [("wxpay query", None), ("start-up", None)] == [
         (span.name, span.parent) for span in (query, start_up)
     ]
@@ -168,7 +168,7 @@ async def test_span_is_as_long_as_the_call(
     await shop.gateway.pay(asking.pay())
 
     assert [1_500_000_000] * 2 == [
-        (span.end_time or 0) - (span.start_time or 0) for span in watch.finished()
+        (span.end_time or 0) - (span.start_time or 0) for span in watch.list_spans()
     ]
 
 
@@ -177,8 +177,8 @@ async def test_query_has_no_request_id(watch: Watch, open_shop: OpenShop) -> Non
     shop = open_shop([replies.order("待付款")], hooks=[watch.hook])
     await shop.gateway.query(out_trade_no="O-1")
 
-    assert ["POST", "wxpay query"] == [span.name for span in watch.finished()]
-    assert not any("wxpay.request_id" in (span.attributes or {}) for span in watch.finished())
+    assert ["POST", "wxpay query"] == [span.name for span in watch.list_spans()]
+    assert not any("wxpay.request_id" in (span.attributes or {}) for span in watch.list_spans())
 
 
 @pytest.mark.parametrize("transport", [AiohttpTransport, HttpxTransport, ReqwestTransport])

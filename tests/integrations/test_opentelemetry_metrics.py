@@ -216,7 +216,7 @@ async def test_shared_call_that_fails_is_counted_as_shared(
     assert [SignatureRefusedError] * 3 == [type(error) for error in errors]
     assert {_of("pay"): 2} == watch.values("wxpay.calls.shared")
     assert [False, True, True] == sorted(
-        (span.attributes or {})["wxpay.replayed"] for span in watch.finished("wxpay pay")
+        (span.attributes or {})["wxpay.replayed"] for span in watch.list_spans("wxpay pay")
     )
 
 

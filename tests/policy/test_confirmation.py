@@ -88,7 +88,7 @@ def test_compare_tells_what_the_query_says(
     assert expected is compare(notification, status)
 
 
-def told_by_the_query(notification: Notification, status: TradeStatus) -> set[object]:
+def list_words_of_query(notification: Notification, status: TradeStatus) -> set[object]:
     """Return what a confirmed notification may hold: what the query said, and what is ours."""
     marks = {notification.authentic, notification.verified, notification.fresh, True, None}
     texts = {status.out_trade_no, status.trade_no, status.total_amount}
@@ -107,7 +107,7 @@ def test_confirmed_hint_says_nothing_that_the_query_did_not(
     confirmed = confirm(notification, status)
 
     names = [f.name for f in attrs.fields(type(confirmed)) if f.name not in {"raw", "queried"}]
-    assert {getattr(confirmed, name) for name in names} <= told_by_the_query(confirmed, status)
+    assert {getattr(confirmed, name) for name in names} <= list_words_of_query(confirmed, status)
     assert (True, status) == (confirmed.confirmed, confirmed.queried)
     assert number == confirmed.inner_trade_no
 

@@ -45,7 +45,7 @@ def endpoint(verifier: RsaVerifier | Md5Verifier, *, allow_unsigned: bool = True
     )
 
 
-def accepted_by(notifications: Notifications, body: bytes) -> bool:
+def is_accepted_by(notifications: Notifications, body: bytes) -> bool:
     """Tell whether a body is accepted; only `NotificationError` may be raised."""
     try:
         notifications.parse(FORM, body)
@@ -149,7 +149,7 @@ MUTATORS: tuple[Mutator, ...] = (
 )
 
 
-def meaning(body: bytes) -> dict[str, str] | None:
+def read_meaning(body: bytes) -> dict[str, str] | None:
     """Read a body as leniently as possible; return None if it has no meaning."""
     try:
         text = body.decode("utf-8-sig")
@@ -171,7 +171,7 @@ def mutations(fields: dict[str, str], count: int) -> Iterator[bytes]:
     while count:
         chance.shuffle(pairs)
         body = chance.choice(MUTATORS)(chance, pairs)
-        if meaning(body) != fields:
+        if read_meaning(body) != fields:
             count -= 1
             yield body
 
@@ -188,8 +188,8 @@ def test_no_mutation_is_accepted(scheme: str) -> None:
 
     def try_all(bodies: Iterable[bytes]) -> None:
         for body in bodies:
-            if accepted_by(open_to_hints, body):
-                (accepted if accepted_by(strict, body) else hints).append(body)
+            if is_accepted_by(open_to_hints, body):
+                (accepted if is_accepted_by(strict, body) else hints).append(body)
 
     bodies = mutations(fields, MUTATIONS // 2)
     tracemalloc.start()
@@ -203,7 +203,7 @@ def test_no_mutation_is_accepted(scheme: str) -> None:
     assert [] == accepted
     # A mutation that lost all fields of the signature is an unsigned callback, and stays a hint.
     for body in hints:
-        assert not {"appKey", "nonce", "timestamp", "sign"} & (meaning(body) or fields).keys()
+        assert not {"appKey", "nonce", "timestamp", "sign"} & (read_meaning(body) or fields).keys()
         assert not open_to_hints.parse(FORM, body).fresh
     assert 64 << 20 > peak
 

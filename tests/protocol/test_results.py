@@ -92,7 +92,7 @@ def wechat_key() -> RSA.RsaKey:
     return RSA.generate(2048)
 
 
-def _signed(key: RSA.RsaKey) -> PayResult:
+def _sign(key: RSA.RsaKey) -> PayResult:
     message = f"wx9236b1e84ffbf10a\n1573029856\n{NONCE}\nprepay_id={PREPAY}\n".encode()
     signature = pkcs1_15.new(key).sign(SHA256.new(message))
     return pay_result(pay_sign=base64.b64encode(signature).decode())
@@ -104,13 +104,13 @@ def test_genuine_pay_sign_is_verified(wechat_key: RSA.RsaKey, form: str) -> None
     pem = wechat_key.public_key().export_key()
     public_key = {"str": pem.decode(), "bytes": pem, "verifier": RsaVerifier.from_pem(pem)}[form]
 
-    _signed(wechat_key).verify_pay_sign(public_key)
+    _sign(wechat_key).verify_pay_sign(public_key)
 
 
 @pytest.mark.parametrize("name", ["app_id", "time_stamp", "nonce_str"])
 def test_pay_sign_over_other_fields_is_refused(wechat_key: RSA.RsaKey, name: str) -> None:
     """Each of the signed lines counts."""
-    changed = attrs.evolve(_signed(wechat_key), **{name: "other"})
+    changed = attrs.evolve(_sign(wechat_key), **{name: "other"})
 
     with pytest.raises(NotificationError):
         changed.verify_pay_sign(wechat_key.public_key().export_key())

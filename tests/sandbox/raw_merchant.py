@@ -68,7 +68,7 @@ class Merchant:
         message = canonical_text(params).encode()
         return base64.b64encode(pkcs1_15.new(self.key).sign(SHA256.new(message))).decode()
 
-    def signed(self, **params: str) -> dict[str, str]:
+    def sign(self, **params: str) -> dict[str, str]:
         """Lay out and sign the parameters of one call; a given `sign` stays."""
         full = self.envelope(params)
         return {**full, "sign": params.get("sign", self.signature(full))}
@@ -95,7 +95,7 @@ class Merchant:
 
     async def call(self, path: str, **params: str) -> Reply:
         """Sign plain parameters and post them."""
-        return await self.send(path, self.signed(**params))
+        return await self.send(path, self.sign(**params))
 
     async def biz(self, path: str, body: object) -> Reply:
         """Sign a bizContent and post it."""

@@ -31,7 +31,7 @@ async def test_awkward_text_by_form_and_query_string_is_unchanged(
 ) -> None:
     """Chinese text, & = + % and emoji arrive unchanged by form and by query string."""
     body = make_trade_body("A1", tradeInfo=[make_trade_item("A1", subject=AWKWARD)])
-    params = md5_or_rsa_merchant.signed(bizContent=json.dumps(body, ensure_ascii=False))
+    params = md5_or_rsa_merchant.sign(bizContent=json.dumps(body, ensure_ascii=False))
     reply = await md5_or_rsa_merchant.send(TRADE, params, query=query)
     assert reply["success"] is True
     found = await md5_or_rsa_merchant.query("A1")
@@ -40,7 +40,7 @@ async def test_awkward_text_by_form_and_query_string_is_unchanged(
 
 async def test_signature_by_a_former_secret_is_refused(merchant) -> None:
     """A changed secret applies at once, and what the former one signed is refused."""
-    old, app = merchant.signed(), merchant.sandbox.platform.apps[merchant.app_key]
+    old, app = merchant.sign(), merchant.sandbox.platform.apps[merchant.app_key]
     app.change_secret("the-secret-of-this-year")
     refused = await merchant.send(MERCHANTS, old)
     merchant.switch_to(app)
@@ -85,7 +85,7 @@ async def test_signature_without_value_zero_is_refused(merchant) -> None:
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
 async def test_method_other_than_post_is_refused(merchant, session, method) -> None:
     """Anything but POST is CO_MSG_0000016, with HTTP 200."""
-    url = f"{merchant.sandbox.url}{MERCHANTS}?{urlencode(merchant.signed())}"
+    url = f"{merchant.sandbox.url}{MERCHANTS}?{urlencode(merchant.sign())}"
     async with session.request(method, url) as answer:
         assert answer.status == 200
         reply = json.loads(await answer.read())
@@ -98,7 +98,7 @@ async def test_method_other_than_post_is_refused(merchant, session, method) -> N
 )
 async def test_media_type_other_than_utf8_form_is_refused(merchant, content_type) -> None:
     """A body that is not a UTF-8 form is CO_MSG_0000015, even with a right signature."""
-    body = urlencode(merchant.signed()).encode()
+    body = urlencode(merchant.sign()).encode()
     reply = await merchant.send_bytes(MERCHANTS, body, content_type)
     assert reply["errorCode"] == "CO_MSG_0000015"
 
@@ -106,7 +106,7 @@ async def test_media_type_other_than_utf8_form_is_refused(merchant, content_type
 @pytest.mark.parametrize("charset", ["", "; charset=utf-8", ';charset="UTF-8"'])
 async def test_media_type_with_utf8_charset_is_accepted(merchant, charset) -> None:
     """A form may name its charset, in any of the usual spellings."""
-    body = urlencode(merchant.signed()).encode()
+    body = urlencode(merchant.sign()).encode()
     reply = await merchant.send_bytes(MERCHANTS, body, f"{FORM}{charset}")
     assert reply["success"] is True
 
@@ -115,7 +115,7 @@ async def test_media_type_with_utf8_charset_is_accepted(merchant, charset) -> No
 @pytest.mark.parametrize("empty", [False, True], ids=["absent", "empty"])
 async def test_envelope_parameter_missing_or_empty_is_refused(merchant, name, empty) -> None:
     """Each of the four parameters is required, and the refusal names it."""
-    params = merchant.signed()
+    params = merchant.sign()
     del params[name]
     if empty:
         params[name] = ""
@@ -137,7 +137,7 @@ async def test_body_that_is_not_pairs_is_malformed(merchant, body) -> None:
 
 async def test_parameter_sent_twice_is_malformed(merchant) -> None:
     """One name with two values, in body and query string, is ambiguous."""
-    params = merchant.signed()
+    params = merchant.sign()
     reply = await merchant.send(f"{MERCHANTS}?pageSize=3", {**params, "pageSize": "4"})
     assert reply["errorCode"] == "CO_MSG_000001"
     assert "twice" in reply["errorMsg"]
@@ -182,7 +182,7 @@ async def test_address_outside_the_allow_list_is_refused(merchant, sandbox) -> N
 @pytest.mark.parametrize("name", ["nonce", "timestamp", "pageSize", "signType"])
 async def test_parameter_changed_after_signing_is_refused(md5_or_rsa_merchant, clock, name) -> None:
     """A parameter that is changed or added after signing is CO_MSG_000006."""
-    params = md5_or_rsa_merchant.signed(pageSize="3")
+    params = md5_or_rsa_merchant.sign(pageSize="3")
     changed = {"timestamp": str(int(clock.time() * 1000) + 1), "signType": "MD5"}.get(name, "4")
     reply = await md5_or_rsa_merchant.send(MERCHANTS, {**params, name: changed})
     assert reply["errorCode"] == "CO_MSG_000006"
@@ -190,14 +190,14 @@ async def test_parameter_changed_after_signing_is_refused(md5_or_rsa_merchant, c
 
 async def test_md5_in_lower_case_is_refused(merchant) -> None:
     """The MD5 scheme is upper-case hexadecimal."""
-    params = merchant.signed()
+    params = merchant.sign()
     reply = await merchant.send(MERCHANTS, {**params, "sign": params["sign"].lower()})
     assert reply["errorCode"] == "CO_MSG_000006"
 
 
 async def test_sign_type_removed_after_signing_is_refused(md5_or_rsa_merchant) -> None:
     """The parameter signType is signed too: without it an RSA signature is wrong."""
-    params = md5_or_rsa_merchant.signed()
+    params = md5_or_rsa_merchant.sign()
     params.pop("signType", None)
     reply = await md5_or_rsa_merchant.send(MERCHANTS, params)
     assert reply["success"] is (md5_or_rsa_merchant.key is None)
@@ -233,7 +233,7 @@ async def test_timestamp_at_most_5_minutes_away_is_accepted(
 
 async def test_request_after_5_minutes_is_expired(merchant, clock) -> None:
     """The same bytes that are valid now are CO_MSG_000005 after 5 minutes."""
-    params = merchant.signed()
+    params = merchant.sign()
     clock.move(300.001)
     reply = await merchant.send(MERCHANTS, params)
     assert reply["errorCode"] == "CO_MSG_000005"
@@ -241,7 +241,7 @@ async def test_request_after_5_minutes_is_expired(merchant, clock) -> None:
 
 async def test_nonce_used_before_is_refused(merchant) -> None:
     """A request that is sent again is refused, and so is a new one with the same nonce."""
-    params = merchant.signed(nonce="once")
+    params = merchant.sign(nonce="once")
     first = await merchant.send(MERCHANTS, params)
     again = await merchant.send(MERCHANTS, params)
     other = await merchant.call(MERCHANTS, nonce="once", pageSize="3")
@@ -253,7 +253,7 @@ async def test_nonce_used_before_is_refused(merchant) -> None:
 
 async def test_nonce_of_a_future_timestamp_is_remembered_until_it_expires(merchant, clock) -> None:
     """A request with a timestamp in the future cannot be replayed while it is valid."""
-    params = merchant.signed(timestamp=str(int(clock.time() * 1000) + 300_000))
+    params = merchant.sign(timestamp=str(int(clock.time() * 1000) + 300_000))
     codes = [(await merchant.send(MERCHANTS, params))["errorCode"]]
     for seconds in (599.9, 0.1, 0.001):
         clock.move(seconds)

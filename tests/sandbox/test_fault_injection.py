@@ -17,14 +17,14 @@ from wxpay_async.sandbox.faults import ReplyFaultKind
 @contextlib.asynccontextmanager
 async def post_trade(merchant) -> AsyncIterator[aiohttp.ClientResponse]:
     """Post a signed trade; yield the response as it comes."""
-    params = merchant.signed(bizContent=json.dumps(make_trade_body("A1")))
+    params = merchant.sign(bizContent=json.dumps(make_trade_body("A1")))
     url = merchant.sandbox.url + TRADE
     timeout = aiohttp.ClientTimeout(total=30)
     async with merchant.session.post(url, data=params, timeout=timeout) as response:
         yield response
 
 
-def executed_requests(sandbox) -> list[str]:
+def list_executed(sandbox) -> list[str]:
     """Return the requestId of everything that was executed."""
     return [entry.request_id for entry in sandbox.platform.ledger]
 
@@ -51,7 +51,7 @@ async def test_drop_or_reset_ends_the_connection_without_a_reply(
     with pytest.raises(error):
         async with post_trade(merchant):
             pytest.fail("there was a reply")
-    assert executed_requests(sandbox) == ["r-A1"] * done
+    assert list_executed(sandbox) == ["r-A1"] * done
 
 
 async def test_reset_is_econnreset_to_the_caller(merchant, sandbox) -> None:
@@ -71,7 +71,7 @@ async def test_truncated_reply_ends_too_early(merchant, sandbox, done) -> None:
         assert response.status == 200
         with pytest.raises(aiohttp.ClientPayloadError):
             await response.read()
-    assert executed_requests(sandbox) == ["r-A1"] * done
+    assert list_executed(sandbox) == ["r-A1"] * done
 
 
 @executed_or_not
@@ -82,7 +82,7 @@ async def test_html_502_is_an_unmarked_page(merchant, sandbox, done) -> None:
         assert (response.status, response.content_type) == (502, "text/html")
         assert (await response.read()).startswith(b"<html>")
         assert "x-wxpay-sandbox" not in response.headers
-    assert executed_requests(sandbox) == ["r-A1"] * done
+    assert list_executed(sandbox) == ["r-A1"] * done
 
 
 @executed_or_not
@@ -93,7 +93,7 @@ async def test_delay_waits_before_the_reply(merchant, sandbox, monkeypatch, done
 
     async def sleep(seconds: float) -> None:
         if seconds:
-            waits.append((seconds, executed_requests(sandbox)))
+            waits.append((seconds, list_executed(sandbox)))
         await real_sleep(0)
 
     monkeypatch.setattr(asyncio, "sleep", sleep)
@@ -102,7 +102,7 @@ async def test_delay_waits_before_the_reply(merchant, sandbox, monkeypatch, done
         reply = json.loads(await response.read())
     assert reply["success"] is True
     assert waits == [(7, ["r-A1"] * done)]
-    assert executed_requests(sandbox) == ["r-A1"]
+    assert list_executed(sandbox) == ["r-A1"]
 
 
 async def test_delay_of_a_caller_that_left_still_executes(merchant, sandbox, monkeypatch) -> None:
@@ -120,10 +120,10 @@ async def test_delay_of_a_caller_that_left_still_executes(merchant, sandbox, mon
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking
-    before = executed_requests(sandbox)
+    before = list_executed(sandbox)
     delay_over.set()
-    await wait_until(lambda: executed_requests(sandbox))
-    assert (before, executed_requests(sandbox)) == ([], ["r-A1"])
+    await wait_until(lambda: list_executed(sandbox))
+    assert (before, list_executed(sandbox)) == ([], ["r-A1"])
 
 
 @pytest.mark.parametrize("kind", list(ReplyFaultKind))
@@ -131,7 +131,7 @@ async def test_fault_of_a_caller_that_left_is_no_error(merchant, sandbox, caplog
     """A fault of a connection that is closed is not an error, and the sandbox goes on."""
     sandbox.faults.inject(kind, seconds=0.02)
     asking = asyncio.create_task(post_trade(merchant).__aenter__())
-    await wait_until(lambda: executed_requests(sandbox))
+    await wait_until(lambda: list_executed(sandbox))
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking
@@ -171,7 +171,7 @@ async def test_close_does_not_wait_for_a_delay(merchant, sandbox) -> None:
     """A reply that is hours late does not hold the sandbox open."""
     sandbox.faults.inject("delay", seconds=7200)
     asking = asyncio.create_task(post_trade(merchant).__aenter__())
-    await wait_until(lambda: executed_requests(sandbox))
+    await wait_until(lambda: list_executed(sandbox))
     await sandbox.aclose()
     with pytest.raises(aiohttp.ClientError):
         await asking

@@ -228,7 +228,7 @@ async def test_biz_content_missing_is_malformed(merchant, path) -> None:
 
 async def test_copy_of_an_executed_request_is_a_repetition(merchant) -> None:
     """It is not called malformed: that would mean that it was not executed."""
-    params = merchant.signed(bizContent=json.dumps(make_trade_body("A1")))
+    params = merchant.sign(bizContent=json.dumps(make_trade_body("A1")))
     first = await merchant.send(TRADE, params)
     copy = await merchant.send(TRADE, params)
     assert first["success"] is True
@@ -240,7 +240,7 @@ async def test_copy_of_an_executed_request_is_a_repetition(merchant) -> None:
 )
 async def test_copy_of_a_refused_request_is_malformed(merchant, content) -> None:
     """The refusal of a used nonce names the nonce, with any content."""
-    params = merchant.signed(bizContent=content)
+    params = merchant.sign(bizContent=content)
     await merchant.send(TRADE, params)
     copy = await merchant.send(TRADE, params)
     assert copy["errorCode"] == "CO_MSG_000001"

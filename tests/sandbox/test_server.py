@@ -207,7 +207,7 @@ async def test_body_over_a_megabyte_is_413(session, sandbox) -> None:
 async def test_client_of_the_standard_library_is_answered(merchant) -> None:
     """A client of another make, the standard library's, gets the same answer."""
     host, port = merchant.sandbox.url.removeprefix("http://").split(":")
-    body = urlencode(merchant.signed())
+    body = urlencode(merchant.sign())
 
     def post() -> bytes:
         connection = http.client.HTTPConnection(host, int(port), timeout=10)

@@ -79,7 +79,7 @@ class Peer:
         await self.send("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
         return True
 
-    async def gone(self) -> bool:
+    async def wait_gone(self) -> bool:
         """Wait, silent, until the client gives up."""
         with contextlib.suppress(ConnectionError):
             await self.reader.read()
@@ -145,11 +145,11 @@ class Listener:
         async with asyncio.timeout(PATIENCE), self.changed:
             await self.changed.wait_for(holds)
 
-    async def closed(self) -> None:
+    async def wait_closed(self) -> None:
         """Wait until every connection has ended."""
         await self.until(lambda: self.open == 0)
 
-    async def heard(self, count: int) -> None:
+    async def wait_heard(self, count: int) -> None:
         """Wait until that many connections have said something, be it only a TLS hello."""
         await self.until(lambda: self.talked >= count)
 
@@ -200,7 +200,7 @@ async def open_listeners() -> AsyncIterator[Listen]:
             listener = Listener(act, host=host, scheme="https" if tls else "http")
             server = await asyncio.start_server(listener.serve, host, 0, ssl=tls)
             listener.port = server.sockets[0].getsockname()[1]
-            stack.push_async_callback(listener.closed)
+            stack.push_async_callback(listener.wait_closed)
             stack.callback(server.close)
             return listener
 
@@ -209,7 +209,7 @@ async def open_listeners() -> AsyncIterator[Listen]:
 
 async def hang(peer: Peer, _: Seen) -> bool:
     """Say nothing until the client goes."""
-    return await peer.gone()
+    return await peer.wait_gone()
 
 
 async def lose_answer(_: Peer, __: Seen) -> bool:

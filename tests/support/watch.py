@@ -39,7 +39,7 @@ class Watch:
         self.tracer = tracers.get_tracer("test")
         self.hook = OpenTelemetryHook(self.tracer, self.meters.get_meter("test"))
 
-    def finished(self, name: str | None = None) -> list[ReadableSpan]:
+    def list_spans(self, name: str | None = None) -> list[ReadableSpan]:
         """Return the finished spans, all or those of a name."""
         return [s for s in self.spans.get_finished_spans() if name in (None, s.name)]
 

@@ -285,7 +285,7 @@ async def test_connection_that_comes_after_the_attempt_is_not_used(
         with pytest.raises(NotSentError, match="TimeoutError"):
             await transport.send(request_to, timeout=Timeouts(connect=1, read=1, attempt=0.2))
         await transport.aclose()
-        await till.closed()
+        await till.wait_closed()
 
     assert (1, []) == (till.connections, till.requests)
 
@@ -315,12 +315,12 @@ async def test_instrumentation_sends_nothing_to_the_platform(
         params.headers["traceparent"] = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
         params.headers["baggage"] = "user=openid-0123456789"
 
-    def instrumented(self: aiohttp.ClientSession, **kwargs: Any) -> None:  # noqa: ANN401 - aiohttp's own signature
+    def instrument(self: aiohttp.ClientSession, **kwargs: Any) -> None:  # noqa: ANN401 - aiohttp's own signature
         config = aiohttp.TraceConfig()
         config.on_request_start.append(inject)
         plain(self, **kwargs, trace_configs=[config])
 
-    monkeypatch.setattr(aiohttp.ClientSession, "__init__", instrumented)
+    monkeypatch.setattr(aiohttp.ClientSession, "__init__", instrument)
     async with aiohttp.ClientSession() as session, session.post(request_to.url, data=b"a=1"):
         pass
     transport = AiohttpTransport()

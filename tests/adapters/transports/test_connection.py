@@ -87,13 +87,13 @@ def test_file_without_a_certificate_is_not_sent_and_not_retried(
 # Reasons
 
 
-def _untrusted() -> ssl.SSLCertVerificationError:
+def _make_untrusted() -> ssl.SSLCertVerificationError:
     error = ssl.SSLCertVerificationError(1, "CANARY")
     error.verify_message = "certificate has expired"
     return error
 
 
-def _broken() -> ssl.SSLError:
+def _make_broken() -> ssl.SSLError:
     error = ssl.SSLError(1, "CANARY")
     error.reason = "WRONG_VERSION_NUMBER"
     return error
@@ -107,8 +107,8 @@ def _broken() -> ssl.SSLError:
         (OSError(errno.ECONNREFUSED, "CANARY"), " (ECONNREFUSED)"),
         (OSError(123_456, "CANARY"), ""),
         (ssl.SSLError(1, "CANARY"), ""),
-        (_broken(), " (WRONG_VERSION_NUMBER)"),
-        (_untrusted(), " (certificate has expired)"),
+        (_make_broken(), " (WRONG_VERSION_NUMBER)"),
+        (_make_untrusted(), " (certificate has expired)"),
         (ValueError("CANARY"), ""),
     ],
 )

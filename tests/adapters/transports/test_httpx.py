@@ -227,7 +227,7 @@ async def test_connection_that_comes_after_the_attempt_is_not_used(
     with pytest.raises(NotSentError, match="too late"):
         await transport.send(request_to, timeout=Timeouts(connect=1, read=1, attempt=0.2))
     await transport.aclose()
-    await till.closed()
+    await till.wait_closed()
 
     assert (1, []) == (till.connections, till.requests)
 
