@@ -231,7 +231,7 @@ class RedisLimiter:
         return RedisSlot(functools.partial(self._report, lane, member), self.quota)
 
     def held(self) -> dict[Lane, int]:
-        """Return how many slots each lane held when this process last asked."""
+        """Return how many slots each lane of all processes held when this one last asked."""
         return dict(self._held)
 
     async def throttled(self) -> None:
