@@ -31,6 +31,7 @@ from wxpay_async.protocol.wire import PRODUCTION, TEST, Timeouts
 
 BY_SECRET = {"WXPAY_APP_KEY": "k", "WXPAY_APP_SECRET": "s3cret"}
 SCHEMES = "WXPAY_APP_SECRET, WXPAY_APP_SECRET_FILE, WXPAY_PRIVATE_KEY, WXPAY_PRIVATE_KEY_FILE"
+FRONT = "http://192.168.1.10:9000/gongmall"
 PASSPHRASE = "test 密码 pässword"
 PROTECTION = "PBKDF2WithHMAC-SHA256AndAES256-CBC"
 SEAL_KEY, OTHER_KEY = bytes(range(32)), b"k" * 32
@@ -98,6 +99,12 @@ def test_environment_is_the_process_s_by_default(monkeypatch: pytest.MonkeyPatch
         ({**BY_SECRET, "WXPAY_KEY_FILE_MODE": "0777"}, "WXPAY_KEY_FILE_MODE"),
         ({**BY_SECRET, "WXPAY_BASE_URL": "http://openapi.gongmall.com"}, "WXPAY_BASE_URL"),
         ({**BY_SECRET, "WXPAY_BASE_URL": "ftp://openapi.gongmall.com"}, "WXPAY_BASE_URL"),
+        ({**BY_SECRET, "WXPAY_BASE_URL": "tset"}, "WXPAY_BASE_URL"),
+        ({**BY_SECRET, "WXPAY_ALLOW_INSECURE": "perhaps"}, "WXPAY_ALLOW_INSECURE"),
+        (
+            {**BY_SECRET, "WXPAY_BASE_URL": FRONT, "WXPAY_ALLOW_INSECURE": "0"},
+            "WXPAY_BASE_URL",
+        ),
         ({**BY_SECRET, "WXPAY_PROXY": "socks5://proxy:1"}, "WXPAY_PROXY"),
         ({**BY_SECRET, "WXPAY_APP_KEY": "a&b=c"}, "appKey"),
         ({**BY_SECRET, "WXPAY_APP_KEY": "\ufeffk"}, "appKey"),
@@ -412,6 +419,45 @@ def test_environment_with_a_proxy_sets_it() -> None:
 
     assert isinstance(transport, AiohttpTransport)
     assert "http://proxy:3128" == transport.proxy
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        *(("test", TEST), ("production", PRODUCTION), ("", PRODUCTION)),
+        *(("https://front.example/gongmall/", "https://front.example/gongmall"),),
+    ],
+)
+def test_environment_names_where_the_platform_is(value: str, expected: str) -> None:
+    """By its name, or by the address of what stands in front of it."""
+    gateway = PayGateway.from_env({**BY_SECRET, "WXPAY_BASE_URL": value})
+
+    assert expected == gateway._dispatcher.builder.base_url
+
+
+@pytest.mark.parametrize("switch", ["1", "true", "TRUE"])
+def test_plain_http_beyond_loopback_needs_its_switch(switch: str) -> None:
+    """In the environment or as an argument; the error names both."""
+    env = {**BY_SECRET, "WXPAY_BASE_URL": FRONT}
+    with pytest.raises(InvalidRequestError, match=r"allow_insecure=True.*WXPAY_ALLOW_INSECURE=1"):
+        PayGateway.from_env(env)
+    with pytest.raises(InvalidRequestError, match="allow_insecure=True"):
+        PayGateway("k", Md5Signer("s3cret"), base_url=FRONT)
+    gateways = [
+        PayGateway.from_env({**env, "WXPAY_ALLOW_INSECURE": switch}),
+        PayGateway.from_env({**BY_SECRET, "WXPAY_ALLOW_INSECURE": switch}, base_url=FRONT),
+        PayGateway.from_env(env, allow_insecure=True),
+        PayGateway("k", Md5Signer("s3cret"), base_url=FRONT, allow_insecure=True),
+    ]
+
+    assert [FRONT] * 4 == [gateway._dispatcher.builder.base_url for gateway in gateways]
+
+
+def test_argument_against_plain_http_wins_over_the_environment() -> None:
+    """As every argument does."""
+    env = {**BY_SECRET, "WXPAY_BASE_URL": FRONT, "WXPAY_ALLOW_INSECURE": "1"}
+    with pytest.raises(InvalidRequestError, match="plain HTTP"):
+        PayGateway.from_env(env, allow_insecure=False)
 
 
 def test_environment_with_a_quota_url_shares_the_quota() -> None:

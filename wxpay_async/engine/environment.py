@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import functools
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final, TypedDict, TypeVar
 
 from attrs import define, field, frozen
@@ -43,12 +45,14 @@ _VARIABLES: Final = (
     _PASSPHRASE,
     "WXPAY_KEY_FILE_MODE",
     "WXPAY_BASE_URL",
+    "WXPAY_ALLOW_INSECURE",
     "WXPAY_PROXY",
     "WXPAY_STORE_URL",
     "WXPAY_QUOTA_URL",
     "WXPAY_SEAL_KEY",
     "WXPAY_FORMER_SECRETS",
 )
+_SWITCH: Final = MappingProxyType({"1": True, "true": True, "0": False, "false": False})
 _QUOTED: Final = re.compile(r"""(["']).*\1|\u201c.*\u201d|\u2018.*\u2019""", re.DOTALL)
 _KEY_DIGITS: Final = 2 * SEAL_KEY_BYTES
 _SEAL_KEYS: Final = (
@@ -62,6 +66,7 @@ class GatewayOptions(TypedDict, total=False):
     """The keyword arguments of `PayGateway`, by which `PayGateway.from_env` is typed, too."""
 
     base_url: str
+    allow_insecure: bool
     transport: Transport | None
     store: Store | None
     limiter: Limiter | None
@@ -260,12 +265,23 @@ def _read_key(text: str) -> bytes:
 
 def _complete_transport(options: GatewayOptions, settings: Settings) -> None:
     """Add where requests go, and through what."""
+    insecure = options.get("allow_insecure")
+    if insecure is None:
+        insecure = settings.read("WXPAY_ALLOW_INSECURE", _read_switch) or False
+        options["allow_insecure"] = insecure
     if options.get("base_url") is None:
-        options["base_url"] = settings.read("WXPAY_BASE_URL", check_base_url) or PRODUCTION
+        check = functools.partial(check_base_url, allow_insecure=insecure)
+        options["base_url"] = settings.read("WXPAY_BASE_URL", check) or PRODUCTION
     if options.get("transport") is None:
         options["transport"] = settings.read(
             "WXPAY_PROXY", lambda url: make_default_transport(proxy=url)
         )
+
+
+def _read_switch(text: str) -> bool:
+    if text.lower() not in _SWITCH:
+        raise InvalidRequestError("not known", allowed=f"one of {', '.join(_SWITCH)}")
+    return _SWITCH[text.lower()]
 
 
 def _complete_shared(options: GatewayOptions, settings: Settings, app_key: str) -> None:

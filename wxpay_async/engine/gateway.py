@@ -76,7 +76,10 @@ class PayGateway:
     Args:
         app_key: the merchant's developer id.
         signer: the scheme that the contract names: `RsaSigner`, `Md5Signer` or your own.
-        base_url: the platform's origin; HTTPS, except on loopback.
+        base_url: the platform's address, or `test` or `production`; HTTPS, except on loopback. A
+            path in it comes before that of each endpoint, and is not signed.
+        allow_insecure: plain HTTP beyond loopback, too: for a machine that forwards to the
+            platform, in a network that no one else can read.
         transport: how requests travel; aiohttp by default.
         store: where requestIds are remembered; in memory by default.
         limiter: the quota; 400 calls per 60 s by default, `Unlimited()` switches it off.
@@ -111,6 +114,7 @@ class PayGateway:
         signer: Signer,
         *,
         base_url: str = PRODUCTION,
+        allow_insecure: bool = False,
         transport: Transport | None = None,
         store: Store | None = None,
         limiter: Limiter | None = None,
@@ -143,7 +147,9 @@ class PayGateway:
         timeouts = check_timeouts(Timeouts() if timeouts is None else timeouts)
         self._dispatcher = Dispatcher(
             app_key=app_key,
-            builder=RequestBuilder(app_key, signer.sign_type, base_url, placement),
+            builder=RequestBuilder(
+                app_key, signer.sign_type, base_url, placement, allow_insecure=allow_insecure
+            ),
             signing=SigningExecutor(signer),
             store=store,
             limiter=(
@@ -178,12 +184,13 @@ class PayGateway:
         Reads `WXPAY_APP_KEY`; one of `WXPAY_APP_SECRET`, `WXPAY_APP_SECRET_FILE` (MD5),
         `WXPAY_PRIVATE_KEY` and `WXPAY_PRIVATE_KEY_FILE` (RSA, with
         `WXPAY_PRIVATE_KEY_PASSPHRASE`); `WXPAY_KEY_FILE_MODE=any`, where a secret manager or a
-        mount decides about the modes of these files; `WXPAY_BASE_URL`; `WXPAY_PROXY`;
-        `WXPAY_STORE_URL`; `WXPAY_QUOTA_URL`. What a durable store keeps is sealed by the scheme's
+        mount decides about the modes of these files; `WXPAY_BASE_URL`; `WXPAY_ALLOW_INSECURE=1`
+        (plain HTTP beyond loopback); `WXPAY_PROXY`; `WXPAY_STORE_URL`; `WXPAY_QUOTA_URL`. Blanks
+        around a value are no part of it. What a durable store keeps is sealed by the scheme's
         secret, unless `WXPAY_SEAL_KEY` has a key of its own: 32 bytes as 64 hexadecimal digits or
         as Base64; several are separated by commas, and the first one seals. `WXPAY_FORMER_SECRETS`
         has the appSecrets of the MD5 scheme that were in force before, separated by commas: they
-        open what was sealed by them (`rotation.md`). Blanks around a value are no part of it.
+        open what was sealed by them (`rotation.md`).
 
         The gateway closes the parts that are made so, and none that is given.
 
