@@ -460,6 +460,43 @@ def test_argument_against_plain_http_wins_over_the_environment() -> None:
         PayGateway.from_env(env, allow_insecure=False)
 
 
+def test_proxy_beside_a_transport_is_refused_with_both_names() -> None:
+    """A transport has its own `proxy=`; requests must not go out by another way than it says."""
+    env = {**BY_SECRET, "WXPAY_PROXY": "http://user:s3cret@proxy:3128"}
+    with pytest.raises(InvalidRequestError) as caught:
+        PayGateway.from_env(env, transport=MemoryTransport())
+
+    assert "WXPAY_PROXY, transport" == caught.value.field
+    assert "s3cret" not in str(caught.value)
+
+
+def test_transport_given_as_none_takes_the_proxy() -> None:
+    """As if it was not given."""
+    gateway = PayGateway.from_env({**BY_SECRET, "WXPAY_PROXY": "http://proxy:3128"}, transport=None)
+    transport = make_transport(gateway)
+
+    assert isinstance(transport, AiohttpTransport)
+    assert "http://proxy:3128" == transport.proxy
+
+
+@pytest.mark.parametrize("proxy", ["", "http://proxy:3128"])
+def test_transport_has_a_connection_for_each_request_in_flight(proxy: str) -> None:
+    """Through a proxy, too."""
+    gateway = PayGateway.from_env({**BY_SECRET, "WXPAY_PROXY": proxy}, max_in_flight=200)
+    transport = make_transport(gateway)
+
+    assert isinstance(transport, AiohttpTransport)
+    assert 200 == transport.max_connections
+
+
+@pytest.mark.parametrize("proxy", ["", "http://proxy:3128"])
+def test_no_request_in_flight_is_refused_by_its_name(proxy: str) -> None:
+    """Whoever makes the transport."""
+    for too_few in (0, -1):
+        with pytest.raises(InvalidRequestError, match="max_in_flight: too few"):
+            PayGateway.from_env({**BY_SECRET, "WXPAY_PROXY": proxy}, max_in_flight=too_few)
+
+
 def test_environment_with_a_quota_url_shares_the_quota() -> None:
     """A slot is leased for as long as an attempt may hold it; a slow-down becomes an event."""
     events: list[Event] = []
@@ -490,7 +527,8 @@ def test_argument_wins_over_the_environment() -> None:
     """Keyword arguments are the constructor's, and decide."""
     given = MemoryTransport()
     gateway = PayGateway.from_env(
-        {**BY_SECRET, "WXPAY_BASE_URL": TEST, "WXPAY_PROXY": "http://proxy:1"},
+        {**BY_SECRET, "WXPAY_BASE_URL": TEST, "WXPAY_STORE_URL": "sqlite:///never-opened.db"},
+        store=MemoryStore(),
         base_url=PRODUCTION,
         transport=given,
     )

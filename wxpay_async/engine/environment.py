@@ -29,6 +29,8 @@ from wxpay_async.protocol.wire import PRODUCTION, Timeouts, Transport, check_bas
 P = TypeVar("P")
 Problem = InvalidRequestError | InvalidKeyError
 
+MAX_IN_FLIGHT: Final = 64
+"""Requests at once, and connections for them, where nothing else is said."""
 SCHEMES: Final = (
     *("WXPAY_APP_SECRET", "WXPAY_APP_SECRET_FILE"),
     *("WXPAY_PRIVATE_KEY", "WXPAY_PRIVATE_KEY_FILE"),
@@ -273,9 +275,15 @@ def _complete_transport(options: GatewayOptions, settings: Settings) -> None:
         check = functools.partial(check_base_url, allow_insecure=insecure)
         options["base_url"] = settings.read("WXPAY_BASE_URL", check) or PRODUCTION
     if options.get("transport") is None:
+        # Fewer than one is refused by the constructor.
+        connections = max(1, options.get("max_in_flight", MAX_IN_FLIGHT))
         options["transport"] = settings.read(
-            "WXPAY_PROXY", lambda url: make_default_transport(proxy=url)
+            "WXPAY_PROXY",
+            lambda url: make_default_transport(proxy=url, max_connections=connections),
         )
+    elif settings["WXPAY_PROXY"]:
+        names = "WXPAY_PROXY", "transport"
+        settings.refuse(names, "set together", allowed="one of the two: a transport has its proxy=")
 
 
 def _read_switch(text: str) -> bool:
@@ -308,7 +316,7 @@ def make_quota(timeouts: Timeouts) -> Quota:
     return Quota(lease=timeouts.call + LEASE)
 
 
-def make_default_transport(*, proxy: str | None = None, max_connections: int = 64) -> Transport:
+def make_default_transport(*, proxy: str | None = None, max_connections: int) -> Transport:
     """Make the aiohttp transport; aiohttp is imported here and not by `import wxpay_async`."""
     from wxpay_async.adapters.transports.aiohttp import AiohttpTransport  # noqa: PLC0415
 

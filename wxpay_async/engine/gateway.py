@@ -121,7 +121,7 @@ class PayGateway:
         retry: RetryPolicy | None = None,
         timeouts: Timeouts | None = None,
         hooks: Sequence[Hook] = (),
-        max_in_flight: int = 64,
+        max_in_flight: int = environment.MAX_IN_FLIGHT,
         seal_keys: Sequence[SealKey] | None = None,
         refunds_queryable: bool = False,
         absent_codes: Collection[str] = (),
@@ -200,7 +200,8 @@ class PayGateway:
 
         Raises:
             InvalidRequestError: a variable is missing, stands in quotes or cannot be used, or some
-                cannot be used together. All that can be found at once is told in one error.
+                cannot be used together, as `WXPAY_PROXY` and `transport=`. All that can be found
+                at once is told in one error.
             InvalidKeyError: the key, or a file with a key or a secret, cannot be used.
         """
         settings = environment.Settings(os.environ if environ is None else environ)
