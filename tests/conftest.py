@@ -5,13 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator
-from types import ModuleType
 from typing import Any
 
 import pytest
 
-import tests.support.asking
-import tests.support.replies
 from tests.support.clock import MovedClock
 from tests.support.examples import load_profile
 from tests.support.merchant import OpenShop, Shop, make_shop
@@ -39,18 +36,6 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 def clock() -> MovedClock:
     """Return a clock that a test moves."""
     return MovedClock()
-
-
-@pytest.fixture
-def asking() -> ModuleType:
-    """Return what makes requests; new tests import it."""
-    return tests.support.asking
-
-
-@pytest.fixture
-def replies() -> ModuleType:
-    """Return what makes replies; new tests import it."""
-    return tests.support.replies
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support import asking, replies
 from tests.support.merchant import Shop
-from tests.support.platform import Json
+from tests.support.replies import Json
 from wxpay_async.errors import InDoubtError, NotSentError, WxPayError
 from wxpay_async.protocol.idempotency_key import derive_request_id
 from wxpay_async.protocol.requests import MiniProgramPay

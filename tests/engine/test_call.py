@@ -11,9 +11,10 @@ import attrs
 import pytest
 from attrs import define, field
 
+from tests.support import asking, replies
 from tests.support.clock import MovedClock
-from tests.support.merchant import Asking, OpenShop, Shop
-from tests.support.platform import Replies, Script
+from tests.support.merchant import OpenShop, Shop
+from tests.support.platform import Script
 from tests.support.records import Claim
 from wxpay_async.adapters.limiters.limiter import Lane, Slot
 from wxpay_async.adapters.stores.memory import MemoryStore
@@ -155,9 +156,7 @@ def set_signer(shop: Shop, signer: SlowSigner) -> None:
 # The steps of an attempt
 
 
-async def test_steps_of_an_attempt_are_in_order(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_steps_of_an_attempt_are_in_order(open_shop: OpenShop) -> None:
     """Reserve, wait for quota, claim, sign, send, record: each arrow is a commit (§3)."""
     store = NotingStore()
 
@@ -184,14 +183,12 @@ async def test_steps_of_an_attempt_are_in_order(
     ] == store.steps
 
 
-async def test_attempt_is_committed_before_a_byte_is_sent(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_attempt_is_committed_before_a_byte_is_sent(open_shop: OpenShop) -> None:
     """While the request is out the record says SENDING, with its timestamp and content."""
     seen: list[IdempotencyRecord] = []
 
     async def look(_: object) -> object:
-        seen.append(await shop.entry("refund-1"))
+        seen.append(await shop.get_record("refund-1"))
         return replies.refunded()
 
     shop = open_shop(look)
@@ -222,7 +219,7 @@ async def test_attempt_is_committed_before_a_byte_is_sent(
     ],
 )
 async def test_slot_ends_once_by_the_end_of_its_attempt(
-    answers: list[object], endings: list[str], open_shop: OpenShop, asking: Asking
+    answers: list[object], endings: list[str], open_shop: OpenShop
 ) -> None:
     """Answered, given back or doubtful: the sliding window lives on it."""
     limiter = NotingLimiter()
@@ -233,7 +230,7 @@ async def test_slot_ends_once_by_the_end_of_its_attempt(
     assert endings == limiter.endings
 
 
-async def test_query_about_a_doubt_takes_its_own_lane(open_shop: OpenShop, asking: Asking) -> None:
+async def test_query_about_a_doubt_takes_its_own_lane(open_shop: OpenShop) -> None:
     """People come first; the query that resolves a doubt does not delay them."""
     limiter = NotingLimiter()
     shop = open_shop(Script([InDoubtError("timeout", retryable=False)]), limiter=limiter)
@@ -243,9 +240,7 @@ async def test_query_about_a_doubt_takes_its_own_lane(open_shop: OpenShop, askin
     assert [Lane.PEOPLE, Lane.RESOLVING] == limiter.lanes
 
 
-async def test_refusal_for_too_many_calls_slows_the_limiter(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_refusal_for_too_many_calls_slows_the_limiter(open_shop: OpenShop) -> None:
     """CO_MSG_000007 pauses the whole appKey, and the slot counts as answered."""
     limiter = NotingLimiter()
     shop = open_shop([replies.no("CO_MSG_000007")], limiter=limiter)
@@ -255,9 +250,7 @@ async def test_refusal_for_too_many_calls_slows_the_limiter(
     assert (1, ["answered"]) == (limiter.throttles, limiter.endings)
 
 
-async def test_doubt_is_continued_with_the_same_bytes(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_doubt_is_continued_with_the_same_bytes(open_shop: OpenShop) -> None:
     """The content is stored, not rebuilt: a second call sends what the first one signed (§1.4)."""
     shop = open_shop(Script([LOST, LOST, LOST, replies.prepay()]))
     with pytest.raises(InDoubtError):
@@ -270,23 +263,19 @@ async def test_doubt_is_continued_with_the_same_bytes(
     assert 4 == len({attempt["nonce"] for attempt in sent})
 
 
-async def test_content_that_cannot_be_opened_is_made_again(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_content_that_cannot_be_opened_is_made_again(open_shop: OpenShop) -> None:
     """A seal that does not open (the secret was changed) does not send an empty bizContent."""
     shop = open_shop(Script([LOST, LOST, LOST, replies.prepay()]))
     with pytest.raises(InDoubtError):
         await shop.gateway.pay(asking.pay())
-    entry = await shop.entry("pay-1")
+    entry = await shop.get_record("pay-1")
     await shop.store.record(attrs.evolve(entry, content=None))
     await shop.gateway.pay(asking.pay())
 
     assert 1 == len({sent["bizContent"] for sent in shop.sent()})
 
 
-async def test_unsent_operation_is_sent_by_the_next_call(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_unsent_operation_is_sent_by_the_next_call(open_shop: OpenShop) -> None:
     """RESERVED is where a call starts, however often."""
     unsent = [NotSentError("refused") for _ in range(3)]
     shop = open_shop([*unsent, replies.prepay()])
@@ -298,9 +287,7 @@ async def test_unsent_operation_is_sent_by_the_next_call(
     )
 
 
-async def test_doubt_of_an_earlier_call_outlives_a_refusal_of_the_next(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_doubt_of_an_earlier_call_outlives_a_refusal_of_the_next(open_shop: OpenShop) -> None:
     """The second call ends in doubt, with the platform's code, and the record stays UNKNOWN."""
     shop = open_shop(Script([LOST, LOST, LOST, replies.no("CO_MSG_000006")]))
     for _ in range(2):
@@ -310,7 +297,7 @@ async def test_doubt_of_an_earlier_call_outlives_a_refusal_of_the_next(
     assert ("CO_MSG_000006", State.UNKNOWN) == (caught.value.code, await shop.state("refund-1"))
 
 
-async def test_html_page_is_in_doubt(open_shop: OpenShop, asking: Asking, replies: Replies) -> None:
+async def test_html_page_is_in_doubt(open_shop: OpenShop) -> None:
     """A 502 in HTML is no refusal (lesson 3); the same requestId brings the answer later."""
     page = HttpResponse(502, b"<html>")
     shop = open_shop(Script([page, page, page, replies.refunded()]))
@@ -320,9 +307,7 @@ async def test_html_page_is_in_doubt(open_shop: OpenShop, asking: Asking, replie
     assert "S" == (await shop.gateway.refund(asking.refund())).status
 
 
-async def test_amount_is_sent_exactly(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_amount_is_sent_exactly(open_shop: OpenShop) -> None:
     """What is sent has two places, and no exponent (lesson 2)."""
     shop = open_shop([replies.refunded()])
     await shop.gateway.refund(asking.refund(refund_amount=Decimal(100000000000)))
@@ -342,11 +327,7 @@ async def test_amount_is_sent_exactly(
     ],
 )
 async def test_answer_to_another_request_is_withheld(
-    operation: str,
-    changes: dict[str, str],
-    open_shop: OpenShop,
-    asking: Asking,
-    replies: Replies,
+    operation: str, changes: dict[str, str], open_shop: OpenShop
 ) -> None:
     """In doubt, sent once, and the credential is nowhere in the error."""
     verb = {"pay": "prepay", "trade": "created", "refund": "refunded"}[operation]
@@ -364,39 +345,33 @@ async def test_answer_to_another_request_is_withheld(
     assert "token-1" not in str(caught.value)
 
 
-async def test_doubt_is_due_for_a_query_in_five_seconds(
-    open_shop: OpenShop, asking: Asking
-) -> None:
+async def test_doubt_is_due_for_a_query_in_five_seconds(open_shop: OpenShop) -> None:
     """Recovery finds it by itself, and finds its content to compare with."""
     shop = open_shop([LOST, LOST, LOST])
     with pytest.raises(InDoubtError):
         await shop.gateway.pay(asking.pay())
-    entry = await shop.entry("pay-1")
+    entry = await shop.get_record("pay-1")
 
     assert entry.next_check_at == shop.clock.time() + 5
     assert entry.doubt_since is not None
     assert entry.content is not None
 
 
-async def test_settled_operation_keeps_no_openid(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_settled_operation_keeps_no_openid(open_shop: OpenShop) -> None:
     """The content of a finished operation is dropped."""
     shop = open_shop([replies.prepay()])
     await shop.gateway.pay(asking.pay())
 
-    assert (await shop.entry("pay-1")).content is None
+    assert (await shop.get_record("pay-1")).content is None
 
 
-async def test_operation_that_another_process_sends_is_left_alone(
-    open_shop: OpenShop, asking: Asking
-) -> None:
+async def test_operation_that_another_process_sends_is_left_alone(open_shop: OpenShop) -> None:
     """The lease of another process is respected: in doubt, nothing sent, nothing held."""
     limiter = NotingLimiter()
     shop = open_shop([LOST, LOST, LOST], limiter=limiter, max_in_flight=1)
     with pytest.raises(InDoubtError):
         await shop.gateway.pay(asking.pay())
-    entry = await shop.entry("pay-1")
+    entry = await shop.get_record("pay-1")
     await shop.store.record(attrs.evolve(entry, state=State.UNKNOWN))
     await shop.store.claim(entry.key, now=shop.clock.time(), signed_at=1)
     calls = shop.transport.calls
@@ -410,9 +385,7 @@ async def test_operation_that_another_process_sends_is_left_alone(
 # The platform's clock
 
 
-async def test_clock_is_corrected_by_the_answer_that_says_expired(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_clock_is_corrected_by_the_answer_that_says_expired(open_shop: OpenShop) -> None:
     """The second attempt carries the platform's time, and so does the next call."""
     expired = HttpResponse(
         200,
@@ -427,9 +400,7 @@ async def test_clock_is_corrected_by_the_answer_that_says_expired(
     assert (1_763_870_400_000, 1_763_871_000_000, 1_763_871_000_000) == (first, second, third)
 
 
-async def test_clock_is_not_corrected_by_any_other_answer(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_clock_is_not_corrected_by_any_other_answer(open_shop: OpenShop) -> None:
     """Its `Date` may come from a cache."""
     date = {"date": "Sun, 23 Nov 2025 04:10:00 GMT"}
     ok = HttpResponse(200, json.dumps(replies.prepay()).encode(), date)
@@ -440,9 +411,7 @@ async def test_clock_is_not_corrected_by_any_other_answer(
     assert {"1763870400000"} == {sent["timestamp"] for sent in shop.sent()}
 
 
-async def test_clock_is_corrected_once(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_clock_is_corrected_once(open_shop: OpenShop) -> None:
     """Then the caller hears of its clock, and may try again later."""
     body = json.dumps(replies.no("CO_MSG_000005")).encode()
     expired = HttpResponse(200, body, {"date": "Sun, 23 Nov 2025 04:10:00 GMT"})
@@ -456,9 +425,7 @@ async def test_clock_is_corrected_once(
 # Signers
 
 
-async def test_process_paused_between_claim_and_sending_does_not_send(
-    open_shop: OpenShop, asking: Asking
-) -> None:
+async def test_process_paused_between_claim_and_sending_does_not_send(open_shop: OpenShop) -> None:
     """An attempt that could outlast its claim is abandoned (the model's fourth mistake)."""
     limiter = NotingLimiter()
     shop = open_shop(limiter=limiter, max_in_flight=1)
@@ -471,7 +438,7 @@ async def test_process_paused_between_claim_and_sending_does_not_send(
 
 
 async def test_signer_may_take_what_its_claim_leaves_beside_the_attempt(
-    open_shop: OpenShop, asking: Asking, replies: Replies
+    open_shop: OpenShop,
 ) -> None:
     """A slow key-management service is not a pause yet."""
     shop = open_shop([replies.prepay()])
@@ -480,9 +447,7 @@ async def test_signer_may_take_what_its_claim_leaves_beside_the_attempt(
     assert 1 == (await shop.gateway.pay(asking.pay(), timeout=120)).attempts
 
 
-async def test_signer_that_raises_leaves_nothing_behind(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_signer_that_raises_leaves_nothing_behind(open_shop: OpenShop) -> None:
     """No claim, no slot, no connection: the next call goes through, with one connection."""
     limiter = NotingLimiter()
     shop = open_shop([replies.prepay()], limiter=limiter, max_in_flight=1)
@@ -500,8 +465,6 @@ async def test_signer_that_raises_leaves_nothing_behind(
 async def test_signer_that_raises_ends_no_batch(
     asynchronous: bool,  # noqa: FBT001 - the parameter
     open_shop: OpenShop,
-    asking: Asking,
-    replies: Replies,
 ) -> None:
     """It is tried again, as nothing was sent; every request has its outcome."""
     shop = open_shop(lambda _: replies.prepay())
@@ -512,7 +475,7 @@ async def test_signer_that_raises_ends_no_batch(
     assert ["ok"] * 5 == [outcome.kind for outcome in outcomes]
 
 
-async def test_signer_s_words_are_not_repeated(open_shop: OpenShop, asking: Asking) -> None:
+async def test_signer_s_words_are_not_repeated(open_shop: OpenShop) -> None:
     """A key service may quote what it was asked to sign; the cause has it for debugging."""
     shop = open_shop()
     set_signer(
@@ -525,7 +488,7 @@ async def test_signer_s_words_are_not_repeated(open_shop: OpenShop, asking: Aski
     assert (0, State.RESERVED) == (shop.transport.calls, await shop.state("refund-1"))
 
 
-async def test_signer_s_own_error_stands(open_shop: OpenShop, asking: Asking) -> None:
+async def test_signer_s_own_error_stands(open_shop: OpenShop) -> None:
     """A WxPayError says by itself whether another attempt can help."""
     shop = open_shop()
     final = NotSentError("the key is revoked", retryable=False)
@@ -542,7 +505,7 @@ async def test_signer_s_own_error_stands(open_shop: OpenShop, asking: Asking) ->
 
 @pytest.mark.parametrize("waited", [27.1, 28.0])
 async def test_no_attempt_starts_with_less_than_three_seconds_left(
-    waited: float, open_shop: OpenShop, asking: Asking
+    waited: float, open_shop: OpenShop
 ) -> None:
     """A call that waited for quota until its deadline has no time left to be answered in.
 
@@ -556,9 +519,7 @@ async def test_no_attempt_starts_with_less_than_three_seconds_left(
     assert (0, State.RESERVED) == (shop.transport.calls, await shop.state("refund-1"))
 
 
-async def test_shortest_timeout_is_enough_for_one_attempt(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_shortest_timeout_is_enough_for_one_attempt(open_shop: OpenShop) -> None:
     """A call with three seconds has a little less of them when its attempt starts."""
     shop = open_shop(lambda _: replies.refunded())
     shop.gateway._dispatcher.limiter = NotingLimiter(shop.clock, wait=0.4)
@@ -568,7 +529,7 @@ async def test_shortest_timeout_is_enough_for_one_attempt(
 
 
 async def test_call_that_waited_for_a_connection_has_three_seconds_left(
-    open_shop: OpenShop, asking: Asking, replies: Replies
+    open_shop: OpenShop,
 ) -> None:
     """One connection, held for 28 s by another call: the second has 2 s left and is not sent."""
     began = asyncio.Event()
@@ -591,7 +552,7 @@ async def test_call_that_waited_for_a_connection_has_three_seconds_left(
 
 
 async def test_outage_of_a_thousand_calls_sends_a_thousand_and_ten_requests(
-    open_shop: OpenShop, asking: Asking
+    open_shop: OpenShop,
 ) -> None:
     """Retries and queries for what is in doubt have budgets that together bound an outage (§5)."""
     shop = open_shop(Script([LOST], query=lambda: InDoubtError("read timeout")))

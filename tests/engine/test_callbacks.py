@@ -9,16 +9,15 @@ from collections import Counter
 import attrs
 import pytest
 
+from tests.support import asking, replies
 from tests.support.callbacks import BUSY, NOT_FOUND, OpenMerchant, order, paid, refunded
 from tests.support.flaky_store import FlakyStore
-from tests.support.merchant import Asking
 from tests.support.platform import (
     APP_KEY,
     FORM,
-    Json,
-    Replies,
     Script,
 )
+from tests.support.replies import Json
 from wxpay_async.adapters.limiters.limiter import Lane, Slot, Unlimited
 from wxpay_async.engine.callbacks import CallbackEvent, Verdict
 from wxpay_async.errors import (
@@ -41,9 +40,7 @@ from wxpay_async.protocol.results import TradeState
 # Authentic, or confirmed
 
 
-async def test_authentic_callback_is_handled_without_a_query(
-    open_merchant: OpenMerchant,
-) -> None:
+async def test_authentic_callback_is_handled_without_a_query(open_merchant: OpenMerchant) -> None:
     """A callback that was just signed by RSA is handled, and acknowledged with exact bytes."""
     merchant = open_merchant()
 
@@ -154,9 +151,7 @@ async def test_refunded_order_confirms_its_payment(
     assert ACK_HANDLED == await merchant.deliver(paid())
 
 
-async def test_unknown_status_is_only_believed_when_authentic(
-    open_merchant: OpenMerchant,
-) -> None:
+async def test_unknown_status_is_only_believed_when_authentic(open_merchant: OpenMerchant) -> None:
     """A query cannot confirm an unknown status, but a signature proves its text."""
     new = paid(trade_status="TRADE_PONDERED")
     hint, authentic = open_merchant([order()], "md5"), open_merchant()
@@ -217,9 +212,7 @@ async def test_parsed_body_is_a_type_error(open_merchant: OpenMerchant) -> None:
         await open_merchant().receiver.receive(FORM, paid())  # type: ignore[arg-type]
 
 
-async def test_callback_without_a_handler_is_not_acknowledged(
-    open_merchant: OpenMerchant,
-) -> None:
+async def test_callback_without_a_handler_is_not_acknowledged(open_merchant: OpenMerchant) -> None:
     """Otherwise it would be lost. Once there is a handler, it is handled."""
     merchant = open_merchant()
     without_handler = merchant.another(on_trade=None)
@@ -236,19 +229,13 @@ IN_DOUBT = InDoubtError("the answer was lost")
 
 
 @pytest.mark.parametrize("age", [0, 400])
-@pytest.mark.parametrize("answer", [Replies().refunded("P"), IN_DOUBT])
+@pytest.mark.parametrize("answer", [replies.refunded("P"), IN_DOUBT])
 @pytest.mark.parametrize(
     ("status", "expected"),
     [("REFUND_SUCCESS", State.SUCCEEDED), ("REFUND_FAIL", State.FAILED)],
 )
 async def test_genuine_callback_settles_an_open_refund(
-    open_merchant: OpenMerchant,
-    asking: Asking,
-    *,
-    answer: object,
-    status: str,
-    expected: State,
-    age: float,
+    open_merchant: OpenMerchant, *, answer: object, status: str, expected: State, age: float
 ) -> None:
     """It needs no query, which may never find a refund; an old one counts as well."""
     merchant = open_merchant(Script([answer]), retry=RetryPolicy(attempts=1))
@@ -262,7 +249,7 @@ async def test_genuine_callback_settles_an_open_refund(
 
 
 async def test_callback_of_a_refund_that_is_being_sent_comes_again(
-    open_merchant: OpenMerchant, asking: Asking
+    open_merchant: OpenMerchant,
 ) -> None:
     """Its answer may get lost, and then the callback is all that can settle it."""
 
@@ -282,9 +269,7 @@ async def test_callback_of_a_refund_that_is_being_sent_comes_again(
     assert [Verdict.BUSY, Verdict.HANDLED] == merchant.verdicts
 
 
-async def test_refund_that_a_callback_settled_is_answered(
-    open_merchant: OpenMerchant, asking: Asking
-) -> None:
+async def test_refund_that_a_callback_settled_is_answered(open_merchant: OpenMerchant) -> None:
     """The call that had no answer gets one, and nothing is sent again."""
     merchant = open_merchant(Script([IN_DOUBT]), retry=RetryPolicy(attempts=1))
     await merchant.attempt(merchant.gateway.refund(asking.refund()))
@@ -296,7 +281,7 @@ async def test_refund_that_a_callback_settled_is_answered(
 
 
 async def test_genuine_callback_settles_a_payment_and_its_order(
-    open_merchant: OpenMerchant, asking: Asking
+    open_merchant: OpenMerchant,
 ) -> None:
     """Both are about the order that was paid; an order of another number stays open."""
     merchant = open_merchant(Script([IN_DOUBT]), retry=RetryPolicy(attempts=1))
@@ -318,7 +303,7 @@ async def test_genuine_callback_settles_a_payment_and_its_order(
 
 @pytest.mark.parametrize("scheme", ["md5", "none"])
 async def test_confirmed_callback_settles_what_the_query_proves(
-    open_merchant: OpenMerchant, asking: Asking, scheme: str
+    open_merchant: OpenMerchant, scheme: str
 ) -> None:
     """The answer of its query is the proof."""
     script = Script([IN_DOUBT])
@@ -344,7 +329,7 @@ async def test_confirmed_callback_settles_what_the_query_proves(
     ],
 )
 async def test_callback_settles_nothing_that_it_does_not_prove(
-    open_merchant: OpenMerchant, asking: Asking, fields: dict[str, str]
+    open_merchant: OpenMerchant, fields: dict[str, str]
 ) -> None:
     """Another amount, order or kind: what is open stays so, and is asked about soon."""
     merchant = open_merchant(Script([IN_DOUBT]), retry=RetryPolicy(attempts=1))
@@ -357,7 +342,7 @@ async def test_callback_settles_nothing_that_it_does_not_prove(
 
 
 async def test_unproven_callback_of_an_open_operation_makes_it_due(
-    open_merchant: OpenMerchant, asking: Asking
+    open_merchant: OpenMerchant,
 ) -> None:
     """The next recovery asks what became of it."""
     merchant = open_merchant(Script([IN_DOUBT]), retry=RetryPolicy(attempts=1))
@@ -371,7 +356,7 @@ async def test_unproven_callback_of_an_open_operation_makes_it_due(
 
 
 async def test_failure_that_was_told_before_the_attempt_is_not_its_own(
-    open_merchant: OpenMerchant, asking: Asking
+    open_merchant: OpenMerchant,
 ) -> None:
     """A late callback of an earlier refund of the same number says nothing of this one."""
     merchant = open_merchant(Script([IN_DOUBT]), retry=RetryPolicy(attempts=1))
@@ -382,9 +367,7 @@ async def test_failure_that_was_told_before_the_attempt_is_not_its_own(
     assert State.UNKNOWN is await merchant.state("refund-1")
 
 
-async def test_trade_of_two_orders_is_not_settled_by_one(
-    open_merchant: OpenMerchant, asking: Asking
-) -> None:
+async def test_trade_of_two_orders_is_not_settled_by_one(open_merchant: OpenMerchant) -> None:
     """One order of several does not speak for the others."""
     [item] = asking.trade().trade_info
     request = asking.trade(trade_info=[item, attrs.evolve(item, out_trade_no="O-2")])
@@ -596,9 +579,7 @@ async def test_one_callback_of_an_order_at_a_time(open_merchant: OpenMerchant) -
     assert [TradeState.PAID] == [notification.state for notification in merchant.seen]
 
 
-async def test_refund_does_not_wait_for_an_order_of_its_number(
-    open_merchant: OpenMerchant,
-) -> None:
+async def test_refund_does_not_wait_for_an_order_of_its_number(open_merchant: OpenMerchant) -> None:
     """An order and a refund with the same number are different."""
     merchant = open_merchant()
     merchant.gate = asyncio.Event()

@@ -8,8 +8,9 @@ import sys
 import attrs
 import pytest
 
-from tests.support.merchant import Asking, OpenShop
-from tests.support.platform import Replies, Script
+from tests.support import asking, replies
+from tests.support.merchant import OpenShop
+from tests.support.platform import HeldPlatform, Script
 from tests.support.tasks import list_operations, run_loop
 from wxpay_async.errors import (
     IdempotencyConflictError,
@@ -22,25 +23,10 @@ from wxpay_async.policy.states import State
 LOST = InDoubtError("read timeout")
 
 
-class HeldPlatform:
-    """A platform that answers when the test opens the gate."""
-
-    def __init__(self, reply: object) -> None:
-        self.gate = asyncio.Event()
-        self.reply = reply
-
-    async def __call__(self, _: object) -> object:
-        """Answer one request, later."""
-        await self.gate.wait()
-        return self.reply
-
-
 # Many callers with one requestId (lesson 11)
 
 
-async def test_concurrent_callers_share_one_request(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_concurrent_callers_share_one_request(open_shop: OpenShop) -> None:
     """500 callers, one HTTP call, equal results; all but the first know that they shared."""
     platform = HeldPlatform(replies.prepay())
     shop = open_shop(platform)
@@ -57,9 +43,7 @@ async def test_concurrent_callers_share_one_request(
     assert all(results[0] == attrs.evolve(result, replayed=False) for result in results)
 
 
-async def test_concurrent_callers_share_one_refusal(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_concurrent_callers_share_one_refusal(open_shop: OpenShop) -> None:
     """An error is shared like a result."""
     platform = HeldPlatform(replies.no("GM_API_BUS_000777"))
     shop = open_shop(platform)
@@ -72,9 +56,7 @@ async def test_concurrent_callers_share_one_refusal(
     assert 1 == shop.transport.calls
 
 
-async def test_cancelled_caller_takes_nothing_from_the_others(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_cancelled_caller_takes_nothing_from_the_others(open_shop: OpenShop) -> None:
     """Not even the caller that began the call."""
     platform = HeldPlatform(replies.prepay())
     shop = open_shop(platform)
@@ -89,9 +71,7 @@ async def test_cancelled_caller_takes_nothing_from_the_others(
     assert {"wx061644162685653f3da37a5a1589465200"} == {result.prepay_id for result in results}
 
 
-async def test_doubt_is_recorded_when_all_callers_are_cancelled(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_doubt_is_recorded_when_all_callers_are_cancelled(open_shop: OpenShop) -> None:
     """No task is left, and the record says UNKNOWN, since the request was sent."""
     shop = open_shop(HeldPlatform(replies.prepay()))
     callers = [asyncio.create_task(shop.gateway.pay(asking.pay())) for _ in range(50)]
@@ -101,14 +81,12 @@ async def test_doubt_is_recorded_when_all_callers_are_cancelled(
     await asyncio.wait(callers)
 
     assert (True, set()) == (all(caller.cancelled() for caller in callers), list_operations())
-    entry = await shop.entry("pay-1")
+    entry = await shop.get_record("pay-1")
     assert (State.UNKNOWN, True) == (entry.state, entry.in_doubt)
     assert entry.next_check_at is not None
 
 
-async def test_conflict_with_a_call_under_way_names_the_fields(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_conflict_with_a_call_under_way_names_the_fields(open_shop: OpenShop) -> None:
     """The same requestId with another payToken is refused, and nothing more is sent."""
     platform = HeldPlatform(replies.prepay())
     shop = open_shop(platform)
@@ -123,9 +101,7 @@ async def test_conflict_with_a_call_under_way_names_the_fields(
     assert 1 == shop.transport.calls
 
 
-async def test_one_request_id_for_two_operations_is_a_conflict(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_one_request_id_for_two_operations_is_a_conflict(open_shop: OpenShop) -> None:
     """A refund cannot take a payment's id, and the error says what the id is shared by."""
     shop = open_shop([replies.prepay()])
     await shop.gateway.pay(asking.pay("same"))
@@ -139,7 +115,7 @@ async def test_one_request_id_for_two_operations_is_a_conflict(
 
 
 async def test_one_request_id_for_two_operations_under_way_is_a_conflict(
-    open_shop: OpenShop, asking: Asking, replies: Replies
+    open_shop: OpenShop,
 ) -> None:
     """The order and its payment at the same moment: the error is the same."""
     platform = HeldPlatform(replies.created(requestId="same"))
@@ -154,9 +130,7 @@ async def test_one_request_id_for_two_operations_under_way_is_a_conflict(
     assert 'derive_request_id(app_key, "pay", order)' in str(caught.value)
 
 
-async def test_conflict_of_one_operation_speaks_of_the_fields_only(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_conflict_of_one_operation_speaks_of_the_fields_only(open_shop: OpenShop) -> None:
     """Two payments with one id do not share it with another operation."""
     shop = open_shop([replies.prepay()])
     await shop.gateway.pay(asking.pay("same"))
@@ -166,9 +140,7 @@ async def test_conflict_of_one_operation_speaks_of_the_fields_only(
     assert "shared" not in str(caught.value)
 
 
-async def test_conflict_covers_the_local_order_number(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_conflict_covers_the_local_order_number(open_shop: OpenShop) -> None:
     """It is never sent; but a query for another order would settle the wrong payment."""
     shop = open_shop([replies.prepay()])
     await shop.gateway.pay(asking.pay(out_trade_no="O-1"))
@@ -182,9 +154,7 @@ async def test_conflict_covers_the_local_order_number(
 # Several processes over one store
 
 
-async def test_two_gateways_over_one_store_send_once(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_two_gateways_over_one_store_send_once(open_shop: OpenShop) -> None:
     """A second process does not send while the first holds the lease; later it replays."""
     platform = HeldPlatform(replies.refunded())
     here = open_shop(platform)
@@ -202,9 +172,7 @@ async def test_two_gateways_over_one_store_send_once(
     assert result == attrs.evolve(again, replayed=False)
 
 
-async def test_lease_of_a_dead_process_ends_and_its_doubt_stays(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_lease_of_a_dead_process_ends_and_its_doubt_stays(open_shop: OpenShop) -> None:
     """After 45 s another process may send; its refusal does not clear the first attempt."""
     here = open_shop(HeldPlatform(replies.refunded()))
     there = open_shop([replies.no("GM_API_BUS_000777"), replies.no("X")], store=here.store)
@@ -220,9 +188,7 @@ async def test_lease_of_a_dead_process_ends_and_its_doubt_stays(
     assert State.UNKNOWN is await here.state("refund-1")
 
 
-async def test_fenced_worker_does_not_speak_for_the_purchase(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_fenced_worker_does_not_speak_for_the_purchase(open_shop: OpenShop) -> None:
     """Its own attempt was refused; another's is under way, so its caller hears of a doubt.
 
     The model shows what follows otherwise: executed, and reported as not executed
@@ -244,9 +210,7 @@ async def test_fenced_worker_does_not_speak_for_the_purchase(
     assert "S" == (await second).status
 
 
-async def test_late_finding_does_not_undo_a_settled_record(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_late_finding_does_not_undo_a_settled_record(open_shop: OpenShop) -> None:
     """A query that was slow to come back cannot reopen what another one settled.
 
     The model shows what follows otherwise: a record that was reported as not executed is sent again
@@ -276,9 +240,7 @@ EAGER = pytest.mark.skipif(
 
 
 @EAGER
-async def test_eager_tasks_replay_without_hanging(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_eager_tasks_replay_without_hanging(open_shop: OpenShop) -> None:
     """A call that is over before its task has been returned does not wait for it."""
     asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
     shop = open_shop([replies.prepay()])
@@ -291,9 +253,7 @@ async def test_eager_tasks_replay_without_hanging(
 
 
 @EAGER
-async def test_eager_tasks_share_one_request(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_eager_tasks_share_one_request(open_shop: OpenShop) -> None:
     """Callers whose tasks start at once find the operation of the first one under way."""
     asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
     platform = HeldPlatform(replies.prepay())

@@ -9,8 +9,9 @@ from typing import Any
 import attrs
 import pytest
 
-from tests.support.merchant import Asking, OpenShop, Shop
-from tests.support.platform import SECRET, Replies, Script
+from tests.support import asking, replies
+from tests.support.merchant import OpenShop, Shop
+from tests.support.platform import SECRET, Script
 from wxpay_async.adapters.stores.memory import MemoryStore
 from wxpay_async.engine.telemetry import Event, EventKind, logging_hook
 from wxpay_async.errors import Fate, InDoubtError, NotSentError, RefusedError, WxPayError
@@ -40,9 +41,7 @@ def list_events(shop: Shop) -> list[tuple[str, int, str, str | None]]:
     return [(e.kind.value, e.attempt, str(e.fate), e.code) for e in shop.events]
 
 
-async def test_events_of_a_success_in_two_attempts(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_events_of_a_success_in_two_attempts(open_shop: OpenShop) -> None:
     """The start, both ends of each attempt, then the outcome."""
     shop = open_shop([NotSentError("refused"), replies.prepay()])
     await shop.gateway.pay(asking.pay())
@@ -58,9 +57,7 @@ async def test_events_of_a_success_in_two_attempts(
     assert {("pay", "pay-1")} == {(event.operation, event.request_id) for event in shop.events}
 
 
-async def test_events_of_a_refusal_hold_its_code(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_events_of_a_refusal_hold_its_code(open_shop: OpenShop) -> None:
     """Attempt and outcome name the platform's code."""
     shop = open_shop([replies.no("CO_MSG_000006", "x")])
     with pytest.raises(RefusedError):
@@ -74,9 +71,7 @@ async def test_events_of_a_refusal_hold_its_code(
     ] == list_events(shop)
 
 
-async def test_events_of_a_replay_hold_no_attempt(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_events_of_a_replay_hold_no_attempt(open_shop: OpenShop) -> None:
     """Only a start and an outcome, and the outcome says that it is a replay."""
     shop = open_shop([replies.prepay()])
     await shop.gateway.pay(asking.pay())
@@ -92,8 +87,6 @@ async def test_events_of_a_replay_hold_no_attempt(
 async def test_events_of_concurrent_callers_say_who_shared(
     refused: bool,  # noqa: FBT001 - a parameter
     open_shop: OpenShop,
-    asking: Asking,
-    replies: Replies,
 ) -> None:
     """All but the first caller shared its outcome, be it a result or an error."""
 
@@ -112,7 +105,7 @@ async def test_events_of_concurrent_callers_say_who_shared(
 
 @pytest.mark.parametrize("operation", ["pay", "query"])
 async def test_events_of_a_cancelled_call_end_with_its_outcome(
-    operation: str, open_shop: OpenShop, asking: Asking
+    operation: str, open_shop: OpenShop
 ) -> None:
     """Every call that started has one outcome, also when its caller was cancelled."""
     arrived = asyncio.Event()
@@ -137,9 +130,7 @@ async def test_events_of_a_cancelled_call_end_with_its_outcome(
     assert 1 == [kind for kind, _ in events].count("outcome")
 
 
-async def test_events_of_a_foreign_error_end_with_its_outcome(
-    open_shop: OpenShop, asking: Asking
-) -> None:
+async def test_events_of_a_foreign_error_end_with_its_outcome(open_shop: OpenShop) -> None:
     """An error that is none of the SDK's is raised as it is, and the call has an outcome."""
 
     def broken(_: object) -> object:
@@ -152,9 +143,7 @@ async def test_events_of_a_foreign_error_end_with_its_outcome(
     assert ("outcome", 0, "broken", None) == list_events(shop)[-1]
 
 
-async def test_event_seconds_are_the_clocks(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_event_seconds_are_the_clocks(open_shop: OpenShop) -> None:
     """How long an attempt took, the wait for the store, and the whole call."""
 
     async def slow(_: object) -> object:
@@ -175,9 +164,7 @@ async def test_event_seconds_are_the_clocks(
     ]
 
 
-async def test_events_without_a_wait_for_quota_hold_none(
-    open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_events_without_a_wait_for_quota_hold_none(open_shop: OpenShop) -> None:
     """An event for each call that did not wait would hide the one that did."""
     shop = open_shop([replies.prepay()])
     await shop.gateway.pay(asking.pay())
@@ -185,7 +172,7 @@ async def test_events_without_a_wait_for_quota_hold_none(
     assert EventKind.WAITED not in {event.kind for event in shop.events}
 
 
-async def test_events_of_a_query_hold_no_request_id(open_shop: OpenShop, replies: Replies) -> None:
+async def test_events_of_a_query_hold_no_request_id(open_shop: OpenShop) -> None:
     """A call that only reads has events, too."""
     shop = open_shop([replies.order("待付款")])
     await shop.gateway.query(out_trade_no="O-1")
@@ -193,9 +180,7 @@ async def test_events_of_a_query_hold_no_request_id(open_shop: OpenShop, replies
     assert {("query", None)} == {(event.operation, event.request_id) for event in shop.events}
 
 
-async def test_event_url_holds_no_query(
-    asking: Asking, open_shop: OpenShop, replies: Replies
-) -> None:
+async def test_event_url_holds_no_query(open_shop: OpenShop) -> None:
     """Wherever the parameters travel, the events name the endpoint and nothing else."""
     shop = open_shop([replies.prepay()], base_url="https://platform.example:8443")
     dispatcher = shop.gateway._dispatcher
@@ -210,10 +195,7 @@ async def test_event_url_holds_no_query(
 
 
 async def test_secret_is_in_no_event_error_result_or_log(
-    open_shop: OpenShop,
-    asking: Asking,
-    replies: Replies,
-    caplog: pytest.LogCaptureFixture,
+    open_shop: OpenShop, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Secrets are planted everywhere and found in no repr, str, event, record or log line."""
     caplog.set_level(logging.DEBUG)
@@ -226,7 +208,7 @@ async def test_secret_is_in_no_event_error_result_or_log(
     shop = open_shop(answers)
     shown: list[object] = [pay, shop.gateway._dispatcher.signing]
     shown.append(await shop.gateway.pay(pay))
-    shown.extend([await shop.entry("canary"), *shop.transport.requests])
+    shown.extend([await shop.get_record("canary"), *shop.transport.requests])
     with pytest.raises(WxPayError) as caught:
         await shop.gateway.pay(attrs.evolve(pay, request_id="second"))
     shown.extend([caught.value, caught.value.__cause__, shop.transport, shop.gateway])
@@ -250,9 +232,7 @@ class FailingHook:
 
 
 @pytest.mark.parametrize("kind", [*list(EventKind)[:3], EventKind.OUTCOME])
-async def test_hook_that_raises_changes_no_call(
-    kind: EventKind, open_shop: OpenShop, asking: Asking, replies: Replies
-) -> None:
+async def test_hook_that_raises_changes_no_call(kind: EventKind, open_shop: OpenShop) -> None:
     """A defect in metrics must not lose the answer, the claim or the connection."""
     shop = open_shop(
         [replies.prepay(), replies.prepay()], hooks=[FailingHook(kind)], max_in_flight=1
@@ -408,7 +388,7 @@ def test_logging_hook_below_the_level_writes_nothing(caplog: pytest.LogCaptureFi
 
 
 async def test_log_has_one_line_for_each_attempt(
-    asking: Asking, open_shop: OpenShop, replies: Replies, caplog: pytest.LogCaptureFixture
+    open_shop: OpenShop, caplog: pytest.LogCaptureFixture
 ) -> None:
     """At INFO a call that took three attempts takes three lines."""
     caplog.set_level(logging.INFO, logger=LOGGER)
@@ -429,7 +409,7 @@ async def test_log_has_one_line_for_each_attempt(
 
 
 async def test_log_of_a_refusal_is_one_warning(
-    asking: Asking, open_shop: OpenShop, replies: Replies, caplog: pytest.LogCaptureFixture
+    open_shop: OpenShop, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It holds the platform's code and the HTTP status, and not its message."""
     caplog.set_level(logging.INFO, logger=LOGGER)
@@ -447,10 +427,7 @@ async def test_log_of_a_refusal_is_one_warning(
 
 
 async def test_log_of_a_doubt_has_its_start_and_its_end(
-    asking: Asking,
-    open_shop: OpenShop,
-    replies: Replies,
-    caplog: pytest.LogCaptureFixture,
+    open_shop: OpenShop, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The people on duty see it open, and see it settled."""
     caplog.set_level(logging.INFO, logger=LOGGER)

@@ -11,7 +11,7 @@ import attrs
 import pytest
 
 from tests.support import asking, replies
-from tests.support.platform import Json
+from tests.support.replies import Json
 from wxpay_async.errors import Fate, MalformedResponseError
 from wxpay_async.protocol.codec import decode, serialize
 from wxpay_async.protocol.echo import check_echo, check_order, digest_order, is_same_order

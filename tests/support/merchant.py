@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -37,8 +36,6 @@ class Shop:
         assert record is not None
         return record
 
-    entry = get_record  # until its last users are moved
-
     async def state(self, request_id: str) -> State | None:
         """Return where an operation stands, None if the store does not have it."""
         record = await self.store.load((APP_KEY, request_id))
@@ -54,7 +51,6 @@ class Shop:
 
 
 OpenShop = Callable[..., Shop]
-Asking = ModuleType  # of the fixture `asking`, which goes with its last users
 
 
 def make_shop(answers: Any, clock: Any, **settings: Any) -> Shop:  # noqa: ANN401 - also a clock

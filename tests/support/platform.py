@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from types import ModuleType
 from typing import Any, Final
 from urllib.parse import urlencode
 
 from attrs import define, field
 
-from tests.support import replies
 from tests.support.clock import NOON
 from tests.support.vectors import PRIVATE_KEY, PUBLIC_KEY
 from wxpay_async.errors import WxPayError
@@ -29,14 +27,8 @@ UNKNOWN_ORDER: Final = {
 FORM: Final = {"Content-Type": "application/x-www-form-urlencoded"}
 """The headers of a callback."""
 
-Json = dict[str, Any]
 Answer = Any
 """Anything that `MemoryTransport` takes for an answer."""
-
-
-def Replies() -> ModuleType:  # noqa: N802 - a class until its last users are moved
-    """Return what makes replies."""
-    return replies
 
 
 @define(eq=False)
