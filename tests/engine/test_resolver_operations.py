@@ -32,19 +32,12 @@ from wxpay_async.protocol.wire import HttpRequest, HttpResponse
 
 LOST = InDoubtError("read timeout")
 REPEATED = "GM_API_BUS_0000015"
-ECHO = {
-    "subject": "商品的标题",
-    "price": "1.00",
-    "quantity": "1",
-    "totalAmount": "1.00",
-    "payeeIdentity": "100",
-}
 
 
 def make_order(text: str = "待付款", number: str = "O-1", **echo: Any) -> Any:  # noqa: ANN401 - a reply
     """Make the answer to a query that echoes the whole order."""
     reply = replies.order(text, number)
-    reply["data"] |= {**ECHO, "tradeNo": f"T-{number}", **echo}
+    reply["data"] |= {**replies.ECHO, "tradeNo": f"T-{number}", **echo}
     return reply
 
 

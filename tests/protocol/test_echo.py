@@ -206,13 +206,6 @@ def test_query_answered_about_a_padded_number_is_withheld_and_says_why(
 
 # Whether an order is the one that was asked for
 
-ECHO = {
-    "subject": "商品的标题",
-    "price": "1.00",
-    "quantity": "1",
-    "totalAmount": "1.00",
-    "payeeIdentity": "100",
-}
 SHARES = [Royalty(payee_member_id="1", amount="0.20"), Royalty(payee_member_id="2", amount="0.30")]
 
 
@@ -245,7 +238,7 @@ def make_item(trade: InstantTrade, **changes: object) -> Json:
 def test_order_is_compared_in_all_that_is_echoed(echo: dict[str, object], *, same: bool) -> None:
     """What a query leaves out is not compared, nor white space at the ends; 1.00 pieces are 1."""
     reply = replies.order("待付款")
-    reply["data"] |= {**ECHO, **echo}
+    reply["data"] |= {**replies.ECHO, **echo}
 
     assert same is is_same_order(make_item(asking.trade()), read(reply, TradeStatus))
 
@@ -268,7 +261,7 @@ def test_royalties_are_compared_where_they_are_echoed(
     """In any order; where a share is told in part, only their number counts."""
     reply = replies.order("待付款")
     rows = [{"payeeMemberId": member, "amount": amount} for member, amount in echoed]
-    reply["data"] |= {**ECHO, "royaltyInfo": rows}
+    reply["data"] |= {**replies.ECHO, "royaltyInfo": rows}
     item = make_item(asking.trade(), royalty_info=SHARES)
 
     assert same is is_same_order(item, read(reply, TradeStatus))
@@ -277,7 +270,7 @@ def test_royalties_are_compared_where_they_are_echoed(
 def test_padding_of_a_subject_that_was_sent_is_no_difference() -> None:
     """A text for people goes out as it is, and the platform may trim it."""
     reply = replies.order("待付款")
-    reply["data"] |= {**ECHO, "subject": "商品的标题"}
+    reply["data"] |= {**replies.ECHO, "subject": "商品的标题"}
 
     item = make_item(asking.trade(), subject=" 商品的标题 ")
     assert is_same_order(item, read(reply, TradeStatus))

@@ -9,6 +9,15 @@ from tests.support.vectors import SEED_REPLY
 
 Json = dict[str, Any]
 
+ECHO = {
+    "subject": "商品的标题",
+    "price": "1.00",
+    "quantity": "1",
+    "totalAmount": "1.00",
+    "payeeIdentity": "100",
+}
+"""What the answer to a query may repeat of the order that `asking.item` makes."""
+
 
 def prepay(**changes: str | None) -> Json:
     """Make the reply that the user's page shows, with other fields where a test names them."""

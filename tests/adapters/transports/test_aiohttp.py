@@ -19,6 +19,7 @@ from aioresponses import aioresponses
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
+from tests.adapters.transports.failures import expect_doubt, fail_in_handshake
 from tests.support.server import CALM, QUICK, Act, Listen, Listener, hang, lose_answer
 from wxpay_async.adapters.transports import aiohttp as aiohttp_transport
 from wxpay_async.adapters.transports.aiohttp import AiohttpTransport
@@ -241,16 +242,7 @@ async def test_lost_answer_is_in_doubt_under_an_aiohttp_that_calls_other_methods
 ) -> None:
     """Whatever is not proven to be unsent may have arrived."""
     monkeypatch.delattr(aiohttp_transport._Connector, "connect")
-    server = await listen(act)
-    transport = AiohttpTransport()
-
-    with pytest.raises(InDoubtError):
-        await transport.send(
-            HttpRequest(server.url, b"a=1"), timeout=Timeouts(connect=1, read=1, attempt=0.2)
-        )
-    await transport.aclose()
-
-    assert 1 == len(server.requests)
+    await expect_doubt(AiohttpTransport(), listen, act)
 
 
 @pytest.mark.parametrize(("removed", "expected"), [(False, NotSentError), (True, InDoubtError)])
@@ -260,13 +252,7 @@ async def test_attempt_that_ends_in_the_handshake_is_not_sent_if_that_is_proven(
     """A timeout is of no class that proves anything; only `connect` knows the phase."""
     if removed:
         monkeypatch.delattr(aiohttp_transport._Connector, "connect")
-    server = await listen(hang)  # which says nothing of TLS
-    transport = AiohttpTransport()
-    request = HttpRequest(server.url.replace("http", "https"), b"a=1")
-
-    with pytest.raises(expected, match="TimeoutError"):
-        await transport.send(request, timeout=Timeouts(connect=20, read=20, attempt=0.1))
-    await transport.aclose()
+    await fail_in_handshake(AiohttpTransport(), listen, expected)
 
 
 async def test_connection_that_comes_after_the_attempt_is_not_used(

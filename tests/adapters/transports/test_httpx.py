@@ -13,6 +13,7 @@ import httpx2
 import pytest
 
 import wxpay_async.adapters.transports.httpx as over_httpx
+from tests.adapters.transports.failures import expect_doubt, fail_in_handshake
 from tests.support.server import CALM, QUICK, Act, Listen, Listener, hang, lose_answer
 from wxpay_async.adapters.transports.httpx import HttpxTransport
 from wxpay_async.errors import (
@@ -177,16 +178,7 @@ async def test_lost_answer_is_in_doubt_under_a_library_that_reports_other_steps(
 ) -> None:
     """Whatever is not proven to be unsent may have arrived."""
     monkeypatch.setattr(over_httpx, "_Phase", phase)
-    server = await listen(act)
-    transport = HttpxTransport()
-
-    with pytest.raises(InDoubtError):
-        await transport.send(
-            HttpRequest(server.url, b"a=1"), timeout=Timeouts(connect=1, read=1, attempt=0.2)
-        )
-    await transport.aclose()
-
-    assert 1 == len(server.requests)
+    await expect_doubt(HttpxTransport(), listen, act)
 
 
 @pytest.mark.parametrize(
@@ -201,13 +193,7 @@ async def test_attempt_that_ends_in_the_handshake_is_not_sent_if_that_is_proven(
 ) -> None:
     """A timeout is of no class that proves anything; only the reported step does."""
     monkeypatch.setattr(over_httpx, "_Phase", phase)
-    server = await listen(hang)  # which says nothing of TLS
-    transport = HttpxTransport()
-    request = HttpRequest(server.url.replace("http", "https"), b"a=1")
-
-    with pytest.raises(expected, match="TimeoutError"):
-        await transport.send(request, timeout=Timeouts(connect=20, read=20, attempt=0.1))
-    await transport.aclose()
+    await fail_in_handshake(HttpxTransport(), listen, expected)
 
 
 async def test_connection_that_comes_after_the_attempt_is_not_used(
