@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import stat
+import warnings
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,24 @@ def test_merchant_key_with_a_passphrase_is_opened_by_it(keys: RsaKeys) -> None:
     assert KEY.public_key().export_key().decode() == keys.load_merchant_key("pass")
     with pytest.raises(InvalidKeyError, match="passphrase"):
         keys.load_merchant_key()
+
+
+def test_key_files_of_any_mode_are_read_where_that_is_asked_for(keys: RsaKeys) -> None:
+    """On a mount that shows 0777 for every file."""
+    open_to_all = RsaKeys(merchant=keys.merchant, platform=keys.platform, any_mode=True)
+    for path, content in ((keys.merchant, PRIVATE_KEY), (keys.platform, PUBLIC_KEY)):
+        path.write_bytes(content.read_bytes())
+        path.chmod(0o777)
+
+    with pytest.raises(InvalidKeyError, match="other users can write it"):
+        keys.load_merchant_key()
+    with pytest.raises(InvalidKeyError, match="other users can write it"):
+        keys.write_platform_key("new")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert KEY.public_key().export_key().decode() == open_to_all.load_merchant_key()
+        open_to_all.write_platform_key("new")
+    assert "new" == keys.platform.read_text("ascii")
 
 
 def test_platform_key_replaces_an_older_one(keys: RsaKeys) -> None:

@@ -132,6 +132,7 @@ def test_environment_is_the_process_s_by_default(monkeypatch: pytest.MonkeyPatch
         ({**BY_SECRET, "WXPAY_SEAL_KEY": "s3cretA="}, "WXPAY_SEAL_KEY"),
         ({**BY_SECRET, "WXPAY_SEAL_KEY": " , "}, "WXPAY_SEAL_KEY"),
         ({**BY_SECRET, "WXPAY_FORMER_SECRETS": "s3cret\u00e9"}, "WXPAY_FORMER_SECRETS"),
+        ({**BY_SECRET, "WXPAY_FORMER_SECRETS": "a,'s3cret',b"}, "WXPAY_FORMER_SECRETS"),
         ({**BY_SECRET, "WXPAY_FORMER_SECRETS": " , "}, "WXPAY_FORMER_SECRETS"),
         ({**BY_SECRET, "WXPAY_QUOTA_URL": "zzz"}, "WXPAY_QUOTA_URL"),
         ({**BY_SECRET, "WXPAY_QUOTA_URL": "redis://:s3cret@host:port"}, "WXPAY_QUOTA_URL"),

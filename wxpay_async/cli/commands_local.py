@@ -121,7 +121,11 @@ def sandbox(  # noqa: PLR0913 - the options of the command
 
     keys = None
     if scheme is Scheme.RSA:
-        keys = RsaKeys(key_file, callback_key_file or key_file.with_name("sandbox-platform.pem"))
+        keys = RsaKeys(
+            key_file,
+            callback_key_file or key_file.with_name("sandbox-platform.pem"),
+            any_mode=os.environ.get("WXPAY_KEY_FILE_MODE") == "any",
+        )
     elif callback_key_file:
         raise InvalidRequestError("no key is used", field="--callback-key-file", allowed="with rsa")
     _check_host(host, allow_remote=allow_remote)

@@ -32,10 +32,12 @@ class RsaKeys:
     Attributes:
         merchant: the merchant's private key.
         platform: the public key that verifies callbacks.
+        any_mode: a mount decides who can read and write them.
     """
 
     merchant: Path
     platform: Path
+    any_mode: bool = False
 
     def load_merchant_key(self, passphrase: str | None = None) -> str:
         """Return the public half of the merchant's key, which is made when there is no file.
@@ -45,7 +47,9 @@ class RsaKeys:
         """
         path = self.merchant
         if path.exists():
-            key = load_private_key(read_key_file(path, private=True), passphrase, file=path)
+            key = load_private_key(
+                read_key_file(path, private=True, any_mode=self.any_mode), passphrase, file=path
+            )
         else:
             key = RSA.generate(MIN_BITS)
             _create_file(path, key.export_key(pkcs=8))
@@ -61,7 +65,7 @@ class RsaKeys:
         if not path.exists():
             _create_file(path, pem.encode("ascii"))
             return
-        load_public_key(read_key_file(path, private=False), file=path)
+        load_public_key(read_key_file(path, private=False, any_mode=self.any_mode), file=path)
         try:
             path.write_text(pem, encoding="ascii")
         except OSError as error:

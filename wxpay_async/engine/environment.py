@@ -192,7 +192,7 @@ def read_parts(settings: Settings, given: GatewayOptions) -> Parts:
     own, former = list[bytes](), list[Md5Signer]()
     if options.get("seal_keys") is None:
         own = settings.read_each("WXPAY_SEAL_KEY", _read_key, allowed=_SEAL_KEYS)
-        former = settings.read_each("WXPAY_FORMER_SECRETS", Md5Signer, allowed=_SECRETS)
+        former = settings.read_each("WXPAY_FORMER_SECRETS", _make_md5_signer, allowed=_SECRETS)
     _complete_transport(options, settings)
     _complete_shared(options, settings, app_key)
     if signer is None or settings.problems:
