@@ -17,7 +17,7 @@ from benchmarks import pay, payments, peers, stores, targets
 from benchmarks.figures import SHORT, Figure, Size
 from benchmarks.rates import SERVER_ALONE, SERVER_LOAD, Call, Subject, concurrent, interleaved
 from benchmarks.server import PAY_PATH, PAY_REPLY, CannedServer, Reply, canned_server
-from tests.benchmarks.made import is_installed, make_figure
+from tests.benchmarks.figures import is_installed, make_figure
 
 # stripe hands its form to httpx in a way that httpx deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")

@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks import __main__ as command, report, targets
 from benchmarks.figures import FULL, SHORT, Figure, Size
-from tests.benchmarks.made import is_installed, make_figure
+from tests.benchmarks.figures import is_installed, make_figure
 
 
 def test_ratios_are_taken_round_by_round() -> None:
