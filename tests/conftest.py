@@ -1,10 +1,11 @@
-"""The fixtures that the tests of the gateway and its parts share."""
+"""The fixtures that tests of several rooms share."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,9 @@ import pytest
 from tests.support.clock import MovedClock
 from tests.support.examples import load_profile
 from tests.support.merchant import OpenShop, Shop, make_shop
+from tests.support.server import Listen, open_listeners
 from tests.support.tasks import obey_environment
+from tests.support.vectors import PRIVATE_KEY
 
 load_profile()
 
@@ -36,6 +39,22 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 def clock() -> MovedClock:
     """Return a clock that a test moves."""
     return MovedClock()
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> Path:
+    """Return a private key file that only its owner can read; git does not keep modes."""
+    path = tmp_path / "merchant.pem"
+    path.write_bytes(PRIVATE_KEY.read_bytes())
+    path.chmod(0o600)
+    return path
+
+
+@pytest.fixture
+async def listen() -> AsyncIterator[Listen]:
+    """Open servers, plain or with TLS, that treat each request as a test says."""
+    async with open_listeners() as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -9,14 +9,12 @@ import signal
 import subprocess
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from Crypto.PublicKey import RSA
 
 from tests.cli.harness import KEY, PROGRAM, SECRET, Ended, Run, Start
 from tests.support.signers import keep_signers
-from tests.support.vectors import PRIVATE_KEY
 from wxpay_async.cli import main
 from wxpay_async.sandbox import Sandbox
 
@@ -62,15 +60,6 @@ def sandbox(run: Run, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
     loop.close()
-
-
-@pytest.fixture
-def key_file(tmp_path: Path) -> Path:
-    """Return a private key that only its owner can read."""
-    path = tmp_path / "merchant.pem"
-    path.write_bytes(PRIVATE_KEY.read_bytes())
-    path.chmod(0o600)
-    return path
 
 
 @pytest.fixture(scope="session")

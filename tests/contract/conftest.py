@@ -20,16 +20,9 @@ from tests.contract.transports import (
     behave,
     make_certificates,
 )
-from tests.support.server import CALM, PATIENCE, Listen, Listener, open_listeners
+from tests.support.server import CALM, PATIENCE, Listen, Listener
 from wxpay_async.adapters.stores.store import Store
 from wxpay_async.protocol.wire import Timeouts, Transport
-
-
-@pytest.fixture
-async def listen() -> AsyncIterator[Listen]:
-    """Open scripted ports, plain or with TLS."""
-    async with open_listeners() as opened:
-        yield opened
 
 
 @pytest.fixture

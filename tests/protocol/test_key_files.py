@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import warnings
 from pathlib import Path
 
@@ -14,15 +13,6 @@ from tests.support.vectors import KEYS, PRIVATE_KEY
 from wxpay_async.errors import InvalidKeyError
 from wxpay_async.protocol.keys import MAX_FILE, InsecureKeyFileWarning, read_key_file
 from wxpay_async.protocol.signing import RsaSigner, RsaVerifier
-
-
-@pytest.fixture
-def key_file(tmp_path: Path) -> Path:
-    """Return a private key file that only its owner can read; git does not keep modes."""
-    path = tmp_path / "merchant.pem"
-    shutil.copyfile(PRIVATE_KEY, path)
-    path.chmod(0o600)
-    return path
 
 
 def test_private_file_is_read(key_file: Path) -> None:
@@ -167,6 +157,12 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(InvalidKeyError, match=re.escape(f"{path}: cannot be read (No such file")):
         read_key_file(path, private=True)
+
+
+def test_text_that_can_be_no_path_is_refused() -> None:
+    """The system cannot even be asked for it; the text is not repeated."""
+    with pytest.raises(InvalidKeyError, match="^this is not the path of a file$"):
+        read_key_file("half a pair \ud800", private=True)
 
 
 def test_directory_is_refused(tmp_path: Path) -> None:

@@ -19,12 +19,6 @@ async def app_key() -> AsyncIterator[str]:
 
 
 @pytest.fixture
-def redis_url() -> str:
-    """Name the Redis of the tests."""
-    return REDIS.url
-
-
-@pytest.fixture
 async def set_clock(app_key: str) -> AsyncIterator[SetClock]:
     """Replace Redis's clock in the scripts; give the function that moves it."""
     async with move_redis_clock(app_key) as moved:
@@ -32,7 +26,7 @@ async def set_clock(app_key: str) -> AsyncIterator[SetClock]:
 
 
 @pytest.fixture
-async def make(app_key: str, redis_url: str) -> AsyncIterator[Callable[..., Limiter]]:
+async def make(app_key: str) -> AsyncIterator[Callable[..., Limiter]]:
     """Make limiters that share one appKey, each as if in a process of its own."""
     from wxpay_async.adapters.limiters.redis import (  # noqa: PLC0415 - redis-py is optional
         RedisLimiter,
@@ -42,7 +36,7 @@ async def make(app_key: str, redis_url: str) -> AsyncIterator[Callable[..., Limi
 
     def make_one(limit: int = 400, **arguments: object) -> Limiter:
         values = {"idle": True, "quota": Quota(limit=limit), **arguments}
-        made.append(RedisLimiter(redis_url, app_key, **values))
+        made.append(RedisLimiter(REDIS.url, app_key, **values))
         return made[-1]
 
     yield make_one

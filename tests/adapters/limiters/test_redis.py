@@ -17,9 +17,7 @@ from wxpay_async.errors import InvalidRequestError, NotSentError, QuotaExhausted
 
 pytest.importorskip("redis.asyncio", reason="redis-py is not installed")
 
-from wxpay_async.adapters.limiters import (
-    redis as limits,
-)
+from wxpay_async.adapters.limiters import redis as limits
 from wxpay_async.adapters.limiters.redis import RedisLimiter
 
 DEAD_URL = "redis://user:hidden-password@127.0.0.1:1/0"
@@ -333,10 +331,10 @@ class TestUnreachable:
         await limiter.aclose()
 
 
-def test_limiter_works_in_one_loop_after_another(redis_url: str) -> None:
+def test_limiter_works_in_one_loop_after_another() -> None:
     """A limiter made outside a loop works in each loop, and again after it was closed."""
     require(REDIS)
-    limiter = RedisLimiter(redis_url, f"test-{random.Random().random()}", quota=Quota(limit=6))
+    limiter = RedisLimiter(REDIS.url, f"test-{random.Random().random()}", quota=Quota(limit=6))
 
     async def main() -> None:
         for _ in range(2):
@@ -351,9 +349,9 @@ def test_limiter_works_in_one_loop_after_another(redis_url: str) -> None:
     asyncio.run(main())
 
 
-def test_session_of_a_loop_that_ended_is_not_used_again(redis_url: str) -> None:
+def test_session_of_a_loop_that_ended_is_not_used_again() -> None:
     """Each loop has a session of its own, and closing in a third loop does no harm."""
-    limiter = RedisLimiter(redis_url, "key")
+    limiter = RedisLimiter(REDIS.url, "key")
 
     first = asyncio.run(limiter._sessions.get())
     second = asyncio.run(limiter._sessions.get())

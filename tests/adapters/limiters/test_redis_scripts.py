@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.support.limiters import SetClock, take
+from tests.support.services import REDIS
 from wxpay_async.adapters.limiters.limiter import Lane, Quota, Slowed
 from wxpay_async.policy.quota import Lease, SlidingWindowLog, SlotOutcome
 
@@ -152,12 +153,12 @@ class TestCounting:
 
         assert 9 == len(await take(make(10, idle=False), 10))
 
-    async def test_keys_do_not_pile_up(self, make: Make, app_key: str, redis_url: str) -> None:
+    async def test_keys_do_not_pile_up(self, make: Make, app_key: str) -> None:
         """The slots expire with the last lease; one small hash for the appKey stays."""
         limiter = make(10)
         for lane in (Lane.PEOPLE, Lane.BATCH):
             await take(limiter, 1, lane)
-        async with redis.Redis.from_url(redis_url) as client:
+        async with redis.Redis.from_url(REDIS.url) as client:
             lives = {
                 name: await client.ttl(f"wxpay:quota:{{{app_key}}}:{name}")
                 for name in ("people", "batch", "state")

@@ -6,15 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.support.server import Listen, Listener, answer, open_listeners
+from tests.support.server import Listen, Listener, answer
 from wxpay_async.protocol.wire import HttpRequest, Transport
-
-
-@pytest.fixture
-async def listen() -> AsyncIterator[Listen]:
-    """Open servers that treat each request as a test says."""
-    async with open_listeners() as opened:
-        yield opened
 
 
 @pytest.fixture
