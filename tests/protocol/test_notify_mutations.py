@@ -15,34 +15,18 @@ from urllib.parse import parse_qsl, quote, urlencode
 
 import pytest
 
-from tests.support.clock import NOON
+from tests.protocol.callbacks import JSON, TRADE, make_endpoint
 from tests.support.examples import count_examples
-from tests.support.platform import APP_KEY, FORM, SECRET, SIGNER, VERIFIER, sign_callback
+from tests.support.platform import FORM, SECRET, SIGNER, VERIFIER, sign_callback
 from wxpay_async.errors import NotificationError
 from wxpay_async.protocol.notify import Notifications
-from wxpay_async.protocol.signing import Md5Signer, Md5Verifier, RsaVerifier
+from wxpay_async.protocol.signing import Md5Signer, Md5Verifier
 
 MUTATIONS = count_examples(quick=2_000, full=4_000)
 TRACED = min(
     2_000, MUTATIONS // 4
 )  # mutations whose memory is watched, which takes three times as long
-JSON = {"Content-Type": "application/json"}
-FIELDS = {
-    "out_trade_no": "201910170001",
-    "inner_trade_no": "2019101700000001",
-    "trade_status": "TRADE_SUCCESS",
-    "trade_amount": "33.69",
-    "gmt_payment": "2019-10-17 12:30:00",
-    "failReason": "余额不足",
-    "memo": "商品的标题 + 1/3",
-}
-
-
-def endpoint(verifier: RsaVerifier | Md5Verifier, *, allow_unsigned: bool = True) -> Notifications:
-    """Configure an endpoint with a fixed time."""
-    return Notifications(
-        verifier, app_key=APP_KEY, allow_unsigned=allow_unsigned, clock=lambda: NOON
-    )
+FIELDS = TRADE | {"failReason": "余额不足"}
 
 
 def is_accepted_by(notifications: Notifications, body: bytes) -> bool:
@@ -181,7 +165,7 @@ def test_no_mutation_is_accepted(scheme: str) -> None:
     """A body with another meaning is refused by a `NotificationError`, and takes little memory."""
     fields = sign_callback(FIELDS, signer=SIGNER if scheme == "rsa" else Md5Signer(SECRET))
     verifier = VERIFIER if scheme == "rsa" else Md5Verifier(SECRET)
-    open_to_hints, strict = endpoint(verifier), endpoint(verifier, allow_unsigned=False)
+    open_to_hints, strict = make_endpoint(verifier), make_endpoint(verifier, allow_unsigned=False)
     assert strict.parse(FORM, urlencode(fields).encode()).fresh
     accepted: list[bytes] = []
     hints: list[bytes] = []
@@ -236,7 +220,7 @@ def surround(chance: random.Random, body: bytes) -> bytes:
 def test_harmless_changes_are_accepted() -> None:
     """A body means the same with lines in its `sign`, and with a BOM, `&` or lone name too many."""
     chance = random.Random(20191019)
-    parse = endpoint(VERIFIER).parse
+    parse = make_endpoint(VERIFIER).parse
     for number in range(MUTATIONS // 10):
         fields = sign_callback(FIELDS, nonce=f"n{number}")
         pairs = list(fields.items())
@@ -251,7 +235,7 @@ def test_equivalent_encodings_are_accepted() -> None:
     """Order, escapes and the case of their digits do not matter, nor do fields without a value."""
     chance = random.Random(20191018)
     fields = sign_callback(FIELDS)
-    parse = endpoint(VERIFIER).parse
+    parse = make_endpoint(VERIFIER).parse
     expected = parse(FORM, urlencode(fields).encode())
     for _ in range(MUTATIONS // 10):
         pairs = [*fields.items(), *([("gmt_close", "")] if chance.random() < 0.3 else [])]
