@@ -161,7 +161,7 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_text_that_can_be_no_path_is_refused() -> None:
     """The system cannot even be asked for it; the text is not repeated."""
-    with pytest.raises(InvalidKeyError, match="^this is not the path of a file$"):
+    with pytest.raises(InvalidKeyError, match=r"^this is not the path of a file$"):
         read_key_file("half a pair \ud800", private=True)
 
 

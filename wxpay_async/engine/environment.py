@@ -41,7 +41,7 @@ _ONE_SCHEME: Final = (
     "WXPAY_PRIVATE_KEY_FILE (RSA)"
 )
 _PASSPHRASE: Final = "WXPAY_PRIVATE_KEY_PASSPHRASE"  # noqa: S105 - the variable's name
-_VARIABLES: Final = (
+VARIABLES: Final = (
     "WXPAY_APP_KEY",
     *SCHEMES,
     _PASSPHRASE,
@@ -89,7 +89,7 @@ def _read_variables(environ: Mapping[str, str]) -> dict[str, str]:
     # A blank can be part of a passphrase; a line break cannot, and in all others neither can.
     return {
         name: environ.get(name, "").strip("\r\n" if name == _PASSPHRASE else None)
-        for name in _VARIABLES
+        for name in VARIABLES
     }
 
 

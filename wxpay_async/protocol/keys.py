@@ -108,6 +108,8 @@ def read_key_file(
             if os.name == "posix" and not any_mode:
                 _check_mode(name, status.st_mode, private=private, stacklevel=stacklevel + 1)
             return file.read(MAX_FILE)
+    except UnicodeEncodeError:
+        raise InvalidKeyError("this is not the path of a file") from None
     except OSError as error:
         raise InvalidKeyError(f"{name}: cannot be read ({error.strerror})") from error
 
