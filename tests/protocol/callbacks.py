@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.support.clock import NOON
-from tests.support.platform import APP_KEY, FORM, VERIFIER
+from tests.support.platform import APP_KEY, FORM, VERIFIER, encode_callback, sign_callback
 from wxpay_async.errors import NotificationError
-from wxpay_async.protocol.notify import Notifications
+from wxpay_async.protocol.notify import Notification, Notifications
 from wxpay_async.protocol.signing import Verifier
 
 JSON = {"content-type": "application/json; charset=UTF-8"}
@@ -43,3 +45,13 @@ def get_refusal(
         make_endpoint(verifier).parse(headers, body)
     assert caught.value.__cause__ is None
     return caught.value.reason
+
+
+def parse_signed(fields: dict[str, str], **signing: Any) -> Notification:  # noqa: ANN401 - of `sign_callback`
+    """Sign the fields of a callback, and read it."""
+    return make_endpoint().parse(FORM, encode_callback(sign_callback(fields, **signing)))
+
+
+def refuse_signed(fields: dict[str, str], **signing: Any) -> str:  # noqa: ANN401 - of `sign_callback`
+    """Sign the fields of a callback that must be refused, and return the reason."""
+    return get_refusal(encode_callback(sign_callback(fields, **signing)))
