@@ -126,6 +126,23 @@ class TestWaiting:
         assert not await ask(batch, Lane.BATCH)
         assert await ask(web, Lane.RESOLVING)
 
+    @pytest.mark.parametrize(
+        ("sooner", "later"), [(Lane.BATCH, Lane.UNVERIFIED), (Lane.RESOLVING, Lane.BATCH)]
+    )
+    async def test_lane_whose_pace_opens_goes_first(
+        self, make: Make, set_clock: SetClock, sooner: Lane, later: Lane
+    ) -> None:
+        """Also in the moment of the opening, before its waiter in another process asks again."""
+        web, batch = make(20), make(20)
+        opens = web.quota.interval(sooner, 20)
+        await take(web, 1, sooner)
+        await set_clock(opens - 0.01)
+        assert not await ask(web, sooner, stay=True)
+        await set_clock(opens + 1e-5)
+
+        assert not await ask(batch, later)
+        assert await ask(web, sooner)
+
     async def test_waiter_that_left_is_forgotten(self, make: Make, set_clock: SetClock) -> None:
         """A batch waits for one poll and 50 ms at most for a waiter that is gone."""
         web, batch = make(1), make(1)

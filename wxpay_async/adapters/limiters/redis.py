@@ -356,12 +356,11 @@ class RedisLimiter:
             _micros(quota.answered_for),
             int(self.idle),
             quota.people_keep,
-            quota.batch,
-            quota.share(lane),
             _micros(quota.period),
             session.name,
             waiters,
             _micros(_POLL),
+            *(quota.share(each) for each in Lane),
         ]
 
     def _look(self, answer: _Blocked) -> _Sight:

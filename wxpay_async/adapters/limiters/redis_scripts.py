@@ -49,10 +49,9 @@ end
     + COUNT
     + """
 local lane, member, lease = tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5])
-local keep, batch, share = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
-local period, process = tonumber(ARGV[11]), ARGV[12]
-local waiters, poll = tonumber(ARGV[13]), tonumber(ARGV[14])
-local function part(most) return math.max(1, math.floor(capacity * most / limit)) end
+local keep, period, process = tonumber(ARGV[8]), tonumber(ARGV[9]), ARGV[10]
+local waiters, poll = tonumber(ARGV[11]), tonumber(ARGV[12])
+local function share(i) return math.max(1, math.floor(capacity * ARGV[12 + i] / limit)) end
 local function whole(number) return string.format('%.0f', number) end
 
 local starts, others, yields, free = {}, {}, false, step_at
@@ -60,37 +59,38 @@ for i = 1, 5 do
     starts[i] = tonumber(redis.call('HGET', state, 'next:' .. i) or 0)
     others[i] = 0
 end
+-- Whether the pace and the share of a lane let it go, apart from those of all machines together.
+local function ready(i) return i == 1 or (now >= starts[i] and held[i] < share(i)) end
 local waiting = redis.call('HGETALL', KEYS[8])
 for i = 1, #waiting, 2 do
     local where, who = waiting[i]:match('^(%d):(.*)$')
-    local asks_by, size, ready = waiting[i + 1]:match('^(%d+):(%d+):(%d)$')
+    local asks_by, size = waiting[i + 1]:match('^(%d+):(%d+)$')
     where, asks_by = tonumber(where), tonumber(asks_by)
     if asks_by <= now then
         redis.call('HDEL', KEYS[8], waiting[i])
     else
         if who ~= process then others[where] = others[where] + size end
-        if where < lane and ready == '1' then
+        if where < lane and ready(where) then
             yields, free = true, math.min(free, asks_by)
         end
     end
 end
 
 local machines = held[2] + held[3] + held[4] + held[5]
-local room, ready, starts_at = capacity, true, 0
+local room, starts_at = capacity, 0
 if lane == 1 then
     room = math.max(capacity, math.min(limit, taken - held[1] + keep))
 else
-    ready = now >= starts[lane] and held[lane] < part(share)
     starts_at = math.max(starts[lane], starts[4]) -- batches have the pace of all machines together
 end
 local me = lane .. ':' .. process
-local may = lane == 1 or (now >= starts_at and machines < part(batch))
-if taken < room and ready and may and not yields then
+local may = lane == 1 or (now >= starts_at and machines < share(4))
+if taken < room and ready(lane) and may and not yields then
     redis.call('ZADD', KEYS[lane], now + lease, member)
     redis.call('PEXPIRE', KEYS[lane], math.ceil(lease / 1000))
     if lane > 1 then
-        local function after(most) return whole(now + math.ceil(period / part(most))) end
-        redis.call('HSET', state, 'next:4', after(batch), 'next:' .. lane, after(share))
+        local function after(i) return whole(now + math.ceil(period / share(i))) end
+        redis.call('HSET', state, 'next:4', after(4), 'next:' .. lane, after(lane))
     end
     redis.call('HDEL', KEYS[8], me)
     held[lane] = held[lane] + 1
@@ -107,7 +107,7 @@ end
 local wait = math.max(1, free - now)
 if waiters > 0 then
     local asks_by = whole(now + math.min(wait, poll) + 50000)
-    redis.call('HSET', KEYS[8], me, asks_by .. ':' .. waiters .. ':' .. (ready and 1 or 0))
+    redis.call('HSET', KEYS[8], me, asks_by .. ':' .. waiters)
     redis.call('PEXPIRE', KEYS[8], 5000)
 end
 for i = 1, 5 do starts[i] = math.max(0, starts[i] - now) end
