@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import get_type_hints
 
 import pytest
+from aiohttp import ClientSession, web
+from aiohttp.test_utils import TestServer
 from hypothesis import example, given, settings, strategies as st
 
+from tests.support import asking
 from tests.support.examples import count_examples
 from wxpay_async.adapters.limiters.limiter import Slowed
 from wxpay_async.adapters.limiters.local import LocalLimiter
@@ -24,11 +27,14 @@ from wxpay_async.engine.environment import VARIABLES, GatewayOptions, Settings
 from wxpay_async.engine.gateway import PayGateway
 from wxpay_async.engine.telemetry import Event, EventKind
 from wxpay_async.errors import InvalidKeyError, InvalidRequestError
+from wxpay_async.protocol.builder import Placement
 from wxpay_async.protocol.signing import Md5Signer
 from wxpay_async.protocol.wire import PRODUCTION, TEST, Timeouts
+from wxpay_async.sandbox import Sandbox
 
 BY_SECRET = {"WXPAY_APP_KEY": "k", "WXPAY_APP_SECRET": "s3cret"}
 SCHEMES = "WXPAY_APP_SECRET, WXPAY_APP_SECRET_FILE, WXPAY_PRIVATE_KEY, WXPAY_PRIVATE_KEY_FILE"
+PLACEMENTS: tuple[Placement, ...] = ("body", "query")
 FRONT = "http://192.168.1.10:9000/gongmall"
 SEAL_KEY, OTHER_KEY = bytes(range(32)), b"k" * 32
 ON_DISK = {**BY_SECRET, "WXPAY_STORE_URL": "sqlite:///never-opened.db"}
@@ -284,6 +290,32 @@ def test_plain_http_beyond_loopback_needs_its_switch(switch: str) -> None:
     ]
 
     assert [FRONT] * 4 == [gateway._dispatcher.builder.base_url for gateway in gateways]
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+async def test_front_machine_with_a_path_forwards_what_was_signed(placement: Placement) -> None:
+    """It takes its own path away, and the platform accepts signature and content."""
+    targets: list[str] = []
+
+    async def forward(request: web.Request) -> web.Response:
+        targets.append(request.path)
+        target = sandbox.url + request.path_qs.removeprefix("/gongmall/v1")
+        async with session.post(target, data=await request.read(), headers=request.headers) as said:
+            return web.Response(body=await said.read(), content_type=said.content_type)
+
+    front = web.Application()
+    front.router.add_post("/gongmall/v1/{path:.*}", forward)
+    async with Sandbox() as sandbox, ClientSession() as session, TestServer(front) as server:
+        env = sandbox.settings() | {"WXPAY_BASE_URL": str(server.make_url("/gongmall/v1/"))}
+        async with PayGateway.from_env(env, placement=placement) as gateway:
+            created = await gateway.trade(asking.trade())
+            paid = await gateway.pay(asking.pay(pay_token=created.pay_token))
+
+    assert paid.jsapi_params()
+    assert [
+        "/gongmall/v1/api/instant/trade",
+        "/gongmall/v1/api/instant/pay/wxminiprogram",
+    ] == targets
 
 
 def test_argument_against_plain_http_wins_over_the_environment() -> None:
