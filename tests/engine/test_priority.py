@@ -160,9 +160,9 @@ async def test_raising_twice_is_raising_once() -> None:
     priority = Priority(Lane.BATCH)
     waiting = asyncio.ensure_future(priority.acquire(limiter, deadline_in(60.0)))
     await asyncio.sleep(0)
-    priority.raise_lane()
+    priority.raise_lane(Lane.PEOPLE)
     await asyncio.sleep(0)  # the first one is cutting the wait short
-    priority.raise_lane()
+    priority.raise_lane(Lane.PEOPLE)
     await waiting
 
     assert (0.0, Lane.PEOPLE) == (loop_time(), priority.lane)
@@ -180,7 +180,7 @@ async def test_deadline_holds_after_the_raising() -> None:
     for _ in range(2):  # people who stand before
         asyncio.ensure_future(limiter.acquire(Lane.PEOPLE, timeout=120.0))  # noqa: RUF006 - ends with the loop
     await asyncio.sleep(0)
-    priority.raise_lane()
+    priority.raise_lane(Lane.PEOPLE)
     with pytest.raises(QuotaExhaustedError, match="for people within 31 s"):
         await waiting
 
@@ -193,9 +193,18 @@ async def test_caller_that_is_cancelled_takes_no_slot() -> None:
     priority = Priority(Lane.BATCH)
     waiting = asyncio.ensure_future(priority.acquire(limiter, deadline_in(60.0)))
     await asyncio.sleep(0)
-    priority.raise_lane()
+    priority.raise_lane(Lane.PEOPLE)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
 
     assert {0} == set(limiter.held().values())
+
+
+@virtual
+async def test_raising_to_a_lane_that_goes_later_changes_nothing() -> None:
+    """A callback must not put a call back that a person waits for."""
+    priority = Priority(Lane.PEOPLE)
+    priority.raise_lane(Lane.RESOLVING)
+
+    assert Lane.PEOPLE is priority.lane

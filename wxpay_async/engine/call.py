@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import datetime
 from typing import Any, Final, Generic, TypeVar
 
@@ -464,6 +464,11 @@ class Call(Generic[T]):
                 url=self.template.url,
                 status=self._response.status if ended and self._response else None,
                 quota_in_use=getattr(self.limiter, "in_use", None),
-                quota_held=self.limiter.held() if hasattr(self.limiter, "held") else {},
+                quota_held=_read_held(self.limiter),
             )
         )
+
+
+def _read_held(limiter: object) -> Mapping[str, int]:
+    held: Callable[[], Mapping[str, int]] | None = getattr(limiter, "held", None)
+    return {} if held is None else held()

@@ -1,35 +1,38 @@
-"""Let a call of machines go on among people once a person waits for its answer, too."""
+"""Let a call that waits for its slot go on in a lane that goes first."""
 
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
 from attrs import define, field
 
 from wxpay_async.adapters.limiters.limiter import Lane, Limiter, Slot
 from wxpay_async.policy.deadline import Deadline
 
+_ORDER: Final = tuple(Lane)
+
 
 @define(eq=False)
 class Priority:
     """The lane in which a call of machines waits for its slots (priority inheritance).
 
-    A person who asks for what a batch has under way shares the batch's call. Without this the
-    person would wait as long as the batch does. The call stays among people afterwards, also with
-    its next attempts.
+    A person who asks for what a batch has under way shares the batch's call, and a callback is
+    about an order whose query waits already. Without this both would wait as long as the machine
+    does. The call stays in the lane afterwards, also with its next attempts.
 
     Attributes:
-        lane: where the call waits; `PEOPLE` once a person has joined it.
+        lane: where the call waits.
     """
 
     lane: Lane
     _waiting: asyncio.Timeout | None = field(default=None, init=False)
 
-    def raise_lane(self) -> None:
-        """Go on among people, from this moment."""
-        if self.lane is Lane.PEOPLE:
+    def raise_lane(self, lane: Lane) -> None:
+        """Go on in this lane from now on, if it goes before the call's own."""
+        if _ORDER.index(lane) >= _ORDER.index(self.lane):
             return
-        self.lane = Lane.PEOPLE
+        self.lane = lane
         if self._waiting is not None:
             self._waiting.reschedule(asyncio.get_running_loop().time())
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from attrs import define
 
 from wxpay_async.engine.call import Call
+from wxpay_async.engine.priority import Priority
 from wxpay_async.engine.status_texts import StatusTexts
 from wxpay_async.policy.deadline import Deadline
 from wxpay_async.policy.lanes import Lane
@@ -60,12 +61,21 @@ class Reader:
         return await self._send(call, self.dispatcher.retry)
 
     async def query(
-        self, query: TradeQuery, *, timeout: float | None, lane: Lane = Lane.PEOPLE
+        self,
+        query: TradeQuery,
+        *,
+        timeout: float | None,
+        lane: Lane = Lane.PEOPLE,
+        priority: Priority | None = None,
     ) -> TradeStatus:
-        """Query one order; what the platform says of another is withheld."""
+        """Query one order; what the platform says of another is withheld.
+
+        A `priority`, which begins with the same lane, may raise it while the query waits.
+        """
         times = self.dispatcher.times
         deadline = times.after(times.seconds(timeout, lane))
         call = self._query_call(query, deadline=deadline, lane=lane)
+        call.priority = priority
         return self._read_status(query, await self._send(call, times.policy(lane)))
 
     async def query_order(

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from attrs import define, field
 
 from wxpay_async.adapters.event_loop import ShieldedTasks, run_to_completion
+from wxpay_async.adapters.limiters.limiter import Lane
 from wxpay_async.engine.priority import Priority
 from wxpay_async.errors import IdempotencyConflictError, InDoubtError, InDoubtTimeoutError
 from wxpay_async.protocol.idempotency_key import Fingerprint
@@ -174,7 +175,7 @@ class SingleFlight:
                 (flight.fingerprint.operation, fingerprint.operation),
             )
         if priority is None and flight.priority is not None:
-            flight.priority.raise_lane()
+            flight.priority.raise_lane(Lane.PEOPLE)
         return await flight.wait(timeout), True
 
     def has(self, key: str, fingerprint: Fingerprint) -> bool:

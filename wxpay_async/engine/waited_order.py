@@ -10,6 +10,7 @@ from attrs import define, field
 
 from wxpay_async.adapters.event_loop import run_to_completion
 from wxpay_async.adapters.stores.inbox import Entry
+from wxpay_async.engine.priority import Priority
 from wxpay_async.errors import (
     InDoubtError,
     InDoubtTimeoutError,
@@ -73,6 +74,7 @@ class WaitedOrder:
     last: str = field(default="no query was answered", init=False)
     closed: bool = field(default=False, init=False)
     _asking: bool = field(default=False, init=False)
+    _priority: Priority = field(factory=lambda: Priority(Lane.POLLING), init=False)
     _nap: asyncio.Future[None] | None = field(default=None, init=False)
     _cancelling: bool = field(default=False, init=False)
 
@@ -129,6 +131,7 @@ class WaitedOrder:
             return
         self.told.add(state)
         self.schedule = self.schedule.wake(self._now())
+        self._priority.raise_lane(Lane.RESOLVING)
         self._end_pause()
 
     def read(self, entry: Entry) -> None:
@@ -189,11 +192,14 @@ class WaitedOrder:
         Raises:
             WxPayError: the order ended unpaid, or asking again cannot help.
         """
+        # What a callback tells is looked at like the callback; all else waits behind it.
+        lane = Lane.RESOLVING if self.schedule.woken else Lane.POLLING
+        self._priority = Priority(lane)
         timeout = self._begin_query()
         retry_after = 0.0
         try:
             status = await self.dispatcher.reader.query(
-                self.query, timeout=timeout, lane=Lane.POLLING
+                self.query, timeout=timeout, lane=lane, priority=self._priority
             )
         except WxPayError as error:
             if not error.retryable:

@@ -29,8 +29,9 @@ async def wait_for(
     Raises:
         NotSentTimeoutError: it took too long, by default.
     """
+    limit = asyncio.timeout(seconds)
     try:
-        async with asyncio.timeout(seconds) as limit:
+        async with limit:
             return await waited_for
     except TimeoutError as error:
         if isinstance(error, WxPayError) or not limit.expired():
