@@ -145,7 +145,7 @@ async def test_slot_that_came_in_the_moment_of_the_raising_is_given_back() -> No
     pace, priority = SMALL.interval(Lane.BATCH, SMALL.limit), Priority(Lane.BATCH)
     waiting = asyncio.ensure_future(priority.acquire(limiter, deadline_in(60.0)))
     await asyncio.sleep(0)
-    asyncio.get_running_loop().call_at(pace, priority.raise_lane)
+    asyncio.get_running_loop().call_at(pace, priority.raise_lane, Lane.PEOPLE)
     await waiting
 
     assert pace == pytest.approx(loop_time())
