@@ -52,6 +52,7 @@ _SURE: Final = 2
 
 _PAID: Final = frozenset({TradeState.PAID, TradeState.REFUNDING, TradeState.REFUNDED})
 _SETTLED: Final = FINAL | {State.RESERVED}
+_ENDED: Final = {None, *FINAL}
 _TIMES: Final = (46.0, 700.0, 61.0, 61.0, *(3601.0, 61.0, 61.0) * 20)
 """Seconds to let pass, one after the other, until nothing is open: leases, quarantine, hours."""
 
@@ -274,7 +275,8 @@ class Closing:
         store, key = self.merchant.gateway.store, self.merchant.orders.app_key
         bare = store.store if isinstance(store, SealedStore) else store
         ids = [name for job in self.purchases for name in job.request_ids.values()]
-        ids = [name for name in ids if before.get(name) not in FINAL]
+        # What was never sent by now never will be.
+        ids = [name for name in ids if name not in before or before[name] not in _ENDED]
         found: dict[str, str | None] = {}
         for start in range(0, len(ids), 100):
             batch = ids[start : start + 100]

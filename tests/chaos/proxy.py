@@ -129,7 +129,7 @@ class _Upstream:
     _idle: deque[Connection] = field(factory=deque, init=False)
 
     async def exchange(self, request: bytes) -> bytes:
-        connection = self._idle.pop() if self._idle else await self._connect()
+        connection = await self._connect()
         reader, writer = connection
         writer.write(request)
         answer = await _message(reader)
@@ -137,6 +137,12 @@ class _Upstream:
         return answer
 
     async def _connect(self) -> Connection:
+        while self._idle:
+            reader, writer = self._idle.pop()
+            # The platform closes what is idle for long: a query a minute would meet dead ones only.
+            if not reader.at_eof():
+                return reader, writer
+            writer.close()
         return await asyncio.open_connection("127.0.0.1", self.port)
 
     def close(self) -> None:
