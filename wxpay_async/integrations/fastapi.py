@@ -36,7 +36,7 @@ try:
     from starlette.requests import ClientDisconnect
     from starlette.routing import BaseRoute, Mount
 except ImportError as error:
-    raise ImportError("FastAPI is missing: pip install wxpay-async[fastapi]") from error
+    raise ImportError("FastAPI is missing: pip install 'wxpay-async[fastapi]'") from error
 
 _STATE: Final = "wxpay_async"
 
