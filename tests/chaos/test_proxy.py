@@ -25,8 +25,7 @@ async def test_upstream_leaves_connections_that_the_platform_closed_alone() -> N
         for _ in range(3):
             answers.append(await upstream.exchange(_REQUEST))
             [(reader, _)] = upstream._idle
-            while not reader.at_eof():
-                await asyncio.sleep(0)
+            await reader.read()  # until the platform has closed it
         upstream.close()
 
     assert [_ANSWER] * 3 == answers
