@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import aclosing
+from typing import Any
 
 import pytest
 
 from tests.support import asking, replies
 from tests.support.clock import LoopClock, loop_time, virtual
-from tests.support.platform import APP_KEY, SECRET
+from tests.support.platform import APP_KEY, SECRET, answer_late
 from wxpay_async.adapters.limiters.limiter import Lane, Quota
 from wxpay_async.adapters.limiters.local import LocalLimiter
 from wxpay_async.adapters.stores.memory import MemoryStore
@@ -41,7 +42,10 @@ class SlowStore(MemoryStore):
 
 
 def make_gateway(
-    answer: Callable[[object], object] | None = None, store: MemoryStore | None = None
+    answer: Callable[[Any], object] | None = None,
+    *,
+    quota: Quota = SMALL,
+    **settings: Any,  # noqa: ANN401 - the constructor's
 ) -> PayGateway:
     """Make a gateway in the loop's time."""
     return PayGateway(
@@ -49,8 +53,8 @@ def make_gateway(
         Md5Signer(SECRET),
         transport=MemoryTransport(answer or (lambda _: replies.prepay())),
         clock=LoopClock(),
-        limiter=LocalLimiter(SMALL, idle=True, clock=LoopClock().monotonic),
-        store=store,
+        limiter=LocalLimiter(quota, idle=True, clock=LoopClock().monotonic),
+        **settings,
     )
 
 
@@ -100,9 +104,9 @@ async def test_retry_of_a_raised_call_waits_among_people() -> None:
     """An attempt that could not be sent is followed by another one within the usual pause."""
     attempts = 0
 
-    def answer(request: object) -> object:
+    def answer(request: Any) -> object:  # noqa: ANN401 - an HttpRequest
         nonlocal attempts
-        if b"pay-59" in request.body:  # type: ignore[attr-defined]
+        if b"pay-59" in request.body:
             attempts += 1
             if attempts == 1:
                 return NotSentError("connection refused")
@@ -113,6 +117,20 @@ async def test_retry_of_a_raised_call_waits_among_people() -> None:
     await gateway.pay(asking.pay("pay-59"))
     assert 2 == attempts
     assert loop_time() < 6.0
+    await batch
+    await gateway.aclose()
+
+
+@virtual
+async def test_raised_call_gets_a_connection_among_people() -> None:
+    """Seven machines hold all of the eight connections that they may have."""
+    gateway = make_gateway(
+        answer_late(replies.prepay(), 10.0), quota=Quota(lease=35.0), max_in_flight=8
+    )
+    batch = asyncio.ensure_future(run_batch(gateway, *(f"pay-{n}" for n in range(8))))
+    await asyncio.sleep(1.0)
+    await gateway.pay(asking.pay("pay-7"))
+    assert loop_time() == pytest.approx(11.0, abs=0.1)
     await batch
     await gateway.aclose()
 
