@@ -47,7 +47,7 @@ def run(size: Size) -> Iterator[Figure]:
         for turn in range(size.rounds):
             print(f"latency: round {turn + 1} of {size.rounds}", file=sys.stderr)
             for name, signer, make_loop in subjects[:: -1 if turn % 2 else 1]:
-                gc.collect()  # nobody waits for what others have left behind
+                gc.collect()  # no row waits for what others have left behind
                 with asyncio.Runner(loop_factory=make_loop) as runner:
                     taken, lags = runner.run(_measure(signer, server.url, size))
                 for what, seconds in (("pay", taken), ("lag", lags)):

@@ -150,7 +150,7 @@ def loops() -> Mapping[str, MakeLoop]:
 
 
 def request() -> MiniProgramPay:
-    """Return a payment that nobody asked for before."""
+    """Return a payment that was not asked for before."""
     return MiniProgramPay(
         request_id=uuid.uuid4().hex,
         pay_token="2019110616441626",  # noqa: S106 - of nobody
@@ -226,7 +226,7 @@ async def sending(transport: Transport, posted: Signed) -> AsyncGenerator[Call]:
 
 @contextlib.asynccontextmanager
 async def doing_the_least(transport: Transport, signer: Signer, url: str) -> AsyncGenerator[Call]:
-    """Yield what the protocol asks of anybody, by the standard library, over the bare transport.
+    """Yield what the protocol asks of every client, by the standard library, over a transport.
 
     It lays out, signs, quotes, sends and decodes, and nothing else: no validation, no quota, no
     idempotency, no retry, no checks of the answer.

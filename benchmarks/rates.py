@@ -124,7 +124,7 @@ def interleaved(
             print(f"{section}: round {turn + 1} of {size.rounds}", file=sys.stderr)
             rates[SERVER_ALONE].append(server.capacity(body, size.seconds))
             for subject in subjects[:: -1 if turn % 2 else 1]:
-                gc.collect()  # nobody pays for what others have left behind
+                gc.collect()  # no row pays for what others have left behind
                 before = server.counters()
                 rate = subject.rate(size.seconds)
                 rates[subject.name].append(rate)

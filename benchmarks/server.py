@@ -215,7 +215,7 @@ async def _serve() -> None:
 
 def _fastest_loop() -> Callable[[], asyncio.AbstractEventLoop]:
     try:
-        import uvloop  # noqa: PLC0415 - only the child needs it, if anybody has it
+        import uvloop  # noqa: PLC0415 - only the child needs it, if it is installed
     except ImportError:
         return asyncio.new_event_loop
     return uvloop.new_event_loop

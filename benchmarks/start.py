@@ -73,7 +73,7 @@ def _installed() -> Iterator[str]:
 
 def _start(program: str, url: str) -> float:
     """Return the seconds until a fresh interpreter has run the program."""
-    # Where writing them is forbidden, our modules would be compiled anew by each process, but not
+    # Where writing them is forbidden, our modules would be compiled again by each process, but not
     # those that pip has compiled.
     environ = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     command = [sys.executable, "-c", program + _DONE, url]

@@ -12,7 +12,7 @@ aiohttp on asyncio, and 64 in flight over reqwest on uvloop, where a store is th
 - `PostgreSQL`, `Redis`: as they answer on loopback, or at the addresses that the tests take from
   `WXPAY_TEST_POSTGRES_URL` and `WXPAY_TEST_REDIS_URL`; a database of its own, which is dropped, and
   keys that are deleted. How far a Redis writes through is its own setting.
-- `memory, quota on`: the local limiter, whose quota is so large that nobody ever waits for it.
+- `memory, quota on`: the local limiter, whose quota is so large that no call ever waits for it.
 
 What does not answer or is not installed is left out, with a line on stderr.
 """
@@ -214,7 +214,7 @@ def _redis() -> Generator[str]:
 
 
 def _answering(variable: str, default: str) -> str:
-    """Return the address if anybody answers there; raise an OSError otherwise."""
+    """Return the address if a server answers there; raise an OSError otherwise."""
     url = os.environ.get(variable) or default
     parts = urlsplit(url)
     address = parts.hostname or "127.0.0.1", parts.port or urlsplit(default).port

@@ -336,7 +336,7 @@ class PrepayExpiredError(InDoubtError):
 
 
 class TradeUnusableError(InDoubtError):
-    """The order exists, but its payToken was lost with the answer: nobody can pay it.
+    """The order exists, but its payToken was lost with the answer: no payer can pay it.
 
     A second order at once would leave two orders of one purchase that can be paid.
 

@@ -90,7 +90,7 @@ class ShieldedTasks:
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            task.add_done_callback(_retrieve)  # nobody is left to hear of its error
+            task.add_done_callback(_retrieve)  # no caller is left to hear of its error
             raise
 
     async def finished(self) -> None:

@@ -188,13 +188,13 @@ class Call(Generic[T]):
 
         A slot that is held for longer than its lease frees by itself, so it is given back before.
         """
-        patience = min(seconds, self.timeouts.call)
-        acquiring = self.concurrency.acquire(patience, machine=self._machine)
+        longest = min(seconds, self.timeouts.call)
+        acquiring = self.concurrency.acquire(longest, machine=self._machine)
         try:
             await (self._time("connection", acquiring) if self.telemetry.hooks else acquiring)
         except TimeoutError as error:
             await run_to_completion(self._free_slot(NotSentError("")))
-            if patience < seconds:
+            if longest < seconds:
                 return False
             raise NotSentTimeoutError("no connection came free in time") from error
         except BaseException:
@@ -218,7 +218,7 @@ class Call(Generic[T]):
     async def _explain_refused_claim(
         self, record: IdempotencyRecord
     ) -> InProgressError | SettledMeanwhileError:
-        # That somebody else had the operation first is known, also where the store fails now.
+        # That another process had the operation first is known, also where the store fails now.
         with contextlib.suppress(NotSentError):
             loading = self.store.load(record.key)
             stored = await wait_for("store", loading, self.deadline.until_start())
@@ -254,7 +254,7 @@ class Call(Generic[T]):
     async def _find_lost_claim(self) -> IdempotencyRecord | None:
         """Return our claim if it was committed, though its answer got lost."""
         stored = None if self.record is None else await self.store.load(self.record.key)
-        # Only what is being sent has a token, and nobody else has ours.
+        # Only what is being sent has a token, and no other process has ours.
         return stored if stored is not None and stored.claim_token == self._token else None
 
     async def _sign(self) -> HttpRequest:

@@ -11,8 +11,8 @@ After the bytes of a notification are read, it takes these steps (`docs/money-sa
    by their own number. If it does not, an RSA signature is enough, even an old one: a refund's
    status is final, and the inbox stops a replay. A refund that is only a hint then never reaches
    the handler.
-   Nothing is held meanwhile: whoever knows the address can send a callback that no one signed, and
-   must keep neither the order's other callbacks waiting nor people who pay. Its query waits behind
+   Nothing is held meanwhile: anyone who knows the address can send an unsigned callback, and must
+   keep neither the order's other callbacks waiting nor people who pay. Its query waits behind
    all other calls.
 3. What is believed settles the operations in doubt of its number: it is the platform's word. What
    it does not prove of them is asked about soon.

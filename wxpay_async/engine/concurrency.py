@@ -24,7 +24,7 @@ _Waiters = deque[asyncio.Future[None]]
 class ConcurrencyLimiter:
     """Lets attempts start, people's first, and otherwise first come, first served.
 
-    Machines (batches, recovery, whoever watches) leave an eighth of the places to people: a person
+    Machines (batches, recovery, watching) leave an eighth of the places to people: a person
     who pays never waits until one of theirs ends.
 
     Calls that are answered together continue together: 64 of them would hold the event loop for as
@@ -65,7 +65,7 @@ class ConcurrencyLimiter:
 
         Args:
             timeout: seconds to wait for the end of another attempt.
-            machine: nobody waits for it with a phone in hand.
+            machine: no person waits for it with a phone in hand.
 
         Raises:
             TimeoutError: none ended in time.

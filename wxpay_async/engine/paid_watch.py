@@ -1,11 +1,11 @@
 """Wait until orders are paid: one query at a time for each, however many callers wait for it.
 
-A task of its own queries an order for as long as somebody waits for it (`waited_order.py`). The
+A task of its own queries an order for as long as a caller waits for it (`waited_order.py`). The
 pauses between two queries are those of `policy/poll_schedule.py`. A callback ends the pause and
 settles nothing: what the callers hear is what a query said.
 
-Callbacks that come to another process are found in the store. While anybody waits it is read once a
-second, for all orders at once. A store in this process's memory need not be read.
+Callbacks that come to another process are found in the store. While a caller waits it is read once
+a second, for all orders at once. A store in this process's memory need not be read.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _LOG: Final = logging.getLogger("wxpay_async")
 
 @define(eq=False)
 class PaidWatch:
-    """The orders that somebody waits for, in one event loop.
+    """The orders that callers wait for, in one event loop.
 
     Attributes:
         dispatcher: makes the queries, and has the store.
@@ -109,7 +109,7 @@ class PaidWatch:
             self._reading = asyncio.create_task(self._read_store(), context=context)
 
     async def _stop_reading(self) -> None:
-        """End the reads when nobody waits any more."""
+        """End the reads when no caller waits any more."""
         task = self._reading
         if task is None or self._orders:
             return
@@ -139,7 +139,7 @@ class PaidWatch:
         numbers = list(self._orders)[:_MOST_KEYS]
         keys = {order_key(self.dispatcher.app_key, "trade", number): number for number in numbers}
         for key, entry in (await inbox.load_entries(list(keys))).items():
-            order = self._orders.get(keys[key])  # unless nobody waits for it any more
+            order = self._orders.get(keys[key])  # unless no caller waits for it any more
             if order is not None:
                 order.read(entry)
 

@@ -219,4 +219,4 @@ class _Attempt:
         if not isinstance(self.error, PrepayExpiredError):
             return self.error
         # Its advice, another generation, is what happens here once a query is answered.
-        return InDoubtError("its credential is dead, and no query says yet that nobody paid")
+        return InDoubtError("its credential is dead, and no query says yet that it was not paid")

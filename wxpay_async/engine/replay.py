@@ -132,7 +132,7 @@ def error_without_reply(record: IdempotencyRecord) -> WxPayError:
         return FailedError("the platform reports failure")
     if record.status is not None:
         # There is a reply, and it does not open: what it says is not known. A `pay` that succeeded
-        # has issued a prepay; whether anybody paid with it is another matter.
+        # has issued a prepay; whether it was paid with is another matter.
         return InDoubtError(_SEALED, retryable=False)
     if record.state is State.SUCCEEDED and record.operation == PAY.name:
         # Only a query or a callback settles a `pay` without a reply, by the word that it was paid.
@@ -149,7 +149,7 @@ def _make_review_error(state: State) -> WxPayError:
 
 
 def _make_proof(record: IdempotencyRecord) -> NotExecutedError:
-    """Say what was proven: a `pay` may have issued a prepay, which then nobody paid."""
+    """Say what was proven: a `pay` may have issued a prepay, which then was not paid."""
     if record.verdict is not None:
         proof = "a person found that it was not executed"
     elif record.operation == PAY.name:

@@ -110,7 +110,7 @@ class RetryingTransport:
     timeouts: Timeouts = field(factory=Timeouts, kw_only=True)
     clock: Clock = field(factory=Clock, kw_only=True, repr=False)
     random: Callable[[], float] = field(default=random.random, kw_only=True, repr=False)
-    _asking: ConcurrencyLimiter | None = field(default=None, init=False)
+    _question_limiter: ConcurrencyLimiter | None = field(default=None, init=False)
     _loop: asyncio.AbstractEventLoop | None = field(default=None, init=False)
 
     async def deliver(
@@ -219,9 +219,9 @@ class RetryingTransport:
     def _limit_questions(self) -> ConcurrencyLimiter:
         """Return what lets questions go; what waited in another event loop is gone with it."""
         loop = asyncio.get_running_loop()
-        if self._asking is None or self._loop is not loop:
-            self._loop, self._asking = loop, ConcurrencyLimiter(self.questions.capacity)
-        return self._asking
+        if self._question_limiter is None or self._loop is not loop:
+            self._loop, self._question_limiter = loop, ConcurrencyLimiter(self.questions.capacity)
+        return self._question_limiter
 
 
 def _final_error(errors: Sequence[WxPayError], call: Delivery[object]) -> WxPayError:

@@ -48,7 +48,7 @@ class WaitedOrder:
     Attributes:
         query: asks for it.
         dispatcher: makes the queries, and has the clock.
-        orders: the table in which it stands while somebody waits for it.
+        orders: the table in which it stands while a caller waits for it.
         schedule: when the next query is due.
         asked_until: a caller whose time is up waits until then for the query that is under way, or
             about to begin.
@@ -226,7 +226,7 @@ class WaitedOrder:
         return max(left, least)  # a shorter call is refused
 
     async def _pause(self) -> None:
-        """Wait until a query is due, somebody's time is up, or the plan has changed."""
+        """Wait until a query is due, a caller's time is up, or the plan has changed."""
         until = min(self.schedule.due, *(waiter.deadline for waiter in self.waiters))
         seconds = until - self._now()
         self._nap = asyncio.ensure_future(self.dispatcher.clock.sleep(seconds))

@@ -137,7 +137,7 @@ def notification_router(
         return Response(answer, media_type=ACK_TYPE)
 
     router = APIRouter()
-    # FastAPI refuses an empty path without a prefix, and nobody can ask for one.
+    # FastAPI refuses an empty path without a prefix, and no request can ask for one.
     for each in (path, toggle_slash(path)) if path != "/" else (path,):
         router.add_api_route(each, receive, methods=["POST"], include_in_schema=False)
     return router

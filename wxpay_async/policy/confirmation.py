@@ -3,7 +3,7 @@
 A notification that is called confirmed says nothing but what the query said:
 
 - number of the order, status and amount are equal, or it is not confirmed;
-- the platform's number is the query's, whatever the callback says: a callback that nobody signed
+- the platform's number is the query's, whatever the callback says: a callback without a signature
   can name any number beside an order that is paid;
 - what no query tells (times, the reason of a failure, the order of a refund) stays only where an
   RSA signature stands for it.

@@ -12,11 +12,11 @@ class Lane(enum.StrEnum):
     """What kind of caller waits for the call, in the order in which they get a free slot.
 
     Attributes:
-        PEOPLE: somebody with a phone in hand; the call is worthless after half a minute.
+        PEOPLE: a person with a phone in hand; the call is worthless after half a minute.
         RESOLVING: doubts, and verified callbacks.
         POLLING: watching whether an order is paid.
         BATCH: what has a day.
-        UNVERIFIED: the query behind a callback that nobody signed.
+        UNVERIFIED: the query behind a callback without a signature.
     """
 
     __hash__ = str.__hash__  # Enum's is written in Python, and every call looks its lane up

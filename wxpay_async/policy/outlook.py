@@ -42,7 +42,7 @@ class Outlook:
     def foresee(self, lane: Lane, now: float, before: Mapping[Lane, int]) -> float:
         """Return the earliest time at which a caller can have its slot.
 
-        It is right if every call that is out is answered now, none ends unsent, and nobody comes
+        It is right if every call that is out is answered now, none ends unsent, and no caller comes
         whose lane goes first.
 
         Args:

@@ -1,4 +1,4 @@
-"""When an order that somebody waits for is queried next (`money-safety.md` §6).
+"""When an order that callers wait for is queried next (`money-safety.md` §6).
 
 | what happens | the next query is due |
 | --- | --- |

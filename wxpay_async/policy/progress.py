@@ -61,7 +61,7 @@ class Claim:
     """The right to handle a callback.
 
     Attributes:
-        token: a text that nobody can guess, new for each claim.
+        token: a text that cannot be guessed, new for each claim.
         until: seconds since the epoch, when the handler counts as dead.
     """
 

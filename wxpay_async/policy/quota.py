@@ -17,7 +17,7 @@ that was given up arrives within 15 s or never, and no attempt outlasts its leas
 
 People never wait behind machines (`docs/money-safety.md` §6):
 
-6. A free slot goes to the lanes in their order: whoever holds a phone comes first.
+6. A free slot goes to the lanes in their order: a person with a phone comes first.
 7. Every other lane has a share, which its calls hold at most, and all of them together hold at most
    380 of the 400.
 8. Every other lane has an even pace: its calls start at least the period divided by its share
@@ -31,8 +31,8 @@ pace recovers by 5 % of the quota a minute. The calls that are out are what shri
 a process that is refused at 100 of 400 gains nothing by slowing to 280. It shrinks once in 60 s,
 however many refusals come. People who hold less than half of the quota are not held back by it.
 
-Whoever cannot have a slot in time is told so at once: an `Outlook` foresees from the log when the
-next slots come free, and `Promises` remembers what those were told who are to come back.
+A caller that cannot have a slot in time is told so at once: an `Outlook` foresees from the log when
+the next slots come free, and `Promises` remembers what those were told who are to come back.
 
 Everything here is pure: `now` is an argument, in seconds of any clock that never goes back.
 """
@@ -207,7 +207,7 @@ class SlidingWindowLog:
 
         Args:
             now: the time.
-            lanes: those in which somebody waits.
+            lanes: those in which a caller waits.
         """
         while self._expiries and self._expiries[0][0] != self._expiries[0][2].frees_at:
             heapq.heappop(self._expiries)

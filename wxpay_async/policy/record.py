@@ -28,7 +28,7 @@ from wxpay_async.protocol.idempotency_key import Fingerprint
 from wxpay_async.protocol.secrets import SecretBytes
 
 LEASE: Final = 45.0
-"""Seconds for which a claim is held: longer than any attempt, shorter than patience."""
+"""Seconds for which a claim is held: longer than any attempt may take."""
 
 OPEN: Final = frozenset({State.UNKNOWN, State.PENDING})
 """What a query can settle."""

@@ -102,7 +102,7 @@ class RetryBudget:
 
 @define(eq=False)
 class QuestionBudget:
-    """Bounds the questions about doubts that nobody answers, not those that are answered.
+    """Bounds the questions about doubts that get no answer, not those that are answered.
 
     A question takes one of 3 tokens, and whatever the platform answers, to a question or to a call,
     gives one back. So any number of doubts is asked about while the platform answers, and an

@@ -34,7 +34,7 @@ _MAX_NESTING: Final = 16
 _INVISIBLE: Final = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
-"""What Python calls printable and nobody sees: joiners, fillers, variation selectors."""
+"""What Python calls printable, and what cannot be seen: joiners, fillers, variation selectors."""
 _IDENTIFIER: Final = "printable characters without white space"
 _PLAIN: Final = f"{_IDENTIFIER}, & and ="
 _REQUEST_IDS: Final = "1 to 32 characters of A-Z a-z 0-9 _ -"

@@ -80,7 +80,7 @@ class MemoryStore:
     def end_reservation(self, key: tuple[str, str]) -> None:
         """Note that no call works on an operation; if nothing was sent, it may be forgotten early.
 
-        Without this, whoever gets no slot of the quota would be remembered for a day. Some are
+        Without this, a call that gets no slot of the quota would be remembered for a day. Some are
         remembered all the same, since the person soon taps again: with other content that is a
         conflict. Forgetting one costs no more than that, for nothing of it is at the platform.
         """

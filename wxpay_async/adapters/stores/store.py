@@ -43,7 +43,7 @@ class IdempotencyStore(Protocol):
             now: seconds since the epoch.
             signed_at: milliseconds since the epoch; the attempt's timestamp.
             lease: seconds for which the claim is held.
-            token: up to 64 characters that nobody can guess, new for each attempt. A claim that is
+            token: up to 64 characters that cannot be guessed, new for each attempt. A claim that is
                 repeated because its answer got lost carries the same one and finds its own, as
                 `IdempotencyRecord.try_claim` says. None never finds one.
 
