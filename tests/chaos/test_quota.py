@@ -115,6 +115,7 @@ def test_people_figures_hold_or_not(change: dict[str, Any], *, held: bool) -> No
 def test_crowd_without_a_pace_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     """The harness sees what people went through when a batch took its share in one burst."""
     monkeypatch.setattr(Quota, "interval", lambda *_: 0.0)
+    monkeypatch.setattr(Quota, "interval_of_machines", lambda *_, **__: 0.0)
     figures = people.simulate("batch", "uniform", minutes=6, seed=1)
 
     assert figures.p95 > 20.0

@@ -95,6 +95,19 @@ async def test_machines_together_start_evenly(bench: Bench) -> None:
     assert 1 == len(await take(limiter, 1, Lane.RESOLVING))
 
 
+@pytest.mark.parametrize(("people", "calls"), [(1, 38), (10, 31), (20, 21), (30, 20)])
+async def test_machines_leave_alone_what_people_hold(bench: Bench, people: int, calls: int) -> None:
+    """The more people pay, the slower all machines together; down to half of the quota a minute."""
+    limiter = bench.limiter(SMALL)
+    assert people == len(await take(limiter, people))
+    assert 1 == len(await take(limiter, 1, Lane.BATCH))
+    await bench.set_clock(60 / calls - 1e-5)
+    assert [] == await take(limiter, 1, Lane.BATCH)
+    await bench.set_clock(60 / calls + 1e-5)
+
+    assert 1 == len(await take(limiter, 1, Lane.RESOLVING))
+
+
 async def test_people_have_no_pace(bench: Bench) -> None:
     """The whole quota may go in one moment."""
     assert 40 == len(await take(bench.limiter(SMALL), 41))

@@ -77,6 +77,11 @@ class Unpaced(Quota):
         del lane, capacity
         return 0.0
 
+    def interval_of_machines(self, capacity: int, *, people: int) -> float:
+        """Return no time at all."""
+        del capacity, people
+        return 0.0
+
 
 class Hasty(Quota):
     """Numbers by which a call that was given up arrives at once or never."""

@@ -123,3 +123,17 @@ class Quota:
     def interval(self, lane: Lane, capacity: int) -> float:
         """Return the seconds between two starts of a lane, 0 for people."""
         return 0.0 if lane is Lane.PEOPLE else self.period / self.share_of(lane, capacity)
+
+    def interval_of_machines(self, capacity: int, *, people: int) -> float:
+        """Return the seconds between two starts of machines of whatever lane.
+
+        They leave alone what people hold, whose slots go to the next people. Else both together
+        fill the quota before the minute is over, and then nobody finds a slot until it is. A few
+        slots are not left alone, so that the quota is used; nor is more than half of it.
+
+        Args:
+            capacity: how many slots can be taken now.
+            people: how many of them people hold.
+        """
+        left = max(capacity - people + self.limit // 40, capacity // 2)
+        return self.period / min(self.share_of(Lane.BATCH, capacity), max(1, left))

@@ -65,14 +65,10 @@ class Outlook:
             free_at,
             self._foresee(self._machines, together, machines, now),
             self._foresee(self.frees_at.get(lane, ()), share, own, now),
-            self._starts_at(lane, own, now),
-            self._starts_at(Lane.BATCH, machines, now),
+            max(now, self.next_start[lane]) + own * quota.interval(lane, self.capacity),
+            max(now, self.next_start[Lane.BATCH])
+            + machines * quota.interval_of_machines(self.capacity, people=people),
         )
-
-    def _starts_at(self, lane: Lane, before: int, now: float) -> float:
-        """Return when the pace of a lane allows the call that follows so many others."""
-        pace = self.quota.interval(lane, self.capacity)
-        return max(now, self.next_start[lane]) + before * pace
 
     def _foresee(self, times: Sequence[float], most: int, before: int, now: float) -> float:
         """Return when a slot comes free for the next caller, where `times` may be `most`."""

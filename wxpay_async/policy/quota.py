@@ -21,9 +21,9 @@ People never wait behind machines (`docs/money-safety.md` §6):
 7. Every other lane has a share, which its calls hold at most, and all of them together hold at most
    380 of the 400.
 8. Every other lane has an even pace: its calls start at least the period divided by its share
-   apart, and those of all of them together at least the period divided by 380. Lanes that took
-   their shares in one burst would keep people out for a minute; slots that were taken evenly come
-   free evenly, so that a person finds one within a second.
+   apart, and those of all of them together at least the period divided by 380, or by what people
+   leave them. Lanes that took their shares in one burst would keep people out for a minute; slots
+   that were taken evenly come free evenly, so that a person finds one within a second.
 
 A refusal for too many calls (CO_MSG_000007) while less than 400 slots are taken means that another
 program uses the appKey. Then no call goes until the calls that are out have shrunk to 70 %, and the
@@ -139,9 +139,10 @@ class SlidingWindowLog:
         if lane is not Lane.PEOPLE:
             if now < self._starts_at(lane) or not self._has_share(lane, capacity):
                 return None
+            self._next_start[lane] = now + self.quota.interval(lane, capacity)
             # That of batches is the pace of all machines together: they have the largest share.
-            for paced in {lane, Lane.BATCH}:
-                self._next_start[paced] = now + self.quota.interval(paced, capacity)
+            together = self.quota.interval_of_machines(capacity, people=people)
+            self._next_start[Lane.BATCH] = now + together
         lease = Lease(lane)
         self._keep(lease, now + self.quota.leased_for)
         return lease
