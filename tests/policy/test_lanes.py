@@ -36,6 +36,28 @@ class TestQuota:
         assert [0.0, 0.6, 0.6, 60 / 380, 3.0] == [quota.interval(lane, 400) for lane in Lane]
         assert [0.0, 1.2, 1.2, 60 / 190, 6.0] == [quota.interval(lane, 200) for lane in Lane]
 
+    @pytest.mark.parametrize(
+        ("capacity", "people", "calls"),
+        [
+            (400, 0, 380),
+            (400, 30, 380),
+            (400, 60, 350),
+            (400, 210, 200),
+            (400, 400, 200),
+            (200, 0, 190),
+            (200, 60, 150),
+            (1, 0, 1),
+            (1, 300, 1),
+        ],
+    )
+    def test_machines_together_leave_people_theirs(
+        self, capacity: int, people: int, calls: int
+    ) -> None:
+        """So many calls a minute, of what can be taken: what people do not hold, half at least."""
+        interval = Quota().interval_of_machines(capacity, people=people)
+
+        assert pytest.approx(60 / calls) == interval
+
     def test_small_batch_share_bounds_the_other_machines(self) -> None:
         """No lane of machines may hold more than all of them together."""
         quota = Quota(batch=50)
