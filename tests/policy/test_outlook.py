@@ -97,13 +97,13 @@ class TestForeseeing:
         assert [pytest.approx(10 * 60 / 380)] * 2 == times
 
     def test_pace_beside_people_is_foreseen(self) -> None:
-        """60 people leave 340 slots, and machines take 350 a minute at the most."""
+        """60 people leave 340 slots, and machines take 360 a minute at the most."""
         log = SlidingWindowLog()
         take_many(log, 60, 0.0)
         log.take(Lane.BATCH, 0.0)
 
-        assert pytest.approx(60 / 350) == foresee(log, Lane.BATCH, 0.0)
-        assert pytest.approx(5 * 60 / 350) == foresee(log, Lane.BATCH, 0.0, batch=4)
+        assert pytest.approx(60 / 360) == foresee(log, Lane.BATCH, 0.0)
+        assert pytest.approx(5 * 60 / 360) == foresee(log, Lane.BATCH, 0.0, batch=4)
 
     def test_reduced_pace_is_foreseen(self) -> None:
         """A caller waits until the calls that are out have shrunk."""

@@ -135,5 +135,5 @@ class Quota:
             capacity: how many slots can be taken now.
             people: how many of them people hold.
         """
-        left = max(capacity - people + self.limit // 40, capacity // 2)
+        left = max(capacity - people + self.limit // 20, capacity // 2)
         return self.period / min(self.share_of(Lane.BATCH, capacity), max(1, left))

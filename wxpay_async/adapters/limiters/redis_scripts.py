@@ -90,7 +90,7 @@ if taken < room and ready(lane) and may and not yields then
     redis.call('PEXPIRE', KEYS[lane], math.ceil(lease / 1000))
     if lane > 1 then
         local function after(calls) return whole(now + math.ceil(period / calls)) end
-        local left = capacity - held[1] + math.floor(limit / 40)
+        local left = capacity - held[1] + math.floor(limit / 20)
         local together = math.min(share(4), math.max(1, left, math.floor(capacity / 2)))
         redis.call('HSET', state, 'next:' .. lane, after(share(lane)), 'next:4', after(together))
     end
