@@ -81,7 +81,7 @@ class JudgedCalls(RuleBasedStateMachine):
             clock=self.clock,
             refunds_queryable=self.platform.queryable,
         )
-        gateway._dispatcher._in_process = self.in_process
+        gateway._dispatcher.in_process = self.in_process
         process = Process(connection=connection, gateway=gateway, transport=transport)
         return process
 

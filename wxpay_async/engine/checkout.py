@@ -116,7 +116,7 @@ class Checkout:
     async def _create_order(self) -> TradeResult:
         seconds = self.dispatcher.times.seconds_left(self.deadline)
         try:
-            return await self.dispatcher.execute(self.trade, TradeResult, timeout=seconds)
+            return await self.dispatcher.executor.execute(self.trade, TradeResult, timeout=seconds)
         except IdempotencyConflictError as error:
             if not error.fields or not _OF_THE_PAYER.issuperset(error.fields):
                 raise

@@ -1,14 +1,13 @@
-"""Carry out the calls of one appKey: those with a requestId together, and to a known end."""
+"""Hold the parts of one appKey together: make its calls and deliver them, in one event loop."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final, TypeVar
 
-import attrs
 from attrs import define, field
 
 from wxpay_async.adapters.event_loop import ShieldedTasks
@@ -17,34 +16,27 @@ from wxpay_async.adapters.limiters.local import LocalLimiter
 from wxpay_async.adapters.signers.threads import SigningExecutor
 from wxpay_async.adapters.stores.memory import MemoryStore
 from wxpay_async.adapters.stores.store import Store
-from wxpay_async.engine.call import Call, SettledMeanwhileError
+from wxpay_async.engine.call import Call
 from wxpay_async.engine.call_times import CallTimes
 from wxpay_async.engine.clock import Clock, PlatformTime
 from wxpay_async.engine.concurrency import ConcurrencyLimiter
 from wxpay_async.engine.doubts import Doubts
+from wxpay_async.engine.executor import Executor
 from wxpay_async.engine.open_operations import OpenOperation, iter_open_operations
 from wxpay_async.engine.paid_watch import PaidWatch
-from wxpay_async.engine.priority import Priority
 from wxpay_async.engine.reader import Reader
 from wxpay_async.engine.recovery import Recovery
-from wxpay_async.engine.reissue import find_last, say_of_closed
 from wxpay_async.engine.replay import replay
 from wxpay_async.engine.resolver import Resolver
 from wxpay_async.engine.retrying import RetryingTransport
-from wxpay_async.engine.single_flight import SingleFlight, make_conflict
 from wxpay_async.engine.status_texts import StatusTexts
 from wxpay_async.engine.streaming import Outcome
 from wxpay_async.engine.telemetry import Telemetry
-from wxpay_async.engine.unsent import LAST_WORD, check_unsent, make_unknown
-from wxpay_async.engine.waiting import wait_for
 from wxpay_async.errors import (
     Fate,
-    IdempotencyConflictError,
     InDoubtError,
     InProgressError,
     InvalidRequestError,
-    NotSentError,
-    RefusedError,
     WxPayError,
 )
 from wxpay_async.policy.deadline import Deadline
@@ -53,16 +45,12 @@ from wxpay_async.policy.retry import RetryPolicy
 from wxpay_async.policy.review import ReviewVerdict
 from wxpay_async.policy.states import FINAL, FINISHED, State
 from wxpay_async.protocol.builder import (
-    OPERATIONS,
     Operation,
     RequestBuilder,
     Template,
 )
-from wxpay_async.protocol.codec import serialize
-from wxpay_async.protocol.echo import check_echo
-from wxpay_async.protocol.idempotency_key import fingerprint
 from wxpay_async.protocol.notify import Notification
-from wxpay_async.protocol.requests import Request, order_number
+from wxpay_async.protocol.requests import Request
 from wxpay_async.protocol.results import TradeStatus
 from wxpay_async.protocol.wire import Timeouts, Transport
 
@@ -74,7 +62,7 @@ PARTS: Final = ("transport", "store", "limiter")
 
 @define(eq=False, kw_only=True)
 class Dispatcher:
-    """Carries out the calls of one appKey, in the event loop that is running.
+    """Makes and delivers the calls of one appKey, in the event loop that is running.
 
     Attributes:
         app_key: whose calls.
@@ -111,31 +99,27 @@ class Dispatcher:
     owned: frozenset[str]
     time: PlatformTime = field(init=False)
     times: CallTimes = field(init=False)
+    executor: Executor = field(init=False)
     reader: Reader = field(init=False)
     resolver: Resolver = field(init=False)
     recovery: Recovery = field(init=False)
     doubts: Doubts = field(init=False)
     paid_watch: PaidWatch = field(init=False)
-    _in_process: bool = field(init=False)
-    # Bound once: a bound method of each call's own is one more thing for the collector to watch.
-    _ask: Callable[[Call[Any]], Coroutine[Any, Any, Any]] = field(init=False)
+    in_process: bool = field(init=False)
     _retrying: RetryingTransport | None = field(default=None, init=False)
     _background: ShieldedTasks = field(factory=ShieldedTasks, init=False)
-    _single_flight: SingleFlight = field(init=False)
     _concurrency: ConcurrencyLimiter = field(init=False)
     _loop: asyncio.AbstractEventLoop | None = field(default=None, init=False)
     _entering: threading.Lock = field(factory=threading.Lock, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._ask = self._check_outcome
         self.time = PlatformTime(self.clock)
         self.times = CallTimes(self.retry, self.timeouts, self.clock.monotonic)
         self._concurrency = ConcurrencyLimiter(self.max_in_flight)
-        self._single_flight = SingleFlight(self._background)
         # These very classes: what a subclass awaits may be a network.
         local = type(self.limiter) in {LocalLimiter, Unlimited}
-        self._in_process = local and type(self.store) is MemoryStore
-        self.reader = Reader(self, self.texts)
+        self.in_process = local and type(self.store) is MemoryStore
+        self.executor, self.reader = Executor(self), Reader(self, self.texts)
         self.resolver = Resolver(
             store=self.store,
             clock=self.clock,
@@ -155,170 +139,7 @@ class Dispatcher:
             timeout=self.timeouts.call,
         )
 
-    # Calls that carry a requestId
-
-    async def execute(
-        self,
-        request: Request,
-        result_type: type[T],
-        *,
-        timeout: float | None,
-        lane: Lane = Lane.PEOPLE,
-    ) -> T:
-        """Execute a request, together with every caller that asks for the same."""
-        self._enter_loop()
-        operation, request_id = OPERATIONS[type(request)], request.request_id
-        seconds = self.times.seconds(timeout, lane)
-        deadline = self.times.after(seconds)
-        record = self._make_record(request, operation)
-        mark = record.fingerprint
-        priority = None if lane is Lane.PEOPLE else Priority(lane)
-        executing = self._execute(request, record, result_type, deadline, lane, priority)
-        del record  # a claim makes another; what is not needed the collector need not watch
-        began = deadline.at - seconds
-        shared = self._single_flight.has(request_id, mark)
-        self.telemetry.call_started(operation.name, request_id)
-        try:
-            result, shared = await self._single_flight.run(
-                request_id,
-                mark,
-                executing,
-                timeout=seconds,
-                own_timeout=None if self._in_process else seconds + LAST_WORD,
-                priority=priority,
-            )
-        except BaseException as error:  # hooks that heard of the start hear of the end
-            if isinstance(error, WxPayError):
-                self.mark(error, request_id)
-            self._end_reservation(request_id)
-            spent = self.clock.monotonic() - began
-            self.telemetry.call_ended(operation.name, request_id, spent, error=error, shared=shared)
-            raise
-        if shared:
-            result = attrs.evolve(result, replayed=True)  # type: ignore[misc] # any of the results
-        if self.telemetry.hooks:
-            spent = self.clock.monotonic() - began
-            self.telemetry.call_ended(
-                operation.name, request_id, spent, result=result, shared=shared
-            )
-        return result
-
-    async def _execute(
-        self,
-        request: Request,
-        fresh: IdempotencyRecord,
-        result_type: type[T],
-        deadline: Deadline,
-        lane: Lane,
-        priority: Priority | None,
-    ) -> T:
-        """Reserve the record, and send the request unless it is settled already."""
-        reserving = self.store.reserve(fresh)
-        if not self._in_process:
-            reserving = self._wait_for_store(fresh, reserving, deadline)
-        try:
-            record = await reserving
-        except NotSentError as error:  # true of this call, and not of those before it
-            raise make_unknown(error) from error
-        if record is not fresh and record.fingerprint != fresh.fingerprint:
-            raise make_conflict(
-                record.fingerprint.differences(fresh.fingerprint),
-                (record.operation, fresh.operation),
-            )
-        content = record.content or fresh.content or b""
-        del fresh
-        if record.state is State.REISSUED:
-            return await self._follow(request, result_type, deadline, lane)
-        if record.is_settled:
-            result: T = self.replay(record, content=content, asked=request)
-            return result
-        operation = OPERATIONS[type(request)]
-        call = self.make_call(
-            operation,
-            self.builder.prepare_content(operation, content),
-            result_type,
-            asked=request,
-            check=check_echo,
-            deadline=deadline,
-            lane=lane,
-        )
-        call.record, call.content, call.priority = record, content, priority
-        if record.out_trade_no is not None:
-            call.ask = self._ask
-        epoch = record.epoch
-        del record
-        try:
-            return await self.deliver(call, self.times.policy(lane))
-        except SettledMeanwhileError as meanwhile:
-            record = meanwhile.record
-            if record.state is State.REISSUED:
-                return await self._follow(request, result_type, deadline, lane)
-        except NotSentError as error:
-            left = deadline.remaining()
-            await check_unsent(self.store, call.record, epoch, error, seconds=left)
-            raise
-        stored: T = self.replay(record, content=content, asked=request)
-        return stored
-
-    def _end_reservation(self, request_id: str) -> None:
-        """Let a store in memory forget what was not sent, unless a call still works on it."""
-        if isinstance(self.store, MemoryStore) and not self._single_flight.is_under_way(request_id):
-            self.store.end_reservation((self.app_key, request_id))
-
-    async def _wait_for_store(
-        self, record: IdempotencyRecord, answer: Coroutine[Any, Any, T], deadline: Deadline
-    ) -> T:
-        began = self.clock.monotonic()
-        try:
-            return await wait_for("store", answer, deadline.until_start())
-        finally:
-            waited = self.clock.monotonic() - began
-            if waited > 0:
-                self.telemetry.waited(record.operation, record.request_id, "store", waited)
-
-    async def _follow(
-        self, request: Request, result_type: type[T], deadline: Deadline, lane: Lane
-    ) -> T:
-        """Answer for a payment that was closed: with the result of the one that followed it."""
-        request_id, last = await find_last(self, request.request_id)
-        request = attrs.evolve(request, request_id=request_id)
-        try:
-            seconds = self.times.seconds_left(deadline)
-            return await self.execute(request, result_type, timeout=seconds, lane=lane)
-        except (NotSentError, RefusedError) as error:
-            raise say_of_closed(error) from error
-        except IdempotencyConflictError:
-            if last is None or not last.is_settled:
-                raise
-        result: T = self.replay(last)  # another payer's
-        return result
-
-    def _make_record(self, request: Request, operation: Operation) -> IdempotencyRecord:
-        content, order, now = serialize(request), order_number(request), self.clock.time()
-        return IdempotencyRecord(
-            app_key=self.app_key,
-            request_id=request.request_id,
-            operation=operation.name,
-            fingerprint=fingerprint(operation.name, content, order),
-            out_trade_no=order,
-            content=content,
-            created_at=now,
-            updated_at=now,
-        )
-
-    async def _check_outcome(self, call: Call[T]) -> T | None:
-        """Query an order whose attempt is in doubt; return the result if it is settled by that."""
-        deadline, record = call.deadline.capped(self.timeouts.call), call.record
-        if record is None or deadline.remaining() < self.retry.min_left:
-            return None
-        try:
-            call.record, _ = await self.resolver.check(record, deadline)
-        except (NotSentError, InDoubtError):  # the store's, not the platform's: nothing was learnt
-            return None
-        if not call.record.is_settled:
-            return None
-        result: T = self.replay(call.record, content=call.content, asked=call.asked)
-        return result
+    # What every call needs
 
     def replay(
         self,
@@ -342,7 +163,7 @@ class Dispatcher:
 
     async def wait_paid(self, out_trade_no: str, *, timeout: float, every: float) -> TradeStatus:
         """Wait until an order is paid; see `PayGateway.wait_paid`."""
-        self._enter_loop()
+        self.enter_loop()
         return await self.paid_watch.wait(out_trade_no, timeout=timeout, every=every)
 
     def wake(self, notification: Notification) -> None:
@@ -356,7 +177,7 @@ class Dispatcher:
         self, request_id: str, *, reissue: bool = False, verdict: ReviewVerdict | None = None
     ) -> Outcome[str, Any]:
         """Find out what became of an operation; see `PayGateway.resolve`."""
-        self._enter_loop()
+        self.enter_loop()
         return await self.doubts.resolve(request_id, reissue=reissue, verdict=verdict)
 
     async def close_payment(self, record: IdempotencyRecord) -> None:
@@ -374,12 +195,12 @@ class Dispatcher:
 
     async def recover(self) -> int:
         """Look after everything that is open and due; return how many operations were settled."""
-        self._enter_loop()
+        self.enter_loop()
         return await self.recovery.run_once()
 
     def open_operations(self) -> AsyncIterator[OpenOperation]:
         """Iterate over what is open; see `PayGateway.open_operations`."""
-        self._enter_loop()
+        self.enter_loop()
         return iter_open_operations(self.store, self.app_key)
 
     def _report_change(self, before: IdempotencyRecord, after: IdempotencyRecord) -> None:
@@ -398,15 +219,15 @@ class Dispatcher:
 
     def open(self) -> None:
         """Start to recover in the background."""
-        self._enter_loop()
+        self.enter_loop()
         self.recovery.start()
 
     async def aclose(self) -> None:
         """Cancel what is under way, record where it stands, and close the parts that it owns."""
-        self._enter_loop()
+        self.enter_loop()
         await self.recovery.stop()
         await self.paid_watch.aclose()
-        await self._single_flight.aclose()
+        await self.executor.aclose()
         await self._background.finished()
         self.signing.close()
         if self._retrying is not None and "transport" in self.owned:
@@ -417,7 +238,7 @@ class Dispatcher:
             await self.store.aclose()
         self._loop = None  # another loop may have it, even while this one runs on
 
-    def _enter_loop(self) -> None:
+    def enter_loop(self) -> None:
         """Start afresh in a new event loop: what waited in the old one is gone with it.
 
         Raises:
@@ -437,7 +258,7 @@ class Dispatcher:
                 )
             self._loop = loop
             self._background = ShieldedTasks()
-            self._single_flight = SingleFlight(self._background)
+            self.executor.start_afresh(self._background)
             self._concurrency = ConcurrencyLimiter(self.max_in_flight)
             self.paid_watch = PaidWatch(self)
             self.recovery.forget()
@@ -466,7 +287,7 @@ class Dispatcher:
         lane: Lane,
     ) -> Call[T]:
         """Make a call of the event loop that is running."""
-        self._enter_loop()
+        self.enter_loop()
         return Call(
             operation=operation,
             template=template,
@@ -484,5 +305,5 @@ class Dispatcher:
             time=self.time,
             telemetry=self.telemetry,
             background=self._background,
-            in_process=self._in_process,
+            in_process=self.in_process,
         )

@@ -276,19 +276,19 @@ class PayGateway:
             InDoubtError: it may have been executed; call again with the same request.
             RefusedError: the platform refused, see its subclasses.
         """
-        return await self._dispatcher.execute(
+        return await self._dispatcher.executor.execute(
             _check_type(request, MiniProgramPay), PayResult, timeout=timeout
         )
 
     async def trade(self, request: InstantTrade, *, timeout: float | None = None) -> TradeResult:
         """Create payable orders. Takes and raises what `pay` does."""
-        return await self._dispatcher.execute(
+        return await self._dispatcher.executor.execute(
             _check_type(request, InstantTrade), TradeResult, timeout=timeout
         )
 
     async def refund(self, request: Refund, *, timeout: float | None = None) -> RefundResult:
         """Give money back. Takes and raises what `pay` does; status F is a `FailedError`."""
-        return await self._dispatcher.execute(
+        return await self._dispatcher.executor.execute(
             _check_type(request, Refund), RefundResult, timeout=timeout
         )
 
@@ -443,7 +443,7 @@ class PayGateway:
         """
 
         async def pay(request: MiniProgramPay) -> PayResult:
-            return await self._dispatcher.execute(
+            return await self._dispatcher.executor.execute(
                 _check_type(request, MiniProgramPay), PayResult, timeout=timeout, lane=Lane.BATCH
             )
 
@@ -459,7 +459,7 @@ class PayGateway:
         """Refund for every request; works like `pay_many`."""
 
         async def refund(request: Refund) -> RefundResult:
-            return await self._dispatcher.execute(
+            return await self._dispatcher.executor.execute(
                 _check_type(request, Refund), RefundResult, timeout=timeout, lane=Lane.BATCH
             )
 

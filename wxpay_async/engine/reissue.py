@@ -110,7 +110,7 @@ async def pay_once_live(
     while True:
         seconds = dispatcher.times.seconds_left(deadline)
         try:
-            result = await dispatcher.execute(request, PayResult, timeout=seconds)
+            result = await dispatcher.executor.execute(request, PayResult, timeout=seconds)
         except _DEAD_OR_LOST as error:
             request_id, record = await find_last(dispatcher, request.request_id)
             if request_id == request.request_id:
