@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import os
-import weakref
 from collections.abc import (
     AsyncIterable,
     AsyncIterator,
-    Awaitable,
-    Callable,
     Collection,
     Iterable,
     Mapping,
     Sequence,
 )
-from typing import Any, Final, Self, TypeVar, Unpack
+from typing import Any, Final, Self, Unpack
 
 from wxpay_async.adapters.limiters.limiter import Lane, Limiter, Slowed
 from wxpay_async.adapters.limiters.local import LocalLimiter
@@ -28,14 +24,13 @@ from wxpay_async.engine.call import check_timeouts
 from wxpay_async.engine.checkout import Checkout, Reorder, prepare_payment
 from wxpay_async.engine.clock import Clock
 from wxpay_async.engine.dispatcher import PARTS, Dispatcher
+from wxpay_async.engine.many import Many
 from wxpay_async.engine.open_operations import OpenOperation
-from wxpay_async.engine.outage_pauses import OutagePauses
 from wxpay_async.engine.queries import iter_merchants
 from wxpay_async.engine.status_texts import StatusTexts
-from wxpay_async.engine.streaming import Outcome, OutcomeStream, stream
+from wxpay_async.engine.streaming import Outcome, OutcomeStream
 from wxpay_async.engine.telemetry import Event, EventKind, Hook, Telemetry
 from wxpay_async.errors import (
-    InDoubtError,
     InvalidRequestError,
     RefusedError,
     WxPayError,
@@ -45,7 +40,13 @@ from wxpay_async.policy.retry import RetryPolicy
 from wxpay_async.policy.review import ReviewVerdict
 from wxpay_async.protocol.builder import Placement, RequestBuilder
 from wxpay_async.protocol.notify import Notification
-from wxpay_async.protocol.requests import InstantTrade, MiniProgramPay, Refund, Request, TradeQuery
+from wxpay_async.protocol.requests import (
+    InstantTrade,
+    MiniProgramPay,
+    Refund,
+    TradeQuery,
+    check_type,
+)
 from wxpay_async.protocol.results import (
     Merchant,
     PayResult,
@@ -56,10 +57,6 @@ from wxpay_async.protocol.results import (
 )
 from wxpay_async.protocol.signing import Signer
 from wxpay_async.protocol.wire import PRODUCTION, Timeouts, Transport
-
-Q = TypeVar("Q")
-R = TypeVar("R", bound=Request)
-T = TypeVar("T")
 
 POLL_EVERY: Final = 2.0
 """Seconds between the first two queries of `wait_paid`."""
@@ -141,8 +138,6 @@ class PayGateway:
         if max_in_flight < 1:
             raise InvalidRequestError("too few", field="max_in_flight", allowed="1 or above")
         self.app_key = app_key
-        # Weak: what no one holds any more is closed by the event loop.
-        self._streams = weakref.WeakSet[OutcomeStream[Any, Any]]()
         self._clock = Clock() if clock is None else clock
         timeouts = check_timeouts(Timeouts() if timeouts is None else timeouts)
         self._dispatcher = Dispatcher(
@@ -172,6 +167,7 @@ class PayGateway:
             texts=StatusTexts({} if trade_states is None else trade_states),
             owned=owned,
         )
+        self._many = Many(self._dispatcher)
 
     @classmethod
     def from_env(
@@ -256,8 +252,7 @@ class PayGateway:
         An iterator of `pay_many` and its like ends, too. A transport, store or limiter that was
         handed in stays open, since others may use it: its owner closes it by its `aclose`.
         """
-        for outcomes in list(self._streams):
-            await outcomes.end(self._make_doubt)
+        await self._many.aclose()
         await self._dispatcher.aclose()
 
     # The operations
@@ -277,19 +272,19 @@ class PayGateway:
             RefusedError: the platform refused, see its subclasses.
         """
         return await self._dispatcher.executor.execute(
-            _check_type(request, MiniProgramPay), PayResult, timeout=timeout
+            check_type(request, MiniProgramPay), PayResult, timeout=timeout
         )
 
     async def trade(self, request: InstantTrade, *, timeout: float | None = None) -> TradeResult:
         """Create payable orders. Takes and raises what `pay` does."""
         return await self._dispatcher.executor.execute(
-            _check_type(request, InstantTrade), TradeResult, timeout=timeout
+            check_type(request, InstantTrade), TradeResult, timeout=timeout
         )
 
     async def refund(self, request: Refund, *, timeout: float | None = None) -> RefundResult:
         """Give money back. Takes and raises what `pay` does; status F is a `FailedError`."""
         return await self._dispatcher.executor.execute(
-            _check_type(request, Refund), RefundResult, timeout=timeout
+            check_type(request, Refund), RefundResult, timeout=timeout
         )
 
     async def query(
@@ -372,7 +367,7 @@ class PayGateway:
                 for, whatever kept it from being sent. Call again with the same trade.
             WxPayError: what `trade` and `pay` raise otherwise.
         """
-        trade = _check_type(trade, InstantTrade)
+        trade = check_type(trade, InstantTrade)
         request = prepare_payment(trade, app_key=self.app_key, openid=openid, app_id=app_id)
         del openid  # the request masks it; a traceback with locals would not
         times = self._dispatcher.times
@@ -441,13 +436,7 @@ class PayGateway:
             NotSentError: while iterating: the gateway was closed before every request was pulled;
                 what was under way had its outcome, in doubt.
         """
-
-        async def pay(request: MiniProgramPay) -> PayResult:
-            return await self._dispatcher.executor.execute(
-                _check_type(request, MiniProgramPay), PayResult, timeout=timeout, lane=Lane.BATCH
-            )
-
-        return self._stream(requests, pay, concurrency, "pay")
+        return self._many.pay(requests, concurrency, timeout)
 
     def refund_many(
         self,
@@ -457,13 +446,7 @@ class PayGateway:
         timeout: float | None = None,
     ) -> OutcomeStream[Refund, RefundResult]:
         """Refund for every request; works like `pay_many`."""
-
-        async def refund(request: Refund) -> RefundResult:
-            return await self._dispatcher.executor.execute(
-                _check_type(request, Refund), RefundResult, timeout=timeout, lane=Lane.BATCH
-            )
-
-        return self._stream(requests, refund, concurrency, "refund")
+        return self._many.refund(requests, concurrency, timeout)
 
     def query_many(
         self,
@@ -473,35 +456,7 @@ class PayGateway:
         timeout: float | None = None,
     ) -> OutcomeStream[str, TradeStatus]:
         """Query every order by its outTradeNo; works like `pay_many`."""
-
-        async def query(out_trade_no: object) -> TradeStatus:
-            # A row of a file may hold anything; one bad row must not end the others.
-            if not isinstance(out_trade_no, str):
-                kind = type(out_trade_no).__name__
-                raise InvalidRequestError(f"got {kind}", field="outTradeNo", allowed="a text")
-            asked = TradeQuery(out_trade_no=out_trade_no)
-            return await self._dispatcher.reader.query(asked, timeout=timeout, lane=Lane.BATCH)
-
-        return self._stream(out_trade_nos, query, concurrency, "query")
-
-    def _stream(
-        self,
-        requests: Iterable[Q] | AsyncIterable[Q],
-        call: Callable[[Q], Awaitable[T]],
-        concurrency: int,
-        operation: str,
-    ) -> OutcomeStream[Q, T]:
-        pauses = OutagePauses(operation, self._clock, self._dispatcher.telemetry)
-        outcomes = stream(requests, call, concurrency=concurrency, pauses=pauses)
-        self._streams.add(outcomes)
-        return outcomes
-
-    def _make_doubt(self, request: object) -> InDoubtError:
-        doubt = InDoubtError("the gateway was closed while it was on its way")
-        if isinstance(request, MiniProgramPay | Refund):
-            doubt.request_id = request.request_id
-            doubt.resolver = functools.partial(self.resolve, request.request_id)
-        return doubt
+        return self._many.query(out_trade_nos, concurrency, timeout)
 
     # Doubt
 
@@ -567,11 +522,3 @@ class PayGateway:
         """
         self._dispatcher.wake(notification)
         return await self._dispatcher.resolver.settle(self.app_key, notification)
-
-
-def _check_type(request: object, kind: type[R]) -> R:
-    if not isinstance(request, kind):
-        raise InvalidRequestError(
-            f"got {type(request).__name__}", field="request", allowed=kind.__name__
-        )
-    return request

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from decimal import Decimal
 from functools import reduce
-from typing import Final
+from typing import Final, TypeVar
 
 from attrs import field, frozen
 from attrs.validators import optional
@@ -299,6 +299,7 @@ class Refund:
 
 
 Request = MiniProgramPay | InstantTrade | Refund
+R = TypeVar("R", bound=Request)
 """The requests that have a requestId."""
 
 
@@ -321,3 +322,16 @@ class TradeQuery:
             raise InvalidRequestError(
                 "both or neither given", field="outTradeNo", allowed="outTradeNo or tradeNo, one"
             )
+
+
+def check_type(request: object, kind: type[R]) -> R:
+    """Return a request that is of this kind.
+
+    Raises:
+        InvalidRequestError: it is of another.
+    """
+    if not isinstance(request, kind):
+        raise InvalidRequestError(
+            f"got {type(request).__name__}", field="request", allowed=kind.__name__
+        )
+    return request
