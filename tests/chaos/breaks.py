@@ -14,7 +14,7 @@ from attrs import define
 
 from tests.support.records import Claim
 from wxpay_async.adapters.stores.store import Store
-from wxpay_async.engine import dispatcher
+from wxpay_async.engine import executor
 from wxpay_async.engine.call import Call
 from wxpay_async.errors import DuplicateRequestError
 from wxpay_async.policy import resolution
@@ -82,7 +82,7 @@ def _mark_is_unreadable() -> None:
 
 
 def _dead_store_means_unsent() -> None:
-    dispatcher.make_unknown = lambda error: type(error)(error.reason, retryable=error.retryable)
+    executor.make_unknown = lambda error: type(error)(error.reason, retryable=error.retryable)
 
 
 def _budget_is_endless() -> None:

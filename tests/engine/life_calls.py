@@ -33,6 +33,7 @@ from tests.support.platform import APP_KEY, SECRET
 from wxpay_async.adapters.limiters.limiter import Unlimited
 from wxpay_async.adapters.transports.memory import MemoryTransport
 from wxpay_async.engine.gateway import PayGateway
+from wxpay_async.engine.reissue import next_request_id
 from wxpay_async.errors import (
     AlreadyPaidError,
     FailedError,
@@ -43,7 +44,7 @@ from wxpay_async.errors import (
     WxPayError,
 )
 from wxpay_async.policy.record import IdempotencyRecord
-from wxpay_async.policy.states import FINAL
+from wxpay_async.policy.states import FINAL, State
 from wxpay_async.protocol.signing import Md5Signer
 from wxpay_async.protocol.wire import HttpRequest, HttpResponse
 
@@ -193,6 +194,7 @@ class JudgedCalls(RuleBasedStateMachine):
 
     async def judge(self, request_id: str, outcome: object) -> None:
         """Compare what a caller was told with what the platform did."""
+        request_id = await self.find_standing(request_id)
         if not isinstance(outcome, WxPayError):
             assert request_id in self.platform.executions, f"{request_id}: told ok, never executed"
             assert self.sent[request_id] == self.platform.executions[request_id].content
@@ -205,6 +207,14 @@ class JudgedCalls(RuleBasedStateMachine):
         elif outcome.fate is not Fate.IN_DOUBT:
             self.denials[request_id] = outcome
             self.what_was_denied_never_happens()
+
+    async def find_standing(self, request_id: str) -> str:
+        """Return the payment that a closed one answers for; any other operation itself."""
+        record = await self.store.load((APP_KEY, request_id))
+        while record is not None and record.state is State.REISSUED:
+            request_id = next_request_id(APP_KEY, request_id)
+            record = await self.store.load((APP_KEY, request_id))
+        return request_id
 
     async def is_final(self, request_id: str) -> bool:
         """Tell whether the record is settled for good."""
@@ -225,11 +235,16 @@ class JudgedCalls(RuleBasedStateMachine):
         that must not be paid, and for one that was found unpaid, the credential must not be out.
         """
         handed_out = request_id in self.credentials
-        if request_id == "pay-0" and isinstance(denial, FailedError):
+        if self.pays_order(request_id) and isinstance(denial, FailedError):
             return handed_out and self.platform.orders["O-pay"] == "已付款"
-        if request_id == "pay-0" and isinstance(denial, NotExecutedError):
+        if self.pays_order(request_id) and isinstance(denial, NotExecutedError):
             return handed_out
         return self.is_executed(request_id)
+
+    def pays_order(self, request_id: str) -> bool:
+        """Tell whether it is a payment of the order that a query finds."""
+        record = self.get_record(request_id)
+        return record is not None and record.out_trade_no == "O-pay"
 
     def get_record(self, request_id: str) -> IdempotencyRecord | None:
         """Return the record."""

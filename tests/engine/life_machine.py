@@ -171,7 +171,10 @@ class Life(JudgedCalls):
         execution = self.platform.executions.get(request_id)
         if execution is not None and execution.status == "P":
             return
-        verdict = ReviewVerdict(executed=self.is_executed(request_id), by="a person")
+        executed = self.is_executed(request_id)
+        if name == "pay":  # of a payment a person sees whether its order was paid
+            executed = self.platform.orders["O-pay"] == "已付款"
+        verdict = ReviewVerdict(executed=executed, by="a person")
         self.processes[at].asked = asked
         resolve = self.processes[at].gateway.resolve
         outcome = self.runner.run(catch(resolve(request_id, verdict=verdict)))
@@ -315,7 +318,8 @@ class Life(JudgedCalls):
     @rule(paid=st.booleans())
     def end_order(self, *, paid: bool) -> None:
         """Let a person pay with a credential that was handed out, or close the order."""
-        if self.platform.orders["O-pay"] == "待付款" and (not paid or "pay-0" in self.credentials):
+        payable = any(map(self.pays_order, self.credentials))
+        if self.platform.orders["O-pay"] == "待付款" and (not paid or payable):
             self.platform.orders["O-pay"] = "已付款" if paid else "已关闭"
 
     # What always holds
