@@ -208,7 +208,10 @@ class Call(Generic[T]):
         claiming = self.store.claim(
             record.key, now=self.clock.time(), signed_at=self._signed_at, token=self._token
         )
-        claimed = await (claiming if self.in_process else self._shield(claiming))
+        if not self.in_process:
+            claiming = self._shield(claiming)
+            claiming = self._time("store", claiming) if self.telemetry.hooks else claiming
+        claimed = await claiming
         self._token = None
         if claimed is None:
             raise await self._explain_refused_claim(record)
@@ -232,7 +235,7 @@ class Call(Generic[T]):
         claim = asyncio.ensure_future(claiming)
         waiting = wait_for("store", asyncio.shield(claim), self.deadline.until_start())
         try:
-            return await (self._time("store", waiting) if self.telemetry.hooks else waiting)
+            return await waiting
         except NotSentTimeoutError:  # nor must the call wait until it can be released
             self.background.start(self._release_late_claim(claim))
             raise
