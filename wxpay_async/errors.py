@@ -38,13 +38,11 @@ have been executed, and everything that may have been is an `InDoubtError`.
 from __future__ import annotations
 
 import enum
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
-from types import MappingProxyType
-from typing import Any, ClassVar, Final, TypeVar
+from typing import ClassVar
 
 ResolveCallback = Callable[[], Awaitable[object]]
-E = TypeVar("E", bound="WxPayError")
 
 
 class Fate(enum.StrEnum):
@@ -434,21 +432,3 @@ class RateLimitedError(RefusedError):
     """
 
     retryable = True
-
-
-def as_timeout(error: E) -> E:
-    """Return the error of a call whose time is over, as one that is a `TimeoutError` too.
-
-    Where its class says more than its parent's, it stays as it is.
-    """
-    kind = _TIMEOUTS.get(type(error))
-    if kind is None:
-        return error
-    late: E = kind(error.reason)
-    vars(late).update(vars(error))
-    return late
-
-
-_TIMEOUTS: Final[Mapping[type[WxPayError], Any]] = MappingProxyType(
-    {NotSentError: NotSentTimeoutError, InDoubtError: InDoubtTimeoutError}
-)

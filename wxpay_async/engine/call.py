@@ -26,7 +26,7 @@ from wxpay_async.engine.priority import Priority
 from wxpay_async.engine.replay import moment_of
 from wxpay_async.engine.telemetry import Event, EventKind, Telemetry
 from wxpay_async.engine.unsent import load_or_doubt
-from wxpay_async.engine.waiting import wait_for
+from wxpay_async.engine.waiting import measure, wait_for
 from wxpay_async.errors import (
     ClockSkewError,
     DuplicateRequestError,
@@ -437,18 +437,12 @@ class Call(Generic[T]):
         """The platform's time from the `Date` of the last answer, None where there was none."""
         return None if self._response is None else server_time(self._response)
 
-    async def _time(self, part: str, waited_for: Awaitable[T2]) -> T2:
-        """Wait, and tell the hooks for how long."""
-        began = self.clock.monotonic()
-        try:
-            return await waited_for
-        finally:
-            self._emit_wait(part, self.clock.monotonic() - began)
+    def _time(self, part: str, answer: Awaitable[T2]) -> Coroutine[Any, Any, T2]:
+        return measure(part, answer, self.clock.monotonic, self._emit_wait)
 
     def _emit_wait(self, part: str, seconds: float) -> None:
-        if seconds > 0:
-            request_id = self.record.request_id if self.record else None
-            self.telemetry.waited(self.operation.name, request_id, part, seconds)
+        request_id = self.record.request_id if self.record else None
+        self.telemetry.waited(self.operation.name, request_id, part, seconds)
 
     def _emit(
         self, kind: EventKind, *, error: WxPayError | None = None, seconds: float = 0.0

@@ -263,10 +263,10 @@ class CallbackReceiver:
         try:
             async with asyncio.timeout(self.limit):
                 verdict, reason = await self._process_once(notification)
+        except WxPayError as error:  # some are TimeoutErrors, too
+            verdict, reason = Verdict.FAILED, error.reason
         except TimeoutError:
             verdict, reason = Verdict.FAILED, f"it took over {self.limit:g} s"
-        except WxPayError as error:
-            verdict, reason = Verdict.FAILED, error.reason
         self._emit(CallbackEvent(verdict=verdict, notification=notification, reason=reason))
         return verdict
 

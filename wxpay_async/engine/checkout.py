@@ -18,7 +18,7 @@ from wxpay_async.engine.dispatcher import Dispatcher
 from wxpay_async.engine.reissue import pay_once_live
 from wxpay_async.engine.replay import moment_of
 from wxpay_async.engine.unsent import LAST_WORD, load_or_doubt
-from wxpay_async.engine.waiting import wait_for
+from wxpay_async.engine.waiting import as_timeout, wait_for
 from wxpay_async.errors import (
     AlreadyPaidError,
     FailedError,
@@ -31,7 +31,6 @@ from wxpay_async.errors import (
     NotPaidError,
     TradeUnusableError,
     WxPayError,
-    as_timeout,
 )
 from wxpay_async.policy.deadline import Deadline
 from wxpay_async.policy.record import IdempotencyRecord

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,7 +16,7 @@ from wxpay_async.engine.priority import Priority
 from wxpay_async.engine.reissue import find_last, say_of_closed
 from wxpay_async.engine.single_flight import SingleFlight, make_conflict
 from wxpay_async.engine.unsent import LAST_WORD, check_unsent, make_unknown
-from wxpay_async.engine.waiting import wait_for
+from wxpay_async.engine.waiting import measure, wait_for
 from wxpay_async.errors import (
     IdempotencyConflictError,
     InDoubtError,
@@ -86,7 +87,7 @@ class Executor:
                 own_timeout=None if dispatcher.in_process else seconds + LAST_WORD,
                 priority=priority,
             )
-        except BaseException as error:  # hooks that heard of the start hear of the end
+        except BaseException as error:  # a hook that was told of the start is told of the end
             if isinstance(error, WxPayError):
                 dispatcher.mark(error, request_id)
             self._end_reservation(request_id)
@@ -174,13 +175,10 @@ class Executor:
         self, record: IdempotencyRecord, answer: Coroutine[Any, Any, T], deadline: Deadline
     ) -> T:
         dispatcher = self.dispatcher
-        began = dispatcher.clock.monotonic()
-        try:
-            return await wait_for("store", answer, deadline.until_start())
-        finally:
-            waited = dispatcher.clock.monotonic() - began
-            if waited > 0:
-                dispatcher.telemetry.waited(record.operation, record.request_id, "store", waited)
+        answer = wait_for("store", answer, deadline.until_start())
+        telemetry = dispatcher.telemetry
+        tell = functools.partial(telemetry.waited, record.operation, record.request_id)
+        return await measure("store", answer, dispatcher.clock.monotonic, tell)
 
     async def _follow(
         self, request: Request, result_type: type[T], deadline: Deadline, lane: Lane

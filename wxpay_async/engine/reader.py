@@ -120,7 +120,7 @@ class Reader:
         telemetry.call_started(name, None)
         try:
             result = await self.dispatcher.deliver(call, policy)
-        except BaseException as error:  # hooks that heard of the start hear of the end
+        except BaseException as error:  # a hook that was told of the start is told of the end
             telemetry.call_ended(name, None, monotonic() - began, error=error)
             raise
         telemetry.call_ended(name, None, monotonic() - began, result=result)

@@ -18,6 +18,7 @@ from attrs import define, field
 
 from wxpay_async.engine.clock import Clock
 from wxpay_async.engine.concurrency import ConcurrencyLimiter
+from wxpay_async.engine.waiting import as_timeout
 from wxpay_async.errors import (
     DuplicateRequestError,
     FailedError,
@@ -27,7 +28,6 @@ from wxpay_async.errors import (
     QuotaExhaustedError,
     RefusedError,
     WxPayError,
-    as_timeout,
 )
 from wxpay_async.policy.deadline import Deadline
 from wxpay_async.policy.retry import QuestionBudget, RetryBudget, RetryPolicy

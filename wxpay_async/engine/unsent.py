@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from wxpay_async.adapters.stores.store import IdempotencyStore
-from wxpay_async.engine.waiting import wait_for
-from wxpay_async.errors import InDoubtError, NotSentError, as_timeout
+from wxpay_async.engine.waiting import as_timeout, wait_for
+from wxpay_async.errors import InDoubtError, NotSentError
 from wxpay_async.policy.record import IdempotencyRecord
 from wxpay_async.policy.states import State
 

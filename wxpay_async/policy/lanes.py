@@ -128,7 +128,7 @@ class Quota:
         """Return the seconds between two starts of machines of whatever lane.
 
         They leave alone what people hold, whose slots go to the next people. Else both together
-        fill the quota before the minute is over, and then nobody finds a slot until it is. A few
+        fill the quota before the minute is over, and then no caller finds a slot until it is. A few
         slots are not left alone, so that the quota is used; nor is more than half of it.
 
         Args:
