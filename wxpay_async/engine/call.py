@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import datetime
 from typing import Any, Final, Generic, TypeVar
 
@@ -24,7 +24,7 @@ from wxpay_async.engine.clock import Clock, PlatformTime
 from wxpay_async.engine.concurrency import ConcurrencyLimiter
 from wxpay_async.engine.priority import Priority
 from wxpay_async.engine.replay import moment_of
-from wxpay_async.engine.telemetry import Event, EventKind, Telemetry
+from wxpay_async.engine.telemetry import Event, EventKind, Telemetry, read_held
 from wxpay_async.engine.unsent import load_or_doubt
 from wxpay_async.engine.waiting import measure, wait_for
 from wxpay_async.errors import (
@@ -33,7 +33,6 @@ from wxpay_async.errors import (
     Fate,
     InDoubtError,
     InProgressError,
-    InvalidRequestError,
     NotSentError,
     NotSentTimeoutError,
     RateLimitedError,
@@ -51,9 +50,6 @@ from wxpay_async.protocol.wire import HttpRequest, HttpResponse, Timeouts
 T = TypeVar("T")
 T2 = TypeVar("T2")
 
-LEAST_LEFT: Final = 2.0
-"""Seconds of a claim's lease that the store and the signer may take together, at the least."""
-
 _TOO_LATE: Final = "too little time was left for an attempt to be answered in"
 _PAUSED: Final = (
     "the process was paused before it could send, or its store or signer took too long: another "
@@ -67,20 +63,6 @@ class SettledMeanwhileError(Exception):
     def __init__(self, record: IdempotencyRecord) -> None:
         super().__init__(record.request_id)
         self.record = record
-
-
-def check_timeouts(timeouts: Timeouts) -> Timeouts:
-    """Refuse an attempt that could outlast its claim: another process would send beside it.
-
-    Raises:
-        InvalidRequestError: `timeouts.attempt` is too long.
-    """
-    longest = LEASE - LEAST_LEFT
-    if timeouts.attempt > longest:
-        raise InvalidRequestError(
-            f"{timeouts.attempt:g} s", field="timeouts.attempt", allowed=f"at most {longest:g} s"
-        )
-    return timeouts
 
 
 @define(eq=False, kw_only=True)
@@ -461,11 +443,6 @@ class Call(Generic[T]):
                 url=self.template.url,
                 status=self._response.status if ended and self._response else None,
                 quota_in_use=getattr(self.limiter, "in_use", None),
-                quota_held=_read_held(self.limiter),
+                quota_held=read_held(self.limiter),
             )
         )
-
-
-def _read_held(limiter: object) -> Mapping[str, int]:
-    held: Callable[[], Mapping[str, int]] | None = getattr(limiter, "held", None)
-    return {} if held is None else held()

@@ -11,11 +11,29 @@ from attrs import field, frozen
 from wxpay_async.adapters.limiters.limiter import Lane
 from wxpay_async.errors import InDoubtTimeoutError, InvalidRequestError
 from wxpay_async.policy.deadline import Deadline
+from wxpay_async.policy.record import LEASE
 from wxpay_async.policy.retry import RetryPolicy
 from wxpay_async.protocol.wire import Timeouts
 
 BATCH_CALL: Final = 86_400.0
 """Seconds that a request of a batch has: one that waits for its slot of the quota is not lost."""
+
+LEAST_LEFT: Final = 2.0
+"""Seconds of a claim's lease that the store and the signer may take together, at the least."""
+
+
+def check_timeouts(timeouts: Timeouts) -> Timeouts:
+    """Refuse an attempt that could outlast its claim: another process would send beside it.
+
+    Raises:
+        InvalidRequestError: `timeouts.attempt` is too long.
+    """
+    longest = LEASE - LEAST_LEFT
+    if timeouts.attempt > longest:
+        raise InvalidRequestError(
+            f"{timeouts.attempt:g} s", field="timeouts.attempt", allowed=f"at most {longest:g} s"
+        )
+    return timeouts
 
 
 @frozen

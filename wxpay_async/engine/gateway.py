@@ -20,7 +20,7 @@ from wxpay_async.adapters.stores.memory import MemoryStore
 from wxpay_async.adapters.stores.sealed import SealKey, seal_store
 from wxpay_async.adapters.stores.store import Store
 from wxpay_async.engine import environment
-from wxpay_async.engine.call import check_timeouts
+from wxpay_async.engine.call_times import check_timeouts
 from wxpay_async.engine.checkout import Checkout, Reorder, prepare_payment
 from wxpay_async.engine.clock import Clock
 from wxpay_async.engine.dispatcher import PARTS, Dispatcher

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
@@ -251,6 +251,12 @@ class Telemetry:
                 seconds=seconds,
             )
         )
+
+
+def read_held(limiter: object) -> Mapping[str, int]:
+    """Return how many slots each lane of a limiter holds; nothing if it does not tell."""
+    held: Callable[[], Mapping[str, int]] | None = getattr(limiter, "held", None)
+    return {} if held is None else held()
 
 
 def logging_hook(logger: logging.Logger | None = None) -> Hook:
