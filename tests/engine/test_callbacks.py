@@ -25,6 +25,7 @@ from wxpay_async.errors import (
     InDoubtError,
     InvalidRequestError,
     NotSentError,
+    NotSentTimeoutError,
 )
 from wxpay_async.policy.retry import RetryPolicy
 from wxpay_async.policy.states import State
@@ -746,6 +747,15 @@ async def test_callback_has_its_effect_though_nothing_can_be_settled(
     assert ACK_HANDLED == await merchant.deliver(paid())
     assert {("O-1", TradeState.PAID): 1} == merchant.effects
     assert "stays open: the store is away" in caplog.text
+
+
+async def test_store_that_gave_up_is_told_as_such(open_merchant: OpenMerchant) -> None:
+    """Its error is a `TimeoutError`, too; yet the callback itself took no time."""
+    error = NotSentTimeoutError("the store did not answer")
+    merchant = open_merchant(store=FlakyStore(failing={"load_entries"}, error=error))
+
+    assert ACK_NOT_HANDLED == await merchant.deliver(paid())
+    assert ["the store did not answer"] == [event.reason for event in merchant.events]
 
 
 async def test_unexpected_error_is_answered_and_logged(

@@ -15,7 +15,7 @@ class TestQuota:
         quota = Quota()
 
         assert (400, 380, 60.0) == (quota.limit, quota.batch, quota.period)
-        assert (60.25, 75.25, 95.25) == (
+        assert (60.25, 75.25, 150.25) == (
             quota.answered_for,
             quota.doubtful_for,
             quota.leased_for,

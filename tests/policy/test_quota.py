@@ -56,25 +56,25 @@ class TestTaking:
         log = SlidingWindowLog(Quota(limit=1))
         log.take(Lane.PEOPLE, 0.0)
 
-        assert log.take(Lane.PEOPLE, 95.25 - TICK) is None
-        assert log.take(Lane.PEOPLE, 95.25) is not None
+        assert log.take(Lane.PEOPLE, 150.25 - TICK) is None
+        assert log.take(Lane.PEOPLE, 150.25) is not None
 
     def test_report_after_the_lease_takes_the_slot_again(self) -> None:
         """A call that outlasted its lease was really out, so it counts from its real end."""
         log = SlidingWindowLog(Quota(limit=2))
         late = log.take(Lane.PEOPLE, 0.0)
-        log.take(Lane.PEOPLE, 96.0)
-        log.end(late, SlotOutcome.ANSWERED, 100.0)
+        log.take(Lane.PEOPLE, 151.0)
+        log.end(late, SlotOutcome.ANSWERED, 155.0)
 
-        assert log.take(Lane.PEOPLE, 100.0) is None
-        assert log.take(Lane.PEOPLE, 160.25) is not None
+        assert log.take(Lane.PEOPLE, 155.0) is None
+        assert log.take(Lane.PEOPLE, 215.25) is not None
 
     def test_unsent_report_after_the_lease_frees_nothing_twice(self) -> None:
         """A slot that is already free is not freed again."""
         log = SlidingWindowLog(Quota(limit=2))
         late = log.take(Lane.PEOPLE, 0.0)
-        take_many(log, 2, now=96.0)
-        log.end(late, SlotOutcome.UNSENT, 97.0)
+        take_many(log, 2, now=151.0)
+        log.end(late, SlotOutcome.UNSENT, 152.0)
 
         assert 2 == log.taken
 
@@ -213,7 +213,7 @@ class TestNextChange:
         log.end(log.take(Lane.PEOPLE, 0.0), SlotOutcome.UNSENT, 0.0)
         log.take(Lane.PEOPLE, 1.0)
 
-        assert 96.25 == log.next_change(1.0)
+        assert 151.25 == log.next_change(1.0)
 
     def test_pace_changes_each_minute(self) -> None:
         """While slowed, the next minute may come before the next free slot."""
@@ -233,7 +233,7 @@ class TestNextChange:
         assert 0.85 == log.next_change(0.25, [Lane.UNVERIFIED, Lane.POLLING])
         assert 3.0 == log.next_change(0.85, [Lane.UNVERIFIED, Lane.POLLING])
         assert 0.25 + 60 / 380 == log.next_change(0.25, [Lane.RESOLVING])
-        assert 95.25 == log.next_change(0.25, [Lane.PEOPLE])
+        assert 150.25 == log.next_change(0.25, [Lane.PEOPLE])
 
 
 class TestThrottled:
@@ -273,9 +273,9 @@ class TestThrottled:
         log = SlidingWindowLog()
         take_many(log, 100, 0.0)
         log.slow_down(0.0)
-        take_many(log, 90, 100.0)
+        take_many(log, 90, 160.0)
 
-        assert Slowed(taken=90, pace=63, limit=400) == log.slow_down(100.0)
+        assert Slowed(taken=90, pace=63, limit=400) == log.slow_down(160.0)
 
     def test_it_slows_once_in_a_minute(self) -> None:
         """However many refusals come: a rush that was out already says nothing new."""

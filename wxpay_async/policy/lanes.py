@@ -57,8 +57,9 @@ class Quota:
         period: the window in which the platform counts.
         margin: held longer than the period, for clocks of different speed.
         doubt: how long a call that was given up may still take to arrive.
-        lease: after this a call whose end was not reported counts as given up. It must be longer
-            than the longest attempt, or the quota does not hold.
+        lease: after this a call whose end was not reported counts as given up. It must outlast all
+            that holds a slot, or the quota does not hold: with the default `Timeouts` a call may
+            wait 30 s for a connection, and the lease of its claim ends 45 s later.
     """
 
     limit: int = attrs.field(default=400, validator=attrs.validators.ge(1))
@@ -68,7 +69,7 @@ class Quota:
     period: float = attrs.field(default=60.0, validator=attrs.validators.gt(0))
     margin: float = attrs.field(default=0.25, validator=attrs.validators.ge(0))
     doubt: float = attrs.field(default=15.0, validator=attrs.validators.ge(0))
-    lease: float = attrs.field(default=20.0, validator=attrs.validators.gt(0))
+    lease: float = attrs.field(default=75.0, validator=attrs.validators.gt(0))
 
     @property
     def answered_for(self) -> float:
