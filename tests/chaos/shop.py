@@ -45,7 +45,7 @@ from tests.chaos.proxy import Proxy, Weather
 from tests.chaos.shop_process import BREAKS
 from tests.chaos.timepiece import Timepiece
 from tests.support.vectors import PRIVATE_KEY, ROOT
-from wxpay_async.adapters.stores.sql_tables import operations
+from wxpay_async.adapters.stores.sql_schema import make_tables
 from wxpay_async.sandbox import Sandbox
 from wxpay_async.sandbox.state import Purchase, Status, Trade
 
@@ -112,7 +112,7 @@ class Shop:
         """Return how many operations a process has claimed and not written an answer of."""
         count = "SELECT count(*) FROM {} WHERE state = 'sending'"
         with contextlib.closing(sqlite3.connect(self.log.with_name("wxpay.db"))) as store:
-            return store.execute(count.format(operations.name)).fetchone()[0]
+            return store.execute(count.format(make_tables().operations.name)).fetchone()[0]
 
     async def kill(self) -> bool:
         """End it by SIGKILL; False if it had ended by itself."""

@@ -19,6 +19,8 @@ from tests.contract.stores import Place, execute, open_place
 from tests.support.records import NOW
 from wxpay_async.adapters.stores import sql
 from wxpay_async.adapters.stores.sql import SqlStore
+from wxpay_async.adapters.stores.sql_schema import make_tables
+from wxpay_async.adapters.stores.sql_tables import Transactions
 from wxpay_async.errors import NotSentError
 from wxpay_async.policy.states import State
 
@@ -192,7 +194,9 @@ async def test_what_others_made_fail_is_repeated(
 ) -> None:
     """A deadlock or a serialization failure is tried again, six times in all."""
     database = _Failing([_make_error(code) for _ in range(failures)])
-    session = sql._Session(database, grouped=False, free_connections=asyncio.Semaphore(1))
+    session = sql._Session(
+        database, Transactions(make_tables()), grouped=False, free_connections=asyncio.Semaphore(1)
+    )
     try:
         await session.transact(lambda _: None)
     except OperationalError:
@@ -205,7 +209,9 @@ async def test_what_others_made_fail_is_repeated(
 async def test_what_would_fail_again_is_not_repeated(error: Exception) -> None:
     """A full disk or a server that does not answer is reported at once."""
     database = _Failing([error])
-    session = sql._Session(database, grouped=False, free_connections=asyncio.Semaphore(1))
+    session = sql._Session(
+        database, Transactions(make_tables()), grouped=False, free_connections=asyncio.Semaphore(1)
+    )
     with pytest.raises(type(error)):
         await session.transact(lambda _: None)
 

@@ -10,9 +10,8 @@ from sqlalchemy import Connection
 
 from tests.contract.stores import Place, cancel_after
 from tests.support.records import NOW
-from wxpay_async.adapters.stores import sql_tables
 from wxpay_async.adapters.stores.sql import SqlStore
-from wxpay_async.adapters.stores.sql_tables import Applied, Update
+from wxpay_async.adapters.stores.sql_tables import Applied, Transactions, Update
 from wxpay_async.errors import NotSentError
 
 
@@ -20,16 +19,18 @@ async def test_commits_of_many_tasks_are_grouped(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """64 tasks at once share a few commits, and each gets its own answer."""
+    groups: list[int] = []
+    apply_updates = Transactions.apply_updates
+
+    def count_updates(
+        work: Transactions, connection: Connection, updates: list[Update]
+    ) -> list[Applied]:
+        groups.append(len(updates))
+        return apply_updates(work, connection, updates)
+
+    monkeypatch.setattr(Transactions, "apply_updates", count_updates)
     store = place.make_store()
     await store.load(place.make_record().key)
-    groups: list[int] = []
-    apply_updates = sql_tables.apply_updates
-
-    def count_updates(connection: Connection, updates: list[Update]) -> list[Applied]:
-        groups.append(len(updates))
-        return apply_updates(connection, updates)
-
-    monkeypatch.setattr(sql_tables, "apply_updates", count_updates)
     records = [place.make_record(f"r{n}", content=b"%d" % n) for n in range(64)]
 
     assert records == await asyncio.gather(*map(store.reserve, records))

@@ -12,7 +12,6 @@ from sqlalchemy import Connection
 
 from tests.contract.stores import RETENTION, Place, open_place
 from tests.support.records import NOW
-from wxpay_async.adapters.stores import sql_tables
 from wxpay_async.adapters.stores.inbox import INBOX_RETENTION
 from wxpay_async.adapters.stores.sql import SqlStore
 from wxpay_async.errors import InDoubtError, NotSentError
@@ -84,10 +83,10 @@ async def test_sweep_reads_no_more_than_it_has_to(place: Place) -> None:
         assert raw is not None
         statements: list[str] = []
         raw.set_trace_callback(statements.append)
-        sql_tables.sweep(connection, place.app_key, NOW, retention=RETENTION, limit=5)
-        sql_tables.fetch_records(connection, [claimed.key], lock=True)
+        store._work.sweep(connection, place.app_key, NOW, retention=RETENTION, limit=5)
+        store._work.fetch_records(connection, [claimed.key], lock=True)
         keys = [claimed.key, (place.app_key, "r2"), ("k", "r")]
-        sql_tables.fetch_records(connection, keys, lock=True)
+        store._work.fetch_records(connection, keys, lock=True)
         raw.set_trace_callback(None)
         for statement in statements:
             if statement.startswith("SELECT"):

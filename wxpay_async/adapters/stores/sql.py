@@ -29,9 +29,9 @@ from sqlalchemy import Connection
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
-from wxpay_async.adapters.stores import sql_tables
 from wxpay_async.adapters.stores.sql_groups import FAILURES, GroupCommit
-from wxpay_async.adapters.stores.sql_tables import Applied, Key, Update
+from wxpay_async.adapters.stores.sql_schema import make_tables, prepare_tables
+from wxpay_async.adapters.stores.sql_tables import Applied, Key, Transactions, Update
 
 T = TypeVar("T")
 
@@ -47,6 +47,7 @@ class _Session:
     """What belongs to one event loop: connections, and the updates that wait for a commit."""
 
     database: sql_engines.Database
+    work: Transactions
     grouped: bool
     free_connections: asyncio.Semaphore
     tasks: ShieldedTasks = field(factory=ShieldedTasks, init=False)
@@ -55,21 +56,23 @@ class _Session:
     _commits: GroupCommit = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._commits = GroupCommit(self.transact, self.tasks)
+        self._commits = GroupCommit(self.transact, self.work.apply_updates, self.tasks)
 
     async def open(self) -> bool:
         """Create the tables, once; tell whether the server keeps its commits."""
         if self._durable is None:
             async with self._opening:
                 if self._durable is None:
-                    self._durable = await self.transact(sql_tables.prepare_tables)
+                    self._durable = await self.transact(
+                        partial(prepare_tables, tables=self.work.tables)
+                    )
         return self._durable
 
     async def apply(self, update: Update) -> Applied:
         """Apply the update; with SQLite together with those of other tasks."""
         if self.grouped:
             return await self._commits.apply(update)
-        [applied] = await self.transact(partial(sql_tables.apply_updates, updates=[update]))
+        [applied] = await self.transact(partial(self.work.apply_updates, updates=[update]))
         return applied
 
     async def transact(self, work: Callable[[Connection], T]) -> T:
@@ -120,9 +123,11 @@ class SqlStore:
     timeout: float = field(default=10.0, kw_only=True)
     connections: int = field(default=10, kw_only=True)
     _durable: bool = field(default=True, init=False, repr=False)
+    _work: Transactions = field(init=False, repr=False)
     _sessions: LoopLocal[_Session] = field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
+        self._work = Transactions(make_tables())
         self._sessions = LoopLocal(self._hold_session)
 
     @property
@@ -171,12 +176,12 @@ class SqlStore:
     async def load(self, key: tuple[str, str]) -> IdempotencyRecord | None:
         """Return the record, None if there is none."""
         with _map_failures(NotSentError, "load an operation"):
-            fetch = partial(sql_tables.fetch_records, keys=[key], lock=False)
+            fetch = partial(self._work.fetch_records, keys=[key], lock=False)
             return next(iter(await self._transact(fetch)), None)
 
     async def find_open(self, app_key: str, out_trade_no: str) -> list[IdempotencyRecord]:
         """Return an appKey's open records that have this number."""
-        find = partial(sql_tables.find_open, app_key=app_key, out_trade_no=out_trade_no)
+        find = partial(self._work.find_open, app_key=app_key, out_trade_no=out_trade_no)
         with _map_failures(NotSentError, "find the operations of an order"):
             return await self._transact(find)
 
@@ -184,7 +189,7 @@ class SqlStore:
         """Tend an appKey's operations; drops at most 1,000 old ones each time."""
         with _map_failures(NotSentError, "sweep"):
             return await self._transact(
-                lambda connection: sql_tables.sweep(
+                lambda connection: self._work.sweep(
                     connection, app_key, now, retention=self.retention, limit=limit
                 )
             )
@@ -193,18 +198,18 @@ class SqlStore:
         self, app_key: str, *, after: str = "", limit: int = 100
     ) -> list[IdempotencyRecord]:
         """List an appKey's operations that are under way, in doubt, or wait for a person."""
-        fetch = partial(sql_tables.fetch_open, app_key=app_key, after=after, limit=limit)
+        fetch = partial(self._work.fetch_open, app_key=app_key, after=after, limit=limit)
         with _map_failures(NotSentError, "list what is open"):
             return await self._transact(fetch)
 
     async def load_entries(self, keys: Sequence[str]) -> dict[str, Entry]:
         """Return the entries of these keys."""
         with _map_failures(NotSentError, "load what callbacks have told"):
-            return await self._transact(partial(sql_tables.load_entries, keys=keys))
+            return await self._transact(partial(self._work.load_entries, keys=keys))
 
     async def swap(self, key: str, *, version: int | None, value: str, now: float) -> bool:
         """Write a document, if the stored entry is still the one that the caller knows."""
-        swap = partial(sql_tables.swap_entry, key=key, version=version, value=value, now=now)
+        swap = partial(self._work.swap_entry, key=key, version=version, value=value, now=now)
         with _map_failures(InDoubtError, "note what a callback has told"):
             return await self._transact(swap)
 
@@ -233,7 +238,7 @@ class SqlStore:
         database = sql_engines.make_database(
             self.url, timeout=self.timeout, connections=connections
         )
-        session = _Session(database, grouped, asyncio.Semaphore(connections))
+        session = _Session(database, self._work, grouped, asyncio.Semaphore(connections))
         try:
             yield session
         finally:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from functools import partial
 from typing import Final
 
 from attrs import define, field
@@ -18,11 +17,11 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from wxpay_async.adapters.event_loop import ShieldedTasks
-from wxpay_async.adapters.stores import sql_tables
 from wxpay_async.adapters.stores.failures import NewerSchemaError
 from wxpay_async.adapters.stores.sql_tables import Applied, Update
 
 Work = Callable[[Connection], list[Applied]]
+Apply = Callable[[Connection, Sequence[Update]], list[Applied]]
 Waiter = tuple[Update, asyncio.Future[Applied]]
 
 # Besides its own errors SQLAlchemy lets through what a driver raises while it connects (OSError)
@@ -42,10 +41,12 @@ class GroupCommit:
 
     Args:
         transact: does work in a transaction.
+        apply_updates: the work of a group.
         tasks: runs the commits, so that they belong to no caller.
     """
 
     transact: Callable[[Work], Awaitable[list[Applied]]]
+    apply_updates: Apply
     tasks: ShieldedTasks
     _waiting: deque[Waiter] = field(factory=deque[Waiter], init=False)
     _committing: bool = field(default=False, init=False)
@@ -80,9 +81,11 @@ class GroupCommit:
     async def _commit(self, group: Sequence[Waiter]) -> None:
         if not group:
             return
-        work = partial(sql_tables.apply_updates, updates=[update for update, _ in group])
+        updates = [update for update, _ in group]
         try:
-            results = await self.transact(work)
+            results = await self.transact(
+                lambda connection: self.apply_updates(connection, updates)
+            )
         except FAILURES as error:
             await self._fail_group(group, error)
         else:
