@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.stores import ALL, Databases, Place, open_place
+from tests.contract.stores import ALL, Databases, Place, Servers, open_place
 from tests.contract.transports import (
     OVER_NETWORK,
     QUICK,
@@ -104,19 +104,29 @@ def databases() -> Iterator[Databases]:
     asyncio.run(kept.drop())
 
 
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Servers]:
+    """Keep the servers that this process has started, and stop them at its end."""
+    started = Servers()
+    yield started
+    started.stop()
+
+
 @pytest.fixture(params=ALL)
 async def place(
-    request: pytest.FixtureRequest, tmp_path: Path, databases: Databases
+    request: pytest.FixtureRequest, tmp_path: Path, databases: Databases, servers: Servers
 ) -> AsyncIterator[Place]:
     """Open an empty place for stores of one kind."""
-    async with open_place(request.param, tmp_path, databases) as opened:
+    async with open_place(request.param, tmp_path, databases, servers) as opened:
         yield opened
 
 
 @pytest.fixture(params=ALL)
-async def fresh_place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
+async def fresh_place(
+    request: pytest.FixtureRequest, tmp_path: Path, servers: Servers
+) -> AsyncIterator[Place]:
     """Open a place that no store has ever seen."""
-    async with open_place(request.param, tmp_path) as opened:
+    async with open_place(request.param, tmp_path, servers=servers) as opened:
         yield opened
 
 

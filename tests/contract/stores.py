@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit, urlunsplit
@@ -18,7 +19,9 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from tests.support.records import NOW, SIGNED_AT, make_record
+from tests.support.servers import Cluster, Sentinel, Server, open_cluster, open_sentinel
 from tests.support.services import MYSQL, POSTGRES, REDIS, Service, require
+from tests.support.sql_servers import open_pgbouncer
 from wxpay_async.adapters.stores.memory import MemoryStore
 from wxpay_async.adapters.stores.redis import RedisStore
 from wxpay_async.adapters.stores.redis_layout import VERSION_KEY, make_inbox_key
@@ -35,7 +38,9 @@ MEMORY = "memory"
 SQLITE = "sqlite"
 SERVERS = ("postgres", "mariadb", "redis")
 DURABLE = (SQLITE, *SERVERS)
-ALL = (MEMORY, *DURABLE)
+OTHER_WAYS: tuple[str, ...] = ()
+"""Another driver, and other ways to a PostgreSQL or a Redis."""
+ALL = (MEMORY, *DURABLE, *OTHER_WAYS)
 
 
 @define(eq=False)
@@ -88,6 +93,32 @@ class Place:
 
 
 @define(eq=False)
+class Servers:
+    """Servers of this process's own, each started when it is first asked for."""
+
+    _stack: contextlib.ExitStack = field(factory=contextlib.ExitStack)
+
+    @cached_property
+    def pgbouncer(self) -> Server:
+        """A PgBouncer before the PostgreSQL that all tests share."""
+        return self._stack.enter_context(open_pgbouncer(require(POSTGRES)))
+
+    @cached_property
+    def sentinel(self) -> Sentinel:
+        """Two Redis servers and their Sentinel."""
+        return self._stack.enter_context(open_sentinel())
+
+    @cached_property
+    def cluster(self) -> Cluster:
+        """A Redis Cluster of three nodes."""
+        return self._stack.enter_context(open_cluster())
+
+    def stop(self) -> None:
+        """Stop them."""
+        self._stack.close()
+
+
+@define(eq=False)
 class Databases:
     """Databases that one test after another uses, each made when it is first asked for.
 
@@ -113,24 +144,43 @@ class Databases:
 
 @contextlib.asynccontextmanager
 async def open_place(
-    kind: str, folder: Path, databases: Databases | None = None
+    kind: str, folder: Path, databases: Databases | None = None, servers: Servers | None = None
 ) -> AsyncIterator[Place]:
     """Open an empty place and clear it away afterwards.
 
-    In a server's database it is a fresh one without tables, or one of those given.
+    Args:
+        kind: one of `ALL`.
+        folder: where a file may be made.
+        databases: those to use; else it is a fresh one without tables.
+        servers: those to use, for the kinds of `OTHER_WAYS`; else it has servers of its own.
     """
-    openers: dict[str, Callable[[Path], contextlib.AbstractAsyncContextManager[Place]]] = {
+    own = Servers() if servers is None else servers
+    openers: dict[str, Callable[[], contextlib.AbstractAsyncContextManager[Place]]] = {
         MEMORY: _open_memory,
-        SQLITE: _open_sqlite,
-        "postgres": lambda _: _open_database("postgres", POSTGRES, databases),
-        "mariadb": lambda _: _open_database("mariadb", MYSQL, databases),
-        "redis": lambda _: _open_redis(),
+        SQLITE: lambda: _open_sqlite(folder),
+        "postgres": lambda: _open_database(kind, POSTGRES, databases),
+        "psycopg": lambda: _open_database(kind, POSTGRES, databases, _name_psycopg),
+        "pgbouncer": lambda: _open_database(
+            kind, POSTGRES, databases, lambda url: url.set(port=own.pgbouncer.port)
+        ),
+        "mariadb": lambda: _open_database(kind, MYSQL, databases),
+        "redis": _open_redis,
+        "sentinel": lambda: _open_private_redis(kind, own.sentinel),
+        "cluster": lambda: _open_private_redis(kind, own.cluster),
     }
-    async with openers[kind](folder) as place:
-        try:
-            yield place
-        finally:
-            await place.close()
+    try:
+        async with openers[kind]() as place:
+            try:
+                yield place
+            finally:
+                await place.close()
+    finally:
+        if servers is None:
+            own.stop()
+
+
+def _name_psycopg(url: URL) -> URL:
+    return url.set(drivername="postgresql+psycopg")
 
 
 def _make_sql_store(url: str, timeout: float) -> Store:
@@ -138,7 +188,7 @@ def _make_sql_store(url: str, timeout: float) -> Store:
 
 
 @contextlib.asynccontextmanager
-async def _open_memory(_: Path) -> AsyncGenerator[Place]:
+async def _open_memory() -> AsyncGenerator[Place]:
     store = MemoryStore(retention=RETENTION)
     yield Place(MEMORY, "", lambda _url, _timeout: store)
 
@@ -150,13 +200,17 @@ async def _open_sqlite(folder: Path) -> AsyncGenerator[Place]:
 
 @contextlib.asynccontextmanager
 async def _open_database(
-    kind: str, service: Service, databases: Databases | None
+    kind: str,
+    service: Service,
+    databases: Databases | None,
+    detour: Callable[[URL], URL] = lambda url: url,
 ) -> AsyncGenerator[Place]:
     if databases is None:
         url = await _create_database(service)
     else:
         url = await databases.find_url(service)
-    place = Place(kind, url, _make_sql_store)
+    taken = detour(make_url(url)).render_as_string(hide_password=False)
+    place = Place(kind, taken, _make_sql_store)
     try:
         yield place
     finally:
@@ -208,6 +262,16 @@ async def _open_redis() -> AsyncGenerator[Place]:
             names = (place.app_key, place.app_key.upper())
             mine = [k for name in names async for k in client.scan_iter(f"*{{{name}}}*", 1000)]
             await client.delete("none", *mine, *map(make_inbox_key, place.messages))
+
+
+@contextlib.asynccontextmanager
+async def _open_private_redis(kind: str, servers: Sentinel | Cluster) -> AsyncGenerator[Place]:
+    await asyncio.to_thread(servers.flush)  # what is left of a test that was broken off
+    yield Place(
+        kind,
+        servers.url,
+        lambda url, timeout: RedisStore(url, retention=RETENTION, timeout=timeout),
+    )
 
 
 @define(eq=False)

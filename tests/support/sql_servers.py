@@ -1,0 +1,138 @@
+"""PostgreSQL, MariaDB and PgBouncer that tests start for themselves, as `servers.py` says.
+
+Their files are not flushed to disk where an option allows that: no test takes the power away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import struct
+import subprocess
+from collections.abc import Generator, Sequence
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+from tests.support.servers import Server, find_free_port, find_program, open_folder, running
+
+_POSTGRES_USER: Final = "postgres"
+_MYSQL_USER: Final = "mysql"
+
+
+@contextlib.contextmanager
+def open_postgres(*options: str) -> Generator[Server]:
+    """Run a PostgreSQL whose superuser `postgres` needs no password.
+
+    Args:
+        *options: settings, such as `max_connections=20`.
+    """
+    with open_folder(_POSTGRES_USER) as folder:
+        initialize = [find_program("initdb", "postgresql"), "-D", str(folder / "data")]
+        quick = ("-U", "postgres", "-A", "trust", "-N", "-E", "UTF8", "--locale", "C")
+        _run_as(_POSTGRES_USER, [*initialize, *quick])
+        port = find_free_port()
+        settings = (
+            f"port={port}",
+            "listen_addresses=127.0.0.1",
+            f"unix_socket_directories={folder}",
+        )
+        flags = [part for each in (*settings, *options) for part in ("-c", each)]
+        server = Server(
+            command=[find_program("postgres", "postgresql"), "-D", str(folder / "data"), *flags],
+            port=port,
+            answers=_is_postgres,
+            log=folder / "postgres.log",
+            user=_POSTGRES_USER,
+            farewell=signal.SIGINT,  # SIGTERM waits until every client has left
+        )
+        with running(server):
+            yield server
+
+
+@contextlib.contextmanager
+def open_mariadb(*options: str) -> Generator[Server]:
+    """Run a MariaDB whose superuser `root` needs no password.
+
+    Args:
+        *options: of its command line.
+    """
+    with open_folder(_MYSQL_USER) as folder:
+        data = f"--datadir={folder / 'data'}"
+        initialize = [find_program("mariadb-install-db", "mariadb-server"), "--no-defaults", data]
+        quick = ("--auth-root-authentication-method=normal", "--skip-test-db")
+        _run_as(_MYSQL_USER, [*initialize, *quick])
+        port = find_free_port()
+        where = ("--bind-address=127.0.0.1", f"--port={port}", f"--socket={folder / 'socket'}")
+        server = Server(
+            command=[
+                *(find_program("mariadbd", "mariadb-server"), "--no-defaults", data),
+                *(*where, *options),
+            ],
+            port=port,
+            answers=_is_mysql,
+            log=folder / "mariadb.log",
+            user=_MYSQL_USER,
+        )
+        with running(server):
+            yield server
+
+
+@contextlib.contextmanager
+def open_pgbouncer(postgres: str, *settings: str) -> Generator[Server]:
+    """Run a PgBouncer in transaction mode before a PostgreSQL.
+
+    Everybody may log in at it. It has few connections, so that clients meet each other's.
+
+    Args:
+        postgres: the address of the PostgreSQL, with a login.
+        *settings: further lines, such as `server_idle_timeout = 1`.
+    """
+    parts = urlsplit(postgres)
+    target = {
+        "host": parts.hostname or "127.0.0.1",
+        "port": parts.port or 5432,
+        "user": unquote(parts.username or _POSTGRES_USER),
+        "password": unquote(parts.password or ""),
+    }
+    line = " ".join(f"{name}={value}" for name, value in target.items() if value)
+    port = find_free_port()
+    with open_folder(_POSTGRES_USER) as folder:
+        file = folder / "pgbouncer.ini"
+        lines = (
+            *("[databases]", f"* = {line}", "[pgbouncer]"),
+            *("listen_addr = 127.0.0.1", f"listen_port = {port}", "unix_socket_dir ="),
+            *("auth_type = any", "pool_mode = transaction", "default_pool_size = 5"),
+            *("max_client_conn = 500", *settings),
+        )
+        file.write_text("".join(f"{each}\n" for each in lines))
+        server = Server(
+            command=[find_program("pgbouncer", "pgbouncer"), str(file)],
+            port=port,
+            answers=_is_postgres,
+            log=folder / "pgbouncer.log",
+            user=_POSTGRES_USER,
+            farewell=signal.SIGQUIT,  # later versions wait for clients after the others
+        )
+        with running(server):
+            yield server
+
+
+def _run_as(user: str, command: Sequence[str]) -> None:
+    as_user = {"user": user, "group": user, "extra_groups": ()} if os.geteuid() == 0 else {}
+    subprocess.run(command, check=True, capture_output=True, cwd="/", **as_user)  # type: ignore[call-overload] - a group of options
+
+
+def _is_postgres(port: int) -> bool:
+    """Log in: before it is ready it accepts connections, and refuses logins."""
+    said = b"user\0postgres\0database\0postgres\0\0"
+    hello = struct.pack("!ii", len(said) + 8, 3 << 16) + said
+    with socket.create_connection(("127.0.0.1", port), timeout=1.0) as there:
+        there.sendall(hello)
+        return there.recv(1) == b"R"
+
+
+def _is_mysql(port: int) -> bool:
+    with socket.create_connection(("127.0.0.1", port), timeout=1.0) as there:
+        return len(there.recv(64)) > 0  # it greets
