@@ -8,7 +8,11 @@ from collections.abc import Generator
 from wxpay_async.errors import InDoubtError, NotSentError
 
 
-class NewerSchemaError(Exception):
+class SchemaError(Exception):
+    """The store cannot be used as it is laid out; the text says what a person has to do."""
+
+
+class NewerSchemaError(SchemaError):
     """A later release has laid the store out, and this one might misread it."""
 
     def __init__(self, found: int, known: int) -> None:
@@ -31,7 +35,7 @@ def map_failures(
     """
     try:
         yield
-    except NewerSchemaError as error:
+    except SchemaError as error:
         raise meaning(str(error), retryable=False) from error
     except failures as error:  # its text stays in the cause: it may name hosts and tables
         raise meaning(f"the store cannot {task} ({type(error).__name__})") from error

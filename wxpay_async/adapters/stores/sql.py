@@ -30,7 +30,8 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
 from wxpay_async.adapters.stores.sql_groups import FAILURES, GroupCommit
-from wxpay_async.adapters.stores.sql_schema import make_tables, prepare_tables
+from wxpay_async.adapters.stores.sql_migrations import prepare_tables
+from wxpay_async.adapters.stores.sql_schema import PREFIX, check_names, make_tables
 from wxpay_async.adapters.stores.sql_tables import Applied, Key, Transactions, Update
 
 T = TypeVar("T")
@@ -50,6 +51,7 @@ class _Session:
     work: Transactions
     grouped: bool
     free_connections: asyncio.Semaphore
+    create: bool = True
     tasks: ShieldedTasks = field(factory=ShieldedTasks, init=False)
     _opening: asyncio.Lock = field(factory=asyncio.Lock, init=False)
     _durable: bool | None = field(default=None, init=False)
@@ -59,12 +61,12 @@ class _Session:
         self._commits = GroupCommit(self.transact, self.work.apply_updates, self.tasks)
 
     async def open(self) -> bool:
-        """Create the tables, once; tell whether the server keeps its commits."""
+        """Prepare the tables, once; tell whether the server keeps its commits."""
         if self._durable is None:
             async with self._opening:
                 if self._durable is None:
-                    self._durable = await self.transact(
-                        partial(prepare_tables, tables=self.work.tables)
+                    self._durable = await prepare_tables(
+                        self.transact, self.work.tables, create=self.create
                     )
         return self._durable
 
@@ -104,7 +106,8 @@ class SqlStore:
     """Keeps operations in a database that several processes may share.
 
     Making one does no I/O: the tables (`wxpay_operations`, `wxpay_callbacks`, `wxpay_schema`) are
-    created with the first call. It works in one event loop after another.
+    created or upgraded with the first call. Where they lack something, or the role a right, each
+    call raises `NotSentError`, which says what to do. It works in one event loop after another.
 
     Args:
         url: `sqlite:///file.db`, `postgresql://user:password@host/database` or `mysql://...`; the
@@ -112,9 +115,14 @@ class SqlStore:
         retention: seconds for which a finished operation is remembered; 30 days by default.
         timeout: seconds for one transaction.
         connections: to the server at once; SQLite always uses one.
+        create: create the tables and upgrade them. If False, an administrator runs what
+            `wxpay-async store schema URL` prints, and the first call says what is missing.
+        schema: where the tables are, which with MariaDB and MySQL is a database; by default where
+            the connection is. It must exist. SQLite has none.
+        table_prefix: how the names of tables and indexes begin.
 
     Raises:
-        InvalidRequestError: the address is none of these.
+        InvalidRequestError: the address is none of these, or a name cannot be used.
         ImportError: the driver is not installed; it names the extra.
     """
 
@@ -122,12 +130,17 @@ class SqlStore:
     retention: float = field(default=30 * DAY, kw_only=True)
     timeout: float = field(default=10.0, kw_only=True)
     connections: int = field(default=10, kw_only=True)
+    create: bool = field(default=True, kw_only=True)
+    schema: str | None = field(default=None, kw_only=True)
+    table_prefix: str = field(default=PREFIX, kw_only=True)
     _durable: bool = field(default=True, init=False, repr=False)
     _work: Transactions = field(init=False, repr=False)
     _sessions: LoopLocal[_Session] = field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        self._work = Transactions(make_tables())
+        backend = self.url.get_backend_name()
+        check_names(backend, schema=self.schema, prefix=self.table_prefix)
+        self._work = Transactions(make_tables(schema=self.schema, prefix=self.table_prefix))
         self._sessions = LoopLocal(self._hold_session)
 
     @property
@@ -238,7 +251,9 @@ class SqlStore:
         database = sql_engines.make_database(
             self.url, timeout=self.timeout, connections=connections
         )
-        session = _Session(database, self._work, grouped, asyncio.Semaphore(connections))
+        session = _Session(
+            database, self._work, grouped, asyncio.Semaphore(connections), self.create
+        )
         try:
             yield session
         finally:
