@@ -35,6 +35,7 @@ try:
         BusyLoadingError,
         ClusterDownError,
         ConnectionError as NoConnectionError,
+        DataError,
         MasterDownError,
         NoScriptError,
         ReadOnlyError,
@@ -171,6 +172,24 @@ class RedisLink:
                 raise result
         return results
 
+    async def read_settings(self, *names: str) -> list[Mapping[str, str]]:
+        """Return these settings of each node that writes.
+
+        Raises:
+            RedisError: what `call` raises; a hosted Redis may keep its settings to itself.
+            OSError: likewise.
+        """
+        if not isinstance(self.client, RedisCluster):
+            found = await self.call_all(("CONFIG GET", name) for name in names)
+            return [_merge(found)]
+        async with asyncio.timeout(self.timeout):
+            await self.client.initialize()
+            nodes = self.client.get_primaries()
+            answers = [
+                [await node.execute_command("CONFIG GET", name) for name in names] for node in nodes
+            ]
+        return [_merge(found) for found in answers]
+
     async def aclose(self) -> None:
         """Wait for what still runs; close the connections, but not those of a client handed in."""
         await self._tasks.finished()
@@ -245,13 +264,13 @@ class RedisLink:
                 return await self._execute_all(commands)
         except TimeoutError:
             return [NoAnswerError("Redis does not answer")] * len(commands)
-        except REDIS_FAILURES as error:
-            return [error] * len(commands)
-        except (ValueError, OverflowError) as error:
+        except (DataError, ValueError, OverflowError) as error:
             if len(commands) == 1:
                 return [error]
             # What cannot be written fails the pipeline before it is sent.
             return [(await self._try([command], patience))[0] for command in commands]
+        except REDIS_FAILURES as error:
+            return [error] * len(commands)
 
     async def _execute_all(self, commands: list[Command]) -> list[Any]:
         results = await self._execute(commands)
@@ -350,6 +369,10 @@ def _is_useless(result: object) -> bool:
     """Tell whether another connection may lead to a server that does what was asked."""
     refused = isinstance(result, AuthenticationError | AuthorizationError)
     return isinstance(result, _USELESS) and not refused
+
+
+def _merge(found: Sequence[Any]) -> Mapping[str, str]:
+    return {name: value for each in found for name, value in each.items()}
 
 
 def _cancel(group: Iterable[_Waiter]) -> None:

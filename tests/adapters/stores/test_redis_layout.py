@@ -1,17 +1,27 @@
-"""Check how the Redis store lays out keys and hashes, and what its scripts get."""
+"""Check how the Redis store lays out keys and hashes, and what its scripts are and get."""
 
 from __future__ import annotations
+
+import re
 
 import pytest
 
 from tests.support.records import make_record
+from wxpay_async.adapters.redis_clients import Script
 from wxpay_async.adapters.stores.redis_layout import (
-    from_hash,
+    ABSENT,
+    PUT,
+    SCRIPTS,
+    Stamp,
+    Stored,
+    choose_set,
     make_inbox_key,
     make_keys,
-    make_write_arguments,
+    make_sending_stamp,
+    read_hash,
     to_hash,
     to_milliseconds,
+    write_hash,
 )
 from wxpay_async.policy.states import State
 from wxpay_async.protocol.idempotency_key import Fingerprint
@@ -54,17 +64,36 @@ def test_hash_of_record_is_readable_in_every_version_of_the_layout() -> None:
     assert HASH == dict(zip(flat[::2], texts, strict=True))
 
 
-def test_hash_of_record_ends_with_the_epoch() -> None:
-    """The script that records compares its last argument with the stored epoch."""
-    assert ["epoch", "2"] == to_hash(RECORD)[-2:]
+@pytest.mark.parametrize("names", [sorted(HASH), sorted(HASH, reverse=True)])
+def test_record_comes_back_from_its_hash(names: list[str]) -> None:
+    """In any order, since a hash has none; some versions of the protocol give a mapping."""
+    flat = [part for name in names for part in (name.encode(), HASH[name])]
+    stored = Stored(RECORD, Stamp(b"2", b"pending", b"1.0", ""))
+
+    assert stored == read_hash(flat) == read_hash(dict(zip(flat[::2], flat[1::2], strict=True)))
 
 
-def test_record_comes_back_from_its_hash() -> None:
-    """In any order, since a hash has none."""
-    for names in (sorted(HASH), sorted(HASH, reverse=True)):
-        flat = [part for name in names for part in (name.encode(), HASH[name])]
+def test_stamp_has_the_mark_of_the_last_write() -> None:
+    """An earlier release wrote none."""
+    stored = read_hash({name.encode(): value for name, value in (HASH | {"mark": b"m1"}).items()})
 
-        assert RECORD == from_hash(flat)
+    assert stored is not None
+    assert Stamp(b"2", b"pending", b"1.0", b"m1") == stored.stamp
+
+
+def test_hash_that_is_absent_is_none() -> None:
+    """Redis gives nothing of it."""
+    assert read_hash([]) is None
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_script_names_each_key_as_a_literal(script: Script) -> None:
+    """The proxies of clouds take `KEYS[n]` and no variable, so that they can find the node."""
+    calls = re.findall(r"redis\.call\('([A-Z]+)'(?:, ([^,)]+))?", script.text)
+
+    assert calls
+    assert all(name == "TIME" or re.fullmatch(r"KEYS\[[1-5]\]", key) for name, key in calls)
+    assert script.text.count("redis.") == len(calls)
 
 
 def test_keys_of_app_key_are_in_one_slot() -> None:
@@ -84,40 +113,45 @@ def test_key_of_callback_is_of_limited_length() -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "expected"),
+    ("state", "place", "life"),
     [
-        (State.RESERVED, (3, "1.0", 5000)),
-        (State.SENDING, (1, "7.5", 0)),
-        (State.UNKNOWN, (2, "5.5", 0)),
-        (State.SUCCEEDED, (3, "1.0", 5000)),
-        (State.NEEDS_REVIEW, (4, "1.0", 0)),
-        (State.CONFLICT, (4, "1.0", 0)),
+        (State.RESERVED, (3, "1.0"), 5000),
+        (State.SENDING, (1, "7.5"), 0),
+        (State.UNKNOWN, (2, "5.5"), 0),
+        (State.SUCCEEDED, (3, "1.0"), 5000),
+        (State.NEEDS_REVIEW, (4, "1.0"), 0),
+        (State.CONFLICT, (4, "1.0"), 0),
     ],
 )
-def test_write_arguments_say_which_set_and_how_long(
-    state: State, expected: tuple[int, str, int]
+def test_write_says_what_must_be_there_and_which_set_and_how_long(
+    state: State, place: tuple[int, str], life: int
 ) -> None:
     """A lease, a query or an eviction is due at some time; only what is evictable expires.
 
     What waits for a person is never due, and found in a set of its own.
     """
     record = make_record(state=state, lease_until=7.5, next_check_at=5.5, updated_at=1.0)
+    stamp = Stamp(b"2", b"unknown", b"1.0", b"m1")
+    arguments = ["r1", b"2", b"unknown", b"1.0", b"m1", "m2", *place, life, *to_hash(record)]
 
-    assert ["r1", *expected, *to_hash(record)] == make_write_arguments(record, retention=5.0)
+    expected = PUT.call(make_keys(record.key), arguments)
+    assert expected == write_hash(record, stamp, mark="m2", retention=5.0)
 
 
-def test_write_arguments_of_a_doubt_that_is_never_due_keep_it_findable() -> None:
+def test_stamps_of_what_is_known_without_a_read() -> None:
+    """A new operation is absent; an outcome follows a claim, whoever wrote to it meanwhile."""
+    assert Stamp("", "", "", "") == ABSENT
+    assert Stamp("3", "sending", "*", "*") == make_sending_stamp(3)
+
+
+def test_doubt_that_is_never_due_stays_findable() -> None:
     """A list of what is open must have it."""
-    record = make_record(state=State.UNKNOWN, next_check_at=None)
-
-    assert ["r1", 2, "+inf", 0] == make_write_arguments(record, retention=5.0)[:4]
+    assert (2, "+inf") == choose_set(make_record(state=State.UNKNOWN, next_check_at=None))
 
 
-def test_write_arguments_of_a_reservation_in_doubt_name_no_set() -> None:
+def test_reservation_in_doubt_is_in_no_set() -> None:
     """It is never due, and never dropped."""
-    record = make_record(in_doubt=True)
-
-    assert ["r1", 0, "0", 0] == make_write_arguments(record, retention=5.0)[:4]
+    assert (0, "0") == choose_set(make_record(in_doubt=True))
 
 
 def test_time_to_live_is_at_least_a_millisecond() -> None:
