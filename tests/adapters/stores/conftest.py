@@ -24,3 +24,17 @@ def raw(place: Place) -> Generator[sqlite3.Connection]:
     connection = sqlite3.connect(place.url.removeprefix("sqlite:///"), isolation_level=None)
     yield connection
     connection.close()
+
+
+@pytest.fixture(params=("sqlite", "postgres", "mariadb"))
+async def anywhere(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Place]:
+    """Open an empty database of each kind."""
+    async with open_place(request.param, tmp_path) as place:
+        yield place
+
+
+@pytest.fixture(params=("postgres", "mariadb"))
+async def server(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Place]:
+    """Open an empty database on each server."""
+    async with open_place(request.param, tmp_path) as place:
+        yield place

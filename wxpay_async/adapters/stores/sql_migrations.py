@@ -77,7 +77,7 @@ async def prepare_tables(transact: Transact, tables: Tables, *, create: bool = T
 
 def _check_tables(connection: Connection, *, tables: Tables, create: bool) -> bool | None:
     """Tell whether the server keeps its commits; None if the tables have to be changed first."""
-    with _explain_denial(_list_rights(tables)):
+    with _explain_denial(tables, _list_rights(tables)):
         found = _read_layout(connection, tables)
         version = _read_version(connection, tables, found)
         missing = list_missing(tables, found)
@@ -94,7 +94,7 @@ def _change_tables(connection: Connection, *, tables: Tables) -> None:
     with _lock(connection, tables):
         found = _read_layout(connection, tables)
         version = _read_version(connection, tables, found)
-        with _explain_denial(_describe(tables, version, list_missing(tables, found))):
+        with _explain_denial(tables, _describe(tables, version, list_missing(tables, found))):
             for sql in write_sql(tables, connection.dialect, version=version, found=found):
                 connection.exec_driver_sql(sql)
 
@@ -157,7 +157,7 @@ def _try_rights(connection: Connection, tables: Tables) -> None:
 
 
 @contextlib.contextmanager
-def _explain_denial(advice: str) -> Generator[None]:
+def _explain_denial(tables: Tables, advice: str) -> Generator[None]:
     try:
         yield
     except DBAPIError as error:
@@ -166,7 +166,10 @@ def _explain_denial(advice: str) -> Generator[None]:
         if codes & _DENIED:
             raise SchemaError(f"the database's role may not do this: {advice}") from error
         if codes & _NO_SCHEMA:
-            raise SchemaError(f"there is no such schema: create it; {advice}") from error
+            raise SchemaError(
+                f"there is no schema {tables.metadata.schema}: create it, and run what"
+                f" `{write_command(tables)}` prints"
+            ) from error
         raise
 
 
@@ -180,7 +183,7 @@ def _list_rights(tables: Tables) -> str:
 
 def _describe(tables: Tables, version: int, missing: list[str]) -> str:
     """Say what is missing, and which command prints the SQL."""
-    state = "; ".join(missing) or "the row of the version"
+    state = f"{'; '.join(missing) or 'the row of the version'}, which it does not find"
     if 0 < version < VERSION:
         state = f"version {VERSION}, the tables are of version {version}"
     command = write_command(tables, version=version)

@@ -1,0 +1,134 @@
+"""Check how the tables of `SqlStore` are upgraded: from each version, by several at once, cut."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import attrs
+import pytest
+
+from tests.contract.stores import Place, open_place
+from tests.support.sql_databases import (
+    NEW_IN_2,
+    insert_version_1,
+    make_version_1_record,
+    open_store,
+    read_layout,
+    run_sql,
+    write_current,
+    write_version_1,
+)
+from wxpay_async.adapters.stores.sql_schema import VERSION
+from wxpay_async.errors import InDoubtError, NotSentError
+from wxpay_async.policy.states import State
+
+
+async def test_tables_of_0_1_0_are_upgraded_with_their_rows(anywhere: Place) -> None:
+    """Of several processes at once each finds them whole, and as a new database has them."""
+    await run_sql(anywhere.url, *write_version_1(anywhere.kind))
+    record = make_version_1_record(anywhere)
+    await insert_version_1(anywhere, record)
+
+    stores = [anywhere.make_store() for _ in range(6)]
+    found = await asyncio.gather(*(store.load(record.key) for store in stores))
+
+    assert [record] * 6 == found
+    judged = attrs.evolve(record, state=State.NEEDS_REVIEW, verdict="{}", claim_token="f" * 64)
+    assert await stores[0].record(judged)
+    assert judged == await stores[1].load(record.key)
+    rows = await run_sql(anywhere.url, "SELECT version FROM wxpay_schema ORDER BY version")
+    assert [1, VERSION] == [row[0] for row in rows]
+
+
+async def test_upgraded_tables_are_those_of_a_new_database(anywhere: Place, tmp_path: Path) -> None:
+    """Columns, keys and indexes; beside them stays what an earlier release still uses."""
+    await run_sql(anywhere.url, *write_version_1(anywhere.kind))
+    await anywhere.make_store().load(("k", "r"))
+    upgraded = await read_layout(anywhere.url)
+    async with open_place(anywhere.kind, tmp_path / "new") as fresh:
+        (tmp_path / "new").mkdir()
+        await fresh.make_store().load(("k", "r"))
+        expected = await read_layout(fresh.url)
+
+    inbox = upgraded.pop("wxpay_inbox")
+    assert ["message"] == inbox[1]
+    assert expected == upgraded
+
+
+@pytest.mark.parametrize("done", range(6))
+async def test_upgrade_that_a_crash_cut_is_completed(anywhere: Place, done: int) -> None:
+    """On MySQL each statement commits by itself; the next start does what is left."""
+    await run_sql(anywhere.url, *write_version_1(anywhere.kind))
+    record = make_version_1_record(anywhere)
+    await insert_version_1(anywhere, record)
+    await run_sql(anywhere.url, *write_current(anywhere.kind, version=1)[:done])
+
+    stores = [anywhere.make_store() for _ in range(3)]
+    found = await asyncio.gather(*(store.load(record.key) for store in stores))
+
+    assert [record] * 3 == found
+    layout = await read_layout(anywhere.url)
+    assert set(NEW_IN_2) < {name for name, *_ in layout["wxpay_operations"][0]}
+    assert [("wxpay_callbacks_until", ["until"])] == layout["wxpay_callbacks"][2]
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("there", [("verdict",), ("claim_token", "deviation")])
+async def test_columns_that_are_missing_are_added(
+    anywhere: Place, there: tuple[str, ...], version: int
+) -> None:
+    """Whatever the row of the version says, and whoever left half of the columns."""
+    await run_sql(
+        anywhere.url,
+        *write_version_1(anywhere.kind),
+        *(f"ALTER TABLE wxpay_operations ADD COLUMN {name} VARCHAR(64)" for name in there),
+        f"UPDATE wxpay_schema SET version = {version}",
+    )
+    record = make_version_1_record(anywhere)
+    await insert_version_1(anywhere, record)
+
+    stores = [anywhere.make_store() for _ in range(3)]
+    found = await asyncio.gather(*(store.load(record.key) for store in stores))
+
+    assert [record] * 3 == found
+    assert VERSION == (await run_sql(anywhere.url, "SELECT max(version) FROM wxpay_schema"))[0][0]
+
+
+@pytest.mark.parametrize("done", range(6))
+async def test_creation_that_a_crash_cut_is_completed(anywhere: Place, done: int) -> None:
+    """Tables without a version are what a start on MySQL left behind."""
+    await run_sql(anywhere.url, *write_current(anywhere.kind)[:done])
+    record = anywhere.make_record()
+
+    stores = [anywhere.make_store() for _ in range(3)]
+    kept = await asyncio.gather(*(store.reserve(record) for store in stores))
+
+    assert [record] * 3 == kept
+    assert {"wxpay_operations_tend", "wxpay_callbacks_until"} == {
+        index
+        for _, _, indexes in (await read_layout(anywhere.url)).values()
+        for index, _ in indexes
+    }
+
+
+async def test_tables_of_a_later_release_are_left_alone(anywhere: Place) -> None:
+    """Nothing is read, written or altered, and the error says what to do."""
+    await run_sql(anywhere.url, *write_current(anywhere.kind))
+    await run_sql(
+        anywhere.url,
+        "ALTER TABLE wxpay_operations DROP COLUMN verdict",
+        f"INSERT INTO wxpay_schema (version) VALUES ({VERSION + 1})",
+    )
+    before = await read_layout(anywhere.url)
+
+    for create in (True, False):
+        async with open_store(anywhere.url, create=create) as store:
+            with pytest.raises(NotSentError, match="upgrade it") as raised:
+                await store.reserve(anywhere.make_record())
+            with pytest.raises(InDoubtError, match="upgrade it"):
+                await store.record(anywhere.make_record())
+            assert not raised.value.retryable
+
+    assert before == await read_layout(anywhere.url)
+    assert [] == await run_sql(anywhere.url, "SELECT * FROM wxpay_operations")
