@@ -68,7 +68,10 @@ def create_trade(run: Run, *more: str) -> str:
 
 
 def find_commands() -> dict[str, Any]:
-    """Return every command with its parameters."""
+    """Return every command with its parameters; one of a group has both names, as in `a b`."""
     group: Any = typer.main.get_command(app)
-    found: dict[str, Any] = group.commands
+    found: dict[str, Any] = {}
+    for name, command in group.commands.items():
+        inner: dict[str, Any] = getattr(command, "commands", {})
+        found |= {f"{name} {each}": inner[each] for each in inner} or {name: command}
     return found

@@ -1,8 +1,8 @@
-"""Provide the command `wxpay-async`: demo, sandbox, trade, pay, query, refund and merchants.
+"""Provide the command `wxpay-async`: demo, sandbox, trade, pay, query, refund, merchants and store.
 
 `main` holds the program and its exit codes, `options` what several commands take, `output` how
-results are printed. The commands are in `commands_client` (they call a platform) and
-`commands_local` (they start one).
+results are printed. The commands are in `commands_client` (they call a platform),
+`commands_local` (they start one) and `commands_store` (they write SQL).
 
 Showing a help text is quick because the heavy parts, the gateway, the sandbox and the demo, are
 imported when a command needs them.
@@ -12,7 +12,11 @@ import sys
 
 try:
     # Importing a module of commands registers them.
-    from wxpay_async.cli import commands_client as commands_client, commands_local as commands_local
+    from wxpay_async.cli import (
+        commands_client as commands_client,
+        commands_local as commands_local,
+        commands_store as commands_store,
+    )
     from wxpay_async.cli.main import main as main
 except ImportError as missing:  # pragma: no cover - a test runs it in a process of its own
     if (missing.name or "").partition(".")[0] not in {"typer", "rich"}:
