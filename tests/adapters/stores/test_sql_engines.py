@@ -21,6 +21,7 @@ from wxpay_async.errors import InvalidRequestError
         ("postgresql://h/d", "postgresql+asyncpg"),
         ("postgres://h/d", "postgresql+asyncpg"),
         ("postgresql+asyncpg://h/d", "postgresql+asyncpg"),
+        ("postgres+psycopg://h/d", "postgresql+psycopg"),
         ("mysql://h/d", "mysql+asyncmy"),
         ("mariadb://h/d", "mysql+asyncmy"),
         ("mysql+asyncmy://h/d", "mysql+asyncmy"),
@@ -45,14 +46,19 @@ def test_other_addresses_are_refused(address: str) -> None:
 
 def test_store_shows_where_it_is_and_no_secret() -> None:
     """Its repr has the host and the database; no user, password or parameter."""
-    shown = repr(SqlStore("postgresql://me:s3cr3t@host:5433/shop?ssl=s3cr3t"))
+    shown = repr(SqlStore("postgresql://me:s3cr3t@host:5433/shop?application_name=s3cr3t"))
 
     assert "postgresql+asyncpg://host:5433/shop" in shown
     assert "s3cr3t" not in shown
 
 
 @pytest.mark.parametrize(
-    ("address", "extra"), [("postgresql://h/d", "postgres"), ("mysql://h/d", "mysql")]
+    ("address", "extra"),
+    [
+        ("postgresql://h/d", "postgres"),
+        ("postgresql+psycopg://h/d", "psycopg"),
+        ("mysql://h/d", "mysql"),
+    ],
 )
 def test_missing_driver_is_named(address: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error comes when the store is made and says what to install."""

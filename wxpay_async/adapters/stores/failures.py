@@ -8,8 +8,12 @@ from collections.abc import Generator
 from wxpay_async.errors import InDoubtError, NotSentError
 
 
-class SchemaError(Exception):
-    """The store cannot be used as it is laid out; the text says what a person has to do."""
+class SetupError(Exception):
+    """The store cannot be used as things are; the text says what a person has to do."""
+
+
+class SchemaError(SetupError):
+    """The tables are not as they must be."""
 
 
 class NewerSchemaError(SchemaError):
@@ -35,7 +39,7 @@ def map_failures(
     """
     try:
         yield
-    except SchemaError as error:
+    except SetupError as error:
         raise meaning(str(error), retryable=False) from error
     except failures as error:  # its text stays in the cause: it may name hosts and tables
         raise meaning(f"the store cannot {task} ({type(error).__name__})") from error

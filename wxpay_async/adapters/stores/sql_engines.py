@@ -21,32 +21,47 @@ from wxpay_async.errors import InvalidRequestError
 try:
     from sqlalchemy import Connection, Engine, create_engine, event
     from sqlalchemy.engine import URL, make_url
-    from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
+    from sqlalchemy.exc import ArgumentError
     from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-    from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
+    from sqlalchemy.pool import ConnectionPoolEntry, NullPool, QueuePool
 except ImportError as error:  # pragma: no cover - seen by a test in a process of its own
     raise ImportError(
         "SqlStore needs SQLAlchemy; install it with: pip install 'wxpay-async[sql]'"
     ) from error
 
+# isort: split
+from wxpay_async.adapters.stores.sql_failures import is_transient
+from wxpay_async.adapters.stores.sql_parameters import translate
+from wxpay_async.adapters.stores.sql_servers import LentDatabase, ServerDatabase
+
 T = TypeVar("T")
 
 _DRIVERS: Final = {
     "sqlite": ("pysqlite", "aiosqlite"),
-    "postgresql": ("asyncpg",),
+    "postgresql": ("asyncpg", "psycopg"),
     "mysql": ("asyncmy",),  # aiomysql 0.3.2 cannot write bytes with PyMySQL 1.2
 }
 _ALIASES: Final = {"postgres": "postgresql", "mariadb": "mysql"}
-_ALLOWED: Final = "sqlite:///file, postgresql+asyncpg:// or mysql+asyncmy://"
+_EXTRAS: Final = {"asyncpg": "postgres", "psycopg": "psycopg", "asyncmy": "mysql"}
+_ALLOWED: Final = "sqlite:///file, postgresql+asyncpg://, postgresql+psycopg:// or mysql+asyncmy://"
 
-_TRANSIENT: Final = frozenset({"40001", "40P01", "42P07", 1205, 1213})
-"""Serialization, deadlock, lock wait; a table that another process has just created."""
+_ISOLATION: Final = "READ COMMITTED"
+"""Of each transaction, whatever the server's default is: the store locks what it changes, and in
+MySQL a key that is absent then locks no gap."""
 
 _WAL_TRIES: Final = 50
 _WAL_PAUSE: Final = 0.01
 
-_MYSQL_SESSION: Final = "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')"
-"""Without it MySQL may cut a value that is too long, and keep the rest."""
+
+__all__ = [
+    "Database",
+    "is_in_memory",
+    "is_transient",
+    "make_database",
+    "parse_engine",
+    "parse_url",
+    "redact_url",
+]
 
 
 class Database(Protocol):
@@ -78,12 +93,35 @@ def parse_url(address: str) -> URL:
     if not drivers or (driver and driver not in drivers):
         raise _make_url_error()
     driver = driver if driver and backend != "sqlite" else drivers[0]
-    if backend != "sqlite" and importlib.util.find_spec(driver) is None:
-        extra = "postgres" if backend == "postgresql" else "mysql"
-        raise ImportError(
-            f"{backend} needs {driver}; install it with: pip install 'wxpay-async[{extra}]'"
+    url = url.set(drivername=f"{backend}+{driver}")
+    if backend != "sqlite":
+        _require_driver(backend, driver)
+        translate(url, timeout=1.0)  # the parameters are checked now, not with the first payment
+    return url
+
+
+def parse_engine(engine: AsyncEngine) -> URL:
+    """Return the address of an engine that a merchant hands in.
+
+    Raises:
+        InvalidRequestError: it is none that the store can use.
+    """
+    dialect = engine.dialect
+    if dialect.name == "sqlite" or dialect.driver not in _DRIVERS.get(dialect.name, ()):
+        raise InvalidRequestError(
+            "no engine of a store",
+            field="engine",
+            allowed="an AsyncEngine of asyncpg, psycopg or asyncmy; for SQLite give its address",
         )
-    return url.set(drivername=f"{backend}+{driver}")
+    return engine.url
+
+
+def _require_driver(backend: str, driver: str) -> None:
+    if importlib.util.find_spec(driver) is None:
+        raise ImportError(
+            f"{backend} needs {driver}; install it with:"
+            f" pip install 'wxpay-async[{_EXTRAS[driver]}]'"
+        )
 
 
 def _make_url_error() -> InvalidRequestError:
@@ -104,37 +142,30 @@ def is_in_memory(url: URL) -> bool:
     return url.database in {None, "", ":memory:"} or "mode=memory" in url.render_as_string()
 
 
-def is_transient(error: DBAPIError) -> bool:
-    """Tell whether the same transaction is likely to succeed when it is repeated."""
-    if isinstance(error, IntegrityError) or error.connection_invalidated:
-        return True
-    cause = error.orig
-    codes = (getattr(cause, "sqlstate", None), *(cause.args[:1] if cause else ()))
-    return any(code in _TRANSIENT for code in codes)
-
-
-def make_database(url: URL, *, timeout: float, connections: int) -> Database:
+def make_database(
+    url: URL, *, timeout: float, connections: int, engine: AsyncEngine | None = None
+) -> Database:
     """Return the database at the address; nothing is opened yet.
 
     Args:
-        url: as `parse_url` returns it.
-        timeout: seconds for connecting, and for one transaction.
+        url: as `parse_url` or `parse_engine` returns it.
+        timeout: seconds for one transaction, connecting included.
         connections: to a server at once.
+        engine: whose connections are used; it is not disposed of.
     """
+    if engine is not None:
+        return LentDatabase(engine.execution_options(isolation_level=_ISOLATION), timeout)
     if url.get_backend_name() == "sqlite":
         return _SqliteDatabase(_make_sqlite_engine(url, timeout), timeout)
-    # Parameters are hidden: what is stored must not get into the texts of errors.
-    options: dict[str, Any] = {"hide_parameters": True, "connect_args": {"timeout": timeout}}
-    if url.get_backend_name() == "mysql":
-        options["isolation_level"] = "READ COMMITTED"  # a key that is absent then locks no gap
-        options["connect_args"] = {
-            "connect_timeout": timeout,
-            "charset": "utf8mb4",
-            "init_command": _MYSQL_SESSION,
-        }
-    return _ServerDatabase(
-        create_async_engine(url, pool_size=connections, max_overflow=0, **options), timeout
+    bare, arguments = translate(url, timeout)
+    made = create_async_engine(
+        bare,
+        poolclass=NullPool,  # `ServerDatabase` keeps them
+        isolation_level=_ISOLATION,
+        hide_parameters=True,  # what is stored must not get into the texts of errors
+        connect_args=arguments,
     )
+    return ServerDatabase(made, timeout, connections)
 
 
 def _make_sqlite_engine(url: URL, timeout: float) -> Engine:
@@ -196,26 +227,3 @@ class _SqliteDatabase:
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._thread, self.engine.dispose)
         self._thread.shutdown(wait=False)
-
-
-@define(eq=False)
-class _ServerDatabase:
-    engine: AsyncEngine
-    timeout: float
-
-    async def transact(self, work: Callable[[Connection], T]) -> T:
-        async with asyncio.timeout(self.timeout):
-            connection = await self.engine.connect()
-        try:
-            async with asyncio.timeout(self.timeout):
-                result = await connection.run_sync(work)
-                await connection.commit()
-        except TimeoutError:  # a server that does not answer would not roll back either
-            await connection.invalidate()
-            raise
-        finally:
-            await connection.close()
-        return result
-
-    async def close(self) -> None:
-        await self.engine.dispose()

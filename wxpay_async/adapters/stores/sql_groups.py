@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from wxpay_async.adapters.event_loop import ShieldedTasks
-from wxpay_async.adapters.stores.failures import NewerSchemaError
+from wxpay_async.adapters.stores.failures import SetupError
 from wxpay_async.adapters.stores.sql_tables import Applied, Update
 
 Work = Callable[[Connection], list[Applied]]
@@ -26,7 +26,7 @@ Waiter = tuple[Update, asyncio.Future[Applied]]
 
 # Besides its own errors SQLAlchemy lets through what a driver raises while it connects (OSError)
 # or writes a value that the database has no place for (ValueError, OverflowError).
-FAILURES: Final = (SQLAlchemyError, NewerSchemaError, OSError, ValueError, OverflowError)
+FAILURES: Final = (SQLAlchemyError, SetupError, OSError, ValueError, OverflowError)
 
 _SHARED_FAILURES: Final = (OperationalError, OSError)
 """The disk is full, the file is locked: each update of the group would fail alone, too."""
