@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from wxpay_async.adapters.stores.memory import MemoryStore
     from wxpay_async.adapters.stores.redis import RedisStore
     from wxpay_async.adapters.stores.sql import SqlStore
+    from wxpay_async.adapters.stores.sql_schema import alembic_filter
     from wxpay_async.adapters.stores.store import IdempotencyStore, Store
     from wxpay_async.adapters.transports.aiohttp import AiohttpTransport
     from wxpay_async.adapters.transports.httpx import HttpxTransport
@@ -212,6 +213,7 @@ __all__ = [
     "Verifier",
     "WxPayError",
     "__version__",
+    "alembic_filter",
     "canonical_string",
     "derive_request_id",
     "logging_hook",
@@ -314,6 +316,7 @@ if not TYPE_CHECKING:
         "Verdict": "engine.callbacks",
         "Verifier": "protocol.signing",
         "WxPayError": "errors",
+        "alembic_filter": "adapters.stores.sql_schema",
         "canonical_string": "protocol.canonical",
         "derive_request_id": "protocol.idempotency_key",
         "logging_hook": "engine.telemetry",

@@ -96,7 +96,7 @@ async def run_sql(url: str, *statements: str, **values: object) -> list[Any]:
         connection.commit()
         return rows
 
-    return await _connect(url, work)
+    return await use_connection(url, work)
 
 
 async def read_layout(url: str, schema: str | None = None) -> dict[str, Any]:
@@ -116,10 +116,11 @@ async def read_layout(url: str, schema: str | None = None) -> dict[str, Any]:
             for table in look.get_table_names(schema)
         }
 
-    return await _connect(url, work)
+    return await use_connection(url, work)
 
 
-async def _connect(url: str, work: Callable[[Connection], T]) -> T:
+async def use_connection(url: str, work: Callable[[Connection], T]) -> T:
+    """Do the work over a connection past the store."""
     if url.startswith("sqlite"):
         engine = create_engine(url)
         with engine.connect() as connection:
