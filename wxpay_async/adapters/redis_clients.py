@@ -12,42 +12,35 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import socket
+import math
 from collections import deque
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeAlias, cast
 
 from attrs import Factory, define, field, frozen
 
+from wxpay_async.adapters import redis_options  # first: it says what to install
 from wxpay_async.adapters.event_loop import ShieldedTasks
-from wxpay_async.adapters.redis_url import RedisAddress, read_redis_url
+from wxpay_async.adapters.redis_url import read_redis_url
 from wxpay_async.errors import InvalidRequestError
 
-try:
-    from redis.asyncio import ConnectionPool, Redis, RedisCluster, Sentinel
-    from redis.asyncio.cluster import ClusterNode
-    from redis.asyncio.connection import Connection, SSLConnection, parse_url
-    from redis.asyncio.retry import Retry
-    from redis.backoff import NoBackoff
-    from redis.exceptions import (
-        AuthenticationError,
-        AuthorizationError,
-        BusyLoadingError,
-        ClusterDownError,
-        ConnectionError as NoConnectionError,
-        DataError,
-        MasterDownError,
-        NoScriptError,
-        ReadOnlyError,
-        RedisClusterException,
-        RedisError,
-        TimeoutError as NoAnswerError,
-        TryAgainError,
-    )
-except ImportError as error:  # pragma: no cover - seen by a test in a process of its own
-    raise ImportError(
-        "a Redis needs redis-py; install it with: pip install 'wxpay-async[redis]'"
-    ) from error
+# isort: split
+from redis.asyncio import Redis, RedisCluster, Sentinel
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    BusyLoadingError,
+    ClusterDownError,
+    ConnectionError as NoConnectionError,
+    DataError,
+    MasterDownError,
+    NoScriptError,
+    ReadOnlyError,
+    RedisClusterException,
+    RedisError,
+    TimeoutError as NoAnswerError,
+    TryAgainError,
+)
 
 Argument: TypeAlias = str | bytes | int
 Command: TypeAlias = tuple[Argument, ...]
@@ -71,26 +64,20 @@ _USELESS: Final = (
 _PATIENCE: Final = 1.0
 """Seconds for the first try."""
 
-_PAUSES: Final = (0.0, 0.1, 0.3)
-"""Seconds before each further one."""
+_GRACE: Final = 2.0
+"""Seconds for which a Redis that was there until now may be away, before callers are told."""
 
-_NO_RETRY: Final = Retry(NoBackoff(), 0)
-"""A connection does not repeat by itself what it was asked."""
-
-_KEEPALIVE: Final = {
-    getattr(socket, name): value
-    for name, value in {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}.items()
-    if hasattr(socket, name)
-}
-"""Less than a firewall waits; macOS names the first one differently."""
+_FIRST_PAUSE: Final = 0.05
+"""Seconds between the second try and the third; each further pause is twice as long."""
 
 _MAX_GROUP: Final = 128
 _ENOUGH: Final = 16
 """Commands that wait while a pipeline runs: so many are worth a second one."""
 
+_SLOW: Final = 0.02
+"""Seconds after which what waits for a pipeline to come back does so no more."""
+
 _CLOSING: Final = 0.5
-_SENTINEL_WAIT: Final = 0.5
-_SENTINEL_LOGIN: Final = ("sentinel_username", "sentinel_password")
 
 
 class _Pipeline(Protocol):
@@ -99,7 +86,8 @@ class _Pipeline(Protocol):
     def execute(self, *, raise_on_error: bool) -> Awaitable[list[Any]]: ...
 
 
-_Waiter: TypeAlias = tuple[Command, asyncio.Future[Any]]
+_Waiter: TypeAlias = tuple[Command, asyncio.Future[Any], float]
+"""What is asked, who waits for it, and since when by the loop's clock."""
 
 
 def _hash(text: str) -> str:
@@ -147,6 +135,8 @@ class RedisLink:
     _texts: Mapping[Argument, str] = field(init=False, repr=False)
     _waiting: deque[_Waiter] = field(factory=deque[_Waiter], init=False, repr=False)
     _running: int = field(default=0, init=False, repr=False)
+    _alarm: asyncio.TimerHandle | None = field(default=None, init=False, repr=False)
+    _lost_at: float = field(default=-math.inf, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         self._texts = {script.sha: script.text for script in self.scripts}
@@ -200,14 +190,23 @@ class RedisLink:
                 await each.aclose()
 
     def _enqueue(self, command: Command) -> asyncio.Future[Any]:
-        result: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._waiting.append((command, result))
-        if self._running < self.connections and (
-            self._running == 0 or len(self._waiting) >= _ENOUGH
-        ):
+        loop = asyncio.get_running_loop()
+        result: asyncio.Future[Any] = loop.create_future()
+        self._waiting.append((command, result, loop.time()))
+        if not self._running or len(self._waiting) >= _ENOUGH:
+            self._start()
+        elif self._alarm is None:
+            self._alarm = loop.call_later(_SLOW, self._start)
+        return result
+
+    def _start(self) -> None:
+        """Start another pipeline, if there may be one more."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        if self._waiting and self._running < self.connections:
             self._running += 1
             self._tasks.start(self._run_all())
-        return result
 
     async def _run_all(self) -> None:
         try:
@@ -229,8 +228,8 @@ class RedisLink:
 
     async def _run(self, group: list[_Waiter]) -> None:
         try:
-            results = await self._repeat([command for command, _ in group])
-            for (_, waiting), result in zip(group, results, strict=True):
+            results = await self._repeat([command for command, *_ in group], since=group[0][2])
+            for (_, waiting, _), result in zip(group, results, strict=True):
                 if waiting.done():
                     continue
                 if isinstance(result, Exception):
@@ -240,22 +239,29 @@ class RedisLink:
         finally:
             _cancel(group)
 
-    async def _repeat(self, commands: list[Command]) -> list[Any]:
+    async def _repeat(self, commands: list[Command], *, since: float) -> list[Any]:
         """Run commands, and those again whose connection turned out to be of no use."""
         loop = asyncio.get_running_loop()
-        end = loop.time() + self.timeout
         patience = min(_PATIENCE, self.timeout / 2)
+        end = max(since + self.timeout, loop.time() + patience)
         results = await self._try(commands, patience)
-        for pause in _PAUSES:
-            left = [place for place, result in enumerate(results) if _is_useless(result)]
-            if not left or loop.time() + pause >= end:
-                break
+        left = _find_useless(results)
+        pause = 0.0
+        while left and loop.time() + pause < (end if not pause else self._lose_until(end)):
             await self._drop_idle()
             await asyncio.sleep(pause)
             again = await self._try([commands[place] for place in left], end - loop.time())
             for place, result in zip(left, again, strict=True):
                 results[place] = result
+            left = _find_useless(results)
+            pause = 2 * pause or _FIRST_PAUSE
+        self._lost_at = min(self._lost_at, loop.time()) if left else math.inf
         return results
+
+    def _lose_until(self, end: float) -> float:
+        """Note that Redis is away; return until when it is waited for."""
+        self._lost_at = min(self._lost_at, asyncio.get_running_loop().time())
+        return min(end, self._lost_at + _GRACE)
 
     async def _try(self, commands: list[Command], patience: float) -> list[Any]:
         """Return for each command its reply, or the error by which it failed."""
@@ -318,18 +324,7 @@ def open_link(
     """
     if not isinstance(at, str):
         return RedisLink(at, scripts, timeout=timeout, connections=connections, owned=False)
-    address = read_redis_url(at)
-    options = _read_options(address, timeout)
-    sentinel = None
-    if address.by_sentinel:
-        sentinel = _make_sentinel(address, options, timeout)
-        client = sentinel.master_for(  # pyright: ignore[reportUnknownMemberType] - untyped
-            address.service
-        )
-    elif address.clustered:
-        client = _make_cluster(address, options)
-    else:
-        client = Redis.from_pool(ConnectionPool(**options))
+    client, sentinel = redis_options.make_client(read_redis_url(at), timeout)
     return RedisLink(client, scripts, timeout=timeout, connections=connections, sentinel=sentinel)
 
 
@@ -346,17 +341,14 @@ def check_client(client: Redis | RedisCluster) -> None:
 
 
 def check_options(url: str) -> None:
-    """Check the options of an address, as redis-py does when it connects.
+    """Check the options of a checked address, as redis-py does when it connects.
 
     Raises:
         InvalidRequestError: redis-py does not know one of them. It is not repeated, since it may
             be a secret at the wrong place.
     """
     try:
-        options = _read_options(read_redis_url(url), 1.0)
-        for name in (*_SENTINEL_LOGIN, "max_connections"):
-            options.pop(name, None)
-        options.pop("connection_class", Connection)(**options)
+        redis_options.try_options(read_redis_url(url))
     except (TypeError, ValueError, RedisError):
         raise InvalidRequestError(
             "the address has an option that redis-py does not know, or a wrong value for one",
@@ -372,55 +364,19 @@ def _is_useless(result: object) -> bool:
 
 
 def _merge(found: Sequence[Any]) -> Mapping[str, str]:
-    return {name: value for each in found for name, value in each.items()}
+    pairs = (pair for each in found for pair in each.items())
+    return {_read(name): _read(value) for name, value in pairs}
+
+
+def _read(text: str | bytes) -> str:
+    return text.decode() if isinstance(text, bytes) else text
+
+
+def _find_useless(results: Sequence[object]) -> list[int]:
+    return [place for place, result in enumerate(results) if _is_useless(result)]
 
 
 def _cancel(group: Iterable[_Waiter]) -> None:
     """Let no caller wait for ever; a result that is set stays."""
-    for _, result in group:
+    for _, result, _ in group:
         result.cancel()
-
-
-def _read_options(address: RedisAddress, timeout: float) -> dict[str, Any]:
-    """Return what redis-py makes a connection with."""
-    options: dict[str, Any] = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
-    if address.hosts:
-        options |= {"socket_keepalive": True, "socket_keepalive_options": _KEEPALIVE}
-    options |= parse_url(address.single)
-    options.pop("timeout", None)  # of a pool that waits
-    if not address.by_sentinel:
-        for name in _SENTINEL_LOGIN:
-            options.pop(name, None)
-    return options | {"decode_responses": False, "retry": _NO_RETRY}
-
-
-def _make_sentinel(address: RedisAddress, options: dict[str, Any], timeout: float) -> Sentinel:
-    tls = options.pop("connection_class", None) is SSLConnection
-    login = {
-        name.removeprefix("sentinel_"): options.pop(name)
-        for name in _SENTINEL_LOGIN
-        if name in options
-    }
-    for name in ("host", "port"):
-        options.pop(name, None)
-    secured = {name: value for name, value in options.items() if name.startswith("ssl_")}
-    wait = min(_SENTINEL_WAIT, timeout / 2)
-    asked = {
-        "socket_timeout": wait,
-        "socket_connect_timeout": wait,
-        "retry": _NO_RETRY,
-        "ssl": tls,
-        **(secured if tls else {}),
-        **login,
-    }
-    return Sentinel(  # type: ignore[no-untyped-call]
-        address.hosts, sentinel_kwargs=asked, ssl=tls, **options
-    )
-
-
-def _make_cluster(address: RedisAddress, options: dict[str, Any]) -> RedisCluster:
-    tls = options.pop("connection_class", None) is SSLConnection
-    for name in ("host", "port", "db"):
-        options.pop(name, None)
-    nodes = [ClusterNode(host, port) for host, port in address.hosts]
-    return RedisCluster(startup_nodes=nodes, ssl=tls, **options)

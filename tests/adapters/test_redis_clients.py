@@ -1,0 +1,414 @@
+"""Check how a Redis is reached, in every way that it is sold, and what is done about its faults."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import subprocess
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
+
+from tests.contract.stores import Wire
+from tests.support.servers import (
+    Cluster,
+    Sentinel,
+    find_free_port,
+    open_cluster,
+    open_folder,
+    open_redis,
+    open_sentinel,
+)
+from tests.support.services import REDIS, require
+from wxpay_async.adapters.redis_clients import (
+    RedisLink,
+    Script,
+    check_client,
+    check_options,
+    open_link,
+)
+from wxpay_async.errors import InvalidRequestError
+
+ECHO = Script("return {redis.call('GET', KEYS[1]), ARGV[1]}")
+
+
+def _open(at: str | Redis | RedisCluster, *, timeout: float = 5.0) -> RedisLink:
+    return open_link(at, [ECHO], timeout=timeout, connections=2)
+
+
+@pytest.fixture
+async def link() -> AsyncIterator[RedisLink]:
+    """Yield a link to the shared Redis."""
+    opened = _open(require(REDIS))
+    yield opened
+    await opened.aclose()
+
+
+def _name() -> str:
+    return f"wxpay:test:{{{uuid.uuid4().hex}}}"
+
+
+async def _exchange(link: RedisLink) -> list[object]:
+    """Write something, and read it back by a script."""
+    name = _name()
+    await link.call(("SET", name, "there", "PX", 60_000))
+    return list(await link.call(ECHO.call([name], ["said"])))
+
+
+# In one pipeline
+
+
+async def test_commands_of_many_tasks_get_their_own_replies(link: RedisLink) -> None:
+    """They go out together; which reply is whose is not mixed up."""
+    replies = await asyncio.gather(*(link.call(("ECHO", number)) for number in range(500)))
+
+    assert [str(number).encode() for number in range(500)] == replies
+
+
+async def test_command_that_fails_fails_alone(link: RedisLink) -> None:
+    """One that Redis refuses, or whose value cannot be written, has neighbours that succeed."""
+    calls = (
+        link.call(("ECHO", "a")),
+        link.call(("ECHO", "\ud800")),
+        link.call(("NONE",)),
+        link.call(("ECHO", "b")),
+    )
+    first, second, third, last = await asyncio.gather(*calls, return_exceptions=True)
+
+    assert (b"a", b"b") == (first, last)
+    assert isinstance(second, UnicodeEncodeError)
+    assert isinstance(third, redis.ResponseError)
+
+
+async def test_one_of_many_that_fails_is_raised(link: RedisLink) -> None:
+    """Who asked for all gets none."""
+    with pytest.raises(redis.ResponseError):
+        await link.call_all([("ECHO", "a"), ("NONE",)])
+
+
+async def test_command_whose_caller_is_gone_is_not_sent(link: RedisLink) -> None:
+    """It was waiting, and its neighbour gets its reply."""
+    name = _name()
+    unwanted = asyncio.create_task(link.call(("SET", name, "x", "PX", 60_000)))
+    wanted = asyncio.create_task(link.call(("ECHO", "b")))
+    await asyncio.sleep(0)
+    unwanted.cancel()
+
+    assert b"b" == await wanted
+    assert await link.call(("GET", name)) is None
+
+
+async def test_script_that_redis_forgot_is_sent_again() -> None:
+    """A restart or SCRIPT FLUSH is not noticed, also by many calls at once."""
+    with open_redis() as server:
+        link = _open(f"redis://127.0.0.1:{server.port}")
+        await link.call(ECHO.call(["k"], ["0"]))
+        await link.call(("SCRIPT FLUSH",))
+
+        calls = (link.call(ECHO.call(["k"], [number])) for number in range(5))
+        replies = await asyncio.gather(*calls)
+        await link.aclose()
+
+    assert [[None, str(number).encode()] for number in range(5)] == replies
+
+
+# Whatever leads there
+
+
+@pytest.fixture(scope="module")
+def sentinel() -> Iterator[Sentinel]:
+    """Yield two Redis servers and who watches them."""
+    with open_sentinel() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """Yield a cluster of three nodes."""
+    with open_cluster() as opened:
+        yield opened
+
+
+async def test_sentinel_says_where_the_master_is(sentinel: Sentinel) -> None:
+    """Before a failover and after it, over the same link."""
+    link = _open(sentinel.url)
+    before = await _exchange(link)
+    await asyncio.to_thread(sentinel.fail_over)
+    after = await _exchange(link)
+    await link.aclose()
+
+    assert [b"there", b"said"] == before == after
+
+
+async def test_master_that_dies_is_waited_for(sentinel: Sentinel) -> None:
+    """What is asked while Sentinel chooses another one is answered by that one."""
+    link = _open(sentinel.url)
+    await _exchange(link)
+    former = sentinel.master
+    former.kill()
+    try:
+        reply = await _exchange(link)
+    finally:
+        former.start()
+        await link.aclose()
+
+    assert [b"there", b"said"] == reply
+    assert former is not sentinel.master
+
+
+async def test_cluster_is_asked_at_the_node_of_each_key(cluster: Cluster) -> None:
+    """One pipeline is spread over the nodes; nothing is left to the luck of the hash."""
+    link = _open(cluster.url)
+    replies = await asyncio.gather(*(_exchange(link) for _ in range(50)))
+    settings = await link.read_settings("appendonly", "maxmemory-policy")
+    await link.aclose()
+
+    assert [[b"there", b"said"]] * 50 == replies
+    assert [{"appendonly": "no", "maxmemory-policy": "noeviction"}] * 3 == settings
+
+
+async def test_cluster_whose_connections_are_killed_goes_on(cluster: Cluster) -> None:
+    """The next commands find the nodes again."""
+    link = _open(cluster.url)
+    await asyncio.gather(*(_exchange(link) for _ in range(20)))
+    for node in cluster.nodes:
+        with redis.Redis(port=node.port) as client:
+            client.client_kill_filter(_type="normal")
+    replies = await asyncio.gather(*(_exchange(link) for _ in range(20)))
+    await link.aclose()
+
+    assert [[b"there", b"said"]] * 20 == replies
+
+
+async def test_unix_socket_leads_there() -> None:
+    """With a password and a database."""
+    with open_folder() as folder:
+        path = folder / "redis.sock"
+        with open_redis("--unixsocket", str(path)):
+            link = _open(f"unix://{path}?db=3&client_name=me")
+            reply, name = await _exchange(link), await link.call(("CLIENT GETNAME",))
+            await link.aclose()
+
+    assert [b"there", b"said"] == reply
+    assert name in {"me", b"me"}
+
+
+@pytest.fixture(scope="module")
+def certificate() -> Iterator[tuple[Path, Path]]:
+    """Yield a certificate of loopback that nobody else trusts, and its key."""
+    program = shutil.which("openssl")
+    if program is None:
+        pytest.skip("no openssl to make a certificate with")
+    with open_folder() as folder:
+        paths = folder / "server.crt", folder / "server.key"
+        command = [program, "req", "-x509", "-nodes", "-newkey", "rsa:2048", "-days", "2"]
+        names = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+        places = ["-out", str(paths[0]), "-keyout", str(paths[1])]
+        subprocess.run([*command, *names, *places], check=True, capture_output=True)
+        yield paths
+
+
+async def test_tls_is_checked_against_the_authority_of_the_address(
+    certificate: tuple[Path, Path],
+) -> None:
+    """`rediss://` with the file of a private authority; without it, the server is not believed."""
+    public, private = certificate
+    port = find_free_port()
+    options = ("--tls-port", str(port), "--tls-auth-clients", "no")
+    files = ("--tls-cert-file", str(public), "--tls-key-file", str(private))
+    with open_redis(*options, *files):
+        link = _open(f"rediss://127.0.0.1:{port}?ssl_ca_certs={public}")
+        reply = await _exchange(link)
+        await link.aclose()
+        stranger = _open(f"rediss://127.0.0.1:{port}")
+        with pytest.raises(redis.ConnectionError) as raised:
+            await stranger.call(("PING",))
+        await stranger.aclose()
+
+    assert [b"there", b"said"] == reply
+    assert "CERTIFICATE_VERIFY_FAILED" in str(raised.value)
+
+
+# A client of one's own
+
+
+@pytest.mark.parametrize("blocking", [False, True])
+async def test_client_that_is_handed_in_is_not_closed(*, blocking: bool) -> None:
+    """Its pool may be shared, small and of any kind; it goes on afterwards."""
+    url = require(REDIS)
+    pool = BlockingConnectionPool.from_url(url, max_connections=1) if blocking else None
+    async with Redis.from_pool(pool) if pool else Redis.from_url(url) as client:
+        link = _open(client)
+        assert [b"there", b"said"] == await _exchange(link)
+        await client.set(_name(), "x", px=60_000)
+        connections = len(await client.client_list())
+        await link.aclose()
+
+        assert connections <= len(await client.client_list())
+
+
+async def test_client_of_a_cluster_may_be_handed_in(cluster: Cluster) -> None:
+    """It knows the nodes already."""
+    async with RedisCluster(host="127.0.0.1", port=cluster.nodes[0].port) as client:
+        link = _open(client)
+        replies = await asyncio.gather(*(_exchange(link) for _ in range(20)))
+        await link.aclose()
+
+    assert [[b"there", b"said"]] * 20 == replies
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+async def test_settings_are_texts_in_every_version_of_the_protocol(protocol: int) -> None:
+    """Some give bytes."""
+    async with Redis.from_url(require(REDIS), protocol=protocol) as client:
+        [settings] = await _open(client).read_settings("maxmemory", "maxmemory-policy")
+
+    assert {"maxmemory", "maxmemory-policy"} == set(settings)
+    assert all(isinstance(value, str) for value in settings.values())
+
+
+def test_client_that_decodes_is_refused() -> None:
+    """What the store keeps is no text."""
+    check_client(Redis())
+    with pytest.raises(InvalidRequestError, match="decode_responses=False"):
+        check_client(Redis(decode_responses=True))
+
+
+# Options of an address
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://h?s3cr3t=1",
+        "redis://h?socket_timeout=s3cr3t",
+        "rediss://h?ssl_cert_reqs=s3cr3t",
+        "redis+cluster://h?s3cr3t=1",
+        "redis+sentinel://h/m?s3cr3t=1",
+    ],
+)
+def test_option_that_redis_py_does_not_know_is_refused(url: str) -> None:
+    """When the store is made, and not with the first payment; it is not repeated."""
+    with pytest.raises(InvalidRequestError, match="option") as raised:
+        check_options(url)
+
+    assert "s3cr3t" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://h/1?socket_timeout=3&client_name=x&max_connections=5&timeout=3",
+        "rediss://h?ssl_ca_certs=/ca.pem&ssl_cert_reqs=none",
+        "unix:///s?db=3",
+        "redis+cluster://a,b?client_name=x",
+        "rediss+sentinel://a/m/1?sentinel_username=u&sentinel_password=p&ssl_ca_certs=/ca.pem",
+    ],
+)
+async def test_options_that_redis_py_knows_are_taken(url: str) -> None:
+    """A link is made with them, which does no I/O."""
+    check_options(url)
+    await _open(url).aclose()
+
+
+async def test_nobody_decodes_what_is_read() -> None:
+    """Not even if the address asks for it."""
+    link = _open(f"{require(REDIS)}?decode_responses=True")
+
+    assert b"x" == await link.call(("ECHO", "x"))
+    await link.aclose()
+
+
+# Faults
+
+
+class _QuietWire(Wire):
+    """A proxy that can drop what comes over the connections of until now, as a firewall does."""
+
+    def __init__(self, target: tuple[str, int]) -> None:
+        super().__init__(target)
+        self._quiet: set[asyncio.StreamWriter] = set()
+
+    def swallow(self) -> None:
+        """Keep the connections of until now, and pass nothing on there."""
+        self._quiet |= self._open
+
+    async def _pump(
+        self,
+        source: asyncio.StreamReader,
+        sink: asyncio.StreamWriter,
+        *,
+        client: asyncio.StreamWriter,
+    ) -> None:
+        while data := await source.read(65536):
+            if client not in self._quiet:
+                sink.write(data)
+
+
+async def test_connections_that_a_firewall_forgot_are_left_soon() -> None:
+    """What gets no answer is asked once more over a new connection, within the same call."""
+    async with _QuietWire(REDIS.address) as wire:
+        link = _open(f"redis://127.0.0.1:{wire.port}/0", timeout=3.0)
+        await asyncio.gather(*(_exchange(link) for _ in range(40)))
+        wire.swallow()
+
+        assert [[b"there", b"said"]] * 5 == await asyncio.gather(
+            *(_exchange(link) for _ in range(5))
+        )
+        await link.aclose()
+
+
+async def test_master_of_before_a_failover_is_left() -> None:
+    """It answers that it is read only for ever; a new connection leads to the master of now."""
+    with open_redis() as former, open_redis() as later:
+        async with Wire(("127.0.0.1", former.port)) as wire:
+            link = _open(f"redis://127.0.0.1:{wire.port}/0")
+            await asyncio.gather(*(_exchange(link) for _ in range(40)))
+            with redis.Redis(port=former.port) as client:
+                client.replicaof("127.0.0.1", str(later.port))
+            wire.target = ("127.0.0.1", later.port)
+
+            assert [b"there", b"said"] == await _exchange(link)
+            await link.aclose()
+
+
+async def test_server_that_restarts_is_waited_for() -> None:
+    """It is away for a moment; what is asked meanwhile is answered when it is back."""
+    with open_redis() as server:
+        link = _open(f"redis://127.0.0.1:{server.port}")
+        await _exchange(link)
+        server.stop()
+        call = asyncio.create_task(_exchange(link))
+        await asyncio.sleep(0.3)
+        server.start()
+
+        assert [b"there", b"said"] == await call
+        await link.aclose()
+
+
+async def test_server_that_is_known_to_be_away_is_told_at_once() -> None:
+    """It is waited for once, and by nobody before it was ever there."""
+    link = _open("redis://127.0.0.1:1/0")
+    with pytest.raises(redis.ConnectionError):
+        await asyncio.wait_for(link.call(("PING",)), 1.5)
+    await link.aclose()
+
+
+async def test_pipeline_that_hangs_does_not_hold_the_others() -> None:
+    """What comes later goes over another connection."""
+    link = _open(require(REDIS))
+    name = _name()
+    held = asyncio.create_task(link.call(("BLPOP", name, 1)))
+    await asyncio.sleep(0.01)
+
+    reply = await link.call(("ECHO", "x"))
+
+    assert not held.done()
+    assert b"x" == reply
+    await link.call(("RPUSH", name, "y"))
+    await held
+    await link.aclose()

@@ -1,0 +1,114 @@
+"""Make the client of redis-py that an address names."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any, Final
+
+from wxpay_async.adapters.redis_url import RedisAddress
+
+try:
+    from redis.asyncio import ConnectionPool, Redis, RedisCluster, Sentinel
+    from redis.asyncio.cluster import ClusterNode
+    from redis.asyncio.connection import Connection, SSLConnection, parse_url
+    from redis.asyncio.retry import Retry
+    from redis.backoff import NoBackoff
+except ImportError as error:  # pragma: no cover - seen by a test in a process of its own
+    raise ImportError(
+        "a Redis needs redis-py; install it with: pip install 'wxpay-async[redis]'"
+    ) from error
+
+_SENTINEL_WAIT: Final = 0.5
+"""Seconds for each Sentinel that is asked."""
+
+_SENTINEL_LOGIN: Final = ("sentinel_username", "sentinel_password")
+
+_NO_RETRY: Final = Retry(NoBackoff(), 0)
+"""A connection does not repeat by itself what it was asked."""
+
+_KEEPALIVE: Final = {
+    getattr(socket, name): value
+    for name, value in {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}.items()
+    if hasattr(socket, name)
+}
+"""Less than a firewall waits; macOS names the first one differently."""
+
+
+def make_client(
+    address: RedisAddress, timeout: float
+) -> tuple[Redis | RedisCluster, Sentinel | None]:
+    """Make the client, and what it asks where Redis is. No I/O.
+
+    Args:
+        address: where Redis is.
+        timeout: seconds for connecting, and for one answer.
+    """
+    options = _read_options(address, timeout)
+    if address.by_sentinel:
+        sentinel = _make_sentinel(address, options, timeout)
+        master = sentinel.master_for(  # pyright: ignore[reportUnknownMemberType] - untyped
+            address.service
+        )
+        return master, sentinel
+    if address.clustered:
+        return _make_cluster(address, options), None
+    return Redis.from_pool(ConnectionPool(**options)), None
+
+
+def try_options(address: RedisAddress) -> None:
+    """Make a connection, which is not opened.
+
+    Raises:
+        TypeError: there is no such option.
+        ValueError: an option has a value that it cannot have.
+        RedisError: likewise.
+    """
+    options = _read_options(address, 1.0)
+    for name in (*_SENTINEL_LOGIN, "max_connections"):
+        options.pop(name, None)
+    options.pop("connection_class", Connection)(**options)
+
+
+def _read_options(address: RedisAddress, timeout: float) -> dict[str, Any]:
+    """Return what redis-py makes a connection with."""
+    options: dict[str, Any] = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
+    if address.hosts:
+        options |= {"socket_keepalive": True, "socket_keepalive_options": _KEEPALIVE}
+    options |= parse_url(address.single)
+    options.pop("timeout", None)  # of a pool that waits
+    if not address.by_sentinel:
+        for name in _SENTINEL_LOGIN:
+            options.pop(name, None)
+    return options | {"decode_responses": False, "retry": _NO_RETRY}
+
+
+def _make_sentinel(address: RedisAddress, options: dict[str, Any], timeout: float) -> Sentinel:
+    tls = options.pop("connection_class", None) is SSLConnection
+    login = {
+        name.removeprefix("sentinel_"): options.pop(name)
+        for name in _SENTINEL_LOGIN
+        if name in options
+    }
+    for name in ("host", "port"):
+        options.pop(name, None)
+    secured = {name: value for name, value in options.items() if name.startswith("ssl_")}
+    wait = min(_SENTINEL_WAIT, timeout / 2)
+    asked = {
+        "socket_timeout": wait,
+        "socket_connect_timeout": wait,
+        "retry": _NO_RETRY,
+        "ssl": tls,
+        **(secured if tls else {}),
+        **login,
+    }
+    return Sentinel(  # type: ignore[no-untyped-call]
+        address.hosts, sentinel_kwargs=asked, ssl=tls, **options
+    )
+
+
+def _make_cluster(address: RedisAddress, options: dict[str, Any]) -> RedisCluster:
+    tls = options.pop("connection_class", None) is SSLConnection
+    for name in ("host", "port", "db"):
+        options.pop(name, None)
+    nodes = [ClusterNode(host, port) for host, port in address.hosts]
+    return RedisCluster(startup_nodes=nodes, ssl=tls, **options)
