@@ -104,8 +104,8 @@ async def test_file_that_another_process_holds_is_not_waited_for_for_ever(
 async def test_file_that_cannot_be_opened(tmp_path: Path) -> None:
     """The error says what was not done; the path is only in its cause."""
     store = SqlStore(f"sqlite:///{tmp_path}/absent/store.db")
-    with pytest.raises(NotSentError, match="cannot sweep") as raised:
-        await store.sweep("k", NOW)
+    with pytest.raises(NotSentError, match="cannot find what is due") as raised:
+        await store.due("k", NOW)
 
     assert "absent" not in str(raised.value)
     await store.aclose()
@@ -194,9 +194,7 @@ async def test_what_others_made_fail_is_repeated(
 ) -> None:
     """A deadlock or a serialization failure is tried again, six times in all."""
     database = _Failing([_make_error(code) for _ in range(failures)])
-    session = sql._Session(
-        database, Transactions(make_tables()), grouped=False, free_connections=asyncio.Semaphore(1)
-    )
+    session = sql._Session(database, Transactions(make_tables()), 1)
     try:
         await session.transact(lambda _: None)
     except OperationalError:
@@ -209,9 +207,7 @@ async def test_what_others_made_fail_is_repeated(
 async def test_what_would_fail_again_is_not_repeated(error: Exception) -> None:
     """A full disk or a server that does not answer is reported at once."""
     database = _Failing([error])
-    session = sql._Session(
-        database, Transactions(make_tables()), grouped=False, free_connections=asyncio.Semaphore(1)
-    )
+    session = sql._Session(database, Transactions(make_tables()), 1)
     with pytest.raises(type(error)):
         await session.transact(lambda _: None)
 

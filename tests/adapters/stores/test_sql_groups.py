@@ -23,10 +23,10 @@ async def test_commits_of_many_tasks_are_grouped(
     apply_updates = Transactions.apply_updates
 
     def count_updates(
-        work: Transactions, connection: Connection, updates: list[Update]
-    ) -> list[Applied]:
+        work: Transactions, connection: Connection, updates: list[Update], **how: bool
+    ) -> list[Applied | None]:
         groups.append(len(updates))
-        return apply_updates(work, connection, updates)
+        return apply_updates(work, connection, updates, **how)
 
     monkeypatch.setattr(Transactions, "apply_updates", count_updates)
     store = place.make_store()

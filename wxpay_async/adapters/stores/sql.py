@@ -4,7 +4,8 @@ Every method is one short transaction, which runs to its end even when the calle
 meanwhile. A transaction that is rolled back because of others (a deadlock, an insertion at the same
 time, a pooled connection that had died) is tried again a few times; every step may be repeated.
 
-With SQLite a process has one connection, and the commits of concurrent tasks are grouped.
+The updates of concurrent tasks share transactions (`sql_groups`). With SQLite a process has one
+connection.
 """
 
 from __future__ import annotations
@@ -32,11 +33,18 @@ from sqlalchemy.exc import DBAPIError
 from wxpay_async.adapters.stores.sql_groups import FAILURES, GroupCommit
 from wxpay_async.adapters.stores.sql_migrations import prepare_tables
 from wxpay_async.adapters.stores.sql_schema import PREFIX, check_names, make_tables
-from wxpay_async.adapters.stores.sql_tables import Applied, Key, Transactions, Update
+from wxpay_async.adapters.stores.sql_statements import Key
+from wxpay_async.adapters.stores.sql_tables import Applied, Transactions, Update
 
 T = TypeVar("T")
 
 _TRIES: Final = 6
+_GROUPS: Final = 2
+"""Groups that are committed beside each other (measured)."""
+
+_PORTION: Final = 500
+"""Keys in one read."""
+
 _CONNECTION_WAIT: Final = 30.0
 """Seconds of waiting for a free connection, beside the time that a transaction itself may take."""
 
@@ -49,42 +57,48 @@ class _Session:
 
     database: sql_engines.Database
     work: Transactions
-    grouped: bool
-    free_connections: asyncio.Semaphore
+    connections: int
     create: bool = True
     tasks: ShieldedTasks = field(factory=ShieldedTasks, init=False)
     _opening: asyncio.Lock = field(factory=asyncio.Lock, init=False)
     _durable: bool | None = field(default=None, init=False)
+    _free: asyncio.Semaphore = field(init=False)
     _commits: GroupCommit = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._commits = GroupCommit(self.transact, self.work.apply_updates, self.tasks)
+        self._free = asyncio.Semaphore(self.connections)
+        self._commits = GroupCommit(
+            self.transact,
+            self.work,
+            self.tasks,
+            parallel=min(_GROUPS, self.connections),
+            apart=max(1, self.connections // 3),
+        )
 
     async def open(self) -> bool:
         """Prepare the tables, once; tell whether the server keeps its commits."""
         if self._durable is None:
             async with self._opening:
                 if self._durable is None:
-                    self._durable = await prepare_tables(
+                    durable = await prepare_tables(
                         self.transact, self.work.tables, create=self.create
                     )
+                    await self.transact(self.work.prepare)
+                    self._durable = durable
         return self._durable
 
     async def apply(self, update: Update) -> Applied:
-        """Apply the update; with SQLite together with those of other tasks."""
-        if self.grouped:
-            return await self._commits.apply(update)
-        [applied] = await self.transact(partial(self.work.apply_updates, updates=[update]))
-        return applied
+        """Apply the update, together with those of other tasks."""
+        return await self._commits.apply(update)
 
     async def transact(self, work: Callable[[Connection], T]) -> T:
         """Do the work in a transaction."""
         async with asyncio.timeout(_CONNECTION_WAIT):
-            await self.free_connections.acquire()
+            await self._free.acquire()
         try:
             return await self.tasks.run(self._with_retries(work))
         finally:
-            self.free_connections.release()
+            self._free.release()
 
     async def _with_retries(self, work: Callable[[Connection], T]) -> T:
         for _ in range(_TRIES - 1):
@@ -94,6 +108,10 @@ class _Session:
                 if not sql_engines.is_transient(error):
                     raise
         return await self.database.transact(work)
+
+    async def forget(self, drop: Callable[..., int], *, limit: int) -> int:
+        """Drop up to `limit` rows."""
+        return await self.transact(partial(drop, limit=limit))
 
     async def close(self) -> None:
         """Wait for the transactions that still run, then close the connections."""
@@ -155,7 +173,9 @@ class SqlStore:
     async def reserve(self, record: IdempotencyRecord) -> IdempotencyRecord:
         """Insert the record unless its key exists; return what is stored now."""
         with _map_failures(NotSentError, "reserve an operation"):
-            applied = await self._apply(record.key, lambda found: None if found else record)
+            applied = await self._apply(
+                record.key, lambda found: None if found else record, is_new=True
+            )
         return applied.stored or applied.found or record
 
     async def claim(
@@ -189,7 +209,7 @@ class SqlStore:
     async def load(self, key: tuple[str, str]) -> IdempotencyRecord | None:
         """Return the record, None if there is none."""
         with _map_failures(NotSentError, "load an operation"):
-            fetch = partial(self._work.fetch_records, keys=[key], lock=False)
+            fetch = partial(self._work.fetch_records, keys=[key])
             return next(iter(await self._transact(fetch)), None)
 
     async def find_open(self, app_key: str, out_trade_no: str) -> list[IdempotencyRecord]:
@@ -198,14 +218,37 @@ class SqlStore:
         with _map_failures(NotSentError, "find the operations of an order"):
             return await self._transact(find)
 
+    async def load_many(self, keys: Sequence[Key]) -> dict[Key, IdempotencyRecord]:
+        """Return the records with these keys, read in portions of 500."""
+        found: dict[Key, IdempotencyRecord] = {}
+        with _map_failures(NotSentError, "load operations"):
+            for start in range(0, len(keys), _PORTION):
+                fetch = partial(self._work.fetch_records, keys=keys[start : start + _PORTION])
+                found |= {record.key: record for record in await self._transact(fetch)}
+        return found
+
+    async def due(self, app_key: str, now: float, *, limit: int = 100) -> list[IdempotencyRecord]:
+        """Tend an appKey's operations; never drops one."""
+        with _map_failures(NotSentError, "find what is due"):
+            return await self._transact(
+                partial(self._work.due, app_key=app_key, now=now, limit=limit)
+            )
+
+    async def forget(self, app_key: str, now: float, *, limit: int = 1000) -> int:
+        """Drop an appKey's old operations, and old callbacks of all; return how many."""
+        operations = partial(self._work.forget, app_key=app_key, until=now - self.retention)
+        with _map_failures(NotSentError, "forget what is old"):
+            session = await self._open_session()
+            forgotten = await session.forget(operations, limit=limit)
+            return forgotten + await session.forget(
+                partial(self._work.forget_entries, now=now), limit=limit
+            )
+
     async def sweep(self, app_key: str, now: float, *, limit: int = 100) -> list[IdempotencyRecord]:
         """Tend an appKey's operations; drops at most 1,000 old ones each time."""
         with _map_failures(NotSentError, "sweep"):
-            return await self._transact(
-                lambda connection: self._work.sweep(
-                    connection, app_key, now, retention=self.retention, limit=limit
-                )
-            )
+            await self.forget(app_key, now)
+            return await self.due(app_key, now, limit=limit)
 
     async def list_open(
         self, app_key: str, *, after: str = "", limit: int = 100
@@ -236,24 +279,26 @@ class SqlStore:
         return session
 
     async def _apply(
-        self, key: Key, choose: Callable[[IdempotencyRecord | None], IdempotencyRecord | None]
+        self,
+        key: Key,
+        choose: Callable[[IdempotencyRecord | None], IdempotencyRecord | None],
+        *,
+        is_new: bool = False,
     ) -> Applied:
         session = await self._open_session()
-        return await session.apply(Update(key=key, choose_record=choose))
+        return await session.apply(Update(key=key, choose_record=choose, is_new=is_new))
 
     async def _transact(self, work: Callable[[Connection], T]) -> T:
         session = await self._open_session()
         return await session.transact(work)
 
     async def _hold_session(self) -> AsyncGenerator[_Session]:
-        grouped = self.url.get_backend_name() == "sqlite"
-        connections = 1 if grouped else self.connections
+        is_file = self.url.get_backend_name() == "sqlite"
+        connections = 1 if is_file else self.connections
         database = sql_engines.make_database(
             self.url, timeout=self.timeout, connections=connections
         )
-        session = _Session(
-            database, self._work, grouped, asyncio.Semaphore(connections), self.create
-        )
+        session = _Session(database, self._work, connections, self.create)
         try:
             yield session
         finally:

@@ -4,12 +4,17 @@ The rules:
 
 - what an operation becomes is decided by `IdempotencyRecord` on the locked row, never by SQL: the
   life of an operation is described in one place;
-- when two transactions insert the same row at once, the later one meets a duplicate key, starts
-  again and finds the row: no dialect's own INSERT is needed.
+- what is most likely new is inserted without a look first. If its key exists, or two transactions
+  insert the same row at once, the later one meets a duplicate key, starts again and finds the row:
+  no dialect's own INSERT is needed;
+- a group of updates waits for no row that another transaction has locked: what it does not find it
+  leaves to a transaction of its own.
 """
 
 from __future__ import annotations
 
+import json
+import operator
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Final
 
@@ -17,13 +22,10 @@ import attrs
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    Delete,
-    Insert,
+    Row as DriverRow,
     Select,
     Table,
-    Update as UpdateStatement,
     and_,
-    bindparam,
     delete,
     insert,
     select,
@@ -31,16 +33,36 @@ from sqlalchemy import (
 )
 
 from wxpay_async.adapters.stores.inbox import INBOX_RETENTION, Entry, hash_key
-from wxpay_async.adapters.stores.rows import Value, find_tend_time, from_row, to_row
+from wxpay_async.adapters.stores.rows import find_tend_time
 from wxpay_async.adapters.stores.sql_schema import Tables
+from wxpay_async.adapters.stores.sql_statements import (
+    KEY,
+    Key,
+    Lock,
+    Row,
+    Statements,
+    make_statements,
+)
 from wxpay_async.policy.record import LEASE, OPEN, UNDER_WAY, UNFINISHED, IdempotencyRecord
 from wxpay_async.policy.states import FINISHED, State
+from wxpay_async.protocol.assemble import assemble
+from wxpay_async.protocol.idempotency_key import Fingerprint
 
-Key = tuple[str, str]
+_MAX_EXPIRED: Final = 1000
+_EVICTABLE: Final = tuple(sorted(state.value for state in FINISHED | {State.RESERVED}))
 
-_MAX_DROPPED: Final = 1000
-_EVICTABLE: Final = FINISHED | {State.RESERVED}
-_KEY: Final = ("app_key", "request_id")
+_PLAIN: Final = tuple(
+    field.name
+    for field in attrs.fields(IdempotencyRecord)
+    if field.name not in {"fingerprint", "state", "in_doubt", "content", "reply"}
+)
+_MADE: Final = ("state", "in_doubt", "content", "reply", "digest", "fields", "tend_at")
+"""The columns that hold something else than the field of this name, or are none."""
+
+_COLUMNS: Final = (*_PLAIN, *_MADE)
+_read_plain: Final = operator.itemgetter(*_PLAIN)
+
+assert _COLUMNS[: len(KEY)] == KEY  # noqa: S101 - the order of the fields is another module's
 
 
 @attrs.frozen(kw_only=True)
@@ -51,10 +73,12 @@ class Update:
         key: which operation.
         choose_record: gets the stored record, None if there is none; returns the one to store, None
             to change nothing. It may be called again when a transaction is repeated.
+        is_new: whether there is most likely no record yet.
     """
 
     key: Key
     choose_record: Callable[[IdempotencyRecord | None], IdempotencyRecord | None]
+    is_new: bool = False
 
 
 @attrs.frozen
@@ -74,55 +98,69 @@ class Transactions:
     """
 
     tables: Tables
+    statements: Statements = attrs.field(init=False)
     _operations: Table = attrs.field(init=False)
     _callbacks: Table = attrs.field(init=False)
-    _columns: tuple[str, ...] = attrs.field(init=False)
-    _insert: Insert = attrs.field(init=False)
-    _update: UpdateStatement = attrs.field(init=False)
-    _delete: Delete = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._operations, self._callbacks = self.tables.operations, self.tables.callbacks
-        table = self._operations
-        at_key = and_(*(table.c[name] == bindparam(f"of_{name}") for name in _KEY))
-        self._columns = tuple(table.c.keys())
-        self._insert = insert(table)
-        self._update = update(table).where(at_key)
-        self._delete = delete(table).where(at_key)
 
-    def apply_updates(self, connection: Connection, updates: Sequence[Update]) -> list[Applied]:
-        """Apply the updates in their order, with one read and one write for all of them."""
-        keys = {update.key for update in updates}
-        found = {record.key: record for record in self.fetch_records(connection, keys, lock=True)}
+    def prepare(self, connection: Connection) -> None:
+        """Make ready for the others."""
+        self.statements = make_statements(connection, self._operations, _COLUMNS)
+
+    def apply_updates(
+        self, connection: Connection, updates: Sequence[Update], *, blindly: bool, wait: bool
+    ) -> list[Applied | None]:
+        """Apply the updates in their order, with one read and one write for all of them.
+
+        Args:
+            connection: of the transaction.
+            updates: of any operations; those of one key see what those before them did.
+            blindly: insert what is most likely new without a look.
+            wait: for rows that other transactions have locked.
+
+        Returns:
+            What became of each update; None where it must wait, and nothing was done.
+
+        Raises:
+            IntegrityError: something existed, or came meanwhile.
+        """
+        new = _find_new(updates) if blindly else set[Key]()
+        keys = sorted({update.key for update in updates} - new)
+        lock = Lock.WAIT if wait else Lock.SKIP
+        found = {record.key: record for record in self.fetch_records(connection, keys, lock)}
+        left = (
+            set[Key]()
+            if lock is Lock.WAIT or not self.statements.skips
+            else {key for key in keys if key not in found}
+        )
         current = dict(found)
-        applied = [_apply_update(update, current) for update in updates]
+        applied = [
+            None if update.key in left else _apply_update(update, current) for update in updates
+        ]
         changed = [record for key, record in current.items() if found.get(key) is not record]
-        inserted = [_make_row(record) for record in changed if record.key not in found]
+        inserted = [record for record in changed if record.key not in found]
         if inserted:
-            connection.execute(self._insert, inserted)
+            self.statements.insert(connection, _make_rows(inserted))
         self._update_rows(connection, [record for record in changed if record.key in found])
         return applied
 
     def fetch_records(
-        self, connection: Connection, keys: Collection[Key], *, lock: bool
+        self, connection: Connection, keys: Collection[Key], lock: Lock = Lock.NONE
     ) -> list[IdempotencyRecord]:
         """Return the records with these keys."""
-        found: list[IdempotencyRecord] = []
-        # One query for each appKey: given pairs, SQLite 3.40 reads the whole table (measured).
-        for app_key in {key[0] for key in keys}:
-            rows = select(self._operations).where(
-                self._operations.c.app_key == app_key,
-                self._operations.c.request_id.in_([key[1] for key in keys if key[0] == app_key]),
-            )
-            found += self._read_records(connection, rows.with_for_update() if lock else rows)
-        return found
+        if not keys:
+            return []
+        rows = self.statements.select(connection, sorted(set(keys)), lock)
+        return [_make_record(row) for row in rows]
 
     def find_open(
         self, connection: Connection, *, app_key: str, out_trade_no: str
     ) -> list[IdempotencyRecord]:
         """Do what `IdempotencyStore.find_open` says."""
         # The index of the sweep leads to what is open, which is little: the number needs none.
-        rows = select(self._operations).where(
+        rows = self._select().where(
             self._operations.c.app_key == app_key,
             self._operations.c.state.in_([state.value for state in UNDER_WAY]),
             self._operations.c.out_trade_no == out_trade_no,
@@ -133,7 +171,7 @@ class Transactions:
         self, connection: Connection, *, app_key: str, after: str, limit: int
     ) -> list[IdempotencyRecord]:
         """Do what `IdempotencyStore.list_open` says."""
-        rows = select(self._operations).where(
+        rows = self._select().where(
             self._operations.c.app_key == app_key,
             self._operations.c.state.in_([state.value for state in UNFINISHED]),
             self._operations.c.request_id > after,
@@ -142,17 +180,30 @@ class Transactions:
             connection, rows.order_by(self._operations.c.request_id).limit(limit)
         )
 
-    def sweep(
-        self, connection: Connection, app_key: str, now: float, *, retention: float, limit: int
+    def due(
+        self, connection: Connection, app_key: str, now: float, *, limit: int
     ) -> list[IdempotencyRecord]:
-        """Do what `IdempotencyStore.sweep` says. Rows that another one holds are skipped."""
-        expired = self._fetch_due(connection, self._match_due(app_key, {State.SENDING}, now))
+        """Do what `IdempotencyStore.due` says. Rows that another one holds are skipped."""
+        expired = self._fetch_due(connection, app_key, {State.SENDING}, now, limit=_MAX_EXPIRED)
         self._update_rows(connection, [record.with_expired_lease(now) for record in expired])
-        self._drop_old(connection, app_key, now, retention)
-        due = self._fetch_due(connection, self._match_due(app_key, OPEN, now), limit)
+        due = self._fetch_due(connection, app_key, OPEN, now, limit=limit)
         moved = [attrs.evolve(record, next_check_at=now + LEASE) for record in due]
         self._update_rows(connection, moved)
         return due
+
+    def forget(self, connection: Connection, app_key: str, until: float, *, limit: int) -> int:
+        """Drop what was finished by then, and is not needed any more; return how many."""
+        return self.statements.delete(
+            connection, app_key=app_key, states=_EVICTABLE, until=until, limit=limit
+        )
+
+    def forget_entries(self, connection: Connection, now: float, *, limit: int) -> int:
+        """Drop what callbacks told so long ago that none of them comes again."""
+        digest, until = self._callbacks.c.digest, self._callbacks.c.until
+        old = select(digest).where(until <= now).limit(limit)
+        if connection.dialect.name == "mysql":  # which knows no limit inside IN
+            old = select(old.subquery().c.digest)
+        return connection.execute(delete(self._callbacks).where(digest.in_(old))).rowcount
 
     def _match_due(
         self, app_key: str, states: Iterable[State], until: float
@@ -164,44 +215,32 @@ class Transactions:
         )
 
     def _fetch_due(
-        self, connection: Connection, condition: ColumnElement[bool], limit: int | None = None
+        self,
+        connection: Connection,
+        app_key: str,
+        states: Iterable[State],
+        until: float,
+        *,
+        limit: int,
     ) -> list[IdempotencyRecord]:
         rows = (
-            select(self._operations)
-            .where(condition)
+            self._select()
+            .where(self._match_due(app_key, states, until))
             .order_by(self._operations.c.tend_at)
             .limit(limit)
         )
-        return self._read_records(connection, rows.with_for_update(skip_locked=True))
+        skipped = rows.with_for_update(skip_locked=self.statements.skips)
+        return self._read_records(connection, skipped)
+
+    def _select(self) -> Select[Any]:
+        return select(*(self._operations.c[name] for name in _COLUMNS))
 
     def _read_records(self, connection: Connection, rows: Select[Any]) -> list[IdempotencyRecord]:
-        # Not `.mappings()`, which takes a fifth longer.
-        return [
-            from_row(dict(zip(self._columns, row, strict=True))) for row in connection.execute(rows)
-        ]
-
-    def _drop_old(self, connection: Connection, app_key: str, now: float, retention: float) -> None:
-        old = select(self._operations.c.app_key, self._operations.c.request_id).where(
-            self._match_due(app_key, _EVICTABLE, now - retention)
-        )
-        keys = connection.execute(old.limit(_MAX_DROPPED).with_for_update(skip_locked=True))
-        rows = [_bind_key(*key) for key in keys]
-        if rows:
-            connection.execute(self._delete, rows)
-        gone = (
-            select(self._callbacks.c.digest)
-            .where(self._callbacks.c.until <= now)
-            .limit(_MAX_DROPPED)
-        )
-        digests = connection.scalars(gone.with_for_update(skip_locked=True)).all()
-        if digests:
-            connection.execute(delete(self._callbacks).where(self._callbacks.c.digest.in_(digests)))
+        return [_make_record(row) for row in connection.execute(rows)]
 
     def _update_rows(self, connection: Connection, records: Sequence[IdempotencyRecord]) -> None:
-        rows = [_make_row(record) for record in records]
-        if rows:
-            changes = [_bind_key(row.pop("app_key"), row.pop("request_id")) | row for row in rows]
-            connection.execute(self._update, changes)
+        if records:
+            self.statements.update(connection, _make_rows(records))
 
     def load_entries(self, connection: Connection, keys: Sequence[str]) -> dict[str, Entry]:
         """Do what `Inbox.load_entries` says."""
@@ -231,17 +270,50 @@ class Transactions:
         return True
 
 
-def _apply_update(update: Update, current: dict[Key, IdempotencyRecord]) -> Applied:
-    found = current.get(update.key)
-    stored = update.choose_record(found)
+def _find_new(updates: Iterable[Update]) -> set[Key]:
+    """Return the keys whose first update says that they are new."""
+    first: dict[Key, bool] = {}
+    for one in updates:
+        first.setdefault(one.key, one.is_new)
+    return {key for key, is_new in first.items() if is_new}
+
+
+def _apply_update(wanted: Update, current: dict[Key, IdempotencyRecord]) -> Applied:
+    found = current.get(wanted.key)
+    stored = wanted.choose_record(found)
     if stored is not None:
-        current[update.key] = stored
+        current[wanted.key] = stored
     return Applied(found, stored)
 
 
-def _bind_key(app_key: Value, request_id: Value) -> dict[str, Value]:
-    return {"of_app_key": app_key, "of_request_id": request_id}
+def _make_rows(records: Iterable[IdempotencyRecord]) -> list[Row]:
+    """Return the rows of the records, in the order of their keys."""
+    return [_make_row(record) for record in sorted(records, key=lambda record: record.key)]
 
 
-def _make_row(record: IdempotencyRecord) -> dict[str, Value]:
-    return {**to_row(record), "tend_at": find_tend_time(record)}
+def _make_row(record: IdempotencyRecord) -> Row:
+    mark = record.fingerprint
+    return (
+        *_read_plain(record.__dict__),
+        record.state.value,
+        record.in_doubt,
+        _plain(record.content),
+        _plain(record.reply),
+        mark.digest,
+        json.dumps(dict(mark.fields)),
+        find_tend_time(record),
+    )
+
+
+def _plain(content: bytes | None) -> bytes | None:
+    return None if content is None else bytes(content)  # a driver may look at the very type
+
+
+def _make_record(row: Row | DriverRow[Any]) -> IdempotencyRecord:
+    # A record has no validators, and rows are read thousands a second: no converter then.
+    fields: dict[str, Any] = dict(zip(_COLUMNS, row, strict=True))
+    del fields["tend_at"]
+    fields["fingerprint"] = Fingerprint(fields.pop("digest"), json.loads(fields.pop("fields")))
+    fields["state"] = State(fields["state"])
+    fields["in_doubt"] = bool(fields["in_doubt"])
+    return assemble(IdempotencyRecord, fields)

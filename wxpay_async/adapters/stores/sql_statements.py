@@ -1,0 +1,397 @@
+# ruff: noqa: S608 - names of tables and columns are quoted, and every value is a parameter
+"""The SQL of `SqlStore` for many rows at once, as each database does it fastest.
+
+To SQLAlchemy's statements of single rows a payment owed most of its time. These are written once
+for each connection's dialect; a row is a tuple in the order of the columns. Each reads, inserts or
+updates hundreds of rows in one round trip:
+
+- SQLite executes a statement for each row, which costs no round trip there;
+- PostgreSQL takes the columns as arrays, so that its statements have one shape for any number;
+- MySQL and MariaDB take a list of rows.
+
+Rows are locked in the order of their keys, so that two transactions never wait for each other.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, groupby
+from operator import itemgetter
+from typing import Any, Final, Protocol
+
+from attrs import define, field, frozen
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Connection,
+    Dialect,
+    Double,
+    Integer,
+    LargeBinary,
+    Table,
+)
+from sqlalchemy.exc import DBAPIError
+
+from wxpay_async.adapters.stores.rows import Value
+
+Key = tuple[str, str]
+"""An appKey and a requestId."""
+
+Row = tuple[Value, ...]
+
+KEY: Final = ("app_key", "request_id")
+
+_MAX_ROWS: Final = 500
+_MAX_BYTES: Final = 1_000_000
+"""Of texts and bytes in one statement; servers refuse packets of 4 MB, 16 MB or more."""
+
+
+class Lock(enum.Enum):
+    """What a read does with the rows that it finds."""
+
+    NONE = "it locks nothing"
+    SKIP = "it locks them, and leaves out those that another transaction has locked"
+    WAIT = "it locks them, and waits for those that another transaction has locked"
+
+
+class Statements(Protocol):
+    """Reads and writes operations; keys and rows come sorted, each key once.
+
+    Attributes:
+        skips: whether `Lock.SKIP` leaves out what is locked; else it waits for it.
+    """
+
+    skips: bool
+
+    def select(self, connection: Connection, keys: Sequence[Key], lock: Lock) -> list[Row]:
+        """Return the rows with these keys, in any order."""
+        ...
+
+    def insert(self, connection: Connection, rows: Sequence[Row]) -> None:
+        """Insert the rows; raise an `IntegrityError` if one of the keys exists."""
+        ...
+
+    def update(self, connection: Connection, rows: Sequence[Row]) -> None:
+        """Write the rows, which exist and are locked."""
+        ...
+
+    def delete(
+        self,
+        connection: Connection,
+        *,
+        app_key: str,
+        states: Sequence[str],
+        until: float,
+        limit: int,
+    ) -> int:
+        """Delete what should have been tended until then, in one statement; return how many."""
+        ...
+
+
+def make_statements(connection: Connection, table: Table, columns: Sequence[str]) -> Statements:
+    """Return the statements for what the connection leads to.
+
+    Args:
+        connection: by which a server is asked what it knows.
+        table: of operations.
+        columns: in the order in which rows have them; the key comes first.
+    """
+    sql = _Sql.of(connection.dialect, table, columns)
+    if connection.dialect.name == "sqlite":
+        return _SqliteStatements(sql)
+    if connection.dialect.name == "postgresql":
+        return _PostgresStatements(sql)
+    return _MysqlStatements(
+        sql, skips=_knows_skip_locked(connection, sql), alias=_needs_alias(connection.dialect)
+    )
+
+
+def _knows_skip_locked(connection: Connection, sql: _Sql) -> bool:
+    # Asked rather than told by the version: there are forks and proxies. MySQL before 8.0.1 and
+    # MariaDB before 10.6 do not know it.
+    try:
+        connection.exec_driver_sql(f"SELECT 1 FROM {sql.table} WHERE 1 = 0 FOR UPDATE SKIP LOCKED")
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise
+        return False
+    return True
+
+
+def _needs_alias(dialect: Dialect) -> bool:
+    # MySQL 8.0.20 warns of VALUES() in an update, and each warning costs a round trip.
+    version = dialect.server_version_info or ()
+    return not getattr(dialect, "is_mariadb", False) and version >= (8, 0, 20)
+
+
+@frozen(kw_only=True)
+class _Sql:
+    """The parts of statements.
+
+    Attributes:
+        table: its name, quoted.
+        columns: their names, quoted; the key comes first.
+        types: of PostgreSQL, by column.
+        mark: makes the placeholder of the parameter with that number, from 1.
+    """
+
+    table: str
+    columns: tuple[str, ...]
+    types: tuple[str, ...]
+    mark: Callable[[int], str]
+
+    @classmethod
+    def of(cls, dialect: Dialect, table: Table, columns: Sequence[str]) -> _Sql:
+        quote = dialect.identifier_preparer
+        marks: dict[str, Callable[[int], str]] = {
+            "qmark": lambda _: "?",
+            "numeric_dollar": lambda number: f"${number}",
+        }
+        return cls(
+            table=quote.format_table(table),
+            columns=tuple(quote.quote(name) for name in columns),
+            types=tuple(_find_type(table, name) for name in columns),
+            mark=marks.get(dialect.paramstyle, lambda _: "%s"),
+        )
+
+    @property
+    def all(self) -> str:
+        return ", ".join(self.columns)
+
+    def marks(self, count: int, first: int = 1) -> str:
+        return ", ".join(self.mark(first + n) for n in range(count))
+
+    def assignments(self, form: str) -> str:
+        """Return `column = ...` for all columns but those of the key."""
+        return ", ".join(f"{name} = {form.format(name)}" for name in self.columns[len(KEY) :])
+
+    def match_due(self, states: int) -> str:
+        """Return the condition of an appKey, so many states and a time, in this order."""
+        return (
+            f"app_key = {self.mark(1)} AND state IN ({self.marks(states, 2)})"
+            f" AND tend_at <= {self.mark(states + 2)}"
+        )
+
+
+def _find_type(table: Table, column: str) -> str:
+    # A text, not VARCHAR(64): a cast to that would cut what is too long, silently.
+    kinds = (
+        (BigInteger, "bigint"),
+        (Integer, "integer"),
+        (Boolean, "boolean"),
+        (Double, "double precision"),
+        (LargeBinary, "bytea"),
+    )
+    of = table.c[column].type
+    return next((name for kind, name in kinds if isinstance(of, kind)), "text")
+
+
+@define(eq=False)
+class _SqliteStatements:
+    sql: _Sql
+    skips: bool = field(default=False, init=False)
+    _insert: str = field(init=False)
+    _update: str = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        sql = self.sql
+        self._insert = f"INSERT INTO {sql.table} ({sql.all}) VALUES ({sql.marks(len(sql.columns))})"
+        self._update = (
+            f"UPDATE {sql.table} SET {sql.assignments('?')} WHERE app_key = ? AND request_id = ?"
+        )
+
+    def select(self, connection: Connection, keys: Sequence[Key], lock: Lock) -> list[Row]:
+        del lock  # a transaction has the whole file
+        found: list[Row] = []
+        # One query for each appKey: given pairs, SQLite 3.40 reads the whole table (measured).
+        for app_key, mine in groupby(keys, key=itemgetter(0)):
+            names = [request_id for _, request_id in mine]
+            for start in range(0, len(names), _MAX_ROWS):
+                portion = _pad(names[start : start + _MAX_ROWS])
+                query = (
+                    f"SELECT {self.sql.all} FROM {self.sql.table}"
+                    f" WHERE app_key = ? AND request_id IN ({self.sql.marks(len(portion))})"
+                )
+                found += _fetch(connection, query, (app_key, *portion))
+        return found
+
+    def insert(self, connection: Connection, rows: Sequence[Row]) -> None:
+        connection.exec_driver_sql(self._insert, list(rows))
+
+    def update(self, connection: Connection, rows: Sequence[Row]) -> None:
+        connection.exec_driver_sql(self._update, [(*row[2:], *row[:2]) for row in rows])
+
+    def delete(
+        self,
+        connection: Connection,
+        *,
+        app_key: str,
+        states: Sequence[str],
+        until: float,
+        limit: int,
+    ) -> int:
+        statement = (
+            f"DELETE FROM {self.sql.table} WHERE rowid IN (SELECT rowid FROM {self.sql.table}"
+            f" WHERE {self.sql.match_due(len(states))} LIMIT ?)"
+        )
+        return _execute(connection, statement, (app_key, *states, until, limit))
+
+
+@define(eq=False)
+class _PostgresStatements:
+    sql: _Sql
+    skips: bool = field(default=True, init=False)
+    _select: str = field(init=False)
+    _insert: str = field(init=False)
+    _update: str = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        sql = self.sql
+        arrays = ", ".join(f"{sql.mark(n)}::{kind}[]" for n, kind in enumerate(sql.types, start=1))
+        columns = ", ".join(f"o.{name}" for name in sql.columns)
+        self._select = (
+            f"SELECT {columns} FROM unnest({sql.mark(1)}::text[], {sql.mark(2)}::text[])"
+            f" AS k (app_key, request_id) JOIN {sql.table} AS o"
+            " ON o.app_key = k.app_key AND o.request_id = k.request_id"
+        )
+        self._insert = f"INSERT INTO {sql.table} ({sql.all}) SELECT * FROM unnest({arrays})"
+        self._update = (
+            f"UPDATE {sql.table} AS o SET {sql.assignments('n.{}')}"
+            f" FROM unnest({arrays}) AS n ({sql.all})"
+            " WHERE o.app_key = n.app_key AND o.request_id = n.request_id"
+        )
+
+    def select(self, connection: Connection, keys: Sequence[Key], lock: Lock) -> list[Row]:
+        locking = {
+            Lock.NONE: "",
+            Lock.SKIP: " ORDER BY o.app_key, o.request_id FOR UPDATE OF o SKIP LOCKED",
+            Lock.WAIT: " ORDER BY o.app_key, o.request_id FOR UPDATE OF o",
+        }
+        found: list[Row] = []
+        for start in range(0, len(keys), _MAX_ROWS):
+            arrays = tuple(map(list, zip(*keys[start : start + _MAX_ROWS], strict=True)))
+            found += _fetch(connection, self._select + locking[lock], arrays)
+        return found
+
+    def insert(self, connection: Connection, rows: Sequence[Row]) -> None:
+        for portion in _cut(rows):
+            connection.exec_driver_sql(self._insert, _turn(portion))
+
+    def update(self, connection: Connection, rows: Sequence[Row]) -> None:
+        for portion in _cut(rows):
+            connection.exec_driver_sql(self._update, _turn(portion))
+
+    def delete(
+        self,
+        connection: Connection,
+        *,
+        app_key: str,
+        states: Sequence[str],
+        until: float,
+        limit: int,
+    ) -> int:
+        statement = (
+            f"DELETE FROM {self.sql.table} WHERE ctid = ANY(ARRAY(SELECT ctid FROM {self.sql.table}"
+            f" WHERE {self.sql.match_due(len(states))}"
+            f" LIMIT {self.sql.mark(len(states) + 3)} FOR UPDATE SKIP LOCKED))"
+        )
+        return _execute(connection, statement, (app_key, *states, until, limit))
+
+
+@define(eq=False)
+class _MysqlStatements:
+    sql: _Sql
+    skips: bool
+    alias: bool
+    _row: str = field(init=False)
+    _insert: str = field(init=False)
+    _on_duplicate: str = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        sql = self.sql
+        self._row = f"({sql.marks(len(sql.columns))})"
+        self._insert = f"INSERT INTO {sql.table} ({sql.all}) VALUES "
+        self._on_duplicate = (
+            f" AS n ON DUPLICATE KEY UPDATE {sql.assignments('n.{}')}"
+            if self.alias
+            else f" ON DUPLICATE KEY UPDATE {sql.assignments('VALUES({})')}"
+        )
+
+    def select(self, connection: Connection, keys: Sequence[Key], lock: Lock) -> list[Row]:
+        locking = {
+            Lock.NONE: "",
+            Lock.SKIP: " FOR UPDATE SKIP LOCKED" if self.skips else " FOR UPDATE",
+            Lock.WAIT: " FOR UPDATE",
+        }
+        found: list[Row] = []
+        for start in range(0, len(keys), _MAX_ROWS):
+            conditions: list[str] = []
+            values: list[str] = []
+            for app_key, mine in groupby(keys[start : start + _MAX_ROWS], key=itemgetter(0)):
+                names = [request_id for _, request_id in mine]
+                conditions.append(f"app_key = %s AND request_id IN ({self.sql.marks(len(names))})")
+                values += (app_key, *names)
+            query = (
+                f"SELECT {self.sql.all} FROM {self.sql.table} WHERE {' OR '.join(conditions)}"
+                f" ORDER BY app_key, request_id{locking[lock]}"
+            )
+            found += _fetch(connection, query, tuple(values))
+        return found
+
+    def insert(self, connection: Connection, rows: Sequence[Row]) -> None:
+        self._write(connection, rows, "")
+
+    def update(self, connection: Connection, rows: Sequence[Row]) -> None:
+        # Of all ways to write many rows at once this is the one that every version knows.
+        self._write(connection, rows, self._on_duplicate)
+
+    def _write(self, connection: Connection, rows: Sequence[Row], ending: str) -> None:
+        for portion in _cut(rows):
+            statement = self._insert + ", ".join([self._row] * len(portion)) + ending
+            connection.exec_driver_sql(statement, tuple(chain.from_iterable(portion)))
+
+    def delete(
+        self,
+        connection: Connection,
+        *,
+        app_key: str,
+        states: Sequence[str],
+        until: float,
+        limit: int,
+    ) -> int:
+        statement = f"DELETE FROM {self.sql.table} WHERE {self.sql.match_due(len(states))} LIMIT %s"
+        return _execute(connection, statement, (app_key, *states, until, limit))
+
+
+def _fetch(connection: Connection, query: str, parameters: tuple[Any, ...]) -> list[Row]:
+    return [tuple(row) for row in connection.exec_driver_sql(query, parameters)]
+
+
+def _execute(connection: Connection, statement: str, parameters: tuple[Any, ...]) -> int:
+    return connection.exec_driver_sql(statement, parameters).rowcount
+
+
+def _pad(names: list[str]) -> list[str]:
+    """Repeat the last up to a power of two: SQLite then compiles a few statements only."""
+    size = 1 << (len(names) - 1).bit_length()
+    return names + names[-1:] * (size - len(names))
+
+
+def _turn(rows: Sequence[Row]) -> tuple[list[Value], ...]:
+    return tuple(map(list, zip(*rows, strict=True)))
+
+
+def _cut(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """Cut rows into portions of one statement each."""
+    portion: list[Row] = []
+    size = 0
+    for row in rows:
+        length = sum(len(value) for value in row if isinstance(value, (str, bytes)))
+        if portion and (len(portion) == _MAX_ROWS or size + length > _MAX_BYTES):
+            yield portion
+            portion, size = [], 0
+        portion.append(row)
+        size += length
+    if portion:
+        yield portion
