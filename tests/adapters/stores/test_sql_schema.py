@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from sqlalchemy.engine import make_url
+from sqlalchemy import text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from tests.contract.stores import Place, open_place
 from tests.support.sql_databases import (
@@ -265,6 +267,54 @@ def test_sqlite_has_no_schema() -> None:
     """It says what to use instead."""
     with pytest.raises(InvalidRequestError, match="SQLite has no schemas; allowed: none; name"):
         SqlStore("sqlite:///never-opened.db", schema="pay")
+
+
+# A merchant's engine
+
+
+async def test_engine_of_a_merchant_is_used(server: Place) -> None:
+    """With the tables in his schema; closing the store leaves the engine to him."""
+    engine = create_async_engine(server.url, pool_size=2, max_overflow=0)
+    async with open_schema(server, f"pay_{uuid.uuid4().hex[:8]}") as schema:
+        store = SqlStore(engine=engine, schema=schema)
+        records = [server.make_record(f"r{n}") for n in range(20)]
+        assert records == await asyncio.gather(*(store.reserve(each) for each in records))
+        await store.aclose()
+        assert records[0] == await store.load(records[0].key)
+        await store.aclose()
+        async with engine.connect() as connection:
+            assert 1 == await connection.scalar(text("SELECT 1"))
+        await engine.dispose()
+
+
+async def test_engine_that_may_cut_values_is_refused(tmp_path: Path) -> None:
+    """MySQL without strict mode would store the beginning of a value that is too long."""
+    async with open_place("mariadb", tmp_path) as place:
+        lax = {"init_command": "SET SESSION sql_mode = ''"}
+        engine = create_async_engine(place.url, connect_args=lax)
+        store = SqlStore(engine=engine)
+        with pytest.raises(NotSentError, match="need STRICT_ALL_TABLES in their sql_mode"):
+            await store.reserve(place.make_record())
+        await store.aclose()
+        await engine.dispose()
+
+
+async def test_store_needs_an_address_or_an_engine() -> None:
+    """One of them: the other one would be passed over without a word."""
+    engine = create_async_engine("postgresql+asyncpg://u:s3cr3t@h:1/d")
+    for store in ({}, {"url": "sqlite://", "engine": engine}):
+        with pytest.raises(InvalidRequestError, match="url: give either an address or an engine"):
+            SqlStore(**store)  # type: ignore[arg-type]
+    shown = repr(SqlStore(engine=engine))
+    assert "postgresql+asyncpg://h:1/d" in shown
+    assert "s3cr3t" not in shown
+
+
+def test_address_may_be_a_url_of_sqlalchemy() -> None:
+    """So a password needs no quoting."""
+    store = SqlStore(URL.create("postgresql", username="u", password="p@s", host="h", database="d"))
+    assert "postgresql+asyncpg" == store.url.drivername
+    assert "p@s" == store.url.password
 
 
 # The SQL

@@ -22,13 +22,14 @@ from wxpay_async.adapters.stores import sql_engines  # first: it says what to in
 from wxpay_async.adapters.stores.failures import map_failures
 from wxpay_async.adapters.stores.inbox import Entry
 from wxpay_async.adapters.stores.store import DAY
-from wxpay_async.errors import InDoubtError, NotSentError
+from wxpay_async.errors import InDoubtError, InvalidRequestError, NotSentError
 from wxpay_async.policy.record import LEASE, IdempotencyRecord
 
 # isort: split
 from sqlalchemy import Connection
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from wxpay_async.adapters.stores.sql_groups import FAILURES, GroupCommit
 from wxpay_async.adapters.stores.sql_migrations import prepare_tables
@@ -48,7 +49,17 @@ _PORTION: Final = 500
 _CONNECTION_WAIT: Final = 30.0
 """Seconds of waiting for a free connection, beside the time that a transaction itself may take."""
 
+_NO_URL: Final = URL.create("engine")
+
 _map_failures = partial(map_failures, FAILURES)
+
+
+def _parse_url(address: str | URL | None) -> URL:
+    if address is None:
+        return _NO_URL
+    if isinstance(address, URL):
+        address = address.render_as_string(hide_password=False)
+    return sql_engines.parse_url(address)
 
 
 @define(eq=False)
@@ -129,10 +140,13 @@ class SqlStore:
 
     Args:
         url: `sqlite:///file.db`, `postgresql://user:password@host/database` or `mysql://...`; the
-            driver (asyncpg, asyncmy) may be named as well. Its password is never shown.
+            driver (asyncpg, psycopg, asyncmy) may be named as well. A `URL` of SQLAlchemy does,
+            too. Its password is never shown.
+        engine: an `AsyncEngine` of SQLAlchemy in place of an address, of one of these drivers. It
+            is not disposed of, and used in the event loop that it belongs to.
         retention: seconds for which a finished operation is remembered; 30 days by default.
         timeout: seconds for one transaction.
-        connections: to the server at once; SQLite always uses one.
+        connections: to the server at once; SQLite always uses one. An engine has its own limit.
         create: create the tables and upgrade them. If False, an administrator runs what
             `wxpay-async store schema URL` prints, and the first call says what is missing.
         schema: where the tables are, which with MariaDB and MySQL is a database; by default where
@@ -140,11 +154,12 @@ class SqlStore:
         table_prefix: how the names of tables and indexes begin.
 
     Raises:
-        InvalidRequestError: the address is none of these, or a name cannot be used.
+        InvalidRequestError: the address is none of these, or the engine, or a name cannot be used.
         ImportError: the driver is not installed; it names the extra.
     """
 
-    url: URL = field(converter=sql_engines.parse_url, repr=sql_engines.redact_url)
+    url: URL = field(default=None, converter=_parse_url, repr=sql_engines.redact_url)
+    engine: AsyncEngine | None = field(default=None, kw_only=True, repr=False)
     retention: float = field(default=30 * DAY, kw_only=True)
     timeout: float = field(default=10.0, kw_only=True)
     connections: int = field(default=10, kw_only=True)
@@ -156,6 +171,12 @@ class SqlStore:
     _sessions: LoopLocal[_Session] = field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
+        if (self.url is _NO_URL) == (self.engine is None):
+            raise InvalidRequestError(
+                "give either an address or an engine", field="url", allowed="one of url and engine"
+            )
+        if self.engine is not None:
+            self.url = sql_engines.parse_engine(self.engine)
         backend = self.url.get_backend_name()
         check_names(backend, schema=self.schema, prefix=self.table_prefix)
         self._work = Transactions(make_tables(schema=self.schema, prefix=self.table_prefix))
@@ -296,7 +317,7 @@ class SqlStore:
         is_file = self.url.get_backend_name() == "sqlite"
         connections = 1 if is_file else self.connections
         database = sql_engines.make_database(
-            self.url, timeout=self.timeout, connections=connections
+            self.url, timeout=self.timeout, connections=connections, engine=self.engine
         )
         session = _Session(database, self._work, connections, self.create)
         try:

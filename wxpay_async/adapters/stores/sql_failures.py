@@ -27,22 +27,22 @@ def is_transient(error: DBAPIError) -> bool:
     """Tell whether the same transaction is likely to succeed when it is repeated."""
     if isinstance(error, IntegrityError) or _is_lost(error):
         return True
-    return any(code in _TRANSIENT for code in _find_codes(error))
+    return any(code in _TRANSIENT for code in find_codes(error))
 
 
 def is_of_no_use(error: DBAPIError) -> bool:
     """Tell whether the transaction may succeed over another connection, but not over this one."""
-    return _is_lost(error) or any(code in _READ_ONLY for code in _find_codes(error))
+    return _is_lost(error) or any(code in _READ_ONLY for code in find_codes(error))
 
 
 def _is_lost(error: DBAPIError) -> bool:
-    codes = _find_codes(error)
+    codes = find_codes(error)
     return error.connection_invalidated or any(
         code in _LOST or (isinstance(code, str) and code.startswith(_CONNECTION)) for code in codes
     )
 
 
-def _find_codes(error: DBAPIError) -> list[str | int]:
+def find_codes(error: DBAPIError) -> list[str | int]:
     """Return the SQLSTATE of PostgreSQL, or the number of MySQL."""
     cause = error.orig
     codes = (getattr(cause, "sqlstate", None), *(cause.args[:1] if cause else ()))

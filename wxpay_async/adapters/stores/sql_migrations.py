@@ -17,6 +17,7 @@ from sqlalchemy import Connection, delete, false, func, insert, inspect, select,
 from sqlalchemy.exc import DBAPIError
 
 from wxpay_async.adapters.stores.failures import NewerSchemaError, SchemaError
+from wxpay_async.adapters.stores.sql_failures import find_codes
 from wxpay_async.adapters.stores.sql_schema import (
     VERSION,
     Layout,
@@ -48,6 +49,9 @@ _DENIED: Final = frozenset({"42501", 1044, 1142, 1143})
 """PostgreSQL: insufficient privilege; MySQL: no right to a database, a table, a column."""
 
 _NO_SCHEMA: Final = frozenset({"3F000", 1049})
+
+_STRICT: Final = "SELECT @@sql_mode LIKE '%STRICT%'"
+"""Without it MySQL may cut a value that is too long. A merchant's engine may be set up so."""
 
 _LOCK_WAIT: Final = 10
 """Seconds of waiting for another process that changes the tables of MySQL."""
@@ -86,6 +90,8 @@ def _check_tables(connection: Connection, *, tables: Tables, create: bool) -> bo
                 return None
             raise SchemaError(_describe(tables, version, missing))
         _try_rights(connection, tables)
+    if connection.dialect.name == "mysql" and not connection.scalar(text(_STRICT)):
+        raise SchemaError("the engine's connections need STRICT_ALL_TABLES in their sql_mode")
     query = _DURABLE.get(connection.dialect.name)
     return query is None or bool(connection.scalar(text(query)))
 
@@ -161,8 +167,7 @@ def _explain_denial(tables: Tables, advice: str) -> Generator[None]:
     try:
         yield
     except DBAPIError as error:
-        cause = error.orig
-        codes = {getattr(cause, "sqlstate", None), *(cause.args[:1] if cause else ())}
+        codes = set(find_codes(error))
         if codes & _DENIED:
             raise SchemaError(f"the database's role may not do this: {advice}") from error
         if codes & _NO_SCHEMA:
