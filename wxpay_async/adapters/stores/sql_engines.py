@@ -154,7 +154,7 @@ def make_database(
         engine: whose connections are used; it is not disposed of.
     """
     if engine is not None:
-        return LentDatabase(engine.execution_options(isolation_level=_ISOLATION), timeout)
+        return LentDatabase(engine, timeout, _ISOLATION)
     if url.get_backend_name() == "sqlite":
         return _SqliteDatabase(_make_sqlite_engine(url, timeout), timeout)
     bare, arguments = translate(url, timeout)

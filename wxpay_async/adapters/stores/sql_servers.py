@@ -23,7 +23,7 @@ from typing import Final, TypeVar
 from attrs import define, field
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from wxpay_async.adapters.event_loop import ShieldedTasks
 from wxpay_async.adapters.stores.sql_failures import is_of_no_use
@@ -130,7 +130,7 @@ class ServerDatabase:
         while self._idle:
             link = self._idle.pop()
             idle_for = time.monotonic() - link.used_at
-            link.reused = True
+            link.reused = link.reused or idle_for > _FRESH
             if idle_for > _KEPT:
                 self._drop(link, broken=False)
             elif not link.is_quiet() or (idle_for > _TRUSTED and not await self._check(link)):
@@ -237,10 +237,12 @@ class LentDatabase:
     Args:
         engine: gives a connection for each transaction.
         timeout: seconds for a connection, and for a transaction.
+        isolation: of each transaction.
     """
 
     engine: AsyncEngine
     timeout: float
+    isolation: str
 
     async def transact(self, work: Callable[[Connection], T]) -> T:
         """Do the work and commit it; roll it back on any error.
@@ -249,7 +251,7 @@ class LentDatabase:
             TimeoutError: no answer in time; it may have been committed.
         """
         async with asyncio.timeout(self.timeout):
-            connection = await self.engine.connect()
+            connection = await self._connect()
         try:
             async with asyncio.timeout(self.timeout):
                 result = await connection.run_sync(work)
@@ -264,6 +266,16 @@ class LentDatabase:
         finally:
             await connection.close()
         return result
+
+    async def _connect(self) -> AsyncConnection:
+        """Take a connection, and set its isolation until it goes back."""
+        while True:
+            connection = await self.engine.connect()
+            try:
+                return await connection.execution_options(isolation_level=self.isolation)
+            except self.engine.dialect.loaded_dbapi.Error:  # a MySQL is asked, and was dead
+                await connection.invalidate()
+                await connection.close()
 
     async def close(self) -> None:
         """Leave the engine open."""

@@ -1,0 +1,364 @@
+"""Check how the SQL store gets on with servers: dead connections, silence, defaults of a server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from sqlalchemy import Connection, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from tests.contract.stores import Place, Servers, execute, open_place
+from tests.faults.line import Line
+from wxpay_async.adapters.stores import sql_links, sql_servers
+from wxpay_async.adapters.stores.sql_engines import make_database, parse_engine, parse_url
+from wxpay_async.adapters.stores.sql_servers import ServerDatabase
+from wxpay_async.errors import InvalidRequestError, NotSentError
+from wxpay_async.policy.record import IdempotencyRecord
+
+ALL = ("postgres", "psycopg", "mariadb")
+POSTGRES = ("postgres", "psycopg")
+
+
+@pytest.fixture(params=ALL)
+async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Place]:
+    """Open an empty database for each driver."""
+    async with open_place(request.param, tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def line(place: Place) -> AsyncGenerator[Line]:
+    """Open a line to the place's server."""
+    async with Line(make_url(place.url).port or 0) as opened:
+        yield opened
+
+
+# Connections that live but are useless
+
+
+async def test_connections_that_a_firewall_forgot_cost_little_and_no_operation(
+    place: Place, line: Line
+) -> None:
+    """Bytes vanish on each pooled connection; what follows goes on over others."""
+    store = place.make_store(url=place.make_url(line.port), timeout=20.0)
+    await _reserve_all(store, place, "before")
+    line.swallow()
+
+    began = time.monotonic()
+    await _reserve_all(store, place, "after")
+    once = time.monotonic() - began
+    await _reserve_all(store, place, "later")
+
+    assert once < 10  # seconds: it gives up after 1.5, a driver after a quarter of an hour
+    assert 1 == len(await _load_all(store, place, "after"))
+
+
+async def test_idle_connection_is_asked_before_it_is_used(
+    place: Place, line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that does not answer is replaced before the transaction begins."""
+    monkeypatch.setattr(sql_servers, "_FRESH", 0.0)
+    monkeypatch.setattr(sql_servers, "_TRUSTED", 0.0)
+    monkeypatch.setattr(sql_servers, "_SIGN_OF_LIFE", 0.2)
+    database = _make_database(place, line.port)
+    begun: list[int] = []
+
+    def count(connection: Connection) -> int:
+        begun.append(1)
+        return connection.execute(text("SELECT 1")).scalar_one()
+
+    await database.transact(count)
+    line.swallow()
+    await database.transact(count)
+    await database.close()
+
+    assert 2 == len(begun)
+
+
+async def test_connection_that_was_idle_for_long_is_replaced(place: Place, line: Line) -> None:
+    """Nothing is asked of it: a firewall that forgot it would not answer."""
+    database = _make_database(place, line.port)
+    for _ in range(3):
+        await database.transact(_select_one)
+        database._idle[0].used_at -= 300
+    await database.close()
+
+    assert 3 == line.calls
+
+
+async def test_connection_is_kept(place: Place, line: Line) -> None:
+    """A second transaction needs no second connection, nor does one after a failure."""
+    database = _make_database(place, line.port)
+    await database.transact(_select_one)
+    with pytest.raises(DBAPIError):
+        await database.transact(lambda connection: connection.execute(text("SELECT nonsense")))
+    with pytest.raises(ZeroDivisionError):
+        await database.transact(_divide_by_zero)
+
+    assert 1 == await database.transact(_select_one)
+    assert 1 == line.calls
+    await database.close()
+
+
+async def test_cancelled_transaction_leaves_no_connection_behind(place: Place, line: Line) -> None:
+    """The next transaction has one of its own, and closing ends the cancelled one's."""
+    database = _make_database(place, line.port)
+    await database.transact(_select_one)
+    line.swallow()
+    task = asyncio.create_task(database.transact(_select_one))
+    await asyncio.sleep(0.1)
+    task.cancel()
+    await asyncio.wait([task])
+
+    assert 1 == await database.transact(_select_one)
+    await database.close()
+
+
+async def test_connections_that_the_server_ends_cost_no_operation(place: Place) -> None:
+    """Whether they were idle or in use (`pg_terminate_backend`, KILL)."""
+    store = place.make_store()
+    await _reserve_all(store, place, "before")
+    await _end_connections(place)
+    await _reserve_all(store, place, "idle")
+
+    busy = asyncio.gather(*(_reserve_all(store, place, f"busy{n}") for n in range(10)))
+    await asyncio.sleep(0.02)
+    await _end_connections(place)
+    await busy
+
+
+async def test_closing_does_not_wait_for_a_dead_server(place: Place, line: Line) -> None:
+    """The goodbye that nobody hears ends after a second."""
+    database = _make_database(place, line.port)
+    await asyncio.gather(*(database.transact(_select_one) for _ in range(5)))
+    line.swallow()
+
+    began = time.monotonic()
+    await database.close()
+
+    assert time.monotonic() - began < 10  # asyncpg itself waits 30 s and more
+
+
+async def test_system_watches_over_quiet_connections(place: Place) -> None:
+    """Keep-alive is on, whichever driver opens the socket."""
+    database = _make_database(place)
+    await database.transact(_select_one)
+    [link] = database._idle
+    with socket.fromfd(
+        sql_links._find_socket(link.driver), socket.AF_INET, socket.SOCK_STREAM
+    ) as line:
+        kept_alive = line.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        idle = line.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+    await database.close()
+
+    assert (1, 30) == (kept_alive, idle)
+
+
+# Servers that are absent, or hang
+
+
+async def test_hung_server_costs_one_timeout_not_one_for_each_call(
+    place: Place, line: Line
+) -> None:
+    """All calls wait for the same attempt."""
+    line.hanging = True
+    store = place.make_store(url=place.make_url(line.port), timeout=1.0)
+
+    began = time.monotonic()
+    got = await asyncio.gather(
+        *(store.reserve(place.make_record(f"r{n}")) for n in range(30)), return_exceptions=True
+    )
+
+    assert {NotSentError} == {type(each) for each in got}
+    assert time.monotonic() - began < 10  # seconds; one after the other it would be 30
+    assert line.calls < 5
+
+
+async def test_hung_server_that_comes_to_itself_is_noticed(place: Place, line: Line) -> None:
+    """The call that waits goes on over another connection, long before its time is up."""
+    line.hanging = True
+    store = place.make_store(url=place.make_url(line.port), timeout=30.0)
+    call = asyncio.create_task(store.reserve(place.make_record()))
+    await asyncio.sleep(0.3)
+    line.hanging = False
+
+    async with asyncio.timeout(15):
+        assert place.make_record() == await call
+
+
+async def test_absent_server_is_noticed_when_it_comes(place: Place) -> None:
+    """Calls fail at once until then."""
+    line = Line(make_url(place.url).port or 0)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        line.port = free.getsockname()[1]
+    store = place.make_store(url=place.make_url(line.port))
+    for _ in range(3):
+        with pytest.raises(NotSentError):
+            await store.reserve(place.make_record())
+
+    async with line:
+        assert place.make_record() == await store.reserve(place.make_record())
+        await store.aclose()
+
+
+# What a server is set up to
+
+
+@pytest.mark.parametrize("kind", [*POSTGRES, "pgbouncer"])
+async def test_isolation_is_the_stores_own(kind: str, tmp_path: Path) -> None:
+    """SERIALIZABLE as the server's default would fail what works at READ COMMITTED."""
+    servers = Servers()
+    async with open_place(kind, tmp_path, None, servers) as place:
+        name = make_url(place.url).database
+        await execute(
+            place.url,
+            f"ALTER DATABASE {name} SET default_transaction_isolation = 'serializable'",
+        )
+        database = _make_database(place)
+        level = await database.transact(
+            lambda connection: connection.execute(text("SHOW transaction_isolation")).scalar_one()
+        )
+        await database.close()
+        store = place.make_store()
+        await asyncio.gather(*(_reserve_all(store, place, f"{n}") for n in range(20)))
+    servers.stop()
+
+    assert "read committed" == level
+
+
+@pytest.mark.parametrize("kind", POSTGRES)
+async def test_connections_to_a_server_that_was_read_only_are_replaced(
+    kind: str, tmp_path: Path
+) -> None:
+    """As after a failover: what was a replica when it was connected to is the primary now."""
+    async with open_place(kind, tmp_path) as place:
+        name = make_url(place.url).database
+        await execute(
+            place.url,
+            "CREATE TABLE written (n INTEGER)",
+            f"ALTER DATABASE {name} SET default_transaction_read_only = on",
+        )
+        database = _make_database(place)
+        await asyncio.gather(*(database.transact(_select_one) for _ in range(5)))
+        with pytest.raises(DBAPIError):
+            await database.transact(_write)
+        await asyncio.gather(*(database.transact(_select_one) for _ in range(5)))
+        await execute(
+            place.url,
+            "SET default_transaction_read_only = off",
+            f"ALTER DATABASE {name} RESET default_transaction_read_only",
+        )
+
+        await asyncio.gather(*(database.transact(_write) for _ in range(5)))
+        await database.close()
+
+
+async def test_statements_need_no_server_of_their_own(tmp_path: Path) -> None:
+    """PgBouncer gives each transaction another server: nothing may be left on one."""
+    servers = Servers()
+    async with open_place("pgbouncer", tmp_path, None, servers) as place:
+        store = place.make_store()
+        for turn in range(3):
+            await asyncio.gather(*(_reserve_all(store, place, f"{turn}-{n}") for n in range(20)))
+    servers.stop()
+
+
+# Engines of a merchant
+
+
+async def test_engine_of_a_merchant_is_used_and_not_disposed_of(place: Place) -> None:
+    """Its connections go back to it, and its isolation stays what it was."""
+    engine = create_async_engine(place.url, pool_size=2, max_overflow=0)
+    database = make_database(parse_engine(engine), timeout=10.0, connections=9, engine=engine)
+    await asyncio.gather(*(database.transact(_select_one) for _ in range(10)))
+    with pytest.raises(ZeroDivisionError):
+        await database.transact(_divide_by_zero)
+    await database.close()
+
+    async with engine.connect() as connection:
+        assert 1 == await connection.run_sync(_select_one)
+    assert engine.pool.status().startswith("Pool size: 2  Connections in pool: ")  # type: ignore[attr-defined] - of its pool
+    await engine.dispose()
+
+
+async def test_connections_of_a_merchants_engine_that_died_are_replaced(place: Place) -> None:
+    """What fails over a dead one may be repeated."""
+    engine = create_async_engine(place.url)
+    database = make_database(parse_engine(engine), timeout=10.0, connections=9, engine=engine)
+    await database.transact(_select_one)
+    await _end_connections(place)
+    with contextlib.suppress(DBAPIError):  # a MySQL is asked before the work begins
+        await database.transact(_select_one)
+
+    assert 1 == await database.transact(_select_one)
+    await engine.dispose()
+
+
+async def test_engine_that_cannot_be_used_is_refused() -> None:
+    """SQLite has a thread of the store's own; not every driver keeps bytes as they are."""
+    for name, driver in (("sqlite", "aiosqlite"), ("mysql", "aiomysql"), ("oracle", "oracledb")):
+        engine = SimpleNamespace(dialect=SimpleNamespace(name=name, driver=driver))
+        with pytest.raises(InvalidRequestError, match="allowed: an AsyncEngine of asyncpg"):
+            parse_engine(engine)  # type: ignore[arg-type] - all that is looked at
+
+
+# Helpers
+
+
+def _make_database(place: Place, port: int | None = None) -> ServerDatabase:
+    url = parse_url(place.url if port is None else place.make_url(port))
+    database = make_database(url, timeout=20.0, connections=10)
+    assert isinstance(database, ServerDatabase)
+    return database
+
+
+async def _reserve_all(store: object, place: Place, name: str) -> list[IdempotencyRecord]:
+    records = [place.make_record(f"{name}-{n}") for n in range(8)]
+    reserve = store.reserve  # type: ignore[attr-defined] - a store
+    return await asyncio.gather(*(reserve(record) for record in records))
+
+
+async def _load_all(store: object, place: Place, name: str) -> set[bool]:
+    load = store.load  # type: ignore[attr-defined] - a store
+    keys = [place.make_record(f"{name}-{n}").key for n in range(8)]
+    return {found is not None for found in await asyncio.gather(*map(load, keys))}
+
+
+async def _end_connections(place: Place) -> None:
+    """End every connection to the place's database, as an operator does."""
+    url = make_url(place.url)
+    if url.get_backend_name() == "postgresql":
+        await execute(
+            url.set(database="postgres"),
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+            f" WHERE datname = '{url.database}'",
+        )
+        return
+    engine = create_async_engine(url.set(database="mysql"), isolation_level="AUTOCOMMIT")
+    async with engine.connect() as connection:
+        query = f"SELECT id FROM information_schema.processlist WHERE db = '{url.database}'"
+        for number in (await connection.execute(text(query))).scalars().all():
+            with contextlib.suppress(DBAPIError):  # it may have ended by itself
+                await connection.execute(text(f"KILL {number}"))
+    await engine.dispose()
+
+
+def _select_one(connection: Connection) -> int:
+    return int(connection.execute(text("SELECT 1")).scalar_one())
+
+
+def _write(connection: Connection) -> None:
+    connection.execute(text("INSERT INTO written VALUES (1)"))
+
+
+def _divide_by_zero(connection: Connection) -> float:
+    return _select_one(connection) / 0
