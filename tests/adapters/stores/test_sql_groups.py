@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, make_url, text
+from sqlalchemy.ext.asyncio import create_async_engine
 
-from tests.contract.stores import Place, cancel_after
+from tests.contract.stores import Place, cancel_after, open_place, warm_stores
 from tests.support.records import NOW
 from wxpay_async.adapters.stores.sql import SqlStore
 from wxpay_async.adapters.stores.sql_tables import Applied, Transactions, Update
@@ -87,3 +89,113 @@ async def test_update_whose_caller_left_before_its_commit_is_dropped(place: Plac
 
     assert place.make_record("stays") == await staying
     assert await store.load(place.make_record("leaves").key) is None
+
+
+# Servers: several groups at once, and other processes
+
+DATABASES = ["sqlite", "postgres", "mariadb"]
+SERVERS = ["postgres", "mariadb"]
+
+
+@pytest.fixture(params=DATABASES)
+async def any_place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Place]:
+    """Open an empty database of each kind."""
+    async with open_place(request.param, tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture(params=SERVERS)
+async def server_place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Place]:
+    """Open an empty database of each kind of server."""
+    async with open_place(request.param, tmp_path) as opened:
+        yield opened
+
+
+async def test_value_that_is_refused_fails_alone(any_place: Place) -> None:
+    """Of 40 tasks that share a commit, only the two fail whose texts cannot be written."""
+    store = any_place.make_store()
+    await store.load(any_place.make_record().key)
+    records = [any_place.make_record(f"r{n}") for n in range(40)]
+    bad = {7, 31}
+    for n in bad:
+        records[n] = any_place.make_record(f"r{n}", out_trade_no="\ud800")
+
+    done = await asyncio.gather(*map(store.reserve, records), return_exceptions=True)
+
+    good = [record for n, record in enumerate(records) if n not in bad]
+    assert bad == {n for n, result in enumerate(done) if isinstance(result, NotSentError)}
+    assert good == [result for n, result in enumerate(done) if n not in bad]
+    assert set(good) == set((await store.load_many([record.key for record in records])).values())
+
+
+async def test_what_exists_is_found_among_what_is_new(any_place: Place) -> None:
+    """Each task is given what is stored, also when its neighbours are new."""
+    store, other = await warm_stores(any_place)
+    known = [await other.reserve(any_place.make_record(f"r{n}", checks=1)) for n in range(3)]
+    records = [any_place.make_record(f"r{n}") for n in range(6)]
+
+    assert [*known, *records[3:]] == await asyncio.gather(*map(store.reserve, records))
+
+
+async def test_operation_is_in_one_group_at_a_time(any_place: Place) -> None:
+    """100 claims of three operations, more than one group takes: each sees the one before it."""
+    store = any_place.make_store()
+    records = [await store.reserve(any_place.make_record(f"r{n}")) for n in range(3)]
+
+    claimed = await asyncio.gather(
+        *(store.claim(records[n % 3].key, now=NOW, signed_at=n, lease=0.0) for n in range(99))
+    )
+
+    epochs = [[r.epoch for r in claimed if r and r.key == of.key] for of in records]
+    assert [[*range(1, 34)]] * 3 == epochs
+
+
+async def test_processes_that_want_the_same_do_not_fail_each_other(any_place: Place) -> None:
+    """Two stores write the same operations in opposite orders, again and again."""
+    stores = await warm_stores(any_place)
+    records = [any_place.make_record(f"r{n}") for n in range(60)]
+    orders = [records, records[::-1]]
+
+    for _ in range(3):
+        reserved = await asyncio.gather(
+            *(s.reserve(r) for s, order in zip(stores, orders, strict=True) for r in order)
+        )
+        wrote = await asyncio.gather(
+            *(s.record(r) for s, order in zip(stores, orders, strict=True) for r in order)
+        )
+        assert [*records, *records[::-1]] == reserved
+        assert [True] * 120 == wrote
+
+
+async def test_row_that_another_process_has_locked_keeps_no_neighbour_waiting(
+    server_place: Place,
+) -> None:
+    """Its own update waits for it; those that came with it, and after it, do not."""
+    store = server_place.make_store()
+    records = [await store.reserve(server_place.make_record(f"r{n}")) for n in range(4)]
+    engine = create_async_engine(make_url(server_place.url))
+    async with engine.connect() as holder:
+        lock = "SELECT * FROM wxpay_operations WHERE app_key = :a AND request_id = 'r0' FOR UPDATE"
+        await holder.execute(text(lock), {"a": server_place.app_key})
+        waits = asyncio.ensure_future(store.record(records[0]))
+        others = await asyncio.gather(*map(store.record, records[1:]))
+        late = await store.reserve(server_place.make_record("late"))
+        before = waits.done()
+        await holder.rollback()
+        assert ([True] * 3, server_place.make_record("late"), False, True) == (
+            others,
+            late,
+            before,
+            await waits,
+        )
+    await engine.dispose()
+
+
+async def test_large_values_of_many_tasks_fit_into_statements(any_place: Place) -> None:
+    """40 contents of 64 KB are more than a server may take in one packet."""
+    store = any_place.make_store()
+    records = [any_place.make_record(f"r{n}", content=bytes([n]) * 65_536) for n in range(40)]
+
+    assert records == await asyncio.gather(*map(store.reserve, records))
+    assert [True] * 40 == await asyncio.gather(*map(store.record, records))
+    assert records[39] == await store.load(records[39].key)

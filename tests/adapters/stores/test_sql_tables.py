@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from pathlib import Path
 
 import attrs
 import pytest
 from sqlalchemy import Connection
 
+from tests.adapters.stores.old_mysql import OldMysql
 from tests.contract.stores import RETENTION, Place, open_place
 from tests.support.records import NOW
+from tests.support.services import MYSQL
 from wxpay_async.adapters.stores.inbox import INBOX_RETENTION
+from wxpay_async.adapters.stores.server_clock import ServerClock
 from wxpay_async.adapters.stores.sql import SqlStore
 from wxpay_async.errors import InDoubtError, NotSentError
 from wxpay_async.policy.states import State
@@ -102,32 +106,37 @@ async def test_tending_reads_no_more_than_it_has_to(place: Place) -> None:
     assert [True] * 7 == [name in plan for name, plan in zip(wanted, plans, strict=True)]
 
 
-async def test_many_old_operations_are_dropped_in_portions(place: Place) -> None:
-    """One sweep drops 1,000 at most, so that it does not keep payments waiting."""
+@pytest.mark.parametrize("kind", ["sqlite", "postgres", "mariadb"])
+async def test_many_old_operations_are_dropped_in_portions(kind: str, tmp_path: Path) -> None:
+    """At most 1,000 are dropped at once, so that payments are not kept waiting."""
+    async with open_place(kind, tmp_path) as place:
+        await _drop_in_portions(place)
+
+
+async def _drop_in_portions(place: Place) -> None:
     store = place.make_store()
     records = [place.make_record(f"r{n}") for n in range(1005)]
     await asyncio.gather(*map(store.reserve, records))
 
     left = []
     for _ in range(2):
-        await store.sweep(place.app_key, NOW + RETENTION)
-        loaded = await asyncio.gather(*(store.load(record.key) for record in records))
-        left.append(sum(record is not None for record in loaded))
+        forgotten = await store.forget(place.app_key, NOW + RETENTION)
+        left.append((forgotten, len(await store.load_many([record.key for record in records]))))
 
-    assert [5, 0] == left
+    assert [(1000, 5), (5, 0)] == left
 
 
 async def test_callbacks_are_forgotten_30_days_after_their_last_change(
     place: Place, raw: sqlite3.Connection
 ) -> None:
-    """A sweep drops what was not changed for so long, 1,000 at most."""
+    """What was not changed for so long is dropped, 1,000 at most at once."""
     store = place.make_store()
     for number in range(1_002):
         await store.swap(f"m{number}", version=None, value="", now=NOW)
     await store.swap("m0", version=1, value="", now=NOW + 1)
     counts = []
     for later in (-0.001, 0.0, 0.999, 1.0):
-        await store.sweep(place.app_key, NOW + INBOX_RETENTION + later)
+        await store.forget(place.app_key, NOW + INBOX_RETENTION + later)
         counts.append(raw.execute("SELECT count(*) FROM wxpay_callbacks").fetchone()[0])
 
     assert [1_002, 2, 1, 0] == counts
@@ -150,3 +159,61 @@ async def test_table_that_is_missing_is_made(kind: str, tmp_path: Path) -> None:
         )
 
         assert [False] * 3 + [True] == sorted(wrote)
+
+
+async def test_server_without_skip_locked_is_served(tmp_path: Path) -> None:
+    """MySQL 5.7 and MariaDB 10.5 refuse the words; payments and recovery go on without them."""
+    async with open_place("mariadb", tmp_path) as place:
+        old = OldMysql(MYSQL.address)
+        async with old.listen() as port:
+            store = place.make_store(url=place.make_url(port))
+            doubtful = place.make_record("r1", state=State.UNKNOWN, next_check_at=NOW)
+            finished = place.make_record("r2", state=State.SUCCEEDED)
+            await asyncio.gather(store.reserve(doubtful), store.reserve(finished))
+            wrote = await asyncio.gather(store.record(doubtful), store.record(finished))
+
+            assert [doubtful] == await store.due(place.app_key, NOW)
+            assert 1 == await store.forget(place.app_key, NOW + RETENTION)
+            assert ([True, True], 1) == (wrote, old.refused)
+            await store.aclose()
+
+
+@pytest.mark.parametrize("kind", ["postgres", "mariadb"])
+async def test_clock_of_the_server_is_known_after_opening(kind: str, tmp_path: Path) -> None:
+    """Where this host's clock is 50 s behind, the server's is ahead; a step of it shows at once."""
+    step = 50.0
+    async with open_place(kind, tmp_path) as place:
+        store = place.make_store()
+        assert isinstance(store, SqlStore)
+        store._work.clock = ServerClock(wall=lambda: time.time() - step)
+        unknown = store.ahead
+        await store.open()
+
+        assert (None, pytest.approx(50.0, abs=5.0)) == (unknown, store.ahead)
+        step = 0.0
+        assert pytest.approx(0.0, abs=5.0) == store.ahead
+
+
+@pytest.mark.parametrize("kind", ["postgres", "mariadb"])
+async def test_clock_of_the_server_is_looked_at_again(kind: str, tmp_path: Path) -> None:
+    """After ten minutes of use one call has it measured beside its own work."""
+    now = 0.0
+    async with open_place(kind, tmp_path) as place:
+        store = place.make_store()
+        assert isinstance(store, SqlStore)
+        store._work.clock = clock = ServerClock(monotonic=lambda: now)
+        await store.open()
+        now = 601.0
+        stale = clock.stale
+        session = await store._open_session()
+        await session.tasks.finished()
+
+        assert (True, False) == (stale, clock.stale)
+
+
+async def test_file_has_no_clock_of_its_own(place: Place) -> None:
+    """All processes that share one are on one host."""
+    store = place.make_store()
+    await store.open()
+
+    assert 0.0 == store.ahead

@@ -11,6 +11,7 @@ connection.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, Callable, Sequence
 from functools import partial
 from typing import Final, TypeVar
@@ -31,6 +32,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from wxpay_async.adapters.stores.sql_forgetting import Portions
 from wxpay_async.adapters.stores.sql_groups import FAILURES, GroupCommit
 from wxpay_async.adapters.stores.sql_migrations import prepare_tables
 from wxpay_async.adapters.stores.sql_schema import PREFIX, check_names, make_tables
@@ -70,10 +72,13 @@ class _Session:
     work: Transactions
     connections: int
     create: bool = True
+    is_file: bool = False
     tasks: ShieldedTasks = field(factory=ShieldedTasks, init=False)
     _opening: asyncio.Lock = field(factory=asyncio.Lock, init=False)
     _durable: bool | None = field(default=None, init=False)
     _free: asyncio.Semaphore = field(init=False)
+    _measuring: bool = field(default=False, init=False)
+    _portions: Portions = field(factory=Portions, init=False)
     _commits: GroupCommit = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -121,8 +126,21 @@ class _Session:
         return await self.database.transact(work)
 
     async def forget(self, drop: Callable[..., int], *, limit: int) -> int:
-        """Drop up to `limit` rows."""
+        """Drop up to `limit` rows: in a file in small portions, since nobody else writes then."""
+        if self.is_file:
+            return await self._portions.forget(self.transact, drop, limit=limit)
         return await self.transact(partial(drop, limit=limit))
+
+    def keep_time(self) -> None:
+        """Look at the server's clock again, now and then; what is called does not wait for it."""
+        if not self.is_file and self.work.clock.stale and not self._measuring:
+            self._measuring = True
+            self.tasks.start(self._measure())
+
+    async def _measure(self) -> None:
+        with contextlib.suppress(*FAILURES):  # the next call tries it again
+            await self.transact(self.work.read_clock)
+        self._measuring = False
 
     async def close(self) -> None:
         """Wait for the transactions that still run, then close the connections."""
@@ -190,6 +208,16 @@ class SqlStore:
         does not write its commits through.
         """
         return self._durable and not sql_engines.is_in_memory(self.url)
+
+    @property
+    def ahead(self) -> float | None:
+        """Seconds by which the server's clock is ahead of this host's; None before it is known."""
+        return 0.0 if self.url.get_backend_name() == "sqlite" else self._work.clock.ahead
+
+    async def open(self) -> None:
+        """Connect, check the tables and look at the server's clock, unless that was done."""
+        with _map_failures(NotSentError, "open the store"):
+            await self._open_session()
 
     async def reserve(self, record: IdempotencyRecord) -> IdempotencyRecord:
         """Insert the record unless its key exists; return what is stored now."""
@@ -297,6 +325,7 @@ class SqlStore:
     async def _open_session(self) -> _Session:
         session = await self._sessions.get()
         self._durable = await session.open()
+        session.keep_time()
         return session
 
     async def _apply(
@@ -319,7 +348,7 @@ class SqlStore:
         database = sql_engines.make_database(
             self.url, timeout=self.timeout, connections=connections, engine=self.engine
         )
-        session = _Session(database, self._work, connections, self.create)
+        session = _Session(database, self._work, connections, self.create, is_file)
         try:
             yield session
         finally:

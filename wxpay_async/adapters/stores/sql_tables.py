@@ -34,6 +34,7 @@ from sqlalchemy import (
 
 from wxpay_async.adapters.stores.inbox import INBOX_RETENTION, Entry, hash_key
 from wxpay_async.adapters.stores.rows import find_tend_time
+from wxpay_async.adapters.stores.server_clock import ServerClock
 from wxpay_async.adapters.stores.sql_schema import Tables
 from wxpay_async.adapters.stores.sql_statements import (
     KEY,
@@ -61,6 +62,13 @@ _MADE: Final = ("state", "in_doubt", "content", "reply", "digest", "fields", "te
 
 _COLUMNS: Final = (*_PLAIN, *_MADE)
 _read_plain: Final = operator.itemgetter(*_PLAIN)
+
+_CLOCKS: Final = {
+    "postgresql": "SELECT extract(epoch FROM clock_timestamp())",
+    # UTC, since an hour of local time comes twice a year.
+    "mysql": "SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)) / 1e6",
+}
+"""Asks a server for the time. A file has no clock of its own."""
 
 assert _COLUMNS[: len(KEY)] == KEY  # noqa: S101 - the order of the fields is another module's
 
@@ -95,9 +103,11 @@ class Transactions:
 
     Args:
         tables: in which.
+        clock: what is known of the server's.
     """
 
     tables: Tables
+    clock: ServerClock = attrs.field(factory=ServerClock)
     statements: Statements = attrs.field(init=False)
     _operations: Table = attrs.field(init=False)
     _callbacks: Table = attrs.field(init=False)
@@ -108,6 +118,15 @@ class Transactions:
     def prepare(self, connection: Connection) -> None:
         """Make ready for the others."""
         self.statements = make_statements(connection, self._operations, _COLUMNS)
+        self.read_clock(connection)
+
+    def read_clock(self, connection: Connection) -> None:
+        """Take note of what the server's clock shows."""
+        query = _CLOCKS.get(connection.dialect.name)
+        before = self.clock.monotonic()
+        if query is not None:
+            server = float(connection.exec_driver_sql(query).scalar_one())
+            self.clock.measured(before, self.clock.monotonic(), server)
 
     def apply_updates(
         self, connection: Connection, updates: Sequence[Update], *, blindly: bool, wait: bool
