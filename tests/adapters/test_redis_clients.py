@@ -84,6 +84,16 @@ async def test_command_that_fails_fails_alone(link: RedisLink) -> None:
     assert isinstance(third, redis.ResponseError)
 
 
+async def test_words_are_written_as_redis_py_writes_them(link: RedisLink) -> None:
+    """Texts, bytes and numbers of any length, and commands with two names."""
+    words = ("", "支付", b"\x00\r\n$", 0, -(2**62), "x" * 70_000)
+    replies = await link.call_all(("ECHO", word) for word in words)
+
+    written = [word if isinstance(word, bytes) else str(word).encode() for word in words]
+    assert written == replies
+    assert await link.call(("COMMAND COUNT",)) > 100
+
+
 async def test_one_of_many_that_fails_is_raised(link: RedisLink) -> None:
     """Who asked for all gets none."""
     with pytest.raises(redis.ResponseError):

@@ -1,8 +1,13 @@
-"""Make the client of redis-py that an address names."""
+"""Make the client of redis-py that an address names.
+
+Its connections pack pipelines in a way of their own: redis-py looks at each word of each command
+for longer than the rest of a pipeline takes.
+"""
 
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterable
 from typing import Any, Final
 
 from wxpay_async.adapters.redis_url import RedisAddress
@@ -10,8 +15,15 @@ from wxpay_async.adapters.redis_url import RedisAddress
 try:
     from redis.asyncio import ConnectionPool, Redis, RedisCluster, Sentinel
     from redis.asyncio.cluster import ClusterNode
-    from redis.asyncio.connection import Connection, SSLConnection, parse_url
+    from redis.asyncio.connection import (
+        AbstractConnection,
+        Connection,
+        SSLConnection,
+        UnixDomainSocketConnection,
+        parse_url,
+    )
     from redis.asyncio.retry import Retry
+    from redis.asyncio.sentinel import SentinelManagedConnection, SentinelManagedSSLConnection
     from redis.backoff import NoBackoff
 except ImportError as error:  # pragma: no cover - seen by a test in a process of its own
     raise ImportError(
@@ -34,6 +46,47 @@ _KEEPALIVE: Final = {
 """Less than a firewall waits; macOS names the first one differently."""
 
 
+class _Packing(AbstractConnection):
+    """Packs the commands of a pipeline, whose words are texts, bytes or whole numbers."""
+
+    def pack_commands(self, commands: Iterable[Iterable[Any]]) -> list[bytes]:
+        """Return them as Redis reads them."""
+        return [b"".join(map(_pack, commands))]
+
+
+def _pack(command: Iterable[str | bytes | int]) -> bytes:
+    name, *rest = command
+    words = [*str(name).split(), *rest]  # some have two names, as in CONFIG GET
+    parts = [b"*%d\r\n" % len(words)]
+    for word in words:
+        written = word if isinstance(word, bytes) else str(word).encode()
+        parts.append(b"$%d\r\n%b\r\n" % (len(written), written))
+    return b"".join(parts)
+
+
+class _Plain(_Packing, Connection):
+    pass
+
+
+class _Secure(_Packing, SSLConnection):
+    pass
+
+
+class _Local(_Packing, UnixDomainSocketConnection):
+    pass
+
+
+class _PlainMaster(_Packing, SentinelManagedConnection):
+    pass
+
+
+class _SecureMaster(_Packing, SentinelManagedSSLConnection):
+    pass
+
+
+_KINDS: Final = {SSLConnection: _Secure, UnixDomainSocketConnection: _Local}
+
+
 def make_client(
     address: RedisAddress, timeout: float
 ) -> tuple[Redis | RedisCluster, Sentinel | None]:
@@ -52,7 +105,8 @@ def make_client(
         return master, sentinel
     if address.clustered:
         return _make_cluster(address, options), None
-    return Redis.from_pool(ConnectionPool(**options)), None
+    kind = _KINDS.get(options.pop("connection_class", Connection), _Plain)
+    return Redis.from_pool(ConnectionPool(connection_class=kind, **options)), None
 
 
 def try_options(address: RedisAddress) -> None:
@@ -101,8 +155,9 @@ def _make_sentinel(address: RedisAddress, options: dict[str, Any], timeout: floa
         **(secured if tls else {}),
         **login,
     }
+    kind = _SecureMaster if tls else _PlainMaster
     return Sentinel(  # type: ignore[no-untyped-call]
-        address.hosts, sentinel_kwargs=asked, ssl=tls, **options
+        address.hosts, sentinel_kwargs=asked, connection_class=kind, **options
     )
 
 

@@ -1,22 +1,33 @@
-"""Check what only the Redis store does: durability as Redis is set up, lives of keys, clusters."""
+"""Check what only the Redis store does: durability, lives of keys, writes that compare, clients."""
 
 from __future__ import annotations
 
 import asyncio
+import uuid
 from pathlib import Path
 
 import attrs
 import pytest
 from redis.asyncio import Redis
 
-from tests.contract.stores import RETENTION, Place
+from tests.contract.stores import RETENTION, Place, Wire, claim_new
 from tests.support.records import NOW
-from tests.support.services import private_redis
+from tests.support.servers import open_redis
+from tests.support.services import REDIS, private_redis, require
+from wxpay_async.adapters.redis_clients import open_link
 from wxpay_async.adapters.stores.inbox import INBOX_RETENTION, Entry
 from wxpay_async.adapters.stores.redis import RedisStore
-from wxpay_async.adapters.stores.redis_layout import VERSION_KEY, make_inbox_key, make_keys
+from wxpay_async.adapters.stores.redis_layout import (
+    PUT,
+    SCRIPTS,
+    VERSION_KEY,
+    make_inbox_key,
+    make_keys,
+)
+from wxpay_async.adapters.stores.redis_session import Session
+from wxpay_async.adapters.stores.server_clock import ServerClock
 from wxpay_async.errors import InDoubtError, InvalidRequestError, NotSentError
-from wxpay_async.policy.record import LEASE
+from wxpay_async.policy.record import LEASE, IdempotencyRecord
 from wxpay_async.policy.states import State
 
 SAFE = ("--appendonly", "yes", "--appendfsync", "always")
@@ -44,6 +55,17 @@ def _place(url: str) -> Place:
             True,
             id="refuses writes when full",
         ),
+        *(
+            pytest.param(
+                (*SAFE, "--maxmemory", "100mb", "--maxmemory-policy", policy),
+                False,
+                id=f"{policy}: finished records may be evicted",
+            )
+            for policy in ("volatile-lru", "volatile-ttl")
+        ),
+        pytest.param(
+            (*SAFE, "--maxmemory-policy", "volatile-lru"), True, id="no limit to evict for"
+        ),
     ],
 )
 async def test_durable_is_what_redis_is_set_up_for(
@@ -57,6 +79,49 @@ async def test_durable_is_what_redis_is_set_up_for(
         await store.aclose()
 
     assert (False, durable) == (before, store.durable)
+
+
+async def test_clock_of_redis_is_known_once_it_is_open() -> None:
+    """On one host the two clocks are the same."""
+    store = RedisStore(require(REDIS))
+    before = store.ahead
+    await store.open()
+    await store.aclose()
+
+    assert before is None
+    assert store.ahead is not None
+    assert abs(store.ahead) < 10
+
+
+async def test_opening_that_fails_is_told() -> None:
+    """By what it means: nothing can have been sent. When Redis has come up, it is noticed."""
+    with open_redis() as server:
+        server.stop()
+        store = RedisStore(f"redis://127.0.0.1:{server.port}")
+        with pytest.raises(NotSentError):
+            await store.open()
+        server.start()
+        await store.open()
+        await store.aclose()
+
+
+async def test_redis_that_hangs_from_the_beginning_costs_all_callers_one_timeout() -> None:
+    """They learn from the first one's try, and make none of their own."""
+    connections: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_server(
+        lambda _, writer: connections.append(writer), "127.0.0.1", 0
+    )
+    store = RedisStore(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}", timeout=0.4)
+
+    calls = (store.load(("k", str(number))) for number in range(20))
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    await store.aclose()
+    server.close()
+    for writer in connections:
+        writer.close()
+
+    assert [NotSentError] * 20 == [type(outcome) for outcome in outcomes]
+    assert len(connections) <= 2
 
 
 async def test_layout_of_a_later_release_is_refused(tmp_path: Path) -> None:
@@ -126,7 +191,7 @@ async def test_only_what_may_be_forgotten_has_a_time_to_live(tmp_path: Path) -> 
 
 
 async def test_what_died_by_itself_leaves_no_trace(tmp_path: Path) -> None:
-    """A sweep clears the sets of records that are gone, and creates none of them."""
+    """Looking clears the sets of records that are gone, and creates none of them."""
     with private_redis(tmp_path) as url:
         place = _place(url)
         store = place.make_store()
@@ -138,7 +203,8 @@ async def test_what_died_by_itself_leaves_no_trace(tmp_path: Path) -> None:
             for name in ("due", "sent", "old"):
                 await client.delete(make_keys(("k", name))[-1])
 
-            assert [] == await store.sweep("k", NOW + RETENTION)
+            assert [] == await store.due("k", NOW + RETENTION)
+            await store.forget("k", NOW + RETENTION)
             assert [VERSION_KEY.encode()] == await client.keys("*")
         await place.close()
 
@@ -157,8 +223,8 @@ async def test_node_of_a_cluster_can_run_every_script(tmp_path: Path) -> None:
             claimed = await store.claim(place.make_record(name).key, now=NOW, signed_at=1)
         assert claimed is not None
         assert await store.record(attrs.evolve(claimed, state=State.SUCCEEDED))
-        assert ["a"] == [e.request_id for e in await store.sweep("k", NOW + LEASE)]
-        assert ["a"] == [e.request_id for e in await store.sweep("k", NOW + RETENTION)]
+        assert ["a"] == [e.request_id for e in await store.due("k", NOW + LEASE)]
+        assert 1 == await store.forget("k", NOW + RETENTION)
         assert await store.load(claimed.key) is None
         for key in ("m", "n"):
             assert await store.swap(key, version=None, value=key, now=NOW)
@@ -200,6 +266,113 @@ async def test_scripts_that_redis_forgot_are_loaded_again(tmp_path: Path) -> Non
 
         assert place.make_record() == await store.reserve(place.make_record())
         await place.close()
+
+
+@pytest.mark.parametrize("call", ["reserve", "claim", "record"])
+async def test_write_whose_answer_is_lost_is_known_again(call: str) -> None:
+    """It is repeated over another connection, and finds its own mark."""
+    place = _place(require(REDIS))
+    place.app_key = f"lost-{uuid.uuid4().hex}"
+    claimed = await claim_new(place.make_store(), place.make_record())
+    async with Wire(REDIS.address) as wire:
+        store = place.make_store(url=place.make_url(wire.port))
+        await store.open()
+        await claim_new(store, place.make_record("warm"))  # from now on Redis knows the scripts
+        wire.lose_answer_to(PUT.sha.encode())
+
+        if call == "reserve":
+            record = place.make_record("r2", state=State.SENDING, epoch=1, claim_token="t")
+            assert record == await store.reserve(record)
+        elif call == "claim":
+            later = NOW + LEASE
+            again = await store.claim(claimed.key, now=later, signed_at=1)
+            assert claimed.with_claim(now=later, signed_at=1, lease=LEASE) == again
+        else:
+            assert await store.record(attrs.evolve(claimed, state=State.SUCCEEDED))
+
+        assert wire.lost
+        await store.forget(place.app_key, NOW + 2 * RETENTION)
+        await place.close()
+
+
+async def test_what_an_earlier_release_writes_is_noticed(tmp_path: Path) -> None:
+    """It writes no mark; while both run, what was read is not written over what it has done."""
+    with private_redis(tmp_path) as url:
+        place = _place(url)
+        store = place.make_store()
+        record = await store.reserve(place.make_record())
+        name = make_keys(record.key)[-1]
+        async with Redis.from_url(url) as client:
+            link = open_link(client, SCRIPTS, timeout=5.0, connections=1)
+            session = Session(link, ServerClock(), RETENTION)
+            for change in ({"epoch": "1"}, {"state": "unknown"}, {"updated_at": "7.5"}):
+                [stored] = await session.read([name])
+                await client.hset(name, mapping=change)
+                seen: list[IdempotencyRecord | None] = []
+
+                def choose(
+                    found: IdempotencyRecord | None,
+                    seen: list[IdempotencyRecord | None] = seen,
+                ) -> IdempotencyRecord | None:
+                    seen.append(found)
+                    return found and attrs.evolve(found, checks=found.checks + 1)
+
+                changed = await session.change_found(stored, choose)
+                assert [stored and stored.record, changed.found] == seen
+                assert changed.written == await store.load(record.key)
+            await session.close()
+        await place.close()
+
+    assert changed.written is not None
+    assert (1, State.UNKNOWN, 7.5, 3) == (
+        changed.written.epoch,
+        changed.written.state,
+        changed.written.updated_at,
+        changed.written.checks,
+    )
+
+
+async def test_store_over_a_client_of_ones_own(tmp_path: Path) -> None:
+    """It keeps everything there, and leaves the client open."""
+    with private_redis(tmp_path) as url:
+        async with Redis.from_url(url) as client:
+            store = RedisStore(client=client)
+            record = _place(url).make_record()
+            await store.reserve(record)
+            await store.aclose()
+
+            assert await client.exists(make_keys(record.key)[-1])
+            assert record == await store.load(record.key)
+            await store.aclose()
+
+
+def test_store_is_given_an_address_or_a_client() -> None:
+    """Not both, not neither, and no client that decodes what is no text."""
+    for given in ({}, {"url": "redis://h", "client": Redis()}):
+        with pytest.raises(InvalidRequestError, match="one of url and client"):
+            RedisStore(**given)
+    with pytest.raises(InvalidRequestError, match="decode_responses"):
+        RedisStore(client=Redis(decode_responses=True))
+    with pytest.raises(InvalidRequestError, match="option"):
+        RedisStore("redis://h?nonsense=1")
+    assert "s3cr3t" not in repr(RedisStore(client=Redis(password="s3cr3t")))
+
+
+async def test_old_operations_are_dropped_in_portions(tmp_path: Path) -> None:
+    """At most so many as are asked for, the oldest first; what was taken up again stays."""
+    with private_redis(tmp_path) as url:
+        place = _place(url)
+        store = place.make_store()
+        old = [place.make_record(f"r{n:03}", updated_at=NOW + n) for n in range(250)]
+        await asyncio.gather(*map(store.reserve, old))
+        taken = await store.claim(old[0].key, now=NOW, signed_at=1)
+        late = NOW + RETENTION + 239
+
+        assert [150, 89, 0] == [await store.forget("k", late, limit=150) for _ in range(3)]
+        left = await store.load_many([record.key for record in old])
+        await place.close()
+
+    assert {old[0].key: taken, **{record.key: record for record in old[240:]}} == left
 
 
 def test_store_shows_where_it_is_and_no_secret() -> None:

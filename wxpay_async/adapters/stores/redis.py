@@ -237,11 +237,6 @@ class RedisStore:
                     break
         return dropped
 
-    async def sweep(self, app_key: str, now: float, *, limit: int = 100) -> list[IdempotencyRecord]:
-        """Tend an appKey's operations; drops at most 1,000 old ones each time."""
-        await self.forget(app_key, now)
-        return await self.due(app_key, now, limit=limit)
-
     async def list_open(
         self, app_key: str, *, after: str = "", limit: int = 100
     ) -> list[IdempotencyRecord]:

@@ -22,6 +22,7 @@ from wxpay_async.adapters.stores.failures import NewerSchemaError
 from wxpay_async.adapters.stores.redis_layout import (
     ABSENT,
     CLEAR,
+    READ,
     TIME,
     VERSION,
     VERSION_KEY,
@@ -147,7 +148,7 @@ class Session:
         found: list[Stored | None] = []
         for start in range(0, len(keys), _PORTION):
             portion = keys[start : start + _PORTION]
-            replies = await self.link.call_all(("HGETALL", key) for key in portion)
+            replies = await self.link.call_all(READ.call([key]) for key in portion)
             found += map(read_hash, replies)
         return found
 
