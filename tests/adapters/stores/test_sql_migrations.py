@@ -7,8 +7,10 @@ from pathlib import Path
 
 import attrs
 import pytest
+from sqlalchemy.engine import make_url
 
-from tests.contract.stores import Place, open_place
+from tests.contract.stores import Place, Wire, open_place
+from tests.support.processes import run_python
 from tests.support.sql_databases import (
     NEW_IN_2,
     insert_version_1,
@@ -132,3 +134,53 @@ async def test_tables_of_a_later_release_are_left_alone(anywhere: Place) -> None
 
     assert before == await read_layout(anywhere.url)
     assert [] == await run_sql(anywhere.url, "SELECT * FROM wxpay_operations")
+
+
+@pytest.mark.parametrize("word", ["ADD COLUMN", "CREATE TABLE", "CREATE INDEX", "INSERT"])
+async def test_upgrade_whose_connection_breaks_goes_on_over_another(
+    server: Place, word: str
+) -> None:
+    """The server has done the statement, and the store did not hear of it."""
+    await run_sql(server.url, *write_version_1(server.kind))
+    record = make_version_1_record(server)
+    await insert_version_1(server, record)
+    port = make_url(server.url).port
+    assert port is not None
+    async with Wire(("127.0.0.1", port)) as wire:
+        store = server.make_store(url=server.make_url(wire.port))
+        wire.lose_answer_to(word.encode())
+
+        assert record == await store.load(record.key)
+
+        assert wire.lost
+        await store.aclose()
+    layout = await read_layout(server.url)
+    assert set(NEW_IN_2) < {name for name, *_ in layout["wxpay_operations"][0]}
+    assert [("wxpay_callbacks_until", ["until"])] == layout["wxpay_callbacks"][2]
+
+
+@pytest.mark.slow
+async def test_processes_that_start_at_once_upgrade_once(anywhere: Place) -> None:
+    """As a deployment does; each of them reads the row of the earlier release."""
+    await run_sql(anywhere.url, *write_version_1(anywhere.kind))
+    record = make_version_1_record(anywhere)
+    await insert_version_1(anywhere, record)
+    code = f"""
+import asyncio
+from wxpay_async import SqlStore
+
+async def main():
+    store = SqlStore({anywhere.url!r})
+    found = await store.load({record.key!r})
+    await store.aclose()
+    print(found.fingerprint.digest)
+
+asyncio.run(main())
+"""
+    ended = await asyncio.gather(*(asyncio.to_thread(run_python, code) for _ in range(4)))
+
+    assert [(f"{record.fingerprint.digest}\n", "")] * 4 == [
+        (each.stdout, each.stderr) for each in ended
+    ]
+    rows = await run_sql(anywhere.url, "SELECT version FROM wxpay_schema ORDER BY version")
+    assert [1, VERSION] == [row[0] for row in rows]

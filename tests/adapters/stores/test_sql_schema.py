@@ -132,7 +132,7 @@ async def test_role_that_may_not_create_tables_works(server: Place, *, create: b
             record = await store.reserve(server.make_record())
             assert record == await store.load(record.key)
             assert await store.swap("m", version=None, value="", now=0.0)
-            assert [] == await store.sweep(server.app_key, 0.0)
+            assert [] == await store.due(server.app_key, 0.0)
 
 
 async def test_role_without_rights_is_told_what_to_grant(server: Place) -> None:
@@ -164,7 +164,7 @@ async def test_each_right_is_tried_before_the_first_payment(
     async with open_role(server) as (url, role), open_store(url) as store:
         await grant(server, role, *READ_AND_WRITE)
         await run_sql(server.url, f"REVOKE {right} ON {table} FROM {role}")
-        with pytest.raises(NotSentError, match="may not do this: grant it"):
+        with pytest.raises(NotSentError, match="may not do this: grant the store"):
             await store.load(("k", "r"))
 
 
@@ -194,7 +194,7 @@ async def test_tables_can_have_another_prefix(anywhere: Place) -> None:
         await shop.reserve(record)
         assert await anywhere.make_store().load(record.key) is None
         assert record == await shop.load(record.key)
-        assert [] == await shop.sweep(anywhere.app_key, 0.0)
+        assert [] == await shop.due(anywhere.app_key, 0.0)
     layout = await read_layout(anywhere.url)
     assert {"shop_schema", "shop_operations", "shop_callbacks"} < set(layout)
     assert ["shop_operations_tend"] == [name for name, _ in layout["shop_operations"][2]]

@@ -181,7 +181,7 @@ def _explain_denial(tables: Tables, advice: str) -> Generator[None]:
 def _list_rights(tables: Tables) -> str:
     written = f"{tables.operations.fullname} and {tables.callbacks.fullname}"
     return (
-        f"grant it SELECT, INSERT, UPDATE and DELETE on {written}, SELECT on"
+        f"grant the store's role SELECT, INSERT, UPDATE and DELETE on {written}, SELECT on"
         f" {tables.version.fullname}, and with PostgreSQL USAGE on their schema"
     )
 
