@@ -132,14 +132,11 @@ class RedisLink:
     owned: bool = field(default=True, kw_only=True)
     sentinel: Sentinel | None = field(default=None, kw_only=True)
     _tasks: ShieldedTasks = field(factory=ShieldedTasks, init=False, repr=False)
-    _texts: Mapping[Argument, str] = field(init=False, repr=False)
+    _loaded: bool = field(default=False, init=False, repr=False)
     _waiting: deque[_Waiter] = field(factory=deque[_Waiter], init=False, repr=False)
     _running: int = field(default=0, init=False, repr=False)
     _alarm: asyncio.TimerHandle | None = field(default=None, init=False, repr=False)
     _lost_at: float = field(default=-math.inf, init=False, repr=False)
-
-    def __attrs_post_init__(self) -> None:
-        self._texts = {script.sha: script.text for script in self.scripts}
 
     async def call(self, command: Command) -> Any:  # noqa: ANN401 - each replies in its own way
         """Run a command, in one pipeline with those that other tasks want to run.
@@ -279,24 +276,28 @@ class RedisLink:
             return [error] * len(commands)
 
     async def _execute_all(self, commands: list[Command]) -> list[Any]:
+        if not self._loaded:
+            await self._load_scripts()
         results = await self._execute(commands)
         forgotten = [n for n, result in enumerate(results) if isinstance(result, NoScriptError)]
-        if forgotten:
-            whole = [self._spell_out(commands[place]) for place in forgotten]
-            for place, result in zip(forgotten, await self._execute(whole), strict=True):
+        if forgotten:  # another server, or one that was restarted
+            await self._load_scripts()
+            again = await self._execute([commands[place] for place in forgotten])
+            for place, result in zip(forgotten, again, strict=True):
                 results[place] = result
         return results
+
+    async def _load_scripts(self) -> None:
+        """Let Redis know the scripts, on every node of a cluster."""
+        for script in self.scripts:
+            await self.client.script_load(script.text)
+        self._loaded = True
 
     async def _execute(self, commands: list[Command]) -> list[Any]:
         pipeline = cast("_Pipeline", self.client.pipeline(transaction=False))
         for command in commands:
             pipeline.execute_command(*command)
         return await pipeline.execute(raise_on_error=False)
-
-    def _spell_out(self, command: Command) -> Command:
-        """Return the call of a script with its text, which Redis then remembers."""
-        _, sha, *rest = command
-        return ("EVAL", self._texts[sha], *rest)
 
     async def _drop_idle(self) -> None:
         """Close idle connections: they lead where the one led that is of no use."""
