@@ -136,13 +136,20 @@ class Server:
 
     def hold(self) -> None:
         """Let it do nothing: the kernel still accepts connections, and nobody serves them."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
+        for process in self._processes():
+            os.kill(process, signal.SIGSTOP)
 
     def go_on(self) -> None:
         """Let it go on."""
+        for process in self._processes():
+            os.kill(process, signal.SIGCONT)
+
+    def _processes(self) -> list[int]:
+        """Return its processes: PostgreSQL has one for each connection."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGCONT)
+        number = self._process.pid
+        children = Path(f"/proc/{number}/task/{number}/children")  # on Linux
+        return [number, *map(int, children.read_text().split() if children.exists() else ())]
 
     def _end(self, number: signal.Signals) -> None:
         if self._process is None:
