@@ -40,7 +40,7 @@ async def move_redis_clock(app_key: str) -> AsyncGenerator[SetClock]:
 
     key = f"{app_key}:clock"
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("TAKE", "END", "SLOW"):
+        for name in ("ROUND", "SLOW"):
             script = getattr(limits, name)
             assert redis_scripts.CLOCK in script
             moved = script.replace(redis_scripts.CLOCK, f"{{0, redis.call('GET', '{key}')}}")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-import secrets
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import cast
 
 import attrs
 import pytest
 
+from tests.adapters.limiters.redis_asking import ask, deliver
 from tests.support.limiters import SetClock, take
 from tests.support.services import REDIS, require
 from wxpay_async.adapters.limiters.limiter import Lane, Quota
@@ -17,8 +19,10 @@ from wxpay_async.errors import InvalidRequestError, NotSentError, QuotaExhausted
 
 pytest.importorskip("redis.asyncio", reason="redis-py is not installed")
 
-from wxpay_async.adapters.limiters import redis as limits
+from wxpay_async.adapters.limiters import redis as limits, redis_waiting as waiting_room
 from wxpay_async.adapters.limiters.redis import RedisLimiter
+from wxpay_async.adapters.limiters.redis_scripts import PLACES
+from wxpay_async.adapters.redis_clients import Command, RedisLink
 
 DEAD_URL = "redis://user:hidden-password@127.0.0.1:1/0"
 Make = Callable[..., RedisLimiter]
@@ -27,22 +31,31 @@ Make = Callable[..., RedisLimiter]
 @pytest.fixture
 def _eager(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let waiters ask again at once: the clock that they wait for is the test's."""
-    monkeypatch.setattr(limits, "_POLL", 0.005)
-
-
-async def ask(limiter: RedisLimiter, lane: Lane, *, stay: bool = False) -> bool:
-    """Ask once for a slot; without one, `stay` in line as a waiter would."""
-    session = await limiter._sessions.get()
-    member = secrets.token_hex(8)
-    return not await limiter._try_take(session, lane, member, waiters=int(stay))
+    for module in (limits, waiting_room):
+        monkeypatch.setattr(module, "POLL", 0.005)
 
 
 async def stands_in_line(limiter: RedisLimiter, lane: Lane) -> None:
     """Wait until a caller of the lane has asked twice: it was not refused, and waits."""
     session = await limiter._sessions.get()
-    field = f"{limits.PLACES[lane]}:{session.name}"
-    while not await session.client.hexists(limiter._keys[-1], field):  # noqa: ASYNC110 - Redis has no event for it
+    field = f"{PLACES[lane]}:{session.room.name}"
+    while not await session.link.client.hexists(limiter._keys[-1], field):  # noqa: ASYNC110 - Redis has no event for it
         await asyncio.sleep(0.001)
+
+
+async def hold_round(limiter: RedisLimiter) -> tuple[asyncio.Event, asyncio.Event]:
+    """Hold the next round back; return what tells that it begins, and what lets it go."""
+    asked, gone = asyncio.Event(), asyncio.Event()
+    link = (await limiter._sessions.get()).link
+    real = link.call
+
+    async def call(command: Command) -> object:
+        asked.set()
+        await gone.wait()
+        return await real(command)
+
+    (await limiter._sessions.get()).rounds.link = cast("RedisLink", SimpleNamespace(call=call))
+    return asked, gone
 
 
 @pytest.mark.usefixtures("_eager")
@@ -54,6 +67,7 @@ class TestWaiting:
         limiter, order = make(3), []
         for slot in await take(limiter, 3):
             await slot.answered()
+        await deliver(limiter)
 
         async def wait(name: str) -> None:
             await limiter.acquire(Lane.PEOPLE, timeout=300)
@@ -85,10 +99,12 @@ class TestWaiting:
         first, second, *_ = await take(web, 20)
         assert not await ask(web, sooner, stay=True)
         await first.unsent()
+        await deliver(web)
 
         assert not await ask(batch, later)
         assert await ask(web, sooner), "and with it the line is empty"
         await second.unsent()
+        await deliver(web)
         await set_clock(6.1)  # beside so many people machines start at half their pace
         assert await ask(batch, later)
 
@@ -99,6 +115,7 @@ class TestWaiting:
         first, *_ = await take(web, 20)
         assert not await ask(batch, Lane.BATCH, stay=True)
         await first.unsent()
+        await deliver(web)
 
         assert await ask(web, Lane.PEOPLE)
 
@@ -149,9 +166,10 @@ class TestWaiting:
         (slot,) = await take(web, 1)
         assert not await ask(web, Lane.PEOPLE, stay=True)
         await slot.unsent()
+        await deliver(web)
         assert not await ask(batch, Lane.BATCH)
 
-        await set_clock(limits._POLL + 0.051)
+        await set_clock(limits.POLL + 0.051)
         assert await ask(batch, Lane.BATCH)
 
     @pytest.mark.usefixtures("set_clock")
@@ -207,17 +225,18 @@ class TestOverload:
 
     @pytest.mark.usefixtures("set_clock")
     async def test_what_was_seen_long_ago_refuses_nobody(self, make: Make) -> None:
-        """The first of a line has only just come, and the last one left an hour ago."""
+        """The line of a lane has only just formed, and what was seen is of an hour ago."""
         limiter = make(1)
         await take(limiter, 1)
         assert not await ask(limiter, Lane.BATCH)
-        session = await limiter._sessions.get()
-        session.lines[Lane.BATCH].size = 1
+        room = (await limiter._sessions.get()).room
+        room.join(Lane.BATCH, 300.0)
+        room._lines[Lane.BATCH].staying = 1
         with pytest.raises(QuotaExhaustedError):
-            limiter._check_line(session, Lane.BATCH, 5.0)
-        session.sight = attrs.evolve(session.sight, at=session.sight.at - 3600.0)
+            room.join(Lane.BATCH, 5.0)
+        room.sight = attrs.evolve(room.sight, at=room.sight.at - 3600.0)
 
-        limiter._check_line(session, Lane.BATCH, 5.0)
+        assert room.join(Lane.BATCH, 5.0).stays
 
     @pytest.mark.usefixtures("set_clock")
     async def test_waiters_of_other_processes_are_foreseen(self, make: Make) -> None:
@@ -226,6 +245,7 @@ class TestOverload:
         slots = await take(web, 2)
         for slot in slots:
             await slot.answered()
+        await deliver(web)
         assert not await ask(other, Lane.PEOPLE, stay=True)
         assert not await ask(other, Lane.BATCH, stay=True)
         with pytest.raises(QuotaExhaustedError) as behind_one:
@@ -288,15 +308,7 @@ class TestCancellation:
     async def test_caller_cancelled_while_redis_decides_releases_the_slot(self, make: Make) -> None:
         """A slot that is granted after the cancellation is released before the limiter closes."""
         limiter = make(1)
-        session = await limiter._sessions.get()
-        asked, gone, real = asyncio.Event(), asyncio.Event(), session.take
-
-        async def slow(keys: list[str], arguments: list[str | int]) -> object:
-            asked.set()
-            await gone.wait()
-            return await real(keys, arguments)
-
-        session.take = slow
+        asked, gone = await hold_round(limiter)
         caller = asyncio.create_task(limiter.acquire(Lane.BATCH, timeout=30))
         await asked.wait()
         caller.cancel()
@@ -306,6 +318,47 @@ class TestCancellation:
         await limiter.aclose()
 
         assert 1 == len(await take(make(1), 1))
+
+    @pytest.mark.usefixtures("set_clock")
+    async def test_slot_that_comes_with_the_cancellation_is_released(self, make: Make) -> None:
+        """The caller never ran again to take it."""
+        limiter = make(1)
+        room = (await limiter._sessions.get()).room
+        caller = asyncio.create_task(limiter.acquire(Lane.PEOPLE, timeout=30))
+        while not room.count.taken:  # noqa: ASYNC110 - nothing tells of it before the caller
+            await asyncio.sleep(0)
+        caller.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await caller
+        await limiter.aclose()
+
+        assert 1 == len(await take(make(1), 1))
+
+    @pytest.mark.usefixtures("set_clock")
+    async def test_slot_on_its_way_is_given_a_moment_late(self, make: Make) -> None:
+        """The caller's time is over while Redis decides; its slot is not wasted."""
+        limiter = make(1)
+        asked, gone = await hold_round(limiter)
+        caller = asyncio.create_task(limiter.acquire(Lane.PEOPLE, timeout=0.001))
+        await asked.wait()
+        await asyncio.sleep(0.01)
+        gone.set()
+
+        assert await caller is not None
+
+    @pytest.mark.usefixtures("set_clock")
+    async def test_slot_that_comes_too_late_is_released(
+        self, make: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The caller does not wait for it any longer, and the next one gets it."""
+        monkeypatch.setattr(limits, "_ON_THE_WAY", 0.001)
+        limiter = make(1)
+        _, gone = await hold_round(limiter)
+        with pytest.raises(QuotaExhaustedError):
+            await limiter.acquire(Lane.PEOPLE, timeout=0.001)
+        gone.set()
+
+        assert await limiter.acquire(Lane.PEOPLE, timeout=30) is not None
 
     @pytest.mark.usefixtures("set_clock", "_eager")
     async def test_cancelled_first_waiter_does_not_block_its_lane(self, make: Make) -> None:
@@ -344,7 +397,7 @@ class TestUnreachable:
         await limiter.throttled()
 
         session = await limiter._sessions.get()
-        assert 1 == session.client.connection_pool.connection_kwargs["port"]
+        assert 1 == session.link.client.connection_pool.connection_kwargs["port"]
         await limiter.aclose()
 
 
@@ -358,7 +411,7 @@ def test_limiter_works_in_one_loop_after_another() -> None:
             slot = await limiter.acquire(Lane.PEOPLE, timeout=5)
             await slot.unsent()
             session = await limiter._sessions.get()
-            await session.client.delete(*limiter._keys)
+            await session.link.client.delete(*limiter._keys)
             await limiter.aclose()
             await limiter.aclose()
 
@@ -378,7 +431,7 @@ def test_session_of_a_loop_that_ended_is_not_used_again() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["zzz", "", "http://host/0", "redis://", "redis://:s3cr3t@", "redis://s3cr3t@h:x/0"]
+    "url", ["zzz", "http://host/0", "redis://", "redis://:s3cr3t@", "redis://s3cr3t@h:x/0"]
 )
 def test_invalid_address_is_refused_when_the_limiter_is_made(url: str) -> None:
     """It is not refused only at the first call, and the error does not repeat the address."""

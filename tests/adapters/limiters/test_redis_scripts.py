@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.adapters.limiters.redis_asking import deliver, wait_for_slot
 from tests.support.limiters import SetClock, take
 from tests.support.services import REDIS
 from wxpay_async.adapters.limiters.limiter import Lane, Quota, Slowed
@@ -14,9 +15,7 @@ from wxpay_async.policy.quota import Lease, SlidingWindowLog, SlotOutcome
 
 redis = pytest.importorskip("redis.asyncio", reason="redis-py is not installed")
 
-from wxpay_async.adapters.limiters import (  # noqa: E402 - only where redis-py is there
-    redis as limits,
-)
+from wxpay_async.adapters.limiters import redis_waiting  # noqa: E402 - only where redis-py is there
 from wxpay_async.adapters.limiters.redis import RedisLimiter  # noqa: E402 - the same
 
 Make = Callable[..., RedisLimiter]
@@ -62,6 +61,7 @@ class TestCounting:
         await set_clock(7.0)
         await getattr(slot, report)()
         await slot.doubtful()  # a second report counts for nothing
+        await deliver(limiter)
 
         if held_for:
             await set_clock(7.0 + held_for - 1e-6)
@@ -180,6 +180,7 @@ class TestThrottled:
         slots = await take(first, 10)
         for slot in slots[:4]:
             await slot.answered()
+        await deliver(first)
         await first.throttled()
         await first.throttled()
 
@@ -228,13 +229,13 @@ async def test_scripts_decide_like_the_sliding_window_log(make: Make, set_clock:
         kind = dice.choice(["take", "take", "take", "end", "throttled"])
         if kind == "take":
             lane, member = dice.choice(list(Lane)), f"member {step}"
-            wait = await limiter._try_take(session, lane, member, waiters=0)
+            wait = await wait_for_slot(limiter, lane, member=member)
             lease = log.take(lane, now)
             assert (lease is None) == (wait > 0), f"{lane} at {now}"
             if lease is None:
                 expected = log.next_change(now, [lane]) - now
                 assert pytest.approx(expected, abs=2e-6) == wait / 1e6
-                _compare(session.sight, log, now)
+                _compare(session.room.sight, log, now)
             assert log.held(now) == limiter.held()
             slots += [(lease, member)] if lease else []
         elif kind == "end" and slots:
@@ -248,7 +249,7 @@ async def test_scripts_decide_like_the_sliding_window_log(make: Make, set_clock:
     assert len(reported) > 3
 
 
-def _compare(sight: limits._Sight, log: SlidingWindowLog, now: float) -> None:
+def _compare(sight: redis_waiting._Sight, log: SlidingWindowLog, now: float) -> None:
     """Both foresee the same for callers of every lane, first in line or behind others."""
     for lane in Lane:
         for waiting in (0, 1, 7):
@@ -269,7 +270,8 @@ async def _end_both(
     times = {
         SlotOutcome.ANSWERED: log.quota.answered_for,
         SlotOutcome.DOUBTFUL: log.quota.doubtful_for,
-        SlotOutcome.UNSENT: -1e-6,
+        SlotOutcome.UNSENT: -1.0,
     }
     log.end(lease, outcome, now)
-    await limiter._report(lease.lane, member, round(times[outcome] * 1e6))
+    await limiter._report(lease.lane, member, times[outcome])
+    await deliver(limiter)
