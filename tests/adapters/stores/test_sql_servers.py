@@ -109,6 +109,21 @@ async def test_connection_is_kept(place: Place, line: Line) -> None:
     await database.close()
 
 
+async def test_slow_server_is_not_asked_twice_each_time(
+    place: Place, line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first slow transaction over a kept connection is repeated; the next have more time."""
+    monkeypatch.setattr(sql_servers, "_REUSED", 0.2)
+    monkeypatch.setattr(sql_servers, "_LEAST", 0.2)
+    database = _make_database(place, line.port)
+    await database.transact(_select_one)
+    for _ in range(3):
+        await database.transact(_wait)
+    await database.close()
+
+    assert 2 == line.calls
+
+
 async def test_cancelled_transaction_leaves_no_connection_behind(place: Place, line: Line) -> None:
     """The next transaction has one of its own, and closing ends the cancelled one's."""
     database = _make_database(place, line.port)
@@ -354,6 +369,12 @@ async def _end_connections(place: Place) -> None:
 
 def _select_one(connection: Connection) -> int:
     return int(connection.execute(text("SELECT 1")).scalar_one())
+
+
+def _wait(connection: Connection) -> None:
+    """Take longer than a transaction over a kept connection is given at first."""
+    function = "pg_sleep" if connection.dialect.name == "postgresql" else "SLEEP"
+    connection.execute(text(f"SELECT {function}(0.5)"))
 
 
 def _write(connection: Connection) -> None:

@@ -7,7 +7,8 @@ The rules:
 - when one connection turns out to be of no use, those that were idle meanwhile are dropped, too;
 - a transaction over a kept connection is given little time, then it is repeated over another one.
   Every transaction of the store may be repeated, even one that was committed. Over a fresh
-  connection it has all the time that is left: then it is the server that is slow;
+  connection it has all the time that is left: then it is the server that is slow, and the next
+  transactions are given more;
 - while no server is known to be there, one call tries to open a connection and the others wait for
   it, so that all of them wait once. It begins again every second: a server that comes up is found.
 """
@@ -42,7 +43,13 @@ _KEPT: Final = 240.0
 
 _SIGN_OF_LIFE: Final = 1.0
 _REUSED: Final = 1.5
-"""Seconds for a transaction over a kept connection."""
+"""Seconds that a transaction over a kept connection has at least."""
+
+_TIMES: Final = 4
+"""How many times as long as a slow one a transaction over a kept connection may take."""
+
+_FADES: Final = 0.95
+"""How much is left of a slow transaction's time after the next one."""
 
 _LEAST: Final = 1.0
 """Seconds that a transaction has at least, however long it took to connect."""
@@ -68,6 +75,7 @@ class ServerDatabase:
     timeout: float
     connections: int
     _idle: list[Link] = field(factory=list[Link], init=False)
+    _slowest: float = field(default=0.0, init=False)
     _reachable: bool = field(default=False, init=False)
     _probe: asyncio.Task[None] | None = field(default=None, init=False)
     _gave_up_at: float = field(default=float("-inf"), init=False)
@@ -82,9 +90,9 @@ class ServerDatabase:
         end = time.monotonic() + self.timeout
         while True:
             link = self._take_recent() or await self._acquire(end)
-            left = max(end - time.monotonic(), _LEAST)
+            began = time.monotonic()
             try:
-                result = await link.run(work, limit=min(left, _REUSED) if link.reused else left)
+                result = await link.run(work, limit=self._limit(link, end - began))
             except Exception as error:
                 if not await self._is_lost(link, error):
                     raise
@@ -95,8 +103,14 @@ class ServerDatabase:
             except BaseException:  # cancelled: the driver is in the middle of something
                 self._drop(link)
                 raise
+            self._slowest = max(time.monotonic() - began, self._slowest * _FADES)
             self._release(link)
             return result
+
+    def _limit(self, link: Link, left: float) -> float:
+        """Return how many seconds a transaction may take."""
+        most = max(_REUSED, _TIMES * self._slowest) if link.reused else left
+        return max(min(most, left), _LEAST)
 
     async def close(self) -> None:
         """Close the connections; takes about a second at most."""
