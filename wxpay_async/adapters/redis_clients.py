@@ -67,8 +67,8 @@ _PATIENCE: Final = 1.0
 _GRACE: Final = 2.0
 """Seconds for which a Redis that was there until now may be away, before callers are told."""
 
-_FIRST_PAUSE: Final = 0.05
-"""Seconds between the second try and the third; each further pause is twice as long."""
+_PAUSES: Final = (0.05, 0.4)
+"""Seconds between the second try and the third, and the longest: each is twice as long."""
 
 _MAX_GROUP: Final = 128
 _ENOUGH: Final = 16
@@ -243,20 +243,20 @@ class RedisLink:
         end = max(since + self.timeout, loop.time() + patience)
         results = await self._try(commands, patience)
         left = _find_useless(results)
-        pause = 0.0
-        while left and loop.time() + pause < (end if not pause else self._lose_until(end)):
+        pause, until = 0.0, end
+        while left and loop.time() < until:
             await self._drop_idle()
-            await asyncio.sleep(pause)
+            await asyncio.sleep(min(pause, until - loop.time()))
             again = await self._try([commands[place] for place in left], end - loop.time())
             for place, result in zip(left, again, strict=True):
                 results[place] = result
             left = _find_useless(results)
-            pause = 2 * pause or _FIRST_PAUSE
+            pause, until = min(2 * pause or _PAUSES[0], _PAUSES[1]), self._lose_until(end)
         self._lost_at = min(self._lost_at, loop.time()) if left else math.inf
         return results
 
     def _lose_until(self, end: float) -> float:
-        """Note that Redis is away; return until when it is waited for."""
+        """Note that Redis may be away; return until when it is waited for."""
         self._lost_at = min(self._lost_at, asyncio.get_running_loop().time())
         return min(end, self._lost_at + _GRACE)
 
