@@ -27,6 +27,7 @@ from tests.support.sql_databases import (
     write_current,
     write_version_1,
 )
+from tests.support.vectors import ROOT
 from wxpay_async.adapters.stores.sql import SqlStore
 from wxpay_async.adapters.stores.sql_schema import VERSION, find_dialect, make_tables
 from wxpay_async.errors import InvalidRequestError, NotSentError
@@ -154,18 +155,34 @@ async def test_role_without_rights_is_told_what_to_grant(server: Place) -> None:
         assert await store.reserve(server.make_record())
 
 
-@pytest.mark.parametrize("right", ["SELECT", "INSERT", "UPDATE", "DELETE"])
-@pytest.mark.parametrize("table", ["wxpay_operations", "wxpay_callbacks"])
-async def test_each_right_is_tried_before_the_first_payment(
-    server: Place, table: str, right: str
-) -> None:
+async def test_rights_of_the_page_are_enough(tmp_path: Path) -> None:
+    """As they are printed in `docs/database.md`, for a schema that the role does not own."""
+    page = (ROOT / "docs" / "database.md").read_text(encoding="utf-8")
+    [rights] = re.findall(r"```sql\n(.*?)```", page, re.DOTALL)
+    async with (
+        open_place("postgres", tmp_path) as place,
+        open_schema(place, "pay") as schema,
+        open_role(place) as (url, role),
+    ):
+        await run_sql(place.url, *write_current("postgres", tables=make_tables(schema=schema)))
+        await run_sql(place.url, *rights.replace("TO shop", f"TO {role}").strip(";\n").split(";"))
+        async with open_store(url, schema=schema, create=False) as store:
+            record = await store.reserve(place.make_record())
+            assert record == await store.load(record.key)
+
+
+async def test_each_right_is_tried_before_the_first_payment(server: Place) -> None:
     """A role that may not delete does not learn it in the middle of a night."""
     await run_sql(server.url, *write_current(server.kind))
     async with open_role(server) as (url, role), open_store(url) as store:
         await grant(server, role, *READ_AND_WRITE)
-        await run_sql(server.url, f"REVOKE {right} ON {table} FROM {role}")
-        with pytest.raises(NotSentError, match="may not do this: grant the store"):
-            await store.load(("k", "r"))
+        for table in ("wxpay_operations", "wxpay_callbacks"):
+            for right in ("SELECT", "INSERT", "UPDATE", "DELETE"):
+                await run_sql(server.url, f"REVOKE {right} ON {table} FROM {role}")
+                with pytest.raises(NotSentError, match="may not do this: grant the store"):
+                    await store.load(("k", "r"))
+                await grant(server, role, f"{right} ON {table}")
+        assert await store.load(("k", "r")) is None
 
 
 async def test_role_that_should_create_and_may_not_is_told_the_command(server: Place) -> None:
