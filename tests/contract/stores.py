@@ -38,7 +38,7 @@ MEMORY = "memory"
 SQLITE = "sqlite"
 SERVERS = ("postgres", "mariadb", "redis")
 DURABLE = (SQLITE, *SERVERS)
-OTHER_WAYS: tuple[str, ...] = ()
+OTHER_WAYS = ("psycopg", "pgbouncer", "sentinel", "cluster")
 """Another driver, and other ways to a PostgreSQL or a Redis."""
 ALL = (MEMORY, *DURABLE, *OTHER_WAYS)
 
