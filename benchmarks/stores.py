@@ -9,10 +9,15 @@ aiohttp on asyncio, and 64 in flight over reqwest on uvloop, where a store is th
 - `SQLite`: a file in the current folder, in WAL mode with full sync; beside it, how many blocks of
   4 KB a second that disk takes with `fsync` after each. More payments than that go into a second
   because those in flight share one commit.
-- `PostgreSQL`, `Redis`: as they answer on loopback, or at the addresses that the tests take from
-  `WXPAY_TEST_POSTGRES_URL` and `WXPAY_TEST_REDIS_URL`; a database of its own, which is dropped, and
-  keys that are deleted. How far a Redis writes through is its own setting.
+- `PostgreSQL`, `MariaDB`, `Redis`: as they answer on loopback, or at the addresses that the tests
+  take from `WXPAY_TEST_POSTGRES_URL`, `WXPAY_TEST_MYSQL_URL` and `WXPAY_TEST_REDIS_URL`; a database
+  of its own, which is dropped, and keys that are deleted. How far a Redis writes through is its own
+  setting.
 - `memory, quota on`: the local limiter, whose quota is so large that no call ever waits for it.
+
+Beside them stand the floors: how many commits of single rows the driver alone makes with 1, 8 and
+64 clients (`floors`), of which a payment needs two. And how many reads of 500 operations a second
+`load_many` makes, one after the other.
 
 What does not answer or is not installed is left out, with a line on stderr.
 """
@@ -25,8 +30,10 @@ import os
 import socket
 import sys
 import tempfile
+import time
 import uuid
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -35,8 +42,9 @@ from urllib.parse import urlsplit, urlunsplit
 from attrs import frozen
 
 from benchmarks.figures import Figure, Size
+from benchmarks.floors import committing
 from benchmarks.payments import APP_KEY, gateway, paying, signed, signers, ways
-from benchmarks.rates import Opened, interleaved, repeated
+from benchmarks.rates import Call, Opened, Subject, concurrent, interleaved, repeated
 from benchmarks.server import canned_server
 from wxpay_async import (
     Limiter,
@@ -50,11 +58,14 @@ from wxpay_async import (
 )
 from wxpay_async.adapters.stores.from_url import store_from_url
 from wxpay_async.policy.record import LEASE, IdempotencyRecord
+from wxpay_async.protocol.idempotency_key import Fingerprint
 
 SECTION: Final = "stores"
 
 _NOBODY_WAITS: Final = Quota(limit=1_000_000_000)
 _BLOCK: Final = bytes(4096)
+_CLIENTS: Final = (1, 8, 64)
+_MANY: Final = 500
 
 
 class _NoStore(MemoryStore):
@@ -90,6 +101,7 @@ class _Parts:
 
     make_store: Callable[[], Store]
     make_limiter: Callable[[], Limiter] = Unlimited
+    url: str = ""
 
     def paying(self, url: str, signer: Signer, in_flight: int, transport: Transport) -> Opened:
         """Open a gateway with parts of its own."""
@@ -125,9 +137,47 @@ def run(size: Size) -> Iterator[Figure]:
             for way in ways(wanted)
             for name, part in parts.items()
         ]
+        subjects += _beside(parts)
         subjects.append(repeated("a block of 4 KB with fsync", stack.enter_context(_disk())))
         body = signed(signer, server.url).request.body
         yield from interleaved(SECTION, subjects, size=size, server=server, body=body)
+
+
+def _beside(parts: Mapping[str, _Parts]) -> Iterator[Subject]:
+    """Yield what durable stores are held against, and how fast they read many."""
+    alone = partial(concurrent, make_loop=asyncio.new_event_loop)
+    for name, part in parts.items():
+        if part.url and not part.url.startswith("redis"):
+            for clients in _CLIENTS:
+                opening = partial(committing, part.url, clients)
+                yield alone(
+                    f"commits of one row, {name}, {clients} clients", opening, in_flight=clients
+                )
+        if part.url:
+            opening = partial(_reading, part.make_store)
+            yield alone(f"{_MANY} operations in one read, {name}", opening, in_flight=1)
+
+
+@contextlib.asynccontextmanager
+async def _reading(make_store: Callable[[], Store]) -> AsyncGenerator[Call]:
+    store = make_store()
+    mark = Fingerprint("0" * 64, {"requestId": "0" * 16})
+    records = [
+        IdempotencyRecord(
+            app_key=APP_KEY,
+            request_id=f"many-{number}",
+            operation="pay",
+            fingerprint=mark,
+            content=bytes(300),
+            created_at=time.time(),
+            updated_at=time.time(),
+        )
+        for number in range(_MANY)
+    ]
+    await asyncio.gather(*map(store.reserve, records))
+    keys = [record.key for record in records]
+    yield lambda: store.load_many(keys)
+    await store.aclose()
 
 
 def _parts(stack: contextlib.ExitStack) -> Iterator[tuple[str, _Parts]]:
@@ -140,7 +190,7 @@ def _parts(stack: contextlib.ExitStack) -> Iterator[tuple[str, _Parts]]:
             make_limiter=lambda: LocalLimiter(_NOBODY_WAITS, idle=True),
         ),
     )
-    places = {"SQLite": _sqlite, "PostgreSQL": _postgres, "Redis": _redis}
+    places = {"SQLite": _sqlite, "PostgreSQL": _postgres, "MariaDB": _mariadb, "Redis": _redis}
     for name, place in places.items():
         try:
             url = stack.enter_context(place())
@@ -148,7 +198,7 @@ def _parts(stack: contextlib.ExitStack) -> Iterator[tuple[str, _Parts]]:
         except (ImportError, OSError) as error:
             print(f"left out: {name} ({error})", file=sys.stderr)
         else:
-            yield name, _Parts(make_store=partial(store_from_url, url))
+            yield name, _Parts(make_store=partial(store_from_url, url), url=url)
 
 
 # Places of one's own
@@ -179,25 +229,36 @@ def _sqlite() -> Generator[str]:
         yield f"sqlite:///{folder}/store.db"
 
 
-@contextlib.contextmanager
-def _postgres() -> Generator[str]:
+def _postgres() -> AbstractContextManager[str]:
     url = _answering("WXPAY_TEST_POSTGRES_URL", "postgresql://postgres@127.0.0.1:5432/postgres")
+    return _database(url, ending=" WITH (FORCE)")
+
+
+def _mariadb() -> AbstractContextManager[str]:
+    url = _answering("WXPAY_TEST_MYSQL_URL", "mysql://root@127.0.0.1:3306/test")
+    return _database(url)
+
+
+@contextlib.contextmanager
+def _database(url: str, ending: str = "") -> Generator[str]:
+    """Make a database of one's own, and drop it."""
     name = f"wxpay_benchmark_{uuid.uuid4().hex}"
     asyncio.run(_execute(url, f"CREATE DATABASE {name}"))
     try:
         yield urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
     finally:
-        asyncio.run(_execute(url, f"DROP DATABASE {name} WITH (FORCE)"))
+        asyncio.run(_execute(url, f"DROP DATABASE {name}{ending}"))
 
 
 async def _execute(url: str, statement: str) -> None:
-    import asyncpg  # noqa: PLC0415 - an extra
+    from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415 - an extra
 
-    connection = await asyncpg.connect(url)
-    try:
-        await connection.execute(statement)
-    finally:
-        await connection.close()
+    from wxpay_async import SqlStore  # noqa: PLC0415 - it needs the extra
+
+    engine = create_async_engine(SqlStore(url).url, isolation_level="AUTOCOMMIT")
+    async with engine.connect() as connection:
+        await connection.exec_driver_sql(statement)
+    await engine.dispose()
 
 
 @contextlib.contextmanager

@@ -132,11 +132,14 @@ def test_store_that_answers_has_a_rate_and_others_are_left_out(measured: Measure
     """Every store has its rate or is left out by name; memory and SQLite are always there."""
     names = complete(measured.figures["stores"], "stores")
 
-    for store in ("no store", "memory", "memory, quota on", "SQLite", "PostgreSQL", "Redis"):
+    servers = ("PostgreSQL", "MariaDB", "Redis")
+    for store in ("no store", "memory", "memory, quota on", "SQLite", *servers):
         for level in (OURS, "1 in flight"):
             found = f"pay, {store}, aiohttp, asyncio, {level}" in names
             assert found != (f"left out: {store} (" in measured.told), store
     assert "left out: SQLite" not in measured.told
+    floors = {f"commits of one row, SQLite, {clients} clients" for clients in (1, 8, 64)}
+    assert {*floors, "500 operations in one read, SQLite"} <= names
     assert {SERVER_ALONE, "a block of 4 KB with fsync"} <= names
 
 
@@ -150,6 +153,7 @@ def test_stores_leave_nothing_behind(
     monkeypatch.setenv(
         "WXPAY_TEST_POSTGRES_URL", f"postgresql://postgres@127.0.0.1:{port}/postgres"
     )
+    monkeypatch.setenv("WXPAY_TEST_MYSQL_URL", f"mysql://root@127.0.0.1:{port}/test")
     monkeypatch.setenv("WXPAY_TEST_REDIS_URL", f"redis://127.0.0.1:{port}/0")
 
     with contextlib.ExitStack() as stack:
@@ -160,6 +164,7 @@ def test_stores_leave_nothing_behind(
     assert [] == [*tmp_path.iterdir()]
     reasons = capsys.readouterr().err
     assert "left out: PostgreSQL ([Errno" in reasons
+    assert "left out: MariaDB ([Errno" in reasons
     assert "left out: Redis ([Errno" in reasons
 
 
