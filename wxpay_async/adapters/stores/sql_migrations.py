@@ -82,7 +82,7 @@ async def prepare_tables(transact: Transact, tables: Tables, *, create: bool = T
 def _check_tables(connection: Connection, *, tables: Tables, create: bool) -> bool | None:
     """Tell whether the server keeps its commits; None if the tables have to be changed first."""
     with _explain_denial(tables, _list_rights(tables)):
-        found = _read_layout(connection, tables)
+        found = _read_columns(connection, tables)
         version = _read_version(connection, tables, found)
         missing = list_missing(tables, found)
         if missing or version < VERSION:
@@ -98,22 +98,25 @@ def _check_tables(connection: Connection, *, tables: Tables, create: bool) -> bo
 
 def _change_tables(connection: Connection, *, tables: Tables) -> None:
     with _lock(connection, tables):
-        found = _read_layout(connection, tables)
+        found = _read_columns(connection, tables)
         version = _read_version(connection, tables, found)
         with _explain_denial(tables, _describe(tables, version, list_missing(tables, found))):
-            for sql in write_sql(tables, connection.dialect, version=version, found=found):
+            layout = _add_indexes(connection, tables, found)
+            for sql in write_sql(tables, connection.dialect, version=version, found=layout):
                 connection.exec_driver_sql(sql)
 
 
-def _read_layout(connection: Connection, tables: Tables) -> Layout:
-    inspector, schema = inspect(connection), tables.metadata.schema
+def _read_columns(connection: Connection, tables: Tables) -> Layout:
+    schema = tables.metadata.schema
     names = [table.name for table in tables.metadata.sorted_tables]
-    columns = inspector.get_multi_columns(schema, names)
-    indexes = inspector.get_multi_indexes(schema, names)
-    return {
-        name: {str(each["name"]) for each in (*found, *indexes.get((place, name), ()))}
-        for (place, name), found in columns.items()
-    }
+    found = inspect(connection).get_multi_columns(schema, names)
+    return {name: {each["name"] for each in columns} for (_, name), columns in found.items()}
+
+
+def _add_indexes(connection: Connection, tables: Tables, found: Layout) -> Layout:
+    indexes = inspect(connection).get_multi_indexes(tables.metadata.schema, list(found))
+    by_table = {name: {str(each["name"]) for each in has} for (_, name), has in indexes.items()}
+    return {name: {*columns, *by_table.get(name, ())} for name, columns in found.items()}
 
 
 def _read_version(connection: Connection, tables: Tables, found: Layout) -> int:
