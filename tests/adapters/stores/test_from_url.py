@@ -23,7 +23,11 @@ from wxpay_async.errors import InvalidRequestError
         ("mysql://host/shop", SqlStore),
         ("mysql+asyncmy://host/shop", SqlStore),
         ("mariadb+asyncmy://host/shop", SqlStore),
+        ("postgresql+psycopg://host/shop", SqlStore),
         ("redis://host", RedisStore),
+        ("unix:///run/redis.sock", RedisStore),
+        ("redis+sentinel://host/shop", RedisStore),
+        ("rediss+cluster://host", RedisStore),
         ("REDISS://host/1", RedisStore),
     ],
 )
@@ -45,7 +49,8 @@ def test_store_imports_only_its_own_library() -> None:
     """Memory needs neither SQLAlchemy nor redis-py, and SQLite needs no driver."""
     code = """
 import sys
-sys.modules.update({"redis": None, "aiosqlite": None, "asyncpg": None, "asyncmy": None})
+sys.modules.update({"redis": None, "aiosqlite": None, "asyncpg": None, "asyncmy": None,
+                    "psycopg": None})
 from wxpay_async.adapters.stores.from_url import store_from_url
 store_from_url("memory://")
 assert "sqlalchemy" not in sys.modules

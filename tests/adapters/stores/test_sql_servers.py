@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from tests.contract.stores import Place, Servers, execute, open_place
 from tests.faults.line import Line
-from wxpay_async.adapters.stores import sql_links, sql_servers
+from wxpay_async.adapters.stores import sql_servers
 from wxpay_async.adapters.stores.sql_engines import make_database, parse_engine, parse_url
 from wxpay_async.adapters.stores.sql_servers import ServerDatabase
 from wxpay_async.errors import InvalidRequestError, NotSentError
@@ -161,21 +161,6 @@ async def test_closing_does_not_wait_for_a_dead_server(place: Place, line: Line)
     await database.close()
 
     assert time.monotonic() - began < 10  # asyncpg itself waits 30 s and more
-
-
-async def test_system_watches_over_quiet_connections(place: Place) -> None:
-    """Keep-alive is on, whichever driver opens the socket."""
-    database = _make_database(place)
-    await database.transact(_select_one)
-    [link] = database._idle
-    with socket.fromfd(
-        sql_links._find_socket(link.driver), socket.AF_INET, socket.SOCK_STREAM
-    ) as line:
-        kept_alive = line.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
-        idle = line.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
-    await database.close()
-
-    assert (1, 30) == (kept_alive, idle)
 
 
 # Servers that are absent, or hang

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from wxpay_async.adapters.redis_url import REDIS_SCHEMES
 from wxpay_async.adapters.stores.memory import MemoryStore
 from wxpay_async.adapters.stores.store import Store
 from wxpay_async.errors import InvalidRequestError
 
 _SQL = ("sqlite", "postgresql", "postgres", "mysql", "mariadb")
-_REDIS = ("redis", "rediss")
 
 
 def store_from_url(url: str) -> Store:
@@ -15,7 +15,8 @@ def store_from_url(url: str) -> Store:
 
     Args:
         url: `memory://`, `sqlite:///file.db`, `postgresql://...`, `mysql://...`, `mariadb://...`,
-            `redis://...` or `rediss://...`; a driver may be named, as in `mysql+asyncmy://`.
+            `redis://...`, or another way to a Redis (`REDIS_SCHEMES`); a driver may be named, as
+            in `postgresql+psycopg://`.
 
     Raises:
         InvalidRequestError: the address is none of these. It is not repeated in the text, since
@@ -26,7 +27,7 @@ def store_from_url(url: str) -> Store:
     scheme = url.partition(":")[0].lower()
     if scheme == "memory":
         return MemoryStore()
-    if scheme in _REDIS:
+    if scheme in REDIS_SCHEMES:
         from wxpay_async.adapters.stores.redis import RedisStore  # noqa: PLC0415 - an extra
 
         return RedisStore(url)
@@ -34,5 +35,5 @@ def store_from_url(url: str) -> Store:
         from wxpay_async.adapters.stores.sql import SqlStore  # noqa: PLC0415 - an extra
 
         return SqlStore(url)
-    schemes = ", ".join(f"{name}://" for name in ("memory", *_SQL, *_REDIS))
+    schemes = ", ".join(f"{name}://" for name in ("memory", *_SQL, *REDIS_SCHEMES))
     raise InvalidRequestError("no address of a store", field="url", allowed=schemes)
