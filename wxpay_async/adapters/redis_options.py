@@ -94,7 +94,7 @@ def make_client(
 
     Args:
         address: where Redis is.
-        timeout: seconds for connecting, and for one answer.
+        timeout: seconds for connecting.
     """
     options = _read_options(address, timeout)
     if address.by_sentinel:
@@ -118,6 +118,9 @@ def try_options(address: RedisAddress) -> None:
         RedisError: likewise.
     """
     options = _read_options(address, 1.0)
+    if address.clustered:
+        _make_cluster(address, options)
+        return
     for name in (*_SENTINEL_LOGIN, "max_connections"):
         options.pop(name, None)
     options.pop("connection_class", Connection)(**options)
@@ -125,7 +128,10 @@ def try_options(address: RedisAddress) -> None:
 
 def _read_options(address: RedisAddress, timeout: float) -> dict[str, Any]:
     """Return what redis-py makes a connection with."""
-    options: dict[str, Any] = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
+    # The link's own time ends what waits for an answer, once for a pipeline. A cluster asks one
+    # node after another where its nodes are.
+    patience = timeout / 2 if address.clustered else None
+    options: dict[str, Any] = {"socket_timeout": patience, "socket_connect_timeout": timeout}
     if address.hosts:
         options |= {"socket_keepalive": True, "socket_keepalive_options": _KEEPALIVE}
     options |= parse_url(address.single)

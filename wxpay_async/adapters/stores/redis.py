@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from functools import partial
-from typing import Final, TypeAlias
+from typing import Final
 
 import attrs
 from attrs import define, field
@@ -41,15 +41,13 @@ from wxpay_async.adapters.stores.redis_session import (
     Session,
 )
 from wxpay_async.adapters.stores.server_clock import ServerClock
-from wxpay_async.adapters.stores.store import DAY
+from wxpay_async.adapters.stores.store import DAY, Key
 from wxpay_async.errors import InDoubtError, InvalidRequestError, NotSentError
 from wxpay_async.policy.record import LEASE, OPEN, UNDER_WAY, UNFINISHED, IdempotencyRecord
 from wxpay_async.policy.states import State
 
 # isort: split
 from redis.asyncio import Redis, RedisCluster
-
-Key: TypeAlias = tuple[str, str]
 
 _TRIES_FOR_SOME: Final = 5
 _LEASES_AT_ONCE: Final = 500
@@ -294,7 +292,8 @@ class RedisStore:
 
     async def _open_session(self) -> Session:
         session = await self._sessions.get()
-        await session.open()
+        if not session.ready:
+            await session.open()
         self._durable = bool(session.durable)
         return session
 

@@ -94,6 +94,11 @@ class Session:
         name = secrets.token_hex(6)
         self._marks = (f"{name}{number:x}" for number in itertools.count())
 
+    @property
+    def ready(self) -> bool:
+        """Whether it is open, and there is no need to look again."""
+        return self.durable is not None and not self.clock.stale
+
     async def open(self) -> None:
         """Check the version, once; look again now and then at the clock and the settings.
 
