@@ -8,6 +8,7 @@ from pathlib import Path
 import attrs
 import pytest
 from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from tests.contract.stores import Place, Wire, open_place
 from tests.support.processes import run_python
@@ -21,7 +22,8 @@ from tests.support.sql_databases import (
     write_current,
     write_version_1,
 )
-from wxpay_async.adapters.stores.sql_schema import VERSION
+from wxpay_async.adapters.stores.sql_migrations import _lock
+from wxpay_async.adapters.stores.sql_schema import VERSION, make_tables
 from wxpay_async.errors import InDoubtError, NotSentError
 from wxpay_async.policy.states import State
 
@@ -41,6 +43,18 @@ async def test_tables_of_0_1_0_are_upgraded_with_their_rows(anywhere: Place) -> 
     assert judged == await stores[1].load(record.key)
     rows = await run_sql(anywhere.url, "SELECT version FROM wxpay_schema ORDER BY version")
     assert [1, VERSION] == [row[0] for row in rows]
+
+
+async def test_running_processes_of_0_1_0_go_on_with_upgraded_tables(anywhere: Place) -> None:
+    """What they write leaves the new columns empty, and is read as it was written."""
+    await run_sql(anywhere.url, *write_version_1(anywhere.kind))
+    store = anywhere.make_store()
+    await store.load(("k", "r"))
+    record = make_version_1_record(anywhere)
+    await insert_version_1(anywhere, record)
+    await run_sql(anywhere.url, "SELECT message, handled, until FROM wxpay_inbox")
+
+    assert record == await store.load(record.key)
 
 
 async def test_upgraded_tables_are_those_of_a_new_database(anywhere: Place, tmp_path: Path) -> None:
@@ -157,6 +171,25 @@ async def test_upgrade_whose_connection_breaks_goes_on_over_another(
     layout = await read_layout(server.url)
     assert set(NEW_IN_2) < {name for name, *_ in layout["wxpay_operations"][0]}
     assert [("wxpay_callbacks_until", ["until"])] == layout["wxpay_callbacks"][2]
+
+
+async def test_store_does_not_wait_for_ever_for_another_that_upgrades(server: Place) -> None:
+    """It says that it cannot, may be asked again, and goes on when the other one has ended."""
+    await run_sql(server.url, *write_version_1(server.kind))
+    record = make_version_1_record(server)
+    await insert_version_1(server, record)
+    store = server.make_store(timeout=1.0)
+    engine = create_async_engine(server.url)
+    async with engine.connect() as other:
+        held = _lock(other.sync_connection, make_tables())  # type: ignore[arg-type]
+        await other.run_sync(lambda _: held.__enter__())
+        with pytest.raises(NotSentError, match="cannot load an operation") as raised:
+            await store.load(record.key)
+        assert raised.value.retryable
+        await other.run_sync(lambda _: held.__exit__(None, None, None))
+    await engine.dispose()
+
+    assert record == await store.load(record.key)
 
 
 @pytest.mark.slow
