@@ -57,10 +57,16 @@ async def test_running_processes_of_0_1_0_go_on_with_upgraded_tables(anywhere: P
     assert record == await store.load(record.key)
 
 
-async def test_upgraded_tables_are_those_of_a_new_database(anywhere: Place, tmp_path: Path) -> None:
-    """Columns, keys and indexes; beside them stays what an earlier release still uses."""
+@pytest.mark.parametrize("printed", [False, True])
+async def test_upgraded_tables_are_those_of_a_new_database(
+    anywhere: Place, tmp_path: Path, *, printed: bool
+) -> None:
+    """By the store or by the printed steps; beside them stays what an earlier release still uses."""
     await run_sql(anywhere.url, *write_version_1(anywhere.kind))
-    await anywhere.make_store().load(("k", "r"))
+    if printed:
+        await run_sql(anywhere.url, *write_current(anywhere.kind, version=1))
+    else:
+        await anywhere.make_store().load(("k", "r"))
     upgraded = await read_layout(anywhere.url)
     async with open_place(anywhere.kind, tmp_path / "new") as fresh:
         (tmp_path / "new").mkdir()
