@@ -61,7 +61,7 @@ async def test_running_processes_of_0_1_0_go_on_with_upgraded_tables(anywhere: P
 async def test_upgraded_tables_are_those_of_a_new_database(
     anywhere: Place, tmp_path: Path, *, printed: bool
 ) -> None:
-    """By the store or by the printed steps; beside them stays what an earlier release still uses."""
+    """By the store or by the printed steps. What an earlier release still uses stays."""
     await run_sql(anywhere.url, *write_version_1(anywhere.kind))
     if printed:
         await run_sql(anywhere.url, *write_current(anywhere.kind, version=1))
