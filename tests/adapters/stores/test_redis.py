@@ -358,6 +358,30 @@ def test_store_is_given_an_address_or_a_client() -> None:
     assert "s3cr3t" not in repr(RedisStore(client=Redis(password="s3cr3t")))
 
 
+async def test_operations_are_found_by_number_while_they_come_and_go(tmp_path: Path) -> None:
+    """What one look has learned of them is not wrong for the next."""
+    with private_redis(tmp_path) as url:
+        place = _place(url)
+        store = place.make_store()
+
+        async def find() -> list[str]:
+            return [record.request_id for record in await store.find_open("k", "O-1")]
+
+        first = await claim_new(store, place.make_record("a", out_trade_no="O-1"))
+        await claim_new(store, place.make_record("b", out_trade_no="O-2"))
+        assert ["a"] == await find()
+        second = await claim_new(place.make_store(), place.make_record("c", out_trade_no="O-1"))
+        await store.record(attrs.evolve(first, state=State.SUCCEEDED))
+        assert ["c"] == await find()
+        await store.record(attrs.evolve(second, state=State.PENDING))
+        assert ["c"] == await find()
+        await store.record(attrs.evolve(second, state=State.FAILED))
+        assert [] == await find()
+        with pytest.raises(NotSentError):
+            await store.find_open("k", "\ud800")
+        await place.close()
+
+
 async def test_old_operations_are_dropped_in_portions(tmp_path: Path) -> None:
     """At most so many as are asked for, the oldest first; what was taken up again stays."""
     with private_redis(tmp_path) as url:

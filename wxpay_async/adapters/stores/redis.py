@@ -186,15 +186,14 @@ class RedisStore:
 
     async def find_open(self, app_key: str, out_trade_no: str) -> list[IdempotencyRecord]:
         """Return an appKey's open records that have this number."""
-        number = out_trade_no.encode()
         sending, checks, *_ = make_keys((app_key, ""))
         with _map_failures(NotSentError, "find the operations of an order"):
+            number = out_trade_no.encode()
             session = await self._open_session()
-            sets = await session.link.call_all(("ZRANGE", of, 0, -1) for of in (sending, checks))
-            keys = [make_keys((app_key, name.decode()))[-1] for ids in sets for name in ids]
-            numbers = await session.link.call_all(("HGET", key, "out_trade_no") for key in keys)
-            pairs = zip(keys, numbers, strict=True)
-            found = await session.read([key for key, of in pairs if of == number])
+            ids = await session.list_ids([sending, checks])
+            numbers = await session.find_numbers(app_key, ids)
+            names = [name for name, of in numbers.items() if of == number]
+            found = await session.read([make_keys((app_key, name))[-1] for name in names])
         records = (stored.record for stored in found if stored is not None)
         return [r for r in records if r.out_trade_no == out_trade_no and r.state in UNDER_WAY]
 
@@ -242,10 +241,7 @@ class RedisStore:
         sending, checks, _, reviews, _ = make_keys((app_key, ""))
         with _map_failures(NotSentError, "list what is open"):
             session = await self._open_session()
-            sets = await session.link.call_all(
-                ("ZRANGE", of, 0, -1) for of in (sending, checks, reviews)
-            )
-            names = sorted({name.decode() for ids in sets for name in ids})
+            names = sorted(set(await session.list_ids([sending, checks, reviews])))
             keys = [make_keys((app_key, name))[-1] for name in names if name > after]
             listed: list[IdempotencyRecord] = []
             while keys and len(listed) < limit:

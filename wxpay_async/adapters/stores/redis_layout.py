@@ -35,17 +35,17 @@ VERSION: Final = 2
 
 VERSION_KEY: Final = "wxpay:store:version"
 
-# A hash as one text: the length of each name and value, a colon, and itself. Forty short replies
-# take redis-py longer than all else that a read does.
+# Many words as one text: the length of each, a colon, and itself. Forty short replies take redis-py
+# longer than all else that a read does.
 _PACK: Final = """
-local function pack()
-    local parts = redis.call('HGETALL', KEYS[%d])
-    for i = 1, #parts do parts[i] = #parts[i] .. ':' .. parts[i] end
-    return table.concat(parts)
+local function pack(words)
+    for i = 1, #words do words[i] = #words[i] .. ':' .. words[i] end
+    return table.concat(words)
 end
 """
 
-_READ: Final = f"{_PACK % 1}return pack()"
+_READ: Final = f"{_PACK}return pack(redis.call('HGETALL', KEYS[1]))"
+_LIST: Final = f"{_PACK}return pack(redis.call('ZRANGE', KEYS[1], 0, -1))"
 
 # What is compared says that nobody has written since: `mark` is a text that each write makes up.
 # Earlier releases wrote none, hence the other three. '*' stands for whatever is there. If the new
@@ -54,12 +54,12 @@ _READ: Final = f"{_PACK % 1}return pack()"
 # ARGV: 1 id; epoch, state, time of the last write and mark that must be there, empty if none; 6 the
 # new mark, 7 set (0: none), 8 score, 9 time to live (0: for ever), then names and values of all
 # fields.
-_PUT: Final = f"""{_PACK % 5}
+_PUT: Final = f"""{_PACK}
 local found = redis.call('HMGET', KEYS[5], 'epoch', 'state', 'updated_at', 'mark')
 if found[4] == ARGV[6] then return 1 end
 for i = 1, 4 do
     if ARGV[i + 1] ~= '*' and ARGV[i + 1] ~= (found[i] or '') then
-        return pack()
+        return pack(redis.call('HGETALL', KEYS[5]))
     end
 end
 redis.call('DEL', KEYS[5])
@@ -124,12 +124,13 @@ return 1
 _TIME: Final = "return redis.call('TIME')"
 
 READ: Final = Script(_READ)
+LIST: Final = Script(_LIST)
 PUT: Final = Script(_PUT)
 FORGET: Final = Script(_FORGET)
 CLEAR: Final = Script(_CLEAR)
 SWAP: Final = Script(_SWAP)
 TIME: Final = Script(_TIME)
-SCRIPTS: Final = (READ, PUT, FORGET, CLEAR, SWAP, TIME)
+SCRIPTS: Final = (READ, LIST, PUT, FORGET, CLEAR, SWAP, TIME)
 
 
 @frozen
@@ -161,7 +162,7 @@ class Stored:
 
 def read_hash(packed: bytes) -> Stored | None:
     """Return what a script gives of a hash; None of one that is absent."""
-    words = _unpack(packed)
+    words = unpack_words(packed)
     if not words:
         return None
     row = dict(zip((name.decode() for name in words[::2]), words[1::2], strict=True))
@@ -169,7 +170,8 @@ def read_hash(packed: bytes) -> Stored | None:
     return Stored(from_row(row), stamp)
 
 
-def _unpack(packed: bytes) -> list[bytes]:
+def unpack_words(packed: bytes) -> list[bytes]:
+    """Return the words of a text that a script made of them."""
     words: list[bytes] = []
     at = 0
     while at < len(packed):

@@ -22,6 +22,7 @@ from wxpay_async.adapters.stores.failures import NewerSchemaError
 from wxpay_async.adapters.stores.redis_layout import (
     ABSENT,
     CLEAR,
+    LIST,
     READ,
     TIME,
     VERSION,
@@ -30,6 +31,7 @@ from wxpay_async.adapters.stores.redis_layout import (
     Stored,
     make_keys,
     read_hash,
+    unpack_words,
     write_hash,
 )
 from wxpay_async.adapters.stores.server_clock import ServerClock
@@ -89,6 +91,9 @@ class Session:
     _opening: asyncio.Task[None] | None = field(default=None, init=False)
     _looking: bool = field(default=False, init=False)
     _marks: Iterator[str] = field(init=False)
+    _numbers: dict[str, dict[str, bytes | None]] = field(
+        factory=dict[str, dict[str, bytes | None]], init=False, repr=False
+    )
 
     def __attrs_post_init__(self) -> None:
         name = secrets.token_hex(6)
@@ -156,6 +161,26 @@ class Session:
             replies = await self.link.call_all(READ.call([key]) for key in portion)
             found += map(read_hash, replies)
         return found
+
+    async def list_ids(self, sets: Sequence[str]) -> list[str]:
+        """Return the ids that are in these sets."""
+        found = await self.link.call_all(LIST.call([of]) for of in sets)
+        return [name.decode() for packed in found for name in unpack_words(packed)]
+
+    async def find_numbers(self, app_key: str, ids: Sequence[str]) -> dict[str, bytes | None]:
+        """Return the out_trade_no of each open operation of the appKey.
+
+        An operation keeps its number. After an outage thousands are open, and each callback looks
+        for its own: only those that are new since the last one are asked for.
+        """
+        known = self._numbers.get(app_key, {})
+        new = [name for name in ids if name not in known]
+        found = await self.link.call_all(
+            ("HGET", make_keys((app_key, name))[-1], "out_trade_no") for name in new
+        )
+        numbers = known | dict(zip(new, found, strict=True))
+        self._numbers[app_key] = {name: numbers[name] for name in ids}
+        return self._numbers[app_key]
 
     async def clear(self, keys: Sequence[tuple[str, str]]) -> None:
         """Take operations out of all sets whose hash is gone."""
