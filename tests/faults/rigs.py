@@ -21,7 +21,6 @@ from wxpay_async.adapters.stores.sql import SqlStore
 from wxpay_async.adapters.stores.store import Store
 
 ALWAYS_WRITTEN: Final = ("--appendonly", "yes", "--appendfsync", "always")
-OPERATOR: Final = {"postgres": "postgres", "mariadb": "root"}
 SHOP: Final = "shop"
 """The login of the store in a SQL database, which has the rights that it needs and no others."""
 
@@ -61,15 +60,18 @@ class Rig:
         """Tell whether it is a PostgreSQL."""
         return self.kind in {"postgres", "psycopg"}
 
+    def make_url(self, *, port: int | None = None, user: str = SHOP) -> str:
+        """Return the address of the place."""
+        there = f"127.0.0.1:{port or self.port}/{self.database}"
+        return f"redis://{there}" if self.is_redis else f"{_DRIVERS[self.kind]}://{user}@{there}"
+
     def make_store(
         self, *, port: int | None = None, user: str = SHOP, timeout: float | None = None
     ) -> Store:
         """Make a store, with the settings that it has by default."""
-        there = f"127.0.0.1:{port or self.port}/{self.database}"
+        url = self.make_url(port=port, user=user)
         given = {} if timeout is None else {"timeout": timeout}
-        if self.is_redis:
-            return RedisStore(f"redis://{there}", **given)
-        return SqlStore(f"{_DRIVERS[self.kind]}://{user}@{there}", **given)
+        return RedisStore(url, **given) if self.is_redis else SqlStore(url, **given)
 
     async def run(self, *commands: str) -> list[Any]:
         """Run commands as an operator, each at once; return what the last one gave."""

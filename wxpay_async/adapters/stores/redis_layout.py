@@ -49,7 +49,8 @@ _LIST: Final = f"{_PACK}return pack(redis.call('ZRANGE', KEYS[1], 0, -1))"
 
 # What is compared says that nobody has written since: `mark` is a text that each write makes up.
 # Earlier releases wrote none, hence the other three. '*' stands for whatever is there. If the new
-# mark is there already, the answer to this very write got lost.
+# mark is there already, the answer to this very write got lost. A full Redis refuses a script whose
+# first write needs memory: a new operation begins with such a one, what follows with a deletion.
 # KEYS: the sets 1 leases, 2 checks, 3 old, 4 reviews; then 5 the operation.
 # ARGV: 1 id; epoch, state, time of the last write and mark that must be there, empty if none; 6 the
 # new mark, 7 set (0: none), 8 score, 9 time to live (0: for ever), then names and values of all
@@ -62,7 +63,7 @@ for i = 1, 4 do
         return pack(redis.call('HGETALL', KEYS[5]))
     end
 end
-redis.call('DEL', KEYS[5])
+if found[1] then redis.call('DEL', KEYS[5]) end
 redis.call('HSET', KEYS[5], 'mark', ARGV[6], unpack(ARGV, 10))
 if ARGV[9] ~= '0' then redis.call('PEXPIRE', KEYS[5], ARGV[9]) end
 local set = ARGV[7]
