@@ -292,9 +292,11 @@ async def test_settings_are_texts_in_every_version_of_the_protocol(protocol: int
     assert all(isinstance(value, str) for value in settings.values())
 
 
-def test_client_that_decodes_is_refused() -> None:
-    """What the store keeps is no text."""
+def test_client_that_is_of_no_use_is_refused() -> None:
+    """One that blocks the event loop, and one that decodes: what the store keeps is no text."""
     check_client(Redis())
+    with pytest.raises(InvalidRequestError, match=r"redis\.asyncio"):
+        check_client(redis.Redis())
     with pytest.raises(InvalidRequestError, match="decode_responses=False"):
         check_client(Redis(decode_responses=True))
 

@@ -329,12 +329,17 @@ def open_link(
     return RedisLink(client, scripts, timeout=timeout, connections=connections, sentinel=sentinel)
 
 
-def check_client(client: Redis | RedisCluster) -> None:
+def check_client(client: object) -> None:
     """Check a client that is handed in.
 
     Raises:
-        InvalidRequestError: it decodes what it reads, and not all that is kept is a text.
+        InvalidRequestError: it is none of `redis.asyncio`, or it decodes what it reads, and not all
+            that is kept is a text.
     """
+    if not isinstance(client, Redis | RedisCluster):
+        raise InvalidRequestError(
+            "no client of redis.asyncio", field="client", allowed="its Redis or RedisCluster"
+        )
     if client.get_encoder().decode_responses:
         raise InvalidRequestError(
             "the client decodes what it reads", field="client", allowed="decode_responses=False"

@@ -295,7 +295,10 @@ class RedisStore:
 
     async def _hold_session(self) -> AsyncGenerator[Session]:
         link = redis_clients.open_link(
-            self.client or self.url, SCRIPTS, timeout=self.timeout, connections=self.connections
+            self.url if self.client is None else self.client,
+            SCRIPTS,
+            timeout=self.timeout,
+            connections=self.connections,
         )
         session = Session(link, self._clock, self.retention)
         try:
