@@ -28,6 +28,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import sqlite3
 import sys
 import tempfile
 import time
@@ -190,6 +191,15 @@ def _parts(stack: contextlib.ExitStack) -> Iterator[tuple[str, _Parts]]:
             make_limiter=lambda: LocalLimiter(_NOBODY_WAITS, idle=True),
         ),
     )
+    for name, url in durable_places(stack):
+        yield name, _Parts(make_store=partial(store_from_url, url), url=url)
+
+
+# Places of one's own
+
+
+def durable_places(stack: contextlib.ExitStack) -> Iterator[tuple[str, str]]:
+    """Open a place for each durable store that answers; yields its name and address."""
     places = {"SQLite": _sqlite, "PostgreSQL": _postgres, "MariaDB": _mariadb, "Redis": _redis}
     for name, place in places.items():
         try:
@@ -198,10 +208,7 @@ def _parts(stack: contextlib.ExitStack) -> Iterator[tuple[str, _Parts]]:
         except (ImportError, OSError) as error:
             print(f"left out: {name} ({error})", file=sys.stderr)
         else:
-            yield name, _Parts(make_store=partial(store_from_url, url), url=url)
-
-
-# Places of one's own
+            yield name, url
 
 
 @contextlib.contextmanager
@@ -243,14 +250,20 @@ def _mariadb() -> AbstractContextManager[str]:
 def _database(url: str, ending: str = "") -> Generator[str]:
     """Make a database of one's own, and drop it."""
     name = f"wxpay_benchmark_{uuid.uuid4().hex}"
-    asyncio.run(_execute(url, f"CREATE DATABASE {name}"))
+    asyncio.run(execute(url, f"CREATE DATABASE {name}"))
     try:
         yield urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
     finally:
-        asyncio.run(_execute(url, f"DROP DATABASE {name}{ending}"))
+        asyncio.run(execute(url, f"DROP DATABASE {name}{ending}"))
 
 
-async def _execute(url: str, statement: str) -> None:
+async def execute(url: str, statement: str) -> None:
+    """Execute a statement past the store."""
+    if url.startswith("sqlite"):
+        with sqlite3.connect(url.removeprefix("sqlite:///")) as connection:
+            connection.execute(statement)
+        connection.close()
+        return
     from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415 - an extra
 
     from wxpay_async import SqlStore  # noqa: PLC0415 - it needs the extra

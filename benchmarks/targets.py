@@ -176,6 +176,39 @@ TARGETS: Final = (
     ),
     *(
         Target(
+            name=f"pay by MD5 with {store}, to the memory store ({_AIOHTTP})",
+            unit="times",
+            limit=limit,
+            measure=ratio("stores", f"pay, {store}, {_AIOHTTP}", f"pay, memory, {_AIOHTTP}"),
+        )
+        for store, limit in (
+            ("SQLite", 0.45),
+            ("PostgreSQL", 0.30),
+            ("MariaDB", 0.25),
+            ("Redis", 0.40),
+        )
+    ),
+    *(
+        Target(
+            name=f"operations read at once, 500 together ({store})",
+            unit="/s",
+            limit=limit / 500,
+            measure=median("stores", f"500 operations in one read, {store}"),
+        )
+        for store, limit in (("SQLite", 20_000), ("PostgreSQL", 8_000), ("Redis", 5_000))
+    ),
+    *(
+        Target(
+            name=f"the longest operation while 1,000,000 old ones are forgotten ({store})",
+            unit="ms",
+            limit=50,
+            at_most=True,
+            measure=median("growth", f"{store}, 1,000,000 rows: longest meanwhile"),
+        )
+        for store in ("SQLite", "PostgreSQL", "MariaDB")
+    ),
+    *(
+        Target(
             name=f"lag of the event loop, p99 ({scheme}, asyncio)",
             unit="ms",
             limit=10,
