@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import trustme
+from sqlalchemy import text
 
+from tests.support.services import POSTGRES, require
 from wxpay_async.adapters.stores.from_url import store_from_url
 from wxpay_async.adapters.stores.sql import SqlStore
-from wxpay_async.adapters.stores.sql_parameters import translate
+from wxpay_async.adapters.stores.sql_engines import make_database
+from wxpay_async.adapters.stores.sql_parameters import spell_hosts, translate
 from wxpay_async.errors import InvalidRequestError
 
 
@@ -87,6 +92,41 @@ def test_parameter_that_cannot_work_is_named_when_the_store_is_made(
 
     assert "url" == raised.value.field
     assert "s3cr3t" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "spelt"),
+    [
+        ("postgresql://u:p,@h/d", None),
+        ("postgresql://u:p@[::1]:5433/d", None),
+        ("mysql://u:p@a,b/d", None),
+        ("postgresql://u:p@a:1,b/d", "postgresql://u:p@/d?host=a%3A1&host=b%3A5432"),
+        (
+            "postgres://a,b?sslmode=require",
+            "postgres://?sslmode=require&host=a%3A5432&host=b%3A5432",
+        ),
+        ("postgresql+psycopg://u@%2Frun/d", "postgresql+psycopg://u@/d?host=%2Frun&port=5432"),
+        ("postgresql://u@%2frun:5433/d", "postgresql://u@/d?host=%2Frun&port=5433"),
+    ],
+)
+def test_hosts_as_libpq_writes_them_are_read(address: str, spelt: str | None) -> None:
+    """Several of them, and a folder of a socket file."""
+    assert (spelt or address) == spell_hosts(address)
+
+
+async def test_one_host_of_several_is_enough() -> None:
+    """The first that can be reached is used, by either driver."""
+    url = urlsplit(require(POSTGRES))
+    login, _, there = url.netloc.rpartition("@")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        absent = free.getsockname()[1]
+    for driver in ("asyncpg", "psycopg"):
+        store = SqlStore(f"postgresql+{driver}://{login}@127.0.0.1:{absent},{there}{url.path}")
+        database = make_database(store.url, timeout=10.0, connections=1)
+        assert 1 == await database.transact(
+            lambda connection: connection.execute(text("SELECT 1")).scalar_one()
+        )
+        await database.close()
 
 
 def test_nothing_is_prepared_on_a_server_unless_the_address_asks_for_it() -> None:

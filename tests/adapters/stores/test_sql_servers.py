@@ -224,15 +224,13 @@ async def test_isolation_is_the_stores_own(kind: str, tmp_path: Path) -> None:
             f"ALTER DATABASE {name} SET default_transaction_isolation = 'serializable'",
         )
         database = _make_database(place)
-        level = await database.transact(
-            lambda connection: connection.execute(text("SHOW transaction_isolation")).scalar_one()
-        )
+        level = await database.transact(_read_isolation)
         await database.close()
         store = place.make_store()
         await asyncio.gather(*(_reserve_all(store, place, f"{n}") for n in range(20)))
     servers.stop()
 
-    assert "read committed" == level
+    assert "READ COMMITTED" == level
 
 
 @pytest.mark.parametrize("kind", POSTGRES)
@@ -262,6 +260,16 @@ async def test_connections_to_a_server_that_was_read_only_are_replaced(
         await database.close()
 
 
+async def test_mysql_is_read_committed(tmp_path: Path) -> None:
+    """Its own default is REPEATABLE READ, at which a key that is absent locks a gap."""
+    async with open_place("mariadb", tmp_path) as place:
+        database = _make_database(place)
+        level = await database.transact(_read_isolation)
+        await database.close()
+
+    assert "READ COMMITTED" == level
+
+
 async def test_statements_need_no_server_of_their_own(tmp_path: Path) -> None:
     """PgBouncer gives each transaction another server: nothing may be left on one."""
     servers = Servers()
@@ -288,6 +296,20 @@ async def test_engine_of_a_merchant_is_used_and_not_disposed_of(place: Place) ->
         assert 1 == await connection.run_sync(_select_one)
     assert engine.pool.status().startswith("Pool size: 2  Connections in pool: ")  # type: ignore[attr-defined] - of its pool
     await engine.dispose()
+
+
+@pytest.mark.parametrize("level", ["SERIALIZABLE", "AUTOCOMMIT"])
+async def test_isolation_of_a_merchants_engine_is_set_aside(place: Place, level: str) -> None:
+    """Only while a transaction of the store has the connection."""
+    engine = create_async_engine(place.url, isolation_level=level)
+    database = make_database(parse_engine(engine), timeout=10.0, connections=9, engine=engine)
+    during = await database.transact(_read_isolation)
+    async with engine.connect() as connection:
+        after = await connection.get_isolation_level()
+    await engine.dispose()
+
+    assert "READ COMMITTED" == during
+    assert level in {"AUTOCOMMIT", after}  # the former is no level of a server
 
 
 async def test_connections_of_a_merchants_engine_that_died_are_replaced(place: Place) -> None:
@@ -354,6 +376,10 @@ async def _end_connections(place: Place) -> None:
 
 def _select_one(connection: Connection) -> int:
     return int(connection.execute(text("SELECT 1")).scalar_one())
+
+
+def _read_isolation(connection: Connection) -> str:
+    return connection.get_isolation_level()
 
 
 def _wait(connection: Connection) -> None:

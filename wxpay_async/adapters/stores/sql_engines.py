@@ -31,7 +31,7 @@ except ImportError as error:  # pragma: no cover - seen by a test in a process o
 
 # isort: split
 from wxpay_async.adapters.stores.sql_failures import is_transient
-from wxpay_async.adapters.stores.sql_parameters import translate
+from wxpay_async.adapters.stores.sql_parameters import spell_hosts, translate
 from wxpay_async.adapters.stores.sql_servers import LentDatabase, ServerDatabase
 
 T = TypeVar("T")
@@ -84,7 +84,7 @@ def parse_url(address: str) -> URL:
         ImportError: the driver is not installed; names the extra.
     """
     try:
-        url = make_url(address)
+        url = make_url(spell_hosts(address))
     except (ArgumentError, ValueError):
         raise _make_url_error() from None
     backend, _, driver = url.drivername.partition("+")

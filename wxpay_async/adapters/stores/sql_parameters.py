@@ -15,7 +15,7 @@ import ssl
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlencode
+from urllib.parse import unquote, urlencode
 
 from sqlalchemy.engine import URL
 
@@ -61,11 +61,43 @@ _MYSQL_KNOWN: Final = (
 _MYSQL_SESSION: Final = "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')"
 """Without it MySQL may cut a value that is too long, and keep the rest."""
 
+_PG_PORT: Final = "5432"
+_HOSTS: Final = re.compile(
+    r"(?P<login>postgres(?:ql)?(?:\+\w+)?://(?:[^/?#]*@)?)"
+    r"(?P<hosts>[^/?#@]*,[^/?#@]*|%2F[^/?#@]*)(?P<rest>[/?].*|)",
+    re.IGNORECASE,
+)
+"""An address whose hosts SQLAlchemy does not read."""
+
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z_-]{0,31}")
 _BOOLEANS: Final = {
     **dict.fromkeys(("true", "1", "yes", "on"), True),
     **dict.fromkeys(("false", "0", "no", "off"), False),
 }
+
+
+def spell_hosts(address: str) -> str:
+    """Return the address in a form that SQLAlchemy reads, if it is one that only libpq does.
+
+    Several hosts (`postgresql://a:5432,b:5432/shop`) and a socket's folder as the host
+    (`postgresql://%2Frun%2Fpostgresql/shop`) become parameters.
+    """
+    found = _HOSTS.fullmatch(address)
+    if found is None:
+        return address
+    hosts = [
+        (host, port or _PG_PORT) for host, _, port in map(_split_port, found["hosts"].split(","))
+    ]
+    if hosts[0][0].startswith("/"):
+        added = urlencode({"host": hosts[0][0], "port": hosts[0][1]})
+    else:
+        added = urlencode([("host", f"{host}:{port}") for host, port in hosts])
+    path, mark, query = found["rest"].partition("?")
+    return f"{found['login']}{path}?{query}{'&' if mark else ''}{added}"
+
+
+def _split_port(text: str) -> tuple[str, str, str]:
+    return unquote(text).partition(":")
 
 
 def translate(url: URL, timeout: float) -> tuple[URL, Arguments]:
