@@ -15,7 +15,7 @@ from benchmarks import report
 from benchmarks.figures import FULL, SHORT, Figure, Section, Size
 
 SECTIONS: Final = (
-    *("pay", "stores", "peers", "growth", "latency"),
+    *("pay", "stores", "peers", "growth", "scale", "latency"),
     *("start", "callbacks", "instructions", "collector"),
 )
 
