@@ -8,6 +8,8 @@ import uuid
 from functools import cached_property
 from typing import Any, Final
 
+import attrs
+import pytest
 from attrs import define, field
 from redis.asyncio import Redis
 from sqlalchemy import text
@@ -26,12 +28,17 @@ SHOP: Final = "shop"
 
 _DRIVERS: Final = {
     "postgres": "postgresql+asyncpg",
+    "pgbouncer": "postgresql+asyncpg",
     "psycopg": "postgresql+psycopg",
     "mariadb": "mysql+asyncmy",
 }
 
-SQL: Final = ("postgres", "psycopg", "mariadb")
+_PSYCOPG: Final = pytest.param("psycopg", marks=pytest.mark.slow)  # the server is the same
+
+SQL: Final = ("postgres", _PSYCOPG, "mariadb")
 SERVERS: Final = (*SQL, "redis")
+REACHED: Final = (*SERVERS, pytest.param("pgbouncer", marks=pytest.mark.slow))
+"""Also by way of a PgBouncer, which is then what is stopped and started."""
 
 
 @define(eq=False, kw_only=True)
@@ -39,9 +46,9 @@ class Rig:
     """An empty place for a store, on a server of which nobody else knows.
 
     Attributes:
-        kind: which one, one of `SERVERS`.
-        server: the process.
-        port: where the store finds it.
+        kind: which one, one of `REACHED`.
+        server: the process that is stopped and started.
+        port: where an operator finds the database.
         database: the name of the place.
     """
 
@@ -58,11 +65,11 @@ class Rig:
     @property
     def is_postgres(self) -> bool:
         """Tell whether it is a PostgreSQL."""
-        return self.kind in {"postgres", "psycopg"}
+        return self.kind in {"postgres", "psycopg", "pgbouncer"}
 
     def make_url(self, *, port: int | None = None, user: str = SHOP) -> str:
         """Return the address of the place."""
-        there = f"127.0.0.1:{port or self.port}/{self.database}"
+        there = f"127.0.0.1:{port or self.server.port}/{self.database}"
         return f"redis://{there}" if self.is_redis else f"{_DRIVERS[self.kind]}://{user}@{there}"
 
     def make_store(
@@ -75,13 +82,12 @@ class Rig:
 
     async def run(self, *commands: str) -> list[Any]:
         """Run commands as an operator, each at once; return what the last one gave."""
-        port = self.server.port
         if self.is_redis:
-            async with Redis(port=port) as client:
+            async with Redis(port=self.port) as client:
                 return [await client.execute_command(*each.split()) for each in commands]
         driver = _DRIVERS["postgres" if self.is_postgres else self.kind]
         operator = "postgres" if self.is_postgres else "root"
-        url = make_url(f"{driver}://{operator}@127.0.0.1:{port}/{self.database}")
+        url = make_url(f"{driver}://{operator}@127.0.0.1:{self.port}/{self.database}")
         return await _run_sql(url, commands)
 
     async def stop(self, *, crash: bool = False) -> None:
@@ -134,26 +140,21 @@ class Rigs:
             return rig
         name = f"shop_{uuid.uuid4().hex}"
         if kind == "mariadb":
-            server, root = (
-                self.mariadb,
-                Rig(kind=kind, server=self.mariadb, port=self.mariadb.port, database="mysql"),
-            )
+            root = Rig(kind=kind, server=self.mariadb, port=self.mariadb.port, database="mysql")
             await root.run(
                 f"CREATE DATABASE {name}",
                 f"CREATE USER IF NOT EXISTS {SHOP}@'%'",
                 f"GRANT ALL ON {name}.* TO {SHOP}@'%'",
             )
         else:
-            server, root = (
-                self.postgres,
-                Rig(kind=kind, server=self.postgres, port=self.postgres.port, database="postgres"),
-            )
+            server = self.pgbouncer if kind == "pgbouncer" else self.postgres
+            root = Rig(kind=kind, server=server, port=self.postgres.port, database="postgres")
             [[known]] = await root.run(f"SELECT count(*) FROM pg_roles WHERE rolname = '{SHOP}'")
             await root.run(
                 *(() if known else (f"CREATE ROLE {SHOP} LOGIN",)),
                 f"CREATE DATABASE {name} OWNER {SHOP}",
             )
-        return Rig(kind=kind, server=server, port=server.port, database=name)
+        return attrs.evolve(root, database=name)
 
     @cached_property
     def postgres(self) -> Server:

@@ -6,10 +6,13 @@ import asyncio
 
 import pytest
 
-from tests.faults.rigs import Rig
+from tests.faults.rigs import REACHED, Rig
 from tests.faults.till import AT_ONCE, RECOVERED_WITHIN, open_till
 
+pytestmark = pytest.mark.parametrize("rig", REACHED, indirect=True)
 
+
+@pytest.mark.slow
 @pytest.mark.parametrize("crash", [False, True], ids=["restart", "crash"])
 async def test_server_that_ends_comes_back(rig: Rig, *, crash: bool) -> None:
     """While it is away every word is true, and afterwards all goes on by itself."""
@@ -76,6 +79,7 @@ async def test_server_that_is_absent_at_the_start_is_noticed_when_it_comes(rig: 
     assert recovery < RECOVERED_WITHIN
 
 
+@pytest.mark.slow
 async def test_server_that_is_held_for_a_moment_goes_on(rig: Rig) -> None:
     """A server may stop for seconds (a snapshot, a swapping host); no word is wrong by that."""
     store = rig.make_store()

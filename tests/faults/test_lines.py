@@ -5,18 +5,23 @@ from __future__ import annotations
 import asyncio
 import time
 
+import pytest
+
 from tests.faults.line import Line
-from tests.faults.rigs import Rig
+from tests.faults.rigs import REACHED, Rig
 from tests.faults.till import AT_ONCE, RECOVERED_WITHIN, open_till
 from wxpay_async.errors import NotSentError
+
+pytestmark = pytest.mark.parametrize("rig", REACHED, indirect=True)
 
 IDLE = 6.0
 """Seconds; connections that were used just now need no look."""
 
 
+@pytest.mark.slow
 async def test_idle_connections_that_were_dropped_in_silence_cost_no_refund(rig: Rig) -> None:
     """A firewall forgets them without a word; the next calls find out and take others."""
-    async with Line(rig.port) as line:
+    async with Line(rig.server.port) as line:
         store = rig.make_store(port=line.port)
         async with open_till(store) as till:
             async with till.busy():
@@ -36,7 +41,7 @@ async def test_idle_connections_that_were_dropped_in_silence_cost_no_refund(rig:
 
 async def test_connections_that_fall_silent_at_work_are_left(rig: Rig) -> None:
     """What was on its way may be in doubt; new connections serve what comes after."""
-    async with Line(rig.port) as line:
+    async with Line(rig.server.port) as line:
         store = rig.make_store(port=line.port)
         async with open_till(store) as till:
             async with till.busy():
@@ -52,7 +57,7 @@ async def test_connections_that_fall_silent_at_work_are_left(rig: Rig) -> None:
 async def test_hung_connection_costs_one_timeout_and_not_one_for_each_call(rig: Rig) -> None:
     """A hundred calls at once wait for one attempt; when the server serves again, so does all."""
     timeout = 1.0
-    async with Line(rig.port, hanging=True) as line:
+    async with Line(rig.server.port, hanging=True) as line:
         store = rig.make_store(port=line.port, timeout=timeout)
         began = time.monotonic()
         calls = (store.load(("k", str(number))) for number in range(100))

@@ -109,7 +109,7 @@ class Server:
                 stdout=log,
                 stderr=log,
                 cwd=self.log.parent,
-                **as_user,  # type: ignore[call-overload] - a group of options
+                **as_user,
             )
 
     def wait_until_ready(self) -> None:

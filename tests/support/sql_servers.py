@@ -1,7 +1,4 @@
-"""PostgreSQL, MariaDB and PgBouncer that tests start for themselves, as `servers.py` says.
-
-Their files are not flushed to disk where an option allows that: no test takes the power away.
-"""
+"""PostgreSQL, MariaDB and PgBouncer that tests start for themselves, as `servers.py` says."""
 
 from __future__ import annotations
 
@@ -121,7 +118,7 @@ def open_pgbouncer(postgres: str, *settings: str) -> Generator[Server]:
 
 def _run_as(user: str, command: Sequence[str]) -> None:
     as_user = {"user": user, "group": user, "extra_groups": ()} if os.geteuid() == 0 else {}
-    subprocess.run(command, check=True, capture_output=True, cwd="/", **as_user)  # type: ignore[call-overload] - a group of options
+    subprocess.run(command, check=True, capture_output=True, cwd="/", **as_user)
 
 
 def _is_postgres(port: int) -> bool:
