@@ -195,6 +195,21 @@ async def test_hung_server_that_comes_to_itself_is_noticed(place: Place, line: L
         assert place.make_record() == await call
 
 
+async def test_closing_ends_the_search_for_a_hung_server(place: Place, line: Line) -> None:
+    """Nothing of it goes on afterwards."""
+    line.hanging = True
+    database = _make_database(place, line.port)
+    call = asyncio.create_task(database.transact(_select_one))
+    await asyncio.sleep(0.1)
+    call.cancel()
+    await asyncio.wait([call])
+    await database.close()
+
+    assert {asyncio.current_task()} == {
+        task for task in asyncio.all_tasks() if "Line" not in str(task.get_coro())
+    }
+
+
 async def test_absent_server_is_noticed_when_it_comes(place: Place) -> None:
     """Calls fail at once until then."""
     line = Line(make_url(place.url).port or 0)

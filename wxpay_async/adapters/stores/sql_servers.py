@@ -16,7 +16,6 @@ The rules:
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable
 from typing import Final, TypeVar
@@ -116,6 +115,7 @@ class ServerDatabase:
         """Close the connections; takes about a second at most."""
         if self._probe is not None:
             self._probe.cancel()
+            await asyncio.wait([self._probe])
         idle, self._idle = self._idle, []
         for link in idle:
             self._drop(link, broken=False)
@@ -297,5 +297,6 @@ class LentDatabase:
 
 async def _give_up(attempt: asyncio.Task[Link]) -> None:
     attempt.cancel()
-    with contextlib.suppress(asyncio.CancelledError, DBAPIError, OSError):
-        await (await attempt).close(broken=True)
+    await asyncio.wait([attempt])
+    if not attempt.cancelled() and attempt.exception() is None:
+        await attempt.result().close(broken=True)
