@@ -46,7 +46,7 @@ async def line(place: Place) -> AsyncGenerator[Line]:
 
 
 async def test_connections_that_a_firewall_forgot_cost_little_and_no_operation(
-    place: Place, line: Line
+    place: Place, line: Line, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Bytes vanish on each pooled connection; what follows goes on over others."""
     store = place.make_store(url=place.make_url(line.port), timeout=20.0)
@@ -59,7 +59,9 @@ async def test_connections_that_a_firewall_forgot_cost_little_and_no_operation(
     await _reserve_all(store, place, "later")
 
     assert once < 10  # seconds: it gives up after 1.5, a driver after a quarter of an hour
-    assert 1 == len(await _load_all(store, place, "after"))
+    assert {True} == await _load_all(store, place, "after")
+    await store.aclose()
+    assert [] == [record.getMessage() for record in caplog.records]
 
 
 async def test_idle_connection_is_asked_before_it_is_used(
@@ -138,8 +140,10 @@ async def test_cancelled_transaction_leaves_no_connection_behind(place: Place, l
     await database.close()
 
 
-async def test_connections_that_the_server_ends_cost_no_operation(place: Place) -> None:
-    """Whether they were idle or in use (`pg_terminate_backend`, KILL)."""
+async def test_connections_that_the_server_ends_cost_no_operation(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whether they were idle or in use (`pg_terminate_backend`, KILL); nobody is alarmed."""
     store = place.make_store()
     await _reserve_all(store, place, "before")
     await _end_connections(place)
@@ -149,9 +153,15 @@ async def test_connections_that_the_server_ends_cost_no_operation(place: Place) 
     await asyncio.sleep(0.02)
     await _end_connections(place)
     await busy
+    await _end_connections(place)
+    await store.aclose()
+
+    assert [] == [record.getMessage() for record in caplog.records]
 
 
-async def test_closing_does_not_wait_for_a_dead_server(place: Place, line: Line) -> None:
+async def test_closing_does_not_wait_for_a_dead_server(
+    place: Place, line: Line, caplog: pytest.LogCaptureFixture
+) -> None:
     """The goodbye that nobody hears ends after a second."""
     database = _make_database(place, line.port)
     await asyncio.gather(*(database.transact(_select_one) for _ in range(5)))
@@ -161,6 +171,7 @@ async def test_closing_does_not_wait_for_a_dead_server(place: Place, line: Line)
     await database.close()
 
     assert time.monotonic() - began < 10  # asyncpg itself waits 30 s and more
+    assert [] == [record.getMessage() for record in caplog.records]
 
 
 # Servers that are absent, or hang

@@ -160,7 +160,8 @@ def make_database(
     bare, arguments = translate(url, timeout)
     made = create_async_engine(
         bare,
-        poolclass=NullPool,  # `ServerDatabase` keeps them
+        poolclass=NullPool,  # `ServerDatabase` keeps them, and ends their transactions
+        pool_reset_on_return=None,
         isolation_level=_ISOLATION,
         hide_parameters=True,  # what is stored must not get into the texts of errors
         connect_args=arguments,
