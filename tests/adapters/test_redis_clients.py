@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import redis
 from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
+from redis.asyncio.client import Pipeline
 
 from tests.contract.stores import Wire
 from tests.support.servers import (
@@ -419,6 +420,20 @@ async def test_server_that_is_known_to_be_away_is_told_at_once() -> None:
     with pytest.raises(redis.ConnectionError):
         await asyncio.wait_for(link.call(("PING",)), 1.5)
     await link.aclose()
+
+
+class _BrokenRedis(Redis):
+    def pipeline(self, **_: object) -> Pipeline:
+        raise AttributeError
+
+
+async def test_mistake_of_the_driver_is_told_as_a_failure() -> None:
+    """Its callers were not cancelled, and must not look so."""
+    async with _BrokenRedis.from_url(require(REDIS)) as client:
+        with pytest.raises(redis.RedisError) as raised:
+            await _open(client).call(("PING",))
+
+    assert isinstance(raised.value.__cause__, AttributeError)
 
 
 async def test_pipeline_that_hangs_does_not_hold_the_others() -> None:

@@ -274,6 +274,10 @@ class RedisLink:
             return [(await self._try([command], patience))[0] for command in commands]
         except REDIS_FAILURES as error:
             return [error] * len(commands)
+        except Exception as error:  # noqa: BLE001 - else its callers would look cancelled
+            failure = RedisError(f"redis-py fails ({type(error).__name__})")
+            failure.__cause__ = error
+            return [failure] * len(commands)
 
     async def _execute_all(self, commands: list[Command]) -> list[Any]:
         if not self._loaded:
