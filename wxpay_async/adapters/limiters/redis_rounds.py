@@ -24,8 +24,10 @@ from wxpay_async.adapters.limiters.redis_waiting import MICRO, Ask, Refusal, Wai
 from wxpay_async.adapters.redis_clients import REDIS_FAILURES, RedisLink, Script
 from wxpay_async.policy.lanes import Lane
 
-_MOST: Final = 256
-"""Reports in a round, and callers that ask in it."""
+_MOST_ASKS: Final = 32
+"""Callers that ask in a round: no process takes all slots that come free in one moment."""
+
+_MOST_REPORTS: Final = 256
 
 _GATHER: Final = 0.001
 """Seconds between rounds while callers come in numbers."""
@@ -174,7 +176,7 @@ class Rounds:
         began = asyncio.get_running_loop().time()
         reports = self._take_reports(began)
         # Nobody asks before all is reported.
-        asks = self.room.ask(_MOST) if len(reports) == len(self._reports) else []
+        asks = self.room.ask(_MOST_ASKS) if len(reports) == len(self._reports) else []
         self._crowded = max(len(reports), sum(len(ask.waiters) for ask in asks)) > 1
         return await self._exchange(reports, asks, began) if reports or asks else True
 
@@ -207,7 +209,7 @@ class Rounds:
         late = takewhile(lambda each: each[1].at < over, self._reports.items())
         for member in [member for member, _ in late]:
             del self._reports[member]
-        return dict(islice(self._reports.items(), _MOST))
+        return dict(islice(self._reports.items(), _MOST_REPORTS))
 
     def _arguments(
         self, reports: dict[str, _Report], asks: Sequence[Ask], now: float
