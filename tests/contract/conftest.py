@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.stores import ALL, Databases, Place, Servers, open_place
+from tests.contract.stores import ALL, OTHER_WAYS, Databases, Place, Servers, open_place
 from tests.contract.transports import (
     OVER_NETWORK,
     QUICK,
@@ -94,6 +94,19 @@ def closed_port() -> int:
 
 
 # The stores
+
+BY_EVERY_WAY = ("test_stores.py", "test_store_life.py", "test_store_tending.py")
+"""What is quick over every driver and by every way to a server; the rest is slow there."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave to the slow suite what one driver or way would hardly fail alone."""
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        by_other_way = callspec is not None and callspec.params.get("place") in OTHER_WAYS
+        if by_other_way and item.path.name not in BY_EVERY_WAY:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")
