@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
+import redis
 from redis import asyncio as clients
 
 from tests.support.servers import (
@@ -113,11 +114,13 @@ async def test_client_of_a_cluster_may_be_handed_in(cluster: Cluster) -> None:
 
 
 def test_either_an_address_or_a_client_is_given() -> None:
-    """Neither and both are refused when the limiter is made."""
+    """Neither, both, and a client that blocks are refused when the limiter is made."""
     with pytest.raises(InvalidRequestError, match="one of url and client"):
         make()
     with pytest.raises(InvalidRequestError, match="one of url and client"):
         make("redis://host", client=clients.Redis())
+    with pytest.raises(InvalidRequestError, match="no client of redis.asyncio"):
+        make(client=redis.Redis())
     with pytest.raises(InvalidRequestError, match="app_key"):
         RedisLimiter("redis://host")
 

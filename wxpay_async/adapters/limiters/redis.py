@@ -129,6 +129,14 @@ def _check_url(url: str) -> str:
     return url and check_redis_url(url)
 
 
+def _check_client(client: object) -> None:
+    # One that decodes will do, unlike for the store: all that a limiter reads is numbers.
+    if not isinstance(client, Redis | RedisCluster):
+        raise InvalidRequestError(
+            "no client of redis.asyncio", field="client", allowed="its Redis or RedisCluster"
+        )
+
+
 @attrs.define(eq=False)
 class RedisLimiter:
     """Keeps the quota for an appKey that several processes or machines use.
@@ -142,7 +150,7 @@ class RedisLimiter:
             `redis+cluster://host:6379,host:6379`; with options of redis-py, as
             `?ssl_ca_certs=ca.pem`. User and password are never shown.
         app_key: whose quota it is. All who share it must pass the same `quota`.
-        client: a client of redis-py in place of an address. It is not closed.
+        client: a client of `redis.asyncio` in place of an address. It is not closed.
         quota: the platform's numbers, or smaller ones.
         idle: the appKey was not used in the last 75 s. It matters only while Redis holds no log of
             the appKey: without it, half of the slots then count as taken for 60.25 s.
@@ -151,7 +159,8 @@ class RedisLimiter:
         on_slowed: called when another program turns out to use the appKey. It must not raise.
 
     Raises:
-        InvalidRequestError: the address is none of these, or the appKey is missing.
+        InvalidRequestError: the address is none of these, the client is none of `redis.asyncio`, or the
+            appKey is missing.
     """
 
     url: str = attrs.field(
@@ -178,6 +187,8 @@ class RedisLimiter:
             )
         if self.client is None:
             redis_clients.check_options(self.url)
+        else:
+            _check_client(self.client)
         self._sessions = LoopLocal(self._lifetime)
 
     @property
