@@ -19,7 +19,10 @@ from attrs import frozen
 
 from benchmarks import usage
 
-_NEXT_TRANSACTION: Final = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
+_DONE: Final = (
+    "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint,"
+    " pg_database_size(current_database())"
+)
 
 
 @frozen(kw_only=True)
@@ -29,13 +32,17 @@ class Use:
     Attributes:
         cpu: seconds of a core, of all its processes.
         work: transactions that wrote, or scripts that ran.
+        size: bytes that it has: on the disk for the database, or in memory.
     """
 
     cpu: float
     work: int
+    size: int
 
     def __sub__(self, before: Use) -> Use:
-        return Use(cpu=self.cpu - before.cpu, work=self.work - before.work)
+        return Use(
+            cpu=self.cpu - before.cpu, work=self.work - before.work, size=self.size - before.size
+        )
 
 
 @frozen(kw_only=True)
@@ -52,8 +59,8 @@ class Postgres:
 
     def use(self) -> Use:
         """Ask what the whole server has used."""
-        work = asyncio.run(ask(self.url, _NEXT_TRANSACTION))
-        return Use(cpu=usage.cpu_of_family(self.pid), work=work)
+        work, size = asyncio.run(ask(self.url, _DONE))
+        return Use(cpu=usage.cpu_of_family(self.pid), work=work, size=size)
 
 
 @contextlib.contextmanager
@@ -81,12 +88,12 @@ async def _find_server(url: str) -> int:
 
 
 async def ask(url: str, statement: str) -> Any:  # noqa: ANN401 - whatever it selects
-    """Execute a statement; return the first value that it selects."""
+    """Execute a statement; return the first row that it selects."""
     import asyncpg  # noqa: PLC0415 - an extra
 
     connection = await asyncpg.connect(url)
     try:
-        return await connection.fetchval(statement)
+        return await connection.fetchrow(statement)
     finally:
         await connection.close()
 
@@ -113,11 +120,13 @@ class Redis:
         """Ask what the whole server has used."""
         with self.client() as client:
             cpu = cast("dict[str, float]", client.info("cpu"))
+            memory = cast("dict[str, int]", client.info("memory"))
             commands = cast("dict[str, dict[str, int]]", client.info("commandstats"))
         scripts = (commands.get(f"cmdstat_{name}", {}) for name in ("eval", "evalsha"))
         return Use(
             cpu=cpu["used_cpu_user"] + cpu["used_cpu_sys"],
             work=sum(script.get("calls", 0) for script in scripts),
+            size=memory["used_memory"],
         )
 
 

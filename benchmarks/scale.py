@@ -11,7 +11,9 @@ each of them is. Of each run there are
 - the payments per second, and the time in which 99 of 100 were made;
 - the share of a core that the processes together, PostgreSQL, Redis and the canned server needed,
   and the time of a core that falls on one payment;
-- the transactions that wrote, and the scripts that Redis ran, each second.
+- the transactions that wrote, and the scripts that Redis ran, each second;
+- the bytes by which the database on its disk and the Redis in its memory grew for each payment; in
+  a Redis that has the quota only, these are gone two minutes later.
 
 Then one process has 1,000 gateways that have paid once: the memory and the connections that they
 hold, and what is used while nobody pays, when each of them looks for open operations every 30 s.
@@ -125,6 +127,11 @@ class Stage:
                 for (what, name), count in spent.work.items()
                 if name in crew.ports
             },
+            **{
+                f"kept for a payment, {name}": ("bytes", size / count)
+                for name, size in spent.size.items()
+                if name in crew.ports
+            },
         }
 
     def rest(self, seconds: float) -> Sample:
@@ -164,6 +171,7 @@ class Stage:
                 ("transactions that wrote", "PostgreSQL"): postgres.work,
                 ("scripts", "Redis"): redis.work,
             },
+            size={"PostgreSQL": postgres.size, "Redis": redis.size},
         )
 
 
@@ -175,11 +183,13 @@ class _Spent:
         passed: seconds, in which they did so.
         cpu: seconds of a core, by server.
         work: what they did how often, by what it is and the server.
+        size: bytes that they grew by, by server.
     """
 
     passed: float
     cpu: Mapping[str, float]
     work: Mapping[tuple[str, str], int]
+    size: Mapping[str, int]
 
 
 def _shares(cpu: Mapping[str, float], passed: float) -> Sample:

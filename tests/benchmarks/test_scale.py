@@ -49,6 +49,7 @@ def test_scale_tells_rates_and_what_everything_used(monkeypatch: pytest.MonkeyPa
         expected |= {f"a payment, {name}": "µs" for name in servers | BUSY}
         work = {"PostgreSQL": "transactions that wrote", "Redis": "scripts"}
         expected |= {f"{work[name]}, {name}": "/s" for name in servers}
+        expected |= {f"kept for a payment, {name}": "bytes" for name in servers}
         assert expected == units, crew
         assert figures[f"{crew}: rate"].median > 0
         assert figures[f"{crew}: a payment, processes"].median > 0
@@ -90,14 +91,19 @@ def test_servers_tell_what_they_have_done(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv(REDIS.variable, require(REDIS))
     with places.postgres() as postgres:
         before = postgres.use()
-        asyncio.run(places.ask(postgres.url, "CREATE TABLE written (id INT)"))
-        assert (postgres.use() - before).work >= 1
+        asyncio.run(
+            places.ask(postgres.url, "CREATE TABLE written AS SELECT generate_series(1, 10000)")
+        )
+        spent = postgres.use() - before
+        assert spent.work >= 1
+        assert spent.size > 0
         assert before.cpu > 0
     with places.redis("nobody") as redis:
         first = redis.use()
         redis.client().eval("return 1", 0)
         assert (redis.use() - first).work >= 1
         assert first.cpu > 0
+        assert first.size > 0
 
 
 def test_time_of_a_process_is_that_of_its_children_too() -> None:
