@@ -159,8 +159,8 @@ class RedisLimiter:
         on_slowed: called when another program turns out to use the appKey. It must not raise.
 
     Raises:
-        InvalidRequestError: the address is none of these, the client is none of `redis.asyncio`, or the
-            appKey is missing.
+        InvalidRequestError: the address is none of these, the client is none of
+            `redis.asyncio`, or the appKey is missing.
     """
 
     url: str = attrs.field(
