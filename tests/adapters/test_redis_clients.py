@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
-import subprocess
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 import redis
+import trustme
 from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
 from redis.asyncio.client import Pipeline
 
@@ -221,16 +220,12 @@ async def test_unix_socket_leads_there() -> None:
 
 @pytest.fixture(scope="module")
 def certificate() -> Iterator[tuple[Path, Path]]:
-    """Yield a certificate of loopback that nobody else trusts, and its key."""
-    program = shutil.which("openssl")
-    if program is None:
-        pytest.skip("no openssl to make a certificate with")
+    """Yield the authority of a server on loopback, and the server's key with its certificate."""
+    authority = trustme.CA()
     with open_folder() as folder:
-        paths = folder / "server.crt", folder / "server.key"
-        command = [program, "req", "-x509", "-nodes", "-newkey", "rsa:2048", "-days", "2"]
-        names = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
-        places = ["-out", str(paths[0]), "-keyout", str(paths[1])]
-        subprocess.run([*command, *names, *places], check=True, capture_output=True)
+        paths = folder / "authority.pem", folder / "server.pem"
+        authority.cert_pem.write_to_path(paths[0])
+        authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(paths[1])
         yield paths
 
 
@@ -238,12 +233,19 @@ async def test_tls_is_checked_against_the_authority_of_the_address(
     certificate: tuple[Path, Path],
 ) -> None:
     """`rediss://` with the file of a private authority; without it, the server is not believed."""
-    public, private = certificate
+    authority, server = certificate
     port = find_free_port()
-    options = ("--tls-port", str(port), "--tls-auth-clients", "no")
-    files = ("--tls-cert-file", str(public), "--tls-key-file", str(private))
+    options = ("--tls-port", str(port), "--tls-ca-cert-file", str(authority))
+    files = (
+        "--tls-auth-clients",
+        "no",
+        "--tls-cert-file",
+        str(server),
+        "--tls-key-file",
+        str(server),
+    )
     with open_redis(*options, *files):
-        link = _open(f"rediss://127.0.0.1:{port}?ssl_ca_certs={public}")
+        link = _open(f"rediss://127.0.0.1:{port}?ssl_ca_certs={authority}")
         reply = await _exchange(link)
         await link.aclose()
         stranger = _open(f"rediss://127.0.0.1:{port}")

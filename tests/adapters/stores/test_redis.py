@@ -241,7 +241,7 @@ async def _ready(client: Redis) -> None:
 
 
 async def test_callbacks_are_forgotten_30_days_after_their_last_change(tmp_path: Path) -> None:
-    """Redis counts from each change; nothing has to sweep."""
+    """Redis counts from each change; nothing has to tend them."""
     with private_redis(tmp_path) as url:
         place = _place(url)
         store = place.make_store()
