@@ -15,7 +15,8 @@ Rows are locked in the order of their keys, so that two transactions never wait 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from itertools import chain, groupby
 from operator import itemgetter
 from typing import Any, Final, Protocol
@@ -41,6 +42,8 @@ Key = tuple[str, str]
 Row = tuple[Value, ...]
 
 KEY: Final = ("app_key", "request_id")
+
+_ISOLATION: Final = "READ COMMITTED"
 
 _MAX_ROWS: Final = 500
 _MAX_BYTES: Final = 1_000_000
@@ -68,8 +71,14 @@ class Statements(Protocol):
         """Return the rows with these keys, in any order."""
         ...
 
-    def insert(self, connection: Connection, rows: Sequence[Row]) -> None:
-        """Insert the rows; raise an `IntegrityError` if one of the keys exists."""
+    def insert(self, connection: Connection, rows: Sequence[Row], *, alone: bool) -> None:
+        """Insert the rows; raise an `IntegrityError` if one of the keys exists.
+
+        Args:
+            connection: of the transaction.
+            rows: to insert.
+            alone: that is all that the transaction does.
+        """
         ...
 
     def update(self, connection: Connection, rows: Sequence[Row]) -> None:
@@ -216,7 +225,8 @@ class _SqliteStatements:
                 found += _fetch(connection, query, (app_key, *portion))
         return found
 
-    def insert(self, connection: Connection, rows: Sequence[Row]) -> None:
+    def insert(self, connection: Connection, rows: Sequence[Row], *, alone: bool) -> None:
+        del alone
         connection.exec_driver_sql(self._insert, list(rows))
 
     def update(self, connection: Connection, rows: Sequence[Row]) -> None:
@@ -274,9 +284,12 @@ class _PostgresStatements:
             found += _fetch(connection, self._select + locking[lock], arrays)
         return found
 
-    def insert(self, connection: Connection, rows: Sequence[Row]) -> None:
-        for portion in _cut(rows):
-            connection.exec_driver_sql(self._insert, _turn(portion))
+    def insert(self, connection: Connection, rows: Sequence[Row], *, alone: bool) -> None:
+        portions = list(_cut(rows))
+        # One statement is a transaction by itself: that saves two of four round trips.
+        with _committing(connection) if alone and len(portions) == 1 else nullcontext():
+            for portion in portions:
+                connection.exec_driver_sql(self._insert, _turn(portion))
 
     def update(self, connection: Connection, rows: Sequence[Row]) -> None:
         for portion in _cut(rows):
@@ -339,7 +352,8 @@ class _MysqlStatements:
             found += _fetch(connection, query, tuple(values))
         return found
 
-    def insert(self, connection: Connection, rows: Sequence[Row]) -> None:
+    def insert(self, connection: Connection, rows: Sequence[Row], *, alone: bool) -> None:
+        del alone
         self._write(connection, rows, "")
 
     def update(self, connection: Connection, rows: Sequence[Row]) -> None:
@@ -362,6 +376,22 @@ class _MysqlStatements:
     ) -> int:
         statement = f"DELETE FROM {self.sql.table} WHERE {self.sql.match_due(len(states))} LIMIT %s"
         return _execute(connection, statement, (app_key, *states, until, limit))
+
+
+@contextmanager
+def _committing(connection: Connection) -> Generator[None]:
+    """Let each statement commit itself; nothing was executed over the connection yet."""
+    level = connection.get_execution_options().get("isolation_level") or _ISOLATION
+    connection.execution_options(isolation_level="AUTOCOMMIT")
+    try:
+        yield
+        connection.commit()
+    except BaseException:
+        connection.rollback()
+        raise
+    finally:
+        if not connection.invalidated:
+            connection.execution_options(isolation_level=level)
 
 
 def _fetch(connection: Connection, query: str, parameters: tuple[Any, ...]) -> list[Row]:

@@ -161,7 +161,8 @@ class Transactions:
         changed = [record for key, record in current.items() if found.get(key) is not record]
         inserted = [record for record in changed if record.key not in found]
         if inserted:
-            self.statements.insert(connection, _make_rows(inserted))
+            alone = not keys and len(inserted) == len(changed)
+            self.statements.insert(connection, _make_rows(inserted), alone=alone)
         self._update_rows(connection, [record for record in changed if record.key in found])
         return applied
 
