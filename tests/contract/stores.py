@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from functools import cached_property
@@ -288,7 +289,7 @@ class Wire:
     port: int = 0
     lost: bool = False
     _frozen: bool = False
-    _word: bytes | None = None
+    _word: re.Pattern[bytes] | None = None
     _doomed: set[asyncio.StreamWriter] = field(factory=set[asyncio.StreamWriter])
     _server: asyncio.Server | None = None
     _open: set[asyncio.StreamWriter] = field(factory=set[asyncio.StreamWriter])
@@ -328,7 +329,7 @@ class Wire:
 
     def lose_answer_to(self, word: bytes) -> None:
         """Pass on the next request with this word, and drop its connection before the answer."""
-        self._word = word
+        self._word = re.compile(re.escape(word) + rb"(?![A-Z])")  # READ COMMITTED is no COMMIT
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, out = await asyncio.open_connection(*self.target)
@@ -350,7 +351,7 @@ class Wire:
                 if sink is client and client in self._doomed:
                     self.lost = True  # the server has done what was asked
                     break
-                if self._word is not None and sink is not client and self._word in data:
+                if sink is not client and self._word and self._word.search(data):
                     self._word = None
                     self._doomed.add(client)
                 if not self._frozen:
