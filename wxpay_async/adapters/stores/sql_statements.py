@@ -53,7 +53,7 @@ _MAX_BYTES: Final = 1_000_000
 class Lock(enum.Enum):
     """What a read does with the rows that it finds."""
 
-    NONE = "it locks nothing"
+    NONE = "it locks nothing, and is all that the transaction does"
     SKIP = "it locks them, and leaves out those that another transaction has locked"
     WAIT = "it locks them, and waits for those that another transaction has locked"
 
@@ -279,9 +279,10 @@ class _PostgresStatements:
             Lock.WAIT: " ORDER BY o.app_key, o.request_id FOR UPDATE OF o",
         }
         found: list[Row] = []
-        for start in range(0, len(keys), _MAX_ROWS):
-            arrays = tuple(map(list, zip(*keys[start : start + _MAX_ROWS], strict=True)))
-            found += _fetch(connection, self._select + locking[lock], arrays)
+        with _committing(connection) if lock is Lock.NONE else nullcontext():
+            for start in range(0, len(keys), _MAX_ROWS):
+                arrays = tuple(map(list, zip(*keys[start : start + _MAX_ROWS], strict=True)))
+                found += _fetch(connection, self._select + locking[lock], arrays)
         return found
 
     def insert(self, connection: Connection, rows: Sequence[Row], *, alone: bool) -> None:
