@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import json
+from collections import Counter
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import Any, Final, Unpack
@@ -14,6 +15,7 @@ from attrs import define, field, frozen
 from tests.support import asking
 from tests.support.clock import MovedClock
 from tests.support.records import Claim
+from wxpay_async.adapters.limiters.limiter import Lane, Slot
 from wxpay_async.adapters.stores.memory import MemoryStore
 from wxpay_async.adapters.transports.memory import MemoryTransport
 from wxpay_async.engine.gateway import PayGateway
@@ -212,19 +214,36 @@ def make_refund_callback(content: dict[str, Any], *, well: bool) -> dict[str, st
 
 @define(eq=False)
 class CheckedStore(MemoryStore):
-    """The store that processes share; it checks that each step is one of the table."""
+    """The store that processes share; it checks that each step is one of the table.
+
+    Attributes:
+        ways: how often an attempt was claimed as it was reserved, and by a commit of its own.
+    """
+
+    ways: Counter[str] = field(factory=Counter)
 
     async def reserve(self, record: IdempotencyRecord) -> IdempotencyRecord:
-        """Check what is inserted."""
-        if await self.load(record.key) is None:
-            assert (State.RESERVED, 0) == (record.state, record.epoch)
-        return await super().reserve(record)
+        """Check what is inserted: a reservation, or the claim of a first attempt."""
+        before = await self.load(record.key)
+        stored = await super().reserve(record)
+        if before is not None:
+            assert before == stored, "a reservation changed what was known"
+            assert before == await self.load(record.key), "a reservation changed what was known"
+        elif record.claim_token is None:
+            assert (State.RESERVED, 0, 0) == (record.state, record.epoch, record.attempts)
+        else:
+            assert (State.SENDING, 1, 1) == (record.state, record.epoch, record.attempts)
+            assert record.lease_until > record.created_at
+            self.ways["one commit"] += 1
+        assert not record.in_doubt
+        return stored
 
     async def claim(self, key: tuple[str, str], **claim: Unpack[Claim]) -> IdempotencyRecord | None:
         """Check the step of a claim."""
         before = await self.load(key)
         claimed = await super().claim(key, **claim)
         if before is not None and claimed is not None:
+            self.ways["two commits"] += 1
             check_step(before, claimed)
             assert claimed.claim_token == claim.get("token"), "a claim of another was found"
         return claimed
@@ -237,10 +256,10 @@ class CheckedStore(MemoryStore):
             check_step(before, record)
         return written
 
-    async def sweep(self, app_key: str, now: float, *, limit: int = 100) -> list[IdempotencyRecord]:
+    async def due(self, app_key: str, now: float, *, limit: int = 100) -> list[IdempotencyRecord]:
         """Check the steps of a sweep."""
         before = {record.key: record for record in self.list_records()}
-        due = await super().sweep(app_key, now, limit=limit)
+        due = await super().due(app_key, now, limit=limit)
         for record in self.list_records():
             if record != before[record.key]:
                 check_step(before[record.key], record)
@@ -288,20 +307,26 @@ class Connection(MemoryStore):
             raise kind("this process is dead")
 
     async def reserve(self, record: IdempotencyRecord) -> IdempotencyRecord:
-        """Pass it on."""
+        """Pass it on; if it is a claim, too, it is treated as one."""
         self._check()
-        return await self.store.reserve(record)
+        stored = await self.store.reserve(record)
+        if record.claim_token is not None:
+            self._end_claim()
+        return stored
 
     async def claim(self, key: tuple[str, str], **claim: Unpack[Claim]) -> IdempotencyRecord | None:
         """Pass it on; the commit may be the last thing that this process does."""
         self._check()
         claimed = await self.store.claim(key, **claim)
+        self._end_claim()
+        return claimed
+
+    def _end_claim(self) -> None:
         self.alive = self.alive and not self.crashes_after_claiming
         self._check()
         if self.lost_answers:
             self.lost_answers -= 1
             raise NotSentError("the answer to a claim got lost")
-        return claimed
 
     async def record(self, record: IdempotencyRecord) -> bool:
         """Pass it on, unless it is out of reach by now."""
@@ -320,10 +345,51 @@ class Connection(MemoryStore):
         self._check()
         return await self.store.find_open(app_key, out_trade_no)
 
-    async def sweep(self, app_key: str, now: float, *, limit: int = 100) -> list[IdempotencyRecord]:
+    async def due(self, app_key: str, now: float, *, limit: int = 100) -> list[IdempotencyRecord]:
         """Pass it on."""
         self._check()
-        return await self.store.sweep(app_key, now, limit=limit)
+        return await self.store.due(app_key, now, limit=limit)
+
+
+@define(eq=False)
+class Turnstile:
+    """A quota that never runs out, and counts who holds a slot of it.
+
+    Where callers have to queue, nobody is told at once that a slot is free: then the reservation
+    and the claim of a first attempt are two commits, and else they are one.
+    """
+
+    queues: bool = False
+    taken: int = 0
+
+    async def acquire(self, lane: Lane, *, timeout: float) -> Slot:
+        """Take a slot."""
+        del lane, timeout
+        self.taken += 1
+        return CountedSlot(self)
+
+    async def acquire_now(self, lane: Lane) -> Slot | None:
+        """Take a slot, if nobody has to queue."""
+        return None if self.queues else await self.acquire(lane, timeout=0)
+
+    async def throttled(self) -> None:
+        """Change nothing."""
+
+    async def aclose(self) -> None:
+        """Release nothing."""
+
+
+@define(eq=False)
+class CountedSlot:
+    """A slot that ends once, with its report."""
+
+    turnstile: Turnstile
+
+    async def answered(self) -> None:
+        """End."""
+        self.turnstile.taken -= 1
+
+    doubtful = unsent = answered
 
 
 @frozen(kw_only=True)
@@ -342,6 +408,7 @@ class Process:
     """One gateway over the shared store, and what its network will do."""
 
     connection: Connection
+    turnstile: Turnstile
     gateway: PayGateway
     transport: MemoryTransport
     nets: list[Net] = field(factory=list)

@@ -26,11 +26,11 @@ from tests.engine.life import (
     Platform,
     Process,
     Purchase,
+    Turnstile,
     make_answer,
 )
 from tests.support.clock import MovedClock
 from tests.support.platform import APP_KEY, SECRET
-from wxpay_async.adapters.limiters.limiter import Unlimited
 from wxpay_async.adapters.transports.memory import MemoryTransport
 from wxpay_async.engine.gateway import PayGateway
 from wxpay_async.engine.reissue import next_request_id
@@ -68,22 +68,26 @@ class JudgedCalls(RuleBasedStateMachine):
         self.credentials: set[str] = set()
         self.refused: set[str] = set()
         self.deviated = False
+        self.processes: list[Process] = []
 
     def start_process(self) -> Process:
         """Start a process."""
         connection = Connection(store=self.store)
+        turnstile = Turnstile()
         transport = MemoryTransport(lambda request: self.carry(process, request))
         gateway = PayGateway(
             APP_KEY,
             Md5Signer(SECRET),
             transport=transport,
             store=connection,
-            limiter=Unlimited(),
+            limiter=turnstile,
             clock=self.clock,
             refunds_queryable=self.platform.queryable,
         )
         gateway._dispatcher.in_process = self.in_process
-        process = Process(connection=connection, gateway=gateway, transport=transport)
+        process = Process(
+            connection=connection, turnstile=turnstile, gateway=gateway, transport=transport
+        )
         return process
 
     def teardown(self) -> None:
@@ -116,9 +120,12 @@ class JudgedCalls(RuleBasedStateMachine):
         return answer
 
     def check_resend(self, request: HttpRequest) -> None:
-        """Compare a request with those before it: the same bytes, another nonce."""
+        """Compare a request with those before it: the same bytes, another nonce, and a claim."""
         params = dict(parse_qsl(request.body.decode()))
         content = params["bizContent"]
+        record = self.get_record(json.loads(content)["requestId"])
+        assert record is not None
+        assert record.state is State.SENDING, f"what is {record.state} was sent"
         assert self.sent.setdefault(json.loads(content)["requestId"], content) == content
         assert params["nonce"] not in self.nonces
         self.nonces.add(params["nonce"])
@@ -249,6 +256,13 @@ class JudgedCalls(RuleBasedStateMachine):
     def get_record(self, request_id: str) -> IdempotencyRecord | None:
         """Return the record."""
         return self.store._find((APP_KEY, request_id))
+
+    @invariant()
+    def nothing_is_held_between_calls(self) -> None:
+        """Whatever a call ended with, its slot of the quota and its place are free again."""
+        for process in self.processes:
+            held = (process.turnstile.taken, process.gateway._dispatcher._concurrency._under_way)
+            assert held == (0, 0), f"held for nothing: {held}"
 
     @invariant()
     def what_was_denied_never_happens(self) -> None:

@@ -83,6 +83,7 @@ class Life(JudgedCalls):
         asked=ASKED,
         meanwhile=MEANWHILE,
         unwritable=st.sampled_from([False, False, True]),
+        queues=st.booleans(),
     )
     def call(
         self,
@@ -94,9 +95,16 @@ class Life(JudgedCalls):
         asked: Net,
         meanwhile: Meanwhile | None,
         unwritable: bool = False,
+        queues: bool = False,
     ) -> None:
-        """Call with the purchase's content, or with another one under its requestId."""
+        """Call with the purchase's content, or with another one under its requestId.
+
+        Callers of both processes queue from now on, or need not: then reservation and first claim
+        are one commit.
+        """
         purchase, process = self.purchases[name], self.processes[at]
+        for each in self.processes:
+            each.turnstile.queues = queues
         known = self.yuan.setdefault(purchase.request_id, "1.00")
         process.nets, process.asked, process.meanwhile = list(nets), asked, meanwhile
         process.connection.unwritable = unwritable
@@ -243,19 +251,23 @@ class Life(JudgedCalls):
         self.runner.run(process.gateway.recover())
         process.meanwhile = None
 
-    @rule(name=PURCHASES, at=PROCESSES)
-    def crash_after_claiming(self, *, name: str, at: int) -> None:
+    @rule(name=PURCHASES, at=PROCESSES, queues=st.booleans())
+    def crash_after_claiming(self, *, name: str, at: int, queues: bool = False) -> None:
         """Crash between the commit of a claim and the first byte."""
         purchase, process = self.purchases[name], self.processes[at]
+        process.turnstile.queues = queues
         yuan = self.yuan.setdefault(purchase.request_id, "1.00")
         process.nets, process.connection.crashes_after_claiming = [Net.ANSWERED], True
         self.runner.run(self.call_and_judge(at, purchase, yuan))
         self.processes[at].connection.crashes_after_claiming = False
 
-    @rule(name=PURCHASES, at=PROCESSES, losses=st.integers(1, 3))
-    def lose_answers_to_claims(self, *, name: str, at: int, losses: int) -> None:
+    @rule(name=PURCHASES, at=PROCESSES, losses=st.integers(1, 3), queues=st.booleans())
+    def lose_answers_to_claims(
+        self, *, name: str, at: int, losses: int, queues: bool = False
+    ) -> None:
         """Commit claims whose answers do not arrive: nothing is sent under them."""
         purchase, process = self.purchases[name], self.processes[at]
+        process.turnstile.queues = queues
         yuan = self.yuan.setdefault(purchase.request_id, "1.00")
         process.nets, process.connection.lost_answers = [Net.ANSWERED], losses
         before = self.get_record(purchase.request_id)
@@ -357,6 +369,8 @@ def live(*, in_process: bool = False) -> Iterator[Life]:
         life.teardown()
 
 
-def send(life: Life, name: str, net: Net, asked: Net = Net.LOST_BEFORE) -> None:
+def send(
+    life: Life, name: str, net: Net, asked: Net = Net.LOST_BEFORE, *, queues: bool = False
+) -> None:
     """Call once; what becomes of the request and of the queries is given."""
-    life.call(name=name, other=False, at=0, nets=[net], asked=asked, meanwhile=None)
+    life.call(name=name, other=False, at=0, nets=[net], asked=asked, meanwhile=None, queues=queues)

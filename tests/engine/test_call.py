@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from decimal import Decimal
 from typing import Any, Unpack
 
@@ -14,22 +15,25 @@ from attrs import define, field
 from tests.support import asking, replies
 from tests.support.clock import MovedClock
 from tests.support.merchant import OpenShop, Shop
-from tests.support.platform import Script
+from tests.support.platform import HeldPlatform, Script
 from tests.support.records import Claim
+from tests.support.tasks import run_loop
 from wxpay_async.adapters.limiters.limiter import Lane, Slot
 from wxpay_async.adapters.stores.memory import MemoryStore
 from wxpay_async.errors import (
     ClockSkewError,
     InDoubtError,
     InProgressError,
+    InvalidRequestError,
     MalformedResponseError,
     NotSentError,
     RateLimitedError,
 )
 from wxpay_async.policy.record import LEASE, IdempotencyRecord
 from wxpay_async.policy.states import State
+from wxpay_async.protocol.results import PayResult
 from wxpay_async.protocol.signing import Md5Signer
-from wxpay_async.protocol.wire import HttpResponse
+from wxpay_async.protocol.wire import HttpResponse, Transport
 
 LOST = InDoubtError("read timeout")
 
@@ -78,6 +82,20 @@ class NotingLimiter:
 
     async def aclose(self) -> None:
         """Release nothing."""
+
+
+@define(eq=False)
+class ReadyLimiter(NotingLimiter):
+    """One that can tell that a slot is free, so that a reservation may be a claim."""
+
+    async def acquire_now(self, lane: Lane) -> Slot:
+        """Hand out a slot."""
+        return await self.acquire(lane, timeout=0)
+
+
+both_ways = pytest.mark.parametrize(
+    "limit", [ReadyLimiter, NotingLimiter], ids=["one commit", "two commits"]
+)
 
 
 @define(eq=False)
@@ -183,7 +201,103 @@ async def test_steps_of_an_attempt_are_in_order(open_shop: OpenShop) -> None:
     ] == store.steps
 
 
-async def test_attempt_is_committed_before_a_byte_is_sent(open_shop: OpenShop) -> None:
+async def test_steps_of_an_attempt_whose_turn_has_come_are_in_order(open_shop: OpenShop) -> None:
+    """With a slot at hand the record is SENDING from its first commit on, and never RESERVED."""
+    store = NotingStore()
+
+    class StepLimiter(ReadyLimiter):
+        async def acquire_now(self, lane: Lane) -> Slot:
+            store.steps.append("quota")
+            return await super().acquire_now(lane)
+
+    async def answer(_: object) -> object:
+        store.steps.append(f"send what is {await shop.state('pay-1')}")
+        return replies.prepay()
+
+    shop = open_shop(answer, store=store, limiter=StepLimiter())
+    set_signer(shop, SlowSigner(store.steps))
+    await shop.gateway.pay(asking.pay())
+
+    assert ["quota", "reserve", "sign", "send what is sending", "record succeeded"] == store.steps
+
+
+@pytest.mark.parametrize("lane", [Lane.BATCH, Lane.RESOLVING, Lane.POLLING])
+async def test_machines_claim_when_their_turn_has_come(lane: Lane, open_shop: OpenShop) -> None:
+    """A lease must not run while a call waits, and their pace lets them wait."""
+    store = NotingStore()
+    shop = open_shop([replies.prepay()], store=store, limiter=ReadyLimiter())
+    await shop.gateway._dispatcher.executor.execute(
+        asking.pay(), PayResult, timeout=None, lane=lane
+    )
+
+    assert ["reserve", "claim", "record succeeded"] == store.steps
+
+
+async def test_call_that_finds_no_connection_claims_when_it_has_one(open_shop: OpenShop) -> None:
+    """It gives the slot back, and is reserved without a lease meanwhile."""
+    platform = HeldPlatform(replies.prepay())
+    limiter = ReadyLimiter()
+    shop = open_shop(platform, limiter=limiter, max_in_flight=1)
+    first = asyncio.create_task(shop.gateway.pay(asking.pay("first")))
+    await platform.asked.wait()
+    second = asyncio.create_task(shop.gateway.pay(asking.pay()))
+    await run_loop()
+    waiting = await shop.get_record("pay-1")
+    platform.gate.set()
+    await asyncio.gather(first, second)
+
+    assert (State.RESERVED, 0, 0.0) == (waiting.state, waiting.epoch, waiting.lease_until)
+    assert sorted([*["answered"] * 2, "unsent"]) == sorted(limiter.endings)
+    assert State.SUCCEEDED is await shop.state("pay-1")
+
+
+async def test_calls_that_come_at_once_are_claimed_as_they_are_reserved(
+    open_shop: OpenShop,
+) -> None:
+    """They start in several iterations of the loop, and none has to wait for an end."""
+    store = NotingStore()
+    shop = open_shop(lambda _: replies.prepay(), store=store, limiter=ReadyLimiter())
+    await asyncio.gather(*(shop.gateway.pay(asking.pay(f"pay-{n}")) for n in range(50)))
+
+    assert {"reserve": 50, "record succeeded": 50} == Counter(store.steps)
+
+
+async def test_call_whose_transport_cannot_be_made_claims_nothing(open_shop: OpenShop) -> None:
+    """A file of certificates that is not there is met before anything is held."""
+    limiter = ReadyLimiter()
+    shop = open_shop([], limiter=limiter)
+
+    def fail() -> Transport:
+        raise InvalidRequestError("no such file")
+
+    shop.gateway._dispatcher.make_transport = fail
+    with pytest.raises(InvalidRequestError, match="no such file"):
+        await shop.gateway.pay(asking.pay())
+
+    assert (None, []) == (await shop.state("pay-1"), limiter.lanes)
+
+
+async def test_call_whose_limiter_fails_waits_for_its_slot(open_shop: OpenShop) -> None:
+    """What is settled needs no quota, so a limiter out of reach is met after the reservation."""
+
+    class LostLimiter(NotingLimiter):
+        async def acquire_now(self, lane: Lane) -> Slot:
+            del lane
+            raise NotSentError("Redis is away")
+
+    store = NotingStore()
+    shop = open_shop([replies.prepay()], store=store, limiter=LostLimiter())
+    first = await shop.gateway.pay(asking.pay())
+    again = await shop.gateway.pay(asking.pay())
+
+    assert ["reserve", "claim", "record succeeded", "reserve"] == store.steps
+    assert (False, True, 1) == (first.replayed, again.replayed, shop.transport.calls)
+
+
+@both_ways
+async def test_attempt_is_committed_before_a_byte_is_sent(
+    limit: type[NotingLimiter], open_shop: OpenShop
+) -> None:
     """While the request is out the record says SENDING, with its timestamp and content."""
     seen: list[IdempotencyRecord] = []
 
@@ -191,7 +305,7 @@ async def test_attempt_is_committed_before_a_byte_is_sent(open_shop: OpenShop) -
         seen.append(await shop.get_record("refund-1"))
         return replies.refunded()
 
-    shop = open_shop(look)
+    shop = open_shop(look, limiter=limit())
     await shop.gateway.refund(asking.refund())
     (entry,) = seen
     (sent,) = shop.sent()
@@ -206,6 +320,7 @@ async def test_attempt_is_committed_before_a_byte_is_sent(open_shop: OpenShop) -
     assert entry.lease_until == shop.clock.time() + LEASE
 
 
+@both_ways
 @pytest.mark.parametrize(
     ("answers", "endings"),
     [
@@ -219,10 +334,13 @@ async def test_attempt_is_committed_before_a_byte_is_sent(open_shop: OpenShop) -
     ],
 )
 async def test_slot_ends_once_by_the_end_of_its_attempt(
-    answers: list[object], endings: list[str], open_shop: OpenShop
+    answers: list[object],
+    endings: list[str],
+    limit: type[NotingLimiter],
+    open_shop: OpenShop,
 ) -> None:
     """Answered, given back or doubtful: the sliding window lives on it."""
-    limiter = NotingLimiter()
+    limiter = limit()
     shop = open_shop(answers, limiter=limiter)
     with pytest.raises(Exception, match=r"."):
         await shop.gateway.pay(asking.pay())
@@ -425,9 +543,12 @@ async def test_clock_is_corrected_once(open_shop: OpenShop) -> None:
 # Signers
 
 
-async def test_process_paused_between_claim_and_sending_does_not_send(open_shop: OpenShop) -> None:
+@both_ways
+async def test_process_paused_between_claim_and_sending_does_not_send(
+    limit: type[NotingLimiter], open_shop: OpenShop
+) -> None:
     """An attempt that could outlast its claim is abandoned (the model's fourth mistake)."""
-    limiter = NotingLimiter()
+    limiter = limit()
     shop = open_shop(limiter=limiter, max_in_flight=1)
     set_signer(shop, SlowSigner([], shop.clock, takes=30.001))
     with pytest.raises(NotSentError, match="paused"):
@@ -447,9 +568,12 @@ async def test_signer_may_take_what_its_claim_leaves_beside_the_attempt(
     assert 1 == (await shop.gateway.pay(asking.pay(), timeout=120)).attempts
 
 
-async def test_signer_that_raises_leaves_nothing_behind(open_shop: OpenShop) -> None:
+@both_ways
+async def test_signer_that_raises_leaves_nothing_behind(
+    limit: type[NotingLimiter], open_shop: OpenShop
+) -> None:
     """No claim, no slot, no connection: the next call goes through, with one connection."""
-    limiter = NotingLimiter()
+    limiter = limit()
     shop = open_shop([replies.prepay()], limiter=limiter, max_in_flight=1)
     set_signer(shop, SlowSigner([], error=ConnectionResetError("the key service is down")))
     with pytest.raises(NotSentError, match="ConnectionResetError") as caught:
@@ -511,18 +635,47 @@ async def test_no_attempt_starts_with_less_than_three_seconds_left(
 
     Sent all the same, it would nearly always end in doubt.
     """
-    shop = open_shop(lambda _: LOST)
-    shop.gateway._dispatcher.limiter = NotingLimiter(shop.clock, wait=waited)
+    limiter = NotingLimiter(wait=waited)
+    shop = open_shop(lambda _: LOST, limiter=limiter)
+    limiter.clock = shop.clock
     with pytest.raises(NotSentError):
         await shop.gateway.refund(asking.refund())
 
     assert (0, State.RESERVED) == (shop.transport.calls, await shop.state("refund-1"))
 
 
+@both_ways
+@pytest.mark.parametrize("waited", [27.1, 28.0])
+async def test_no_attempt_starts_when_its_claim_took_too_long(
+    waited: float, limit: type[NotingLimiter], open_shop: OpenShop
+) -> None:
+    """The commit that claims it may be the one that reserves it."""
+
+    class LateStore(MemoryStore):
+        async def reserve(self, record: IdempotencyRecord) -> IdempotencyRecord:
+            shop.clock.move(waited if record.claim_token else 0.0)
+            return await super().reserve(record)
+
+        async def claim(
+            self, key: tuple[str, str], **more: Unpack[Claim]
+        ) -> IdempotencyRecord | None:
+            shop.clock.move(waited)
+            return await super().claim(key, **more)
+
+    limiter = limit()
+    shop = open_shop(lambda _: LOST, store=LateStore(), limiter=limiter)
+    with pytest.raises(NotSentError, match="too little time"):
+        await shop.gateway.refund(asking.refund())
+
+    assert (0, State.RESERVED) == (shop.transport.calls, await shop.state("refund-1"))
+    assert ["unsent"] == limiter.endings
+
+
 async def test_shortest_timeout_is_enough_for_one_attempt(open_shop: OpenShop) -> None:
     """A call with three seconds has a little less of them when its attempt starts."""
-    shop = open_shop(lambda _: replies.refunded())
-    shop.gateway._dispatcher.limiter = NotingLimiter(shop.clock, wait=0.4)
+    limiter = NotingLimiter(wait=0.4)
+    shop = open_shop(lambda _: replies.refunded(), limiter=limiter)
+    limiter.clock = shop.clock
     result = await shop.gateway.refund(asking.refund(), timeout=3.0)
 
     assert ("S", 1) == (result.status, shop.transport.calls)

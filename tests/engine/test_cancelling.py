@@ -71,6 +71,15 @@ class YieldingLimiter:
 
 
 @define(eq=False)
+class ReadyLimiter(YieldingLimiter):
+    """One that can tell that a slot is free, so that a reservation may be a claim."""
+
+    async def acquire_now(self, lane: Lane) -> Slot:
+        """Give a slot; a caller that is cancelled takes none."""
+        return await self.acquire(lane, timeout=0)
+
+
+@define(eq=False)
 class YieldingSlot:
     """A slot whose report takes an iteration of the loop."""
 
@@ -118,9 +127,11 @@ LOST = InDoubtError("read timeout")
 PATHS = {"pay": "wxminiprogram", "refund": "refund"}
 
 
-def make_scene(open_shop: OpenShop, *answers: object) -> Scene:
+def make_scene(
+    open_shop: OpenShop, *answers: object, limit: type[YieldingLimiter] = ReadyLimiter
+) -> Scene:
     """Open a shop whose platform gives these answers."""
-    limiter = YieldingLimiter()
+    limiter = limit()
     scene = Scene(None, limiter, list(answers))
     scene.shop = open_shop(scene.answer, store=YieldingStore(), limiter=limiter, max_in_flight=1)
     scene.shop.gateway._dispatcher.signing.signer = YieldingSigner()
@@ -173,13 +184,15 @@ class EveryAwait:
     """Cancels one kind of call at each of its awaits."""
 
     open_shop: OpenShop
+    limit: type[YieldingLimiter]
 
     async def cancel(self, operation: str, *, lost: int, again: int) -> set[State | None]:
         """Cancel after N iterations, for each N from 0 until the call ends before that."""
         reached: set[State | None] = set()
         answer = replies.prepay if operation == "pay" else replies.refunded
         for iterations in range(200):
-            scene = make_scene(self.open_shop, *[LOST] * lost, answer())
+            answers = [*[LOST] * lost, answer()]
+            scene = make_scene(self.open_shop, *answers, limit=self.limit)
             request = getattr(asking, operation)()
             task: asyncio.Task[object] = asyncio.create_task(
                 getattr(scene.shop.gateway, operation)(request)
@@ -193,10 +206,10 @@ class EveryAwait:
         pytest.fail("the call never ended")
 
 
-@pytest.fixture
-def every_await(open_shop: OpenShop) -> EveryAwait:
-    """Return what cancels a call at each of its awaits."""
-    return EveryAwait(open_shop)
+@pytest.fixture(params=[ReadyLimiter, YieldingLimiter], ids=["one commit", "two commits"])
+def every_await(request: pytest.FixtureRequest, open_shop: OpenShop) -> EveryAwait:
+    """Return what cancels a call at each of its awaits, claimed as it is reserved or later."""
+    return EveryAwait(open_shop, request.param)
 
 
 @pytest.mark.parametrize("again", [0, 1, 3], ids=["once", "twice", "four times"])

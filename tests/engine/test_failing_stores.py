@@ -9,10 +9,12 @@ import pytest
 from attrs import define, field
 
 from tests.support import asking, replies
+from tests.support.claims import both_ways
 from tests.support.merchant import OpenShop
 from tests.support.platform import HeldPlatform, Script
 from tests.support.records import Claim
 from tests.support.tasks import run_loop
+from wxpay_async.adapters.limiters.limiter import Limiter, Unlimited
 from wxpay_async.adapters.stores.memory import MemoryStore
 from wxpay_async.errors import AccessDeniedError, Fate, InDoubtError, NotSentError, WxPayError
 from wxpay_async.policy.record import IdempotencyRecord
@@ -27,12 +29,21 @@ DENIED = HttpResponse(200, b'{"success":false,"errorCode":"CO_MSG_0000017","erro
 
 @define(eq=False)
 class UnclaimableStore(MemoryStore):
-    """A store that can read but not claim."""
+    """A store that can read but not claim, not even what it reserves."""
+
+    async def reserve(self, record: IdempotencyRecord) -> IdempotencyRecord:
+        """Fail if it is a claim, too."""
+        self._check(record.claim_token)
+        return await super().reserve(record)
 
     async def claim(self, key: tuple[str, str], **more: Unpack[Claim]) -> IdempotencyRecord | None:
         """Fail."""
-        del key, more
-        raise NotSentError("the store is down", retryable=False)
+        self._check(more["token"])
+        return await super().claim(key, **more)
+
+    def _check(self, token: str | None) -> None:
+        if token is not None:
+            raise NotSentError("the store is down", retryable=False)
 
 
 @define(eq=False)
@@ -72,12 +83,22 @@ class AnswerLosingStore(MemoryStore):
     answers: bool = False
     claimed: asyncio.Event = field(factory=asyncio.Event)
 
+    async def reserve(self, record: IdempotencyRecord) -> IdempotencyRecord:
+        """Reserve; if that is a claim, too, answer a few iterations of the loop later."""
+        stored = await super().reserve(record)
+        if stored.claim_token is not None:
+            await self._linger()
+        return stored
+
     async def claim(self, key: tuple[str, str], **more: Unpack[Claim]) -> IdempotencyRecord | None:
         """Claim, and answer a few iterations of the loop later."""
         record = await super().claim(key, **more)
+        await self._linger()
+        return record
+
+    async def _linger(self) -> None:
         self.claimed.set()
         await run_loop(5)
-        return record
 
     async def record(self, record: IdempotencyRecord) -> bool:
         """Record."""
@@ -151,11 +172,12 @@ async def test_doubt_stays_one_when_its_record_is_claimed_and_cannot_be_loaded(
         await shop.gateway.resolve("pay-1")
 
 
+@both_ways
 async def test_cancelled_call_whose_claim_cannot_be_released_sends_nothing(
-    open_shop: OpenShop,
+    limit: type[Limiter], open_shop: OpenShop
 ) -> None:
     """The cancellation comes first: the lease that is left behind ends by itself."""
-    shop = open_shop([replies.refunded()], store=AnswerLosingStore())
+    shop = open_shop([replies.refunded()], store=AnswerLosingStore(), limiter=limit())
     task = asyncio.create_task(shop.gateway.refund(asking.refund()))
     await shop.store.claimed.wait()
     task.cancel()
@@ -180,8 +202,9 @@ async def test_cancelled_call_whose_doubt_cannot_be_recorded_is_cancelled(
     assert 1 == shop.transport.calls
 
 
+@both_ways
 async def test_unsent_call_whose_claim_cannot_be_released_tells_its_reason(
-    open_shop: OpenShop,
+    limit: type[Limiter], open_shop: OpenShop
 ) -> None:
     """A process that was paused has sent nothing, whatever becomes of its lease."""
 
@@ -192,7 +215,8 @@ async def test_unsent_call_whose_claim_cannot_be_released_tells_its_reason(
             shop.clock.move(31.0)
             return "ABC"
 
-    shop = open_shop([], store=UnwritableStore(), retry=RetryPolicy(attempts=1))
+    once = RetryPolicy(attempts=1)
+    shop = open_shop([], store=UnwritableStore(), retry=once, limiter=limit())
     shop.gateway._dispatcher.signing.signer = PausedSigner()
     with pytest.raises(NotSentError, match="paused"):
         await shop.gateway.refund(asking.refund(), timeout=120)
@@ -200,11 +224,18 @@ async def test_unsent_call_whose_claim_cannot_be_released_tells_its_reason(
     assert 0 == shop.transport.calls
 
 
-async def test_claim_that_cannot_be_committed_sends_nothing(open_shop: OpenShop) -> None:
-    """No byte leaves and the connection is free again."""
-    shop = open_shop(store=UnclaimableStore(), max_in_flight=1)
+@both_ways
+async def test_claim_that_cannot_be_committed_sends_nothing(
+    limit: type[Limiter], open_shop: OpenShop
+) -> None:
+    """No byte leaves and the connection is free again.
+
+    Where the reservation was to be the claim, the store did not say what was sent before, either.
+    """
+    shop = open_shop(store=UnclaimableStore(), max_in_flight=1, limiter=limit())
+    heard = InDoubtError if limit is Unlimited else NotSentError
     for number in range(3):
-        with pytest.raises(NotSentError):
+        with pytest.raises(heard, match="the store is down"):
             await shop.gateway.pay(asking.pay(f"pay-{number}"))
 
     assert 0 == shop.transport.calls

@@ -26,6 +26,16 @@ TestLife.settings = settings(
 )
 
 
+def test_lives_claim_both_ways() -> None:
+    """Where a slot is free at once, the first attempt is claimed as it is reserved."""
+    with live() as life:
+        send(life, "refund", Net.ANSWERED)
+        send(life, "trade", Net.ANSWERED, queues=True)
+        assert {"one commit": 1, "two commits": 1} == life.store.ways
+        send(life, "again", Net.UNSENT)
+        assert {"one commit": 2, "two commits": 3} == life.store.ways
+
+
 def run_late_arrival(operation: str, wrong_by: float | None = None) -> None:
     """Delay a request by minutes, ask each minute what became of it, and let it arrive."""
     with live(in_process=True) as life:

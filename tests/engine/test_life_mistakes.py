@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Mapping
 
 import attrs
@@ -9,12 +11,14 @@ import pytest
 
 from tests.engine.life import Net
 from tests.engine.life_machine import live, send
+from wxpay_async.adapters.stores.memory import MemoryStore
 from wxpay_async.engine import call, replay, resolver
 from wxpay_async.engine.call import Call
+from wxpay_async.engine.concurrency import ConcurrencyLimiter
 from wxpay_async.engine.gateway import PayGateway
-from wxpay_async.errors import AlreadyPaidError, NotExecutedError
+from wxpay_async.errors import AlreadyPaidError, NotExecutedError, NotSentError
 from wxpay_async.policy import resolution, review
-from wxpay_async.policy.record import IdempotencyRecord
+from wxpay_async.policy.record import LEASE, IdempotencyRecord
 from wxpay_async.policy.states import State, Transition
 from wxpay_async.protocol.notify import Notification, Notifications
 
@@ -38,19 +42,26 @@ def test_machine_catches_a_refusal_that_is_taken_for_absence(
             life.records_agree_with_the_platform()
 
 
-def test_machine_catches_a_claim_that_does_not_know_its_own(
+@pytest.mark.parametrize("queues", [False, True], ids=["one commit", "two commits"])
+def test_machine_catches_a_lost_claim_that_is_not_released(
     monkeypatch: pytest.MonkeyPatch,
+    queues: bool,  # noqa: FBT001 - a parameter
 ) -> None:
-    """The answer to a claim gets lost, and the repetition waits for the end of its own lease."""
+    """The answer to a claim gets lost, and its lease keeps everybody out.
+
+    It may have been the reservation; where it was not, the repetition does not know its own.
+    """
     monkeypatch.setattr(IdempotencyRecord, "_is_held_by", lambda *_: False)
-    monkeypatch.setattr(Call, "_find_lost_claim", find_nothing)
+    monkeypatch.setattr(Call, "_release_late_claim", release_nothing)
 
     with live() as life, pytest.raises(AssertionError, match="locked out by its own claim"):
-        life.lose_answers_to_claims(name="refund", at=0, losses=1)
+        life.lose_answers_to_claims(name="refund", at=0, losses=1, queues=queues)
 
 
-async def find_nothing(_: object) -> None:
-    """Find no claim, as a call does that has no token to look for."""
+async def release_nothing(_: object, claim: asyncio.Future[object]) -> None:
+    """Wait for the answer, and leave the claim as it is."""
+    with contextlib.suppress(NotSentError):
+        await claim
 
 
 def test_machine_catches_a_claim_of_another_that_is_taken_for_ones_own(
@@ -65,6 +76,109 @@ def test_machine_catches_a_claim_of_another_that_is_taken_for_ones_own(
         life.crash_after_claiming(name="refund", at=0)
         with pytest.raises(AssertionError, match="a claim of another was found"):
             send(life, "refund", Net.ANSWERED)
+
+
+def test_machine_catches_a_reservation_that_takes_the_claim_of_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Another process is sending, and what it holds is taken for one's own."""
+    reserve = Call.reserve
+
+    async def take(self: Call[object], fresh: IdempotencyRecord) -> IdempotencyRecord:
+        stored = await reserve(self, fresh)
+        if stored.state is State.SENDING and not self._claimed:
+            self._claimed = await self._take_turn_now()
+        return stored
+
+    monkeypatch.setattr(Call, "reserve", take)
+
+    with live() as life:
+        send(life, "refund", Net.CRASH_DELAYED)
+        send(life, "refund", Net.REFUSED)
+        life.arrive(last=True)
+        with pytest.raises(AssertionError, match="told RefusedError"):
+            life.what_was_denied_never_happens()
+
+
+def test_machine_catches_a_settled_operation_that_is_sent_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What the reservation found is not looked at."""
+    reserve = Call.reserve
+
+    async def claim_anyway(self: Call[object], fresh: IdempotencyRecord) -> IdempotencyRecord:
+        stored = await reserve(self, fresh)
+        if not self._claimed:
+            self._claimed = await self._take_turn_now()
+            stored = fresh.with_claim(now=fresh.created_at, signed_at=1, lease=LEASE)
+        return stored
+
+    monkeypatch.setattr(Call, "reserve", claim_anyway)
+
+    with live() as life:
+        send(life, "refund", Net.ANSWERED)
+        with pytest.raises(AssertionError, match="what is succeeded was sent"):
+            send(life, "refund", Net.ANSWERED)
+
+
+def test_machine_catches_a_reservation_that_overwrites(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store inserts what is to be claimed over what it knows."""
+    reserve = MemoryStore.reserve
+
+    async def overwrite(self: MemoryStore, record: IdempotencyRecord) -> IdempotencyRecord:
+        if record.claim_token is not None:
+            self._finished.pop(record.key, None)
+            self._active[record.key] = record
+        return await reserve(self, record)
+
+    monkeypatch.setattr(MemoryStore, "reserve", overwrite)
+
+    with live() as life:
+        send(life, "refund", Net.LOST_AFTER)
+        with pytest.raises(AssertionError, match="a reservation changed what was known"):
+            send(life, "refund", Net.ANSWERED)
+
+
+@pytest.mark.parametrize("part", ["slot", "place"])
+def test_machine_catches_what_is_held_of_an_operation_that_was_known(
+    part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was taken for the first attempt, and there is none."""
+    keeping = {"slot": (Call, "_free_slot"), "place": (ConcurrencyLimiter, "release")}
+    with live() as life:
+        send(life, "refund", Net.ANSWERED)
+        life.nothing_is_held_between_calls()
+        monkeypatch.setattr(*keeping[part], keep_slot if part == "slot" else keep_place)
+        send(life, "refund", Net.ANSWERED)
+        with pytest.raises(AssertionError, match="held for nothing"):
+            life.nothing_is_held_between_calls()
+
+
+async def keep_slot(*_: object) -> None:
+    """Give nothing back."""
+
+
+def keep_place(*_: object, machine: bool = False) -> None:
+    """Give nothing back."""
+
+
+def test_machine_catches_a_lease_that_runs_while_its_call_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first attempt is claimed as it is reserved, and has to wait for its turn after all."""
+    reserve = Call.reserve
+
+    async def wait(self: Call[object], fresh: IdempotencyRecord) -> IdempotencyRecord:
+        stored = await reserve(self, fresh)
+        self._claimed = False
+        return stored
+
+    monkeypatch.setattr(Call, "reserve", wait)
+
+    with live() as life:
+        send(life, "refund", Net.ANSWERED)
+        with pytest.raises(AssertionError, match="held for nothing"):
+            life.nothing_is_held_between_calls()
 
 
 def test_machine_catches_a_forged_callback_that_is_believed(

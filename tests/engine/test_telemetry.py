@@ -10,8 +10,10 @@ import attrs
 import pytest
 
 from tests.support import asking, replies
+from tests.support.claims import both_ways
 from tests.support.merchant import OpenShop, Shop
 from tests.support.platform import SECRET, Script
+from wxpay_async.adapters.limiters.limiter import Limiter
 from wxpay_async.adapters.stores.memory import MemoryStore
 from wxpay_async.engine.telemetry import Event, EventKind, logging_hook
 from wxpay_async.errors import Fate, InDoubtError, NotSentError, RefusedError, WxPayError
@@ -143,19 +145,24 @@ async def test_events_of_a_foreign_error_end_with_its_outcome(open_shop: OpenSho
     assert ("outcome", 0, "broken", None) == list_events(shop)[-1]
 
 
-async def test_event_seconds_are_the_clocks(open_shop: OpenShop) -> None:
-    """How long an attempt took, the wait for the store, and the whole call."""
+@both_ways
+async def test_event_seconds_are_the_clocks(limit: type[Limiter], open_shop: OpenShop) -> None:
+    """How long an attempt took, the wait for the store that claims, and the whole call."""
 
     async def slow(_: object) -> object:
         shop.clock.move(1.5)
         return replies.prepay()
 
     class SlowStore(MemoryStore):
+        async def reserve(self, record: IdempotencyRecord) -> IdempotencyRecord:
+            shop.clock.move(0.5 if record.claim_token else 0.0)
+            return await super().reserve(record)
+
         async def claim(self, *key: tuple[str, str], **more: float) -> IdempotencyRecord | None:
             shop.clock.move(0.5)
             return await super().claim(*key, **more)
 
-    shop = open_shop(slow, store=SlowStore())
+    shop = open_shop(slow, store=SlowStore(), limiter=limit())
     await shop.gateway.pay(asking.pay())
 
     assert [0.0, 0.5, 0.0, 1.5, 2.0] == [event.seconds for event in shop.events]

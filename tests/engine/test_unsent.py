@@ -10,10 +10,11 @@ import pytest
 from attrs import define, field
 
 from tests.support import asking, replies
+from tests.support.claims import QueueLimiter, both_ways
 from tests.support.merchant import OpenShop
 from tests.support.platform import HeldPlatform
 from tests.support.records import Claim
-from wxpay_async.adapters.limiters.limiter import Lane, Slot, Unlimited
+from wxpay_async.adapters.limiters.limiter import Lane, Limiter, Slot, Unlimited
 from wxpay_async.adapters.stores.memory import MemoryStore
 from wxpay_async.errors import Fate, InDoubtError, NotSentError, WxPayError
 from wxpay_async.policy.record import IdempotencyRecord
@@ -77,13 +78,28 @@ async def test_operation_in_doubt_stays_so_when_the_store_is_gone(
     assert (Fate.IN_DOUBT, 1) == (caught.value.fate, shop.transport.calls)
 
 
+@both_ways
+async def test_reservation_that_fails_is_in_doubt_and_holds_nothing(
+    limit: type[Limiter], open_shop: OpenShop
+) -> None:
+    """The only connection that was taken for it is free again."""
+    store = UnreachableStore(down={"reserve", "load"})
+    shop = open_shop([replies.prepay()], store=store, limiter=limit(), max_in_flight=1)
+    for _ in range(2):
+        with pytest.raises(InDoubtError, match="nothing was sent now"):
+            await shop.gateway.pay(asking.pay())
+    store.down = set()
+
+    assert 1 == (await shop.gateway.pay(asking.pay())).attempts
+
+
 @pytest.mark.parametrize("down", [{"reserve"}, {"claim", "load"}])
 async def test_operation_of_which_the_store_cannot_tell_is_in_doubt(
     down: set[str], open_shop: OpenShop
 ) -> None:
     """Another process may have sent it; it says so, and the same request may go again."""
     store = UnreachableStore(down=down)
-    shop = open_shop([], store=store)
+    shop = open_shop([], store=store, limiter=QueueLimiter())
     with pytest.raises(InDoubtError, match="nothing was sent now") as caught:
         await shop.gateway.pay(asking.pay())
 
@@ -99,7 +115,8 @@ async def test_operation_that_was_never_claimed_is_not_sent_when_its_claim_fails
     open_shop: OpenShop,
 ) -> None:
     """The record can be read and says that no attempt was ever begun."""
-    shop = open_shop([], store=UnreachableStore(down={"claim"}))
+    store = UnreachableStore(down={"claim"})
+    shop = open_shop([], store=store, limiter=QueueLimiter())
     with pytest.raises(NotSentError):
         await shop.gateway.pay(asking.pay())
 
@@ -152,11 +169,12 @@ async def test_call_whose_record_was_forgotten_meanwhile_is_in_doubt(open_shop: 
         await shop.gateway.pay(asking.pay())
 
 
+@both_ways
 async def test_refused_connections_are_not_sent_though_they_were_claimed(
-    open_shop: OpenShop,
+    limit: type[Limiter], open_shop: OpenShop
 ) -> None:
     """The claims were ours, and each attempt is proven not to have left."""
-    shop = open_shop(lambda _: NotSentError("connection refused"))
+    shop = open_shop(lambda _: NotSentError("connection refused"), limiter=limit())
     with pytest.raises(NotSentError) as caught:
         await shop.gateway.pay(asking.pay())
 

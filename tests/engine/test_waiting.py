@@ -10,9 +10,11 @@ import pytest
 from attrs import define, field
 
 from tests.support import asking, replies
+from tests.support.claims import QueueLimiter, both_ways
 from tests.support.clock import LoopClock, loop_time, virtual
 from tests.support.merchant import Shop, make_shop
 from tests.support.platform import Script, answer_late
+from wxpay_async.adapters.limiters.limiter import Limiter, Unlimited
 from wxpay_async.adapters.limiters.local import LocalLimiter
 from wxpay_async.adapters.stores.memory import MemoryStore
 from wxpay_async.engine.telemetry import EventKind
@@ -139,7 +141,7 @@ async def test_store_that_hangs_at_the_reservation_ends_the_call_in_time() -> No
 @virtual
 async def test_store_that_hangs_at_the_claim_ends_the_call_in_time() -> None:
     """Nothing was sent; the claim, which comes late, is released behind the caller's back."""
-    shop = open_virtual([], store=SlowStore(takes={"claim": 60}))
+    shop = open_virtual([], store=SlowStore(takes={"claim": 60}), limiter=QueueLimiter())
 
     assert (NotSentTimeoutError, 27.0) == await hear(shop)
     await asyncio.sleep(40)
@@ -147,9 +149,34 @@ async def test_store_that_hangs_at_the_claim_ends_the_call_in_time() -> None:
 
 
 @virtual
-async def test_gateway_that_closes_waits_for_the_late_claim() -> None:
+async def test_reservation_that_comes_late_is_released() -> None:
+    """It was a claim, too: nothing was sent under it, and what the call held is free at once."""
+    limiter = LocalLimiter(clock=loop_time)
+    store = SlowStore(takes={"reserve": 60})
+    shop = open_virtual([replies.prepay()], store=store, limiter=limiter, max_in_flight=1)
+    before = limiter.in_use
+
+    assert (InDoubtTimeoutError, 27.0) == await hear(shop)
+    assert before == limiter.in_use
+    await asyncio.sleep(40)
+    record = await shop.get_record("pay-1")
+    assert (State.RESERVED, False, 1, 0.0) == (
+        record.state,
+        record.in_doubt,
+        record.epoch,
+        record.lease_until,
+    )
+    store.takes = {}
+    result, _ = await hear(shop)
+    assert (1, 1) == (getattr(result, "attempts", result), shop.transport.calls)
+
+
+@both_ways
+@virtual
+async def test_gateway_that_closes_waits_for_the_late_claim(limit: type[Limiter]) -> None:
     """Else it would be in doubt for nothing."""
-    shop = open_virtual([], store=SlowStore(takes={"claim": 60}))
+    late = "reserve" if limit is Unlimited else "claim"
+    shop = open_virtual([], store=SlowStore(takes={late: 60}), limiter=limit())
     await hear(shop)
     await shop.gateway.aclose()
     record = await shop.get_record("pay-1")
@@ -157,14 +184,16 @@ async def test_gateway_that_closes_waits_for_the_late_claim() -> None:
     assert (60.0, State.RESERVED, 1) == (loop_time(), record.state, record.epoch)
 
 
+@both_ways
 @virtual
-async def test_store_that_is_slow_stops_no_payment() -> None:
+async def test_store_that_is_slow_stops_no_payment(limit: type[Limiter]) -> None:
     """A commit of over 2 s is no pause of the process (faults/slow_store)."""
     store = SlowStore(takes={"reserve": 2.1, "claim": 2.1, "record": 2.1})
-    shop = open_virtual([replies.prepay()], store=store)
+    shop = open_virtual([replies.prepay()], store=store, limiter=limit())
     result, seconds = await hear(shop)
 
-    assert (1, pytest.approx(6.3)) == (getattr(result, "attempts", result), seconds)
+    commits = 2 if limit is Unlimited else 3
+    assert (1, pytest.approx(commits * 2.1)) == (getattr(result, "attempts", result), seconds)
 
 
 @virtual
@@ -283,16 +312,18 @@ async def test_call_after_one_whose_time_is_over_waits_for_what_it_still_records
 # Hooks
 
 
+@both_ways
 @virtual
-async def test_hooks_hear_how_long_a_call_waited_and_for_what() -> None:
-    """For the store three times: to reserve, to claim, and to write the answer."""
+async def test_hooks_hear_how_long_a_call_waited_and_for_what(limit: type[Limiter]) -> None:
+    """For the store with each commit: to reserve, to claim unless that was one, and to write."""
     store = SlowStore(takes={"reserve": 1, "claim": 2, "record": 3})
-    shop = open_virtual([replies.prepay()], store=store)
+    shop = open_virtual([replies.prepay()], store=store, limiter=limit())
     shop.gateway._dispatcher.signing.signer = SlowSigner(4)
     await shop.gateway.pay(asking.pay())
     waits = [(e.waited_for, e.seconds) for e in shop.events if e.kind is EventKind.WAITED]
 
-    assert [("store", 1.0), ("store", 2.0), ("signer", 4.0), ("store", 3.0)] == waits
+    claim = [] if limit is Unlimited else [("store", 2.0)]
+    assert [("store", 1.0), *claim, ("signer", 4.0), ("store", 3.0)] == waits
 
 
 @virtual
@@ -313,14 +344,17 @@ async def test_hooks_hear_of_the_wait_for_a_connection_and_who_holds_the_quota()
 
 @pytest.mark.parametrize("lost", [False, True], ids=["answered", "lost"])
 @pytest.mark.parametrize("answers", range(10))
+@both_ways
 @virtual
 async def test_checkout_over_a_store_that_hangs_ends_in_time(
     answers: int,
     lost: bool,  # noqa: FBT001 - a case of the test
+    limit: type[Limiter],
 ) -> None:
     """Whichever of its questions the store does not answer, the word is in doubt."""
     script = Script([LOST] if lost else [replies.created(), replies.prepay()], query=lambda: LOST)
-    shop = open_virtual(script, store=HangingStore(answers=answers), retry=ONE_ATTEMPT)
+    store = HangingStore(answers=answers)
+    shop = open_virtual(script, store=store, retry=ONE_ATTEMPT, limiter=limit())
     began = loop_time()
     with contextlib.suppress(InDoubtError):
         result = await shop.gateway.checkout(

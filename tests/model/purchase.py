@@ -20,8 +20,10 @@ The door is the configuration: a refusal of it passes, and the same requestId ma
 caller hears a word after each attempt. "Not so far" must be true of the moment in which it is said,
 and of every request that is still on its way; "no" and "ok" are for good.
 
-The answer to a claim may get lost: its worker claims once more, or gives the claim back. "Another
-is sending" must not be said of one's own claim. A callback tells how an operation ended; a genuine
+A worker whose turn has come claims with the commit that reserves the row, and any other one with a
+commit of its own. The answer to a claim may get lost: its worker claims once more, or gives the
+claim back; one that reserved with it gives it back. "Another is sending" must not be said of one's
+own claim. A callback tells how an operation ended; a genuine
 one must leave nothing open, and anybody can write another one.
 
 A message that is lost is one that is never delivered, and a paused worker is one that does not
@@ -95,6 +97,9 @@ class Policy:
     knows_its_own_claim: bool = True
     takes_any_claim_for_its_own: bool = False
     gives_any_claim_back: bool = False
+    leaves_a_lost_reservation: bool = False
+    reserves_over_what_is_known: bool = False
+    sends_what_it_finds_settled: bool = False
     query_finds_nothing: bool = False
     absence_proves_all_the_same: bool = False
     callback_settles: bool = True
@@ -121,6 +126,9 @@ BAD = (
     evolve(LOSSY, name="a claim does not know its own again", knows_its_own_claim=False),
     evolve(LOSSY, name="any claim is taken for one's own", takes_any_claim_for_its_own=True),
     evolve(LOSSY, name="any claim is given back", gives_any_claim_back=True),
+    evolve(LOSSY, name="a lost reservation stays claimed", leaves_a_lost_reservation=True),
+    evolve(ALONE, name="a reservation overwrites a row", reserves_over_what_is_known=True),
+    evolve(ALONE, name="what is found settled is sent", sends_what_it_finds_settled=True),
     evolve(BLIND, name="what no query finds counts as absent", absence_proves_all_the_same=True),
     evolve(BLIND, name="a callback leaves open what it tells of", callback_settles=False),
     evolve(ALONE, name="anybody's callback settles", believes_any_callback=True),
@@ -136,6 +144,7 @@ class At:
     WAITING = 3
     HEARD = 4
     LOST = 5  # it has asked for a claim, and does not know whether it has one
+    UNSURE = 6  # the same, of a claim that was a reservation: its call ends
 
 
 class Fact:
@@ -173,6 +182,7 @@ class Row(NamedTuple):
     generation: int = 0
     epoch: int = 0
     claims: int = 0
+    known: bool = False  # it was reserved
     in_doubt: bool = False
     age: int = 0  # ticks since the last signed timestamp
     absent: int = 0  # 1: found nothing in this tick, 2: in an earlier one
@@ -291,10 +301,12 @@ Moved = tuple[str, World, Worker]
 
 def _worker_steps(world: World, worker: Worker, policy: Policy) -> Iterator[Moved]:
     if worker.at == At.IDLE:
-        yield from _claim(world, policy)
+        yield from _claim(world, policy) if world.row.known else _reserve(world, policy)
         return
     yield "crash", world, Worker()
-    if worker.at == At.LOST:
+    if worker.at == At.UNSURE:
+        yield _end_unsure(world, worker, policy)
+    elif worker.at == At.LOST:
         yield _claim_again(world, worker, policy)
         yield _give_back(world, worker, policy)
     elif worker.at == At.CLAIMED:
@@ -311,8 +323,41 @@ def _worker_steps(world: World, worker: Worker, policy: Policy) -> Iterator[Move
         yield f"record {worker.heard}", _record_end(world, worker, policy), Worker()
 
 
+def _reserve(world: World, policy: Policy) -> Iterator[Moved]:
+    """Reserve, and claim with the same commit if a slot and a connection are free."""
+    world = world._replace(row=world.row._replace(known=True))
+    yield "reserve", world, Worker()
+    for label, after, worker in _claim(world, policy):
+        moved = worker._replace(at=At.UNSURE) if worker.at == At.LOST else worker
+        yield f"reserve and {label}", after, moved
+
+
+def _end_unsure(world: World, worker: Worker, policy: Policy) -> Moved:
+    if not policy.leaves_a_lost_reservation:
+        return _give_back(world, worker, policy)
+    row = world.row
+    if row.state is State.SENDING and row.epoch == worker.epoch and not row.age:
+        world = world._replace(told=world.told | {(row.generation, "another")})
+    return "call again, and hear that another is sending", world, Worker()
+
+
+def _find_known(world: World, policy: Policy) -> Iterator[Moved]:
+    """What goes wrong where a reservation finds a row."""
+    row = world.row
+    if policy.sends_what_it_finds_settled and row.state in FINAL:
+        yield "take what is settled", world, Worker(At.CLAIMED, row.generation, row.epoch)
+    if policy.reserves_over_what_is_known and 0 < row.claims < CLAIMS:
+        over = Row(State.SENDING, row.generation, row.epoch + 1, row.claims + 1, known=True)
+        yield (
+            "reserve over it",
+            world._replace(row=over),
+            Worker(At.CLAIMED, over.generation, over.epoch),
+        )
+
+
 def _claim(world: World, policy: Policy) -> Iterator[Moved]:
     row = world.row
+    yield from _find_known(world, policy)
     if policy.takes_any_claim_for_its_own and row.state is State.SENDING and not row.age:
         yield "claim what is claimed", world, Worker(At.CLAIMED, row.generation, row.epoch)
     lapsed = row.state is State.SENDING and row.age > 0

@@ -58,6 +58,8 @@ def test_search_is_not_vacuous(ours: Search[World]) -> None:
     assert {"ok", "no"} == {word for world in ours.worlds for _, word in world.told}
     assert any(row.state is State.SUCCEEDED and row.claims == CLAIMS for row in rows)
     assert any(row.state is State.SUCCEEDED and row.generation for row in rows)
+    reserved = [row for row in rows if row.known and not row.claims]
+    assert reserved, "some wait for their turn between the reservation and the claim"
     assert len(rows) > 50_000
 
 
@@ -72,12 +74,17 @@ def test_one_spoilt_answer_of_a_query_settles_nothing() -> None:
 
 @pytest.mark.slow
 def test_claim_whose_answer_is_lost_locks_nobody_out() -> None:
-    """Its worker finds its own claim by the token and sends, or gives it back."""
+    """Its worker finds its own claim by the token and sends, or gives it back.
+
+    One that claimed with its reservation gives it back.
+    """
     found = search(LOSSY)
 
     assert found.problem is None, "\n".join(found.path)
     lost = [world for world in found.worlds if any(w.at == At.LOST for w in world.workers)]
     assert any(world.row.claims == CLAIMS for world in lost)
+    unsure = [world for world in found.worlds if any(w.at == At.UNSURE for w in world.workers)]
+    assert any(world.row.claims == CLAIMS for world in unsure)
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from typing import Any, Final, Generic, TypeVar
 from attrs import define, evolve, field
 
 from wxpay_async.adapters.event_loop import ShieldedTasks, run_to_completion
-from wxpay_async.adapters.limiters.limiter import Lane, Limiter, Slot
+from wxpay_async.adapters.limiters.limiter import AcquireNow, Lane, Limiter, Slot
 from wxpay_async.adapters.signers.threads import SigningExecutor
 from wxpay_async.adapters.stores.store import IdempotencyStore
 from wxpay_async.engine.clock import Clock, PlatformTime
@@ -49,6 +49,7 @@ from wxpay_async.protocol.wire import HttpRequest, HttpResponse, Timeouts
 
 T = TypeVar("T")
 T2 = TypeVar("T2")
+R = TypeVar("R", bound=IdempotencyRecord | None)
 
 _TOO_LATE: Final = "too little time was left for an attempt to be answered in"
 _PAUSED: Final = (
@@ -98,6 +99,7 @@ class Call(Generic[T]):
 
     store: IdempotencyStore
     limiter: Limiter
+    acquire_now: AcquireNow | None
     concurrency: ConcurrencyLimiter
     signing: SigningExecutor
     clock: Clock
@@ -109,6 +111,7 @@ class Call(Generic[T]):
     _slot: Slot | None = field(default=None, init=False)
     _response: HttpResponse | None = field(default=None, init=False)
     _number: int = field(default=0, init=False)
+    _claimed: bool = field(default=False, init=False)
     _token: str | None = field(default=None, init=False, repr=False)
     _signed_at: int = field(default=0, init=False)
     _started: float = field(default=0.0, init=False)
@@ -116,6 +119,66 @@ class Call(Generic[T]):
     _result: T | None = field(default=None, init=False)
 
     # Before sending
+
+    async def reserve(self, fresh: IdempotencyRecord) -> IdempotencyRecord:
+        """Reserve the operation, and claim it with the same commit if its turn has come.
+
+        A lease must not run while a call waits. So reservation and claim stay two commits where no
+        slot of the quota or no connection is free now, and for machines, whose pace lets them wait.
+
+        Returns:
+            What is stored now: `fresh`, that under the claim of the first attempt, or another.
+
+        Raises:
+            NotSentError: the store failed.
+        """
+        if self.store.ahead is None:
+            await self._store(self.store.open())
+            now = self.clock.time()
+            fresh = evolve(fresh, created_at=now, updated_at=now)
+        self.record = fresh
+        if not await self._take_turn_now():
+            return await self._store(self.store.reserve(fresh))
+        token = self._token = secrets.token_hex(16)
+        now = self.clock.time()
+        claimed = fresh.with_claim(now=now, signed_at=self._signed_at, lease=LEASE, token=token)
+        try:
+            stored = await self._store(self.store.reserve(claimed), claims=True)
+        except BaseException:
+            await run_to_completion(self._undo(None))
+            raise
+        self._token = None
+        self._claimed = stored.claim_token == token
+        if self._claimed:
+            self.record = stored
+        else:  # it is known already: perhaps nothing needs to be sent
+            await run_to_completion(self._undo(None))
+        return stored
+
+    async def _take_turn_now(self) -> bool:
+        """Take a slot of the quota and a place among the attempts, if both are free."""
+        if self.acquire_now is None or self.lane is not Lane.PEOPLE:
+            return False
+        with contextlib.suppress(NotSentError):  # what is settled needs no quota
+            self._slot = await self.acquire_now(self.lane)
+        if self._slot is None:
+            return False
+        try:
+            if not self.concurrency.acquire_now():
+                await self.concurrency.acquire(0.0)  # in one of the next iterations, or not at all
+        except BaseException as error:
+            await run_to_completion(self._free_slot(NotSentError("")))
+            if isinstance(error, TimeoutError):
+                return False
+            raise
+        self._machine, self._started = False, self.clock.monotonic()
+        self._signed_at = self.time.milliseconds()
+        return True
+
+    @property
+    def claimed(self) -> bool:
+        """Whether the operation was claimed as it was reserved."""
+        return self._claimed
 
     async def prepare(self, number: int) -> HttpRequest:
         """Make attempt `number`: wait for quota and a connection, claim, sign.
@@ -126,10 +189,13 @@ class Call(Generic[T]):
             SettledMeanwhileError: another process has its answer by now.
         """
         self._number, self._response = number, None
-        await self._wait_for_turn()
         claimed: IdempotencyRecord | None = None
+        if self._claimed:
+            self._claimed, claimed = False, self.record
+        else:
+            await self._wait_for_turn()
         try:
-            if self.record is not None:
+            if claimed is None and self.record is not None:
                 claimed = await self._claim(self.record)
             request = await self._sign()
         except BaseException:
@@ -190,10 +256,7 @@ class Call(Generic[T]):
         claiming = self.store.claim(
             record.key, now=self.clock.time(), signed_at=self._signed_at, token=self._token
         )
-        if not self.in_process:
-            claiming = self._shield(claiming)
-            claiming = self._time("store", claiming) if self.telemetry.hooks else claiming
-        claimed = await claiming
+        claimed = await self._store(claiming, claims=True)
         self._token = None
         if claimed is None:
             raise await self._explain_refused_claim(record)
@@ -211,9 +274,18 @@ class Call(Generic[T]):
                 return SettledMeanwhileError(stored)
         return InProgressError("another process is sending this requestId")
 
-    async def _shield(
-        self, claiming: Coroutine[Any, Any, IdempotencyRecord | None]
-    ) -> IdempotencyRecord | None:
+    async def _store(self, answer: Coroutine[Any, Any, R], *, claims: bool = False) -> R:
+        """Wait for the store's answer; what claims is released where it comes too late."""
+        if self.in_process:
+            return await answer
+        waiting = (
+            self._shield(answer)
+            if claims
+            else wait_for("store", answer, self.deadline.until_start())
+        )
+        return await (self._time("store", waiting) if self.telemetry.hooks else waiting)
+
+    async def _shield(self, claiming: Coroutine[Any, Any, R]) -> R:
         claim = asyncio.ensure_future(claiming)
         waiting = wait_for("store", asyncio.shield(claim), self.deadline.until_start())
         try:
@@ -226,21 +298,16 @@ class Call(Generic[T]):
             await run_to_completion(self._release_late_claim(claim))
             raise
 
-    async def _release_late_claim(self, claim: asyncio.Future[IdempotencyRecord | None]) -> None:
+    async def _release_late_claim(self, claim: asyncio.Future[R]) -> None:
         # No claim, nothing to release; or the store is still out of reach.
         with contextlib.suppress(NotSentError):
             try:
-                claimed = await claim
+                found: IdempotencyRecord | None = await claim
             except NotSentError:
-                claimed = await self._find_lost_claim()
-            if claimed is not None:
-                await self._release_claim(claimed)
-
-    async def _find_lost_claim(self) -> IdempotencyRecord | None:
-        """Return our claim if it was committed, though its answer got lost."""
-        stored = None if self.record is None else await self.store.load(self.record.key)
-        # Only what is being sent has a token, and no other process has ours.
-        return stored if stored is not None and stored.claim_token == self._token else None
+                found = None if self.record is None else await self.store.load(self.record.key)
+            # Only what is being sent has a token, and no other process has ours.
+            if found is not None and found.claim_token == self._token:
+                await self._release_claim(found)
 
     async def _sign(self) -> HttpRequest:
         draft = self.template.draft(now_ms=self._signed_at, nonce=secrets.token_hex(16))

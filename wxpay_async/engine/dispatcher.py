@@ -11,14 +11,20 @@ from typing import Any, Final, TypeVar
 from attrs import define, field
 
 from wxpay_async.adapters.event_loop import ShieldedTasks
-from wxpay_async.adapters.limiters.limiter import Lane, Limiter, Unlimited
+from wxpay_async.adapters.limiters.limiter import (
+    AcquireNow,
+    Lane,
+    Limiter,
+    Unlimited,
+    find_acquire_now,
+)
 from wxpay_async.adapters.limiters.local import LocalLimiter
 from wxpay_async.adapters.signers.threads import SigningExecutor
 from wxpay_async.adapters.stores.memory import MemoryStore
 from wxpay_async.adapters.stores.store import Store
 from wxpay_async.engine.call import Call
 from wxpay_async.engine.call_times import CallTimes
-from wxpay_async.engine.clock import Clock, PlatformTime
+from wxpay_async.engine.clock import Clock, PlatformTime, StoreClock
 from wxpay_async.engine.concurrency import ConcurrencyLimiter
 from wxpay_async.engine.doubts import Doubts
 from wxpay_async.engine.executor import Executor
@@ -70,7 +76,8 @@ class Dispatcher:
         signing: signs them.
         store: remembers them.
         limiter: keeps the quota.
-        clock: the machine's time, `time` the platform's, and `times` what calls may take.
+        clock: the machine's time, which becomes that of the store's server; `time` is the
+            platform's, and `times` what calls may take.
         telemetry: tells the hooks.
         make_transport: makes the transport when the first request needs it.
         retry: how often to try.
@@ -106,6 +113,7 @@ class Dispatcher:
     doubts: Doubts = field(init=False)
     paid_watch: PaidWatch = field(init=False)
     in_process: bool = field(init=False)
+    _acquire_now: AcquireNow | None = field(init=False)
     _retrying: RetryingTransport | None = field(default=None, init=False)
     _background: ShieldedTasks = field(factory=ShieldedTasks, init=False)
     _concurrency: ConcurrencyLimiter = field(init=False)
@@ -113,12 +121,15 @@ class Dispatcher:
     _entering: threading.Lock = field(factory=threading.Lock, init=False)
 
     def __attrs_post_init__(self) -> None:
+        if type(self.store) is not MemoryStore:
+            self.clock = StoreClock(self.clock, self.store)
         self.time = PlatformTime(self.clock)
         self.times = CallTimes(self.retry, self.timeouts, self.clock.monotonic)
         self._concurrency = ConcurrencyLimiter(self.max_in_flight)
         # These very classes: what a subclass awaits may be a network.
         local = type(self.limiter) in {LocalLimiter, Unlimited}
         self.in_process = local and type(self.store) is MemoryStore
+        self._acquire_now = find_acquire_now(self.limiter)
         self.executor, self.reader = Executor(self), Reader(self, self.texts)
         self.resolver = Resolver(
             store=self.store,
@@ -265,7 +276,10 @@ class Dispatcher:
             self.signing.close()
 
     def deliver(self, call: Call[T], policy: RetryPolicy) -> Awaitable[T]:
-        """Deliver a call, as often as the policy allows; its transport is made by the first one."""
+        """Deliver a call, as often as the policy allows."""
+        return self._make_retrying().deliver(call, deadline=call.deadline, policy=policy)
+
+    def _make_retrying(self) -> RetryingTransport:
         if self._retrying is None:
             self._retrying = RetryingTransport(
                 self.make_transport(),
@@ -273,7 +287,7 @@ class Dispatcher:
                 timeouts=self.timeouts,
                 clock=self.clock,
             )
-        return self._retrying.deliver(call, deadline=call.deadline, policy=policy)
+        return self._retrying
 
     def make_call(
         self,
@@ -286,8 +300,9 @@ class Dispatcher:
         deadline: Deadline,
         lane: Lane,
     ) -> Call[T]:
-        """Make a call of the event loop that is running."""
+        """Make a call of the event loop that is running; its transport is made by the first one."""
         self.enter_loop()
+        self._make_retrying()  # where it cannot be made, nothing may be claimed
         return Call(
             operation=operation,
             template=template,
@@ -299,6 +314,7 @@ class Dispatcher:
             lane=lane,
             store=self.store,
             limiter=self.limiter,
+            acquire_now=self._acquire_now,
             concurrency=self._concurrency,
             signing=self.signing,
             clock=self.clock,

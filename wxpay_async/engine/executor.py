@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,7 +15,6 @@ from wxpay_async.engine.priority import Priority
 from wxpay_async.engine.reissue import find_last, say_of_closed
 from wxpay_async.engine.single_flight import SingleFlight, make_conflict
 from wxpay_async.engine.unsent import LAST_WORD, check_unsent, make_unknown
-from wxpay_async.engine.waiting import measure, wait_for
 from wxpay_async.errors import (
     IdempotencyConflictError,
     InDoubtError,
@@ -116,26 +114,7 @@ class Executor:
     ) -> T:
         """Reserve the record, and send the request unless it is settled already."""
         dispatcher = self.dispatcher
-        reserving = dispatcher.store.reserve(fresh)
-        if not dispatcher.in_process:
-            reserving = self._wait_for_store(fresh, reserving, deadline)
-        try:
-            record = await reserving
-        except NotSentError as error:  # true of this call, and not of those before it
-            raise make_unknown(error) from error
-        if record is not fresh and record.fingerprint != fresh.fingerprint:
-            raise make_conflict(
-                record.fingerprint.differences(fresh.fingerprint),
-                (record.operation, fresh.operation),
-            )
-        content = record.content or fresh.content or b""
-        del fresh
-        if record.state is State.REISSUED:
-            return await self._follow(request, result_type, deadline, lane)
-        if record.is_settled:
-            result: T = dispatcher.replay(record, content=content, asked=request)
-            return result
-        operation = OPERATIONS[type(request)]
+        operation, content = OPERATIONS[type(request)], fresh.content or b""
         call = dispatcher.make_call(
             operation,
             dispatcher.builder.prepare_content(operation, content),
@@ -145,10 +124,29 @@ class Executor:
             deadline=deadline,
             lane=lane,
         )
-        call.record, call.content, call.priority = record, content, priority
+        call.priority = priority
+        try:
+            record = await call.reserve(fresh)
+        except NotSentError as error:  # true of this call, and not of those before it
+            raise make_unknown(error) from error
+        if record.fingerprint != fresh.fingerprint:
+            raise make_conflict(
+                record.fingerprint.differences(fresh.fingerprint),
+                (record.operation, fresh.operation),
+            )
+        del fresh
+        if record.content is not None and record.content != content:
+            content = record.content
+            call.template = dispatcher.builder.prepare_content(operation, content)
+        if record.state is State.REISSUED:
+            return await self._follow(request, result_type, deadline, lane)
+        if record.is_settled:
+            result: T = dispatcher.replay(record, content=content, asked=request)
+            return result
+        call.record, call.content = record, content
         if record.out_trade_no is not None:
             call.ask = self._ask
-        epoch = record.epoch
+        epoch = record.epoch - call.claimed
         del record
         try:
             return await dispatcher.deliver(call, dispatcher.times.policy(lane))
@@ -170,15 +168,6 @@ class Executor:
             request_id
         ):
             dispatcher.store.end_reservation((dispatcher.app_key, request_id))
-
-    async def _wait_for_store(
-        self, record: IdempotencyRecord, answer: Coroutine[Any, Any, T], deadline: Deadline
-    ) -> T:
-        dispatcher = self.dispatcher
-        answer = wait_for("store", answer, deadline.until_start())
-        telemetry = dispatcher.telemetry
-        tell = functools.partial(telemetry.waited, record.operation, record.request_id)
-        return await measure("store", answer, dispatcher.clock.monotonic, tell)
 
     async def _follow(
         self, request: Request, result_type: type[T], deadline: Deadline, lane: Lane

@@ -8,11 +8,75 @@ import contextlib
 import pytest
 
 from tests.adapters.limiters.local_queue import Queue, answer, make, take
-from tests.support.clock import loop_time, run_virtual, virtual
+from tests.support.clock import MovedClock, loop_time, run_virtual, virtual
 from wxpay_async.adapters.limiters.limiter import Lane, Quota, Slowed
 from wxpay_async.adapters.limiters.local import LocalLimiter
 from wxpay_async.errors import Fate, NotSentError, QuotaExhaustedError
 from wxpay_async.policy.quota import SlotOutcome
+
+
+class TestTakingNow:
+    """A slot for which nobody has to wait."""
+
+    @virtual
+    async def test_free_slot_is_taken_and_counts(self) -> None:
+        """It is one of the quota, and free a minute after its end, like any other."""
+        limiter = make(2)
+        slot = await limiter.acquire_now(Lane.PEOPLE)
+        assert slot is not None
+        assert (1, 1) == (limiter.in_use, limiter.held()[Lane.PEOPLE])
+        await slot.answered()
+
+        assert 1 == limiter.in_use
+        await asyncio.sleep(60.25)
+        assert 0 == limiter.in_use
+
+    @virtual
+    async def test_full_quota_has_none_and_nobody_waits(self) -> None:
+        """Who is told so at once leaves no place in the queue behind."""
+        limiter = make(1)
+        (slot,) = await take(limiter, 1)
+        assert await limiter.acquire_now(Lane.PEOPLE) is None
+        await slot.unsent()
+
+        assert await limiter.acquire_now(Lane.PEOPLE) is not None
+
+    @virtual
+    async def test_those_who_wait_are_not_passed_by(self) -> None:
+        """A slot that comes free is the first waiter's, also before its task has run."""
+        limiter = make(1)
+        (slot,) = await take(limiter, 1)
+        queue = Queue(limiter)
+        await queue.join("first")
+        await slot.unsent()
+
+        assert await limiter.acquire_now(Lane.PEOPLE) is None
+        await asyncio.gather(*queue.tasks)
+        assert ["first"] == queue.order
+
+    async def test_slot_that_time_has_freed_is_the_first_waiters(self) -> None:
+        """Its timer has not rung yet: the loop is late, or was busy."""
+        clock = MovedClock()
+        limiter = make(1, clock=clock.monotonic)
+        (slot,) = await take(limiter, 1)
+        await slot.answered()
+        queue = Queue(limiter)
+        waiting = await queue.join("first")
+        clock.move(61.0)
+
+        assert await limiter.acquire_now(Lane.PEOPLE) is None
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        assert await limiter.acquire_now(Lane.PEOPLE) is not None
+
+    @virtual
+    async def test_machines_keep_their_pace(self) -> None:
+        """A slot that is free for people is not free for the next one of a batch."""
+        limiter = make()
+        assert await limiter.acquire_now(Lane.BATCH) is not None
+
+        assert await limiter.acquire_now(Lane.BATCH) is None
+        assert await limiter.acquire_now(Lane.PEOPLE) is not None
 
 
 class TestWaiting:

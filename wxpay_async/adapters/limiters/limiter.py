@@ -16,6 +16,7 @@ reported.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
 import attrs
@@ -54,7 +55,8 @@ class Limiter(Protocol):
     people out: see `policy/quota.py`.
 
     If a limiter has an attribute `in_use` (the slots that are taken, or None), hooks get its value.
-    The limiters of this package also tell with `held()` how many slots each lane holds.
+    The limiters of this package also tell with `held()` how many slots each lane holds, and give
+    with `acquire_now(lane)` a slot that is free already, or None.
     """
 
     async def acquire(self, lane: Lane, *, timeout: float) -> Slot:
@@ -83,6 +85,25 @@ class Limiter(Protocol):
         ...
 
 
+AcquireNow = Callable[[Lane], Awaitable[Slot | None]]
+
+
+def find_acquire_now(limiter: Limiter) -> AcquireNow | None:
+    """Return the limiter's way to take a slot for which nobody has to wait.
+
+    Returns:
+        None if it has none, or if a subclass changed `acquire` alone: what it adds must not be
+        passed by.
+    """
+    for kind in type(limiter).__mro__:
+        if "acquire_now" in vars(kind):
+            known: AcquireNow | None = getattr(limiter, "acquire_now", None)
+            return known
+        if "acquire" in vars(kind):
+            break
+    return None
+
+
 @attrs.frozen
 class _NoSlot:
     async def answered(self) -> None: ...
@@ -100,6 +121,10 @@ class Unlimited:
     """Lets every call go at once: for a sandbox, or where something else keeps the quota."""
 
     async def acquire(self, lane: Lane, *, timeout: float) -> Slot:  # noqa: ARG002 - the protocol's
+        """Return the slot that all calls share."""
+        return _NO_SLOT
+
+    async def acquire_now(self, lane: Lane) -> Slot:  # noqa: ARG002 - the protocol's
         """Return the slot that all calls share."""
         return _NO_SLOT
 

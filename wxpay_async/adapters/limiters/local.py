@@ -139,11 +139,15 @@ class LocalLimiter:
             QuotaExhaustedError: none comes free within `timeout` seconds, or too many wait already.
                 It is raised as soon as that can be foreseen.
         """
-        room = self._rooms.get()
-        lease = None if room.size else self._log.take(lane, self.clock())
+        lease = self._take_now(lane)
         if lease is None:
-            lease = await self._wait(room, lane, timeout)
+            lease = await self._wait(self._rooms.get(), lane, timeout)
         return LocalSlot(lease, self._end)
+
+    async def acquire_now(self, lane: Lane) -> Slot | None:
+        """Take a slot if nobody waits for one and there is a free one."""
+        lease = self._take_now(lane)
+        return None if lease is None else LocalSlot(lease, self._end)
 
     def held(self) -> dict[Lane, int]:
         """Return how many slots each lane holds."""
@@ -157,6 +161,9 @@ class LocalLimiter:
 
     async def aclose(self) -> None:
         """Release nothing; what was sent still counts."""
+
+    def _take_now(self, lane: Lane) -> Lease | None:
+        return None if self._rooms.get().size else self._log.take(lane, self.clock())
 
     async def _wait(self, room: _WaitingRoom, lane: Lane, timeout: float) -> Lease:
         waiter: _Waiter = asyncio.get_running_loop().create_future()
