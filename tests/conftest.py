@@ -63,7 +63,7 @@ async def open_shop(clock: MovedClock) -> AsyncIterator[OpenShop]:
     shops: list[Shop] = []
 
     def open_(answers: Any = (), **settings: Any) -> Shop:  # noqa: ANN401 - MemoryTransport's
-        shops.append(make_shop(answers, clock, **settings))
+        shops.append(make_shop(answers, settings.pop("clock", clock), **settings))
         return shops[-1]
 
     yield open_

@@ -15,6 +15,7 @@ from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
 from redis.asyncio.client import Pipeline
 
 from tests.contract.stores import Wire
+from tests.support.redis_places import ECHO, open_echo
 from tests.support.servers import (
     Cluster,
     Sentinel,
@@ -28,24 +29,15 @@ from tests.support.services import REDIS, require
 from wxpay_async.adapters.redis_clients import (
     REDIS_FAILURES,
     RedisLink,
-    Script,
     check_client,
-    check_options,
-    open_link,
 )
 from wxpay_async.errors import InvalidRequestError
-
-ECHO = Script("return {redis.call('GET', KEYS[1]), ARGV[1]}")
-
-
-def _open(at: str | Redis | RedisCluster, *, timeout: float = 5.0) -> RedisLink:
-    return open_link(at, [ECHO], timeout=timeout, connections=2)
 
 
 @pytest.fixture
 async def link() -> AsyncIterator[RedisLink]:
     """Yield a link to the shared Redis."""
-    opened = _open(require(REDIS))
+    opened = open_echo(require(REDIS))
     yield opened
     await opened.aclose()
 
@@ -117,7 +109,7 @@ async def test_command_whose_caller_is_gone_is_not_sent(link: RedisLink) -> None
 async def test_script_that_redis_forgot_is_sent_again() -> None:
     """A restart or SCRIPT FLUSH is not noticed, also by many calls at once."""
     with open_redis() as server:
-        link = _open(f"redis://127.0.0.1:{server.port}")
+        link = open_echo(f"redis://127.0.0.1:{server.port}")
         await link.call(ECHO.call(["k"], ["0"]))
         await link.call(("SCRIPT FLUSH",))
 
@@ -147,7 +139,7 @@ def cluster() -> Iterator[Cluster]:
 
 async def test_sentinel_says_where_the_master_is(sentinel: Sentinel) -> None:
     """Before a failover and after it, over the same link."""
-    link = _open(sentinel.url)
+    link = open_echo(sentinel.url)
     before = await _exchange(link)
     await asyncio.to_thread(sentinel.fail_over)
     after = await _exchange(link)
@@ -158,7 +150,7 @@ async def test_sentinel_says_where_the_master_is(sentinel: Sentinel) -> None:
 
 async def test_link_follows_the_next_master(sentinel: Sentinel) -> None:
     """When a master has died, Sentinel chooses another one, and the same link leads there."""
-    link = _open(sentinel.url)
+    link = open_echo(sentinel.url)
     await _exchange(link)
     former = sentinel.master
     former.kill()
@@ -183,7 +175,7 @@ async def _exchange_at_last(link: RedisLink) -> list[object]:
 
 async def test_cluster_is_asked_at_the_node_of_each_key(cluster: Cluster) -> None:
     """One pipeline is spread over the nodes; nothing is left to the luck of the hash."""
-    link = _open(cluster.url)
+    link = open_echo(cluster.url)
     replies = await asyncio.gather(*(_exchange(link) for _ in range(50)))
     settings = await link.read_settings("appendonly", "maxmemory-policy")
     await link.aclose()
@@ -194,7 +186,7 @@ async def test_cluster_is_asked_at_the_node_of_each_key(cluster: Cluster) -> Non
 
 async def test_cluster_whose_connections_are_killed_goes_on(cluster: Cluster) -> None:
     """The next commands find the nodes again."""
-    link = _open(cluster.url)
+    link = open_echo(cluster.url)
     await asyncio.gather(*(_exchange(link) for _ in range(20)))
     for node in cluster.nodes:
         with redis.Redis(port=node.port) as client:
@@ -210,7 +202,7 @@ async def test_unix_socket_leads_there() -> None:
     with open_folder() as folder:
         path = folder / "redis.sock"
         with open_redis("--unixsocket", str(path)):
-            link = _open(f"unix://{path}?db=3&client_name=me")
+            link = open_echo(f"unix://{path}?db=3&client_name=me")
             reply, name = await _exchange(link), await link.call(("CLIENT GETNAME",))
             await link.aclose()
 
@@ -245,10 +237,10 @@ async def test_tls_is_checked_against_the_authority_of_the_address(
         str(server),
     )
     with open_redis(*options, *files):
-        link = _open(f"rediss://127.0.0.1:{port}?ssl_ca_certs={authority}")
+        link = open_echo(f"rediss://127.0.0.1:{port}?ssl_ca_certs={authority}")
         reply = await _exchange(link)
         await link.aclose()
-        stranger = _open(f"rediss://127.0.0.1:{port}")
+        stranger = open_echo(f"rediss://127.0.0.1:{port}")
         with pytest.raises(redis.ConnectionError) as raised:
             await stranger.call(("PING",))
         await stranger.aclose()
@@ -266,7 +258,7 @@ async def test_client_that_is_handed_in_is_not_closed(*, blocking: bool) -> None
     url = require(REDIS)
     pool = BlockingConnectionPool.from_url(url, max_connections=1) if blocking else None
     async with Redis.from_pool(pool) if pool else Redis.from_url(url) as client:
-        link = _open(client)
+        link = open_echo(client)
         assert [b"there", b"said"] == await _exchange(link)
         await client.set(_name(), "x", px=60_000)
         connections = len(await client.client_list())
@@ -278,21 +270,11 @@ async def test_client_that_is_handed_in_is_not_closed(*, blocking: bool) -> None
 async def test_client_of_a_cluster_may_be_handed_in(cluster: Cluster) -> None:
     """It knows the nodes already."""
     async with RedisCluster(host="127.0.0.1", port=cluster.nodes[0].port) as client:
-        link = _open(client)
+        link = open_echo(client)
         replies = await asyncio.gather(*(_exchange(link) for _ in range(20)))
         await link.aclose()
 
     assert [[b"there", b"said"]] * 20 == replies
-
-
-@pytest.mark.parametrize("protocol", [2, 3])
-async def test_settings_are_texts_in_every_version_of_the_protocol(protocol: int) -> None:
-    """Some give bytes."""
-    async with Redis.from_url(require(REDIS), protocol=protocol) as client:
-        [settings] = await _open(client).read_settings("maxmemory", "maxmemory-policy")
-
-    assert {"maxmemory", "maxmemory-policy"} == set(settings)
-    assert all(isinstance(value, str) for value in settings.values())
 
 
 def test_client_that_is_of_no_use_is_refused() -> None:
@@ -305,48 +287,6 @@ def test_client_that_is_of_no_use_is_refused() -> None:
 
 
 # Options of an address
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "redis://h?s3cr3t=1",
-        "redis://h?socket_timeout=s3cr3t",
-        "rediss://h?ssl_cert_reqs=s3cr3t",
-        "redis+cluster://h?s3cr3t=1",
-        "redis+sentinel://h/m?s3cr3t=1",
-    ],
-)
-def test_option_that_redis_py_does_not_know_is_refused(url: str) -> None:
-    """When the store is made, and not with the first payment; it is not repeated."""
-    with pytest.raises(InvalidRequestError, match="option") as raised:
-        check_options(url)
-
-    assert "s3cr3t" not in str(raised.value)
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "redis://h/1?socket_timeout=3&client_name=x&max_connections=5&timeout=3",
-        "rediss://h?ssl_ca_certs=/ca.pem&ssl_cert_reqs=none",
-        "unix:///s?db=3",
-        "redis+cluster://a,b?client_name=x",
-        "rediss+sentinel://a/m/1?sentinel_username=u&sentinel_password=p&ssl_ca_certs=/ca.pem",
-    ],
-)
-async def test_options_that_redis_py_knows_are_taken(url: str) -> None:
-    """A link is made with them, which does no I/O."""
-    check_options(url)
-    await _open(url).aclose()
-
-
-async def test_nobody_decodes_what_is_read() -> None:
-    """Not even if the address asks for it."""
-    link = _open(f"{require(REDIS)}?decode_responses=True")
-
-    assert b"x" == await link.call(("ECHO", "x"))
-    await link.aclose()
 
 
 # Faults
@@ -378,7 +318,7 @@ class _QuietWire(Wire):
 async def test_connections_that_a_firewall_forgot_are_left_soon() -> None:
     """What gets no answer is asked once more over a new connection, within the same call."""
     async with _QuietWire(REDIS.address) as wire:
-        link = _open(f"redis://127.0.0.1:{wire.port}/0", timeout=3.0)
+        link = open_echo(f"redis://127.0.0.1:{wire.port}/0", timeout=3.0)
         await asyncio.gather(*(_exchange(link) for _ in range(40)))
         wire.swallow()
 
@@ -392,7 +332,7 @@ async def test_master_of_before_a_failover_is_left() -> None:
     """It answers that it is read only for ever; a new connection leads to the master of now."""
     with open_redis() as former, open_redis() as later:
         async with Wire(("127.0.0.1", former.port)) as wire:
-            link = _open(f"redis://127.0.0.1:{wire.port}/0")
+            link = open_echo(f"redis://127.0.0.1:{wire.port}/0")
             await asyncio.gather(*(_exchange(link) for _ in range(40)))
             with redis.Redis(port=former.port) as client:
                 client.replicaof("127.0.0.1", str(later.port))
@@ -405,7 +345,7 @@ async def test_master_of_before_a_failover_is_left() -> None:
 async def test_server_that_restarts_is_waited_for() -> None:
     """It is away for a moment; what is asked meanwhile is answered when it is back."""
     with open_redis() as server:
-        link = _open(f"redis://127.0.0.1:{server.port}")
+        link = open_echo(f"redis://127.0.0.1:{server.port}")
         await _exchange(link)
         server.stop()
         call = asyncio.create_task(_exchange(link))
@@ -418,7 +358,7 @@ async def test_server_that_restarts_is_waited_for() -> None:
 
 async def test_server_that_is_known_to_be_away_is_told_at_once() -> None:
     """It is waited for once, and by nobody before it was ever there."""
-    link = _open("redis://127.0.0.1:1/0")
+    link = open_echo("redis://127.0.0.1:1/0")
     with pytest.raises(redis.ConnectionError):
         await asyncio.wait_for(link.call(("PING",)), 1.5)
     await link.aclose()
@@ -433,14 +373,14 @@ async def test_mistake_of_the_driver_is_told_as_a_failure() -> None:
     """Its callers were not cancelled, and must not look so."""
     async with _BrokenRedis.from_url(require(REDIS)) as client:
         with pytest.raises(redis.RedisError) as raised:
-            await _open(client).call(("PING",))
+            await open_echo(client).call(("PING",))
 
     assert isinstance(raised.value.__cause__, AttributeError)
 
 
 async def test_pipeline_that_hangs_does_not_hold_the_others() -> None:
     """What comes later goes over another connection."""
-    link = _open(require(REDIS))
+    link = open_echo(require(REDIS))
     name = _name()
     held = asyncio.create_task(link.call(("BLPOP", name, 1)))
     await asyncio.sleep(0.01)

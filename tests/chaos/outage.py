@@ -102,11 +102,11 @@ class AwayStore:
             raise NotSentError(f"{DEAD_STORE} load an operation (chaos)")
         return await self.store.load(key)
 
-    async def sweep(self, app_key: str, now: float, *, limit: int = 100) -> list[IdempotencyRecord]:
-        """Tend the operations, or fail."""
+    async def due(self, app_key: str, now: float, *, limit: int = 100) -> list[IdempotencyRecord]:
+        """Find what is due, or fail."""
         if self._is_away():
-            raise NotSentError(f"{DEAD_STORE} sweep (chaos)")
-        return await self.store.sweep(app_key, now, limit=limit)
+            raise NotSentError(f"{DEAD_STORE} find what is due (chaos)")
+        return await self.store.due(app_key, now, limit=limit)
 
     def _is_away(self) -> bool:
         return (self.folder / AWAY).exists()

@@ -102,7 +102,7 @@ async def test_one_bad_value_fails_alone(place: Place, store: Store) -> None:
 
 
 @durable_only
-@pytest.mark.parametrize("call", ["reserve", "claim", "record", "load", "sweep", "swap"])
+@pytest.mark.parametrize("call", ["reserve", "claim", "record", "load", "due", "swap"])
 async def test_cancelled_call_leaves_nothing_behind(place: Place, call: str) -> None:
     """Wherever a call is cut off, no lock stays, and the store and its neighbours go on."""
     store, other = place.make_store(), place.make_store()
@@ -117,7 +117,7 @@ async def test_cancelled_call_leaves_nothing_behind(place: Place, call: str) -> 
             ),
             "record": lambda: store.record(attrs.evolve(claimed, checks=number)),
             "load": lambda: store.load(claimed.key),
-            "sweep": lambda: store.sweep(place.app_key, NOW),
+            "due": lambda: store.due(place.app_key, NOW),
             "swap": lambda: store.swap(keys[number], version=None, value="it", now=NOW),
         }[call]()
 
@@ -154,7 +154,7 @@ async def test_unreachable_server_is_told_as_what_it_means(place: Place) -> None
         store.reserve(record),
         store.claim(record.key, now=NOW, signed_at=SIGNED_AT),
         store.load(record.key),
-        store.sweep(place.app_key, NOW),
+        store.due(place.app_key, NOW),
         store.load_entries([place.make_message("m")]),
     ):
         with pytest.raises(NotSentError) as raised:

@@ -63,6 +63,44 @@ async def test_keys_are_compared_exactly(place: Place, store: Store) -> None:
     assert records == [await store.load(record.key) for record in records]
 
 
+async def test_many_are_loaded_at_once(place: Place, store: Store) -> None:
+    """Those that are there, under their own keys, however many are asked for."""
+    records = [place.make_record(f"r{n}", content=b"%d" % n) for n in range(40)]
+    await asyncio.gather(*map(store.reserve, records))
+    absent = [place.make_record(f"absent-{n}").key for n in range(700)]
+    keys = [record.key for record in records]
+
+    assert {record.key: record for record in records} == await store.load_many([*absent, *keys])
+    assert {} == await store.load_many([])
+
+
+async def test_record_that_is_being_sent_is_reserved_and_claimed_at_once(
+    place: Place, store: Store
+) -> None:
+    """One commit; the claim is like any other, and whoever comes second sees whose it is."""
+    fresh = place.make_record(content=b"body")
+    first, second = (
+        fresh.with_claim(now=NOW, signed_at=SIGNED_AT, lease=LEASE, token=token)
+        for token in ("first", "second")
+    )
+
+    assert (first, first) == (await store.reserve(first), await store.reserve(second))
+    assert await store.claim(fresh.key, now=NOW + 1, signed_at=SIGNED_AT, token="second") is None
+    done = attrs.evolve(first, state=State.SUCCEEDED, lease_until=0.0, claim_token=None)
+    assert await store.record(done)
+    assert done == await store.reserve(second)
+
+
+async def test_lease_of_what_was_reserved_as_sent_runs_out(place: Place, store: Store) -> None:
+    """Its process died: it is in doubt, and is asked about."""
+    fresh = place.make_record()
+    await store.reserve(fresh.with_claim(now=NOW, signed_at=SIGNED_AT, lease=LEASE, token="t"))
+
+    assert [] == await store.due(place.app_key, NOW + LEASE - 0.001)
+    [lapsed] = await store.due(place.app_key, NOW + LEASE)
+    assert (State.UNKNOWN, True, 2) == (lapsed.state, lapsed.in_doubt, lapsed.epoch)
+
+
 def test_round_trip_below_covers_every_field() -> None:
     """A field that is added to `IdempotencyRecord` has to be added there, and to every store."""
     names = {field.name for field in attrs.fields(IdempotencyRecord)}
@@ -185,7 +223,7 @@ async def test_claim_repeated_later_holds_as_long_as_a_new_one(place: Place, sto
     assert attrs.evolve(first, **renewed, updated_at=NOW + 40) == later
     assert attrs.evolve(first, **renewed, updated_at=NOW + 1) == late == await store.load(key)
     assert await store.claim(key, now=NOW + LEASE, signed_at=SIGNED_AT, token="t2") is None
-    assert [] == await store.sweep(place.app_key, NOW + LEASE)
+    assert [] == await store.due(place.app_key, NOW + LEASE)
     assert late == await store.load(key)
 
 
@@ -214,7 +252,7 @@ async def test_claim_that_is_over_is_not_found(place: Place, store: Store) -> No
     lapsed = await store.claim(key, now=NOW + LEASE, signed_at=SIGNED_AT, token="t1")
     claim = {"now": NOW + LEASE, "signed_at": SIGNED_AT, "lease": LEASE, "token": "t1"}
     assert first.with_claim(**claim) == lapsed
-    await store.sweep(place.app_key, NOW + LEASE * 2)
+    await store.due(place.app_key, NOW + LEASE * 2)
     swept = await store.load(key)
     assert lapsed.with_expired_lease(NOW + LEASE * 2) == attrs.evolve(
         swept, next_check_at=NOW + LEASE * 2
@@ -279,7 +317,7 @@ async def test_late_outcome_changes_nothing(place: Place, store: Store) -> None:
 async def test_outcome_after_the_sweep_changes_nothing(place: Place, store: Store) -> None:
     """A sweep that ends the lease overtakes the claim, too."""
     late = await claim_new(store, place.make_record())
-    await store.sweep(place.app_key, NOW + LEASE)
+    await store.due(place.app_key, NOW + LEASE)
     swept = await store.load(late.key)
 
     assert not await store.record(attrs.evolve(late, state=State.REJECTED))

@@ -41,13 +41,13 @@ class NotingStore(MemoryStore):
     swept: list[float] = field(factory=list)
     seen: list[str] = field(factory=list)
 
-    async def sweep(self, app_key: str, now: float, *, limit: int = 100) -> list[IdempotencyRecord]:
+    async def due(self, app_key: str, now: float, *, limit: int = 100) -> list[IdempotencyRecord]:
         """Note, and sweep."""
         self.swept.append(loop_time())
         self.seen.append(SPAN.get("none"))
         if self.errors:
             raise self.errors.pop(0)
-        return await super().sweep(app_key, now, limit=limit)
+        return await super().due(app_key, now, limit=limit)
 
 
 @define(eq=False)

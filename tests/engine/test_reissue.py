@@ -263,7 +263,7 @@ async def test_credential_that_comes_after_another_was_issued_is_withheld(
         said = platform(request)
         if request.url.endswith("wxminiprogram"):
             other.clock.move(60)
-            await store.sweep(other.gateway.app_key, other.clock.time())
+            await store.due(other.gateway.app_key, other.clock.time())
             found.append(await tap(other))
             if dead:
                 store.failing.add("load")

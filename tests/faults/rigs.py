@@ -16,7 +16,14 @@ from sqlalchemy import text
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from tests.support.servers import Sentinel, Server, open_redis, open_sentinel
+from tests.support.servers import (
+    Cluster,
+    Sentinel,
+    Server,
+    open_cluster,
+    open_redis,
+    open_sentinel,
+)
 from tests.support.sql_servers import open_mariadb, open_pgbouncer, open_postgres
 from wxpay_async.adapters.stores.redis import RedisStore
 from wxpay_async.adapters.stores.sql import SqlStore
@@ -176,6 +183,11 @@ class Rigs:
         """A PgBouncer before the PostgreSQL."""
         url = f"postgresql://{SHOP}@127.0.0.1:{self.postgres.port}/postgres"
         return self._stack.enter_context(open_pgbouncer(url))
+
+    @cached_property
+    def cluster(self) -> Cluster:
+        """A Redis Cluster whose nodes lose nothing when they end."""
+        return self._stack.enter_context(open_cluster(*ALWAYS_WRITTEN))
 
     @cached_property
     def sentinel(self) -> Sentinel:

@@ -320,15 +320,16 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def open_cluster() -> Generator[Cluster]:
-    """Run the nodes, and let them meet."""
+def open_cluster(*options: str) -> Generator[Cluster]:
+    """Run the nodes, with options for each, and let them meet."""
     slots = 16_384
     with open_folder() as folder, contextlib.ExitStack() as stack:
         nodes = []
         for index in range(3):
-            options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
-            settings = ("--cluster-config-file", str(folder / f"node-{index}.conf"))
-            nodes.append(stack.enter_context(running(make_redis(folder, *options, *settings))))
+            home = folder / str(index)
+            home.mkdir()
+            settings = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
+            nodes.append(stack.enter_context(running(make_redis(home, *settings, *options))))
         for index, node in enumerate(nodes):
             with redis.Redis(port=node.port) as client:
                 share = range(index * slots // 3, (index + 1) * slots // 3)

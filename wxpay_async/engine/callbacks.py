@@ -51,7 +51,7 @@ from typing import Final, TypeAlias
 from attrs import define, field, frozen
 
 from wxpay_async.adapters.event_loop import run_to_completion
-from wxpay_async.engine.clock import Clock
+from wxpay_async.engine.clock import Clock, StoreClock
 from wxpay_async.engine.gateway import PayGateway
 from wxpay_async.engine.inbox import OrderInbox, Stored
 from wxpay_async.errors import (
@@ -180,6 +180,7 @@ class CallbackReceiver:
     answer_within: float = field(default=ANSWER_WITHIN, kw_only=True)
     limit: float = field(default=LIMIT, kw_only=True)
     clock: Clock = field(factory=Clock, kw_only=True)
+    _clock: StoreClock = field(init=False)
     _orders: OrderInbox = field(init=False)
     _verified: _Tasks = field(factory=set[asyncio.Task[Verdict]], init=False)
     _unverified: _Tasks = field(factory=set[asyncio.Task[Verdict]], init=False)
@@ -199,7 +200,8 @@ class CallbackReceiver:
                 field="limit",
                 allowed=f"at least {least:g} s, which the confirming query may need",
             )
-        self._orders = OrderInbox(self.gateway.store, self.clock)
+        self._clock = StoreClock(self.clock, self.gateway.store)
+        self._orders = OrderInbox(self.gateway.store, self._clock)
 
     async def receive(
         self, headers: Mapping[str, str], body: bytes, *, began: float | None = None
@@ -277,7 +279,7 @@ class CallbackReceiver:
         key = key_of(self.gateway.app_key, notification)
         message = message_of(notification, self.endpoint)
         stored = await self._orders.load(key)
-        obstacle = stored.progress.obstacle(message, now=self.clock.time())
+        obstacle = stored.progress.obstacle(message, now=self._clock.time())
         # What is late needs no query; yet what is believed all the same may settle a doubt.
         if obstacle is not None and not (obstacle is Obstacle.LATE and _is_proof(notification)):
             return _VERDICTS[obstacle]
@@ -337,7 +339,7 @@ class CallbackReceiver:
         self, believed: Notification, message: Message, stored: Stored
     ) -> tuple[Verdict, str]:
         """Claim the order, run the handler and note how it ended."""
-        now = self.clock.time()
+        now = self._clock.time()
         claim = Claim(secrets.token_hex(16), until=now + self.limit + _MARGIN)
         begun = await self._orders.change(stored, lambda it: it.begin(message, claim, now=now))
         if isinstance(begun, Obstacle):

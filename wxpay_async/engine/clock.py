@@ -8,6 +8,8 @@ from datetime import datetime
 
 from attrs import define
 
+from wxpay_async.adapters.stores.store import IdempotencyStore
+
 
 class Clock:
     """The machine's clocks. Hand in another object with these methods to move time in a test."""
@@ -26,8 +28,35 @@ class Clock:
 
 
 @define(eq=False)
+class StoreClock(Clock):
+    """The clock of the store's server, which all processes that share it have in common.
+
+    A host whose own clock is ahead would else take over what another host still sends.
+
+    Args:
+        clock: this machine's.
+        store: knows how far its server is ahead of it. Until it was opened, this machine's counts.
+    """
+
+    clock: Clock
+    store: IdempotencyStore
+
+    def time(self) -> float:
+        """Return seconds since the epoch by the store's clock."""
+        return self.clock.time() + (self.store.ahead or 0.0)
+
+    def monotonic(self) -> float:
+        """Return this machine's seconds that only grow."""
+        return self.clock.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        await self.clock.sleep(seconds)
+
+
+@define(eq=False)
 class PlatformTime:
-    """The platform's time: the machine's clock, corrected only by proof of a skew.
+    """The platform's time: the gateway's clock, corrected only by proof of a skew.
 
     The one thing that moves it is the `Date` of a reply that says "expired": any other reply's
     `Date` may come from a cache or a gateway, and a wrong correction makes good requests expire.

@@ -51,6 +51,8 @@ class Doubts:
         self, request_id: str, verdict: ReviewVerdict | None
     ) -> tuple[IdempotencyRecord, Finding]:
         dispatcher = self.dispatcher
+        if dispatcher.store.ahead is None:
+            await dispatcher.store.open()
         record = await dispatcher.store.load((dispatcher.app_key, request_id))
         if record is None:
             raise InDoubtError(

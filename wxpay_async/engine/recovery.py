@@ -22,6 +22,12 @@ RECOVER_EVERY: Final = 30.0
 _BATCH: Final = 100
 """Operations that are checked at the same time."""
 
+_PORTION: Final = 1000
+"""Operations that are forgotten at a time."""
+
+_PAUSE: Final = 0.05
+"""Seconds between two portions."""
+
 _LOG: Final = logging.getLogger("wxpay_async")
 
 
@@ -52,9 +58,11 @@ class Recovery:
         A check that fails does not keep the others from ending: none may go on behind a gateway
         that is closed, and a thousand others are due. The first error is raised in the end.
         """
+        if self.store.ahead is None:
+            await self.store.open()
         settled, failures = 0, list[BaseException]()
         while True:
-            due = await self.store.sweep(self.app_key, self.clock.time(), limit=_BATCH)
+            due = await self.store.due(self.app_key, self.clock.time(), limit=_BATCH)
             deadline = Deadline.after(self.timeout, self.clock.monotonic)
             checks = (self.resolver.check(record, deadline) for record in due)
             for found in await asyncio.gather(*checks, return_exceptions=True):
@@ -67,6 +75,15 @@ class Recovery:
         if failures:
             raise failures[0]
         return settled
+
+    async def forget_old(self) -> None:
+        """Drop what is older than the store remembers, with pauses in which payments go on."""
+        until = self.clock.monotonic() + RECOVER_EVERY / 2
+        while self.clock.monotonic() < until:
+            dropped = await self.store.forget(self.app_key, self.clock.time(), limit=_PORTION)
+            if dropped < _PORTION:
+                return
+            await asyncio.sleep(_PAUSE)
 
     def start(self) -> None:
         """Run in the background until `stop`, unless it does already."""
@@ -89,6 +106,7 @@ class Recovery:
         while True:
             try:
                 await self.run_once()
+                await self.forget_old()
             except WxPayError as error:  # the store is down; the next look may find it up
                 _LOG.warning("recovery could not look: %s", error.reason)
             except Exception:  # noqa: BLE001 - a store or transport of others must not end it

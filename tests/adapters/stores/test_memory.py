@@ -56,7 +56,7 @@ async def test_what_is_open_is_never_forgotten(state: State) -> None:
     await store.record(attrs.evolve(claimed, state=state, in_doubt=True))
     for n in range(20):
         await _finish(store, f"r{n}", NOW + 10 * n)
-    await store.sweep("k", NOW + 100 * DAY)
+    await store.forget("k", NOW + 100 * DAY)
 
     assert await store.load(claimed.key) is not None
 

@@ -10,9 +10,9 @@ import attrs
 import pytest
 from redis.asyncio import Redis
 
-from tests.contract.stores import RETENTION, Place, Wire, claim_new
+from tests.contract.stores import RETENTION, Wire, claim_new
 from tests.support.records import NOW
-from tests.support.servers import open_redis
+from tests.support.redis_places import redis_place
 from tests.support.services import REDIS, private_redis, require
 from wxpay_async.adapters.redis_clients import open_link
 from wxpay_async.adapters.stores.inbox import INBOX_RETENTION, Entry
@@ -26,142 +26,15 @@ from wxpay_async.adapters.stores.redis_layout import (
 )
 from wxpay_async.adapters.stores.redis_session import Session
 from wxpay_async.adapters.stores.server_clock import ServerClock
-from wxpay_async.errors import InDoubtError, InvalidRequestError, NotSentError
+from wxpay_async.errors import InvalidRequestError, NotSentError
 from wxpay_async.policy.record import LEASE, IdempotencyRecord
 from wxpay_async.policy.states import State
-
-SAFE = ("--appendonly", "yes", "--appendfsync", "always")
-HIDDEN = ("--rename-command", "CONFIG", "")
-
-
-def _place(url: str) -> Place:
-    return Place("redis", url, lambda at, _: RedisStore(at, retention=RETENTION), app_key="k")
-
-
-@pytest.mark.parametrize(
-    ("options", "durable"),
-    [
-        pytest.param(SAFE, True, id="every write through"),
-        pytest.param(("--appendonly", "no"), False, id="no log"),
-        pytest.param((*SAFE[:3], "everysec"), False, id="a second may be lost"),
-        pytest.param((*SAFE, *HIDDEN), False, id="settings hidden"),
-        pytest.param(
-            (*SAFE, "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"),
-            False,
-            id="open records may be evicted",
-        ),
-        pytest.param(
-            (*SAFE, "--maxmemory", "100mb", "--maxmemory-policy", "noeviction"),
-            True,
-            id="refuses writes when full",
-        ),
-        *(
-            pytest.param(
-                (*SAFE, "--maxmemory", "100mb", "--maxmemory-policy", policy),
-                False,
-                id=f"{policy}: finished records may be evicted",
-            )
-            for policy in ("volatile-lru", "volatile-ttl")
-        ),
-        pytest.param(
-            (*SAFE, "--maxmemory-policy", "volatile-lru"), True, id="no limit to evict for"
-        ),
-    ],
-)
-async def test_durable_is_what_redis_is_set_up_for(
-    tmp_path: Path, options: tuple[str, ...], *, durable: bool
-) -> None:
-    """False until the first call; then True only where Redis says that it keeps everything."""
-    with private_redis(tmp_path, *options) as url:
-        store = RedisStore(url)
-        before = store.durable
-        await store.load(("k", "r"))
-        await store.aclose()
-
-    assert (False, durable) == (before, store.durable)
-
-
-async def test_clock_of_redis_is_known_once_it_is_open() -> None:
-    """On one host the two clocks are the same."""
-    store = RedisStore(require(REDIS))
-    before = store.ahead
-    await store.open()
-    await store.aclose()
-
-    assert before is None
-    assert store.ahead is not None
-    assert abs(store.ahead) < 10
-
-
-async def test_opening_that_fails_is_told() -> None:
-    """By what it means: nothing can have been sent. When Redis has come up, it is noticed."""
-    with open_redis() as server:
-        server.stop()
-        store = RedisStore(f"redis://127.0.0.1:{server.port}")
-        with pytest.raises(NotSentError):
-            await store.open()
-        server.start()
-        await store.open()
-        await store.aclose()
-
-
-async def test_redis_that_hangs_from_the_beginning_costs_all_callers_one_timeout() -> None:
-    """They learn from the first one's try, and make none of their own."""
-    connections: list[asyncio.StreamWriter] = []
-    server = await asyncio.start_server(
-        lambda _, writer: connections.append(writer), "127.0.0.1", 0
-    )
-    store = RedisStore(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}", timeout=0.4)
-
-    calls = (store.load(("k", str(number))) for number in range(20))
-    outcomes = await asyncio.gather(*calls, return_exceptions=True)
-    await store.aclose()
-    server.close()
-    for writer in connections:
-        writer.close()
-
-    assert [NotSentError] * 20 == [type(outcome) for outcome in outcomes]
-    assert len(connections) <= 2
-
-
-async def test_layout_of_a_later_release_is_refused(tmp_path: Path) -> None:
-    """Neither a read nor a write touches it, and the error says what to do; ours is noted."""
-    with private_redis(tmp_path) as url:
-        place = _place(url)
-        ours, later = place.make_store(), place.make_store()
-        assert await ours.load(place.make_record().key) is None
-        async with Redis.from_url(url) as client:
-            noted = await client.get(VERSION_KEY)
-            await client.set(VERSION_KEY, 9)
-
-            with pytest.raises(NotSentError, match=r"version 9.* knows 2: upgrade it") as raised:
-                await later.reserve(place.make_record())
-            with pytest.raises(InDoubtError, match="version 9"):
-                await later.record(place.make_record())
-            keys = await client.keys("*")
-        await place.close()
-
-    assert (b"2", False) == (noted, raised.value.retryable)
-    assert [VERSION_KEY.encode()] == keys
-
-
-async def test_layout_of_an_earlier_release_is_taken_over(tmp_path: Path) -> None:
-    """Its operations are read as they are; from then on the earlier release is kept out."""
-    with private_redis(tmp_path) as url:
-        place = _place(url)
-        record = await place.make_store().reserve(place.make_record())
-        async with Redis.from_url(url) as client:
-            await client.set(VERSION_KEY, 1)
-
-            assert record == await place.make_store().load(record.key)
-            assert b"2" == await client.get(VERSION_KEY)
-        await place.close()
 
 
 async def test_only_what_may_be_forgotten_has_a_time_to_live(tmp_path: Path) -> None:
     """A reserved or finished record dies by itself after the retention, an open one never."""
     with private_redis(tmp_path) as url:
-        place = _place(url)
+        place = redis_place(url)
         store = place.make_store()
         record = place.make_record()
         lives = []
@@ -193,7 +66,7 @@ async def test_only_what_may_be_forgotten_has_a_time_to_live(tmp_path: Path) -> 
 async def test_what_died_by_itself_leaves_no_trace(tmp_path: Path) -> None:
     """Looking clears the sets of records that are gone, and creates none of them."""
     with private_redis(tmp_path) as url:
-        place = _place(url)
+        place = redis_place(url)
         store = place.make_store()
         due = place.make_record("due", state=State.UNKNOWN, next_check_at=NOW)
         for record in (due, place.make_record("sent"), place.make_record("old")):
@@ -215,7 +88,7 @@ async def test_node_of_a_cluster_can_run_every_script(tmp_path: Path) -> None:
         async with Redis.from_url(url) as client:
             await client.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
             await _ready(client)
-        place = _place(url)
+        place = redis_place(url)
         store = place.make_store()
         claimed = None
         for name in ("a", "b"):
@@ -243,7 +116,7 @@ async def _ready(client: Redis) -> None:
 async def test_callbacks_are_forgotten_30_days_after_their_last_change(tmp_path: Path) -> None:
     """Redis counts from each change; nothing has to tend them."""
     with private_redis(tmp_path) as url:
-        place = _place(url)
+        place = redis_place(url)
         store = place.make_store()
         async with Redis.from_url(url) as client:
             for version in (None, 1):
@@ -255,23 +128,10 @@ async def test_callbacks_are_forgotten_30_days_after_their_last_change(tmp_path:
         await place.close()
 
 
-async def test_scripts_that_redis_forgot_are_loaded_again(tmp_path: Path) -> None:
-    """After a restart or a SCRIPT FLUSH nothing fails."""
-    with private_redis(tmp_path) as url:
-        place = _place(url)
-        store = place.make_store()
-        await store.reserve(place.make_record())
-        async with Redis.from_url(url) as client:
-            await client.script_flush()
-
-        assert place.make_record() == await store.reserve(place.make_record())
-        await place.close()
-
-
 @pytest.mark.parametrize("call", ["reserve", "claim", "record"])
 async def test_write_whose_answer_is_lost_is_known_again(call: str) -> None:
     """It is repeated over another connection, and finds its own mark."""
-    place = _place(require(REDIS))
+    place = redis_place(require(REDIS))
     place.app_key = f"lost-{uuid.uuid4().hex}"
     claimed = await claim_new(place.make_store(), place.make_record())
     async with Wire(REDIS.address) as wire:
@@ -298,7 +158,7 @@ async def test_write_whose_answer_is_lost_is_known_again(call: str) -> None:
 async def test_what_an_earlier_release_writes_is_noticed(tmp_path: Path) -> None:
     """It writes no mark; while both run, what was read is not written over what it has done."""
     with private_redis(tmp_path) as url:
-        place = _place(url)
+        place = redis_place(url)
         store = place.make_store()
         record = await store.reserve(place.make_record())
         name = make_keys(record.key)[-1]
@@ -337,7 +197,7 @@ async def test_store_over_a_client_of_ones_own(tmp_path: Path) -> None:
     with private_redis(tmp_path) as url:
         async with Redis.from_url(url) as client:
             store = RedisStore(client=client)
-            record = _place(url).make_record()
+            record = redis_place(url).make_record()
             await store.reserve(record)
             await store.aclose()
 
@@ -361,7 +221,7 @@ def test_store_is_given_an_address_or_a_client() -> None:
 async def test_operations_are_found_by_number_while_they_come_and_go(tmp_path: Path) -> None:
     """What one look has learned of them is not wrong for the next."""
     with private_redis(tmp_path) as url:
-        place = _place(url)
+        place = redis_place(url)
         store = place.make_store()
 
         async def find() -> list[str]:
@@ -385,7 +245,7 @@ async def test_operations_are_found_by_number_while_they_come_and_go(tmp_path: P
 async def test_old_operations_are_dropped_in_portions(tmp_path: Path) -> None:
     """At most so many as are asked for, the oldest first; what was taken up again stays."""
     with private_redis(tmp_path) as url:
-        place = _place(url)
+        place = redis_place(url)
         store = place.make_store()
         old = [place.make_record(f"r{n:03}", updated_at=NOW + n) for n in range(250)]
         await asyncio.gather(*map(store.reserve, old))

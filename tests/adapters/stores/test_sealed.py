@@ -129,7 +129,7 @@ async def test_process_with_the_wrong_key_wipes_no_content(later: State) -> None
     claimed = await right.claim(KEY_OF_RECORD, now=0.0, signed_at=1)
     assert claimed is not None
     await right.record(attrs.evolve(claimed, state=State.UNKNOWN, in_doubt=True, next_check_at=0.0))
-    [due] = await wrong.sweep("k", 10.0)
+    [due] = await wrong.due("k", 10.0)
     assert due.content is None
     assert await wrong.record(attrs.evolve(due, state=later, checks=1))
 
@@ -145,7 +145,7 @@ async def test_process_with_the_wrong_key_wipes_no_reply() -> None:
     await right.reserve(
         make_record(content=b"c", state=State.PENDING, status=200, reply=b"P", next_check_at=0.0)
     )
-    [due] = await wrong.sweep("k", 10.0)
+    [due] = await wrong.due("k", 10.0)
     assert await wrong.record(attrs.evolve(due, checks=1))
 
     kept = await right.load(KEY_OF_RECORD)

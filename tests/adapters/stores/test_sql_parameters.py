@@ -136,7 +136,7 @@ def test_nothing_is_prepared_on_a_server_unless_the_address_asks_for_it() -> Non
     psycopg = _translate("postgresql+psycopg://h/d")
     eager = _translate("postgresql+psycopg://h/d?prepare_threshold=5")
 
-    assert (0, 0) == (plain["statement_cache_size"], plain["prepared_statement_cache_size"])
+    assert 0 == plain["statement_cache_size"]
     assert (50, 50) == (asked["statement_cache_size"], asked["prepared_statement_cache_size"])
     assert (None, 5) == (psycopg["prepare_threshold"], eager["prepare_threshold"])
 

@@ -25,7 +25,7 @@ def test_protocols_share_no_method() -> None:
     """Operations and callbacks are two protocols; only `Store` joins them."""
     names = [name for _, name in METHODS]
 
-    assert {"reserve", "claim", "record", "load", "sweep", "aclose"} < set(names)
+    assert {"reserve", "claim", "record", "load", "due", "forget", "aclose"} < set(names)
     assert ["load_entries", "swap"] == names[-2:]
     assert len(names) == len(set(names))
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict
 from collections.abc import Sequence
 
 from attrs import define, field
 
 from wxpay_async.adapters.stores.inbox import INBOX_RETENTION, Entry
-from wxpay_async.adapters.stores.store import DAY
+from wxpay_async.adapters.stores.store import DAY, Key
 from wxpay_async.policy.record import (
     LEASE,
     OPEN,
@@ -45,6 +46,7 @@ class MemoryStore:
     retention: float = DAY
     max_handled: int = 50_000
     durable: bool = field(default=False, init=False)
+    ahead: float = field(default=0.0, init=False)
     _active: dict[tuple[str, str], IdempotencyRecord] = field(
         factory=dict[tuple[str, str], IdempotencyRecord], init=False, repr=False
     )
@@ -65,6 +67,9 @@ class MemoryStore:
         factory=OrderedDict[str, tuple[int, str, float]], init=False, repr=False
     )
 
+    async def open(self) -> None:
+        """Do nothing: there is nothing to reach."""
+
     async def reserve(self, record: IdempotencyRecord) -> IdempotencyRecord:
         """Insert the record unless its key exists; return what is stored now."""
         if record.created_at >= self._evict_at:
@@ -77,7 +82,7 @@ class MemoryStore:
             self._ended.pop(key, None)
         return known or record
 
-    def end_reservation(self, key: tuple[str, str]) -> None:
+    def end_reservation(self, key: Key) -> None:
         """Note that no call works on an operation; if nothing was sent, it may be forgotten early.
 
         Without this, a call that gets no slot of the quota would be remembered for a day. Some are
@@ -97,7 +102,7 @@ class MemoryStore:
 
     async def claim(
         self,
-        key: tuple[str, str],
+        key: Key,
         *,
         now: float,
         signed_at: int,
@@ -121,7 +126,7 @@ class MemoryStore:
         self._keep(record)
         return True
 
-    async def load(self, key: tuple[str, str]) -> IdempotencyRecord | None:
+    async def load(self, key: Key) -> IdempotencyRecord | None:
         """Return the record, None if there is none."""
         return self._find(key)
 
@@ -130,9 +135,13 @@ class MemoryStore:
         mine = (record for record in self._active.values() if record.app_key == app_key)
         return [r for r in mine if r.out_trade_no == out_trade_no and r.state in UNDER_WAY]
 
-    async def sweep(self, app_key: str, now: float, *, limit: int = 100) -> list[IdempotencyRecord]:
-        """Tend an appKey's operations."""
-        self._evict(now)
+    async def load_many(self, keys: Sequence[Key]) -> dict[Key, IdempotencyRecord]:
+        """Return the records with these keys, without those that are absent."""
+        found = ((key, self._find(key)) for key in keys)
+        return {key: record for key, record in found if record is not None}
+
+    async def due(self, app_key: str, now: float, *, limit: int = 100) -> list[IdempotencyRecord]:
+        """Find what a query should be made for."""
         mine = [record for record in self._active.values() if record.app_key == app_key]
         for record in mine:
             if record.state is State.SENDING and record.lease_until <= now:
@@ -144,6 +153,26 @@ class MemoryStore:
         for record in longest:
             self._active[record.key] = evolve(record, next_check_at=now + LEASE)
         return longest
+
+    async def forget(self, app_key: str, now: float, *, limit: int = 1000) -> int:
+        """Drop what is older than the retention; return how many were."""
+        oldest = now - self.retention
+        old = [
+            key
+            for key, packed in itertools.takewhile(
+                lambda item: item[1][UPDATED_AT] <= oldest, self._finished.items()
+            )
+            if key[0] == app_key
+        ]
+        old += [
+            key
+            for key, record in self._active.items()
+            if key[0] == app_key and record.evictable() and record.updated_at <= oldest
+        ]
+        for key in old[:limit]:
+            self._finished.pop(key, None)
+            self._active.pop(key, None)
+        return len(old[:limit])
 
     async def list_open(
         self, app_key: str, *, after: str = "", limit: int = 100
@@ -174,7 +203,7 @@ class MemoryStore:
     async def aclose(self) -> None:
         """Keep everything: a gateway that is opened again finds its operations."""
 
-    def _find(self, key: tuple[str, str]) -> IdempotencyRecord | None:
+    def _find(self, key: Key) -> IdempotencyRecord | None:
         record = self._active.get(key)
         if record is None and (packed := self._finished.get(key)) is not None:
             return unpack(packed)

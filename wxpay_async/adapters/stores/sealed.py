@@ -10,7 +10,7 @@ from attrs import define, field
 
 from wxpay_async.adapters.stores.inbox import Entry
 from wxpay_async.adapters.stores.memory import MemoryStore
-from wxpay_async.adapters.stores.store import Store
+from wxpay_async.adapters.stores.store import Key, Store
 from wxpay_async.errors import InDoubtError, InvalidRequestError, NotSentError
 from wxpay_async.policy.record import LEASE, IdempotencyRecord, evolve
 from wxpay_async.policy.states import SENDABLE
@@ -67,6 +67,15 @@ class SealedStore:
         """Whether a commit survives the loss of the process."""
         return self.store.durable
 
+    @property
+    def ahead(self) -> float | None:
+        """Seconds by which the store's clock is ahead of this host's."""
+        return self.store.ahead
+
+    async def open(self) -> None:
+        """Connect and check what is there."""
+        await self.store.open()
+
     async def reserve(self, record: IdempotencyRecord) -> IdempotencyRecord:
         """Insert the record unless its key exists; return what is stored now."""
         sealed = self._seal_record(record)
@@ -75,7 +84,7 @@ class SealedStore:
 
     async def claim(
         self,
-        key: tuple[str, str],
+        key: Key,
         *,
         now: float,
         signed_at: int,
@@ -105,7 +114,7 @@ class SealedStore:
         reply = stored.reply if sealed.status is not None else None
         return evolve(sealed, content=sealed.content or content, reply=sealed.reply or reply)
 
-    async def load(self, key: tuple[str, str]) -> IdempotencyRecord | None:
+    async def load(self, key: Key) -> IdempotencyRecord | None:
         """Return the record, None if there is none."""
         record = await self.store.load(key)
         return None if record is None else self._open_record(record)
@@ -114,9 +123,18 @@ class SealedStore:
         """Return an appKey's open records that have this number."""
         return [self._open_record(r) for r in await self.store.find_open(app_key, out_trade_no)]
 
-    async def sweep(self, app_key: str, now: float, *, limit: int = 100) -> list[IdempotencyRecord]:
-        """Tend an appKey's operations."""
-        return [self._open_record(r) for r in await self.store.sweep(app_key, now, limit=limit)]
+    async def load_many(self, keys: Sequence[Key]) -> dict[Key, IdempotencyRecord]:
+        """Return the records with these keys, without those that are absent."""
+        found = await self.store.load_many(keys)
+        return {key: self._open_record(record) for key, record in found.items()}
+
+    async def due(self, app_key: str, now: float, *, limit: int = 100) -> list[IdempotencyRecord]:
+        """Find what a query should be made for."""
+        return [self._open_record(r) for r in await self.store.due(app_key, now, limit=limit)]
+
+    async def forget(self, app_key: str, now: float, *, limit: int = 1000) -> int:
+        """Drop what is older than the store's retention."""
+        return await self.store.forget(app_key, now, limit=limit)
 
     async def list_open(
         self, app_key: str, *, after: str = "", limit: int = 100

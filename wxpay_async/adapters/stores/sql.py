@@ -36,8 +36,8 @@ from wxpay_async.adapters.stores.sql_forgetting import Portions
 from wxpay_async.adapters.stores.sql_groups import FAILURES, GroupCommit
 from wxpay_async.adapters.stores.sql_migrations import prepare_tables
 from wxpay_async.adapters.stores.sql_schema import PREFIX, check_names, make_tables
-from wxpay_async.adapters.stores.sql_statements import Key
 from wxpay_async.adapters.stores.sql_tables import Applied, Transactions, Update
+from wxpay_async.adapters.stores.store import Key
 
 T = TypeVar("T")
 
@@ -229,7 +229,7 @@ class SqlStore:
 
     async def claim(
         self,
-        key: tuple[str, str],
+        key: Key,
         *,
         now: float,
         signed_at: int,
@@ -255,7 +255,7 @@ class SqlStore:
         with _map_failures(InDoubtError, "record an outcome"):
             return (await self._apply(record.key, replace_found)).stored is not None
 
-    async def load(self, key: tuple[str, str]) -> IdempotencyRecord | None:
+    async def load(self, key: Key) -> IdempotencyRecord | None:
         """Return the record, None if there is none."""
         with _map_failures(NotSentError, "load an operation"):
             fetch = partial(self._work.fetch_records, keys=[key])
@@ -292,12 +292,6 @@ class SqlStore:
             return forgotten + await session.forget(
                 partial(self._work.forget_entries, now=now), limit=limit
             )
-
-    async def sweep(self, app_key: str, now: float, *, limit: int = 100) -> list[IdempotencyRecord]:
-        """Tend an appKey's operations; drops at most 1,000 old ones each time."""
-        with _map_failures(NotSentError, "sweep"):
-            await self.forget(app_key, now)
-            return await self.due(app_key, now, limit=limit)
 
     async def list_open(
         self, app_key: str, *, after: str = "", limit: int = 100

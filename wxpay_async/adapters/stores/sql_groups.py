@@ -28,8 +28,9 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from wxpay_async.adapters.event_loop import ShieldedTasks
 from wxpay_async.adapters.stores.failures import SetupError
-from wxpay_async.adapters.stores.sql_statements import Key
+from wxpay_async.adapters.stores.sql_failures import is_of_no_use
 from wxpay_async.adapters.stores.sql_tables import Applied, Transactions, Update
+from wxpay_async.adapters.stores.store import Key
 
 Work = Callable[[Connection], list[Applied | None]]
 
@@ -193,7 +194,7 @@ def _is_of_all(error: Exception) -> bool:
     The disk is full, the file is locked, the server is gone.
     """
     if isinstance(error, DBAPIError):
-        return error.connection_invalidated or isinstance(error.orig, sqlite3.OperationalError)
+        return is_of_no_use(error) or isinstance(error.orig, sqlite3.OperationalError)
     return isinstance(error, (OSError, SetupError))
 
 

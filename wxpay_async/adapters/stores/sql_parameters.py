@@ -37,6 +37,9 @@ _ASYNCPG_DSN: Final = frozenset(
 """What asyncpg reads itself, but only from an address of its own form."""
 
 _ASYNCPG_SETTINGS: Final = ("application_name", "options", "search_path", "timezone")
+_DESCRIPTIONS: Final = 100
+"""Statements whose description a connection keeps."""
+
 _STATEMENT_CACHES: Final = ("prepared_statement_cache_size", "statement_cache_size")
 _HINT: Final = "pgbouncer"
 """Prisma's word for a pooler, in addresses that clouds print; every address is treated so."""
@@ -136,7 +139,9 @@ def _translate_for_asyncpg(texts: Texts, timeout: float) -> Arguments:
     arguments: Arguments = {
         "timeout": limit,
         "statement_cache_size": cache,
-        "prepared_statement_cache_size": cache,
+        # What is kept of a statement without a name is its description: it is parsed each time, in
+        # the same round trip in which it is executed, so a pooler may lend any server for it.
+        "prepared_statement_cache_size": cache or _DESCRIPTIONS,
         "server_settings": settings,
     }
     if texts.get("sslrootcert") == "system":

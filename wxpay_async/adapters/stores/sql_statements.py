@@ -35,9 +35,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError
 
 from wxpay_async.adapters.stores.rows import Value
-
-Key = tuple[str, str]
-"""An appKey and a requestId."""
+from wxpay_async.adapters.stores.store import Key
 
 Row = tuple[Value, ...]
 

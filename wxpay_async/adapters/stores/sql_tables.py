@@ -38,12 +38,12 @@ from wxpay_async.adapters.stores.server_clock import ServerClock
 from wxpay_async.adapters.stores.sql_schema import Tables
 from wxpay_async.adapters.stores.sql_statements import (
     KEY,
-    Key,
     Lock,
     Row,
     Statements,
     make_statements,
 )
+from wxpay_async.adapters.stores.store import Key
 from wxpay_async.policy.record import LEASE, OPEN, UNDER_WAY, UNFINISHED, IdempotencyRecord
 from wxpay_async.policy.states import FINISHED, State
 from wxpay_async.protocol.assemble import assemble

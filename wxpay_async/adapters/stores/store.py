@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from collections.abc import Sequence
+from typing import Final, Protocol, TypeAlias
 
 from wxpay_async.adapters.stores.inbox import Inbox
 from wxpay_async.policy.record import LEASE, IdempotencyRecord
 
 DAY: Final = 86_400.0
+
+Key: TypeAlias = tuple[str, str]
+"""An appKey and a requestId."""
 
 
 class IdempotencyStore(Protocol):
@@ -23,13 +27,34 @@ class IdempotencyStore(Protocol):
         """Whether a commit survives the loss of the process."""
         ...
 
+    @property
+    def ahead(self) -> float | None:
+        """Seconds by which the clock of the store is ahead of this host's; 0 if it has none.
+
+        All processes share the store's clock, so leases and schedules are told by it. None before
+        it is known: `open` asks.
+        """
+        ...
+
+    async def open(self) -> None:
+        """Connect and check what is there; every other method does so, too, at the first call.
+
+        Raises:
+            NotSentError: the store cannot be reached, or cannot be used.
+        """
+        ...
+
     async def reserve(self, record: IdempotencyRecord) -> IdempotencyRecord:
-        """Insert the record unless its key exists; return what is stored now."""
+        """Insert the record unless its key exists; return what is stored now.
+
+        A record that is SENDING already is reserved and claimed by one commit. What is returned is
+        its own if it has the same `claim_token`.
+        """
         ...
 
     async def claim(
         self,
-        key: tuple[str, str],
+        key: Key,
         *,
         now: float,
         signed_at: int,
@@ -57,7 +82,7 @@ class IdempotencyStore(Protocol):
         """Write the record unless `IdempotencyRecord.can_be_replaced_by` forbids it; False then."""
         ...
 
-    async def load(self, key: tuple[str, str]) -> IdempotencyRecord | None:
+    async def load(self, key: Key) -> IdempotencyRecord | None:
         """Return the record, None if there is none."""
         ...
 
@@ -69,16 +94,29 @@ class IdempotencyStore(Protocol):
         """
         ...
 
-    async def sweep(self, app_key: str, now: float, *, limit: int = 100) -> list[IdempotencyRecord]:
-        """Tend an appKey's operations; every process calls this now and then.
+    async def load_many(self, keys: Sequence[Key]) -> dict[Key, IdempotencyRecord]:
+        """Return the records with these keys, without those that are absent.
 
-        SENDING whose lease ran out becomes UNKNOWN (`IdempotencyRecord.with_expired_lease`); what
-        is evictable and older than the store's retention is dropped.
+        One read takes up to 500 keys. It raises what `load` raises.
+        """
+        ...
+
+    async def due(self, app_key: str, now: float, *, limit: int = 100) -> list[IdempotencyRecord]:
+        """Find what a query should be made for; every process calls this now and then.
+
+        SENDING whose lease ran out becomes UNKNOWN (`IdempotencyRecord.with_expired_lease`).
 
         Returns:
             Up to `limit` records in UNKNOWN or PENDING whose `next_check_at` has come, the longest
             waiting first. Their stored `next_check_at` is moved `LEASE` ahead, so that two
             processes do not query for the same one.
+        """
+        ...
+
+    async def forget(self, app_key: str, now: float, *, limit: int = 1000) -> int:
+        """Drop what is evictable and older than the store's retention; return how many were.
+
+        It drops no more than `limit`, and keeps nobody waiting who pays.
         """
         ...
 
