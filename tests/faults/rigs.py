@@ -154,13 +154,15 @@ class Rigs:
                 f"GRANT ALL ON {name}.* TO {SHOP}@'%'",
             )
         else:
-            server = self.pgbouncer if kind == "pgbouncer" else self.postgres
+            server = self.postgres
             root = Rig(kind=kind, server=server, port=self.postgres.port, database="postgres")
             [[known]] = await root.run(f"SELECT count(*) FROM pg_roles WHERE rolname = '{SHOP}'")
             await root.run(
                 *(() if known else (f"CREATE ROLE {SHOP} LOGIN",)),
                 f"CREATE DATABASE {name} OWNER {SHOP}",
             )
+            if kind == "pgbouncer":  # which logs in by that role
+                root.server = self.pgbouncer
         return attrs.evolve(root, database=name)
 
     @cached_property

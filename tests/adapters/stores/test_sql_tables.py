@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import time
 from pathlib import Path
 
 import attrs
 import pytest
-from sqlalchemy import Connection
 
-from tests.adapters.stores.old_mysql import OldMysql
-from tests.contract.stores import RETENTION, Place, open_place
+from tests.contract.stores import Place, open_place
 from tests.support.records import NOW
-from tests.support.services import MYSQL
-from wxpay_async.adapters.stores.inbox import INBOX_RETENTION
 from wxpay_async.adapters.stores.server_clock import ServerClock
 from wxpay_async.adapters.stores.sql import SqlStore
 from wxpay_async.errors import InDoubtError, NotSentError
@@ -74,74 +69,6 @@ async def test_tables_of_an_earlier_release_are_upgraded_once(kind: str, tmp_pat
         assert judged == await stores[1].load(record.key)
 
 
-async def test_tending_reads_no_more_than_it_has_to(place: Place) -> None:
-    """Each of its queries goes through the index, and so does a claim through the key."""
-    store = place.make_store()
-    assert isinstance(store, SqlStore)
-    claimed = await store.reserve(place.make_record())
-    session = await store._open_session()
-    plans: list[str] = []
-
-    def explain_queries(connection: Connection) -> None:
-        raw = connection.connection.driver_connection
-        assert raw is not None
-        statements: list[str] = []
-        raw.set_trace_callback(statements.append)
-        store._work.due(connection, place.app_key, NOW, limit=5)
-        store._work.forget(connection, place.app_key, NOW - RETENTION, limit=5)
-        store._work.forget_entries(connection, NOW, limit=5)
-        store._work.fetch_records(connection, [claimed.key])
-        keys = [claimed.key, (place.app_key, "r2"), ("k", "r")]
-        store._work.fetch_records(connection, keys)
-        raw.set_trace_callback(None)
-        for statement in statements:
-            if statement.startswith(("SELECT", "DELETE")):
-                rows = raw.execute(f"EXPLAIN QUERY PLAN {statement}").fetchall()
-                plans.append(" | ".join(row[3] for row in rows))
-
-    await session.transact(explain_queries)
-
-    assert not [plan for plan in plans if "SCAN" in plan]
-    wanted = ["tend"] * 3 + ["until"] + ["autoindex_wxpay_operations"] * 3
-    assert [True] * 7 == [name in plan for name, plan in zip(wanted, plans, strict=True)]
-
-
-@pytest.mark.parametrize("kind", ["sqlite", "postgres", "mariadb"])
-async def test_many_old_operations_are_dropped_in_portions(kind: str, tmp_path: Path) -> None:
-    """At most 1,000 are dropped at once, so that payments are not kept waiting."""
-    async with open_place(kind, tmp_path) as place:
-        await _drop_in_portions(place)
-
-
-async def _drop_in_portions(place: Place) -> None:
-    store = place.make_store()
-    records = [place.make_record(f"r{n}") for n in range(1005)]
-    await asyncio.gather(*map(store.reserve, records))
-
-    left = []
-    for _ in range(2):
-        forgotten = await store.forget(place.app_key, NOW + RETENTION)
-        left.append((forgotten, len(await store.load_many([record.key for record in records]))))
-
-    assert [(1000, 5), (5, 0)] == left
-
-
-async def test_callbacks_are_forgotten_30_days_after_their_last_change(
-    place: Place, raw: sqlite3.Connection
-) -> None:
-    """What was not changed for so long is dropped, 1,000 at most at once."""
-    store = place.make_store()
-    for number in range(1_002):
-        await store.swap(f"m{number}", version=None, value="", now=NOW)
-    await store.swap("m0", version=1, value="", now=NOW + 1)
-    counts = []
-    for later in (-0.001, 0.0, 0.999, 1.0):
-        await store.forget(place.app_key, NOW + INBOX_RETENTION + later)
-        counts.append(raw.execute("SELECT count(*) FROM wxpay_callbacks").fetchone()[0])
-
-    assert [1_002, 2, 1, 0] == counts
-
-
 @pytest.mark.parametrize("kind", ["sqlite", "postgres", "mariadb"])
 async def test_table_that_is_missing_is_made(kind: str, tmp_path: Path) -> None:
     """Between two releases a table came that has no version of its own."""
@@ -159,23 +86,6 @@ async def test_table_that_is_missing_is_made(kind: str, tmp_path: Path) -> None:
         )
 
         assert [False] * 3 + [True] == sorted(wrote)
-
-
-async def test_server_without_skip_locked_is_served(tmp_path: Path) -> None:
-    """MySQL 5.7 and MariaDB 10.5 refuse the words; payments and recovery go on without them."""
-    async with open_place("mariadb", tmp_path) as place:
-        old = OldMysql(MYSQL.address)
-        async with old.listen() as port:
-            store = place.make_store(url=place.make_url(port))
-            doubtful = place.make_record("r1", state=State.UNKNOWN, next_check_at=NOW)
-            finished = place.make_record("r2", state=State.SUCCEEDED)
-            await asyncio.gather(store.reserve(doubtful), store.reserve(finished))
-            wrote = await asyncio.gather(store.record(doubtful), store.record(finished))
-
-            assert [doubtful] == await store.due(place.app_key, NOW)
-            assert 1 == await store.forget(place.app_key, NOW + RETENTION)
-            assert ([True, True], 1) == (wrote, old.refused)
-            await store.aclose()
 
 
 @pytest.mark.parametrize("kind", ["postgres", "mariadb"])

@@ -1,0 +1,64 @@
+"""Check the statements of each database: what they read, and what an old server refuses."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from tests.adapters.stores.old_mysql import OldMysql
+from tests.contract.stores import RETENTION, Place, open_place
+from tests.support.records import NOW
+from tests.support.services import MYSQL
+from wxpay_async.adapters.stores.sql import SqlStore
+from wxpay_async.policy.states import State
+
+
+async def test_tending_reads_no_more_than_it_has_to(place: Place) -> None:
+    """Each of its queries goes through the index, and so does a claim through the key."""
+    store = place.make_store()
+    assert isinstance(store, SqlStore)
+    claimed = await store.reserve(place.make_record())
+    session = await store._open_session()
+    plans: list[str] = []
+
+    def explain_queries(connection: Connection) -> None:
+        raw = connection.connection.driver_connection
+        assert raw is not None
+        statements: list[str] = []
+        raw.set_trace_callback(statements.append)
+        store._work.due(connection, place.app_key, NOW, limit=5)
+        store._work.forget(connection, place.app_key, NOW - RETENTION, limit=5)
+        store._work.forget_entries(connection, NOW, limit=5)
+        store._work.fetch_records(connection, [claimed.key])
+        keys = [claimed.key, (place.app_key, "r2"), ("k", "r")]
+        store._work.fetch_records(connection, keys)
+        raw.set_trace_callback(None)
+        for statement in statements:
+            if statement.startswith(("SELECT", "DELETE")):
+                rows = raw.execute(f"EXPLAIN QUERY PLAN {statement}").fetchall()
+                plans.append(" | ".join(row[3] for row in rows))
+
+    await session.transact(explain_queries)
+
+    assert not [plan for plan in plans if "SCAN" in plan]
+    wanted = ["tend"] * 3 + ["until"] + ["autoindex_wxpay_operations"] * 3
+    assert [True] * 7 == [name in plan for name, plan in zip(wanted, plans, strict=True)]
+
+
+async def test_server_without_skip_locked_is_served(tmp_path: Path) -> None:
+    """MySQL 5.7 and MariaDB 10.5 refuse the words; payments and recovery go on without them."""
+    async with open_place("mariadb", tmp_path) as place:
+        old = OldMysql(MYSQL.address)
+        async with old.listen() as port:
+            store = place.make_store(url=place.make_url(port))
+            doubtful = place.make_record("r1", state=State.UNKNOWN, next_check_at=NOW)
+            finished = place.make_record("r2", state=State.SUCCEEDED)
+            await asyncio.gather(store.reserve(doubtful), store.reserve(finished))
+            wrote = await asyncio.gather(store.record(doubtful), store.record(finished))
+
+            assert [doubtful] == await store.due(place.app_key, NOW)
+            assert 1 == await store.forget(place.app_key, NOW + RETENTION)
+            assert ([True, True], 1) == (wrote, old.refused)
+            await store.aclose()
