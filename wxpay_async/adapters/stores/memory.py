@@ -157,13 +157,10 @@ class MemoryStore:
     async def forget(self, app_key: str, now: float, *, limit: int = 1000) -> int:
         """Drop what is older than the retention; return how many were."""
         oldest = now - self.retention
-        old = [
-            key
-            for key, packed in itertools.takewhile(
-                lambda item: item[1][UPDATED_AT] <= oldest, self._finished.items()
-            )
-            if key[0] == app_key
-        ]
+        finished = itertools.takewhile(
+            lambda item: item[1][UPDATED_AT] <= oldest, self._finished.items()
+        )
+        old = [key for key, _ in finished if key[0] == app_key]
         old += [
             key
             for key, record in self._active.items()
