@@ -12,8 +12,8 @@ each of them is. Of each run there are
 - the share of a core that the processes together, PostgreSQL, Redis and the canned server needed,
   and the time of a core that falls on one payment;
 - the transactions that wrote, and the scripts that Redis ran, each second;
-- the bytes by which the database on its disk and the Redis in its memory grew for each payment; in
-  a Redis that has the quota only, these are gone two minutes later.
+- the bytes by which the store grew for each payment: on the disk of PostgreSQL, in the memory of
+  Redis.
 
 Then one process has 1,000 gateways that have paid once: the memory and the connections that they
 hold, and what is used while nobody pays, when each of them looks for open operations every 30 s.
@@ -130,7 +130,7 @@ class Stage:
             **{
                 f"kept for a payment, {name}": ("bytes", size / count)
                 for name, size in spent.size.items()
-                if name in crew.ports
+                if name == crew.keeper
             },
         }
 

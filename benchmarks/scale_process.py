@@ -72,6 +72,12 @@ class Crew:
             ]
 
     @property
+    def keeper(self) -> str:
+        """The name of the server that has the store, empty if there is none."""
+        name, _ = _SERVERS.get(urlsplit(self.store).scheme, ("", 0))
+        return name
+
+    @property
     def ports(self) -> dict[str, int]:
         """The ports of the servers that it needs, by their names."""
         places = [urlsplit(url) for url in (self.platform, self.store, self.quota)]

@@ -6,8 +6,10 @@ import asyncio
 
 import pytest
 
-from tests.faults.rigs import REACHED, Rig
+from tests.faults.rigs import REACHED, Rig, Rigs
 from tests.faults.till import AT_ONCE, RECOVERED_WITHIN, open_till
+from tests.support.servers import wait_until
+from wxpay_async.adapters.stores.redis import RedisStore
 
 by_every_way = pytest.mark.parametrize("rig", REACHED, indirect=True)
 
@@ -96,6 +98,44 @@ async def test_server_that_is_held_for_a_moment_goes_on(rig: Rig) -> None:
             recovery = await till.recover()
         await till.check_words()
         till.report(f"{rig.kind} held for 2 s", recovery)
+    await store.aclose()
+
+    assert recovery < RECOVERED_WITHIN
+
+
+@pytest.mark.slow
+async def test_node_of_a_cluster_ends_and_comes_back(rigs: Rigs) -> None:
+    """Each node is away for a moment, the one that holds the shop's operations among them."""
+    store = RedisStore(rigs.cluster.url)
+    async with open_till(store) as till:
+        recoveries = list[float]()
+        async with till.busy():
+            for node in rigs.cluster.nodes:
+                await asyncio.to_thread(node.kill)
+                await asyncio.sleep(1.0)
+                await asyncio.to_thread(node.start)
+                await asyncio.to_thread(wait_until, rigs.cluster.is_settled)
+                recoveries.append(await till.recover())
+        await till.check_words()
+        till.report("node of a cluster", max(recoveries))
+    await store.aclose()
+
+    assert max(recoveries) < RECOVERED_WITHIN
+
+
+@pytest.mark.slow
+async def test_database_behind_a_pgbouncer_ends_and_comes_back(rigs: Rigs) -> None:
+    """PgBouncer keeps the connections of its clients, and has none to serve them by."""
+    rig = await rigs.open("pgbouncer")
+    store = rig.make_store()
+    async with open_till(store) as till:
+        async with till.busy():
+            await asyncio.to_thread(rigs.postgres.stop)
+            await till.wait_for_failures()
+            await asyncio.to_thread(rigs.postgres.start)
+            recovery = await till.recover()
+        await till.check_words()
+        till.report("PostgreSQL behind a PgBouncer", recovery)
     await store.aclose()
 
     assert recovery < RECOVERED_WITHIN

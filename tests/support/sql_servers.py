@@ -100,7 +100,12 @@ def open_pgbouncer(postgres: str, *settings: str) -> Generator[Server]:
         lines = (
             *("[databases]", f"* = {line}", "[pgbouncer]"),
             *("listen_addr = 127.0.0.1", f"listen_port = {port}", "unix_socket_dir ="),
-            *("auth_type = any", "pool_mode = transaction", "default_pool_size = 5"),
+            *(
+                "auth_type = any",
+                "pool_mode = transaction",
+                "default_pool_size = 5",
+                "server_login_retry = 1",
+            ),
             *("max_client_conn = 500", *settings),
         )
         file.write_text("".join(f"{each}\n" for each in lines))

@@ -420,3 +420,16 @@ def _write(connection: Connection) -> None:
 
 def _divide_by_zero(connection: Connection) -> float:
     return _select_one(connection) / 0
+
+
+async def test_search_that_is_over_is_not_waited_for_again() -> None:
+    """Its server was of no use at once: to await what is done would hold the loop for ever."""
+    database = make_database(parse_url("postgresql://127.0.0.1:1/none"), timeout=5, connections=1)
+    assert isinstance(database, ServerDatabase)
+    over = asyncio.create_task(asyncio.sleep(0))
+    await over
+    database._probe = over
+
+    with pytest.raises(OSError, match=r"refused|Connect"):
+        await database._find_server()
+    await database.close()

@@ -202,13 +202,15 @@ class ServerDatabase:
         """Wait until one connection is open; all callers wait for the same attempt."""
         if time.monotonic() - self._gave_up_at < _GAVE_UP:
             raise TimeoutError("the server has not answered a moment ago")
-        if self._probe is None:
+        # One that is done says nothing of now: to await it again would not even let the loop go on.
+        if self._probe is None or self._probe.done():
             self._probe = asyncio.create_task(self._open_first())
             self._probe.add_done_callback(self._end_probe)
         await asyncio.shield(self._probe)
 
     def _end_probe(self, probe: asyncio.Task[None]) -> None:
-        self._probe = None
+        if self._probe is probe:
+            self._probe = None
         if not probe.cancelled():
             probe.exception()  # perhaps no caller is left to hear of it
 
