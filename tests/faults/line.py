@@ -16,6 +16,7 @@ class _Call:
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     swallowed: bool = False
+    task: asyncio.Task[None] | None = None
 
 
 @define(eq=False)
@@ -56,11 +57,20 @@ class Line:
         for call in self._open:
             call.swallowed = True
 
+    def end_swallowed(self) -> None:
+        """End what stands, at the server's end, too, as its keep-alive does after some minutes.
+
+        Until then the server keeps what an open transaction there has locked.
+        """
+        for call in self._open:
+            if call.swallowed and call.task is not None:
+                call.task.cancel()
+
     def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         call = _Call(reader, writer, swallowed=self.hanging)
         self.calls += 1
         self._open.add(call)
-        task = asyncio.create_task(self._serve(call))
+        call.task = task = asyncio.create_task(self._serve(call))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
