@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Final, Protocol, Unpack
 from urllib.parse import urlsplit
@@ -36,12 +36,20 @@ _REDIS: Final = 6379
 _CHUNK: Final = 65_536
 
 
+_SHORT: Final = (0.2, 0.6)
+
+
 class Outage(Protocol):
     """Cuts merchants off from their store."""
 
     @property
     def url(self) -> str:
         """Where merchants find the store."""
+        ...
+
+    @property
+    def lengths(self) -> Sequence[tuple[float, float]]:
+        """How many seconds outages take: some of them between these two."""
         ...
 
     async def cut(self, seconds: float) -> None:
@@ -55,6 +63,7 @@ class FileOutage:
 
     url: str
     folder: Path
+    lengths: Sequence[tuple[float, float]] = (_SHORT,)
 
     async def cut(self, seconds: float) -> None:
         """Let the store be out of reach for so long."""
@@ -124,6 +133,10 @@ class LineOutage:
     """A line of TCP to a server, which can be cut."""
 
     address: str
+    lengths: Sequence[tuple[float, float]] = (
+        _SHORT,
+        (3.0, 5.0),
+    )  # the long ones no store waits out
     _server: asyncio.Server = field(init=False)
     _down: bool = field(default=False, init=False)
     _open: set[asyncio.StreamWriter] = field(factory=set, init=False)

@@ -36,9 +36,6 @@ from wxpay_async.sandbox import Sandbox
 
 _MERCHANT: Final = "tests.chaos.merchant"
 _PATIENCE: Final = 7200.0  # seconds for one merchant's last run
-_OUTAGES: Final = ((0.2, 0.6), (3.0, 5.0))
-"""Seconds: of some a store makes a wait, of others an error."""
-
 _NO_DOUBT: Final = 5.0  # seconds without a doubt: the merchants are through
 _QUARANTINE: Final = 700.0  # seconds after which an absent order counts as absent, and a bit more
 _BETWEEN: Final = 0.3  # seconds between one side's new secret and the other's
@@ -134,7 +131,7 @@ class Stage:
             await asyncio.wait_for(lost.wait(), _NO_DOUBT)
         self.proxy.on_doubt = lambda: None
         await asyncio.sleep(self.dice.uniform(0.0, 0.03))
-        await self.outage.cut(self.dice.uniform(*self.dice.choice(_OUTAGES)))
+        await self.outage.cut(self.dice.uniform(*self.dice.choice(self.outage.lengths)))
         return lost.is_set()
 
     async def rotate(self) -> bool:

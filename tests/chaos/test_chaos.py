@@ -61,7 +61,7 @@ OFTEN = [
     *options(outages=2, rotations=1, twice=0.06, late=0.05, decline=0.06),
     *options(timeout=0.07, page=0.07, changed=0.4, lie=0.8, hidden=0.06),
 ]
-"""So that forty payments meet every fault."""
+"""So that eighty payments meet every fault."""
 _TIMEOUT = 120  # seconds until a run that hangs is ended; nothing else depends on it
 
 
@@ -77,7 +77,7 @@ def play(script: str, *arguments: str) -> tuple[int, str]:
 @pytest.mark.slow
 def test_a_lossy_network_loses_no_money() -> None:
     """A quarter of everything is lost: executed = succeeded, nothing double, nothing in doubt."""
-    status, printed = play("lossy", "--payments", "40", "--seed", "1", *OFTEN)
+    status, printed = play("lossy", "--payments", "80", "--seed", "1", *OFTEN)
 
     assert OK == status, printed
     assert "executed anew 0" in printed
