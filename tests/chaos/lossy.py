@@ -23,7 +23,7 @@ from typing import Final
 from tests.chaos.proxy import Weather
 from tests.chaos.stage import Stage, parsed, parser, staged
 
-_ENTRIES: Final = 0.6  # of the ledger for each payment, at least, well before all is done
+_ENTRIES: Final = 0.8  # of the ledger for each payment, at least, well before all is done
 
 
 def _weather(options: argparse.Namespace) -> Weather:

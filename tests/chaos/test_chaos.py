@@ -185,7 +185,7 @@ def test_unsent_is_untrue_of_what_was_executed_before(
         (["--break", "mark-is-unreadable", *options(changed=0.6), *STEADY, *FEW], "open:"),
         (["--break", "one-answer-is-proof", *options(hidden=0.15), *STEADY], "lost:"),
         (["--break", "dead-store-means-unsent", *options(outages=3, rotations=0)], UNTRUE),
-        (["--break", "one-seal-key", *options(outages=0, rotations=1), *FEW], "taken_back:"),
+        (["--break", "one-seal-key", *options(outages=0, rotations=1, payments=80)], "taken_back:"),
     ],
     ids=lambda value: value[1] if isinstance(value, list) else "",
 )
