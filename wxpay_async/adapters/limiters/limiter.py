@@ -89,7 +89,7 @@ AcquireNow = Callable[[Lane], Awaitable[Slot | None]]
 
 
 def find_acquire_now(limiter: Limiter) -> AcquireNow | None:
-    """Return the limiter's way to take a slot for which nobody has to wait.
+    """Return the limiter's way to take a slot that is free now.
 
     Returns:
         None if it has none, or if a subclass changed `acquire` alone: what it adds must not be

@@ -175,7 +175,7 @@ class Rounds:
         """Ask and report once; tell whether Redis could be reached."""
         began = asyncio.get_running_loop().time()
         reports = self._take_reports(began)
-        # Nobody asks before all is reported.
+        # No caller asks before all is reported.
         asks = self.room.ask(_MOST_ASKS) if len(reports) == len(self._reports) else []
         self._crowded = max(len(reports), sum(len(ask.waiters) for ask in asks)) > 1
         return await self._exchange(reports, asks, began) if reports or asks else True

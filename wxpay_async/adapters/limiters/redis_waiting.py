@@ -141,7 +141,7 @@ class WaitingRoom:
 
     @property
     def due_at(self) -> float:
-        """When somebody asks next, by the loop's clock."""
+        """When a caller asks next, by the loop's clock."""
         lines = self._lines.values()
         return min((line.due_at for line in lines if line.waiters), default=float("inf"))
 
@@ -233,7 +233,7 @@ class WaitingRoom:
                 line.due_at = _now() + min(max(wait / MICRO, _SHORTEST_WAIT), POLL)
 
     def fail(self, reason: str, cause: Exception | None = None) -> None:
-        """Tell all who wait why nobody gets a slot now."""
+        """Tell all who wait why there is no slot now."""
         for line in self._lines.values():
             for waiter in list(line.waiters):
                 error = NotSentError(reason)
@@ -241,7 +241,7 @@ class WaitingRoom:
                 self._turn_away(waiter, error)
 
     def abandon(self) -> None:
-        """Let no caller wait for ever where nobody asks any more."""
+        """Let no caller wait for ever after the rounds have ended."""
         for line in self._lines.values():
             for waiter in list(line.waiters):
                 waiter.granted.cancel()
