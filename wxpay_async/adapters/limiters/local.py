@@ -145,7 +145,7 @@ class LocalLimiter:
         return LocalSlot(lease, self._end)
 
     async def acquire_now(self, lane: Lane) -> Slot | None:
-        """Take a slot if nobody waits for one and there is a free one."""
+        """Take a free slot, unless callers wait for one."""
         lease = self._take_now(lane)
         return None if lease is None else LocalSlot(lease, self._end)
 

@@ -215,7 +215,7 @@ class RedisLimiter:
         return self._slot(waiter)
 
     async def acquire_now(self, lane: Lane) -> Slot | None:
-        """Take a slot if nobody waits for one and there is a free one.
+        """Take a free slot, unless callers wait for one.
 
         Raises:
             NotSentError: Redis cannot be reached.

@@ -111,7 +111,7 @@ class Rounds:
         self.wake()
 
     def wake(self) -> None:
-        """Begin with a round if somebody is to ask or to report now, else when that is so."""
+        """Begin with a round if one is due now, else when the next is."""
         if self._running or self._paused:
             return
         if self._timer is not None:

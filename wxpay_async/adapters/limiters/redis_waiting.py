@@ -2,7 +2,7 @@
 
 Callers of a lane ask together, in their order. Whom Redis refuses stays in line if what it saw of
 the log gives hope, and is told at once otherwise. Only then is the caller counted among those who
-wait, and lets nobody of a later lane go first, in any process.
+wait, and goes before every later lane, in any process.
 """
 
 from __future__ import annotations
@@ -211,7 +211,7 @@ class WaitingRoom:
             asks: who asked.
             answers: for each lane how many were granted, and the microseconds until it is worth
                 asking again, 0 if all were.
-            refusal: what the log looked like if somebody was refused.
+            refusal: what the log looked like if a caller was refused.
             repeated: they may have asked twice, so that a slot may yet be granted.
         """
         if refusal is not None:
