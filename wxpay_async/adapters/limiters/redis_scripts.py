@@ -240,7 +240,7 @@ return {held, answers, capacity, frees, starts, others}
 """
 )
 
-# Returns nothing if no caller asked; else how many slots each lane holds, and for each lane that asked
+# Returns nothing if none asked; else how many slots each lane holds, and for each lane that asked
 # how many of its members have a slot now and the microseconds until it is worth asking again, 0 if
 # all have one. Where some have none, also what an `Outlook` is made of: the capacity, when each
 # slot comes free, when each lane may start, and who waits in other processes.
