@@ -25,8 +25,9 @@ def open_postgres(*options: str) -> Generator[Server]:
     Args:
         *options: settings, such as `max_connections=20`.
     """
+    programs = [find_program(name, "postgresql") for name in ("initdb", "postgres")]
     with open_folder(_POSTGRES_USER) as folder:
-        initialize = [find_program("initdb", "postgresql"), "-D", str(folder / "data")]
+        initialize, serve = ((program, "-D", str(folder / "data")) for program in programs)
         quick = ("-U", "postgres", "-A", "trust", "-N", "-E", "UTF8", "--locale", "C")
         _run_as(_POSTGRES_USER, [*initialize, *quick])
         port = find_free_port()
@@ -37,7 +38,7 @@ def open_postgres(*options: str) -> Generator[Server]:
         )
         flags = [part for each in (*settings, *options) for part in ("-c", each)]
         server = Server(
-            command=[find_program("postgres", "postgresql"), "-D", str(folder / "data"), *flags],
+            command=[*serve, *flags],
             port=port,
             answers=_is_postgres,
             log=folder / "postgres.log",
@@ -55,18 +56,16 @@ def open_mariadb(*options: str) -> Generator[Server]:
     Args:
         *options: of its command line.
     """
+    programs = [find_program(name, "mariadb-server") for name in ("mariadb-install-db", "mariadbd")]
     with open_folder(_MYSQL_USER) as folder:
         data = f"--datadir={folder / 'data'}"
-        initialize = [find_program("mariadb-install-db", "mariadb-server"), "--no-defaults", data]
+        initialize, serve = ((program, "--no-defaults", data) for program in programs)
         quick = ("--auth-root-authentication-method=normal", "--skip-test-db")
         _run_as(_MYSQL_USER, [*initialize, *quick])
         port = find_free_port()
         where = ("--bind-address=127.0.0.1", f"--port={port}", f"--socket={folder / 'socket'}")
         server = Server(
-            command=[
-                *(find_program("mariadbd", "mariadb-server"), "--no-defaults", data),
-                *(*where, *options),
-            ],
+            command=[*serve, *where, *options],
             port=port,
             answers=_is_mysql,
             log=folder / "mariadb.log",
@@ -94,7 +93,7 @@ def open_pgbouncer(postgres: str, *settings: str) -> Generator[Server]:
         "password": unquote(parts.password or ""),
     }
     line = " ".join(f"{name}={value}" for name, value in target.items() if value)
-    port = find_free_port()
+    program, port = find_program("pgbouncer", "pgbouncer"), find_free_port()
     with open_folder(_POSTGRES_USER) as folder:
         file = folder / "pgbouncer.ini"
         lines = (
@@ -110,7 +109,7 @@ def open_pgbouncer(postgres: str, *settings: str) -> Generator[Server]:
         )
         file.write_text("".join(f"{each}\n" for each in lines))
         server = Server(
-            command=[find_program("pgbouncer", "pgbouncer"), str(file)],
+            command=[program, str(file)],
             port=port,
             answers=_is_postgres,
             log=folder / "pgbouncer.log",

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
 from collections.abc import Generator
 from pathlib import Path
 
@@ -16,7 +14,7 @@ from tests.contract.stores import open_place
 from tests.support.mysql8 import MySql8
 from tests.support.processes import run_python
 from tests.support.records import make_record
-from tests.support.servers import open_folder
+from tests.support.servers import give_to, open_folder
 from tests.support.sql_servers import open_mariadb, open_postgres
 from wxpay_async.adapters.stores.sql import SqlStore
 from wxpay_async.errors import NotSentError
@@ -42,8 +40,7 @@ class _Certificates:
     def give_key(self, user: str) -> None:
         """Let the user alone read the key, which servers insist on."""
         (self.folder / "key").chmod(0o600)
-        if os.geteuid() == 0:
-            shutil.chown(self.folder / "key", user)
+        give_to(user, self.folder / "key")
 
 
 @pytest.fixture(scope="module")
