@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl
 
 from aiohttp import web
@@ -23,6 +24,9 @@ _ENVELOPE = {"appKey", "nonce", "timestamp", "sign", "signType"}
 _FRESH_MS = 300_000
 
 Form = list[tuple[str, str]]
+Settings = dict[str, Any]
+"""The arguments of a sandbox."""
+
 Answer = tuple[int, bytes] | Callable[[web.BaseRequest], Awaitable[tuple[int, bytes]]]
 
 

@@ -2,19 +2,16 @@
 
 import subprocess
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
 
 import aiohttp
 import pytest
 from Crypto.PublicKey import RSA
 
-from tests.sandbox.callback_shop import FAST, CallbackShop
+from tests.sandbox.callback_shop import FAST, CallbackShop, Settings
 from tests.sandbox.raw_merchant import Merchant
 from tests.support.clock import MovedClock
 from tests.support.signers import keep_signers
 from wxpay_async.sandbox import Sandbox
-
-Settings = dict[str, Any]
 
 
 def _generate_key() -> RSA.RsaKey:

@@ -1,15 +1,25 @@
 """Every check that a call must pass before its business, over HTTP."""
-# ruff: noqa: ANN001 - fixtures and parameters of the tests
 
 import asyncio
 import base64
 import json
 import subprocess
+from pathlib import Path
 from urllib.parse import urlencode
 
+import aiohttp
 import pytest
+from Crypto.PublicKey import RSA
 
-from tests.sandbox.raw_merchant import MERCHANTS, QUERY, TRADE, make_trade_body, make_trade_item
+from tests.sandbox.raw_merchant import (
+    MERCHANTS,
+    QUERY,
+    TRADE,
+    Merchant,
+    make_trade_body,
+    make_trade_item,
+)
+from tests.support.clock import MovedClock
 from wxpay_async.errors import InvalidRequestError
 from wxpay_async.sandbox import Sandbox
 from wxpay_async.sandbox.auth import App
@@ -18,7 +28,7 @@ FORM = "application/x-www-form-urlencoded"
 AWKWARD = '茶 & 糖 = 100% + 🍵 "引号" a=b&c=d %26 \\ /'
 
 
-async def test_call_signed_by_either_scheme_is_executed(md5_or_rsa_merchant) -> None:
+async def test_call_signed_by_either_scheme_is_executed(md5_or_rsa_merchant: Merchant) -> None:
     """A call that is signed by MD5 or by RSA is executed."""
     reply = await md5_or_rsa_merchant.call(MERCHANTS)
     assert reply["success"] is True
@@ -27,7 +37,7 @@ async def test_call_signed_by_either_scheme_is_executed(md5_or_rsa_merchant) -> 
 
 @pytest.mark.parametrize("query", [False, True], ids=["form", "query"])
 async def test_awkward_text_by_form_and_query_string_is_unchanged(
-    md5_or_rsa_merchant, query
+    md5_or_rsa_merchant: Merchant, *, query: bool
 ) -> None:
     """Chinese text, & = + % and emoji arrive unchanged by form and by query string."""
     body = make_trade_body("A1", tradeInfo=[make_trade_item("A1", subject=AWKWARD)])
@@ -38,7 +48,7 @@ async def test_awkward_text_by_form_and_query_string_is_unchanged(
     assert found["data"]["subject"] == AWKWARD
 
 
-async def test_signature_by_a_former_secret_is_refused(merchant) -> None:
+async def test_signature_by_a_former_secret_is_refused(merchant: Merchant) -> None:
     """A changed secret applies at once, and what the former one signed is refused."""
     old, app = merchant.sign(), merchant.sandbox.platform.apps[merchant.app_key]
     app.change_secret("the-secret-of-this-year")
@@ -49,7 +59,9 @@ async def test_signature_by_a_former_secret_is_refused(merchant) -> None:
     assert reply["success"] is True
 
 
-async def test_signature_of_openssl_is_accepted(merchant, merchant_key, tmp_path) -> None:
+async def test_signature_of_openssl_is_accepted(
+    merchant: Merchant, merchant_key: RSA.RsaKey, tmp_path: Path
+) -> None:
     """A signature made by the openssl program verifies."""
     pem = tmp_path / "merchant.pem"
     pem.write_bytes(merchant_key.export_key("PEM"))
@@ -68,13 +80,13 @@ async def test_signature_of_openssl_is_accepted(merchant, merchant_key, tmp_path
     assert reply["success"] is True
 
 
-async def test_signature_without_empty_values_is_accepted(merchant) -> None:
+async def test_signature_without_empty_values_is_accepted(merchant: Merchant) -> None:
     """A parameter whose value is empty is left out of the canonical string."""
     reply = await merchant.call(MERCHANTS, pageSize="", signType="")
     assert reply["success"] is True
 
 
-async def test_signature_without_value_zero_is_refused(merchant) -> None:
+async def test_signature_without_value_zero_is_refused(merchant: Merchant) -> None:
     """Only empty values are left out: a signature without the value "0" is wrong."""
     params = merchant.envelope({"note": "0"})
     unsigned = {name: value for name, value in params.items() if name != "note"}
@@ -83,7 +95,9 @@ async def test_signature_without_value_zero_is_refused(merchant) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
-async def test_method_other_than_post_is_refused(merchant, session, method) -> None:
+async def test_method_other_than_post_is_refused(
+    merchant: Merchant, session: aiohttp.ClientSession, method: str
+) -> None:
     """Anything but POST is CO_MSG_0000016, with HTTP 200."""
     url = f"{merchant.sandbox.url}{MERCHANTS}?{urlencode(merchant.sign())}"
     async with session.request(method, url) as answer:
@@ -96,7 +110,9 @@ async def test_method_other_than_post_is_refused(merchant, session, method) -> N
     "content_type",
     ["application/json", "text/plain", "", f"{FORM}; charset=gbk"],
 )
-async def test_media_type_other_than_utf8_form_is_refused(merchant, content_type) -> None:
+async def test_media_type_other_than_utf8_form_is_refused(
+    merchant: Merchant, content_type: str
+) -> None:
     """A body that is not a UTF-8 form is CO_MSG_0000015, even with a right signature."""
     body = urlencode(merchant.sign()).encode()
     reply = await merchant.send_bytes(MERCHANTS, body, content_type)
@@ -104,7 +120,7 @@ async def test_media_type_other_than_utf8_form_is_refused(merchant, content_type
 
 
 @pytest.mark.parametrize("charset", ["", "; charset=utf-8", ';charset="UTF-8"'])
-async def test_media_type_with_utf8_charset_is_accepted(merchant, charset) -> None:
+async def test_media_type_with_utf8_charset_is_accepted(merchant: Merchant, charset: str) -> None:
     """A form may name its charset, in any of the usual spellings."""
     body = urlencode(merchant.sign()).encode()
     reply = await merchant.send_bytes(MERCHANTS, body, f"{FORM}{charset}")
@@ -113,7 +129,9 @@ async def test_media_type_with_utf8_charset_is_accepted(merchant, charset) -> No
 
 @pytest.mark.parametrize("name", ["appKey", "nonce", "timestamp", "sign"])
 @pytest.mark.parametrize("empty", [False, True], ids=["absent", "empty"])
-async def test_envelope_parameter_missing_or_empty_is_refused(merchant, name, empty) -> None:
+async def test_envelope_parameter_missing_or_empty_is_refused(
+    merchant: Merchant, name: str, *, empty: bool
+) -> None:
     """Each of the four parameters is required, and the refusal names it."""
     params = merchant.sign()
     del params[name]
@@ -129,13 +147,13 @@ async def test_envelope_parameter_missing_or_empty_is_refused(merchant, name, em
     [b"no-pairs", b"appKey=%ff", "appKey=\xff".encode("latin-1"), b"&".join([b"a=1"] * 65)],
     ids=["no pairs", "escaped bytes", "raw bytes", "too many"],
 )
-async def test_body_that_is_not_pairs_is_malformed(merchant, body) -> None:
+async def test_body_that_is_not_pairs_is_malformed(merchant: Merchant, body: bytes) -> None:
     """A body that cannot be read as name=value pairs in UTF-8 is malformed."""
     reply = await merchant.send_bytes(MERCHANTS, body, FORM)
     assert reply["errorCode"] == "CO_MSG_000001"
 
 
-async def test_parameter_sent_twice_is_malformed(merchant) -> None:
+async def test_parameter_sent_twice_is_malformed(merchant: Merchant) -> None:
     """One name with two values, in body and query string, is ambiguous."""
     params = merchant.sign()
     reply = await merchant.send(f"{MERCHANTS}?pageSize=3", {**params, "pageSize": "4"})
@@ -144,20 +162,22 @@ async def test_parameter_sent_twice_is_malformed(merchant) -> None:
 
 
 @pytest.mark.parametrize("timestamp", ["soon", "-1763870400000", "1763870400000.5", "9" * 16, "١"])
-async def test_timestamp_that_is_not_milliseconds_is_malformed(merchant, timestamp) -> None:
+async def test_timestamp_that_is_not_milliseconds_is_malformed(
+    merchant: Merchant, timestamp: str
+) -> None:
     """A timestamp that is not a plain number is malformed."""
     reply = await merchant.call(MERCHANTS, timestamp=timestamp)
     assert reply["errorCode"] == "CO_MSG_000001"
     assert "timestamp" in reply["errorMsg"]
 
 
-async def test_app_key_unknown_is_refused_before_its_signature(merchant) -> None:
+async def test_app_key_unknown_is_refused_before_its_signature(merchant: Merchant) -> None:
     """An unknown appKey is CO_MSG_000004, before its signature is checked."""
     reply = await merchant.call(MERCHANTS, appKey="nobody", sign="00")
     assert reply["errorCode"] == "CO_MSG_000004"
 
 
-async def test_app_switched_off_is_refused(merchant, sandbox) -> None:
+async def test_app_switched_off_is_refused(merchant: Merchant, sandbox: Sandbox) -> None:
     """An appKey that was switched off is CO_MSG_000008 until it is switched on."""
     app = sandbox.platform.apps[sandbox.app_key]
     app.valid = False
@@ -168,7 +188,9 @@ async def test_app_switched_off_is_refused(merchant, sandbox) -> None:
     assert accepted["success"] is True
 
 
-async def test_address_outside_the_allow_list_is_refused(merchant, sandbox) -> None:
+async def test_address_outside_the_allow_list_is_refused(
+    merchant: Merchant, sandbox: Sandbox
+) -> None:
     """A caller outside the allow-list is CO_MSG_0000017, one inside is let in."""
     app = sandbox.platform.apps[sandbox.app_key]
     app.addresses = {"192.0.2.1"}
@@ -180,7 +202,9 @@ async def test_address_outside_the_allow_list_is_refused(merchant, sandbox) -> N
 
 
 @pytest.mark.parametrize("name", ["nonce", "timestamp", "pageSize", "signType"])
-async def test_parameter_changed_after_signing_is_refused(md5_or_rsa_merchant, clock, name) -> None:
+async def test_parameter_changed_after_signing_is_refused(
+    md5_or_rsa_merchant: Merchant, clock: MovedClock, name: str
+) -> None:
     """A parameter that is changed or added after signing is CO_MSG_000006."""
     params = md5_or_rsa_merchant.sign(pageSize="3")
     changed = {"timestamp": str(int(clock.time() * 1000) + 1), "signType": "MD5"}.get(name, "4")
@@ -188,14 +212,14 @@ async def test_parameter_changed_after_signing_is_refused(md5_or_rsa_merchant, c
     assert reply["errorCode"] == "CO_MSG_000006"
 
 
-async def test_md5_in_lower_case_is_refused(merchant) -> None:
+async def test_md5_in_lower_case_is_refused(merchant: Merchant) -> None:
     """The MD5 scheme is upper-case hexadecimal."""
     params = merchant.sign()
     reply = await merchant.send(MERCHANTS, {**params, "sign": params["sign"].lower()})
     assert reply["errorCode"] == "CO_MSG_000006"
 
 
-async def test_sign_type_removed_after_signing_is_refused(md5_or_rsa_merchant) -> None:
+async def test_sign_type_removed_after_signing_is_refused(md5_or_rsa_merchant: Merchant) -> None:
     """The parameter signType is signed too: without it an RSA signature is wrong."""
     params = md5_or_rsa_merchant.sign()
     params.pop("signType", None)
@@ -204,13 +228,15 @@ async def test_sign_type_removed_after_signing_is_refused(md5_or_rsa_merchant) -
 
 
 @pytest.mark.parametrize("sign", ["not base64 !", "QUJD"])
-async def test_signature_of_wrong_form_is_refused(md5_or_rsa_merchant, sign) -> None:
+async def test_signature_of_wrong_form_is_refused(md5_or_rsa_merchant: Merchant, sign: str) -> None:
     """A signature that is not Base64, or too short, is refused like a wrong one."""
     reply = await md5_or_rsa_merchant.call(MERCHANTS, sign=sign)
     assert reply["errorCode"] == "CO_MSG_000006"
 
 
-async def test_rsa_without_a_registered_key_is_refused(merchant, sandbox, merchant_key) -> None:
+async def test_rsa_without_a_registered_key_is_refused(
+    merchant: Merchant, sandbox: Sandbox, merchant_key: RSA.RsaKey
+) -> None:
     """An appKey without a public key cannot sign by RSA, and the refusal says why."""
     merchant.app_key = sandbox.add_app("keyless").app_key
     merchant.key = merchant_key
@@ -224,14 +250,14 @@ async def test_rsa_without_a_registered_key_is_refused(merchant, sandbox, mercha
     [(-300_001, "CO_MSG_000005"), (-300_000, ""), (300_000, ""), (300_001, "CO_MSG_000005")],
 )
 async def test_timestamp_at_most_5_minutes_away_is_accepted(
-    merchant, clock, offset_ms, code
+    merchant: Merchant, clock: MovedClock, offset_ms: int, code: str
 ) -> None:
     """A request is valid for 5 minutes before and after its timestamp, to the millisecond."""
     reply = await merchant.call(MERCHANTS, timestamp=str(int(clock.time() * 1000) + offset_ms))
     assert reply["errorCode"] == code
 
 
-async def test_request_after_5_minutes_is_expired(merchant, clock) -> None:
+async def test_request_after_5_minutes_is_expired(merchant: Merchant, clock: MovedClock) -> None:
     """The same bytes that are valid now are CO_MSG_000005 after 5 minutes."""
     params = merchant.sign()
     clock.move(300.001)
@@ -239,7 +265,7 @@ async def test_request_after_5_minutes_is_expired(merchant, clock) -> None:
     assert reply["errorCode"] == "CO_MSG_000005"
 
 
-async def test_nonce_used_before_is_refused(merchant) -> None:
+async def test_nonce_used_before_is_refused(merchant: Merchant) -> None:
     """A request that is sent again is refused, and so is a new one with the same nonce."""
     params = merchant.sign(nonce="once")
     first = await merchant.send(MERCHANTS, params)
@@ -251,7 +277,9 @@ async def test_nonce_used_before_is_refused(merchant) -> None:
     assert "replay" in again["errorMsg"]
 
 
-async def test_nonce_of_a_future_timestamp_is_remembered_until_it_expires(merchant, clock) -> None:
+async def test_nonce_of_a_future_timestamp_is_remembered_until_it_expires(
+    merchant: Merchant, clock: MovedClock
+) -> None:
     """A request with a timestamp in the future cannot be replayed while it is valid."""
     params = merchant.sign(timestamp=str(int(clock.time() * 1000) + 300_000))
     codes = [(await merchant.send(MERCHANTS, params))["errorCode"]]
@@ -261,7 +289,9 @@ async def test_nonce_of_a_future_timestamp_is_remembered_until_it_expires(mercha
     assert codes == ["", "CO_MSG_000001", "CO_MSG_000001", "CO_MSG_000005"]
 
 
-async def test_future_timestamp_is_refused_unless_switched_off(merchant, sandbox, clock) -> None:
+async def test_future_timestamp_is_refused_unless_switched_off(
+    merchant: Merchant, sandbox: Sandbox, clock: MovedClock
+) -> None:
     """Only the refusal of old timestamps is documented: both behaviours can be tried."""
     ahead = str(int((clock.time() + 600) * 1000))
     replies = [await merchant.call(MERCHANTS, timestamp=ahead)]
@@ -272,7 +302,9 @@ async def test_future_timestamp_is_refused_unless_switched_off(merchant, sandbox
     assert [reply["errorCode"] for reply in replies] == ["CO_MSG_000005", "", "CO_MSG_000005"]
 
 
-async def test_nonce_after_its_life_is_forgotten(merchant, sandbox, clock) -> None:
+async def test_nonce_after_its_life_is_forgotten(
+    merchant: Merchant, sandbox: Sandbox, clock: MovedClock
+) -> None:
     """An expired nonce may be used again, and its memory is freed."""
     for _ in range(50):
         await merchant.call(MERCHANTS)
@@ -283,7 +315,7 @@ async def test_nonce_after_its_life_is_forgotten(merchant, sandbox, clock) -> No
     assert len(app._nonces) == len(app._nonce_log) == 1
 
 
-async def test_nonce_of_another_app_key_is_accepted(merchant, sandbox) -> None:
+async def test_nonce_of_another_app_key_is_accepted(merchant: Merchant, sandbox: Sandbox) -> None:
     """Two appKeys may use the same nonce."""
     await merchant.call(MERCHANTS, nonce="shared")
     merchant.switch_to(sandbox.add_app("other"))
@@ -292,13 +324,17 @@ async def test_nonce_of_another_app_key_is_accepted(merchant, sandbox) -> None:
 
 
 @pytest.mark.parametrize(("length", "code"), [(32, ""), (33, "CO_MSG_000001")])
-async def test_nonce_over_32_characters_is_malformed(merchant, length, code) -> None:
+async def test_nonce_over_32_characters_is_malformed(
+    merchant: Merchant, length: int, code: str
+) -> None:
     """A nonce has at most 32 characters."""
     reply = await merchant.call(MERCHANTS, nonce="n" * length)
     assert reply["errorCode"] == code
 
 
-async def test_quota_exceeded_refuses_until_the_window_ends(merchant, sandbox, clock) -> None:
+async def test_quota_exceeded_refuses_until_the_window_ends(
+    merchant: Merchant, sandbox: Sandbox, clock: MovedClock
+) -> None:
     """Call 401 within 60 s is CO_MSG_000007; after the window calls are accepted again."""
     for _ in range(400):
         await merchant.call(MERCHANTS)
@@ -311,7 +347,7 @@ async def test_quota_exceeded_refuses_until_the_window_ends(merchant, sandbox, c
     assert sandbox.platform.replies == {"": 401, "CO_MSG_000007": 3}
 
 
-async def test_quota_window_slides(merchant, sandbox, clock) -> None:
+async def test_quota_window_slides(merchant: Merchant, sandbox: Sandbox, clock: MovedClock) -> None:
     """Calls leave the window one by one, not all at once."""
     app = sandbox.platform.apps[sandbox.app_key]
     app.quota = 2
@@ -322,7 +358,7 @@ async def test_quota_window_slides(merchant, sandbox, clock) -> None:
     assert codes == ["", "", "CO_MSG_000007", "", "CO_MSG_000007"]
 
 
-async def test_quota_of_another_app_key_is_separate(merchant, sandbox) -> None:
+async def test_quota_of_another_app_key_is_separate(merchant: Merchant, sandbox: Sandbox) -> None:
     """One merchant's calls do not use up another's quota."""
     sandbox.platform.apps[sandbox.app_key].quota = 1
     await merchant.call(MERCHANTS)
@@ -331,7 +367,7 @@ async def test_quota_of_another_app_key_is_separate(merchant, sandbox) -> None:
     assert reply["success"] is True
 
 
-async def test_quota_none_counts_nothing(merchant, sandbox) -> None:
+async def test_quota_none_counts_nothing(merchant: Merchant, sandbox: Sandbox) -> None:
     """Without a quota nothing is counted."""
     app = sandbox.platform.apps[sandbox.app_key]
     app.quota = None
@@ -341,7 +377,7 @@ async def test_quota_none_counts_nothing(merchant, sandbox) -> None:
     assert len(app._arrivals) == 0
 
 
-async def test_quota_is_not_used_by_a_wrong_signature(merchant, sandbox) -> None:
+async def test_quota_is_not_used_by_a_wrong_signature(merchant: Merchant, sandbox: Sandbox) -> None:
     """A caller without the key cannot use up the quota."""
     sandbox.platform.apps[sandbox.app_key].quota = 1
     await merchant.call(MERCHANTS, sign="00")
@@ -349,7 +385,7 @@ async def test_quota_is_not_used_by_a_wrong_signature(merchant, sandbox) -> None
     assert reply["success"] is True
 
 
-async def test_quota_is_used_by_refused_business(merchant, sandbox) -> None:
+async def test_quota_is_used_by_refused_business(merchant: Merchant, sandbox: Sandbox) -> None:
     """A call counts when it arrives, also when the business refuses it."""
     sandbox.platform.apps[sandbox.app_key].quota = 1
     await merchant.query("nothing")
@@ -357,7 +393,9 @@ async def test_quota_is_used_by_refused_business(merchant, sandbox) -> None:
     assert reply["errorCode"] == "CO_MSG_000007"
 
 
-async def test_checks_run_in_the_documented_order(merchant, sandbox, clock) -> None:
+async def test_checks_run_in_the_documented_order(
+    merchant: Merchant, sandbox: Sandbox, clock: MovedClock
+) -> None:
     """All is wrong at first; each repair shows the next check."""
     app = sandbox.platform.apps[sandbox.app_key]
     await merchant.call(MERCHANTS, nonce="used")
@@ -404,7 +442,9 @@ def test_md5_matches_the_published_example() -> None:
     app.admit(params, address="127.0.0.1", now=1490063145.767)
 
 
-async def test_notify_scheme_follows_the_key_unless_chosen(pay_key, merchant_key) -> None:
+async def test_notify_scheme_follows_the_key_unless_chosen(
+    pay_key: RSA.RsaKey, merchant_key: RSA.RsaKey
+) -> None:
     """A merchant that calls by RSA may take its callbacks by MD5."""
     public = merchant_key.public_key().export_key()
     sandbox = Sandbox(pay_key=pay_key, merchant_public_key=public, callback_scheme="md5")
@@ -429,7 +469,7 @@ async def test_notify_scheme_follows_the_key_unless_chosen(pay_key, merchant_key
         "",
     ],
 )
-def test_notify_url_elsewhere_is_refused(url) -> None:
+def test_notify_url_elsewhere_is_refused(url: str) -> None:
     """A callback stays on this machine by default, however its address is set."""
     sandbox = Sandbox()
     for setting in (
@@ -443,7 +483,7 @@ def test_notify_url_elsewhere_is_refused(url) -> None:
 
 
 @pytest.mark.parametrize("url", ["http://[::1]:8080/", "http://localhost/n", "https://127.0.0.2/"])
-def test_notify_url_on_loopback_is_accepted(url) -> None:
+def test_notify_url_on_loopback_is_accepted(url: str) -> None:
     """This machine is accepted under each of its names."""
     assert Sandbox(notify_url=url).notify_url == url
 

@@ -1,17 +1,24 @@
 """The content and the signature of callbacks, genuine and forged, without HTTP and over HTTP."""
-# ruff: noqa: ANN001 - fixtures and parameters of the tests
 
+from pathlib import Path
+
+import aiohttp
 import pytest
+from Crypto.PublicKey import RSA
 
 from tests.sandbox.callback_shop import (
     REFUSED,
+    CallbackShop,
+    Settings,
     business_fields,
     is_genuine,
     is_signed_by_md5,
     is_signed_by_rsa,
 )
 from tests.sandbox.raw_merchant import Merchant, make_trade_item
+from tests.support.clock import MovedClock
 from wxpay_async.sandbox import Sandbox
+from wxpay_async.sandbox.auth import Scheme
 from wxpay_async.sandbox.callback_payloads import (
     Callback,
     CallbackSigner,
@@ -38,7 +45,7 @@ REFUND = Callback(
 
 
 @pytest.fixture
-def settings(callback_settings) -> dict[str, object]:
+def settings(callback_settings: Settings) -> dict[str, object]:
     """Let the sandbox send callbacks to the shop."""
     return callback_settings
 
@@ -83,7 +90,7 @@ def test_signature_of_a_genuine_callback_covers_all_parameters() -> None:
         (Forgery.EXTRA, {"remark": "unsigned"}),
     ],
 )
-def test_forgery_of_one_parameter_keeps_the_others(kind, change) -> None:
+def test_forgery_of_one_parameter_keeps_the_others(kind: Forgery, change: dict[str, str]) -> None:
     """The other parameters stay as they were signed."""
     assert dict(forge(kind)) == {**GENUINE, **change}
 
@@ -102,7 +109,7 @@ def test_forgery_unsigned_lacks_only_the_signature() -> None:
 
 
 @pytest.mark.parametrize("scheme", ["md5", "rsa"])
-def test_forgery_bare_has_only_the_business_fields(scheme) -> None:
+def test_forgery_bare_has_only_the_business_fields(scheme: Scheme) -> None:
     """Only the fields of the platform's page are left, by either scheme."""
     signer = CallbackSigner(scheme=scheme, signers=SIGNER.signers)
     assert dict(forge_callback(Forgery.BARE, TRADE, signer=signer, nonce=NONCE)) == dict(
@@ -146,14 +153,16 @@ def test_forgery_of_the_future_is_signed_correctly() -> None:
         (Forgery.AMOUNT, {"refund_amount": "105.00"}),
     ],
 )
-def test_forgery_of_a_refund_changes_its_own_fields(kind, change) -> None:
+def test_forgery_of_a_refund_changes_its_own_fields(kind: Forgery, change: dict[str, str]) -> None:
     """A refund's forgery changes the fields of a refund."""
     assert dict(forge(kind, REFUND)) == {**SIGNER.sign(REFUND, NONCE), **change}
 
 
 @pytest.mark.parametrize("kind", list(Forgery))
 @pytest.mark.parametrize("callback", [TRADE, REFUND], ids=["trade", "refund"])
-def test_forgery_of_any_kind_differs_from_the_genuine_callback(kind, callback) -> None:
+def test_forgery_of_any_kind_differs_from_the_genuine_callback(
+    kind: Forgery, callback: Callback
+) -> None:
     """No forgery is the genuine callback."""
     assert forge(kind, callback) != list(SIGNER.sign(callback, NONCE).items())
 
@@ -174,7 +183,7 @@ def test_time_is_china_standard_time() -> None:
 
 
 async def test_callback_of_a_paid_order_has_the_platforms_fields(
-    merchant, sandbox, shop, clock
+    merchant: Merchant, sandbox: Sandbox, shop: CallbackShop, clock: MovedClock
 ) -> None:
     """A second confirmation sends nothing; the envelope is that of a request."""
     await merchant.trade("A1")
@@ -210,7 +219,12 @@ async def test_callback_of_a_paid_order_has_the_platforms_fields(
     ],
 )
 async def test_callback_of_an_unpaid_end_says_why(
-    merchant, sandbox, shop, act, status, filled
+    merchant: Merchant,
+    sandbox: Sandbox,
+    shop: CallbackShop,
+    act: str,
+    status: str,
+    filled: dict[str, str],
 ) -> None:
     """A cancelled order failed, with a reason; an expired order is closed."""
     await merchant.trade("A1")
@@ -222,7 +236,9 @@ async def test_callback_of_an_unpaid_end_says_why(
     assert {k: v for k, v in optional.items() if v} == filled
 
 
-async def test_callback_of_a_refund_has_both_numbers(merchant, sandbox, shop, clock) -> None:
+async def test_callback_of_a_refund_has_both_numbers(
+    merchant: Merchant, sandbox: Sandbox, shop: CallbackShop, clock: MovedClock
+) -> None:
     """A refund's callback has its own number and that of the order."""
     await merchant.trade("A1")
     sandbox.confirm("A1")
@@ -241,7 +257,9 @@ async def test_callback_of_a_refund_has_both_numbers(merchant, sandbox, shop, cl
     assert is_signed_by_md5(refund, sandbox.app_secret)
 
 
-async def test_callback_is_sent_for_each_order_of_a_purchase(merchant, sandbox, shop) -> None:
+async def test_callback_is_sent_for_each_order_of_a_purchase(
+    merchant: Merchant, sandbox: Sandbox, shop: CallbackShop
+) -> None:
     """Orders that are paid together have a callback each."""
     await merchant.trade("A1", tradeInfo=[make_trade_item("A1"), make_trade_item("A2", "3.00")])
     sandbox.confirm("A2")
@@ -251,7 +269,12 @@ async def test_callback_is_sent_for_each_order_of_a_purchase(merchant, sandbox, 
 
 
 async def test_callback_by_rsa_verifies_by_openssl(
-    clock, shop, pay_key, merchant_key, session, tmp_path
+    clock: MovedClock,
+    shop: CallbackShop,
+    pay_key: RSA.RsaKey,
+    merchant_key: RSA.RsaKey,
+    session: aiohttp.ClientSession,
+    tmp_path: Path,
 ) -> None:
     """A merchant with a public key gets RSA, which the openssl program verifies."""
     public = merchant_key.public_key().export_key()
@@ -267,7 +290,7 @@ async def test_callback_by_rsa_verifies_by_openssl(
 
 
 async def test_callback_scheme_can_be_chosen_without_a_public_key(
-    merchant, sandbox, shop, tmp_path
+    merchant: Merchant, sandbox: Sandbox, shop: CallbackShop, tmp_path: Path
 ) -> None:
     """The scheme can be set, with any registered keys."""
     app = sandbox.platform.apps[sandbox.app_key]
@@ -282,7 +305,12 @@ async def test_callback_scheme_can_be_chosen_without_a_public_key(
 @pytest.mark.parametrize("scheme", ["md5", "rsa"])
 @pytest.mark.parametrize("kind", list(Forgery))
 async def test_forgery_of_any_kind_does_not_verify(
-    merchant, sandbox, shop, tmp_path, kind, scheme
+    merchant: Merchant,
+    sandbox: Sandbox,
+    shop: CallbackShop,
+    tmp_path: Path,
+    kind: Forgery,
+    scheme: Scheme,
 ) -> None:
     """A careful merchant accepts no forgery, and accepts the genuine callback."""
     sandbox.platform.apps[sandbox.app_key].callback_scheme = scheme
@@ -299,7 +327,9 @@ async def test_forgery_of_any_kind_does_not_verify(
     assert delivery.pairs == tuple(shop.forms[0])
 
 
-async def test_forgery_about_an_open_order_pays_nothing(merchant, sandbox, shop, clock) -> None:
+async def test_forgery_about_an_open_order_pays_nothing(
+    merchant: Merchant, sandbox: Sandbox, shop: CallbackShop, clock: MovedClock
+) -> None:
     """The forgery says "paid", and the order still awaits payment."""
     await merchant.trade("A1")
     clock.move(1)
@@ -310,7 +340,9 @@ async def test_forgery_about_an_open_order_pays_nothing(merchant, sandbox, shop,
     assert await merchant.status("A1") == "待付款"
 
 
-async def test_forgery_about_a_refund_has_the_refunds_fields(merchant, sandbox, shop) -> None:
+async def test_forgery_about_a_refund_has_the_refunds_fields(
+    merchant: Merchant, sandbox: Sandbox, shop: CallbackShop
+) -> None:
     """A forgery about a refund has the fields of a refund."""
     await merchant.trade("A1")
     sandbox.confirm("A1")

@@ -1,25 +1,28 @@
 """The delivery of callbacks to a merchant's server, over HTTP."""
-# ruff: noqa: ANN001 - fixtures and parameters of the tests
 
 import asyncio
 from collections import Counter
 
+import aiohttp
 import pytest
 from aiohttp import web
+from Crypto.PublicKey import RSA
 
 from tests.sandbox.callback_shop import (
     REFUSED,
     CallbackShop,
+    Settings,
     business_fields,
     is_signed_by_md5,
 )
 from tests.sandbox.raw_merchant import Merchant
+from tests.support.clock import MovedClock
 from wxpay_async.sandbox import Sandbox, callbacks
 from wxpay_async.sandbox.callback_payloads import Callback
 
 
 @pytest.fixture
-def settings(callback_settings) -> dict[str, object]:
+def settings(callback_settings: Settings) -> dict[str, object]:
     """Let the sandbox send callbacks to the shop."""
     return callback_settings
 
@@ -27,7 +30,7 @@ def settings(callback_settings) -> dict[str, object]:
 # Acknowledgement and retries
 
 
-async def test_delivery_is_a_marked_form(merchant, shop) -> None:
+async def test_delivery_is_a_marked_form(merchant: Merchant, shop: CallbackShop) -> None:
     """A callback is a POST of a form, with the sandbox's marker."""
     await merchant.complete("A1")
     (headers,) = shop.headers
@@ -58,7 +61,7 @@ async def test_delivery_is_a_marked_form(merchant, shop) -> None:
     ids=lambda answer: f"{answer[0]}-{answer[1][:24]!r}",
 )
 async def test_answer_other_than_the_acknowledgement_is_retried(
-    merchant, sandbox, shop, answer
+    merchant: Merchant, sandbox: Sandbox, shop: CallbackShop, answer: tuple[int, bytes]
 ) -> None:
     """Only 200 with the object {"status": 1} acknowledges; any other answer is retried."""
     shop.answers.extend([answer, answer])
@@ -69,7 +72,7 @@ async def test_answer_other_than_the_acknowledgement_is_retried(
     assert (sandbox.callbacks.given_up, sandbox.callbacks.waiting) == (0, 0)
 
 
-async def test_answer_redirect_is_not_followed(merchant, shop) -> None:
+async def test_answer_redirect_is_not_followed(merchant: Merchant, shop: CallbackShop) -> None:
     """A merchant's redirect must not lead to another machine."""
     shop.answers.append((302, b""))
     await merchant.complete("A1")
@@ -77,7 +80,9 @@ async def test_answer_redirect_is_not_followed(merchant, shop) -> None:
 
 
 @pytest.mark.parametrize("answer", [b'{"status":1}', b' { "status" : 1 }\n'])
-async def test_answer_with_blanks_acknowledges(merchant, sandbox, shop, answer) -> None:
+async def test_answer_with_blanks_acknowledges(
+    merchant: Merchant, sandbox: Sandbox, shop: CallbackShop, answer: bytes
+) -> None:
     """Blanks in the acknowledgement do not matter."""
     shop.answers.append((200, answer))
     await merchant.complete("A1")
@@ -85,7 +90,7 @@ async def test_answer_with_blanks_acknowledges(merchant, sandbox, shop, answer) 
 
 
 async def test_delivery_again_has_a_new_nonce_time_and_signature(
-    merchant, sandbox, shop, clock
+    merchant: Merchant, sandbox: Sandbox, shop: CallbackShop, clock: MovedClock
 ) -> None:
     """The business fields stay the same, and the new signature is right."""
 
@@ -104,7 +109,9 @@ async def test_delivery_again_has_a_new_nonce_time_and_signature(
 
 
 @pytest.mark.parametrize("how", ["hang", "reset"])
-async def test_delivery_without_an_answer_is_retried(merchant, sandbox, shop, how) -> None:
+async def test_delivery_without_an_answer_is_retried(
+    merchant: Merchant, sandbox: Sandbox, shop: CallbackShop, how: str
+) -> None:
     """A merchant that hangs or resets gets it again; the log says why."""
 
     async def hang(request: web.BaseRequest) -> tuple[int, bytes]:
@@ -122,7 +129,7 @@ async def test_delivery_without_an_answer_is_retried(merchant, sandbox, shop, ho
 
 
 async def test_delivery_after_the_whole_schedule_is_given_up(
-    merchant, sandbox, unused_tcp_port
+    merchant: Merchant, sandbox: Sandbox, unused_tcp_port: int
 ) -> None:
     """After the last delivery of the schedule a callback is given up."""
     sandbox.notify_url = f"http://127.0.0.1:{unused_tcp_port}/"
@@ -133,7 +140,11 @@ async def test_delivery_after_the_whole_schedule_is_given_up(
 
 
 async def test_delivery_waits_as_the_schedule_says(
-    clock, shop, pay_key, session, monkeypatch
+    clock: MovedClock,
+    shop: CallbackShop,
+    pay_key: RSA.RsaKey,
+    session: aiohttp.ClientSession,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Before each delivery it waits as long as the schedule says."""
     slept: list[float] = []
@@ -156,7 +167,7 @@ async def test_delivery_waits_as_the_schedule_says(
 
 
 @pytest.mark.parametrize("schedule", [(), (-1,), (float("inf"),), (float("nan"),)])
-def test_schedule_empty_or_impossible_is_refused(schedule) -> None:
+def test_schedule_empty_or_impossible_is_refused(schedule: tuple[float, ...]) -> None:
     """A schedule has at least one time, and each is 0 or more and finite."""
     with pytest.raises(ValueError, match="schedule"):
         Sandbox(callback_schedule=schedule)
@@ -171,7 +182,7 @@ def test_schedule_by_default_begins_at_once_and_lasts_over_an_hour() -> None:
 
 
 async def test_time_limit_is_delivered_once_when_the_status_is_read(
-    merchant, sandbox, shop, clock
+    merchant: Merchant, sandbox: Sandbox, shop: CallbackShop, clock: MovedClock
 ) -> None:
     """The callback of a time limit has the time of the limit."""
     await merchant.trade("A1", timeoutExpress="30m")
@@ -187,7 +198,9 @@ async def test_time_limit_is_delivered_once_when_the_status_is_read(
     assert dict(shop.forms[0])["gmt_close"] == "2025-11-23 12:30:00"
 
 
-async def test_refund_that_is_refused_is_not_delivered(merchant, sandbox, shop) -> None:
+async def test_refund_that_is_refused_is_not_delivered(
+    merchant: Merchant, sandbox: Sandbox, shop: CallbackShop
+) -> None:
     """A refused refund has no callback."""
     await merchant.trade("A1")
     await merchant.refund("B1", "A1", "3.60")
@@ -198,7 +211,9 @@ async def test_refund_that_is_refused_is_not_delivered(merchant, sandbox, shop) 
 # Addresses
 
 
-async def test_address_none_drops_callbacks(merchant, sandbox, shop) -> None:
+async def test_address_none_drops_callbacks(
+    merchant: Merchant, sandbox: Sandbox, shop: CallbackShop
+) -> None:
     """Without an address nothing is pending; one that is set later gets later callbacks."""
     sandbox.notify_url = None
     await merchant.trade("A1")
@@ -212,7 +227,9 @@ async def test_address_none_drops_callbacks(merchant, sandbox, shop) -> None:
     assert shop.outcomes == [("A2", "TRADE_SUCCESS")]
 
 
-async def test_address_changed_applies_to_pending_callbacks(merchant, sandbox, shop) -> None:
+async def test_address_changed_applies_to_pending_callbacks(
+    merchant: Merchant, sandbox: Sandbox, shop: CallbackShop
+) -> None:
     """A pending callback goes to the present address."""
 
     async def move(request: web.BaseRequest) -> tuple[int, bytes]:
@@ -224,7 +241,9 @@ async def test_address_changed_applies_to_pending_callbacks(merchant, sandbox, s
     assert shop.paths == ["/notify", "/moved"]
 
 
-async def test_address_removed_gives_pending_callbacks_up(merchant, sandbox, shop) -> None:
+async def test_address_removed_gives_pending_callbacks_up(
+    merchant: Merchant, sandbox: Sandbox, shop: CallbackShop
+) -> None:
     """A pending callback without an address is given up after its schedule."""
 
     async def leave(request: web.BaseRequest) -> tuple[int, bytes]:
@@ -237,7 +256,9 @@ async def test_address_removed_gives_pending_callbacks_up(merchant, sandbox, sho
     assert [delivery.problem for delivery in sandbox.callbacks.log] == ["", *["no address"] * 2]
 
 
-async def test_merchants_have_their_own_address_and_secret(merchant, sandbox, shop) -> None:
+async def test_merchants_have_their_own_address_and_secret(
+    merchant: Merchant, sandbox: Sandbox, shop: CallbackShop
+) -> None:
     """Another merchant's callback has its appKey and its signature."""
     sandbox.notify_url = None
     merchant.switch_to(sandbox.add_app("other", app_secret="its-secret", notify_url=shop.url))
@@ -250,7 +271,9 @@ async def test_merchants_have_their_own_address_and_secret(merchant, sandbox, sh
 # Start and close
 
 
-async def test_close_keeps_pending_callbacks(merchant, sandbox, shop) -> None:
+async def test_close_keeps_pending_callbacks(
+    merchant: Merchant, sandbox: Sandbox, shop: CallbackShop
+) -> None:
     """Closing ends every task; pending callbacks are sent after the next start."""
     shop.answers.append(shop.hang)
     await merchant.trade("A1")
@@ -265,7 +288,9 @@ async def test_close_keeps_pending_callbacks(merchant, sandbox, shop) -> None:
     assert (waiting, shop.outcomes) == (1, [("A1", "TRADE_SUCCESS")] * 2)
 
 
-async def test_start_delivers_callbacks_of_the_closed_time(merchant, sandbox, shop) -> None:
+async def test_start_delivers_callbacks_of_the_closed_time(
+    merchant: Merchant, sandbox: Sandbox, shop: CallbackShop
+) -> None:
     """Callbacks that arose while it was closed are sent at the start, unless they are held."""
     await merchant.trade("A1")
     await merchant.trade("A2")
@@ -280,7 +305,9 @@ async def test_start_delivers_callbacks_of_the_closed_time(merchant, sandbox, sh
     assert shop.outcomes == [("A1", "TRADE_SUCCESS"), ("A2", "TRANSFER_FAIL")]
 
 
-async def test_close_right_after_a_confirmation_keeps_its_callback(merchant, sandbox, shop) -> None:
+async def test_close_right_after_a_confirmation_keeps_its_callback(
+    merchant: Merchant, sandbox: Sandbox, shop: CallbackShop
+) -> None:
     """A callback whose task has not started is not lost by closing."""
     await merchant.trade("A1")
     sandbox.confirm("A1")
@@ -297,7 +324,9 @@ async def test_idle_without_callbacks_returns() -> None:
     await Sandbox().callbacks_idle()
 
 
-def test_pending_callback_of_one_loop_is_delivered_in_the_next(pay_key, clock) -> None:
+def test_pending_callback_of_one_loop_is_delivered_in_the_next(
+    pay_key: RSA.RsaKey, clock: MovedClock
+) -> None:
     """A sandbox can be used in one event loop after another."""
     sandbox = Sandbox(pay_key=pay_key, clock=clock.time, callback_schedule=(0, 0, 0))
 
@@ -323,7 +352,9 @@ def test_pending_callback_of_one_loop_is_delivered_in_the_next(pay_key, clock) -
     assert asyncio.run(succeed()) == [("A1", "TRADE_SUCCESS")]
 
 
-async def test_payer_in_another_thread_is_delivered(merchant, sandbox, shop) -> None:
+async def test_payer_in_another_thread_is_delivered(
+    merchant: Merchant, sandbox: Sandbox, shop: CallbackShop
+) -> None:
     """The payer may act in a thread that has no event loop."""
     await merchant.trade("A1")
     await asyncio.to_thread(sandbox.confirm, "A1")
@@ -331,7 +362,9 @@ async def test_payer_in_another_thread_is_delivered(merchant, sandbox, shop) -> 
     assert shop.outcomes == [("A1", "TRADE_SUCCESS")]
 
 
-async def test_close_with_many_pending_callbacks_leaves_no_task(merchant, sandbox, shop) -> None:
+async def test_close_with_many_pending_callbacks_leaves_no_task(
+    merchant: Merchant, sandbox: Sandbox, shop: CallbackShop
+) -> None:
     """Closing leaves no task behind, however many callbacks wait."""
     sandbox.callbacks.schedule = (60.0,)
     for number in range(20):
@@ -346,7 +379,9 @@ async def test_close_with_many_pending_callbacks_leaves_no_task(merchant, sandbo
 # Limits, and the log
 
 
-async def test_queue_over_its_limit_drops_and_counts(merchant, sandbox, shop, monkeypatch) -> None:
+async def test_queue_over_its_limit_drops_and_counts(
+    merchant: Merchant, sandbox: Sandbox, shop: CallbackShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Callbacks over the limit are dropped and counted; the others are sent."""
     monkeypatch.setattr(callbacks, "_MAX_PENDING", 2)
     for number in ("A1", "A2", "A3"):
@@ -357,12 +392,14 @@ async def test_queue_over_its_limit_drops_and_counts(merchant, sandbox, shop, mo
     assert (sandbox.callbacks.dropped, len(shop.forms)) == (1, 2)
 
 
-def test_log_keeps_the_last_1000_deliveries(sandbox) -> None:
+def test_log_keeps_the_last_1000_deliveries(sandbox: Sandbox) -> None:
     """The log forgets its oldest lines."""
     assert sandbox.callbacks.log.maxlen == 1000
 
 
-async def test_log_shows_no_signature_and_no_secret(merchant, sandbox, shop) -> None:
+async def test_log_shows_no_signature_and_no_secret(
+    merchant: Merchant, sandbox: Sandbox, shop: CallbackShop
+) -> None:
     """The repr of a delivery leaves its form out."""
     await merchant.complete("A1")
     shown = repr(sandbox.callbacks.log)
@@ -370,7 +407,9 @@ async def test_log_shows_no_signature_and_no_secret(merchant, sandbox, shop) -> 
     assert sandbox.app_secret not in shown + repr(sandbox.callbacks)
 
 
-async def test_deliveries_of_300_orders_at_once_arrive_once_each(merchant, sandbox, shop) -> None:
+async def test_deliveries_of_300_orders_at_once_arrive_once_each(
+    merchant: Merchant, sandbox: Sandbox, shop: CallbackShop
+) -> None:
     """300 payers at once: each order has one callback."""
     numbers = [f"A{number}" for number in range(300)]
     for number in numbers:

@@ -1,5 +1,4 @@
 """Faults of replies, as a raw HTTP client sees them."""
-# ruff: noqa: ANN001 - fixtures and parameters of the tests
 
 import asyncio
 import contextlib
@@ -10,12 +9,13 @@ from collections.abc import AsyncIterator, Callable
 import aiohttp
 import pytest
 
-from tests.sandbox.raw_merchant import QUERY, TRADE, make_trade_body
+from tests.sandbox.raw_merchant import QUERY, TRADE, Merchant, make_trade_body
+from wxpay_async.sandbox import Sandbox
 from wxpay_async.sandbox.faults import ReplyFaultKind
 
 
 @contextlib.asynccontextmanager
-async def post_trade(merchant) -> AsyncIterator[aiohttp.ClientResponse]:
+async def post_trade(merchant: Merchant) -> AsyncIterator[aiohttp.ClientResponse]:
     """Post a signed trade; yield the response as it comes."""
     params = merchant.sign(bizContent=json.dumps(make_trade_body("A1")))
     url = merchant.sandbox.url + TRADE
@@ -24,7 +24,7 @@ async def post_trade(merchant) -> AsyncIterator[aiohttp.ClientResponse]:
         yield response
 
 
-def list_executed(sandbox) -> list[str]:
+def list_executed(sandbox: Sandbox) -> list[str]:
     """Return the requestId of everything that was executed."""
     return [entry.request_id for entry in sandbox.platform.ledger]
 
@@ -44,7 +44,12 @@ executed_or_not = pytest.mark.parametrize("done", [True, False], ids=["executed"
     [("drop", aiohttp.ServerDisconnectedError), ("reset", aiohttp.ClientOSError)],
 )
 async def test_drop_or_reset_ends_the_connection_without_a_reply(
-    merchant, sandbox, kind, error, done
+    merchant: Merchant,
+    sandbox: Sandbox,
+    kind: ReplyFaultKind,
+    error: type[Exception],
+    *,
+    done: bool,
 ) -> None:
     """The call is executed before the fault, or not at all."""
     sandbox.faults.inject(kind, executed=done)
@@ -54,7 +59,7 @@ async def test_drop_or_reset_ends_the_connection_without_a_reply(
     assert list_executed(sandbox) == ["r-A1"] * done
 
 
-async def test_reset_is_econnreset_to_the_caller(merchant, sandbox) -> None:
+async def test_reset_is_econnreset_to_the_caller(merchant: Merchant, sandbox: Sandbox) -> None:
     """The caller sees ECONNRESET, not the end of the stream."""
     sandbox.faults.inject("reset")
     with pytest.raises(aiohttp.ClientOSError) as raised:
@@ -64,7 +69,9 @@ async def test_reset_is_econnreset_to_the_caller(merchant, sandbox) -> None:
 
 
 @executed_or_not
-async def test_truncated_reply_ends_too_early(merchant, sandbox, done) -> None:
+async def test_truncated_reply_ends_too_early(
+    merchant: Merchant, sandbox: Sandbox, *, done: bool
+) -> None:
     """The status arrives, and less of the body than its length says."""
     sandbox.faults.inject("truncated", executed=done)
     async with post_trade(merchant) as response:
@@ -75,7 +82,9 @@ async def test_truncated_reply_ends_too_early(merchant, sandbox, done) -> None:
 
 
 @executed_or_not
-async def test_html_502_is_an_unmarked_page(merchant, sandbox, done) -> None:
+async def test_html_502_is_an_unmarked_page(
+    merchant: Merchant, sandbox: Sandbox, *, done: bool
+) -> None:
     """A proxy's page arrives, which is not an envelope and has no marker."""
     sandbox.faults.inject("html-502", executed=done)
     async with post_trade(merchant) as response:
@@ -86,7 +95,9 @@ async def test_html_502_is_an_unmarked_page(merchant, sandbox, done) -> None:
 
 
 @executed_or_not
-async def test_delay_waits_before_the_reply(merchant, sandbox, monkeypatch, done) -> None:
+async def test_delay_waits_before_the_reply(
+    merchant: Merchant, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, *, done: bool
+) -> None:
     """The reply waits; the call is executed before the wait, or only after it."""
     waits: list[tuple[float, list[str]]] = []
     real_sleep = asyncio.sleep
@@ -105,7 +116,9 @@ async def test_delay_waits_before_the_reply(merchant, sandbox, monkeypatch, done
     assert list_executed(sandbox) == ["r-A1"]
 
 
-async def test_delay_of_a_caller_that_left_still_executes(merchant, sandbox, monkeypatch) -> None:
+async def test_delay_of_a_caller_that_left_still_executes(
+    merchant: Merchant, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A call whose caller left is executed after its delay."""
     delay_over = asyncio.Event()
     real_sleep = asyncio.sleep
@@ -127,7 +140,9 @@ async def test_delay_of_a_caller_that_left_still_executes(merchant, sandbox, mon
 
 
 @pytest.mark.parametrize("kind", list(ReplyFaultKind))
-async def test_fault_of_a_caller_that_left_is_no_error(merchant, sandbox, caplog, kind) -> None:
+async def test_fault_of_a_caller_that_left_is_no_error(
+    merchant: Merchant, sandbox: Sandbox, caplog: pytest.LogCaptureFixture, kind: ReplyFaultKind
+) -> None:
     """A fault of a connection that is closed is not an error, and the sandbox goes on."""
     sandbox.faults.inject(kind, seconds=0.02)
     asking = asyncio.create_task(post_trade(merchant).__aenter__())
@@ -140,7 +155,7 @@ async def test_fault_of_a_caller_that_left_is_no_error(merchant, sandbox, caplog
     assert caplog.records == []
 
 
-async def test_fault_applies_to_one_call_only(merchant, sandbox) -> None:
+async def test_fault_applies_to_one_call_only(merchant: Merchant, sandbox: Sandbox) -> None:
     """The next call is answered, and finds what was executed."""
     sandbox.faults.inject("drop")
     with pytest.raises(aiohttp.ServerDisconnectedError):
@@ -149,7 +164,9 @@ async def test_fault_applies_to_one_call_only(merchant, sandbox) -> None:
     assert again["errorCode"] == "GM_API_BUS_0000015"
 
 
-async def test_fault_before_execution_uses_no_quota_and_no_nonce(merchant, sandbox) -> None:
+async def test_fault_before_execution_uses_no_quota_and_no_nonce(
+    merchant: Merchant, sandbox: Sandbox
+) -> None:
     """A call that is lost on its way has no effect on the platform."""
     sandbox.faults.inject("drop", executed=False)
     with pytest.raises(aiohttp.ServerDisconnectedError):
@@ -157,7 +174,7 @@ async def test_fault_before_execution_uses_no_quota_and_no_nonce(merchant, sandb
     assert sandbox.platform.calls.total() == 0
 
 
-async def test_fault_of_one_path_skips_other_paths(merchant, sandbox) -> None:
+async def test_fault_of_one_path_skips_other_paths(merchant: Merchant, sandbox: Sandbox) -> None:
     """A fault of one path lets other calls pass."""
     sandbox.faults.inject("drop", path=QUERY)
     reply = await merchant.trade("A1")
@@ -167,7 +184,7 @@ async def test_fault_of_one_path_skips_other_paths(merchant, sandbox) -> None:
     assert await merchant.status("A1") == "待付款"
 
 
-async def test_close_does_not_wait_for_a_delay(merchant, sandbox) -> None:
+async def test_close_does_not_wait_for_a_delay(merchant: Merchant, sandbox: Sandbox) -> None:
     """A reply that is hours late does not hold the sandbox open."""
     sandbox.faults.inject("delay", seconds=7200)
     asking = asyncio.create_task(post_trade(merchant).__aenter__())

@@ -1,19 +1,29 @@
 """The queues of faults, alone and applied to callbacks over HTTP."""
-# ruff: noqa: ANN001 - fixtures and parameters of the tests
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from aiohttp import web
 
-from tests.sandbox.callback_shop import ACKNOWLEDGED, REFUSED, is_genuine, is_signed_by_md5
-from tests.sandbox.raw_merchant import PAY, QUERY
+from tests.sandbox.callback_shop import (
+    ACKNOWLEDGED,
+    REFUSED,
+    CallbackShop,
+    Settings,
+    is_genuine,
+    is_signed_by_md5,
+)
+from tests.sandbox.raw_merchant import PAY, QUERY, Merchant
+from tests.support.clock import MovedClock
+from wxpay_async.sandbox import Sandbox
 from wxpay_async.sandbox.faults import CallbackFault, Faults, Forgery, ReplyFault, ReplyFaultKind
 
 
 @pytest.fixture
-def settings(callback_settings) -> dict[str, object]:
+def settings(callback_settings: Settings) -> dict[str, object]:
     """Let the sandbox send callbacks to the shop."""
     return callback_settings
 
@@ -68,7 +78,7 @@ def test_reply_fault_of_one_path_skips_other_paths() -> None:
         lambda faults: faults.forge("blue"),
     ],
 )
-def test_faults_of_wrong_arguments_are_refused(ask) -> None:
+def test_faults_of_wrong_arguments_are_refused(ask: Callable[[Faults], object]) -> None:
     """A wrong name or figure is refused at once, and nothing is queued."""
     faults = Faults()
     with pytest.raises(ValueError, match=r".+"):
@@ -96,7 +106,9 @@ def test_callback_faults_of_several_kinds_combine() -> None:
 # Faults of callbacks, over HTTP
 
 
-async def test_double_sends_copies_at_once_each_with_its_own_nonce(merchant, sandbox, shop) -> None:
+async def test_double_sends_copies_at_once_each_with_its_own_nonce(
+    merchant: Merchant, sandbox: Sandbox, shop: CallbackShop
+) -> None:
     """The copies of a doubled callback arrive at once, each signed for itself."""
     together = asyncio.Barrier(3)
 
@@ -113,7 +125,9 @@ async def test_double_sends_copies_at_once_each_with_its_own_nonce(merchant, san
     assert len({dict(form)["nonce"] for form in shop.forms}) == 4
 
 
-async def test_reorder_sends_the_last_first(merchant, sandbox, shop) -> None:
+async def test_reorder_sends_the_last_first(
+    merchant: Merchant, sandbox: Sandbox, shop: CallbackShop
+) -> None:
     """Held callbacks arrive the last first; later ones arrive as they arise."""
     sandbox.faults.reorder(3)
     numbers = ["A1", "A2", "A3", "A4"]
@@ -131,7 +145,9 @@ async def test_reorder_sends_the_last_first(merchant, sandbox, shop) -> None:
     assert shop.numbers == ["A3", "A2", "A1", "A4"]
 
 
-async def test_reorder_sends_a_refund_before_its_payment(merchant, sandbox, shop) -> None:
+async def test_reorder_sends_a_refund_before_its_payment(
+    merchant: Merchant, sandbox: Sandbox, shop: CallbackShop
+) -> None:
     """The callback of a refund can arrive before that of its payment."""
     sandbox.faults.reorder()
     await merchant.trade("A1")
@@ -141,7 +157,9 @@ async def test_reorder_sends_a_refund_before_its_payment(merchant, sandbox, shop
     assert shop.outcomes == [("B1", "REFUND_SUCCESS"), ("A1", "TRADE_SUCCESS")]
 
 
-async def test_reorder_waits_for_each_answer(merchant, sandbox, shop) -> None:
+async def test_reorder_waits_for_each_answer(
+    merchant: Merchant, sandbox: Sandbox, shop: CallbackShop
+) -> None:
     """A reordered callback is sent after the answer to the one before it, good or bad."""
     events: list[str] = []
 
@@ -165,7 +183,9 @@ async def test_reorder_waits_for_each_answer(merchant, sandbox, shop) -> None:
     assert Counter(shop.numbers) == {"A1": 2, "A2": 2}
 
 
-async def test_reorder_of_too_few_is_released_by_waiting(merchant, sandbox, shop) -> None:
+async def test_reorder_of_too_few_is_released_by_waiting(
+    merchant: Merchant, sandbox: Sandbox, shop: CallbackShop
+) -> None:
     """Held callbacks are sent when a test waits until all are done."""
     sandbox.faults.reorder(3)
     for number in ("A1", "A2"):
@@ -175,7 +195,9 @@ async def test_reorder_of_too_few_is_released_by_waiting(merchant, sandbox, shop
     assert shop.numbers == ["A2", "A1"]
 
 
-async def test_late_callback_has_an_old_timestamp(merchant, sandbox, shop, clock) -> None:
+async def test_late_callback_has_an_old_timestamp(
+    merchant: Merchant, sandbox: Sandbox, shop: CallbackShop, clock: MovedClock
+) -> None:
     """It is correctly signed, and has the same age at each delivery."""
     shop.answers.append(REFUSED)
     sandbox.faults.late(3600)
@@ -185,7 +207,9 @@ async def test_late_callback_has_an_old_timestamp(merchant, sandbox, shop, clock
     assert is_signed_by_md5(shop.forms[0], sandbox.app_secret)
 
 
-async def test_pause_delays_the_first_delivery_only(merchant, sandbox, shop) -> None:
+async def test_pause_delays_the_first_delivery_only(
+    merchant: Merchant, sandbox: Sandbox, shop: CallbackShop
+) -> None:
     """Other callbacks pass a paused one."""
     sandbox.faults.pause(60)
     await merchant.trade("A1")
@@ -196,7 +220,9 @@ async def test_pause_delays_the_first_delivery_only(merchant, sandbox, shop) -> 
     assert shop.outcomes == [("A2", "TRADE_SUCCESS")]
 
 
-async def test_forge_sends_the_forgery_first_and_once(merchant, sandbox, shop, tmp_path) -> None:
+async def test_forge_sends_the_forgery_first_and_once(
+    merchant: Merchant, sandbox: Sandbox, shop: CallbackShop, tmp_path: Path
+) -> None:
     """A forgery is answered before the genuine callback is sent, and is not repeated."""
     shop.answers.append(REFUSED)
     sandbox.faults.forge("amount")
@@ -208,14 +234,16 @@ async def test_forge_sends_the_forgery_first_and_once(merchant, sandbox, shop, t
     assert (sandbox.callbacks.forgeries_acknowledged, sandbox.callbacks.acknowledged) == (0, 1)
 
 
-async def test_forge_counts_acknowledged_forgeries(merchant, sandbox) -> None:
+async def test_forge_counts_acknowledged_forgeries(merchant: Merchant, sandbox: Sandbox) -> None:
     """A merchant that acknowledges a forgery is found out."""
     sandbox.faults.forge(Forgery.UNSIGNED)
     await merchant.complete("A1")
     assert (sandbox.callbacks.forgeries_acknowledged, sandbox.callbacks.acknowledged) == (1, 1)
 
 
-async def test_faults_of_callbacks_combine(merchant, sandbox, shop, clock) -> None:
+async def test_faults_of_callbacks_combine(
+    merchant: Merchant, sandbox: Sandbox, shop: CallbackShop, clock: MovedClock
+) -> None:
     """One callback can be doubled, late and out of order."""
     sandbox.faults.double(2)
     sandbox.faults.late(60, 2)

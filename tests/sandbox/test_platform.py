@@ -1,9 +1,9 @@
 """The business of the endpoints, and the payer, over HTTP."""
-# ruff: noqa: ANN001 - fixtures and parameters of the tests
 
 import asyncio
 import json
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
@@ -13,10 +13,12 @@ from tests.sandbox.raw_merchant import (
     QUERY,
     REFUND,
     TRADE,
+    Merchant,
     make_trade_body,
     make_trade_item,
     verify_by_openssl,
 )
+from tests.support.clock import MovedClock
 from wxpay_async.errors import InvalidRequestError, PrepayExpiredError
 from wxpay_async.sandbox import Sandbox
 from wxpay_async.sandbox.error_codes import Code
@@ -33,7 +35,9 @@ def find_charges(sandbox: Sandbox) -> list[LedgerEntry]:
 # Trade
 
 
-async def test_trade_creates_orders_that_await_payment(merchant, sandbox) -> None:
+async def test_trade_creates_orders_that_await_payment(
+    merchant: Merchant, sandbox: Sandbox
+) -> None:
     """The reply has the fields that the page promises."""
     data = (await merchant.trade("A1"))["data"]
     trade = sandbox.platform.trades["A1"]
@@ -44,14 +48,16 @@ async def test_trade_creates_orders_that_await_payment(merchant, sandbox) -> Non
     assert trade.status == "待付款"
 
 
-async def test_trade_to_scan_has_no_prepay(merchant, sandbox) -> None:
+async def test_trade_to_scan_has_no_prepay(merchant: Merchant, sandbox: Sandbox) -> None:
     """Products that are scanned come without JSAPI fields."""
     reply = await merchant.trade("A1", product="65")
     assert not JSAPI & set(reply["data"])
     assert sandbox.platform.prepays == {}
 
 
-async def test_trade_of_two_items_is_paid_by_one_confirmation(merchant, sandbox) -> None:
+async def test_trade_of_two_items_is_paid_by_one_confirmation(
+    merchant: Merchant, sandbox: Sandbox
+) -> None:
     """Each item is an order of its own."""
     items = [make_trade_item("A1"), make_trade_item("A2", "3.00")]
     reply = await merchant.trade("A1", tradeInfo=items)
@@ -66,7 +72,7 @@ async def test_trade_of_two_items_is_paid_by_one_confirmation(merchant, sandbox)
     ]
 
 
-async def test_trade_with_a_used_number_is_refused(merchant, sandbox) -> None:
+async def test_trade_with_a_used_number_is_refused(merchant: Merchant, sandbox: Sandbox) -> None:
     """A second order of the same number is refused, also inside one request."""
     await merchant.trade("A1")
     again = await merchant.trade("A1", requestId="other")
@@ -75,7 +81,7 @@ async def test_trade_with_a_used_number_is_refused(merchant, sandbox) -> None:
     assert list(sandbox.platform.trades) == ["A1"]
 
 
-async def test_trade_closes_at_its_time_limit(merchant, clock) -> None:
+async def test_trade_closes_at_its_time_limit(merchant: Merchant, clock: MovedClock) -> None:
     """TimeoutExpress follows the sandbox's clock."""
     token = await merchant.trade_token("A1", timeoutExpress="10m")
     clock.move(599.9)
@@ -87,7 +93,9 @@ async def test_trade_closes_at_its_time_limit(merchant, clock) -> None:
     assert refused["errorCode"] == Code.ORDER_ENDED
 
 
-async def test_trade_without_a_time_limit_awaits_payment_for_ever(merchant, clock) -> None:
+async def test_trade_without_a_time_limit_awaits_payment_for_ever(
+    merchant: Merchant, clock: MovedClock
+) -> None:
     """Without timeoutExpress an order awaits payment for ever."""
     await merchant.trade("A1", timeoutExpress="0")
     clock.move(30 * 86400)
@@ -97,7 +105,9 @@ async def test_trade_without_a_time_limit_awaits_payment_for_ever(merchant, cloc
 # Pay
 
 
-async def test_pay_returns_jsapi_parameters_and_charges_nothing(merchant, sandbox) -> None:
+async def test_pay_returns_jsapi_parameters_and_charges_nothing(
+    merchant: Merchant, sandbox: Sandbox
+) -> None:
     """A payToken turns into the JSAPI parameters of the page."""
     token = await merchant.trade_token("A1")
     reply = await merchant.pay("p1", token)
@@ -113,7 +123,9 @@ async def test_pay_returns_jsapi_parameters_and_charges_nothing(merchant, sandbo
     assert find_charges(sandbox) == []
 
 
-async def test_pay_sign_verifies_by_openssl(merchant, sandbox, tmp_path) -> None:
+async def test_pay_sign_verifies_by_openssl(
+    merchant: Merchant, sandbox: Sandbox, tmp_path: Path
+) -> None:
     """The paySign of pay and of trade is right, and a changed message is refused."""
     trade = await merchant.trade("A1")
     pay = await merchant.pay("p1", trade["data"]["payToken"])
@@ -125,13 +137,15 @@ async def test_pay_sign_verifies_by_openssl(merchant, sandbox, tmp_path) -> None
         assert not verify_by_openssl(message.replace("wx", "wy"), sign, key, tmp_path)
 
 
-async def test_pay_without_an_app_id_uses_the_platforms_own(merchant) -> None:
+async def test_pay_without_an_app_id_uses_the_platforms_own(merchant: Merchant) -> None:
     """Without an appId the platform's own mini program is meant."""
     reply = await merchant.pay("p1", await merchant.trade_token("A1"), appId="")
     assert reply["data"]["appId"].startswith("wx")
 
 
-async def test_pay_again_gives_a_new_prepay_and_one_charge(merchant, sandbox) -> None:
+async def test_pay_again_gives_a_new_prepay_and_one_charge(
+    merchant: Merchant, sandbox: Sandbox
+) -> None:
     """While the order awaits payment, each new requestId gets a new prepay."""
     token = await merchant.trade_token("A1", product="65")
     first = await merchant.pay("p1", token)
@@ -146,7 +160,9 @@ async def test_pay_again_gives_a_new_prepay_and_one_charge(merchant, sandbox) ->
     ("act", "code"),
     [("confirm", Code.ORDER_PAID), ("cancel", Code.ORDER_ENDED), ("expire", Code.ORDER_ENDED)],
 )
-async def test_pay_of_an_ended_order_is_refused(merchant, sandbox, act, code) -> None:
+async def test_pay_of_an_ended_order_is_refused(
+    merchant: Merchant, sandbox: Sandbox, act: str, code: Code
+) -> None:
     """An order that is paid, failed or closed gets no prepay."""
     token = await merchant.trade_token("A1")
     getattr(sandbox, act)("A1")
@@ -155,20 +171,22 @@ async def test_pay_of_an_ended_order_is_refused(merchant, sandbox, act, code) ->
     assert sandbox.platform.find_entries("p1") == ()
 
 
-async def test_pay_with_an_unknown_token_is_refused(merchant) -> None:
+async def test_pay_with_an_unknown_token_is_refused(merchant: Merchant) -> None:
     """A payToken that does not exist is refused."""
     reply = await merchant.pay("p1", "guess")
     assert reply["errorCode"] == Code.UNKNOWN_PURCHASE
 
 
-async def test_pay_without_an_openid_is_malformed(merchant) -> None:
+async def test_pay_without_an_openid_is_malformed(merchant: Merchant) -> None:
     """Without the payer's openid there is no prepay."""
     reply = await merchant.pay("p1", await merchant.trade_token("A1"), terminalPayerId="")
     assert reply["errorCode"] == "CO_MSG_000001"
     assert "terminalPayerId" in reply["errorMsg"]
 
 
-async def test_prepay_expires_after_20_minutes(merchant, sandbox, clock) -> None:
+async def test_prepay_expires_after_20_minutes(
+    merchant: Merchant, sandbox: Sandbox, clock: MovedClock
+) -> None:
     """After that the payer cannot confirm, until there is a new prepay."""
     token = await merchant.trade_token("A1", timeoutExpress="1d")
     clock.move(1200)
@@ -185,7 +203,9 @@ async def test_prepay_expires_after_20_minutes(merchant, sandbox, clock) -> None
 # requestId
 
 
-async def test_request_id_executed_is_refused_by_every_endpoint(merchant, sandbox) -> None:
+async def test_request_id_executed_is_refused_by_every_endpoint(
+    merchant: Merchant, sandbox: Sandbox
+) -> None:
     """A requestId that was executed is refused with any content."""
     token = await merchant.trade_token("A1")
     sandbox.confirm("A1")
@@ -199,7 +219,7 @@ async def test_request_id_executed_is_refused_by_every_endpoint(merchant, sandbo
     assert [entry.kind for entry in sandbox.platform.find_entries("r-A1")] == ["trade"]
 
 
-async def test_request_id_refused_may_be_used_again(merchant, sandbox) -> None:
+async def test_request_id_refused_may_be_used_again(merchant: Merchant, sandbox: Sandbox) -> None:
     """A malformed or refused request was not executed, so its requestId is not used up."""
     token = await merchant.trade_token("A1")
     await merchant.pay("p1", token, terminalPayerId="")
@@ -209,7 +229,9 @@ async def test_request_id_refused_may_be_used_again(merchant, sandbox) -> None:
     assert len(sandbox.platform.find_entries("p1")) == 1
 
 
-async def test_request_id_of_many_calls_at_once_is_executed_once(merchant, sandbox) -> None:
+async def test_request_id_of_many_calls_at_once_is_executed_once(
+    merchant: Merchant, sandbox: Sandbox
+) -> None:
     """Of many calls at once with one requestId exactly one is executed."""
     token = await merchant.trade_token("A1")
     replies = await asyncio.gather(*(merchant.pay("p1", token) for _ in range(20)))
@@ -219,14 +241,14 @@ async def test_request_id_of_many_calls_at_once_is_executed_once(merchant, sandb
 
 
 @pytest.mark.parametrize("path", [TRADE, PAY, REFUND])
-async def test_biz_content_missing_is_malformed(merchant, path) -> None:
+async def test_biz_content_missing_is_malformed(merchant: Merchant, path: str) -> None:
     """Without bizContent a call is malformed."""
     reply = await merchant.call(path)
     assert reply["errorCode"] == "CO_MSG_000001"
     assert "bizContent" in reply["errorMsg"]
 
 
-async def test_copy_of_an_executed_request_is_a_repetition(merchant) -> None:
+async def test_copy_of_an_executed_request_is_a_repetition(merchant: Merchant) -> None:
     """It is not called malformed: that would mean that it was not executed."""
     params = merchant.sign(bizContent=json.dumps(make_trade_body("A1")))
     first = await merchant.send(TRADE, params)
@@ -238,7 +260,7 @@ async def test_copy_of_an_executed_request_is_a_repetition(merchant) -> None:
 @pytest.mark.parametrize(
     "content", ["", "no JSON", "[]", '{"requestId": []}', '{"requestId": "B"}']
 )
-async def test_copy_of_a_refused_request_is_malformed(merchant, content) -> None:
+async def test_copy_of_a_refused_request_is_malformed(merchant: Merchant, content: str) -> None:
     """The refusal of a used nonce names the nonce, with any content."""
     params = merchant.sign(bizContent=content)
     await merchant.send(TRADE, params)
@@ -250,7 +272,7 @@ async def test_copy_of_a_refused_request_is_malformed(merchant, content) -> None
 # The payer
 
 
-async def test_confirm_twice_charges_once(merchant, sandbox) -> None:
+async def test_confirm_twice_charges_once(merchant: Merchant, sandbox: Sandbox) -> None:
     """The second confirmation changes nothing."""
     await merchant.trade("A1")
     sandbox.confirm("A1")
@@ -261,7 +283,9 @@ async def test_confirm_twice_charges_once(merchant, sandbox) -> None:
 
 
 @pytest.mark.parametrize(("act", "status"), [("cancel", "支付失败"), ("expire", "已关闭")])
-async def test_confirm_of_an_ended_order_charges_nothing(merchant, sandbox, act, status) -> None:
+async def test_confirm_of_an_ended_order_charges_nothing(
+    merchant: Merchant, sandbox: Sandbox, act: str, status: str
+) -> None:
     """An order that was cancelled or has expired cannot be confirmed."""
     await merchant.trade("A1")
     getattr(sandbox, act)("A1")
@@ -271,7 +295,7 @@ async def test_confirm_of_an_ended_order_charges_nothing(merchant, sandbox, act,
 
 
 @pytest.mark.parametrize("act", ["confirm", "cancel", "expire"])
-def test_payer_of_an_unknown_order_raises(sandbox, act) -> None:
+def test_payer_of_an_unknown_order_raises(sandbox: Sandbox, act: str) -> None:
     """An order that does not exist is a mistake of the test, and raises."""
     with pytest.raises(InvalidRequestError, match="outTradeNo"):
         getattr(sandbox, act)("nothing")
@@ -280,7 +304,7 @@ def test_payer_of_an_unknown_order_raises(sandbox, act) -> None:
 # Refund
 
 
-async def test_refund_in_parts_ends_at_the_payment(merchant, sandbox) -> None:
+async def test_refund_in_parts_ends_at_the_payment(merchant: Merchant, sandbox: Sandbox) -> None:
     """A paid order is refunded in parts, up to what was paid."""
     await merchant.trade("A1")
     sandbox.confirm("A1")
@@ -305,7 +329,9 @@ async def test_refund_in_parts_ends_at_the_payment(merchant, sandbox) -> None:
 
 
 @pytest.mark.parametrize("act", [None, "cancel", "expire"])
-async def test_refund_of_an_unpaid_order_is_refused(merchant, sandbox, act) -> None:
+async def test_refund_of_an_unpaid_order_is_refused(
+    merchant: Merchant, sandbox: Sandbox, act: str | None
+) -> None:
     """An order that awaits payment, failed or closed has nothing to give back."""
     await merchant.trade("A1")
     if act:
@@ -314,13 +340,13 @@ async def test_refund_of_an_unpaid_order_is_refused(merchant, sandbox, act) -> N
     assert reply["errorCode"] == Code.ORDER_UNPAID
 
 
-async def test_refund_of_an_unknown_order_is_refused(merchant) -> None:
+async def test_refund_of_an_unknown_order_is_refused(merchant: Merchant) -> None:
     """A refund of an unknown order is refused."""
     reply = await merchant.refund("B1", "A1", "0.01")
     assert reply["errorCode"] == Code.UNKNOWN_ORDER
 
 
-async def test_refund_with_a_used_number_is_refused(merchant, sandbox) -> None:
+async def test_refund_with_a_used_number_is_refused(merchant: Merchant, sandbox: Sandbox) -> None:
     """A refund's number must differ from those of orders and other refunds."""
     await merchant.trade("A1")
     sandbox.confirm("A1")
@@ -339,7 +365,9 @@ async def test_refund_with_a_used_number_is_refused(merchant, sandbox) -> None:
 
 @pytest.mark.parametrize("code", ["CO_MSG_000002", "CO_MSG_000003"])
 @pytest.mark.parametrize("executed", [False, True])
-async def test_error_injected_leaves_execution_open(merchant, sandbox, code, executed) -> None:
+async def test_error_injected_leaves_execution_open(
+    merchant: Merchant, sandbox: Sandbox, code: str, *, executed: bool
+) -> None:
     """A call gets the error; only the ledger shows whether it was executed."""
     sandbox.platform.fail_next(code, executed=executed)
     failed = await merchant.trade("A1")
@@ -350,7 +378,9 @@ async def test_error_injected_leaves_execution_open(merchant, sandbox, code, exe
 
 
 @pytest.mark.parametrize("code", ["CO_MSG_0000011", "GM_API_BUS_000007", "CO_MSG_NEW"])
-async def test_error_injected_can_have_any_code(merchant, sandbox, code) -> None:
+async def test_error_injected_can_have_any_code(
+    merchant: Merchant, sandbox: Sandbox, code: str
+) -> None:
     """Codes for which the sandbox has no cause, and unknown ones, can be injected."""
     sandbox.platform.fail_next(code)
     reply = await merchant.query("A1")
@@ -358,7 +388,7 @@ async def test_error_injected_can_have_any_code(merchant, sandbox, code) -> None
     assert reply["errorMsg"]
 
 
-async def test_errors_injected_apply_to_one_call_each(merchant, sandbox) -> None:
+async def test_errors_injected_apply_to_one_call_each(merchant: Merchant, sandbox: Sandbox) -> None:
     """Several errors queue up, and a call with a wrong envelope uses up none."""
     sandbox.platform.fail_next("CO_MSG_000002")
     sandbox.platform.fail_next("CO_MSG_000003")
@@ -370,7 +400,7 @@ async def test_errors_injected_apply_to_one_call_each(merchant, sandbox) -> None
 # Several merchants, and what a test can read
 
 
-async def test_merchants_do_not_see_each_other(merchant, sandbox) -> None:
+async def test_merchants_do_not_see_each_other(merchant: Merchant, sandbox: Sandbox) -> None:
     """Numbers, requestIds and payTokens of one appKey mean nothing to another."""
     token = await merchant.trade_token("A1")
     merchant.switch_to(sandbox.add_app("other"))
@@ -387,27 +417,29 @@ async def test_merchants_do_not_see_each_other(merchant, sandbox) -> None:
     assert [entry.app_key for entry in find_charges(sandbox)] == ["other"]
 
 
-def test_payer_of_an_unknown_app_key_raises(sandbox) -> None:
+def test_payer_of_an_unknown_app_key_raises(sandbox: Sandbox) -> None:
     """An unknown appKey has no orders."""
     with pytest.raises(InvalidRequestError):
         sandbox.platform.confirm("A1", app_key="nobody")
 
 
 @pytest.mark.parametrize("app_key", ["", "sandbox-app-key"])
-def test_app_key_taken_or_empty_is_refused(sandbox, app_key) -> None:
+def test_app_key_taken_or_empty_is_refused(sandbox: Sandbox, app_key: str) -> None:
     """An appKey cannot be registered twice, nor be empty."""
     with pytest.raises(InvalidRequestError, match="appKey"):
         sandbox.add_app(app_key)
 
 
-def test_app_secret_empty_is_refused(sandbox) -> None:
+def test_app_secret_empty_is_refused(sandbox: Sandbox) -> None:
     """With an empty secret every caller could sign."""
     with pytest.raises(InvalidRequestError, match="appSecret"):
         sandbox.add_app("other", app_secret="")
     assert "other" not in sandbox.platform.apps
 
 
-async def test_ledger_lists_executed_requests_in_order(merchant, sandbox, clock) -> None:
+async def test_ledger_lists_executed_requests_in_order(
+    merchant: Merchant, sandbox: Sandbox, clock: MovedClock
+) -> None:
     """Queries and refusals are not in the ledger."""
     token = await merchant.trade_token("A1")
     clock.move(1)
@@ -426,7 +458,9 @@ async def test_ledger_lists_executed_requests_in_order(merchant, sandbox, clock)
     assert [entry.at - start for entry in sandbox.platform.ledger] == [0, 1, 1, 1]
 
 
-async def test_counters_count_calls_by_path_and_replies_by_code(merchant, sandbox) -> None:
+async def test_counters_count_calls_by_path_and_replies_by_code(
+    merchant: Merchant, sandbox: Sandbox
+) -> None:
     """The last calls are kept as they came."""
     await merchant.trade("A1")
     await merchant.trade("A1")
@@ -436,14 +470,16 @@ async def test_counters_count_calls_by_path_and_replies_by_code(merchant, sandbo
     assert b"outTradeNo=A1" in sandbox.platform.recent[-1].body
 
 
-async def test_recent_calls_are_bounded(merchant, sandbox) -> None:
+async def test_recent_calls_are_bounded(merchant: Merchant, sandbox: Sandbox) -> None:
     """However many calls arrive, the memory of them does not grow."""
     for _ in range(300):
         await merchant.call(MERCHANTS, sign="00")
     assert len(sandbox.platform.recent) == 256
 
 
-async def test_orders_are_listed_from_the_latest_to_the_first(merchant, sandbox) -> None:
+async def test_orders_are_listed_from_the_latest_to_the_first(
+    merchant: Merchant, sandbox: Sandbox
+) -> None:
     """Orders are listed from the latest to the first."""
     for number in ("A1", "A2", "A3"):
         await merchant.trade(number)

@@ -1,17 +1,19 @@
 """The data of queries and lists, over HTTP."""
-# ruff: noqa: ANN001 - fixtures and parameters of the tests
 
 from decimal import Decimal
 
 import pytest
 
-from tests.sandbox.raw_merchant import MERCHANTS, QUERY
+from tests.sandbox.raw_merchant import MERCHANTS, QUERY, Merchant
+from wxpay_async.sandbox import Sandbox
 from wxpay_async.sandbox.error_codes import Code
 
 # Query
 
 
-async def test_query_by_either_number_has_every_documented_field(merchant, sandbox) -> None:
+async def test_query_by_either_number_has_every_documented_field(
+    merchant: Merchant, sandbox: Sandbox
+) -> None:
     """A query by md5_or_rsa_merchant number reports the order with every documented field."""
     await merchant.trade("A1")
     by_ours = await merchant.query("A1")
@@ -35,7 +37,9 @@ async def test_query_by_either_number_has_every_documented_field(merchant, sandb
 
 
 @pytest.mark.parametrize("params", [{"outTradeNo": "x"}, {"tradeNo": "x"}])
-async def test_query_of_an_unknown_number_is_refused(merchant, params) -> None:
+async def test_query_of_an_unknown_number_is_refused(
+    merchant: Merchant, params: dict[str, str]
+) -> None:
     """An unknown number is a business refusal."""
     reply = await merchant.call(QUERY, **params)
     assert reply["errorCode"] == Code.UNKNOWN_ORDER
@@ -43,13 +47,15 @@ async def test_query_of_an_unknown_number_is_refused(merchant, params) -> None:
 
 
 @pytest.mark.parametrize("params", [{}, {"outTradeNo": "A1", "tradeNo": "1"}, {"outTradeNo": ""}])
-async def test_query_of_both_numbers_or_none_is_malformed(merchant, params) -> None:
+async def test_query_of_both_numbers_or_none_is_malformed(
+    merchant: Merchant, params: dict[str, str]
+) -> None:
     """Both numbers, or none, is malformed."""
     reply = await merchant.call(QUERY, **params)
     assert reply["errorCode"] == "CO_MSG_000001"
 
 
-async def test_query_of_a_refund_has_its_own_amount(merchant, sandbox) -> None:
+async def test_query_of_a_refund_has_its_own_amount(merchant: Merchant, sandbox: Sandbox) -> None:
     """A refund is found by its own number and by the platform's."""
     await merchant.trade("A1")
     sandbox.confirm("A1")
@@ -68,7 +74,7 @@ async def test_query_of_a_refund_has_its_own_amount(merchant, sandbox) -> None:
 # Sub-merchants
 
 
-async def test_merchants_without_parameters_are_the_first_page(merchant) -> None:
+async def test_merchants_without_parameters_are_the_first_page(merchant: Merchant) -> None:
     """The first page has ten sub-merchants."""
     data = (await merchant.call(MERCHANTS))["data"]
     assert (data["total"], data["totalPage"]) == (37, 4)
@@ -80,14 +86,16 @@ async def test_merchants_without_parameters_are_the_first_page(merchant) -> None
 
 
 @pytest.mark.parametrize(("page", "rows"), [("1", 15), ("2", 15), ("3", 7), ("4", 0)])
-async def test_merchants_last_page_is_shorter_and_then_empty(merchant, page, rows) -> None:
+async def test_merchants_last_page_is_shorter_and_then_empty(
+    merchant: Merchant, page: str, rows: int
+) -> None:
     """Every page but the last is full; pages after it are empty."""
     reply = await merchant.call(MERCHANTS, pageSize="15", currentPage=page)
     assert len(reply["data"]["merchants"]) == rows
     assert reply["data"]["totalPage"] == 3
 
 
-async def test_merchants_can_be_set(merchant, sandbox) -> None:
+async def test_merchants_can_be_set(merchant: Merchant, sandbox: Sandbox) -> None:
     """The list can be set."""
     sandbox.platform.merchants = [("7", "茶馆")]
     reply = await merchant.call(MERCHANTS)
@@ -98,7 +106,7 @@ async def test_merchants_can_be_set(merchant, sandbox) -> None:
 @pytest.mark.parametrize("name", ["pageSize", "currentPage"])
 @pytest.mark.parametrize("value", ["0", "-1", "ten", "1.5", "1" * 7, "٣"])
 async def test_merchants_page_that_is_no_integer_above_0_is_malformed(
-    merchant, name, value
+    merchant: Merchant, name: str, value: str
 ) -> None:
     """Both numbers are integers above 0."""
     reply = await merchant.call(MERCHANTS, **{name: value})

@@ -1,11 +1,11 @@
 """The sandbox as a server: start and close, headers, and the payer's own endpoints."""
-# ruff: noqa: ANN001 - fixtures and parameters of the tests
 
 import asyncio
 import http.client
 import io
 import json
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -13,8 +13,9 @@ import aiohttp
 import pytest
 from Crypto.PublicKey import RSA
 
-from tests.sandbox.callback_shop import is_signed_by_rsa
+from tests.sandbox.callback_shop import CallbackShop, is_signed_by_rsa
 from tests.sandbox.raw_merchant import MERCHANTS, TRADE, Merchant
+from tests.support.clock import MovedClock
 from wxpay_async.errors import InvalidRequestError
 from wxpay_async.sandbox import Sandbox
 from wxpay_async.sandbox.auth import IncomingRequest
@@ -26,7 +27,7 @@ async def read(answer: aiohttp.ClientResponse) -> tuple[int, Any]:
     return answer.status, json.loads(await answer.read())
 
 
-async def test_settings_are_the_environment_of_a_gateway(sandbox) -> None:
+async def test_settings_are_the_environment_of_a_gateway(sandbox: Sandbox) -> None:
     """The settings are the environment of a gateway that talks to this sandbox."""
     assert sandbox.settings() == {
         "WXPAY_BASE_URL": sandbox.url,
@@ -36,7 +37,7 @@ async def test_settings_are_the_environment_of_a_gateway(sandbox) -> None:
     assert sandbox.url.startswith("http://127.0.0.1:")
 
 
-async def test_app_secret_not_given_is_random(pay_key) -> None:
+async def test_app_secret_not_given_is_random(pay_key: RSA.RsaKey) -> None:
     """Without a given secret each sandbox makes its own."""
     first, second = Sandbox(pay_key=pay_key), Sandbox(pay_key=pay_key)
     assert first.app_secret != second.app_secret
@@ -56,14 +57,14 @@ def test_sandbox_before_the_start_has_no_url_and_no_key() -> None:
             read_early()
 
 
-async def test_sandbox_before_the_start_has_a_platform(clock) -> None:
+async def test_sandbox_before_the_start_has_a_platform(clock: MovedClock) -> None:
     """The platform can be called without the server."""
     sandbox = Sandbox(clock=clock.time)
     reply = sandbox.platform.answer(IncomingRequest(path=TRADE))
     assert reply["success"] is False
 
 
-async def test_pay_tokens_are_unguessable(merchant) -> None:
+async def test_pay_tokens_are_unguessable(merchant: Merchant) -> None:
     """No two payTokens are alike, and each has 128 random bits."""
     tokens = {await merchant.trade_token(f"A{number}") for number in range(20)}
     assert len(tokens) == 20
@@ -78,13 +79,18 @@ async def test_pay_key_not_given_is_generated_at_the_start() -> None:
     assert key.has_private() is False
 
 
-async def test_pay_key_given_is_used(sandbox, pay_key) -> None:
+async def test_pay_key_given_is_used(sandbox: Sandbox, pay_key: RSA.RsaKey) -> None:
     """The public half of a given key is what verifies paySign."""
     assert RSA.import_key(sandbox.pay_public_key) == pay_key.public_key()
 
 
 async def test_callback_key_given_signs_callbacks_only(
-    clock, shop, pay_key, merchant_key, session, tmp_path
+    clock: MovedClock,
+    shop: CallbackShop,
+    pay_key: RSA.RsaKey,
+    merchant_key: RSA.RsaKey,
+    session: aiohttp.ClientSession,
+    tmp_path: Path,
 ) -> None:
     """Callbacks can be signed by another key than prepays."""
     async with Sandbox(
@@ -102,7 +108,7 @@ async def test_callback_key_given_signs_callbacks_only(
         assert not is_signed_by_rsa(form, sandbox.pay_public_key, tmp_path)
 
 
-def test_callback_key_given_is_known_before_the_start(merchant_key) -> None:
+def test_callback_key_given_is_known_before_the_start(merchant_key: RSA.RsaKey) -> None:
     """A given key can be read at once, a generated one cannot."""
     given = Sandbox(callback_key=merchant_key)
     assert RSA.import_key(given.callback_public_key) == merchant_key.public_key()
@@ -111,7 +117,9 @@ def test_callback_key_given_is_known_before_the_start(merchant_key) -> None:
             early()
 
 
-async def test_sandbox_closed_refuses_connections_and_starts_again(pay_key, session) -> None:
+async def test_sandbox_closed_refuses_connections_and_starts_again(
+    pay_key: RSA.RsaKey, session: aiohttp.ClientSession
+) -> None:
     """It may be closed twice."""
     sandbox = Sandbox(pay_key=pay_key)
     await sandbox.start()
@@ -127,7 +135,9 @@ async def test_sandbox_closed_refuses_connections_and_starts_again(pay_key, sess
     await sandbox.aclose()
 
 
-async def test_start_on_a_taken_port_raises_and_can_be_closed(sandbox, pay_key) -> None:
+async def test_start_on_a_taken_port_raises_and_can_be_closed(
+    sandbox: Sandbox, pay_key: RSA.RsaKey
+) -> None:
     """A port that is taken is an OSError, and the sandbox can still be closed and moved."""
     port = int(sandbox.url.rsplit(":", 1)[1])
     second = Sandbox(pay_key=pay_key, port=port)
@@ -136,7 +146,7 @@ async def test_start_on_a_taken_port_raises_and_can_be_closed(sandbox, pay_key) 
     await second.aclose()
 
 
-def test_sandbox_works_in_one_event_loop_after_another(pay_key) -> None:
+def test_sandbox_works_in_one_event_loop_after_another(pay_key: RSA.RsaKey) -> None:
     """One sandbox works in one event loop after another."""
     sandbox = Sandbox(pay_key=pay_key)
 
@@ -160,12 +170,14 @@ def test_sandbox_works_in_one_event_loop_after_another(pay_key) -> None:
         ("::", "http://[::1]:80"),
     ],
 )
-def test_url_of_an_address_is_usable_on_this_machine(address, url) -> None:
+def test_url_of_an_address_is_usable_on_this_machine(address: str, url: str) -> None:
     """An address becomes a URL that a client on this machine can use."""
     assert _build_url(address, 80) == url
 
 
-async def test_answer_has_marker_type_and_date(session, sandbox, clock) -> None:
+async def test_answer_has_marker_type_and_date(
+    session: aiohttp.ClientSession, sandbox: Sandbox, clock: MovedClock
+) -> None:
     """Every answer names the sandbox, its time by its own clock, and JSON in UTF-8."""
     clock.move(86400)
     for path in (MERCHANTS, "/nowhere", "/sandbox/ledger"):
@@ -176,7 +188,9 @@ async def test_answer_has_marker_type_and_date(session, sandbox, clock) -> None:
             assert date.timestamp() == clock.time()
 
 
-async def test_date_header_follows_the_clock_in_both_directions(session, sandbox, clock) -> None:
+async def test_date_header_follows_the_clock_in_both_directions(
+    session: aiohttp.ClientSession, sandbox: Sandbox, clock: MovedClock
+) -> None:
     """The Date header follows the clock, forth and back."""
     dates = []
     for seconds in (0, 1, -3600):
@@ -187,7 +201,9 @@ async def test_date_header_follows_the_clock_in_both_directions(session, sandbox
 
 
 @pytest.mark.parametrize("path", ["/", "/api", "/api/instant/trade/", "/sandbox/", "/sandbox/pay"])
-async def test_path_unknown_is_404_and_not_counted(session, sandbox, path) -> None:
+async def test_path_unknown_is_404_and_not_counted(
+    session: aiohttp.ClientSession, sandbox: Sandbox, path: str
+) -> None:
     """There is nothing but the endpoints: 404, and no call is counted."""
     async with session.post(sandbox.url + path) as answer:
         status, _ = await read(answer)
@@ -195,7 +211,9 @@ async def test_path_unknown_is_404_and_not_counted(session, sandbox, path) -> No
     assert sandbox.platform.calls.total() == 0
 
 
-async def test_body_over_a_megabyte_is_413(session, sandbox) -> None:
+async def test_body_over_a_megabyte_is_413(
+    session: aiohttp.ClientSession, sandbox: Sandbox
+) -> None:
     """A body of over a megabyte is not read."""
     body = io.BytesIO(b"a=" + b"x" * (1 << 20))
     async with session.post(sandbox.url + TRADE, data=body) as answer:
@@ -204,7 +222,7 @@ async def test_body_over_a_megabyte_is_413(session, sandbox) -> None:
     assert sandbox.platform.calls.total() == 0
 
 
-async def test_client_of_the_standard_library_is_answered(merchant) -> None:
+async def test_client_of_the_standard_library_is_answered(merchant: Merchant) -> None:
     """A client of another make, the standard library's, gets the same answer."""
     host, port = merchant.sandbox.url.removeprefix("http://").split(":")
     body = urlencode(merchant.sign())
@@ -229,18 +247,27 @@ async def test_client_of_the_standard_library_is_answered(merchant) -> None:
 )
 @pytest.mark.parametrize("query", [False, True], ids=["form", "query"])
 async def test_payer_acts_by_form_or_query_string(
-    merchant, session, sandbox, act, status, query
+    merchant: Merchant,
+    session: aiohttp.ClientSession,
+    sandbox: Sandbox,
+    act: str,
+    status: str,
+    *,
+    query: bool,
 ) -> None:
     """A client in any language can act as the payer, by form or query string."""
     await merchant.trade("A1")
     pairs = {"outTradeNo": "A1"}
-    where = {"params": pairs} if query else {"data": pairs}
-    async with session.post(f"{sandbox.url}/sandbox/{act}", **where) as answer:
+    endpoint = f"{sandbox.url}/sandbox/{act}"
+    call = session.post(endpoint, params=pairs) if query else session.post(endpoint, data=pairs)
+    async with call as answer:
         assert await read(answer) == (200, {"status": status})
     assert await merchant.status("A1") == status
 
 
-async def test_payer_names_the_app_key_of_a_shared_number(merchant, session, sandbox) -> None:
+async def test_payer_names_the_app_key_of_a_shared_number(
+    merchant: Merchant, session: aiohttp.ClientSession, sandbox: Sandbox
+) -> None:
     """If several appKeys use one number, the payer names the appKey."""
     await merchant.trade("A1")
     sandbox.add_app("other")
@@ -251,7 +278,9 @@ async def test_payer_names_the_app_key_of_a_shared_number(merchant, session, san
 
 
 @pytest.mark.parametrize("body", [b"", b"outTradeNo=nothing"])
-async def test_payer_of_an_unknown_order_is_404(session, sandbox, body) -> None:
+async def test_payer_of_an_unknown_order_is_404(
+    session: aiohttp.ClientSession, sandbox: Sandbox, body: bytes
+) -> None:
     """An order that does not exist is 404, and the answer says so."""
     async with session.post(sandbox.url + "/sandbox/confirm", data=body) as answer:
         status, reply = await read(answer)
@@ -259,13 +288,17 @@ async def test_payer_of_an_unknown_order_is_404(session, sandbox, body) -> None:
     assert "no such order" in reply["error"]
 
 
-async def test_payer_body_that_is_not_pairs_is_400(session, sandbox) -> None:
+async def test_payer_body_that_is_not_pairs_is_400(
+    session: aiohttp.ClientSession, sandbox: Sandbox
+) -> None:
     """A body that is no pairs is 400."""
     async with session.post(sandbox.url + "/sandbox/confirm", data=b"A1") as answer:
         assert (await read(answer))[0] == 400
 
 
-async def test_payer_after_the_prepay_expired_is_409(merchant, session, sandbox, clock) -> None:
+async def test_payer_after_the_prepay_expired_is_409(
+    merchant: Merchant, session: aiohttp.ClientSession, sandbox: Sandbox, clock: MovedClock
+) -> None:
     """Nothing is charged without a valid prepay."""
     await merchant.trade("A1", timeoutExpress="1d")
     clock.move(1200)
@@ -275,7 +308,9 @@ async def test_payer_after_the_prepay_expired_is_409(merchant, session, sandbox,
     assert [entry.kind for entry in sandbox.platform.ledger] == ["trade"]
 
 
-async def test_payer_by_get_is_404(merchant, session, sandbox) -> None:
+async def test_payer_by_get_is_404(
+    merchant: Merchant, session: aiohttp.ClientSession, sandbox: Sandbox
+) -> None:
     """A link that is only followed confirms nothing."""
     await merchant.trade("A1")
     async with session.get(sandbox.url + "/sandbox/confirm?outTradeNo=A1") as answer:
@@ -283,7 +318,9 @@ async def test_payer_by_get_is_404(merchant, session, sandbox) -> None:
     assert await merchant.status("A1") == "待付款"
 
 
-async def test_ledger_as_json_has_no_credential(merchant, session, sandbox, clock) -> None:
+async def test_ledger_as_json_has_no_credential(
+    merchant: Merchant, session: aiohttp.ClientSession, sandbox: Sandbox, clock: MovedClock
+) -> None:
     """The ledger is there as JSON, without any credential."""
     reply = await merchant.trade("A1")
     sandbox.confirm("A1")
@@ -302,7 +339,9 @@ async def test_ledger_as_json_has_no_credential(merchant, session, sandbox, cloc
     assert reply["data"]["payToken"] not in json.dumps(ledger)
 
 
-async def test_button_leads_back_to_the_page(merchant, session, sandbox) -> None:
+async def test_button_leads_back_to_the_page(
+    merchant: Merchant, session: aiohttp.ClientSession, sandbox: Sandbox
+) -> None:
     """A person who presses a button is led back to the page."""
     await merchant.trade("A1")
     pairs = {"outTradeNo": "A1", "appKey": sandbox.app_key, "page": "1"}
@@ -316,7 +355,9 @@ async def test_button_leads_back_to_the_page(merchant, session, sandbox) -> None
 # Forged callbacks
 
 
-async def test_send_forged_with_wrong_arguments_raises(merchant, sandbox) -> None:
+async def test_send_forged_with_wrong_arguments_raises(
+    merchant: Merchant, sandbox: Sandbox
+) -> None:
     """There must be an order, an address, such a forgery, and a running sandbox."""
     await merchant.trade("A1")
     with pytest.raises(InvalidRequestError, match="no such order"):

@@ -1,10 +1,10 @@
 """Each cell of the table of transitions, and the merchant's account, without HTTP."""
-# ruff: noqa: ANN001 - fixtures and parameters of the tests
 
 from decimal import Decimal
 
 import pytest
 
+from tests.support.clock import MovedClock
 from wxpay_async.sandbox.error_codes import Code, RefusalError
 from wxpay_async.sandbox.request_parsing import Item
 from wxpay_async.sandbox.state import (
@@ -50,7 +50,7 @@ CELLS = [
 
 
 def make_purchase(
-    clock,
+    clock: MovedClock,
     *,
     status: Status = Status.AWAITING,
     closes_at: float | None = None,
@@ -86,7 +86,9 @@ def make_trade(purchase: Purchase) -> Trade:
 
 
 @pytest.mark.parametrize(("status", "event", "expected"), CELLS)
-def test_event_in_each_status_follows_the_rules(clock, status, event, expected) -> None:
+def test_event_in_each_status_follows_the_rules(
+    clock: MovedClock, status: str, event: str, expected: str | Code
+) -> None:
     """Each event in each status leads where the rules say, or is refused and changes nothing."""
     purchase = make_purchase(clock, status=Status(status))
     if isinstance(expected, Code):
@@ -107,12 +109,12 @@ def test_table_has_only_the_tested_cells() -> None:
 
 
 @pytest.mark.parametrize("last", [Status.PAID, Status.FAILED, Status.CLOSED])
-def test_status_that_ended_stays(last) -> None:
+def test_status_that_ended_stays(last: Status) -> None:
     """No event leads away from an end."""
     assert {cell for cell in TRANSITIONS[last].values() if isinstance(cell, Status)} == {last}
 
 
-def test_purchase_closes_at_its_time_limit(clock) -> None:
+def test_purchase_closes_at_its_time_limit(clock: MovedClock) -> None:
     """It closes at the limit, not before, even if its status is read later."""
     purchase = make_purchase(clock, closes_at=clock.time() + 600)
     clock.move(599.999)
@@ -122,14 +124,14 @@ def test_purchase_closes_at_its_time_limit(clock) -> None:
     assert purchase.apply(PurchaseEvent.CONFIRM) is False
 
 
-def test_purchase_paid_stays_paid_after_its_time_limit(clock) -> None:
+def test_purchase_paid_stays_paid_after_its_time_limit(clock: MovedClock) -> None:
     """A paid purchase stays paid after its limit."""
     purchase = make_purchase(clock, status=Status.PAID, closes_at=clock.time() + 600)
     clock.move(601)
     assert purchase.status == "支付成功"
 
 
-def test_purchase_can_be_paid_with_a_code_or_a_valid_prepay(clock) -> None:
+def test_purchase_can_be_paid_with_a_code_or_a_valid_prepay(clock: MovedClock) -> None:
     """The payer needs a code to scan or a prepay of under 20 minutes."""
     purchase = make_purchase(clock, scannable=False)
     bare = purchase.can_be_paid()
@@ -140,7 +142,7 @@ def test_purchase_can_be_paid_with_a_code_or_a_valid_prepay(clock) -> None:
     assert make_purchase(clock).can_be_paid() is True
 
 
-def test_refunds_add_up_to_the_payment(clock) -> None:
+def test_refunds_add_up_to_the_payment(clock: MovedClock) -> None:
     """Partial refunds end at the last cent."""
     trade = make_trade(make_purchase(clock, status=Status.PAID))
     trade.refund("B1", Decimal("33.68"))
@@ -153,7 +155,7 @@ def test_refunds_add_up_to_the_payment(clock) -> None:
     assert (item.out_trade_no, item.quantity, item.price) == ("B3", "1", Decimal("0.01"))
 
 
-def test_refund_refused_changes_nothing(clock) -> None:
+def test_refund_refused_changes_nothing(clock: MovedClock) -> None:
     """A refund of an unpaid order gives nothing back."""
     trade = make_trade(make_purchase(clock))
     with pytest.raises(RefusalError):
@@ -161,7 +163,7 @@ def test_refund_refused_changes_nothing(clock) -> None:
     assert trade.refunded == 0
 
 
-def test_purchase_repr_hides_the_pay_token(clock) -> None:
+def test_purchase_repr_hides_the_pay_token(clock: MovedClock) -> None:
     """A payToken is a credential and is not shown."""
     assert "token" not in repr(make_purchase(clock)).replace("pay_token", "")
 
