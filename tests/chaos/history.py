@@ -19,6 +19,7 @@ import argparse
 import asyncio
 import sys
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
@@ -96,16 +97,20 @@ EVENTS: Final[Mapping[str, Callable[[Stage, int, float], Awaitable[bool]]]] = {
 
 
 async def _go_wrong(stage: Stage, options: argparse.Namespace) -> None:
-    """Let everything go wrong, each kind as often, in random order."""
-    names = [options.kinds[i % len(options.kinds)] for i in range(options.events)]
+    """Let everything go wrong, each kind as often, in random order.
+
+    What found nothing to happen to (a cut of the store needs a doubt) is tried again at the end.
+    """
+    names = deque(options.kinds[i % len(options.kinds)] for i in range(options.events))
     stage.dice.shuffle(names)
     while not stage.sandbox.platform.ledger and await stage.at_work():  # noqa: ASYNC110 - no event
         await asyncio.sleep(0.02)
-    for name in names:
-        running = await stage.at_work()
-        if not running:
-            break
-        stage.happened[name] += await EVENTS[name](stage, stage.dice.choice(running), options.pause)
+    while names and (running := await stage.at_work()):
+        name = names.popleft()
+        if await EVENTS[name](stage, stage.dice.choice(running), options.pause):
+            stage.happened[name] += 1
+        else:
+            names.append(name)
         await asyncio.sleep(stage.dice.uniform(0.05, 0.3))
     while await stage.at_work():  # noqa: ASYNC110 - other processes set no event
         await asyncio.sleep(0.02)
