@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
 
 from attrs import define, field
@@ -31,6 +31,7 @@ from wxpay_async.engine.executor import Executor
 from wxpay_async.engine.open_operations import OpenOperation, iter_open_operations
 from wxpay_async.engine.paid_watch import PaidWatch
 from wxpay_async.engine.reader import Reader
+from wxpay_async.engine.recall import recall
 from wxpay_async.engine.recovery import Recovery
 from wxpay_async.engine.replay import replay
 from wxpay_async.engine.resolver import Resolver
@@ -56,7 +57,7 @@ from wxpay_async.protocol.builder import (
     Template,
 )
 from wxpay_async.protocol.notify import Notification
-from wxpay_async.protocol.requests import Request
+from wxpay_async.protocol.requests import R, Request
 from wxpay_async.protocol.results import TradeStatus
 from wxpay_async.protocol.wire import Timeouts, Transport
 
@@ -169,6 +170,11 @@ class Dispatcher:
             asked=asked,
             until_dead=until_dead,
         )
+
+    async def recall(self, requests: Sequence[R]) -> list[Outcome[R, Any] | None]:
+        """Read from the store how requests ended; see `PayGateway.recall`."""
+        self.enter_loop()
+        return await recall(self, requests)
 
     # Watching
 

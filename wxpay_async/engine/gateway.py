@@ -43,6 +43,7 @@ from wxpay_async.protocol.notify import Notification
 from wxpay_async.protocol.requests import (
     InstantTrade,
     MiniProgramPay,
+    R,
     Refund,
     TradeQuery,
     check_type,
@@ -457,6 +458,21 @@ class PayGateway:
     ) -> OutcomeStream[str, TradeStatus]:
         """Query every order by its outTradeNo; works like `pay_many`."""
         return self._many.query(out_trade_nos, concurrency, timeout)
+
+    async def recall(self, requests: Sequence[R]) -> list[Outcome[R, Any] | None]:
+        """Read from the store how requests ended, without any call; 500 of them by one read.
+
+        Args:
+            requests: what was, or was not, given to `pay`, `trade` or `refund` before.
+
+        Returns:
+            For each request, in this order, what its call would replay: `ok` with the result, or
+            the error. None for what the store does not know, and for what has no end yet.
+
+        Raises:
+            NotSentError, InDoubtError: the store cannot be reached.
+        """
+        return await self._dispatcher.recall(requests)
 
     # Doubt
 

@@ -11,6 +11,7 @@ from collections.abc import (
     Callable,
     Iterable,
 )
+from datetime import datetime
 from typing import Generic, Literal, Self, TypeVar
 
 from attrs import define, field, frozen
@@ -34,12 +35,14 @@ class Outcome(Generic[Q, R]):
         request: the request.
         result: the result, if `kind` is `ok`.
         error: the error, if it is not.
+        settled_at: when the store was told; None where the outcome was not read from the store.
     """
 
     kind: OutcomeKind
     request: Q = field(repr=False)
     result: R | None = None
     error: WxPayError | None = None
+    settled_at: datetime | None = None
 
     @classmethod
     def ok(cls, request: Q, result: R) -> Outcome[Q, R]:

@@ -1,0 +1,126 @@
+"""How requests ended, read from the store alone."""
+
+from __future__ import annotations
+
+import contextlib
+from datetime import UTC, datetime
+
+import pytest
+
+from tests.support import asking, replies
+from tests.support.clock import NOON
+from tests.support.merchant import OpenShop
+from tests.support.platform import Script
+from wxpay_async.errors import (
+    IdempotencyConflictError,
+    InDoubtError,
+    PrepayExpiredError,
+    WxPayError,
+)
+from wxpay_async.protocol.wire import HttpRequest
+
+LOST = InDoubtError("read timeout")
+
+
+def _refund_of(number: int) -> dict[str, str]:
+    return {"request_id": f"refund-{number}", "out_trade_no": f"R-{number}"}
+
+
+async def test_recall_returns_outcomes_in_order_and_none_for_what_is_open(
+    open_shop: OpenShop,
+) -> None:
+    """What ended has its outcome at the place of its request; what is open has none."""
+    answers = [
+        replies.refunded(requestId="refund-1", outTradeNo="R-1"),
+        replies.no("GM_API_BUS_000001", "余额不足"),
+        LOST,
+    ]
+    shop = open_shop(Script(answers))
+    requests = [asking.refund(**_refund_of(number)) for number in range(5)]
+    for number in (1, 2, 3):
+        with contextlib.suppress(WxPayError):
+            await shop.gateway.refund(requests[number])
+    sent = len(shop.transport.requests)
+
+    never, ok, refused, lost, never_too = await shop.gateway.recall(requests)
+
+    assert (never, lost, never_too) == (None, None, None)
+    assert ok is not None
+    assert ok.kind == "ok"
+    assert ok.request is requests[1]
+    assert ok.unwrap().replayed
+    assert ok.settled_at == datetime.fromtimestamp(NOON, UTC)
+    assert refused is not None
+    assert refused.kind == "refused"
+    assert refused.error is not None
+    assert refused.error.request_id == "refund-2"
+    assert len(shop.transport.requests) == sent
+
+
+async def test_recall_of_other_content_under_a_known_id_is_a_conflict_that_names_the_field(
+    open_shop: OpenShop,
+) -> None:
+    """It says what a call would say."""
+    shop = open_shop(Script([replies.refunded()]))
+    await shop.gateway.refund(asking.refund())
+
+    [outcome] = await shop.gateway.recall([asking.refund(refund_amount="2.00")])
+
+    assert outcome is not None
+    assert isinstance(outcome.error, IdempotencyConflictError)
+    assert outcome.error.fields == ("refundAmount",)
+
+
+async def test_recall_of_a_payment_whose_prepay_is_dead_says_so_and_asks_nothing(
+    open_shop: OpenShop,
+) -> None:
+    """A dead credential is withheld here as well."""
+    shop = open_shop(Script([replies.prepay()]))
+    await shop.gateway.pay(asking.pay())
+    shop.clock.move(30 * 60.0)
+
+    [outcome] = await shop.gateway.recall([asking.pay()])
+
+    assert outcome is not None
+    assert isinstance(outcome.error, PrepayExpiredError)
+    assert len(shop.transport.requests) == 1
+
+
+@pytest.mark.parametrize("count", [0, 1, 500, 501, 1_203])
+async def test_recall_of_any_number_of_requests_has_an_outcome_for_each(
+    open_shop: OpenShop, count: int
+) -> None:
+    """Reads of 500 keys meet at no seam."""
+
+    def answer(request: HttpRequest) -> replies.Json:
+        del request
+        return replies.refunded(requestId="refund-7", outTradeNo="R-7")
+
+    shop = open_shop(Script([answer]))
+    requests = [asking.refund(**_refund_of(number)) for number in range(count)]
+    if count > 7:
+        await shop.gateway.refund(requests[7])
+
+    outcomes = await shop.gateway.recall(requests)
+
+    assert len(outcomes) == count
+    assert [position for position, found in enumerate(outcomes) if found] == [7] * (count > 7)
+
+
+async def test_recall_follows_a_payment_that_was_closed_to_the_one_that_followed_it(
+    open_shop: OpenShop,
+) -> None:
+    """A payment that was reissued answers with the credential that followed."""
+    request = asking.pay(out_trade_no="O-1")
+    shop = open_shop(Script([LOST, replies.prepay()], query=replies.order("WAIT_PAY")))
+    with contextlib.suppress(InDoubtError):
+        await shop.gateway.pay(request)
+    reissued = await shop.gateway.resolve("pay-1", reissue=True)
+    sent = len(shop.transport.requests)
+
+    [outcome] = await shop.gateway.recall([request])
+
+    assert reissued.kind == "ok"
+    assert outcome is not None
+    assert outcome.unwrap() == reissued.unwrap()
+    assert len(shop.transport.requests) == sent

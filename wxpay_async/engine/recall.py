@@ -1,0 +1,82 @@
+"""Recall how requests ended: from the store alone, by one read for many, and without any call."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from wxpay_async.engine.reissue import find_last
+from wxpay_async.engine.single_flight import make_conflict
+from wxpay_async.engine.streaming import Outcome
+from wxpay_async.errors import WxPayError
+from wxpay_async.policy.record import IdempotencyRecord
+from wxpay_async.policy.states import State
+from wxpay_async.protocol.builder import OPERATIONS
+from wxpay_async.protocol.codec import serialize
+from wxpay_async.protocol.idempotency_key import fingerprint
+from wxpay_async.protocol.requests import R, order_number
+
+if TYPE_CHECKING:
+    from wxpay_async.engine.dispatcher import Dispatcher
+
+READ_AT_ONCE: Final = 500
+"""Keys that a store takes in one read (`IdempotencyStore.load_many`)."""
+
+_DECODED_AT_ONCE: Final = 50
+"""Replies that are decoded before other tasks have their turn: some milliseconds of work."""
+
+
+async def recall(dispatcher: Dispatcher, requests: Sequence[R]) -> list[Outcome[R, Any] | None]:
+    """Return the outcome of each request, None for what is open; see `PayGateway.recall`."""
+    outcomes: list[Outcome[R, Any] | None] = []
+    for start in range(0, len(requests), READ_AT_ONCE):
+        chunk = requests[start : start + READ_AT_ONCE]
+        keys = [(dispatcher.app_key, request.request_id) for request in chunk]
+        found = await dispatcher.store.load_many(keys)
+        for position, (key, request) in enumerate(zip(keys, chunk, strict=True), start=1):
+            record = found.get(key)
+            outcomes.append(
+                None if record is None else await _read_outcome(dispatcher, request, record)
+            )
+            if position % _DECODED_AT_ONCE == 0:
+                await asyncio.sleep(0)
+    return outcomes
+
+
+async def _read_outcome(
+    dispatcher: Dispatcher, request: R, record: IdempotencyRecord
+) -> Outcome[R, Any] | None:
+    outcome: Outcome[R, Any]
+    content, asked, last = serialize(request), request, record
+    try:
+        _check_same(request, record, content)
+        if record.state is State.REISSUED:
+            request_id, follower = await find_last(dispatcher, request.request_id)
+            if follower is None:
+                return None
+            asked, last = attrs.evolve(request, request_id=request_id), follower
+        if not last.is_settled:
+            return None
+        result = dispatcher.replay(last, content=content, asked=asked)
+    except WxPayError as error:
+        dispatcher.mark(error, request.request_id)
+        outcome = Outcome.failed(request, error)
+    else:
+        outcome = Outcome.ok(request, result)
+    return attrs.evolve(outcome, settled_at=datetime.fromtimestamp(last.updated_at, UTC))
+
+
+def _check_same(request: R, record: IdempotencyRecord, content: bytes) -> None:
+    """Check that the requestId stands for this very request.
+
+    Raises:
+        IdempotencyConflictError: it stands for another one.
+    """
+    operation = OPERATIONS[type(request)].name
+    mine = fingerprint(operation, content, order_number(request))
+    if mine != record.fingerprint:
+        raise make_conflict(record.fingerprint.differences(mine), (record.operation, operation))
