@@ -372,3 +372,43 @@ async def test_batch_that_pauses_ends_at_once(closer: str) -> None:
     )
     assert 1 == len(asyncio.all_tasks())
     await gateway.aclose()
+
+
+@pytest.mark.parametrize("operation", ["pay", "trade", "refund"])
+async def test_single_call_of_a_machine_takes_the_lane_of_machines(operation: str) -> None:
+    """A loop of one's own keeps nobody waiting who pays, when it says what it is."""
+    lanes: list[Lane] = []
+
+    class Noting(LocalLimiter):
+        async def acquire(self, lane: Lane, *, timeout: float) -> Slot:
+            lanes.append(lane)
+            return await super().acquire(lane, timeout=timeout)
+
+    reply = {"pay": replies.prepay(), "trade": replies.created(), "refund": replies.refunded()}
+    gateway = make_gateway(lambda _: reply[operation], limiter=Noting(Quota(lease=35.0)))
+    request = getattr(asking, operation)()
+
+    await getattr(gateway, operation)(request, lane=Lane.BATCH)
+
+    assert lanes == [Lane.BATCH]
+    await gateway.aclose()
+
+
+async def test_stream_of_own_calls_ends_with_the_gateway() -> None:
+    """What is under way when the gateway closes has its outcome, in doubt."""
+    gateway = make_gateway(lambda _: replies.refunded())
+    began = asyncio.Event()
+
+    async def call(item: int) -> int:
+        began.set()
+        await asyncio.sleep(item)
+        return item
+
+    outcomes = gateway.stream([3_600, 3_600], call, operation="refund", concurrency=1)
+    consumer, heard = start_consumer(outcomes)
+    await began.wait()
+    await gateway.aclose()
+
+    with pytest.raises(NotSentError):
+        await consumer
+    assert [(outcome.kind, outcome.request) for outcome in heard] == [("in_doubt", 3_600)]

@@ -6,12 +6,14 @@ import os
 from collections.abc import (
     AsyncIterable,
     AsyncIterator,
+    Awaitable,
+    Callable,
     Collection,
     Iterable,
     Mapping,
     Sequence,
 )
-from typing import Any, Final, Self, Unpack
+from typing import Any, Final, Self, TypeVar, Unpack
 
 from wxpay_async.adapters.limiters.limiter import Lane, Limiter, Slowed
 from wxpay_async.adapters.limiters.local import LocalLimiter
@@ -58,6 +60,9 @@ from wxpay_async.protocol.results import (
 )
 from wxpay_async.protocol.signing import Signer
 from wxpay_async.protocol.wire import PRODUCTION, Timeouts, Transport
+
+Q = TypeVar("Q")
+T = TypeVar("T")
 
 POLL_EVERY: Final = 2.0
 """Seconds between the first two queries of `wait_paid`."""
@@ -258,13 +263,17 @@ class PayGateway:
 
     # The operations
 
-    async def pay(self, request: MiniProgramPay, *, timeout: float | None = None) -> PayResult:
+    async def pay(
+        self, request: MiniProgramPay, *, timeout: float | None = None, lane: Lane = Lane.PEOPLE
+    ) -> PayResult:
         """Turn a payToken into the parameters of `wx.requestPayment`.
 
         Args:
             request: what to pay.
             timeout: seconds for the whole call, whatever it waits for; 30 when absent. What ends
                 since they are over is a `TimeoutError` too.
+            lane: whose turn it is when the quota is short. A machine's request (`Lane.BATCH`) waits
+                for its slot as long as it takes, up to 24 h, where no timeout is given.
 
         Raises:
             IdempotencyConflictError: the requestId stands for other content; nothing was sent.
@@ -273,19 +282,23 @@ class PayGateway:
             RefusedError: the platform refused, see its subclasses.
         """
         return await self._dispatcher.executor.execute(
-            check_type(request, MiniProgramPay), PayResult, timeout=timeout
+            check_type(request, MiniProgramPay), PayResult, timeout=timeout, lane=lane
         )
 
-    async def trade(self, request: InstantTrade, *, timeout: float | None = None) -> TradeResult:
+    async def trade(
+        self, request: InstantTrade, *, timeout: float | None = None, lane: Lane = Lane.PEOPLE
+    ) -> TradeResult:
         """Create payable orders. Takes and raises what `pay` does."""
         return await self._dispatcher.executor.execute(
-            check_type(request, InstantTrade), TradeResult, timeout=timeout
+            check_type(request, InstantTrade), TradeResult, timeout=timeout, lane=lane
         )
 
-    async def refund(self, request: Refund, *, timeout: float | None = None) -> RefundResult:
+    async def refund(
+        self, request: Refund, *, timeout: float | None = None, lane: Lane = Lane.PEOPLE
+    ) -> RefundResult:
         """Give money back. Takes and raises what `pay` does; status F is a `FailedError`."""
         return await self._dispatcher.executor.execute(
-            check_type(request, Refund), RefundResult, timeout=timeout
+            check_type(request, Refund), RefundResult, timeout=timeout, lane=lane
         )
 
     async def query(
@@ -458,6 +471,27 @@ class PayGateway:
     ) -> OutcomeStream[str, TradeStatus]:
         """Query every order by its outTradeNo; works like `pay_many`."""
         return self._many.query(out_trade_nos, concurrency, timeout)
+
+    def stream(
+        self,
+        items: Iterable[Q] | AsyncIterable[Q],
+        call: Callable[[Q], Awaitable[T]],
+        *,
+        operation: str,
+        concurrency: int = 64,
+    ) -> OutcomeStream[Q, T]:
+        """Make a call of one's own for every item; works like `pay_many` (for `Batch`).
+
+        Args:
+            items: an iterable or async iterable, of any length.
+            call: makes the call of one, in whose lane it says; its `WxPayError` is an outcome.
+            operation: what hooks are told of pauses: pay, trade, refund or query.
+            concurrency: calls at once.
+
+        Raises:
+            InvalidRequestError: `concurrency` is below 1.
+        """
+        return self._many.stream(items, call, concurrency, operation)
 
     async def recall(self, requests: Sequence[R]) -> list[Outcome[R, Any] | None]:
         """Read from the store how requests ended, without any call; 500 of them by one read.

@@ -50,7 +50,7 @@ class Many:
                 check_type(request, MiniProgramPay), PayResult, timeout=timeout, lane=Lane.BATCH
             )
 
-        return self._stream(requests, pay, concurrency, "pay")
+        return self.stream(requests, pay, concurrency, "pay")
 
     def refund(
         self,
@@ -65,7 +65,7 @@ class Many:
                 check_type(request, Refund), RefundResult, timeout=timeout, lane=Lane.BATCH
             )
 
-        return self._stream(requests, refund, concurrency, "refund")
+        return self.stream(requests, refund, concurrency, "refund")
 
     def query(
         self,
@@ -83,24 +83,25 @@ class Many:
             asked = TradeQuery(out_trade_no=out_trade_no)
             return await self.dispatcher.reader.query(asked, timeout=timeout, lane=Lane.BATCH)
 
-        return self._stream(out_trade_nos, query, concurrency, "query")
+        return self.stream(out_trade_nos, query, concurrency, "query")
 
-    async def aclose(self) -> None:
-        """End every stream: what is under way has its outcome, in doubt."""
-        for outcomes in list(self._streams):
-            await outcomes.end(self._make_doubt)
-
-    def _stream(
+    def stream(
         self,
         requests: Iterable[Q] | AsyncIterable[Q],
         call: Callable[[Q], Awaitable[T]],
         concurrency: int,
         operation: str,
     ) -> OutcomeStream[Q, T]:
+        """Call for every item; see `PayGateway.stream`."""
         pauses = OutagePauses(operation, self.dispatcher.clock, self.dispatcher.telemetry)
         outcomes = stream(requests, call, concurrency=concurrency, pauses=pauses)
         self._streams.add(outcomes)
         return outcomes
+
+    async def aclose(self) -> None:
+        """End every stream: what is under way has its outcome, in doubt."""
+        for outcomes in list(self._streams):
+            await outcomes.end(self._make_doubt)
 
     def _make_doubt(self, request: object) -> InDoubtError:
         doubt = InDoubtError("the gateway was closed while it was on its way")

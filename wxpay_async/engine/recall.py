@@ -67,7 +67,11 @@ async def _read_outcome(
         outcome = Outcome.failed(request, error)
     else:
         outcome = Outcome.ok(request, result)
-    return attrs.evolve(outcome, settled_at=datetime.fromtimestamp(last.updated_at, UTC))
+    return attrs.evolve(
+        outcome,
+        reserved_at=datetime.fromtimestamp(record.created_at, UTC),
+        settled_at=datetime.fromtimestamp(last.updated_at, UTC),
+    )
 
 
 def _check_same(request: R, record: IdempotencyRecord, content: bytes) -> None:

@@ -23,7 +23,7 @@ from wxpay_async.policy.outage_gate import Evidence, evidence_of
 Q = TypeVar("Q")
 R = TypeVar("R")
 
-OutcomeKind = Literal["ok", "refused", "not_sent", "in_doubt"]
+OutcomeKind = Literal["ok", "refused", "not_sent", "in_doubt", "open"]
 
 
 @frozen(kw_only=True)
@@ -31,17 +31,20 @@ class Outcome(Generic[Q, R]):
     """The outcome of one request of many.
 
     Attributes:
-        kind: `ok`, or the fate of the error.
+        kind: `ok`, or the fate of the error. `open` has neither, and says that a store was read
+            which knows no end yet (`Batch.recall`).
         request: the request.
         result: the result, if `kind` is `ok`.
         error: the error, if it is not.
-        settled_at: when the store was told; None where the outcome was not read from the store.
+        reserved_at, settled_at: when the store heard of the operation first, and when of its end;
+            None where the outcome was not read from a store.
     """
 
     kind: OutcomeKind
     request: Q = field(repr=False)
     result: R | None = None
     error: WxPayError | None = None
+    reserved_at: datetime | None = None
     settled_at: datetime | None = None
 
     @classmethod
@@ -60,11 +63,15 @@ class Outcome(Generic[Q, R]):
         return cls(kind=kinds[error.fate], request=request, error=error)
 
     def unwrap(self) -> R:
-        """Return the result, or raise the error."""
+        """Return the result, or raise the error.
+
+        Raises:
+            ValueError: it is `open`.
+        """
         if self.error is not None:
             raise self.error
         if self.result is None:
-            raise ValueError("an outcome holds a result or an error")
+            raise ValueError("the store knows no end yet")
         return self.result
 
 
