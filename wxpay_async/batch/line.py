@@ -1,0 +1,65 @@
+"""One line of a batch: a request, where it stood, and the ids under which it may go."""
+
+from __future__ import annotations
+
+from typing import Final, Literal, TypeAlias, get_args
+
+import attrs
+from attrs import field, frozen
+
+from wxpay_async.protocol.idempotency_key import derive_request_id
+from wxpay_async.protocol.requests import InstantTrade, MiniProgramPay, Refund, TradeQuery
+
+OperationName = Literal["pay", "trade", "refund", "query"]
+OPERATION_NAMES: Final[tuple[OperationName, ...]] = get_args(OperationName)
+
+BatchRequest: TypeAlias = MiniProgramPay | InstantTrade | Refund | TradeQuery
+
+_NAMES: Final[dict[type[BatchRequest], OperationName]] = {
+    MiniProgramPay: "pay",
+    InstantTrade: "trade",
+    Refund: "refund",
+    TradeQuery: "query",
+}
+
+
+@frozen(kw_only=True)
+class Line:
+    """A line of a batch.
+
+    Attributes:
+        number: where it stood in its file, from 1; what outcomes and reports name it by.
+        request: what is asked. After an outcome it has the requestId that the outcome belongs to.
+        key: what later generations of the requestId are derived from: the order's number where the
+            requestId was derived from it, else the requestId itself. Empty for a query.
+        generation: how many requestIds of this line were proven not executed before this one.
+    """
+
+    number: int
+    request: BatchRequest
+    key: str = field(default=attrs.Factory(lambda line: line.request_id or "", takes_self=True))
+    generation: int = 0
+
+    @property
+    def operation(self) -> OperationName:
+        """Which operation it asks for."""
+        return _NAMES[type(self.request)]
+
+    @property
+    def request_id(self) -> str | None:
+        """The requestId of its request; None for a query, which needs none."""
+        return None if isinstance(self.request, TradeQuery) else self.request.request_id
+
+    def next_generation(self, app_key: str) -> Line:
+        """Return it under the requestId that follows, the same in every repetition.
+
+        Only for a requestId that is proven not executed (`NotExecutedError`).
+        """
+        assert not isinstance(self.request, TradeQuery)
+        generation = self.generation + 1
+        request_id = derive_request_id(app_key, self.operation, self.key, generation)
+        return attrs.evolve(
+            self,
+            request=attrs.evolve(self.request, request_id=request_id),
+            generation=generation,
+        )
