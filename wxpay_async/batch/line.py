@@ -7,6 +7,7 @@ from typing import Final, Literal, TypeAlias, get_args
 import attrs
 from attrs import field, frozen
 
+from wxpay_async.errors import InvalidRequestError
 from wxpay_async.protocol.idempotency_key import derive_request_id
 from wxpay_async.protocol.requests import InstantTrade, MiniProgramPay, Refund, TradeQuery
 
@@ -54,8 +55,14 @@ class Line:
         """Return it under the requestId that follows, the same in every repetition.
 
         Only for a requestId that is proven not executed (`NotExecutedError`).
+
+        Raises:
+            InvalidRequestError: it is a query.
         """
-        assert not isinstance(self.request, TradeQuery)
+        if isinstance(self.request, TradeQuery):
+            raise InvalidRequestError(
+                "a query has none", field="requestId", allowed="pay, trade, refund"
+            )
         generation = self.generation + 1
         request_id = derive_request_id(app_key, self.operation, self.key, generation)
         return attrs.evolve(
