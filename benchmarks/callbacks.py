@@ -52,7 +52,7 @@ from wxpay_async.protocol.builder import PAY, parameters
 from wxpay_async.sandbox import Sandbox
 
 _APP_KEY: Final = "sandbox-app-key"
-_SECRET: Final = "0123456789abcdef0123456789abcdef"  # noqa: S105 - of nobody
+_SECRET: Final = "0123456789abcdef0123456789abcdef"  # noqa: S105 - no merchant has it
 _CONNECTIONS: Final = 16
 _POSTS_A_SECOND: Final = 2_000
 _BATCH: Final = 10

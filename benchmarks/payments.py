@@ -46,7 +46,7 @@ MakeTransport = Callable[[int], Transport]
 """Takes how many connections there may be at once."""
 
 _FORM: Final = {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"}
-_SECRET: Final = "0123456789abcdef0123456789abcdef"  # noqa: S105 - of nobody
+_SECRET: Final = "0123456789abcdef0123456789abcdef"  # noqa: S105 - no merchant has it
 
 
 def installed(things: Iterable[tuple[str, Callable[[], T]]]) -> dict[str, T]:
@@ -153,7 +153,7 @@ def request() -> MiniProgramPay:
     """Return a payment that was not asked for before."""
     return MiniProgramPay(
         request_id=uuid.uuid4().hex,
-        pay_token="2019110616441626",  # noqa: S106 - of nobody
+        pay_token="2019110616441626",  # noqa: S106 - no order has it
         terminal_payer_id="oUpF8uMuAJO_M2pxb1Q9zNjWeS6o",
         app_id="wx9236b1e84ffbf10a",
     )

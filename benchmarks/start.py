@@ -78,7 +78,7 @@ def _start(program: str, url: str) -> float:
     environ = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     command = [sys.executable, "-c", program + _DONE, url]
     began = perf_counter()
-    with subprocess.Popen(command, cwd=_ROOT, env=environ, stdout=subprocess.PIPE) as child:  # noqa: S603 - our own
+    with subprocess.Popen(command, cwd=_ROOT, env=environ, stdout=subprocess.PIPE) as child:  # noqa: S603 - this interpreter
         assert child.stdout is not None
         done = child.stdout.read(1)
         taken = perf_counter() - began

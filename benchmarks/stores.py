@@ -118,7 +118,7 @@ class _Parts:
         if isinstance(store, _NoStore):
             # Else it would pay for being shielded as a strange store is, and the memory store,
             # which is not, would come out faster than none.
-            made._dispatcher.in_process = True  # noqa: SLF001
+            made._dispatcher.in_process = True  # noqa: SLF001 - no setting has it
         return paying(made)
 
 

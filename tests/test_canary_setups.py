@@ -65,7 +65,7 @@ SETUPS: dict[str, Callable[[], object]] = {
     "a secret with a line break": partial(Md5Signer, f"{SECRET}\n"),
     "a secret of bytes": partial(Md5Signer, SECRET.encode()),
     "a verifier's secret": partial(Md5Verifier, f" {SECRET}"),
-    "a text to sign": lambda: Md5Signer(SECRET).sign("text"),  # type: ignore[arg-type]
+    "a text to sign": lambda: Md5Signer(SECRET).sign("text"),  # type: ignore[arg-type] # on purpose
     "a secret in the environment": read_environment(WXPAY_APP_SECRET=f"{SECRET}\u00e9"),
     "a secret of two lines": read_environment(WXPAY_APP_SECRET=f"{SECRET}\nx"),
     "several problems": read_environment(

@@ -90,7 +90,7 @@ def process() -> Iterator[Start]:
                 text=True,
                 env={**clean, **environ},
                 # A shell's background job ignores Ctrl-C, and its children inherit that.
-                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - it takes no lock
             )
         )
         return started[-1]

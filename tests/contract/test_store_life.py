@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections.abc import Awaitable, Callable
 
 import attrs
 import pytest
@@ -109,8 +110,8 @@ async def test_cancelled_call_leaves_nothing_behind(place: Place, call: str) -> 
     claimed = await claim_new(store, place.make_record())
     keys = [place.make_message(f"m{number}") for number in range(40)]
 
-    def begin(number: int):  # noqa: ANN202 - one of six coroutines
-        return {
+    def begin(number: int) -> Awaitable[object]:
+        calls: dict[str, Callable[[], Awaitable[object]]] = {
             "reserve": lambda: store.reserve(place.make_record(f"n{number}")),
             "claim": lambda: store.claim(
                 claimed.key, now=NOW + LEASE * (number + 1), signed_at=SIGNED_AT
@@ -119,7 +120,8 @@ async def test_cancelled_call_leaves_nothing_behind(place: Place, call: str) -> 
             "load": lambda: store.load(claimed.key),
             "due": lambda: store.due(place.app_key, NOW),
             "swap": lambda: store.swap(keys[number], version=None, value="it", now=NOW),
-        }[call]()
+        }
+        return calls[call]()
 
     for number in range(40):
         await cancel_after(number, begin(number))

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any
-
 import pytest
 from fastapi import FastAPI
+from starlette.types import Message, Receive
 
 from tests.contract.web_apps import TRADE_BODY, EndlessBody, FastApi, Shop
 from tests.support.platform import FORM
@@ -20,13 +18,11 @@ from wxpay_async.integrations.fastapi import (
 FASTAPI = FastApi()
 
 
-async def call_notify(
-    app: FastAPI, receive: Callable[[], Awaitable[dict[str, object]]]
-) -> dict[str, Any]:
+async def call_notify(app: FastAPI, receive: Receive) -> Message:
     """Call the callback route by ASGI, and return the last message of its response."""
-    sent: list[dict[str, Any]] = []
+    sent: list[Message] = []
 
-    async def send(message: dict[str, Any]) -> None:
+    async def send(message: Message) -> None:
         sent.append(message)
 
     scope = {
@@ -37,7 +33,7 @@ async def call_notify(
         "query_string": b"",
     }
     async with app.router.lifespan_context(app):
-        await app(scope, receive, send)  # type: ignore[arg-type]
+        await app(scope, receive, send)
     return sent[-1]
 
 
@@ -88,7 +84,7 @@ async def test_endless_callback_is_read_up_to_64_kb() -> None:
     """Reading stops with the chunk that is too many."""
     shop, body = Shop(), EndlessBody()
 
-    async def receive() -> dict[str, object]:
+    async def receive() -> Message:
         return {"type": "http.request", "body": await anext(body), "more_body": True}
 
     last = await call_notify(FASTAPI.make_app(shop), receive)
@@ -101,7 +97,7 @@ async def test_sender_that_disconnects_is_no_error() -> None:
     """Half a body is no callback."""
     shop = Shop()
 
-    async def receive() -> dict[str, object]:
+    async def receive() -> Message:
         return {"type": "http.disconnect"}
 
     last = await call_notify(FASTAPI.make_app(shop), receive)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import TypedDict, Unpack
 
 import pytest
 from attrs import define, field
 
 from tests.support.services import REDIS, require
-from wxpay_async.adapters.limiters.limiter import Lane, Limiter, Quota, Slot
+from wxpay_async.adapters.limiters.limiter import Lane, Limiter, Quota, Slot, Slowed
 from wxpay_async.adapters.limiters.local import LocalLimiter
 from wxpay_async.errors import NotSentError
 
@@ -54,6 +55,14 @@ async def move_redis_clock(app_key: str) -> AsyncGenerator[SetClock]:
             yield set_clock
 
 
+class LimiterOptions(TypedDict, total=False):
+    """The keywords that every limiter of this package takes."""
+
+    idle: bool
+    max_waiting: int
+    on_slowed: Callable[[Slowed], None] | None
+
+
 @define
 class Bench:
     """Limiters of one kind that share a quota, on a clock that stands still until it is moved.
@@ -67,9 +76,9 @@ class Bench:
     set_clock: SetClock
     made: list[Limiter] = field(factory=list[Limiter])
 
-    def limiter(self, quota: Quota, **arguments: object) -> Limiter:
+    def limiter(self, quota: Quota, **options: Unpack[LimiterOptions]) -> Limiter:
         """Make a limiter for a key that was idle."""
-        self.made.append(self.make(quota, **{"idle": True, **arguments}))
+        self.made.append(self.make(quota, **{"idle": True, **options}))
         return self.made[-1]
 
 
@@ -82,8 +91,8 @@ async def open_local_bench() -> AsyncGenerator[Bench]:
         nonlocal now
         now = seconds
 
-    def make(quota: Quota, **arguments: object) -> Limiter:
-        return LocalLimiter(quota, clock=lambda: now, **arguments)  # type: ignore[arg-type] # by name
+    def make(quota: Quota, **options: Unpack[LimiterOptions]) -> Limiter:
+        return LocalLimiter(quota, clock=lambda: now, **options)
 
     yield Bench(make, set_clock)
 
@@ -96,8 +105,8 @@ async def open_redis_bench() -> AsyncGenerator[Bench]:
             RedisLimiter,
         )
 
-        def make(quota: Quota, **arguments: object) -> Limiter:
-            return RedisLimiter(REDIS.url, app_key, quota=quota, **arguments)  # type: ignore[arg-type] # by name
+        def make(quota: Quota, **options: Unpack[LimiterOptions]) -> Limiter:
+            return RedisLimiter(REDIS.url, app_key, quota=quota, **options)
 
         bench = Bench(make, set_clock)
         yield bench

@@ -53,7 +53,7 @@ class Shop:
 OpenShop = Callable[..., Shop]
 
 
-def make_shop(answers: Any, clock: Any, **settings: Any) -> Shop:  # noqa: ANN401 - also a clock
+def make_shop(answers: Any, clock: Any, **settings: Any) -> Shop:  # noqa: ANN401 - any clock
     """Make a gateway that gets these answers; the settings are the constructor's."""
     transport = MemoryTransport(answers, keep=5_000)
     store = settings.pop("store", None) or MemoryStore()

@@ -107,7 +107,7 @@ async def read_layout(url: str, schema: str | None = None) -> dict[str, Any]:
         return {
             table: (
                 {
-                    (each["name"], each["type"]._type_affinity, each["nullable"])  # type: ignore[union-attr]
+                    (each["name"], each["type"]._type_affinity, each["nullable"])
                     for each in look.get_columns(table, schema)
                 },
                 look.get_pk_constraint(table, schema)["constrained_columns"],
@@ -148,7 +148,7 @@ def make_version_1_record(place: Place) -> IdempotencyRecord:
 
 
 @contextlib.asynccontextmanager
-async def open_store(url: str, **options: Any) -> AsyncGenerator[SqlStore]:  # noqa: ANN401
+async def open_store(url: str, **options: Any) -> AsyncGenerator[SqlStore]:  # noqa: ANN401 - the store's
     """Make a store and close it afterwards."""
     store = SqlStore(url, retention=RETENTION, **options)
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -61,14 +61,14 @@ class Platform:
     def open_gateway(self, **settings: Any) -> PayGateway:  # noqa: ANN401 - the constructor's
         """Make a gateway in the time of the event loop."""
         clock = settings.pop("clock", None) or LoopClock()
-        return make_shop(self, clock, **settings).gateway  # type: ignore[arg-type] # a clock
+        return make_shop(self, clock, **settings).gateway
 
 
-async def find_end(wait: asyncio.Future[TradeStatus]) -> tuple[float, str]:
+async def find_end(wait: Awaitable[TradeStatus]) -> tuple[float, str]:
     """Return when a wait ends, and how."""
     try:
         status = await wait
-    except Exception as error:  # noqa: BLE001 - whatever it is, the test names it
+    except Exception as error:  # noqa: BLE001 - the test compares its name
         return loop_time(), type(error).__name__
     return loop_time(), status.state
 
@@ -79,7 +79,7 @@ def start(
     **times: float,
 ) -> asyncio.Task[tuple[float, str]]:
     """Let a caller wait; the task returns when and how that ended."""
-    return asyncio.ensure_future(find_end(gateway.wait_paid(number, **times)))  # type: ignore[arg-type] # awaitable
+    return asyncio.create_task(find_end(gateway.wait_paid(number, **times)))
 
 
 def make_fields(number: str = "O-1", **changes: str) -> dict[str, str]:

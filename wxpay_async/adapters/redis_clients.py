@@ -274,7 +274,7 @@ class RedisLink:
             return [(await self._try([command], patience))[0] for command in commands]
         except REDIS_FAILURES as error:
             return [error] * len(commands)
-        except Exception as error:  # noqa: BLE001 - else its callers would look cancelled
+        except Exception as error:  # noqa: BLE001 - raised, it would cancel the callers
             failure = RedisError(f"redis-py fails ({type(error).__name__})")
             failure.__cause__ = error
             return [failure] * len(commands)

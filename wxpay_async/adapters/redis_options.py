@@ -162,7 +162,7 @@ def _make_sentinel(address: RedisAddress, options: dict[str, Any], timeout: floa
         **login,
     }
     kind = _SecureMaster if tls else _PlainMaster
-    return Sentinel(  # type: ignore[no-untyped-call]
+    return Sentinel(  # type: ignore[no-untyped-call] # redis-py gives it no types
         address.hosts, sentinel_kwargs=asked, connection_class=kind, **options
     )
 

@@ -39,7 +39,7 @@ async def stands_in_line(limiter: RedisLimiter, lane: Lane) -> None:
     """Wait until a caller of the lane has asked twice: it was not refused, and waits."""
     session = await limiter._sessions.get()
     field = f"{PLACES[lane]}:{session.room.name}"
-    while not await session.link.client.hexists(limiter._keys[-1], field):  # noqa: ASYNC110 - Redis has no event for it
+    while not await session.link.client.hexists(limiter._keys[-1], field):  # noqa: ASYNC110 - Redis has no event
         await asyncio.sleep(0.001)
 
 
@@ -325,7 +325,7 @@ class TestCancellation:
         limiter = make(1)
         room = (await limiter._sessions.get()).room
         caller = asyncio.create_task(limiter.acquire(Lane.PEOPLE, timeout=30))
-        while not room.count.taken:  # noqa: ASYNC110 - nothing tells of it before the caller
+        while not room.count.taken:  # noqa: ASYNC110 - the count has no event
             await asyncio.sleep(0)
         caller.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -6,6 +6,7 @@ import asyncio
 import re
 import uuid
 from collections.abc import Iterator
+from typing import cast
 
 import pytest
 import redis
@@ -44,10 +45,12 @@ EXPECTED = dict.fromkeys(Lane, 0) | {Lane.PEOPLE: 5}
 """The second machine of the moment is refused by its pace, and the first one was not sent."""
 
 
-def make(url: str = "", **arguments: object) -> RedisLimiter:
-    """Make a limiter of an appKey that nobody else uses."""
+def make(
+    url: str = "", *, client: clients.Redis | clients.RedisCluster | None = None
+) -> RedisLimiter:
+    """Make a limiter of an appKey that no other test uses."""
     key = f"test-{uuid.uuid4().hex}"
-    return RedisLimiter(url, key, quota=Quota(limit=40), idle=True, **arguments)  # type: ignore[arg-type] # by name
+    return RedisLimiter(url, key, client=client, quota=Quota(limit=40), idle=True)
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +123,7 @@ def test_either_an_address_or_a_client_is_given() -> None:
     with pytest.raises(InvalidRequestError, match="one of url and client"):
         make("redis://host", client=clients.Redis())
     with pytest.raises(InvalidRequestError, match="no client of"):
-        make(client=redis.Redis())
+        make(client=cast("clients.Redis", redis.Redis()))
     with pytest.raises(InvalidRequestError, match="app_key"):
         RedisLimiter("redis://host")
 

@@ -7,7 +7,7 @@ import contextlib
 import uuid
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
-from typing import cast
+from typing import Final, cast
 
 import pytest
 import redis
@@ -22,6 +22,8 @@ from wxpay_async.errors import NotSentError, QuotaExhaustedError
 
 Make = Callable[..., RedisLimiter]
 
+_LARGE: Final = Quota(limit=400)
+
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
@@ -30,11 +32,10 @@ def server() -> Iterator[Server]:
         yield opened
 
 
-def open_limiter(server: Server, limit: int = 400, **arguments: object) -> RedisLimiter:
-    """Make a limiter of an appKey that nobody else uses."""
+def open_limiter(server: Server, quota: Quota = _LARGE) -> RedisLimiter:
+    """Make a limiter of an appKey that no other test uses."""
     url = f"redis://127.0.0.1:{server.port}/0"
-    values = {"quota": Quota(limit=limit), "idle": True, **arguments}
-    return RedisLimiter(url, uuid.uuid4().hex, **values)  # type: ignore[arg-type] # by name
+    return RedisLimiter(url, uuid.uuid4().hex, quota=quota, idle=True)
 
 
 @contextlib.contextmanager
@@ -87,7 +88,7 @@ async def test_outage_is_told_to_those_who_stand_in_line(server: Server) -> None
     await (await limiter.acquire(Lane.PEOPLE, timeout=30)).answered()
     room = (await limiter._sessions.get()).room
     callers = [asyncio.create_task(hear(limiter, Lane.PEOPLE)) for _ in range(2)]
-    while room.staying < 2:  # noqa: ASYNC110 - they tell nobody
+    while room.staying < 2:  # noqa: ASYNC110 - the room has no event
         await asyncio.sleep(0.01)
     with held(server):
         told = set(await asyncio.gather(*callers))
@@ -181,7 +182,7 @@ async def test_reports_of_an_outage_follow_by_themselves(
     rounds = (await limiter._sessions.get()).rounds
     with held(server):
         assert not await rounds._round()
-    while rounds._reports:  # noqa: ASYNC110 - nothing tells of it
+    while rounds._reports:  # noqa: ASYNC110 - reports have no event
         await asyncio.sleep(0.01)
     left = seconds_left(server, limiter)
     await limiter.aclose()
@@ -260,7 +261,7 @@ async def test_closed_limiter_sends_off_who_waits(make: Make) -> None:
     await (await limiter.acquire(Lane.PEOPLE, timeout=30)).answered()
     room = (await limiter._sessions.get()).room
     caller = asyncio.create_task(hear(limiter, Lane.PEOPLE))
-    while not room.staying:  # noqa: ASYNC110 - it tells nobody
+    while not room.staying:  # noqa: ASYNC110 - the room has no event
         await asyncio.sleep(0.01)
     await limiter.aclose()
 

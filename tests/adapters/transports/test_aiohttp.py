@@ -30,7 +30,7 @@ ADDRESS = "https://platform.example/api"
 REQUEST = HttpRequest(f"{ADDRESS}?sign=CANARY", b"a=1")
 ENDPOINT = f"{ADDRESS}?sign=CANARY"
 
-_KEY = ConnectionKey("platform.example", 443, True, True, None, None, None)  # noqa: FBT003
+_KEY = ConnectionKey("platform.example", 443, True, True, None, None, None)  # noqa: FBT003 - aiohttp's
 _INFO = aiohttp.RequestInfo(URL(ENDPOINT), "POST", CIMultiDictProxy(CIMultiDict()), URL(ENDPOINT))
 _REFUSED = ConnectionRefusedError(111, "CANARY")
 _UNTRUSTED = ssl.SSLCertVerificationError(1, "CANARY")
@@ -97,7 +97,7 @@ class Response(aiohttp.ClientResponse):
     def __init__(self, method: str, url: URL, **kwargs: object) -> None:
         if "stream_writer" in inspect.signature(aiohttp.ClientResponse).parameters:
             kwargs.setdefault("stream_writer", SimpleNamespace(output_size=0))
-        super().__init__(method, url, **kwargs)  # type: ignore[arg-type]
+        super().__init__(method, url, **kwargs)  # type: ignore[arg-type] # aiohttp's own
 
 
 class Scripted(aioresponses):

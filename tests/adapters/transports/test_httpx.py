@@ -240,10 +240,10 @@ async def test_client_of_the_other_library_has_its_errors_mapped(
     """Both may be installed; the client's own library raises the errors."""
     till.act = lose_answer
 
-    class Own(library.AsyncClient):  # type: ignore[name-defined,misc]
-        """A subclass, as observability tools make them."""
+    # A subclass, as observability tools make them.
+    own = type("Own", (library.AsyncClient,), {})
 
-    async with Own(trust_env=False) as client:
+    async with own(trust_env=False) as client:
         with pytest.raises(InDoubtError, match="RemoteProtocolError"):
             await HttpxTransport(client=client).send(request_to, timeout=QUICK)
 
@@ -262,7 +262,7 @@ async def test_closed_client_means_not_sent(library: ModuleType, request_to: Htt
 async def test_object_that_is_no_client_is_refused() -> None:
     """Its errors could not be mapped."""
     with pytest.raises(InvalidRequestError, match="client"):
-        HttpxTransport(client=object())  # type: ignore[arg-type]
+        HttpxTransport(client=object())  # type: ignore[arg-type] # on purpose
 
 
 @pytest.mark.parametrize("options", [{"proxy": "http://127.0.0.1:1"}, {"ca_file": "ca.pem"}])

@@ -125,4 +125,4 @@ async def test_closed_transport_works_on() -> None:
 def test_single_answer_is_a_type_error(answers: object) -> None:
     """It would be read as its keys or letters, and fail far from the mistake."""
     with pytest.raises(TypeError, match="a handler or a list of answers"):
-        MemoryTransport(answers)  # type: ignore[arg-type]
+        MemoryTransport(answers)  # type: ignore[arg-type] # on purpose

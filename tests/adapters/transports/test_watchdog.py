@@ -167,7 +167,8 @@ async def test_one_timer_of_the_loop_serves_all_requests(watchdog: Watchdog) -> 
     loop = asyncio.get_running_loop()
 
     def count_timers() -> int:
-        return len([timer for timer in loop._scheduled if not timer.cancelled()])  # type: ignore[attr-defined]
+        scheduled: list[asyncio.TimerHandle] = vars(loop)["_scheduled"]
+        return len([timer for timer in scheduled if not timer.cancelled()])
 
     before = count_timers()
     timers = [watchdog.watch(LONG) for _ in range(100)]
