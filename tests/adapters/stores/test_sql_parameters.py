@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 import trustme
 from sqlalchemy import text
 
-from tests.support.services import POSTGRES, require
+from tests.support.services import MYSQL, POSTGRES, require
 from wxpay_async.adapters.stores.from_url import store_from_url
 from wxpay_async.adapters.stores.sql import SqlStore
 from wxpay_async.adapters.stores.sql_engines import make_database
@@ -194,3 +195,18 @@ def test_words_for_tls_reach_asyncmy(
 def test_mysql_without_a_word_for_tls_has_none(query: str) -> None:
     """As it was; the login does not need it."""
     assert "ssl" not in _translate(f"mysql://h/d{query}")
+
+
+async def test_mariadb_is_told_when_silence_ends_a_transaction() -> None:
+    """Beside the strict mode, which it shares with MySQL; to MySQL it is a comment."""
+    said = _translate("mysql://h/d")["init_command"]
+    command, comment = said.split("/*", 1)
+    assert "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES') " == command
+    assert re.fullmatch(r"M!100300[^*]*\*/", comment)  # `/*!` MySQL would execute
+
+    database = make_database(SqlStore(require(MYSQL)).url, timeout=10.0, connections=1)
+    query = "SELECT @@idle_transaction_timeout, @@sql_mode LIKE '%STRICT_ALL%'"
+    found = await database.transact(lambda connection: connection.execute(text(query)).one())
+    await database.close()
+
+    assert (15, 1) == tuple(found)

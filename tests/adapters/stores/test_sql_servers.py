@@ -7,6 +7,7 @@ import contextlib
 import socket
 import time
 from collections.abc import AsyncGenerator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,14 +16,19 @@ from sqlalchemy import Connection, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.util import await_only
 
 from tests.contract.stores import Place, Servers, execute, open_place
 from tests.faults.line import Line
-from wxpay_async.adapters.stores import sql_servers
+from tests.support.records import NOW, SIGNED_AT
+from wxpay_async.adapters.stores import sql_parameters, sql_servers
+from wxpay_async.adapters.stores.sql import SqlStore
 from wxpay_async.adapters.stores.sql_engines import make_database, parse_engine, parse_url
 from wxpay_async.adapters.stores.sql_servers import ServerDatabase
+from wxpay_async.adapters.stores.sql_tables import Applied, Update
 from wxpay_async.errors import InvalidRequestError, NotSentError
 from wxpay_async.policy.record import IdempotencyRecord
+from wxpay_async.policy.states import State
 
 ALL = ("postgres", "psycopg", "mariadb")
 POSTGRES = ("postgres", "psycopg")
@@ -172,6 +178,73 @@ async def test_closing_does_not_wait_for_a_dead_server(
 
     assert time.monotonic() - began < 10  # asyncpg itself waits 30 s and more
     assert [] == [record.getMessage() for record in caplog.records]
+
+
+async def test_locks_of_a_client_that_fell_silent_are_released(
+    place: Place, line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that is stopped amid its transactions keeps no operation from the others."""
+    monkeypatch.setattr(sql_parameters, "IDLE_IN_TRANSACTION", 2)
+    stopped, other = place.make_store(url=place.make_url(line.port)), place.make_store()
+    assert isinstance(stopped, SqlStore)
+    claimed = await other.reserve(place.make_record("claimed"))
+    due = await other.reserve(
+        place.make_record("due", state=State.UNKNOWN, in_doubt=True, next_check_at=NOW)
+    )
+    new, known = place.make_message("new"), place.make_message("known")
+    await other.swap(known, version=None, value="", now=NOW)
+    work = stopped._work
+    steps = (
+        partial(
+            work.apply_updates,
+            updates=[Update(key=claimed.key, choose_record=_keep)],
+            blindly=False,
+            wait=False,
+        ),
+        partial(work.due, app_key=place.app_key, now=NOW, limit=1),
+        partial(work.swap_entry, key=new, version=None, value="", now=NOW),
+        partial(work.swap_entry, key=known, version=1, value="", now=NOW),
+    )
+    done: dict[int, object] = {}
+    goes_on = asyncio.Event()
+
+    def stop_after(connection: Connection, number: int) -> None:
+        done[number] = steps[number](connection)
+        await_only(goes_on.wait())
+
+    calls = [
+        asyncio.create_task(stopped._transact(partial(stop_after, number=n))) for n in range(4)
+    ]
+    try:
+        while len(done) < len(steps) and not any(call.done() for call in calls):  # noqa: ASYNC110 - no event
+            await asyncio.sleep(0.01)
+        line.hanging = True
+        line.swallow()
+        assert {0: [Applied(claimed, None)], 1: [due], 2: True, 3: True} == done
+
+        assert None not in await asyncio.gather(
+            *(other.claim(record.key, now=NOW, signed_at=SIGNED_AT) for record in (claimed, due))
+        )
+        assert await other.swap(new, version=None, value="", now=NOW)
+        assert await other.swap(known, version=1, value="", now=NOW)
+    finally:
+        goes_on.set()
+        for call in calls:
+            call.cancel()
+        await asyncio.wait(calls)
+
+
+@pytest.mark.parametrize("kind", POSTGRES)
+async def test_end_of_silent_transactions_is_not_left_to_others(kind: str, tmp_path: Path) -> None:
+    """A pooler lends the session to another client next, who may think in a transaction."""
+    async with open_place(kind, tmp_path) as place:
+        store = place.make_store()
+        assert isinstance(store, SqlStore)
+        await store.claim(place.make_record().key, now=NOW, signed_at=SIGNED_AT)
+        await store.due(place.app_key, NOW)
+        left = await store._transact(_read_silence)
+
+    assert "0" == left
 
 
 # Servers that are absent, or hang
@@ -400,12 +473,21 @@ async def _end_connections(place: Place) -> None:
     await engine.dispose()
 
 
+def _keep(_: object) -> None:
+    """Change nothing of what was found and is locked."""
+
+
 def _select_one(connection: Connection) -> int:
     return int(connection.execute(text("SELECT 1")).scalar_one())
 
 
 def _read_isolation(connection: Connection) -> str:
     return connection.get_isolation_level()
+
+
+def _read_silence(connection: Connection) -> str:
+    setting = "SHOW idle_in_transaction_session_timeout"
+    return str(connection.execute(text(setting)).scalar_one())
 
 
 def _wait(connection: Connection) -> None:

@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError
 
 from wxpay_async.adapters.stores.failures import NewerSchemaError, SchemaError
 from wxpay_async.adapters.stores.sql_failures import find_codes
+from wxpay_async.adapters.stores.sql_parameters import limit_idle
 from wxpay_async.adapters.stores.sql_schema import (
     VERSION,
     Layout,
@@ -135,7 +136,7 @@ def _lock(connection: Connection, tables: Tables) -> Generator[None]:
     place = f"{tables.metadata.schema}.{tables.prefix}"
     if connection.dialect.name == "postgresql":  # until the transaction ends, as PgBouncer wants it
         key = int.from_bytes(hashlib.sha256(place.encode()).digest()[:8], signed=True)
-        connection.execute(text(f"SELECT pg_advisory_xact_lock({key})"))
+        connection.execute(text(f"SELECT pg_advisory_xact_lock({key}), {limit_idle()}"))
     if connection.dialect.name != "mysql":
         yield
         return

@@ -61,8 +61,16 @@ _MYSQL_KNOWN: Final = (
     *("ssl_mode", "ssl_ca", "ssl_capath", "ssl_cert", "ssl_key", "ssl_check_hostname"),
     *("ssl_verify_cert", "ssl_verify_identity", "unix_socket", "charset", "connect_timeout"),
 )
-_MYSQL_SESSION: Final = "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')"
-"""Without it MySQL may cut a value that is too long, and keep the rest."""
+IDLE_IN_TRANSACTION: Final = 15
+"""Seconds until a server ends the transaction of a client that has fallen silent: else the rows
+that it has locked would stay locked for as long as its connection stands."""
+
+_MYSQL_SESSION: Final = (
+    # Without strict mode MySQL may cut a value that is too long, and keep the rest.
+    "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')"
+    # To MySQL, which has no such variable, and to MariaDB before 10.3 this is a comment.
+    " /*M!100300 , SESSION idle_transaction_timeout = {idle} */"
+)
 
 _PG_PORT: Final = "5432"
 _HOSTS: Final = re.compile(
@@ -77,6 +85,15 @@ _BOOLEANS: Final = {
     **dict.fromkeys(("true", "1", "yes", "on"), True),
     **dict.fromkeys(("false", "0", "no", "off"), False),
 }
+
+
+def limit_idle() -> str:
+    """Return the expression by which a transaction of PostgreSQL is to end when it falls silent.
+
+    It holds until the transaction ends, and costs no round trip of its own. A parameter of the
+    connection a pooler might refuse, and one of the session it would leave to other clients.
+    """
+    return f"set_config('idle_in_transaction_session_timeout', '{IDLE_IN_TRANSACTION}s', true)"
 
 
 def spell_hosts(address: str) -> str:
@@ -179,7 +196,7 @@ def _translate_for_asyncmy(texts: Texts, timeout: float) -> Arguments:
     arguments: Arguments = {
         "connect_timeout": _take_seconds(given, "connect_timeout", timeout),
         "charset": "utf8mb4",
-        "init_command": _MYSQL_SESSION,
+        "init_command": _MYSQL_SESSION.format(idle=IDLE_IN_TRANSACTION),
         "async_creator_fn": _connect_asyncmy,
     }
     if "unix_socket" in given:

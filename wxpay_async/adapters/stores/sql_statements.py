@@ -15,7 +15,7 @@ Rows are locked in the order of their keys, so that two transactions never wait 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import chain, groupby
 from operator import itemgetter
@@ -35,6 +35,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError
 
 from wxpay_async.adapters.stores.rows import Value
+from wxpay_async.adapters.stores.sql_parameters import limit_idle
 from wxpay_async.adapters.stores.store import Key
 
 Row = tuple[Value, ...]
@@ -250,7 +251,7 @@ class _SqliteStatements:
 class _PostgresStatements:
     sql: _Sql
     skips: bool = field(default=True, init=False)
-    _select: str = field(init=False)
+    _selects: Mapping[Lock, str] = field(init=False)
     _insert: str = field(init=False)
     _update: str = field(init=False)
 
@@ -258,11 +259,19 @@ class _PostgresStatements:
         sql = self.sql
         arrays = ", ".join(f"{sql.mark(n)}::{kind}[]" for n, kind in enumerate(sql.types, start=1))
         columns = ", ".join(f"o.{name}" for name in sql.columns)
-        self._select = (
-            f"SELECT {columns} FROM unnest({sql.mark(1)}::text[], {sql.mark(2)}::text[])"
-            f" AS k (app_key, request_id) JOIN {sql.table} AS o"
-            " ON o.app_key = k.app_key AND o.request_id = k.request_id"
+        source = (
+            f"unnest({sql.mark(1)}::text[], {sql.mark(2)}::text[]) AS k (app_key, request_id)"
+            f" JOIN {sql.table} AS o ON o.app_key = k.app_key AND o.request_id = k.request_id"
         )
+        locked = (
+            f"SELECT {columns} FROM {limit_idle()}, {source}"
+            " ORDER BY o.app_key, o.request_id FOR UPDATE OF o"
+        )
+        self._selects = {
+            Lock.NONE: f"SELECT {columns} FROM {source}",
+            Lock.SKIP: f"{locked} SKIP LOCKED",
+            Lock.WAIT: locked,
+        }
         self._insert = f"INSERT INTO {sql.table} ({sql.all}) SELECT * FROM unnest({arrays})"
         self._update = (
             f"UPDATE {sql.table} AS o SET {sql.assignments('n.{}')}"
@@ -271,16 +280,11 @@ class _PostgresStatements:
         )
 
     def select(self, connection: Connection, keys: Sequence[Key], lock: Lock) -> list[Row]:
-        locking = {
-            Lock.NONE: "",
-            Lock.SKIP: " ORDER BY o.app_key, o.request_id FOR UPDATE OF o SKIP LOCKED",
-            Lock.WAIT: " ORDER BY o.app_key, o.request_id FOR UPDATE OF o",
-        }
         found: list[Row] = []
         with _committing(connection) if lock is Lock.NONE else nullcontext():
             for start in range(0, len(keys), _MAX_ROWS):
                 arrays = tuple(map(list, zip(*keys[start : start + _MAX_ROWS], strict=True)))
-                found += _fetch(connection, self._select + locking[lock], arrays)
+                found += _fetch(connection, self._selects[lock], arrays)
         return found
 
     def insert(self, connection: Connection, rows: Sequence[Row], *, alone: bool) -> None:

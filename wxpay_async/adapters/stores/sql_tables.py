@@ -24,10 +24,12 @@ from sqlalchemy import (
     Connection,
     Row as DriverRow,
     Select,
+    String,
     Table,
     and_,
     delete,
     insert,
+    literal_column,
     select,
     update,
 )
@@ -35,6 +37,7 @@ from sqlalchemy import (
 from wxpay_async.adapters.stores.inbox import INBOX_RETENTION, Entry, hash_key
 from wxpay_async.adapters.stores.rows import find_tend_time
 from wxpay_async.adapters.stores.server_clock import ServerClock
+from wxpay_async.adapters.stores.sql_parameters import limit_idle
 from wxpay_async.adapters.stores.sql_schema import Tables
 from wxpay_async.adapters.stores.sql_statements import (
     KEY,
@@ -204,6 +207,8 @@ class Transactions:
         self, connection: Connection, app_key: str, now: float, *, limit: int
     ) -> list[IdempotencyRecord]:
         """Do what `IdempotencyStore.due` says. Rows that another one holds are skipped."""
+        for each in _limit_idle(connection):
+            connection.execute(select(each))
         expired = self._fetch_due(connection, app_key, {State.SENDING}, now, limit=_MAX_EXPIRED)
         self._update_rows(connection, [record.with_expired_lease(now) for record in expired])
         due = self._fetch_due(connection, app_key, OPEN, now, limit=limit)
@@ -280,14 +285,21 @@ class Transactions:
         at = self._callbacks.c.digest == hash_key(key)
         values = {"version": (version or 0) + 1, "value": value, "until": now + INBOX_RETENTION}
         if version is not None:
-            mine = and_(at, self._callbacks.c.version == version)
-            return bool(
-                connection.execute(update(self._callbacks).where(mine).values(values)).rowcount
-            )
-        if connection.execute(select(self._callbacks.c.version).where(at)).first() is not None:
+            mine = update(self._callbacks).where(at, self._callbacks.c.version == version)
+            for each in _limit_idle(connection):
+                mine = mine.where(each.is_not(None))
+            return bool(connection.execute(mine.values(values)).rowcount)
+        known = select(self._callbacks.c.version).where(at).scalar_subquery()
+        if connection.execute(select(known, *_limit_idle(connection))).scalar_one() is not None:
             return False
         connection.execute(insert(self._callbacks).values(digest=hash_key(key), **values))
         return True
+
+
+def _limit_idle(connection: Connection) -> list[ColumnElement[str]]:
+    """Return what a statement has to evaluate so that silence ends its transaction."""
+    is_postgres = connection.dialect.name == "postgresql"
+    return [literal_column(limit_idle(), String())] if is_postgres else []
 
 
 def _find_new(updates: Iterable[Update]) -> set[Key]:
