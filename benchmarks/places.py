@@ -1,4 +1,4 @@
-"""The servers that a run takes, a place of one's own on each, and what the servers use.
+"""The servers that a run takes, a private place on each, and what the servers use.
 
 They are those on loopback, or at the addresses that the tests take from `WXPAY_TEST_POSTGRES_URL`
 and `WXPAY_TEST_REDIS_URL`. An absent one is an `OSError`, an absent driver an `ImportError`.
@@ -47,7 +47,7 @@ class Use:
 
 @frozen(kw_only=True)
 class Postgres:
-    """A database of one's own.
+    """A private database.
 
     Attributes:
         url: its address.
@@ -66,7 +66,7 @@ class Postgres:
 @contextlib.contextmanager
 def postgres() -> Generator[Postgres]:
     """Make a database, which is dropped in the end; its server must run on this machine."""
-    url = _answering("WXPAY_TEST_POSTGRES_URL", "postgresql://postgres@127.0.0.1:5432/postgres")
+    url = answering("WXPAY_TEST_POSTGRES_URL", "postgresql://postgres@127.0.0.1:5432/postgres")
     pid = asyncio.run(_find_server(url))
     name = f"wxpay_benchmark_{uuid.uuid4().hex}"
     asyncio.run(ask(url, f"CREATE DATABASE {name}"))
@@ -100,7 +100,7 @@ async def ask(url: str, statement: str) -> Any:  # noqa: ANN401 - whatever it se
 
 @frozen(kw_only=True)
 class Redis:
-    """Keys of one's own.
+    """Keys that no other run uses.
 
     Attributes:
         url: the server's address.
@@ -133,17 +133,17 @@ class Redis:
 @contextlib.contextmanager
 def redis(prefix: str) -> Generator[Redis]:
     """Delete in the end what was written about appKeys that begin so."""
-    url = _answering("WXPAY_TEST_REDIS_URL", "redis://127.0.0.1:6379/0")
+    url = answering("WXPAY_TEST_REDIS_URL", "redis://127.0.0.1:6379/0")
     place = Redis(url=url, prefix=prefix)
-    try:
-        yield place
-    finally:
-        with place.client() as client:
+    with place.client() as client:  # connects only when it is used
+        try:
+            yield place
+        finally:
             for key in client.scan_iter(match=f"*{{{prefix}*", count=1000):
                 client.unlink(key)
 
 
-def _answering(variable: str, default: str) -> str:
+def answering(variable: str, default: str) -> str:
     """Return the address if a server answers there; raise an OSError otherwise."""
     url = os.environ.get(variable) or default
     parts = urlsplit(url)

@@ -27,7 +27,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import socket
 import sqlite3
 import sys
 import tempfile
@@ -42,6 +41,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from attrs import frozen
 
+from benchmarks import places
 from benchmarks.figures import Figure, Size
 from benchmarks.floors import committing
 from benchmarks.payments import APP_KEY, gateway, paying, signed, signers, ways
@@ -195,15 +195,15 @@ def _parts(stack: contextlib.ExitStack) -> Iterator[tuple[str, _Parts]]:
         yield name, _Parts(make_store=partial(store_from_url, url), url=url)
 
 
-# Places of one's own
+# Private places
 
 
 def durable_places(stack: contextlib.ExitStack) -> Iterator[tuple[str, str]]:
     """Open a place for each durable store that answers; yields its name and address."""
-    places = {"SQLite": _sqlite, "PostgreSQL": _postgres, "MariaDB": _mariadb, "Redis": _redis}
-    for name, place in places.items():
+    kinds = {"SQLite": _sqlite, "PostgreSQL": _postgres, "MariaDB": _mariadb, "Redis": _redis}
+    for name, open_place in kinds.items():
         try:
-            url = stack.enter_context(place())
+            url = stack.enter_context(open_place())
             store_from_url(url)
         except (ImportError, OSError) as error:
             print(f"left out: {name} ({error})", file=sys.stderr)
@@ -237,18 +237,20 @@ def _sqlite() -> Generator[str]:
 
 
 def _postgres() -> AbstractContextManager[str]:
-    url = _answering("WXPAY_TEST_POSTGRES_URL", "postgresql://postgres@127.0.0.1:5432/postgres")
+    url = places.answering(
+        "WXPAY_TEST_POSTGRES_URL", "postgresql://postgres@127.0.0.1:5432/postgres"
+    )
     return _database(url, ending=" WITH (FORCE)")
 
 
 def _mariadb() -> AbstractContextManager[str]:
-    url = _answering("WXPAY_TEST_MYSQL_URL", "mysql://root@127.0.0.1:3306/test")
+    url = places.answering("WXPAY_TEST_MYSQL_URL", "mysql://root@127.0.0.1:3306/test")
     return _database(url)
 
 
 @contextlib.contextmanager
 def _database(url: str, ending: str = "") -> Generator[str]:
-    """Make a database of one's own, and drop it."""
+    """Make a private database, and drop it."""
     name = f"wxpay_benchmark_{uuid.uuid4().hex}"
     asyncio.run(execute(url, f"CREATE DATABASE {name}"))
     try:
@@ -276,21 +278,5 @@ async def execute(url: str, statement: str) -> None:
 
 @contextlib.contextmanager
 def _redis() -> Generator[str]:
-    import redis  # noqa: PLC0415 - an extra
-
-    url = _answering("WXPAY_TEST_REDIS_URL", "redis://127.0.0.1:6379/0")
-    try:
-        yield url
-    finally:
-        with redis.Redis.from_url(url) as client:
-            for key in client.scan_iter(match=f"*{{{APP_KEY}}}*", count=1000):
-                client.unlink(key)
-
-
-def _answering(variable: str, default: str) -> str:
-    """Return the address if a server answers there; raise an OSError otherwise."""
-    url = os.environ.get(variable) or default
-    parts = urlsplit(url)
-    address = parts.hostname or "127.0.0.1", parts.port or urlsplit(default).port
-    socket.create_connection(address, timeout=2.0).close()
-    return url
+    with places.redis(APP_KEY) as place:
+        yield place.url

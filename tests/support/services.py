@@ -7,14 +7,8 @@ fails, because a suite that skips half of itself proves nothing.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shutil
 import socket
-import subprocess
-import time
-from collections.abc import Generator
-from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -85,31 +79,3 @@ def absent(reason: str) -> None:
     if os.environ.get("CI") == "true" or os.environ.get("WXPAY_TEST_REQUIRE_SERVICES") == "1":
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)
-
-
-@contextlib.contextmanager
-def private_redis(folder: Path, *options: str) -> Generator[str]:
-    """Run a Redis of one's own, to set it up as no shared one may be; yields its address."""
-    program = shutil.which("redis-server")
-    if program is None:
-        absent("no redis-server to start; install it")
-        return
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
-    with subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL) as process:
-        try:
-            _await_answer(port)
-            yield f"redis://127.0.0.1:{port}/0"
-        finally:
-            process.terminate()
-
-
-def _await_answer(port: int) -> None:
-    for _ in range(200):
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)) as there:
-            there.sendall(b"PING\r\n")
-            if there.recv(16).startswith(b"+PONG"):
-                return
-        time.sleep(0.05)
-    raise AssertionError("the private Redis does not answer")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from pathlib import Path
 
 import attrs
 import pytest
@@ -12,8 +11,8 @@ from redis.asyncio import Redis
 
 from tests.contract.stores import RETENTION, Wire, claim_new
 from tests.support.records import NOW
-from tests.support.redis_places import redis_place
-from tests.support.services import REDIS, private_redis, require
+from tests.support.redis_places import private_redis, redis_place
+from tests.support.services import REDIS, require
 from wxpay_async.adapters.redis_clients import open_link
 from wxpay_async.adapters.stores.inbox import INBOX_RETENTION, Entry
 from wxpay_async.adapters.stores.redis import RedisStore
@@ -31,9 +30,9 @@ from wxpay_async.policy.record import LEASE, IdempotencyRecord
 from wxpay_async.policy.states import State
 
 
-async def test_only_what_may_be_forgotten_has_a_time_to_live(tmp_path: Path) -> None:
+async def test_only_what_may_be_forgotten_has_a_time_to_live() -> None:
     """A reserved or finished record dies by itself after the retention, an open one never."""
-    with private_redis(tmp_path) as url:
+    with private_redis() as url:
         place = redis_place(url)
         store = place.make_store()
         record = place.make_record()
@@ -63,9 +62,9 @@ async def test_only_what_may_be_forgotten_has_a_time_to_live(tmp_path: Path) -> 
     assert {-1} == set(lives[1:5])
 
 
-async def test_what_died_by_itself_leaves_no_trace(tmp_path: Path) -> None:
+async def test_what_died_by_itself_leaves_no_trace() -> None:
     """Looking clears the sets of records that are gone, and creates none of them."""
-    with private_redis(tmp_path) as url:
+    with private_redis() as url:
         place = redis_place(url)
         store = place.make_store()
         due = place.make_record("due", state=State.UNKNOWN, next_check_at=NOW)
@@ -82,9 +81,9 @@ async def test_what_died_by_itself_leaves_no_trace(tmp_path: Path) -> None:
         await place.close()
 
 
-async def test_node_of_a_cluster_can_run_every_script(tmp_path: Path) -> None:
+async def test_node_of_a_cluster_can_run_every_script() -> None:
     """All keys that a script touches are in one slot, and Redis sees no other one used."""
-    with private_redis(tmp_path, "--cluster-enabled", "yes") as url:
+    with private_redis("--cluster-enabled", "yes") as url:
         async with Redis.from_url(url) as client:
             await client.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
             await _ready(client)
@@ -113,9 +112,9 @@ async def _ready(client: Redis) -> None:
     raise AssertionError("the cluster does not come up")
 
 
-async def test_callbacks_are_forgotten_30_days_after_their_last_change(tmp_path: Path) -> None:
+async def test_callbacks_are_forgotten_30_days_after_their_last_change() -> None:
     """Redis counts from each change; nothing has to tend them."""
-    with private_redis(tmp_path) as url:
+    with private_redis() as url:
         place = redis_place(url)
         store = place.make_store()
         async with Redis.from_url(url) as client:
@@ -155,9 +154,9 @@ async def test_write_whose_answer_is_lost_is_known_again(call: str) -> None:
         await place.close()
 
 
-async def test_what_an_earlier_release_writes_is_noticed(tmp_path: Path) -> None:
+async def test_what_an_earlier_release_writes_is_noticed() -> None:
     """It writes no mark; while both run, what was read is not written over what it has done."""
-    with private_redis(tmp_path) as url:
+    with private_redis() as url:
         place = redis_place(url)
         store = place.make_store()
         record = await store.reserve(place.make_record())
@@ -192,9 +191,9 @@ async def test_what_an_earlier_release_writes_is_noticed(tmp_path: Path) -> None
     )
 
 
-async def test_store_over_a_client_of_ones_own(tmp_path: Path) -> None:
+async def test_store_over_a_client_of_ones_own() -> None:
     """It keeps everything there, and leaves the client open."""
-    with private_redis(tmp_path) as url:
+    with private_redis() as url:
         async with Redis.from_url(url) as client:
             store = RedisStore(client=client)
             record = redis_place(url).make_record()
@@ -218,9 +217,9 @@ def test_store_is_given_an_address_or_a_client() -> None:
     assert "s3cr3t" not in repr(RedisStore(client=Redis(password="s3cr3t")))
 
 
-async def test_operations_are_found_by_number_while_they_come_and_go(tmp_path: Path) -> None:
+async def test_operations_are_found_by_number_while_they_come_and_go() -> None:
     """What one look has learned of them is not wrong for the next."""
-    with private_redis(tmp_path) as url:
+    with private_redis() as url:
         place = redis_place(url)
         store = place.make_store()
 
@@ -242,9 +241,9 @@ async def test_operations_are_found_by_number_while_they_come_and_go(tmp_path: P
         await place.close()
 
 
-async def test_old_operations_are_dropped_in_portions(tmp_path: Path) -> None:
+async def test_old_operations_are_dropped_in_portions() -> None:
     """At most so many as are asked for, the oldest first; what was taken up again stays."""
-    with private_redis(tmp_path) as url:
+    with private_redis() as url:
         place = redis_place(url)
         store = place.make_store()
         old = [place.make_record(f"r{n:03}", updated_at=NOW + n) for n in range(250)]

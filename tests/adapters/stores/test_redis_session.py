@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
 
-from tests.support.redis_places import redis_place
+from tests.support.redis_places import private_redis, redis_place
 from tests.support.servers import open_redis
-from tests.support.services import REDIS, private_redis, require
+from tests.support.services import REDIS, require
 from wxpay_async.adapters.stores.redis import RedisStore
 from wxpay_async.adapters.stores.redis_layout import (
     VERSION_KEY,
@@ -52,10 +51,10 @@ HIDDEN = ("--rename-command", "CONFIG", "")
     ],
 )
 async def test_durable_is_what_redis_is_set_up_for(
-    tmp_path: Path, options: tuple[str, ...], *, durable: bool
+    options: tuple[str, ...], *, durable: bool
 ) -> None:
     """False until the first call; then True only where Redis says that it keeps everything."""
-    with private_redis(tmp_path, *options) as url:
+    with private_redis(*options) as url:
         store = RedisStore(url)
         before = store.durable
         await store.load(("k", "r"))
@@ -107,9 +106,9 @@ async def test_redis_that_hangs_from_the_beginning_costs_all_callers_one_timeout
     assert len(connections) <= 2
 
 
-async def test_layout_of_a_later_release_is_refused(tmp_path: Path) -> None:
+async def test_layout_of_a_later_release_is_refused() -> None:
     """Neither a read nor a write touches it, and the error says what to do; ours is noted."""
-    with private_redis(tmp_path) as url:
+    with private_redis() as url:
         place = redis_place(url)
         ours, later = place.make_store(), place.make_store()
         assert await ours.load(place.make_record().key) is None
@@ -128,9 +127,9 @@ async def test_layout_of_a_later_release_is_refused(tmp_path: Path) -> None:
     assert [VERSION_KEY.encode()] == keys
 
 
-async def test_layout_of_an_earlier_release_is_taken_over(tmp_path: Path) -> None:
+async def test_layout_of_an_earlier_release_is_taken_over() -> None:
     """Its operations are read as they are; from then on the earlier release is kept out."""
-    with private_redis(tmp_path) as url:
+    with private_redis() as url:
         place = redis_place(url)
         record = await place.make_store().reserve(place.make_record())
         async with Redis.from_url(url) as client:
@@ -141,9 +140,9 @@ async def test_layout_of_an_earlier_release_is_taken_over(tmp_path: Path) -> Non
         await place.close()
 
 
-async def test_scripts_that_redis_forgot_are_loaded_again(tmp_path: Path) -> None:
+async def test_scripts_that_redis_forgot_are_loaded_again() -> None:
     """After a restart or a SCRIPT FLUSH nothing fails."""
-    with private_redis(tmp_path) as url:
+    with private_redis() as url:
         place = redis_place(url)
         store = place.make_store()
         await store.reserve(place.make_record())
