@@ -23,6 +23,7 @@ from tests.support.clock import MovedClock
 from wxpay_async.errors import InvalidRequestError
 from wxpay_async.sandbox import Sandbox
 from wxpay_async.sandbox.auth import App
+from wxpay_async.sandbox.error_codes import Code, RefusalError
 
 FORM = "application/x-www-form-urlencoded"
 AWKWARD = '茶 & 糖 = 100% + 🍵 "引号" a=b&c=d %26 \\ /'
@@ -440,6 +441,10 @@ def test_md5_matches_the_published_example() -> None:
     }
     app = App(app_key=params["appKey"], app_secret="192006250b4c09247ec02edce69f6a2d")
     app.admit(params, address="127.0.0.1", now=1490063145.767)
+    changed = {**params, "nonce": "0" * 32, "processNum": "wi123456780"}
+    with pytest.raises(RefusalError) as refused:
+        app.admit(changed, address="127.0.0.1", now=1490063145.767)
+    assert refused.value.code == Code.BAD_SIGNATURE
 
 
 async def test_notify_scheme_follows_the_key_unless_chosen(

@@ -321,7 +321,9 @@ async def test_close_right_after_a_confirmation_keeps_its_callback(
 
 async def test_idle_without_callbacks_returns() -> None:
     """A sandbox that was never started has no pending callbacks."""
-    await Sandbox().callbacks_idle()
+    sandbox = Sandbox()
+    await sandbox.callbacks_idle()
+    assert sandbox.callbacks.waiting == 0
 
 
 def test_pending_callback_of_one_loop_is_delivered_in_the_next(

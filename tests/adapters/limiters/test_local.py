@@ -338,9 +338,13 @@ async def test_real_clock_serves_a_waiter() -> None:
     limiter = LocalLimiter(Quota(limit=1, period=0.02, margin=0.0), idle=True)
     await answer(await take(limiter, 1))
 
-    await (await limiter.acquire(Lane.PEOPLE, timeout=30)).unsent()
+    slot = await limiter.acquire(Lane.PEOPLE, timeout=30)
+    used = limiter.in_use
+    await slot.unsent()
     await limiter.aclose()
     await limiter.aclose()
+
+    assert (1, 0) == (used, limiter.in_use)
 
 
 async def test_many_callers_at_once_share_the_quota() -> None:

@@ -406,9 +406,12 @@ def test_limiter_works_in_one_loop_after_another() -> None:
     require(REDIS)
     limiter = RedisLimiter(REDIS.url, f"test-{random.Random().random()}", quota=Quota(limit=6))
 
+    held: list[int] = []
+
     async def main() -> None:
         for _ in range(2):
             slot = await limiter.acquire(Lane.PEOPLE, timeout=5)
+            held.append(limiter.held()[Lane.PEOPLE])
             await slot.unsent()
             session = await limiter._sessions.get()
             await session.link.client.delete(*limiter._keys)
@@ -417,6 +420,8 @@ def test_limiter_works_in_one_loop_after_another() -> None:
 
     asyncio.run(main())
     asyncio.run(main())
+
+    assert [1] * 4 == held
 
 
 def test_session_of_a_loop_that_ended_is_not_used_again() -> None:
