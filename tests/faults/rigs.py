@@ -139,23 +139,29 @@ class Rigs:
         """Stop them."""
         self._stack.close()
 
-    async def open(self, kind: str) -> Rig:
-        """Return an empty place on the server of that kind."""
+    async def open(self, kind: str, server: Server | None = None) -> Rig:
+        """Return an empty place on the server of that kind.
+
+        Args:
+            kind: which one, one of `REACHED`.
+            server: the test's own PostgreSQL or MariaDB, in place of the one that tests share.
+        """
         if kind == "redis":
             rig = Rig(kind=kind, server=self.redis, port=self.redis.port)
             await rig.run("FLUSHALL")
             return rig
         name = f"shop_{uuid.uuid4().hex}"
         if kind == "mariadb":
-            root = Rig(kind=kind, server=self.mariadb, port=self.mariadb.port, database="mysql")
+            server = server or self.mariadb
+            root = Rig(kind=kind, server=server, port=server.port, database="mysql")
             await root.run(
                 f"CREATE DATABASE {name}",
                 f"CREATE USER IF NOT EXISTS {SHOP}@'%'",
                 f"GRANT ALL ON {name}.* TO {SHOP}@'%'",
             )
         else:
-            server = self.postgres
-            root = Rig(kind=kind, server=server, port=self.postgres.port, database="postgres")
+            server = server or self.postgres
+            root = Rig(kind=kind, server=server, port=server.port, database="postgres")
             [[known]] = await root.run(f"SELECT count(*) FROM pg_roles WHERE rolname = '{SHOP}'")
             await root.run(
                 *(() if known else (f"CREATE ROLE {SHOP} LOGIN",)),

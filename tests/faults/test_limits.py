@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import attrs
 import pytest
@@ -15,8 +16,9 @@ from sqlalchemy.pool import Pool
 
 from tests.contract.stores import claim_new
 from tests.faults.rigs import SHOP, SQL, Rig, Rigs
-from tests.faults.till import RECOVERED_WITHIN, Till, open_till
+from tests.faults.till import AT_ONCE, PATIENCE, RECOVERED_WITHIN, Till, open_till
 from tests.support.records import make_record
+from tests.support.sql_servers import find_disk, open_mariadb, open_postgres
 from wxpay_async.adapters.stores.sql import SqlStore
 from wxpay_async.adapters.stores.store import Store
 from wxpay_async.errors import NotSentError
@@ -118,6 +120,66 @@ async def test_redis_that_is_full_takes_outcomes_and_no_new_operations(rigs: Rig
     await store.aclose()
 
     assert (True, None, done) == (written, new, begun)
+
+
+@contextlib.contextmanager
+def full_disk(disk: Path) -> Iterator[None]:
+    """Take what room there is, until the end of the block."""
+    ballast = disk / "ballast"
+    with ballast.open("wb", buffering=0) as file:
+        for size in (1_000_000, 4096):
+            with contextlib.suppress(OSError):
+                while file.write(bytes(size)) == size:
+                    pass
+    try:
+        yield
+    finally:
+        ballast.unlink()
+
+
+SMALL_DISK: Final = 160
+"""Megabytes; either database needs most of them for itself."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", SQL)
+async def test_disk_of_a_database_that_is_full(rigs: Rigs, kind: str) -> None:
+    """Tables cannot grow: no word is wrong, and when there is room again all goes on by itself."""
+    start = open_mariadb if kind == "mariadb" else open_postgres
+    with start(disk=SMALL_DISK) as server:
+        rig = await rigs.open(kind, server)
+        async with serve(rig.make_store()) as till:
+            async with till.busy():
+                with full_disk(find_disk(server)):
+                    await till.wait_for_failures(5 * AT_ONCE)
+                recovery = await till.recover()
+            await till.check_words()
+            till.report(f"{kind} full disk", recovery)
+        assert server.is_running()
+
+    assert recovery < RECOVERED_WITHIN
+
+
+@pytest.mark.slow
+async def test_mariadb_that_waits_for_room_in_its_binary_log(rigs: Rigs) -> None:
+    """It stops, and looks again every 60 s; calls end by their own time, with words that are true.
+
+    When it goes on, so does the same store.
+    """
+    with open_mariadb("--log-bin", disk=SMALL_DISK) as server:
+        rig = await rigs.open("mariadb", server)
+        async with serve(rig.make_store()) as till:
+            await till.give_back()
+            with full_disk(find_disk(server)):
+                async with asyncio.timeout(PATIENCE):  # a call has 30 s
+                    told = await asyncio.gather(*(till.give_back() for _ in range(AT_ONCE)))
+            async with asyncio.timeout(2 * PATIENCE):
+                while (await till.give_back()).error:
+                    pass
+            await till.check_words()
+        assert server.is_running()
+
+    assert None not in {each.error for each in told}
 
 
 READ_ONLY = {

@@ -9,24 +9,34 @@ import socket
 import struct
 import subprocess
 from collections.abc import Generator, Sequence
+from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-from tests.support.servers import Server, find_free_port, find_program, open_folder, running
+from tests.support.servers import (
+    Server,
+    find_free_port,
+    find_program,
+    give_to,
+    open_folder,
+    running,
+)
+from tests.support.services import absent
 
 _POSTGRES_USER: Final = "postgres"
 _MYSQL_USER: Final = "mysql"
 
 
 @contextlib.contextmanager
-def open_postgres(*options: str) -> Generator[Server]:
+def open_postgres(*options: str, disk: int | None = None) -> Generator[Server]:
     """Run a PostgreSQL whose superuser `postgres` needs no password.
 
     Args:
         *options: settings, such as `max_connections=20`.
+        disk: megabytes of a disk of its own for what it keeps (`find_disk`).
     """
     programs = [find_program(name, "postgresql") for name in ("initdb", "postgres")]
-    with open_folder(_POSTGRES_USER) as folder:
+    with open_folder(_POSTGRES_USER) as folder, _open_disk(folder, disk, _POSTGRES_USER):
         initialize, serve = ((program, "-D", str(folder / "data")) for program in programs)
         quick = ("-U", "postgres", "-A", "trust", "-N", "-E", "UTF8", "--locale", "C")
         _run_as(_POSTGRES_USER, [*initialize, *quick])
@@ -50,22 +60,24 @@ def open_postgres(*options: str) -> Generator[Server]:
 
 
 @contextlib.contextmanager
-def open_mariadb(*options: str) -> Generator[Server]:
+def open_mariadb(*options: str, disk: int | None = None) -> Generator[Server]:
     """Run a MariaDB whose superuser `root` needs no password.
 
     Args:
         *options: of its command line.
+        disk: megabytes of a disk of its own for what it keeps (`find_disk`).
     """
     programs = [find_program(name, "mariadb-server") for name in ("mariadb-install-db", "mariadbd")]
-    with open_folder(_MYSQL_USER) as folder:
+    with open_folder(_MYSQL_USER) as folder, _open_disk(folder, disk, _MYSQL_USER):
         data = f"--datadir={folder / 'data'}"
         initialize, serve = ((program, "--no-defaults", data) for program in programs)
         quick = ("--auth-root-authentication-method=normal", "--skip-test-db")
         _run_as(_MYSQL_USER, [*initialize, *quick])
         port = find_free_port()
+        small = () if disk is None else ("--innodb-log-file-size=8M",)
         where = ("--bind-address=127.0.0.1", f"--port={port}", f"--socket={folder / 'socket'}")
         server = Server(
-            command=[*serve, *where, *options],
+            command=[*serve, *where, *small, *options],
             port=port,
             answers=_is_mysql,
             log=folder / "mariadb.log",
@@ -118,6 +130,30 @@ def open_pgbouncer(postgres: str, *settings: str) -> Generator[Server]:
         )
         with running(server):
             yield server
+
+
+def find_disk(server: Server) -> Path:
+    """Return where the disk of a PostgreSQL's or a MariaDB's own is."""
+    return server.log.parent / "data"
+
+
+@contextlib.contextmanager
+def _open_disk(folder: Path, megabytes: int | None, user: str) -> Generator[None]:
+    """Mount a small disk where the server keeps its data; skip or fail the test if we may not."""
+    if megabytes is None:
+        yield
+        return
+    place = folder / "data"
+    place.mkdir()
+    size = ("-t", "tmpfs", "-o", f"size={megabytes}m,mode=0700", "tmpfs")
+    mounted = subprocess.run(["mount", *size, str(place)], check=False, capture_output=True)
+    if mounted.returncode != 0:
+        absent(f"no right to mount a small disk: {mounted.stderr.decode().strip()}")
+    try:
+        give_to(user, place)
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
 def _run_as(user: str, command: Sequence[str]) -> None:
