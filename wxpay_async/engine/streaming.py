@@ -12,15 +12,16 @@ from collections.abc import (
     Iterable,
 )
 from datetime import datetime
-from typing import Generic, Literal, Self, TypeVar
+from typing import Any, Generic, Literal, Self, TypeVar, cast
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from wxpay_async.engine.outage_pauses import OutagePauses
 from wxpay_async.errors import Fate, InDoubtError, InvalidRequestError, NotSentError, WxPayError
 from wxpay_async.policy.outage_gate import Evidence, evidence_of
 
 Q = TypeVar("Q")
+Q2 = TypeVar("Q2")
 R = TypeVar("R")
 
 OutcomeKind = Literal["ok", "refused", "not_sent", "in_doubt", "open"]
@@ -61,6 +62,10 @@ class Outcome(Generic[Q, R]):
             Fate.IN_DOUBT: "in_doubt",
         }
         return cls(kind=kinds[error.fate], request=request, error=error)
+
+    def of(self, request: Q2) -> Outcome[Q2, R]:
+        """Return it as the outcome of another request, such as one that holds this one."""
+        return cast("Outcome[Q2, R]", evolve(cast("Any", self), request=request))
 
     def unwrap(self) -> R:
         """Return the result, or raise the error.

@@ -1,0 +1,319 @@
+"""Bring lines to an end: send each, and come back to what has no end yet.
+
+| a line's call ended with | what follows |
+| --- | --- |
+| a result, a refusal, a conflict, a prepay that was issued in an earlier run | its outcome |
+| a proof that it was never executed | the next generation of its requestId, 3 at most |
+| what a person has to look at | its outcome |
+| a doubt, another process's lease, not sent, access refused | again: after 15, 30, … 120 s |
+
+In an outage the stream of calls pauses (`policy/outage_gate.py`), and goes on by itself. What is in
+doubt is looked after before it is called again, since a query for it may be due.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from typing import Any, Final, cast
+
+from attrs import define, field
+
+from wxpay_async.batch.line import Line, OperationName
+from wxpay_async.engine.clock import Clock
+from wxpay_async.engine.gateway import PayGateway
+from wxpay_async.engine.recall import READ_AT_ONCE
+from wxpay_async.engine.streaming import Outcome
+from wxpay_async.errors import (
+    AlreadyPaidError,
+    ClockSkewError,
+    ConfigurationRefusedError,
+    InDoubtError,
+    NotExecutedError,
+    NotSentError,
+    OtherPayerError,
+    PlatformConflictError,
+    PrepayExpiredError,
+    RateLimitedError,
+    TradeUnusableError,
+    WxPayError,
+)
+from wxpay_async.policy.lanes import Lane
+from wxpay_async.protocol.requests import MiniProgramPay, Refund, Request, TradeQuery
+
+MOST_GENERATIONS: Final = 3
+"""RequestIds of one line that may be proven not executed before it is given up."""
+
+_FIRST_WAIT: Final = 15.0
+_LONGEST_WAIT: Final = 120.0
+"""Seconds until a line that has no end is called again; each wait is twice the one before."""
+
+_MOST_WAITING: Final = 1_000
+"""Lines that wait to be called again; beyond it no new one is begun."""
+
+_ACCESS: Final = (ClockSkewError, ConfigurationRefusedError, RateLimitedError)
+"""Refusals that have nothing to do with the line."""
+
+_ENDS: Final = (
+    AlreadyPaidError,
+    OtherPayerError,
+    PlatformConflictError,
+    PrepayExpiredError,
+    TradeUnusableError,
+)
+"""Doubts that no repetition ends: a person decides, or the order's other payment."""
+
+
+def is_open(error: WxPayError) -> bool:
+    """Tell whether a line whose call ended with this error is to be called again."""
+    if isinstance(error, InDoubtError):  # what is replayed stands in the store for good
+        return not error.replayed and not isinstance(error, _ENDS)
+    if isinstance(error, NotSentError):
+        return error.retryable
+    return isinstance(error, _ACCESS)
+
+
+async def recall_lines(
+    gateway: PayGateway, lines: Sequence[Line]
+) -> list[Outcome[Line, Any] | None]:
+    """Read from the store how lines ended; None for what is open, and for queries.
+
+    A requestId that is proven not executed leads to the next generation, as long as there is one.
+
+    Raises:
+        NotSentError, InDoubtError: the store cannot be reached.
+    """
+    current = list(lines)
+    outcomes: list[Outcome[Line, Any] | None] = [None] * len(lines)
+    asked = [position for position, line in enumerate(lines) if line.request_id is not None]
+    while asked:
+        again: list[int] = []
+        requests = cast("list[Request]", [current[position].request for position in asked])
+        found = await gateway.recall(requests)
+        for position, outcome in zip(asked, found, strict=True):
+            line = current[position]
+            if outcome is None:
+                continue
+            if isinstance(outcome.error, NotExecutedError) and line.generation < MOST_GENERATIONS:
+                current[position] = line.next_generation(gateway.app_key)
+                again.append(position)
+            else:
+                outcomes[position] = outcome.of(line)
+        asked = again
+    return outcomes
+
+
+async def recall_if_there(
+    gateway: PayGateway, lines: Sequence[Line]
+) -> list[Outcome[Line, Any] | None]:
+    """Recall lines; where the store is away all are open, and their calls will say it."""
+    try:
+        return await recall_lines(gateway, lines)
+    except (NotSentError, InDoubtError):
+        return [None] * len(lines)
+
+
+async def read_windows(lines: AsyncIterator[Line]) -> AsyncGenerator[list[Line]]:
+    """Yield lines by so many as a store recalls with one read."""
+    window: list[Line] = []
+    async for line in lines:
+        window.append(line)
+        if len(window) == READ_AT_ONCE:
+            yield window
+            window = []
+    if window:
+        yield window
+
+
+@define(eq=False)
+class _Item:
+    """One call of a line.
+
+    Attributes:
+        line: under the generation that it has reached.
+        before: how its last call ended; None for the first one.
+        waited: seconds between the two.
+        outcome: how this call ended.
+        again_at: when the line is called again, by the monotonic clock; None where it has ended.
+    """
+
+    line: Line
+    before: Outcome[Line, Any] | None = None
+    waited: float = 0.0
+    outcome: Outcome[Line, Any] | None = None
+    again_at: float | None = None
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether its last call ended in doubt."""
+        return self.before is not None and self.before.kind == "in_doubt"
+
+    @property
+    def wait(self) -> float:
+        """Seconds until the next call, if this one brings no end either."""
+        return min(2 * self.waited or _FIRST_WAIT, _LONGEST_WAIT)
+
+    def __lt__(self, other: _Item) -> bool:
+        return (self.again_at or 0.0) < (other.again_at or 0.0)
+
+
+@define(eq=False, kw_only=True)
+class Settling:
+    """Settles lines of one operation, one time.
+
+    Attributes:
+        gateway: makes the calls, and remembers them.
+        operation: what the lines ask for.
+        concurrency: calls at once.
+        patience: seconds without the end of any line, after which the lines that are left are
+            given up, each with how its last call ended.
+        clock: for the waits.
+    """
+
+    gateway: PayGateway
+    operation: OperationName
+    concurrency: int
+    patience: float
+    clock: Clock
+    _waiting: list[_Item] = field(factory=list[_Item], init=False)
+    _under_way: int = field(default=0, init=False)
+    _changed: asyncio.Event = field(factory=asyncio.Event, init=False)
+    _stopped: bool = field(default=False, init=False)
+    _ended_at: float = field(default=0.0, init=False)
+    _recovered_at: float = field(default=0.0, init=False)
+
+    async def settle(self, lines: AsyncIterator[Line]) -> AsyncGenerator[Outcome[Line, Any]]:
+        """Yield the outcome of every line, in the order in which they end.
+
+        Raises:
+            NotSentError: the gateway was closed before every line was begun.
+        """
+        self._ended_at = self._recovered_at = self.clock.monotonic()
+        stream = self.gateway.stream(
+            self._feed(lines), self._call, operation=self.operation, concurrency=self.concurrency
+        )
+        async with stream as outcomes:
+            async for streamed in outcomes:
+                item = streamed.request
+                if item.again_at is None:
+                    yield item.outcome or streamed.of(item.line)
+        for item in self._waiting:
+            if item.outcome is not None:
+                yield item.outcome
+
+    def stop(self) -> None:
+        """Begin nothing more: what is under way ends, and then `settle`."""
+        self._stopped = True
+        self._changed.set()
+
+    async def _feed(self, lines: AsyncIterator[Line]) -> AsyncGenerator[_Item]:
+        """Yield what may be called now: lines that waited long enough first, then new ones."""
+        exhausted, items = False, self._begin(lines)
+        while not self._stopped and not self._is_out_of_patience():
+            item: _Item | None = None
+            if self._waiting and (self._waiting[0].again_at or 0.0) <= self.clock.monotonic():
+                last = heapq.heappop(self._waiting)
+                item = _Item(last.line, last.outcome, last.wait)
+                await self._recover(item)
+            elif not exhausted and len(self._waiting) < _MOST_WAITING:
+                try:
+                    item = await anext(items)
+                except StopAsyncIteration:
+                    exhausted = True
+            elif self._waiting or self._under_way:
+                await self._wait_for_change()
+            else:
+                return
+            if item is not None:
+                self._under_way += 1
+                yield item
+
+    async def _begin(self, lines: AsyncIterator[Line]) -> AsyncGenerator[_Item]:
+        """Read lines, and how those ended that the store knows from before."""
+        async for window in read_windows(lines):
+            recalled = await recall_if_there(self.gateway, window)
+            for line, outcome in zip(window, recalled, strict=True):
+                yield _Item(line, outcome=outcome)
+
+    def _is_out_of_patience(self) -> bool:
+        return self.clock.monotonic() - self._ended_at > self.patience
+
+    async def _wait_for_change(self) -> None:
+        """Wait until a call ends, a wait is over, or patience is."""
+        now = self.clock.monotonic()
+        until = self._ended_at + self.patience
+        if self._waiting:
+            until = min(until, self._waiting[0].again_at or 0.0)
+        self._changed.clear()
+        sleep = asyncio.ensure_future(self.clock.sleep(max(until - now, 0.001)))
+        change = asyncio.ensure_future(self._changed.wait())
+        try:
+            await asyncio.wait((sleep, change), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (sleep, change):
+                task.cancel()
+            await asyncio.gather(sleep, change, return_exceptions=True)
+
+    async def _recover(self, item: _Item) -> None:
+        """Make the queries that are due, before what is in doubt is called again."""
+        now = self.clock.monotonic()
+        if not item.is_in_doubt or now - self._recovered_at < _FIRST_WAIT:
+            return
+        self._recovered_at = now
+        with contextlib.suppress(NotSentError, InDoubtError):  # the store is away: the calls say it
+            await self.gateway.recover()
+
+    async def _call(self, item: _Item) -> object:
+        """Call for a line until it ends, or has to wait.
+
+        What it ended with stands in the item. It is returned and raised, too: whether the calls of
+        the stream have to pause is judged by that.
+        """
+        try:
+            if item.outcome is not None:  # it was recalled
+                self._ended_at = self.clock.monotonic()
+                return item.outcome.unwrap()
+            result = await self._call_generations(item)
+        except WxPayError as error:
+            if item.outcome is not None:
+                raise
+            item.outcome = Outcome.failed(item.line, error)
+            if is_open(error):
+                item.again_at = self.clock.monotonic() + item.wait
+                heapq.heappush(self._waiting, item)
+            else:
+                self._ended_at = self.clock.monotonic()
+            raise
+        else:
+            item.outcome = Outcome.ok(item.line, result)
+            self._ended_at = self.clock.monotonic()
+            return result
+        finally:
+            self._under_way -= 1
+            self._changed.set()
+
+    async def _call_generations(self, item: _Item) -> object:
+        while True:
+            try:
+                return await self._call_once(item)
+            except NotExecutedError:
+                if item.line.generation >= MOST_GENERATIONS:
+                    raise
+                item.line, item.before = item.line.next_generation(self.gateway.app_key), None
+
+    async def _call_once(self, item: _Item) -> object:
+        gateway, request = self.gateway, item.line.request
+        if isinstance(request, TradeQuery):
+            return await gateway.query(
+                out_trade_no=request.out_trade_no, trade_no=request.trade_no, lane=Lane.BATCH
+            )
+        if isinstance(request, MiniProgramPay):
+            if item.is_in_doubt:
+                # Its credential may be lost with the answer; of an unpaid order it is issued anew.
+                return (await gateway.resolve(request.request_id, reissue=True)).unwrap()
+            return await gateway.pay(request, lane=Lane.BATCH)
+        if isinstance(request, Refund):
+            return await gateway.refund(request, lane=Lane.BATCH)
+        return await gateway.trade(request, lane=Lane.BATCH)
