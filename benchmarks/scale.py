@@ -3,7 +3,7 @@
 A process has a gateway for each appKey. All share one store, one transport, and the connections to
 the Redis in which each appKey's quota is. They pay in turn, 64 payments in flight in each process,
 by MD5 over aiohttp and the canned server. The quota is the platform's, and every run has appKeys of
-its own, so nobody waits for it.
+its own, so no call waits for it.
 
 Beside both there is one process with other stores and quotas, which shows what of a payment's time
 each of them is. Of each run there are
@@ -16,11 +16,11 @@ each of them is. Of each run there are
   Redis.
 
 Then one process has 1,000 gateways that have paid once: the memory and the connections that they
-hold, and what is used while nobody pays, when each of them looks for open operations every 30 s.
+hold, and what is used without payments, when each looks for open operations every 30 s.
 
-What a server uses is counted as a whole, so nobody else should use it meanwhile. Processes, servers
-and platform share the cores of one machine: a rate says what all of it together came to; the time
-that one payment takes is what to plan by.
+What a server uses is counted as a whole, so no other program should use it
+meanwhile. Processes, servers and platform share the cores of one machine, so a rate is that of all
+of them together; plan by the time that one payment takes.
 """
 
 from __future__ import annotations

@@ -151,7 +151,7 @@ class Rested:
         memory: that each of them added, in KB, after one payment.
         connections: of the whole process, by their server.
         opening: seconds until all had paid once.
-        cpu: seconds of a core, while nobody paid.
+        cpu: seconds of a core, while there were no payments.
     """
 
     memory: float

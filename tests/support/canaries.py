@@ -35,7 +35,7 @@ PLANTED: Canaries = {
 
 
 def _list_forms(value: str) -> set[bytes]:
-    """Write a value in every way in which it could be hidden in plain sight."""
+    """Write a value in every encoding in which it could be shown."""
     raw = value.encode()
     found = {
         raw,
@@ -120,7 +120,7 @@ def render_records(records: Iterable[logging.LogRecord]) -> str:
 
 
 def list_key_secrets(name: str, pem: bytes) -> Canaries:
-    """Name the numbers that make a private key one, and a piece of its text."""
+    """Name the secret numbers of a private key, and a piece of its text."""
     key = RSA.import_key(pem)
     numbers = {f"the {name}'s {part}": str(getattr(key, part)) for part in "dpq"}
     hexadecimal = {f"the {name}'s {part} in hex": f"{getattr(key, part):x}" for part in "dpq"}

@@ -1,6 +1,6 @@
 """The two ways to the first attempt: claimed by the commit that reserves it, or by one of its own.
 
-A first attempt for whom a slot and a connection are free at once is claimed as it is reserved.
+A first attempt for which a slot and a connection are free at once is claimed as it is reserved.
 Where callers have to queue, a call may wait, and no lease may run meanwhile: it is claimed later.
 """
 
@@ -16,7 +16,7 @@ from wxpay_async.adapters.limiters.limiter import Lane, Slot, Unlimited
 
 @define(eq=False)
 class QueueLimiter(Unlimited):
-    """A limiter of which nobody can know whether a slot is free: it overrides `acquire` alone."""
+    """A limiter that cannot tell whether a slot is free: it overrides `acquire` alone."""
 
     async def acquire(self, lane: Lane, *, timeout: float) -> Slot:
         """Return the slot that all calls share."""

@@ -1,4 +1,4 @@
-"""The merchant's side: a gateway over memory, with all that can be looked at."""
+"""The merchant's side: a gateway over memory, and its parts for tests to inspect."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from wxpay_async.protocol.signing import Md5Signer
 
 @define(eq=False, kw_only=True)
 class Shop:
-    """A gateway over memory, and everything that can be looked at around it."""
+    """A gateway over memory, and its parts for tests to inspect."""
 
     gateway: PayGateway
     transport: MemoryTransport

@@ -1,4 +1,4 @@
-"""A server that speaks MySQL 8's default login (`caching_sha2_password`), which MariaDB has not."""
+"""A server that speaks MySQL 8's default login (`caching_sha2_password`), which MariaDB lacks."""
 
 from __future__ import annotations
 

@@ -41,11 +41,11 @@ def created(**changes: str | None) -> Json:
 
 
 def order(status: str, out_trade_no: str = "O-1", amount: str | None = "1.00") -> Json:
-    """Say how an order stands."""
+    """Report the status of an order."""
     data = {"outTradeNo": out_trade_no, "status": status, "totalAmount": amount}
     return {"success": True, "data": data}
 
 
 def no(code: str, message: str = "") -> Json:
-    """Say no."""
+    """Refuse a request."""
     return {"success": False, "errorCode": code, "errorMsg": message}

@@ -103,7 +103,7 @@ class Peer:
 
 @define(eq=False)
 class Listener:
-    """A port that counts who comes, and answers by a script.
+    """A port that counts its connections, and answers by a script.
 
     Attributes:
         act: answers one request; returns whether the connection is kept.
@@ -213,7 +213,7 @@ async def hang(peer: Peer, _: Seen) -> bool:
 
 
 async def lose_answer(_: Peer, __: Seen) -> bool:
-    """Read the request, and close without a word."""
+    """Read the request, and close without an answer."""
     return False
 
 

@@ -25,7 +25,7 @@ from wxpay_async.protocol.wire import HttpRequest
 
 @define(eq=False)
 class Platform:
-    """Tells of each order what the test says, and notes when it is asked.
+    """A platform that reports each order as the test says, and records the queries.
 
     Attributes:
         lasting: seconds that an answer takes.
@@ -123,7 +123,7 @@ class SharedStore(MemoryStore):
         return entries
 
     async def tell(self, number: str, state: TradeState) -> None:
-        """Do what another process does when a callback that it believes tells a state."""
+        """Write the state that a callback proved to another process."""
         key = order_key(APP_KEY, "trade", number)
         known = (await super().load_entries([key])).get(key)
         version = None if known is None else known.version

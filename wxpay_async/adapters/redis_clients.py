@@ -1,4 +1,4 @@
-"""Reach a Redis, as the store and the quota do: one server, Sentinel, a cluster, one's own client.
+"""Reach a Redis, as the store and the quota do: one server, Sentinel, a cluster, a user's client.
 
 Commands go out in pipelines over a few connections. Every command that is run here may be repeated,
 so what gets no answer soon is asked again over a new connection: a firewall that dropped the old
@@ -75,7 +75,7 @@ _ENOUGH: Final = 16
 """Commands that wait while a pipeline runs: so many are worth a second one."""
 
 _SLOW: Final = 0.02
-"""Seconds after which what waits for a pipeline to come back does so no more."""
+"""Seconds that commands wait for a running pipeline before another one starts."""
 
 _CLOSING: Final = 0.5
 
@@ -87,7 +87,7 @@ class _Pipeline(Protocol):
 
 
 _Waiter: TypeAlias = tuple[Command, asyncio.Future[Any], float]
-"""What is asked, who waits for it, and since when by the loop's clock."""
+"""A command, the future that waits for its reply, and since when by the loop's clock."""
 
 
 def _hash(text: str) -> str:
@@ -304,7 +304,7 @@ class RedisLink:
         return await pipeline.execute(raise_on_error=False)
 
     async def _drop_idle(self) -> None:
-        """Close idle connections: they lead where the one led that is of no use."""
+        """Close idle connections: they lead to the same server as the useless one."""
         with contextlib.suppress(*REDIS_FAILURES):  # a TimeoutError is an OSError, too
             async with asyncio.timeout(_CLOSING):
                 if isinstance(self.client, RedisCluster):
@@ -316,7 +316,7 @@ class RedisLink:
 def open_link(
     at: str | Redis | RedisCluster, scripts: Sequence[Script], *, timeout: float, connections: int
 ) -> RedisLink:
-    """Make what runs commands in the Redis at an address, or over a client that is there already.
+    """Make the link to the Redis at an address, or over a client that is there already.
 
     No I/O. A client that was handed in is not closed with the link, and has to belong to the
     running event loop.

@@ -7,12 +7,12 @@ is no slot, because an uncounted call could exceed the quota.
 
 Waiters ask again when the next slot comes free or their pace allows it, and each second at the
 latest (a call of another process that ended unsent frees its slot early). Within a process it is
-first come, first served. Between processes it is a race within a lane, but not between lanes: the
-waiting callers of each lane are written down, and those of a later lane let them go first, in every
-process.
+first come, first served. Between processes the callers of one lane race. Those of different lanes
+do not: Redis records the waiting callers of each lane, and a later lane lets them go first, in
+every process.
 
-Each answer to a waiter holds what the log looked like. From that `policy/quota.py` foresees who
-waits in vain, here as for one process, and they are told at once (`redis_waiting.py`). Callers and
+Each answer to a waiter describes the log. From that `policy/quota.py` foresees, as for one process,
+which callers wait in vain, and they are told at once (`redis_waiting.py`). Callers and
 reports of a process share their round trips (`redis_rounds.py`).
 
 This relies on Redis keeping its last writes, and on its clock never jumping forward. A failover to
@@ -47,7 +47,7 @@ from redis.asyncio import Redis, RedisCluster
 
 _IO_TIMEOUT: Final = 2.0
 _CONNECTIONS: Final = 2
-"""One for the rounds, and one for what says that another program uses the appKey."""
+"""One for the rounds, and one to slow down when another program uses the appKey."""
 
 _LONGEST_LOOK: Final = 2 * _IO_TIMEOUT
 _ON_THE_WAY: Final = 0.1
@@ -67,7 +67,7 @@ class _Session:
     Attributes:
         link: leads to Redis.
         slow: the script that reduces the pace.
-        room: who waits.
+        room: the callers that wait.
         rounds: what is asked and reported.
     """
 
@@ -149,7 +149,7 @@ class RedisLimiter:
             `redis+sentinel://host:26379,host:26379/service/0` or
             `redis+cluster://host:6379,host:6379`; with options of redis-py, as
             `?ssl_ca_certs=ca.pem`. User and password are never shown.
-        app_key: whose quota it is. All who share it must pass the same `quota`.
+        app_key: whose quota it is. All processes that share it must pass the same `quota`.
         client: a client of `redis.asyncio` in place of an address. It is not closed.
         quota: the platform's numbers, or smaller ones.
         idle: the appKey was not used in the last 75 s. It matters only while Redis holds no log of

@@ -1,12 +1,13 @@
 """Ask for slots of the quota in Redis, and report how calls ended: in rounds, one after another.
 
 What comes while a round is on its way goes into the next one, so that many callers cost one round
-trip. In a round the reports go first: who asks after a report sees it. A caller does not wait for
-its report. It stays here until Redis has it, and a round may come twice, since each slot has a name
-of its own; only what cannot be delivered for as long as a lease lasts is dropped, for then the slot
-is free anyway.
+trip. In a round the reports go first: a caller that asks after a report sees it. A caller does not
+wait for its report. The report stays here until Redis has it, and a round may come twice, since
+each slot has a name of its own; a report that cannot be delivered for as long as a lease lasts is
+dropped, for then the slot is free anyway.
 
-A round that fails is an outage, which all who wait are told at once. The next caller asks again.
+A round that fails is an outage, of which all waiting callers are told at once. The next caller asks
+again.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _MOST_ASKS: Final = 32
 _MOST_REPORTS: Final = 256
 
 _GATHER: Final = 0.001
-"""Seconds between rounds while callers come in numbers."""
+"""Seconds between rounds while many callers come."""
 
 _BEHIND: Final = 0.02
 """Seconds for which a report waits for a caller that asks, unless its slot is free at once."""
@@ -69,14 +70,14 @@ class _Report:
 
 @attrs.define(eq=False)
 class Rounds:
-    """The dealings of one event loop with the Redis of the quota.
+    """The requests and reports of one event loop to the Redis of the quota.
 
     Args:
         link: leads there.
         script: that of a round.
         keys: those of the appKey.
         settings: the arguments of the script that stay.
-        room: who waits.
+        room: the callers that wait.
         kept_for: how long a report is worth repeating, in seconds: a lease.
     """
 
@@ -135,7 +136,7 @@ class Rounds:
             self.wake()
 
     async def close(self) -> None:
-        """Report the rest, send off who waits, and begin with no round any more.
+        """Report the rest, refuse the callers that wait, and begin no other round.
 
         What cannot be reported is dropped, and its leases end those slots.
         """

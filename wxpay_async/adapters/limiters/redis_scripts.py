@@ -26,7 +26,7 @@ def _for_each(places: Iterable[int], lines: str) -> str:
 
 
 # KEYS: the slots of each lane, in the order of the lanes; those of an earlier process; the state;
-# who waits. ARGV: the limit, by how much the pace recovers in a minute, and more.
+# the waiting callers. ARGV: the limit, by how much the pace recovers in a minute, and more.
 _START: Final = f"""
 local clock = {CLOCK}
 local now = clock[1] * 1000000 + clock[2]
@@ -179,7 +179,7 @@ end
 )
 
 # The callers of a lane ask together: the lane, how many of its process wait for longer than this
-# round, how many ask, and their members, who first came first. They go in this order until one may
+# round, how many ask, and their members, the earliest first. They go in this order until one may
 # not. A member that has its slot asks again if the answer was lost.
 _ASKS: Final = """
 local answers, blocked = {}, false
@@ -240,10 +240,10 @@ return {held, answers, capacity, frees, starts, others}
 """
 )
 
-# Returns nothing if none asked; else how many slots each lane holds, and for each lane that asked
-# how many of its members have a slot now and the microseconds until it is worth asking again, 0 if
-# all have one. Where some have none, also what an `Outlook` is made of: the capacity, when each
-# slot comes free, when each lane may start, and who waits in other processes.
+# Returns nothing if no caller asked; otherwise how many slots each lane holds, and for each lane
+# that asked how many of its members have a slot now and the microseconds until it is worth asking
+# again, 0 if all have one. Where some have none, also what an `Outlook` is made of: the capacity,
+# when each slot comes free, when each lane may start, and how many callers wait elsewhere.
 ROUND: Final = _START + _REPORTS + _RESTART + _COUNT + _RULES + _SOONEST + _ASKS + _OUTLOOK
 
 SLOW: Final = (

@@ -1,8 +1,8 @@
-"""Who waits in this process for a slot of the quota in Redis, and who would wait in vain.
+"""Keep the callers of this process that wait for a slot in Redis; refuse those that wait in vain.
 
-Callers of a lane ask together, in their order. Whom Redis refuses stays in line if what it saw of
-the log gives hope, and is told at once otherwise. Only then is the caller counted among those who
-wait, and goes before every later lane, in any process.
+Callers of a lane ask together, in their order. A caller that Redis refuses stays in line if it can
+expect a slot in time, by the log that Redis showed; otherwise it gets an error at once. A caller
+that stays is counted in Redis, and goes before every later lane, in any process.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SEEN_LATELY: Final = 2 * POLL
 _SHORTEST_WAIT: Final = 0.001
 
 Refusal = tuple[int, Sequence[Sequence[int]], Sequence[int], Sequence[int]]
-"""The capacity, when the slots come free and when lanes may start, and who waits elsewhere."""
+"""The capacity, when slots come free, when lanes may start, and how many callers wait elsewhere."""
 
 
 def _now() -> float:
@@ -57,7 +57,7 @@ class Waiter:
     asked: bool = False
 
     def forget(self) -> None:
-        """Let its future go, whatever it holds: a caller that was cancelled hears of nothing."""
+        """Drop its future, whatever it holds: a cancelled caller reads it no more."""
         if not self.granted.cancel() and not self.granted.cancelled():
             self.granted.exception()
 
@@ -114,7 +114,7 @@ class WaitingRoom:
     Args:
         quota: the numbers.
         most: callers that may wait at the same time.
-        promises: what those were told who were refused.
+        promises: the times that refused callers were told.
         count: how many slots are taken.
     """
 
@@ -136,7 +136,7 @@ class WaitingRoom:
 
     @property
     def size(self) -> int:
-        """How many wait."""
+        """How many callers wait."""
         return sum(len(line.waiters) for line in self._lines.values())
 
     @property
@@ -146,7 +146,7 @@ class WaitingRoom:
         return min((line.due_at for line in lines if line.waiters), default=float("inf"))
 
     def join(self, lane: Lane, timeout: float, *, looks: bool = False) -> Waiter:
-        """Let a caller stand in line; who stands there already asks before it.
+        """Let a caller stand in line; callers that stand there already ask before it.
 
         Raises:
             QuotaExhaustedError: it is one too many, or would stand in line in vain.
@@ -176,7 +176,7 @@ class WaitingRoom:
             line.staying -= waiter.stays
 
     def ask(self, most: int) -> list[Ask]:
-        """Return who is to ask now, `most` at most: none of a lane whose sooner ones may not."""
+        """Return the callers that ask now, at most `most`: a lane only after all of the earlier."""
         now, asks = _now(), list[Ask]()
         for lane, line in self._lines.items():
             if not line.waiters or line.due_at > now:
@@ -205,10 +205,10 @@ class WaitingRoom:
         *,
         repeated: bool = False,
     ) -> None:
-        """Give the slots that were granted, and tell whom Redis refused what it may hope for.
+        """Give the granted slots; let the refused callers stay, or tell them when to come back.
 
         Args:
-            asks: who asked.
+            asks: the callers that asked.
             answers: for each lane how many were granted, and the microseconds until it is worth
                 asking again, 0 if all were.
             refusal: what the log looked like if a caller was refused.
@@ -228,12 +228,12 @@ class WaitingRoom:
         for ask, wait in zip(asks, answers[1::2], strict=True):
             line = self._lines[ask.lane]
             if not wait or self._refuse(line):
-                line.due_at = 0.0  # who stays asks once more, so that others know of it
+                line.due_at = 0.0  # those that stay ask once more, so that other processes know
             else:
                 line.due_at = _now() + min(max(wait / MICRO, _SHORTEST_WAIT), POLL)
 
     def fail(self, reason: str, cause: Exception | None = None) -> None:
-        """Tell all who wait why there is no slot now."""
+        """Tell all waiting callers why there is no slot now."""
         for line in self._lines.values():
             for waiter in list(line.waiters):
                 error = NotSentError(reason)
@@ -251,7 +251,7 @@ class WaitingRoom:
         return self._late(waiter, len(self._lines[waiter.lane].waiters))
 
     def _refuse(self, line: _Line) -> bool:
-        """Turn away those who came since and would wait in vain; tell whether some stay."""
+        """Turn away new callers that would wait in vain; tell whether some stay."""
         number, ahead, some_stay = self.staying, 0, False
         for waiter in list(line.waiters):
             if not waiter.stays and not waiter.granted.done():
@@ -283,7 +283,7 @@ class WaitingRoom:
             waiter.granted.set_exception(error)
 
     def _check(self, waiter: Waiter, number: int, ahead: int, *, since: float) -> None:
-        """Refuse who is one too many or waits in vain, by what the log looked like since then."""
+        """Refuse a caller that is one too many, or waits in vain by a log seen after `since`."""
         if number > self.most:
             reason = f"{number - 1} callers wait for a slot of the quota, and no more may"
             raise self._no_slot(waiter.lane, reason, ahead)
@@ -312,7 +312,7 @@ class WaitingRoom:
         return QuotaExhaustedError(reason, retry_after=back_at - now)
 
     def _before(self, sight: _Sight, lane: Lane, ahead: int) -> dict[Lane, int]:
-        """Return who waits in each lane, with `ahead` callers of this process in the own one."""
+        """Return how many wait in each lane, with `ahead` of this process in the own one."""
         here = {each: line.staying for each, line in self._lines.items()} | {lane: ahead}
         return {each: here[each] + sight.others[each] for each in Lane}
 

@@ -268,7 +268,7 @@ class RedisStore:
             return bool(await session.link.call(SWAP.call([make_inbox_key(key)], args)))
 
     async def aclose(self) -> None:
-        """Close the connections; the next call opens them again. A client of one's own stays."""
+        """Close the connections, but no client that was handed in; the next call opens others."""
         await self._sessions.aclose()
 
     async def _end_leases(self, session: Session, app_key: str, now: float) -> None:

@@ -1,15 +1,16 @@
 """Define how `RedisStore` lays its operations out in Redis, and its few Lua scripts.
 
-What becomes of an operation is decided by `IdempotencyRecord`. A script writes it down if nobody
-else has written meanwhile, and else gives what it found. It has each key as a literal `KEYS[n]`:
-the proxies of clouds refuse others.
+`IdempotencyRecord` decides what becomes of an operation. A script writes the record if the stored
+one has not changed meanwhile, and otherwise returns what it found. It has each key as a literal
+`KEYS[n]`: the proxies of clouds refuse others.
 
-An operation is a hash. Three sorted sets beside it say when somebody must look at which operation:
+An operation is a hash. Three sorted sets beside it say when each operation must be looked at:
 at a lease's end, at a query's time, or since when it could be forgotten. A fourth one has what
 waits for a person. All keys of an appKey carry it in braces, which keeps them on one node of a
 cluster.
 
-A finished operation also has a time to live, for a store that nobody tends. An open one has none.
+A finished operation also has a time to live, for a store that no process tends. An open one has
+none.
 
 What callbacks have told of an order is a hash with a version and a document. One read takes many of
 them, so all are on one node of a cluster.
@@ -47,10 +48,10 @@ end
 _READ: Final = f"{_PACK}return pack(redis.call('HGETALL', KEYS[1]))"
 _LIST: Final = f"{_PACK}return pack(redis.call('ZRANGE', KEYS[1], 0, -1))"
 
-# What is compared says that nobody has written since: `mark` is a text that each write makes up.
-# Earlier releases wrote none, hence the other three. '*' stands for whatever is there. If the new
+# The compared values show that there was no other write since: `mark` is a text that each write
+# makes up. Earlier releases wrote none, hence the other three. '*' stands for any value. If the new
 # mark is there already, the answer to this very write got lost. A full Redis refuses a script whose
-# first write needs memory: a new operation begins with such a one, what follows with a deletion.
+# first write needs memory: a new operation begins with such a one, a later write with a deletion.
 # KEYS: the sets 1 leases, 2 checks, 3 old, 4 reviews; then 5 the operation.
 # ARGV: 1 id; epoch, state, time of the last write and mark that must be there, empty if none; 6 the
 # new mark, 7 set (0: none), 8 score, 9 time to live (0: for ever), then names and values of all
@@ -101,7 +102,7 @@ redis.call('ZREM', KEYS[3], ARGV[1])
 return 1
 """
 
-# A hash that is gone was ended by its time to live, or by somebody's hand.
+# A hash that is gone was ended by its time to live, or deleted by hand.
 # KEYS: as above. ARGV: id.
 _CLEAR: Final = """
 if redis.call('EXISTS', KEYS[5]) == 1 then return 0 end

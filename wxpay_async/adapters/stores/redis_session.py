@@ -1,7 +1,7 @@
 """Read and write what `RedisStore` keeps, in one event loop.
 
-What a write finds in place of what it expected is given back, and decided about once more. So there
-is one account of the life of an operation, which is `IdempotencyRecord`.
+If a write finds another record than the expected one, `IdempotencyRecord` decides again about the
+one that was found. So only that class knows the life of an operation.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from redis.exceptions import ResponseError
 Choose: TypeAlias = Callable[[IdempotencyRecord | None], IdempotencyRecord | None]
 
 _TRIES: Final = 20
-"""Each time that a write finds something else than was read, somebody else has got on."""
+"""Each failed try means that another process has made progress."""
 
 _PORTION: Final = 500
 """Operations that are read at once."""
@@ -107,8 +107,8 @@ class Session:
     async def open(self) -> None:
         """Check the version, once; look again now and then at the clock and the settings.
 
-        Those who call meanwhile learn what the first one learns: a server that hangs costs all of
-        them one timeout.
+        Callers that come meanwhile share the result of the first one: a server that hangs costs all
+        of them one timeout.
         """
         if self.durable is None:
             if self._opening is None:
@@ -243,7 +243,7 @@ class Session:
 
 def _keeps_everything(settings: Mapping[str, str]) -> bool:
     """Tell whether a node loses no commit, and drops no key by itself before its time."""
-    # volatile-* drops what has a time to live: what is finished, and could then be sent anew.
+    # volatile-* drops what has a time to live: what is finished, and could then be sent again.
     evicts = settings.get("maxmemory") != "0" and settings.get("maxmemory-policy") != "noeviction"
     log = (settings.get("appendonly"), settings.get("appendfsync"))
     return log == ("yes", "always") and not evicts
