@@ -147,6 +147,14 @@ def make_version_1_record(place: Place) -> IdempotencyRecord:
     return make_record("旧", app_key=place.app_key, **fields)
 
 
+async def set_up_version_1(place: Place) -> IdempotencyRecord:
+    """Leave the place as release 0.1.0 does, with one operation; return it."""
+    await run_sql(place.url, *write_version_1(place.kind))
+    record = make_version_1_record(place)
+    await insert_version_1(place, record)
+    return record
+
+
 @contextlib.asynccontextmanager
 async def open_store(url: str, **options: Any) -> AsyncGenerator[SqlStore]:  # noqa: ANN401 - the store's
     """Make a store and close it afterwards."""

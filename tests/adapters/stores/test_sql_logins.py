@@ -68,52 +68,50 @@ def mariadb_with_tls(certificates: _Certificates) -> Generator[int]:
         yield server.port
 
 
-@pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
+POSTGRES_TLS = (
+    ("localhost", "sslmode=require", True),
+    ("localhost", "ssl=true", True),
+    ("localhost", "sslmode=verify-full&sslrootcert={folder}/ca", True),
+    ("127.0.0.1", "sslmode=verify-ca&sslrootcert={folder}/ca", True),
+    ("127.0.0.1", "sslmode=verify-full&sslrootcert={folder}/ca", False),
+    ("localhost", "sslmode=verify-full&sslrootcert={folder}/stranger", False),
+)
+MARIADB_TLS = (
+    ("localhost", "ssl_mode=REQUIRED", True),
+    ("localhost", "ssl-mode=PREFERRED", True),
+    ("localhost", "", False),  # the server takes nothing but TLS
+    ("127.0.0.1", "ssl_ca={folder}/ca", True),
+    ("localhost", "ssl_ca={folder}/ca&ssl_verify_identity=true", True),
+    ("127.0.0.1", "ssl_ca={folder}/ca&ssl_verify_identity=true", False),
+    ("localhost", "ssl_ca={folder}/stranger", False),
+)
+
+
 @pytest.mark.parametrize(
-    ("host", "query", "works"),
+    ("server", "address", "host", "query", "works"),
     [
-        ("localhost", "sslmode=require", True),
-        ("localhost", "ssl=true", True),
-        ("localhost", "sslmode=verify-full&sslrootcert={folder}/ca", True),
-        ("127.0.0.1", "sslmode=verify-ca&sslrootcert={folder}/ca", True),
-        ("127.0.0.1", "sslmode=verify-full&sslrootcert={folder}/ca", False),
-        ("localhost", "sslmode=verify-full&sslrootcert={folder}/stranger", False),
+        *(
+            ("postgres_with_tls", f"postgresql+{driver}://postgres@{{}}/postgres", *case)
+            for driver in ("asyncpg", "psycopg")
+            for case in POSTGRES_TLS
+        ),
+        *(("mariadb_with_tls", "mysql://root@{}/mysql", *case) for case in MARIADB_TLS),
     ],
 )
-async def test_postgres_is_reached_over_tls(
-    driver: str,
+async def test_server_is_reached_over_tls(
+    server: str,
+    address: str,
     host: str,
     query: str,
     *,
     works: bool,
-    postgres_with_tls: int,
     certificates: _Certificates,
+    request: pytest.FixtureRequest,
 ) -> None:
     """A server that is not the one that the address means gets no login."""
-    there = f"{host}:{postgres_with_tls}/postgres?{query.format(folder=certificates.folder)}"
+    place = address.format(f"{host}:{request.getfixturevalue(server)}")
 
-    assert works == await _logs_in(f"postgresql+{driver}://postgres@{there}")
-
-
-@pytest.mark.parametrize(
-    ("host", "query", "works"),
-    [
-        ("localhost", "ssl_mode=REQUIRED", True),
-        ("localhost", "ssl-mode=PREFERRED", True),
-        ("localhost", "", False),  # the server takes nothing but TLS
-        ("127.0.0.1", "ssl_ca={folder}/ca", True),
-        ("localhost", "ssl_ca={folder}/ca&ssl_verify_identity=true", True),
-        ("127.0.0.1", "ssl_ca={folder}/ca&ssl_verify_identity=true", False),
-        ("localhost", "ssl_ca={folder}/stranger", False),
-    ],
-)
-async def test_mariadb_is_reached_over_tls(
-    host: str, query: str, *, works: bool, mariadb_with_tls: int, certificates: _Certificates
-) -> None:
-    """A server that is not the one that the address means gets no login."""
-    there = f"{host}:{mariadb_with_tls}/mysql?{query.format(folder=certificates.folder)}"
-
-    assert works == await _logs_in(f"mysql://root@{there}")
+    assert works == await _logs_in(f"{place}?{query.format(folder=certificates.folder)}")
 
 
 @pytest.mark.parametrize(

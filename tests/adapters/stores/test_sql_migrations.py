@@ -19,6 +19,7 @@ from tests.support.sql_databases import (
     open_store,
     read_layout,
     run_sql,
+    set_up_version_1,
     write_current,
     write_version_1,
 )
@@ -30,9 +31,7 @@ from wxpay_async.policy.states import State
 
 async def test_tables_of_0_1_0_are_upgraded_with_their_rows(anywhere: Place) -> None:
     """Of several processes at once each finds them whole, and as a new database has them."""
-    await run_sql(anywhere.url, *write_version_1(anywhere.kind))
-    record = make_version_1_record(anywhere)
-    await insert_version_1(anywhere, record)
+    record = await set_up_version_1(anywhere)
 
     stores = [anywhere.make_store() for _ in range(6)]
     found = await asyncio.gather(*(store.load(record.key) for store in stores))
@@ -81,9 +80,7 @@ async def test_upgraded_tables_are_those_of_a_new_database(
 @pytest.mark.parametrize("done", range(6))
 async def test_upgrade_that_a_crash_cut_is_completed(anywhere: Place, done: int) -> None:
     """On MySQL each statement commits by itself; the next start does what is left."""
-    await run_sql(anywhere.url, *write_version_1(anywhere.kind))
-    record = make_version_1_record(anywhere)
-    await insert_version_1(anywhere, record)
+    record = await set_up_version_1(anywhere)
     await run_sql(anywhere.url, *write_current(anywhere.kind, version=1)[:done])
 
     stores = [anywhere.make_store() for _ in range(3)]
@@ -161,9 +158,7 @@ async def test_upgrade_whose_connection_breaks_goes_on_over_another(
     server: Place, word: str
 ) -> None:
     """The server has done the statement, and the store did not hear of it."""
-    await run_sql(server.url, *write_version_1(server.kind))
-    record = make_version_1_record(server)
-    await insert_version_1(server, record)
+    record = await set_up_version_1(server)
     port = make_url(server.url).port
     assert port is not None
     async with Wire(("127.0.0.1", port)) as wire:
@@ -181,9 +176,7 @@ async def test_upgrade_whose_connection_breaks_goes_on_over_another(
 
 async def test_store_does_not_wait_for_ever_for_another_that_upgrades(server: Place) -> None:
     """It says that it cannot, may be asked again, and goes on when the other one has ended."""
-    await run_sql(server.url, *write_version_1(server.kind))
-    record = make_version_1_record(server)
-    await insert_version_1(server, record)
+    record = await set_up_version_1(server)
     store = server.make_store(timeout=1.0)
     engine = create_async_engine(server.url)
     async with engine.connect() as other:
@@ -201,9 +194,7 @@ async def test_store_does_not_wait_for_ever_for_another_that_upgrades(server: Pl
 @pytest.mark.slow
 async def test_processes_that_start_at_once_upgrade_once(anywhere: Place) -> None:
     """As a deployment does; each of them reads the row of the earlier release."""
-    await run_sql(anywhere.url, *write_version_1(anywhere.kind))
-    record = make_version_1_record(anywhere)
-    await insert_version_1(anywhere, record)
+    record = await set_up_version_1(anywhere)
     code = f"""
 import asyncio
 from wxpay_async import SqlStore

@@ -19,11 +19,10 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from tests.contract.stores import Place, open_place
 from tests.support.sql_databases import (
     ADDRESSES,
-    insert_version_1,
-    make_version_1_record,
     open_store,
     read_layout,
     run_sql,
+    set_up_version_1,
     write_current,
     write_version_1,
 )
@@ -61,9 +60,7 @@ async def test_printed_sql_makes_what_the_store_makes(anywhere: Place, tmp_path:
 
 async def test_store_that_may_not_create_says_how_to_upgrade(anywhere: Place) -> None:
     """It names both versions and the command; the printed steps are enough."""
-    await run_sql(anywhere.url, *write_version_1(anywhere.kind))
-    record = make_version_1_record(anywhere)
-    await insert_version_1(anywhere, record)
+    record = await set_up_version_1(anywhere)
     before = await read_layout(anywhere.url)
     async with open_store(anywhere.url, create=False) as store:
         with pytest.raises(NotSentError, match="version 2, the tables are of version 1") as raised:
