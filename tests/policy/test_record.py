@@ -27,6 +27,33 @@ def make_claimed(**changes: object) -> IdempotencyRecord:
     return attrs.evolve(claimed, **changes)
 
 
+def test_new_record_is_what_its_class_makes() -> None:
+    """Of an operation for which nothing was sent: all that is not known yet has its default."""
+    mark = fingerprint("pay", CONTENT)
+    new = IdempotencyRecord.new(
+        app_key="app",
+        request_id="r1",
+        operation="pay",
+        fingerprint=mark,
+        out_trade_no="O-1",
+        content=CONTENT,
+        now=NOW,
+    )
+    usual = IdempotencyRecord(
+        app_key="app",
+        request_id="r1",
+        operation="pay",
+        fingerprint=mark,
+        out_trade_no="O-1",
+        content=CONTENT,
+        created_at=NOW,
+        updated_at=NOW,
+    )
+
+    assert usual == new
+    assert vars(usual) == vars(new)
+
+
 # Claims
 
 

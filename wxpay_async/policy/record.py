@@ -112,6 +112,34 @@ class IdempotencyRecord:
     created_at: float = 0.0
     updated_at: float = 0.0
 
+    @classmethod
+    def new(
+        cls,
+        *,
+        app_key: str,
+        request_id: str,
+        operation: str,
+        fingerprint: Fingerprint,
+        out_trade_no: str | None,
+        content: bytes,
+        now: float,
+    ) -> IdempotencyRecord:
+        """Make the record of an operation for which nothing was sent yet.
+
+        It is what `__init__` makes, in half of its time.
+        """
+        known = {
+            "app_key": app_key,
+            "request_id": request_id,
+            "operation": operation,
+            "fingerprint": fingerprint,
+            "out_trade_no": out_trade_no,
+            "content": content,
+            "created_at": now,
+            "updated_at": now,
+        }
+        return assemble(cls, _UNSENT | known)
+
     @property
     def key(self) -> tuple[str, str]:
         """What makes it unique; requestIds of two appKeys have nothing to do with each other."""
@@ -280,11 +308,12 @@ def pack(record: IdempotencyRecord) -> Packed:
     """
     mark = record.fingerprint
     operation, sent, out_trade_no = mark.source or (None, b"", None)
+    content, reply = record.content, record.reply
     return (
         *_read_fields(record.__dict__),
-        record.state.value,
-        _plain(record.content),
-        _plain(record.reply),
+        _STATE_TEXTS[record.state],
+        None if content is None else bytes(content),
+        None if reply is None else bytes(reply),
         operation,
         bytes(sent),
         out_trade_no,
@@ -308,15 +337,16 @@ def unpack(packed: Packed) -> IdempotencyRecord:
     )
 
 
-def _plain(secret: bytes | None) -> bytes | None:
-    return None if secret is None else bytes(secret)
-
-
 _FIELDS: Final = tuple(
     field.name
     for field in attrs.fields(IdempotencyRecord)
     if field.name not in {"fingerprint", "state", "content", "reply"}
 )
+
+_UNSENT: Final = {field.name: field.default for field in attrs.fields(IdempotencyRecord)}
+"""The fields of a record as they are until something is sent; `new` fills in those without."""
+
+_STATE_TEXTS: Final = {state: state.value for state in State}
 
 _read_fields: Final = operator.itemgetter(*_FIELDS)
 UPDATED_AT: Final = _FIELDS.index("updated_at")

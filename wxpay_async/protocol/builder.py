@@ -17,11 +17,11 @@ from types import MappingProxyType
 from typing import Final, Literal
 
 from attrs import define, field, frozen
-from yarl import URL
 
 from wxpay_async.protocol import validators
 from wxpay_async.protocol.canonical import canonical_string
 from wxpay_async.protocol.codec import serialize
+from wxpay_async.protocol.content import quote, write_content
 from wxpay_async.protocol.requests import InstantTrade, MiniProgramPay, Refund, Request, TradeQuery
 from wxpay_async.protocol.secrets import SecretBytes
 from wxpay_async.protocol.wire import HttpRequest, check_base_url
@@ -37,9 +37,6 @@ _HEADERS: Final[Mapping[str, str]] = MappingProxyType(
         "User-Agent": "wxpay-async",
     }
 )
-
-_UNQUOTED_AND_JSON: Final = b'-._~:,"{}'
-"""What a form leaves as it is, and what makes a JSON object of texts."""
 
 _OWN: Final = frozenset({"nonce", "timestamp", "sign"})
 """What each attempt has of its own."""
@@ -87,7 +84,7 @@ class Draft:
 
     def signed(self, signature: str) -> HttpRequest:
         """Return the request with its signature."""
-        form = f"{self._form}&sign={_quote(signature)}"
+        form = f"{self._form}&sign={quote(signature)}"
         if self._placement == "query":
             return HttpRequest(f"{self._url}?{form}", b"", _HEADERS)
         return HttpRequest(self._url, SecretBytes(form, "ascii"), _HEADERS)
@@ -99,12 +96,14 @@ class Template:
 
     Attributes:
         url: where the call is posted.
+        content: its `bizContent`, where that is its only parameter.
     """
 
     url: str
     _placement: Placement
     _message: tuple[str, str, str] = field(repr=False)
     _form: str = field(repr=False)
+    content: bytes = field(default=b"", repr=False)
 
     def draft(self, *, now_ms: int, nonce: str) -> Draft:
         """Lay out one attempt.
@@ -121,19 +120,7 @@ class Template:
 
 def _form(params: Mapping[str, str]) -> str:
     """Encode as a form."""
-    return "&".join([f"{name}={_quote(value)}" for name, value in params.items()])
-
-
-def _quote(value: str) -> str:
-    """Quote a value for a form; looking first takes a quarter of the time that yarl takes."""
-    if value.isascii():
-        if value.isalnum():
-            return value
-        plain = value.encode()  # bytes are searched and replaced faster than text
-        if plain.translate(None, _UNQUOTED_AND_JSON).isalnum():
-            quoted = plain.replace(b'"', b"%22").replace(b"{", b"%7B").replace(b"}", b"%7D")
-            return quoted.decode()
-    return URL.build(path="/", query={"": value}).raw_query_string[1:]
+    return "&".join([f"{name}={quote(value)}" for name, value in params.items()])
 
 
 def _split_at(names: Iterable[str], first: str, second: str) -> tuple[list[str], ...]:
@@ -198,6 +185,10 @@ class RequestBuilder:
         )
         return Template(self.base_url + operation.path, self.placement, message, _form(fixed))
 
+    def prepare_request(self, operation: Operation, request: Request) -> Template:
+        """Lay out what all attempts share of a request that carries a requestId."""
+        return self._prepare_content(operation, *write_content(request))
+
     def prepare_content(self, operation: Operation, content: bytes) -> Template:
         """Lay out what all attempts share of a call whose only parameter is `bizContent`.
 
@@ -205,10 +196,13 @@ class RequestBuilder:
             operation: which endpoint.
             content: what `serialize` made, which is one JSON object: nothing is left to check.
         """
-        text = content.decode()
-        message = f"appKey={self.app_key}&bizContent={text}&nonce=", self._between, ""
-        form = f"{self._fixed_form}&bizContent={_quote(text)}"
-        return Template(self.base_url + operation.path, self.placement, message, form)
+        return self._prepare_content(operation, content, quote(content.decode()))
+
+    def _prepare_content(self, operation: Operation, content: bytes, quoted: str) -> Template:
+        message = f"appKey={self.app_key}&bizContent={content.decode()}&nonce=", self._between, ""
+        form = f"{self._fixed_form}&bizContent={quoted}"
+        url = self.base_url + operation.path
+        return Template(url, self.placement, message, form, content)
 
     def draft(
         self, operation: Operation, params: Mapping[str, str], *, now_ms: int, nonce: str

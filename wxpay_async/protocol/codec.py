@@ -23,7 +23,13 @@ from wxpay_async.errors import (
 )
 from wxpay_async.protocol.error_codes import CODES, is_business_code
 from wxpay_async.protocol.requests import MiniProgramPay, Request
-from wxpay_async.protocol.results import PayResult, RefundResult, TradeResult, TradeStatus
+from wxpay_async.protocol.results import (
+    PayResult,
+    RefundResult,
+    TradeRef,
+    TradeResult,
+    TradeStatus,
+)
 from wxpay_async.protocol.secrets import SecretBytes
 from wxpay_async.protocol.strict_json import strict_json
 from wxpay_async.protocol.validators import ReadOnly
@@ -37,7 +43,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
-_escape: Final = json.encoder.encode_basestring
 
 _REFUSED_UNREAD: Final = frozenset(
     {400, 401, 403, 404, 405, 411, 413, 414, 415, 417, 421, 425, 431}
@@ -47,11 +52,12 @@ _REFUSED_UNREAD: Final = frozenset(
 
 def serialize(request: Request) -> bytes:
     """Serialise a request once; these very bytes are signed, sent, and sent again."""
-    members = [
-        f"{_escape(name)}:{_escape(value) if type(value) is str else _ENCODER.encode(value)}"
-        for name, value in wire_fields(request).items()
-    ]
-    return SecretBytes(f"{{{','.join(members)}}}", "utf-8")
+    return encode_fields(wire_fields(request))
+
+
+def encode_fields(fields: Mapping[str, Any]) -> bytes:
+    """Serialise what `wire_fields` returned."""
+    return SecretBytes(_ENCODER.encode(fields), "utf-8")
 
 
 def parse_pay(content: bytes, *, request_id: str, out_trade_no: str | None) -> MiniProgramPay:
@@ -96,7 +102,8 @@ def _unstructure_hook(kind: Hashable) -> Callable[[object], Any]:
 
 def wire_fields(request: Request) -> dict[str, Any]:
     """Return the business fields under the platform's names, without local and absent ones."""
-    fields: dict[str, Any] = _unstructure_hook(cast("Hashable", type(request)))(request)
+    kind: type = type(request)
+    fields: dict[str, Any] = _unstructure_hook(kind)(request)
     return fields
 
 
@@ -132,7 +139,7 @@ def decode(
     known: dict[str, Any] = {"attempts": attempts, "replayed": replayed}
     if into is PayResult:
         known["signed_at"] = signed_at
-    if into is TradeStatus:
+    elif into is TradeStatus:
         known["taught"] = None
     try:
         return _decode(response, into, known, url=url, moves_money=moves_money)
@@ -146,7 +153,8 @@ def _decode(
     response: HttpResponse, into: type[T], known: dict[str, Any], *, url: str, moves_money: bool
 ) -> T:
     data = _read_data(response, url=url, moves_money=moves_money)
-    result = _structure(data, {"raw": ReadOnly(data), **known}, into)
+    known["raw"] = ReadOnly(data)
+    result = _structure(data, known, into)
     _check_not_failed(result)
     return result
 
@@ -242,13 +250,15 @@ def _read_undocumented(code: str, *, doubtful: bool) -> tuple[type[WxPayError], 
 
 def _check_not_failed(result: object) -> None:
     """Raise where a success envelope reports that all of it failed (status F)."""
-    if isinstance(result, RefundResult):
-        statuses = {result.status}
-    elif isinstance(result, (PayResult, TradeResult)):
-        statuses = {row.status for row in result.trade_res_list}
-    else:
-        return
-    if statuses == {"F"}:
+    rows: tuple[TradeRef | RefundResult, ...] = ()
+    if isinstance(result, (PayResult, TradeResult)):
+        rows = result.trade_res_list
+    elif isinstance(result, RefundResult):
+        rows = (result,)
+    for row in rows:
+        if row.status != "F":
+            return
+    if rows:
         raise FailedError("the platform reports failure (status F)")
 
 
