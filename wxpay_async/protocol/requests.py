@@ -152,12 +152,12 @@ class PayMethod:
     target_organization: str = field(
         default="WECHAT", validator=validators.one_of("WECHAT", "ALIPAY", "UPOP")
     )
-    app_id: str | None = field(default=None, validator=optional(validators.identifier))
+    app_id: str | None = field(default=None, validator=validators.optional_identifier)
     open_id: str | None = field(
-        default=None, validator=optional(validators.identifier), repr=secrets.mask
+        default=None, validator=validators.optional_identifier, repr=secrets.mask
     )
     buyer_id: str | None = field(
-        default=None, validator=optional(validators.identifier), repr=secrets.mask
+        default=None, validator=validators.optional_identifier, repr=secrets.mask
     )
     extra: Mapping[str, Json] = _extra()
 
@@ -260,10 +260,10 @@ class MiniProgramPay:
     request_id: str = field(validator=validators.request_id)
     pay_token: str = field(validator=validators.identifier, repr=secrets.hide)
     terminal_payer_id: str = field(validator=validators.identifier, repr=secrets.mask)
-    app_id: str | None = field(default=None, validator=optional(validators.identifier))
+    app_id: str | None = field(default=None, validator=validators.optional_identifier)
     target_organization: str = field(default="WECHAT", validator=validators.one_of("WECHAT"))
     out_trade_no: str | None = field(
-        default=None, validator=optional(validators.plain), metadata=_LOCAL
+        default=None, validator=validators.optional_plain, metadata=_LOCAL
     )
     extra: Mapping[str, Json] = _extra()
 
@@ -314,8 +314,8 @@ def order_number(request: Request) -> str | None:
 class TradeQuery:
     """Ask for one trade: `POST /api/instant/query`; exactly one of the two numbers."""
 
-    out_trade_no: str | None = field(default=None, validator=optional(validators.plain))
-    trade_no: str | None = field(default=None, validator=optional(validators.plain))
+    out_trade_no: str | None = field(default=None, validator=validators.optional_plain)
+    trade_no: str | None = field(default=None, validator=validators.optional_plain)
 
     def __attrs_post_init__(self) -> None:
         if (self.out_trade_no is None) == (self.trade_no is None):

@@ -195,6 +195,18 @@ def identifier(instance: object, attribute: attrs.Attribute[Any], value: object)
         check_identifier(value, wire_name(attribute))
 
 
+def optional_identifier(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    """Accept None, or a number that identifies; attrs' own `optional` takes twice the time."""
+    if value is not None:
+        identifier(instance, attribute, value)
+
+
+def optional_plain(instance: object, attribute: attrs.Attribute[Any], value: str | None) -> None:
+    """Accept None, or a number that can be a signed parameter by itself."""
+    if value is not None:
+        plain(instance, attribute, value)
+
+
 def check_identifier(value: object, name: str, *, allowed: str = _IDENTIFIER) -> None:
     """Refuse a number that could be read as another one, which has no blank or hidden character.
 
@@ -242,19 +254,18 @@ def plain(instance: object, attribute: attrs.Attribute[Any], value: str) -> None
         )
 
 
-def request_id(instance: object, attribute: attrs.Attribute[Any], value: str) -> None:
+def request_id(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:  # noqa: ANN401 - checked here
     """Accept a requestId: at most 32 characters that are safe anywhere."""
     del instance
+    if isinstance(value, str) and _REQUEST_ID.fullmatch(value):
+        return
     _check_text(attribute, value, _REQUEST_IDS)
-    if not _REQUEST_ID.fullmatch(value):
-        hint = (
-            "; a dashed UUID does not fit, uuid4().hex does" if len(value) == _DASHED_UUID else ""
-        )
-        raise InvalidRequestError(
-            f"{len(value)} characters do not fit{hint}",
-            field=wire_name(attribute),
-            allowed=_REQUEST_IDS,
-        )
+    hint = "; a dashed UUID does not fit, uuid4().hex does" if len(value) == _DASHED_UUID else ""
+    raise InvalidRequestError(
+        f"{len(value)} characters do not fit{hint}",
+        field=wire_name(attribute),
+        allowed=_REQUEST_IDS,
+    )
 
 
 def one_of(*allowed: str) -> Validator:
@@ -357,7 +368,7 @@ def models(kind: type) -> Validator:
 def extra(instance: object, attribute: attrs.Attribute[Any], value: Mapping[str, Json]) -> None:
     """Accept names that the model itself does not use."""
     del attribute
-    if not value:
+    if value is NOTHING:
         return
     others = attrs.fields(cast("type[attrs.AttrsInstance]", type(instance)))
     known = {wire_name(other) for other in others if other.name != "extra"}
