@@ -101,7 +101,7 @@ def test_fate_is_that_of_every_parent(kind: type[WxPayError]) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_whatever_is_in_doubt_is_an_in_doubt_error(kind: type[WxPayError]) -> None:
-    """Who has handled `InDoubtError` and `RefusedError` has handled every such fate."""
+    """A caller that handles `InDoubtError` and `RefusedError` handles every such fate."""
     assert (kind.fate is Fate.IN_DOUBT) == issubclass(kind, InDoubtError)
     assert (kind.fate is Fate.REFUSED) == issubclass(kind, RefusedError)
 

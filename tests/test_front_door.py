@@ -23,7 +23,7 @@ def test_another_name_is_none() -> None:
 
 
 def test_importing_it_imports_no_event_loop() -> None:
-    """Who only signs or verifies does not wait for asyncio, pycryptodome's parts or cattrs."""
+    """A program that only signs or verifies loads no asyncio, cattrs or parts of pycryptodome."""
     code = """
 import sys, wxpay_async
 heavy = {"asyncio", "aiohttp", "cattrs", "cryptography", "Crypto.PublicKey", "Crypto.Cipher"}

@@ -90,7 +90,7 @@ async def test_words_are_written_as_redis_py_writes_them(link: RedisLink) -> Non
 
 
 async def test_one_of_many_that_fails_is_raised(link: RedisLink) -> None:
-    """Who asked for all gets none."""
+    """A caller that asked for all gets none."""
     with pytest.raises(redis.ResponseError):
         await link.call_all([("ECHO", "a"), ("NONE",)])
 
@@ -121,12 +121,12 @@ async def test_script_that_redis_forgot_is_sent_again() -> None:
     assert [[None, str(number).encode()] for number in range(5)] == replies
 
 
-# Whatever leads there
+# Sentinel, cluster, sockets, TLS
 
 
 @pytest.fixture(scope="module")
 def sentinel() -> Iterator[Sentinel]:
-    """Yield two Redis servers and who watches them."""
+    """Yield two Redis servers and the Sentinel that watches them."""
     with open_sentinel() as opened:
         yield opened
 

@@ -86,7 +86,7 @@ def parting(driver: str) -> Timeouts:
 
 @pytest.fixture
 def closed_port() -> int:
-    """Find a port where nobody listens."""
+    """Find a port where no process listens."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]

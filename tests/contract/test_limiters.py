@@ -138,7 +138,7 @@ async def test_hopeless_caller_is_told_when_to_come_back(bench: Bench) -> None:
 
 
 async def test_refused_callers_are_told_their_turns(bench: Bench) -> None:
-    """Whom the next minute cannot serve is told the minute after it."""
+    """A caller that the next minute cannot serve is told the minute after it."""
     limiter, told = bench.limiter(SMALL), list[int]()
     for slot in await take(limiter, 40):
         await slot.answered()
@@ -151,7 +151,7 @@ async def test_refused_callers_are_told_their_turns(bench: Bench) -> None:
 
 
 async def test_new_process_has_half_of_the_slots(bench: Bench) -> None:
-    """They belong to no lane: nobody knows what an earlier process did with them."""
+    """They belong to no lane: it is not known what an earlier process did with them."""
     limiter: Any = bench.limiter(SMALL, idle=False)
 
     assert 20 == len(await take(limiter, 41))

@@ -77,7 +77,7 @@ async def test_many_are_loaded_at_once(place: Place, store: Store) -> None:
 async def test_record_that_is_being_sent_is_reserved_and_claimed_at_once(
     place: Place, store: Store
 ) -> None:
-    """One commit; the claim is like any other, and whoever comes second sees whose it is."""
+    """One commit; the claim is like any other, and the second caller sees whose it is."""
     fresh = place.make_record(content=b"body")
     first, second = (
         fresh.with_claim(now=NOW, signed_at=SIGNED_AT, lease=LEASE, token=token)

@@ -149,7 +149,7 @@ async def test_callback_of_an_inner_app_reaches_its_handler(
 async def test_callback_is_taken_with_a_slash_and_without(
     framework: Framework, shop: Shop, at: str, sent_to: str
 ) -> None:
-    """The address at the platform may end otherwise than the route; nobody follows a redirect."""
+    """The address at the platform may end otherwise than the route; no redirect is followed."""
     async with framework.run(framework.make_app(shop, at=at)) as send:
         reply = await send("POST", sent_to, TRADE_BODY)
 

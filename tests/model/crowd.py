@@ -34,7 +34,7 @@ PATIENCE: Final = 2
 """Ticks for which a person may have to wait: those until a slot that machines took evenly is free.
 Of slots that were taken in one burst, none comes free for longer."""
 QUEUE: Final = 3
-"""Machines that stand before a person where nobody goes first."""
+"""Machines that stand before a person where no lane goes first."""
 NEVER: Final = -1e9
 MACHINES: Final = (Lane.RESOLVING, Lane.POLLING, Lane.BATCH)
 ANSWERED, DOUBTFUL, UNSENT = SlotOutcome.ANSWERED, SlotOutcome.DOUBTFUL, SlotOutcome.UNSENT
@@ -177,7 +177,7 @@ class Call(NamedTuple):
 
 
 class Person(NamedTuple):
-    """Somebody who waits for a slot, and the machines that go before."""
+    """A person that waits for a slot, and the machines that go before."""
 
     ticks: int
     before: int

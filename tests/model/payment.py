@@ -1,4 +1,4 @@
-"""The words about one payment: a `pay` issues a credential, and somebody may pay with it.
+"""The words about one payment: a `pay` issues a credential, and a person may pay with it.
 
 A second, smaller model beside `purchase`. What it asks: is an order called paid that is not, or
 given up for good that is paid later? The platform's query knows the order and no credential, so a

@@ -533,7 +533,7 @@ def _odd_queries(world: World, finding: Finding, policy: Policy) -> Iterator[Ste
 
 
 def _callbacks(world: World, policy: Policy) -> Iterator[Step]:
-    """A callback is acted on like a finding. What nobody signed is asked about, as a query is."""
+    """A callback is acted on like a finding. One without a signature leads to a query."""
     row = world.row
     told = _ENDS.get(world.facts[row.generation])
     if told is not None and not policy.callback_settles:

@@ -16,7 +16,7 @@ from wxpay_async.policy.quota import SlotOutcome
 
 
 class TestTakingNow:
-    """A slot for which nobody has to wait."""
+    """A slot for which no caller has to wait."""
 
     @virtual
     async def test_free_slot_is_taken_and_counts(self) -> None:
@@ -33,7 +33,7 @@ class TestTakingNow:
 
     @virtual
     async def test_full_quota_has_none_and_nobody_waits(self) -> None:
-        """Who is told so at once leaves no place in the queue behind."""
+        """A caller that is told so at once leaves no place in the queue behind."""
         limiter = make(1)
         (slot,) = await take(limiter, 1)
         assert await limiter.acquire_now(Lane.PEOPLE) is None

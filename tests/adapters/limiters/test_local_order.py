@@ -1,4 +1,4 @@
-"""Who goes first where all slots are taken, and who is refused at once, on virtual time."""
+"""Which callers go first where all slots are taken, and which are refused at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who waits for the quota of many processes, and what Redis may do to those who do."""
+"""Callers that wait for the quota of many processes, and what Redis may do to them."""
 
 from __future__ import annotations
 

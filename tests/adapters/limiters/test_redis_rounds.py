@@ -229,7 +229,7 @@ async def test_reports_reach_redis_before_the_limiter_is_closed(make: Make) -> N
 
 
 def test_reports_reach_redis_when_the_loop_ends(server: Server) -> None:
-    """Nobody closed the limiter."""
+    """The limiter was not closed."""
     limiter = open_limiter(server)
 
     async def main() -> None:
@@ -244,7 +244,7 @@ def test_reports_reach_redis_when_the_loop_ends(server: Server) -> None:
 
 
 async def test_caller_sees_the_reports_before_it(make: Make, set_clock: SetClock) -> None:
-    """However many they are: nobody asks before all are reported."""
+    """However many they are: no caller asks before all are reported."""
     del set_clock
     limiter = make(600)
     calls = (limiter.acquire(Lane.PEOPLE, timeout=30) for _ in range(600))
@@ -256,7 +256,7 @@ async def test_caller_sees_the_reports_before_it(make: Make, set_clock: SetClock
 
 
 async def test_closed_limiter_sends_off_who_waits(make: Make) -> None:
-    """Nobody would ask for them any more; nothing was sent, so their call may be repeated."""
+    """No round would ask for them any more; nothing was sent, so their call may be repeated."""
     limiter = make(quota=Quota(limit=1, period=20.0, margin=0.0, lease=1.0))
     await (await limiter.acquire(Lane.PEOPLE, timeout=30)).answered()
     room = (await limiter._sessions.get()).room
@@ -285,7 +285,7 @@ async def lose_answer(limiter: RedisLimiter) -> None:
 
 
 async def test_slot_whose_answer_was_lost_is_released(make: Make, set_clock: SetClock) -> None:
-    """Redis gave it to nobody who knows of it."""
+    """Redis gave it to a caller that does not know of it."""
     del set_clock
     limiter = make(1)
     await lose_answer(limiter)

@@ -1,4 +1,4 @@
-"""Who of those who wait in a process asks Redis in a round."""
+"""Which callers that wait in a process ask Redis in a round."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from wxpay_async.policy.outlook import Promises
 async def test_round_is_full_before_a_later_lane_asks(
     people: int, batches: int, asked: dict[Lane, int]
 ) -> None:
-    """Whoever of a sooner lane has not asked yet is not overtaken."""
+    """A caller of an earlier lane that has not asked yet is not overtaken."""
     room = WaitingRoom(Quota(), 1000, Promises(), SlotCount())
     for lane, callers in ((Lane.BATCH, batches), (Lane.PEOPLE, people)):
         for _ in range(callers):
@@ -32,7 +32,7 @@ async def test_round_is_full_before_a_later_lane_asks(
 
 
 async def test_those_who_came_first_ask_first() -> None:
-    """Who leaves makes room for the next one."""
+    """A caller that leaves makes room for the next one."""
     room = WaitingRoom(Quota(), 1000, Promises(), SlotCount())
     first, second, third = [room.join(Lane.PEOPLE, 30.0) for _ in range(3)]
     room.leave(second)

@@ -143,7 +143,7 @@ def test_write_says_what_must_be_there_and_which_set_and_how_long(
 
 
 def test_stamps_of_what_is_known_without_a_read() -> None:
-    """A new operation is absent; an outcome follows a claim, whoever wrote to it meanwhile."""
+    """A new operation is absent; an outcome follows a claim, whichever process wrote meanwhile."""
     assert Stamp("", "", "", "") == ABSENT
     assert Stamp("3", "sending", "*", "*") == make_sending_stamp(3)
 

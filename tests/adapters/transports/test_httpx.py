@@ -144,7 +144,7 @@ class Renamed(over_httpx._Phase):
     """What a library that reports other steps amounts to."""
 
     async def trace(self, event: str, info: Mapping[str, Any]) -> None:
-        """Hear of steps that nobody knows."""
+        """Report steps that the transport does not know."""
         await super().trace(event.replace("_", "-"), info)
 
 
