@@ -1,0 +1,228 @@
+"""Count how the lines of a batch ended, in memory that does not grow with their number."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import timedelta
+from typing import Any, Final, Literal, TypeAlias, get_args
+
+from attrs import define, field, frozen
+
+from wxpay_async.batch.line import BatchRequest, Line
+from wxpay_async.batch.measures import Histogram, Timeline
+from wxpay_async.engine.streaming import Outcome
+from wxpay_async.errors import PrepayExpiredError, WxPayError
+from wxpay_async.protocol.codec import serialize
+from wxpay_async.protocol.requests import TradeQuery, order_number
+from wxpay_async.protocol.results import RefundResult
+from wxpay_async.protocol.secrets import without_credentials
+
+Label = Literal["ok", "pending", "issued_earlier", "refused", "not_sent", "in_doubt", "open"]
+LABELS: Final[tuple[Label, ...]] = get_args(Label)
+
+LineOutcome: TypeAlias = Outcome[Line, Any]
+
+EXAMPLES_KEPT: Final = 5
+"""Lines that a reason shows."""
+REASONS_KEPT: Final = 100
+"""Reasons that are counted one by one: the codes are the platform's words, and may be many."""
+PERSON_LINES_KEPT: Final = 200
+"""Lines that are kept for a person; all are counted."""
+OTHER_CODES: Final = "…"
+"""The code under which the reasons beyond `REASONS_KEPT` are counted."""
+
+_ACCEPTED: Final = "S"
+_LONGEST_CODE: Final = 64
+_LONGEST_TEXT: Final = 300
+
+# The worst first. What is open may have been sent, so it is no better than a doubt.
+_EXIT_CODES: Final[tuple[tuple[int, tuple[Label, ...]], ...]] = (
+    (4, ("in_doubt", "open")),
+    (3, ("not_sent",)),
+    (1, ("refused",)),
+)
+
+
+def label_of(outcome: LineOutcome) -> Label:
+    """Return how a line ended, in the words of the outcomes file.
+
+    - `pending`: a refund that the platform accepted and has not finished;
+    - `issued_earlier`: a `pay` that an earlier run issued, and whose prepay has expired since; no
+      failure;
+    - else the kind of the outcome.
+    """
+    if isinstance(outcome.error, PrepayExpiredError):
+        return "issued_earlier"
+    if isinstance(outcome.result, RefundResult) and outcome.result.status != _ACCEPTED:
+        return "pending"
+    return outcome.kind
+
+
+def code_of(error: WxPayError) -> str:
+    """Return the platform's errorCode, or the error's class where the platform sent none."""
+    return clean(error.code, _LONGEST_CODE) if error.code else type(error).__name__
+
+
+def text_of(error: WxPayError, request: BatchRequest) -> str:
+    """Return the platform's errorMsg or else the reason, without the request's own credentials."""
+    content = b"" if isinstance(request, TradeQuery) else serialize(request)
+    text = error.message or error.reason
+    return clean(without_credentials(text, content) or "", _LONGEST_TEXT)
+
+
+def order_of(request: BatchRequest) -> str | None:
+    """Return the merchant's number of what is asked for; of a trade, the first order's."""
+    return request.out_trade_no if isinstance(request, TradeQuery) else order_number(request)
+
+
+def clean(text: str, longest: int = _LONGEST_TEXT) -> str:
+    """Put a text of the other side on one line, with nothing in it that does not show."""
+    joined = " ".join(text[: 4 * longest].split())[:longest]
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in joined)
+
+
+@frozen(kw_only=True)
+class FailedLine:
+    """A line that did not end well, as reports name it.
+
+    Attributes:
+        number: the line's.
+        request_id: under which it ended.
+        out_trade_no: the merchant's number.
+        label: how it ended.
+        code: the platform's errorCode, or the error's class.
+        error: the error's class.
+        text: the platform's words, or the reason.
+    """
+
+    number: int
+    request_id: str | None
+    out_trade_no: str | None
+    label: Label
+    code: str
+    error: type[WxPayError]
+    text: str
+
+
+@define(kw_only=True, eq=False)
+class Reason:
+    """Why lines ended as they did: one code, how often, and the first lines that it met.
+
+    Attributes:
+        label: how the lines ended.
+        code: the platform's errorCode, or the error's class.
+        error: the class of the first one's error.
+        count: how many lines.
+        examples: the first of them.
+    """
+
+    label: Label
+    code: str
+    error: type[WxPayError]
+    count: int = 0
+    examples: list[FailedLine] = field(factory=list["FailedLine"])
+
+
+@define(eq=False)
+class Tally:
+    """How the lines of a batch ended.
+
+    Attributes:
+        counts: lines by how they ended.
+        replayed: how many outcomes came from the store, without a call in this run.
+        reasons: why lines were refused, not sent, or are in doubt, by label and code.
+        person_lines: the first lines of those that another run alone does not bring to an end.
+        person_total: how many there are.
+        latencies: from when the store heard of a line first to its end.
+        timeline: when lines ended.
+        untimed: lines that ended, and whose time is not known, because no store was read.
+    """
+
+    counts: Counter[Label] = field(factory=Counter[Label], init=False)
+    replayed: int = field(default=0, init=False)
+    reasons: dict[tuple[Label, str], Reason] = field(
+        factory=dict[tuple[Label, str], Reason], init=False
+    )
+    person_lines: list[FailedLine] = field(factory=list[FailedLine], init=False)
+    person_total: int = field(default=0, init=False)
+    latencies: Histogram = field(factory=Histogram, init=False)
+    timeline: Timeline[Label] = field(factory=Timeline[Label], init=False)
+    untimed: int = field(default=0, init=False)
+
+    @property
+    def total(self) -> int:
+        """How many lines were counted."""
+        return self.counts.total()
+
+    @property
+    def refusals(self) -> list[Reason]:
+        """Why lines were refused, the most frequent reason first."""
+        return self.list_reasons("refused")
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of the command: 4 in doubt or open, 3 not sent, 1 refused, else 0."""
+        for code, labels in _EXIT_CODES:
+            if any(self.counts[label] for label in labels):
+                return code
+        return 0
+
+    def list_reasons(self, label: Label) -> list[Reason]:
+        """Return why lines ended so, the most frequent reason first."""
+        chosen = [reason for reason in self.reasons.values() if reason.label == label]
+        return sorted(chosen, key=lambda reason: (-reason.count, reason.code))
+
+    def add(self, outcome: LineOutcome) -> None:
+        """Count the outcome of a line."""
+        label = label_of(outcome)
+        self.counts[label] += 1
+        self.replayed += bool(getattr(outcome.error or outcome.result, "replayed", False))
+        self._add_times(outcome, label)
+        if outcome.error is not None and label != "issued_earlier":
+            self._add_failure(outcome, outcome.error, label)
+
+    def _add_times(self, outcome: LineOutcome, label: Label) -> None:
+        if outcome.settled_at is None:
+            self.untimed += label != "open"
+            return
+        self.timeline.add(outcome.settled_at, label)
+        if outcome.reserved_at is not None:
+            took = outcome.settled_at - outcome.reserved_at
+            self.latencies.add(took / timedelta(seconds=1))
+
+    def _add_failure(self, outcome: LineOutcome, error: WxPayError, label: Label) -> None:
+        reason = self._find_reason(label, error)
+        reason.count += 1
+        needs_person = label == "in_doubt" or (label == "not_sent" and not error.retryable)
+        self.person_total += needs_person
+        is_example = len(reason.examples) < EXAMPLES_KEPT
+        is_listed = needs_person and len(self.person_lines) < PERSON_LINES_KEPT
+        if is_example or is_listed:
+            line = _describe(outcome.request, error, label)
+            if is_example:
+                reason.examples.append(line)
+            if is_listed:
+                self.person_lines.append(line)
+
+    def _find_reason(self, label: Label, error: WxPayError) -> Reason:
+        code = code_of(error)
+        found = self.reasons.get((label, code))
+        if found is None:
+            if len(self.reasons) >= REASONS_KEPT:
+                code = OTHER_CODES
+            found = self.reasons.setdefault(
+                (label, code), Reason(label=label, code=code, error=type(error))
+            )
+        return found
+
+
+def _describe(line: Line, error: WxPayError, label: Label) -> FailedLine:
+    return FailedLine(
+        number=line.number,
+        request_id=line.request_id,
+        out_trade_no=order_of(line.request),
+        label=label,
+        code=code_of(error),
+        error=type(error),
+        text=text_of(error, line.request),
+    )
