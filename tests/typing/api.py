@@ -120,9 +120,9 @@ def from_environment() -> None:
     """Give keywords beside the environment; they are those of the constructor."""
     PayGateway.from_env(transport=TRANSPORTS[0], max_in_flight=100, hooks=[count, HOOK])
     PayGateway.from_env({}, limiter=None, absent_codes=["X"], placement="query")
-    PayGateway.from_env(retries=3)  # type: ignore[call-arg]
-    PayGateway.from_env(max_in_flight="100")  # type: ignore[arg-type]
-    PayGateway.from_env(store=TRANSPORTS[0])  # type: ignore[arg-type]
+    PayGateway.from_env(retries=3)  # type: ignore[call-arg] # a mistake
+    PayGateway.from_env(max_in_flight="100")  # type: ignore[arg-type] # a mistake
+    PayGateway.from_env(store=TRANSPORTS[0])  # type: ignore[arg-type] # a mistake
 
 
 def asked() -> MiniProgramPay:
@@ -179,7 +179,7 @@ def floats() -> None:
         request_id="r1",
         out_trade_no="R1",
         orig_out_trade_no="O1",
-        refund_amount=1.5,  # type: ignore[arg-type]
+        refund_amount=1.5,  # type: ignore[arg-type] # a mistake
     )
 
 
@@ -244,4 +244,4 @@ def signs() -> None:
 
 async def wrongly(gateway: PayGateway, refund: Refund) -> None:
     """Find the wrong request before it runs."""
-    await gateway.pay(refund)  # type: ignore[arg-type]
+    await gateway.pay(refund)  # type: ignore[arg-type] # a mistake
