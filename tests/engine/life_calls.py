@@ -261,7 +261,10 @@ class JudgedCalls(RuleBasedStateMachine):
     def nothing_is_held_between_calls(self) -> None:
         """Whatever a call ended with, its slot of the quota and its place are free again."""
         for process in self.processes:
-            held = (process.turnstile.taken, process.gateway._dispatcher._concurrency._under_way)
+            held = (
+                process.turnstile.taken,
+                process.gateway._dispatcher._services.concurrency._under_way,
+            )
             assert held == (0, 0), f"held for nothing: {held}"
 
     @invariant()

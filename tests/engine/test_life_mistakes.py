@@ -16,6 +16,7 @@ from wxpay_async.engine import call, replay, resolver
 from wxpay_async.engine.call import Call
 from wxpay_async.engine.concurrency import ConcurrencyLimiter
 from wxpay_async.engine.gateway import PayGateway
+from wxpay_async.engine.turn import Turn
 from wxpay_async.errors import AlreadyPaidError, NotExecutedError, NotSentError
 from wxpay_async.policy import resolution, review
 from wxpay_async.policy.record import LEASE, IdempotencyRecord
@@ -87,7 +88,7 @@ def test_machine_catches_a_reservation_that_takes_the_claim_of_another(
     async def take(self: Call[object], fresh: IdempotencyRecord) -> IdempotencyRecord:
         stored = await reserve(self, fresh)
         if stored.state is State.SENDING and not self._claimed:
-            self._claimed = await self._take_turn_now()
+            self._claimed = await self.turn.take_now()
         return stored
 
     monkeypatch.setattr(Call, "reserve", take)
@@ -109,7 +110,7 @@ def test_machine_catches_a_settled_operation_that_is_sent_all_the_same(
     async def claim_anyway(self: Call[object], fresh: IdempotencyRecord) -> IdempotencyRecord:
         stored = await reserve(self, fresh)
         if not self._claimed:
-            self._claimed = await self._take_turn_now()
+            self._claimed = await self.turn.take_now()
             stored = fresh.with_claim(now=fresh.created_at, signed_at=1, lease=LEASE)
         return stored
 
@@ -144,7 +145,7 @@ def test_machine_catches_what_is_held_of_an_operation_that_was_known(
     part: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was taken for the first attempt, and there is none."""
-    keeping = {"slot": (Call, "_free_slot"), "place": (ConcurrencyLimiter, "release")}
+    keeping = {"slot": (Turn, "free_slot"), "place": (ConcurrencyLimiter, "release")}
     with live() as life:
         send(life, "refund", Net.ANSWERED)
         life.nothing_is_held_between_calls()

@@ -16,21 +16,16 @@ from typing import Any, Final, Generic, TypeVar
 
 from attrs import define, evolve, field
 
-from wxpay_async.adapters.event_loop import ShieldedTasks, run_to_completion
-from wxpay_async.adapters.limiters.limiter import AcquireNow, Lane, Limiter, Slot
-from wxpay_async.adapters.signers.threads import SigningExecutor
-from wxpay_async.adapters.stores.store import IdempotencyStore
-from wxpay_async.engine.clock import Clock, PlatformTime
-from wxpay_async.engine.concurrency import ConcurrencyLimiter
-from wxpay_async.engine.priority import Priority
+from wxpay_async.adapters.event_loop import run_to_completion
 from wxpay_async.engine.replay import moment_of
-from wxpay_async.engine.telemetry import Event, EventKind, Telemetry, read_held
+from wxpay_async.engine.services import Services
+from wxpay_async.engine.telemetry import Event, EventKind, read_held
+from wxpay_async.engine.turn import TOO_LATE, Turn
 from wxpay_async.engine.unsent import load_or_doubt
 from wxpay_async.engine.waiting import measure, wait_for
 from wxpay_async.errors import (
     ClockSkewError,
     DuplicateRequestError,
-    Fate,
     InDoubtError,
     InProgressError,
     NotSentError,
@@ -45,13 +40,12 @@ from wxpay_async.protocol.builder import PAY, REFUND, Operation, Template
 from wxpay_async.protocol.codec import decode, server_time
 from wxpay_async.protocol.results import RefundResult
 from wxpay_async.protocol.secrets import without_credentials
-from wxpay_async.protocol.wire import HttpRequest, HttpResponse, Timeouts
+from wxpay_async.protocol.wire import HttpRequest, HttpResponse
 
 T = TypeVar("T")
 T2 = TypeVar("T2")
 R = TypeVar("R", bound=IdempotencyRecord | None)
 
-_TOO_LATE: Final = "too little time was left for an attempt to be answered in"
 _PAUSED: Final = (
     "the process was paused before it could send, or its store or signer took too long: another "
     "process may claim the operation before the attempt is over"
@@ -76,9 +70,8 @@ class Call(Generic[T]):
         result_type: what a success is read into.
         asked: the request or query, and `check`, which raises when a success does not echo it.
         deadline: by when the call must be over.
-        timeouts: how long an attempt may take; and, as `call`, for how long a slot of the quota
-            may be held while no connection is free: its lease would end.
-        lane: which lane of the quota it takes; `priority` may raise it, where there is one.
+        services: what all calls share.
+        turn: the slot of the quota and the place that each attempt needs.
         record: the operation's record; None for a call that only reads.
         content: its `bizContent`; the same bytes go out with every attempt.
         ask: finds out what became of the record, see `check_outcome`; None where nothing can.
@@ -90,32 +83,18 @@ class Call(Generic[T]):
     asked: Any = field(repr=False)
     check: Callable[[Any, T], None] | None
     deadline: Deadline
-    timeouts: Timeouts
-    lane: Lane
+    services: Services
+    turn: Turn
     record: IdempotencyRecord | None = None
     content: bytes = field(default=b"", repr=False)
     ask: Callable[[Call[T]], Coroutine[Any, Any, T | None]] | None = None
-    priority: Priority | None = None
 
-    store: IdempotencyStore
-    limiter: Limiter
-    acquire_now: AcquireNow | None
-    concurrency: ConcurrencyLimiter
-    signing: SigningExecutor
-    clock: Clock
-    time: PlatformTime
-    telemetry: Telemetry
-    background: ShieldedTasks
-    in_process: bool
-
-    _slot: Slot | None = field(default=None, init=False)
     _response: HttpResponse | None = field(default=None, init=False)
     _number: int = field(default=0, init=False)
     _claimed: bool = field(default=False, init=False)
     _token: str | None = field(default=None, init=False, repr=False)
     _signed_at: int = field(default=0, init=False)
     _started: float = field(default=0.0, init=False)
-    _machine: bool = field(default=False, init=False)
     _result: T | None = field(default=None, init=False)
 
     # Before sending
@@ -132,18 +111,20 @@ class Call(Generic[T]):
         Raises:
             NotSentError: the store failed.
         """
-        if self.store.ahead is None:
-            await self._store(self.store.open())
-            now = self.clock.time()
+        store, clock = self.services.store, self.services.clock
+        if store.ahead is None:
+            await self._store(store.open())
+            now = clock.time()
             fresh = evolve(fresh, created_at=now, updated_at=now)
         self.record = fresh
-        if not await self._take_turn_now():
-            return await self._store(self.store.reserve(fresh))
+        if not await self.turn.take_now():
+            return await self._store(store.reserve(fresh))
+        self._started, self._signed_at = self.turn.began, self.services.time.milliseconds()
         token = self._token = secrets.token_hex(16)
-        now = self.clock.time()
+        now = clock.time()
         claimed = fresh.with_claim(now=now, signed_at=self._signed_at, lease=LEASE, token=token)
         try:
-            stored = await self._store(self.store.reserve(claimed), claims=True)
+            stored = await self._store(store.reserve(claimed), claims=True)
         except BaseException:
             await run_to_completion(self._undo(None))
             raise
@@ -154,26 +135,6 @@ class Call(Generic[T]):
         else:  # it is known already: perhaps nothing needs to be sent
             await run_to_completion(self._undo(None))
         return stored
-
-    async def _take_turn_now(self) -> bool:
-        """Take a slot of the quota and a place among the attempts, if both are free."""
-        if self.acquire_now is None or self.lane is not Lane.PEOPLE:
-            return False
-        with contextlib.suppress(NotSentError):  # what is settled needs no quota
-            self._slot = await self.acquire_now(self.lane)
-        if self._slot is None:
-            return False
-        try:
-            if not self.concurrency.acquire_now():
-                await self.concurrency.acquire(0.0)  # in one of the next iterations, or not at all
-        except BaseException as error:
-            await run_to_completion(self._free_slot(NotSentError("")))
-            if isinstance(error, TimeoutError):
-                return False
-            raise
-        self._machine, self._started = False, self.clock.monotonic()
-        self._signed_at = self.time.milliseconds()
-        return True
 
     @property
     def claimed(self) -> bool:
@@ -193,7 +154,8 @@ class Call(Generic[T]):
         if self._claimed:
             self._claimed, claimed = False, self.record
         else:
-            await self._wait_for_turn()
+            await self.turn.wait(self._emit_wait if self.services.telemetry.hooks else None)
+            self._started, self._signed_at = self.turn.began, self.services.time.milliseconds()
         try:
             if claimed is None and self.record is not None:
                 claimed = await self._claim(self.record)
@@ -201,60 +163,15 @@ class Call(Generic[T]):
         except BaseException:
             await run_to_completion(self._undo(claimed))
             raise
-        if self.telemetry.hooks:
+        if self.services.telemetry.hooks:
             self._emit(EventKind.ATTEMPT_STARTED)
         return request
-
-    async def _wait_for_turn(self) -> None:
-        """Take a slot of the quota, and then a place among the attempts under way."""
-        clock, start_by = self.clock, self.deadline.at - self.deadline.attempt
-        while True:
-            began = clock.monotonic()
-            try:
-                if self.priority is None:
-                    self._slot = await self.limiter.acquire(self.lane, timeout=start_by - began)
-                else:
-                    self._slot = await self.priority.acquire(self.limiter, self.deadline)
-                    self.lane = self.priority.lane
-            finally:  # report the wait also when it times out
-                self._started = clock.monotonic()
-                if self._started > began and self.telemetry.hooks:
-                    self._emit_wait("quota", self._started - began)
-            self._machine = self.lane is not Lane.PEOPLE
-            if self.concurrency.acquire_now(machine=self._machine):
-                break
-            if await self._wait_for_connection(start_by - self._started):
-                self._started = clock.monotonic()
-                break
-        if self._started > start_by:
-            await run_to_completion(self._undo(None))
-            raise NotSentTimeoutError(_TOO_LATE)
-        self._signed_at = self.time.milliseconds()
-
-    async def _wait_for_connection(self, seconds: float) -> bool:
-        """Wait for the end of another attempt; False if a slot has to be waited for once more.
-
-        A slot that is held for longer than its lease frees by itself, so it is given back before.
-        """
-        longest = min(seconds, self.timeouts.call)
-        acquiring = self.concurrency.acquire(longest, machine=self._machine)
-        try:
-            await (self._time("connection", acquiring) if self.telemetry.hooks else acquiring)
-        except TimeoutError as error:
-            await run_to_completion(self._free_slot(NotSentError("")))
-            if longest < seconds:
-                return False
-            raise NotSentTimeoutError("no connection came free in time") from error
-        except BaseException:
-            await run_to_completion(self._free_slot(NotSentError("")))
-            raise
-        return True
 
     async def _claim(self, record: IdempotencyRecord) -> IdempotencyRecord:
         # Kept until the store answers: the next attempt finds a claim whose answer got lost by it.
         self._token = self._token or secrets.token_hex(16)
-        claiming = self.store.claim(
-            record.key, now=self.clock.time(), signed_at=self._signed_at, token=self._token
+        claiming = self.services.store.claim(
+            record.key, now=self.services.clock.time(), signed_at=self._signed_at, token=self._token
         )
         claimed = await self._store(claiming, claims=True)
         self._token = None
@@ -268,22 +185,19 @@ class Call(Generic[T]):
     ) -> InProgressError | SettledMeanwhileError:
         # That another process had the operation first is known, also where the store fails now.
         with contextlib.suppress(NotSentError):
-            loading = self.store.load(record.key)
+            loading = self.services.store.load(record.key)
             stored = await wait_for("store", loading, self.deadline.until_start())
             if stored is not None and stored.is_settled:
                 return SettledMeanwhileError(stored)
         return InProgressError("another process is sending this requestId")
 
-    async def _store(self, answer: Coroutine[Any, Any, R], *, claims: bool = False) -> R:
+    def _store(self, answer: Coroutine[Any, Any, R], *, claims: bool = False) -> Awaitable[R]:
         """Wait for the store's answer; what claims is released where it comes too late."""
-        if self.in_process:
-            return await answer
-        waiting = (
-            self._shield(answer)
-            if claims
-            else wait_for("store", answer, self.deadline.until_start())
-        )
-        return await (self._time("store", waiting) if self.telemetry.hooks else waiting)
+        if self.services.in_process:
+            return answer
+        if claims:
+            return self._time("store", self._shield(answer))
+        return self._time("store", wait_for("store", answer, self.deadline.until_start()))
 
     async def _shield(self, claiming: Coroutine[Any, Any, R]) -> R:
         claim = asyncio.ensure_future(claiming)
@@ -291,7 +205,7 @@ class Call(Generic[T]):
         try:
             return await waiting
         except NotSentTimeoutError:  # nor must the call wait until it can be released
-            self.background.start(self._release_late_claim(claim))
+            self.services.background.start(self._release_late_claim(claim))
             raise
         except (asyncio.CancelledError, NotSentError):
             # It may be committed all the same: nothing was sent under it, so it is released.
@@ -304,7 +218,9 @@ class Call(Generic[T]):
             try:
                 found: IdempotencyRecord | None = await claim
             except NotSentError:
-                found = None if self.record is None else await self.store.load(self.record.key)
+                found = (
+                    None if self.record is None else await self.services.store.load(self.record.key)
+                )
             # Only what is being sent has a token, and no other process has ours.
             if found is not None and found.claim_token == self._token:
                 await self._release_claim(found)
@@ -312,29 +228,26 @@ class Call(Generic[T]):
     async def _sign(self) -> HttpRequest:
         draft = self.template.draft(now_ms=self._signed_at, nonce=secrets.token_hex(16))
         try:
-            signature = self.signing.sign(draft.message)
+            signature = self.services.signing.sign(draft.message)
             if not isinstance(signature, str):
                 waiting = wait_for("signer", signature, self.deadline.until_start())
-                signature = await (
-                    self._time("signer", waiting) if self.telemetry.hooks else waiting
-                )
+                signature = await self._time("signer", waiting)
         except WxPayError:
             raise
         except Exception as error:
             # Code of others, which may raise anything: a key service that is busy must fail one
             # call, not end the batch that it is part of. Its text may hold what it was given.
             raise NotSentError(f"the signer raised {type(error).__name__}") from error
-        ready_at, self._started = self._started, self.clock.monotonic()
-        if self._started - ready_at > LEASE - self.timeouts.attempt:
+        ready_at, self._started = self._started, self.services.clock.monotonic()
+        if self._started - ready_at > LEASE - self.services.timeouts.attempt:
             raise NotSentError(_PAUSED)
         if self.deadline.at - self._started < self.deadline.attempt:
-            raise NotSentTimeoutError(_TOO_LATE)
+            raise NotSentTimeoutError(TOO_LATE)
         return draft.signed(signature)
 
     async def _undo(self, claimed: IdempotencyRecord | None) -> None:
         """Give back what an attempt held that was not sent."""
-        self.concurrency.release(machine=self._machine)
-        await self._free_slot(NotSentError(""))
+        await self.turn.give_back()
         if claimed is not None:
             await self._release_claim(claimed)
 
@@ -373,16 +286,16 @@ class Call(Generic[T]):
         """
         completing = self._complete(error)
         # In process there is nothing to wait for, so nothing can be cut short.
-        return completing if self.in_process else run_to_completion(completing)
+        return completing if self.services.in_process else run_to_completion(completing)
 
     async def _complete(self, error: WxPayError | None) -> None:
-        self.concurrency.release(machine=self._machine)
+        self.turn.free_place()
         if error is not None:
             await self._apply_feedback(error)
-        if self.telemetry.hooks:
-            seconds = self.clock.monotonic() - self._started
+        if self.services.telemetry.hooks:
+            seconds = self.services.clock.monotonic() - self._started
             self._emit(EventKind.ATTEMPT_ENDED, error=error, seconds=seconds)
-        await self._free_slot(error)
+        await self.turn.free_slot(error, answered=self._response is not None)
         if self.record is None:
             return
         try:
@@ -394,9 +307,9 @@ class Call(Generic[T]):
 
     async def _apply_feedback(self, error: WxPayError) -> None:
         if isinstance(error, ClockSkewError) and error.server_time is not None:
-            self.time.learn(error.server_time)
+            self.services.time.learn(error.server_time)
         if isinstance(error, RateLimitedError):
-            await self.limiter.throttled()
+            await self.services.limiter.throttled()
 
     def _transition(self, error: WxPayError | None) -> Transition:
         if error is not None:
@@ -404,38 +317,26 @@ class Call(Generic[T]):
         pending = isinstance(self._result, RefundResult) and self._result.status != "S"
         return Transition.ACCEPTED if pending else Transition.SUCCESS
 
-    async def _free_slot(self, error: WxPayError | None) -> None:
-        slot, self._slot = self._slot, None
-        if slot is None:
-            return
-        if error is None or self._response is not None:
-            await slot.answered()
-        elif error.fate is Fate.NOT_SENT:
-            await slot.unsent()
-        else:
-            await slot.doubtful()
-
     async def _write(
         self, record: IdempotencyRecord, transition: Transition, error: WxPayError | None = None
     ) -> None:
         """Record where the operation stands now, and say when it got into doubt, or out of it."""
+        services = self.services
         written = record.after_attempt(
             transition,
-            now=self.clock.time(),
+            now=services.clock.time(),
             signed_at=self._signed_at,
             reply=self._reply_to_store(record, transition, error),
         )
-        recording = self.store.record(written)
-        if self.telemetry.hooks and not self.in_process:
-            recording = self._time("store", recording)
-        if not await recording:
+        recording = services.store.record(written)
+        if not await (recording if services.in_process else self._time("store", recording)):
             # Our lease ran out, and another claim came since. The later claim decides, and may have
             # been executed: a refusal of this attempt settles nothing any more.
             if self.operation is PAY and transition is Transition.SUCCESS:
                 await self._check_reissued(record)
             written = evolve(written, in_doubt=True)
         self.record = written  # only after the write: an unrecorded outcome is not final
-        if self.telemetry.hooks:
+        if services.telemetry.hooks:
             if written.state is State.UNKNOWN and not record.in_doubt:
                 self._emit(EventKind.DOUBT_OPENED)
             elif written.state is not State.UNKNOWN and record.in_doubt:
@@ -448,7 +349,7 @@ class Call(Generic[T]):
             SettledMeanwhileError: so it was; its answer is in the record.
             InDoubtError: the store cannot tell.
         """
-        stored = await load_or_doubt(self.store, record.key)
+        stored = await load_or_doubt(self.services.store, record.key)
         if stored is not None and stored.state is State.REISSUED:
             raise SettledMeanwhileError(stored)
 
@@ -486,22 +387,25 @@ class Call(Generic[T]):
         """The platform's time from the `Date` of the last answer, None where there was none."""
         return None if self._response is None else server_time(self._response)
 
-    def _time(self, part: str, answer: Awaitable[T2]) -> Coroutine[Any, Any, T2]:
-        return measure(part, answer, self.clock.monotonic, self._emit_wait)
+    def _time(self, part: str, answer: Coroutine[Any, Any, T2]) -> Coroutine[Any, Any, T2]:
+        """Tell the hooks, where there are any, for how long a part was waited for."""
+        if not self.services.telemetry.hooks:
+            return answer
+        return measure(part, answer, self.services.clock.monotonic, self._emit_wait)
 
     def _emit_wait(self, part: str, seconds: float) -> None:
         request_id = self.record.request_id if self.record else None
-        self.telemetry.waited(self.operation.name, request_id, part, seconds)
+        self.services.telemetry.waited(self.operation.name, request_id, part, seconds)
 
     def _emit(
         self, kind: EventKind, *, error: WxPayError | None = None, seconds: float = 0.0
     ) -> None:
         ended = kind is EventKind.ATTEMPT_ENDED
-        self.telemetry.emit(
+        self.services.telemetry.emit(
             Event(
                 kind=kind,
                 operation=self.operation.name,
-                app_key=self.telemetry.app_key,
+                app_key=self.services.telemetry.app_key,
                 request_id=self.record.request_id if self.record else None,
                 attempt=self._number,
                 fate=(error.fate if error else "ok") if ended else "",
@@ -509,7 +413,7 @@ class Call(Generic[T]):
                 seconds=seconds,
                 url=self.template.url,
                 status=self._response.status if ended and self._response else None,
-                quota_in_use=getattr(self.limiter, "in_use", None),
-                quota_held=read_held(self.limiter),
+                quota_in_use=getattr(self.services.limiter, "in_use", None),
+                quota_held=read_held(self.services.limiter),
             )
         )

@@ -12,7 +12,6 @@ from attrs import define, field
 
 from wxpay_async.adapters.event_loop import ShieldedTasks
 from wxpay_async.adapters.limiters.limiter import (
-    AcquireNow,
     Lane,
     Limiter,
     Unlimited,
@@ -36,9 +35,11 @@ from wxpay_async.engine.recovery import Recovery
 from wxpay_async.engine.replay import replay
 from wxpay_async.engine.resolver import Resolver
 from wxpay_async.engine.retrying import RetryingTransport
+from wxpay_async.engine.services import Services
 from wxpay_async.engine.status_texts import StatusTexts
 from wxpay_async.engine.streaming import Outcome
 from wxpay_async.engine.telemetry import Telemetry
+from wxpay_async.engine.turn import Turn
 from wxpay_async.errors import (
     Fate,
     InDoubtError,
@@ -114,10 +115,8 @@ class Dispatcher:
     doubts: Doubts = field(init=False)
     paid_watch: PaidWatch = field(init=False)
     in_process: bool = field(init=False)
-    _acquire_now: AcquireNow | None = field(init=False)
     _retrying: RetryingTransport | None = field(default=None, init=False)
-    _background: ShieldedTasks = field(factory=ShieldedTasks, init=False)
-    _concurrency: ConcurrencyLimiter = field(init=False)
+    _services: Services = field(init=False)
     _loop: asyncio.AbstractEventLoop | None = field(default=None, init=False)
     _entering: threading.Lock = field(factory=threading.Lock, init=False)
 
@@ -126,11 +125,10 @@ class Dispatcher:
             self.clock = StoreClock(self.clock, self.store)
         self.time = PlatformTime(self.clock)
         self.times = CallTimes(self.retry, self.timeouts, self.clock.monotonic)
-        self._concurrency = ConcurrencyLimiter(self.max_in_flight)
         # These very classes: what a subclass awaits may be a network.
         local = type(self.limiter) in {LocalLimiter, Unlimited}
         self.in_process = local and type(self.store) is MemoryStore
-        self._acquire_now = find_acquire_now(self.limiter)
+        self._services = self._make_services()
         self.executor, self.reader = Executor(self), Reader(self, self.texts)
         self.resolver = Resolver(
             store=self.store,
@@ -245,7 +243,7 @@ class Dispatcher:
         await self.recovery.stop()
         await self.paid_watch.aclose()
         await self.executor.aclose()
-        await self._background.finished()
+        await self._services.background.finished()
         self.signing.close()
         if self._retrying is not None and "transport" in self.owned:
             await self._retrying.transport.aclose()
@@ -274,12 +272,26 @@ class Dispatcher:
                     "loop, or make a gateway for each thread (docs/threads.md)",
                 )
             self._loop = loop
-            self._background = ShieldedTasks()
-            self.executor.start_afresh(self._background)
-            self._concurrency = ConcurrencyLimiter(self.max_in_flight)
+            self._services = self._make_services()
+            self.executor.start_afresh(self._services.background)
             self.paid_watch = PaidWatch(self)
             self.recovery.forget()
             self.signing.close()
+
+    def _make_services(self) -> Services:
+        return Services(
+            timeouts=self.timeouts,
+            store=self.store,
+            limiter=self.limiter,
+            acquire_now=find_acquire_now(self.limiter),
+            concurrency=ConcurrencyLimiter(self.max_in_flight),
+            signing=self.signing,
+            clock=self.clock,
+            time=self.time,
+            telemetry=self.telemetry,
+            background=ShieldedTasks(),
+            in_process=self.in_process,
+        )
 
     def deliver(self, call: Call[T], policy: RetryPolicy) -> Awaitable[T]:
         """Deliver a call, as often as the policy allows."""
@@ -308,6 +320,7 @@ class Dispatcher:
     ) -> Call[T]:
         """Make a call of the event loop that is running; its transport is made by the first one."""
         self.enter_loop()
+        services = self._services
         self._make_retrying()  # where it cannot be made, nothing may be claimed
         return Call(
             operation=operation,
@@ -316,16 +329,6 @@ class Dispatcher:
             asked=asked,
             check=check,
             deadline=deadline,
-            timeouts=self.timeouts,
-            lane=lane,
-            store=self.store,
-            limiter=self.limiter,
-            acquire_now=self._acquire_now,
-            concurrency=self._concurrency,
-            signing=self.signing,
-            clock=self.clock,
-            time=self.time,
-            telemetry=self.telemetry,
-            background=self._background,
-            in_process=self.in_process,
+            services=services,
+            turn=Turn(services, deadline, lane),
         )

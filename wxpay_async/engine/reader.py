@@ -75,7 +75,7 @@ class Reader:
         times = self.dispatcher.times
         deadline = times.after(times.seconds(timeout, lane))
         call = self._query_call(query, deadline=deadline, lane=lane)
-        call.priority = priority
+        call.turn.priority = priority
         return self._read_status(query, await self._send(call, times.policy(lane)))
 
     async def query_order(
@@ -115,7 +115,8 @@ class Reader:
         )
 
     async def _send(self, call: Call[T], policy: RetryPolicy) -> T:
-        telemetry, name, monotonic = call.telemetry, call.operation.name, call.clock.monotonic
+        name, services = call.operation.name, call.services
+        telemetry, monotonic = services.telemetry, services.clock.monotonic
         began = monotonic()
         telemetry.call_started(name, None)
         try:
