@@ -73,6 +73,7 @@ class _Session:
     connections: int
     create: bool = True
     is_file: bool = False
+    in_portions: bool = False
     tasks: ShieldedTasks = field(factory=ShieldedTasks, init=False)
     _opening: asyncio.Lock = field(factory=asyncio.Lock, init=False)
     _durable: bool | None = field(default=None, init=False)
@@ -126,8 +127,8 @@ class _Session:
         return await self.database.transact(work)
 
     async def forget(self, drop: Callable[..., int], *, limit: int) -> int:
-        """Drop up to `limit` rows: in a file in small portions, since nobody else writes then."""
-        if self.is_file:
+        """Drop up to `limit` rows; in portions where payments would wait for so many at once."""
+        if self.in_portions:
             return await self._portions.forget(self.transact, drop, limit=limit)
         return await self.transact(partial(drop, limit=limit))
 
@@ -337,12 +338,13 @@ class SqlStore:
         return await session.transact(work)
 
     async def _hold_session(self) -> AsyncGenerator[_Session]:
-        is_file = self.url.get_backend_name() == "sqlite"
+        backend = self.url.get_backend_name()
+        is_file, in_portions = backend == "sqlite", backend != "postgresql"
         connections = 1 if is_file else self.connections
         database = sql_engines.make_database(
             self.url, timeout=self.timeout, connections=connections, engine=self.engine
         )
-        session = _Session(database, self._work, connections, self.create, is_file)
+        session = _Session(database, self._work, connections, self.create, is_file, in_portions)
         try:
             yield session
         finally:
