@@ -26,8 +26,7 @@ from wxpay_async.policy.deadline import Deadline
 from wxpay_async.policy.lanes import Lane
 from wxpay_async.policy.record import IdempotencyRecord
 from wxpay_async.policy.states import State
-from wxpay_async.protocol.builder import OPERATIONS, Operation
-from wxpay_async.protocol.codec import serialize
+from wxpay_async.protocol.builder import OPERATIONS, Operation, Template
 from wxpay_async.protocol.echo import check_echo
 from wxpay_async.protocol.idempotency_key import fingerprint
 from wxpay_async.protocol.requests import Request, order_number
@@ -68,11 +67,12 @@ class Executor:
         operation, request_id = OPERATIONS[type(request)], request.request_id
         seconds = dispatcher.times.seconds(timeout, lane)
         deadline = dispatcher.times.after(seconds)
-        record = self._make_record(request, operation)
+        template = dispatcher.builder.prepare_request(operation, request)
+        record = self._make_record(request, operation, template.content)
         mark = record.fingerprint
         priority = None if lane is Lane.PEOPLE else Priority(lane)
-        executing = self._execute(request, record, result_type, deadline, lane, priority)
-        del record  # a claim makes another; what is not needed the collector need not watch
+        executing = self._execute(request, record, template, result_type, deadline, lane, priority)
+        del record, template  # what is not needed the collector need not watch
         began = deadline.at - seconds
         shared = self._single_flight.has(request_id, mark)
         dispatcher.telemetry.call_started(operation.name, request_id)
@@ -107,6 +107,7 @@ class Executor:
         self,
         request: Request,
         fresh: IdempotencyRecord,
+        template: Template,
         result_type: type[T],
         deadline: Deadline,
         lane: Lane,
@@ -114,10 +115,10 @@ class Executor:
     ) -> T:
         """Reserve the record, and send the request unless it is settled already."""
         dispatcher = self.dispatcher
-        operation, content = OPERATIONS[type(request)], fresh.content or b""
+        operation, content = OPERATIONS[type(request)], template.content
         call = dispatcher.make_call(
             operation,
-            dispatcher.builder.prepare_content(operation, content),
+            template,
             result_type,
             asked=request,
             check=check_echo,
@@ -187,22 +188,18 @@ class Executor:
         result: T = dispatcher.replay(last)  # another payer's
         return result
 
-    def _make_record(self, request: Request, operation: Operation) -> IdempotencyRecord:
-        dispatcher = self.dispatcher
-        content, order, now = (
-            serialize(request),
-            order_number(request),
-            dispatcher.clock.time(),
-        )
-        return IdempotencyRecord(
+    def _make_record(
+        self, request: Request, operation: Operation, content: bytes
+    ) -> IdempotencyRecord:
+        dispatcher, order = self.dispatcher, order_number(request)
+        return IdempotencyRecord.new(
             app_key=dispatcher.app_key,
             request_id=request.request_id,
             operation=operation.name,
             fingerprint=fingerprint(operation.name, content, order),
             out_trade_no=order,
             content=content,
-            created_at=now,
-            updated_at=now,
+            now=dispatcher.clock.time(),
         )
 
     async def _check_outcome(self, call: Call[T]) -> T | None:
