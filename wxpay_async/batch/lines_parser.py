@@ -1,0 +1,122 @@
+"""Turn the rows of a file into the lines of a batch; a fault is told and does not end the reading.
+
+The format is what the file's ending says, else its first character.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Final, Literal
+
+from attrs import define
+
+from wxpay_async.batch.line import Line, OperationName
+from wxpay_async.batch.lines_csv import Table
+from wxpay_async.batch.lines_fields import Members, make_line, shape_of
+from wxpay_async.batch.lines_file import MAX_LINE, Row
+from wxpay_async.batch.lines_json import read_json
+from wxpay_async.errors import InvalidRequestError
+
+FileFormat = Literal["json", "csv"]
+
+_FORMATS: Final[dict[str, FileFormat]] = {
+    ".jsonl": "json",
+    ".ndjson": "json",
+    ".json": "json",
+    ".csv": "csv",
+}
+
+
+def get_format(path: Path) -> FileFormat | None:
+    """Return what the ending of a file says about its format; None if it says nothing."""
+    return _FORMATS.get(path.suffix.lower())
+
+
+def refuse_trades(operation: OperationName) -> None:
+    """Refuse CSV for what has objects within objects.
+
+    Raises:
+        InvalidRequestError: the operation is `trade`.
+    """
+    if operation == "trade":
+        raise InvalidRequestError(
+            "CSV has no place for the orders of a trade",
+            field="operation",
+            allowed="JSON Lines for trade; CSV for pay, refund, query",
+        )
+
+
+@define
+class LineParser:
+    """Makes the lines of one file; for each reading another one.
+
+    Attributes:
+        operation: what each line asks for.
+        app_key: the merchant's appKey, for requestIds that are derived.
+        format: of the file, where it is known.
+        lines: how many rows stood for a request until now, those with faults included.
+    """
+
+    operation: OperationName
+    app_key: str
+    format: FileFormat | None
+    lines: int = 0
+
+    def parse(self, rows: Iterable[Row]) -> Iterator[tuple[int, Line | InvalidRequestError]]:
+        """Parse the rows of a file.
+
+        Yields:
+            The number of a row, and its line or what is wrong with it. After a header with a fault
+            there is nothing more.
+        """
+        read: Callable[[str], Members | None] | None = None
+        for number, raw in rows:
+            line: Line | InvalidRequestError
+            try:
+                if read is None:
+                    read = self._read_beginning(raw)
+                    if self.format == "csv":
+                        continue
+                members = read(_decode(raw))
+                if members is None:
+                    continue
+                line = make_line(number, self.operation, members, self.app_key)
+            except InvalidRequestError as error:
+                line = error
+            self.lines += read is not None
+            yield number, line
+            if read is None:
+                return
+
+    def _read_beginning(self, raw: bytes | None) -> Callable[[str], Members | None]:
+        """Return how to read a row, as the first one decides."""
+        if self.format is None:
+            self.format = "json" if raw and raw.lstrip()[:1] in b"{[" else "csv"
+        shape = shape_of(self.operation)
+        if self.format == "json":
+            return functools.partial(read_json, shape=shape)
+        refuse_trades(self.operation)
+        return Table.from_header(_decode(raw), shape).read
+
+
+def _decode(raw: bytes | None) -> str:
+    """Return the text of a row.
+
+    Raises:
+        InvalidRequestError: it is too long, or no UTF-8, or no text.
+    """
+    if raw is None:
+        raise InvalidRequestError("the line is too long", allowed=f"at most {MAX_LINE} bytes")
+    if b"\0" in raw:
+        raise InvalidRequestError("a NUL byte", allowed="UTF-8 text; UTF-16 must be converted")
+    if b"\r" in raw:
+        raise InvalidRequestError("a CR within the line", allowed="lines that end with LF or CRLF")
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        place = error.start + 1
+    raise InvalidRequestError(
+        f"byte {place} is no UTF-8", allowed="UTF-8; a file in GBK or UTF-16 must be converted"
+    )
