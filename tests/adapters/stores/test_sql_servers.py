@@ -267,6 +267,19 @@ async def test_hung_server_costs_one_timeout_not_one_for_each_call(
     assert line.calls < 5
 
 
+async def test_search_for_a_server_is_one_for_all_calls(place: Place, line: Line) -> None:
+    """Also after the store's first call, which looks at the tables for all of them."""
+    line.hanging = True
+    database = _make_database(place, line.port, timeout=1.0)
+
+    calls = (database.transact(_select_one) for _ in range(30))
+    got = await asyncio.gather(*calls, return_exceptions=True)
+    await database.close()
+
+    assert {TimeoutError} == {type(each) for each in got}
+    assert line.calls < 5
+
+
 async def test_hung_server_that_comes_to_itself_is_noticed(place: Place, line: Line) -> None:
     """The call that waits goes on over another connection, long before its time is up."""
     line.hanging = True
@@ -435,9 +448,11 @@ async def test_engine_that_cannot_be_used_is_refused() -> None:
 # Helpers
 
 
-def _make_database(place: Place, port: int | None = None) -> ServerDatabase:
+def _make_database(
+    place: Place, port: int | None = None, *, timeout: float = 20.0
+) -> ServerDatabase:
     url = parse_url(place.url if port is None else place.make_url(port))
-    database = make_database(url, timeout=20.0, connections=10)
+    database = make_database(url, timeout=timeout, connections=10)
     assert isinstance(database, ServerDatabase)
     return database
 
