@@ -1,4 +1,4 @@
-"""Make the requests of a batch from the fields of its lines.
+"""Make requests, and the objects within them, from the fields of a line.
 
 Names are the platform's or ours (`refundAmount`, `refund_amount`). What a line may hold is read
 from the classes of the requests, so there is no second list of fields that could differ.
@@ -18,14 +18,12 @@ from typing import Any, Final, cast, get_args
 import attrs
 from attrs import frozen
 
-from wxpay_async.batch.line import BatchRequest, Line, OperationName
+from wxpay_async.batch.line import BatchRequest, OperationName
 from wxpay_async.errors import InvalidRequestError
-from wxpay_async.protocol.idempotency_key import derive_request_id
 from wxpay_async.protocol.requests import (
     InstantTrade,
     MiniProgramPay,
     Refund,
-    TradeItem,
     TradeQuery,
 )
 from wxpay_async.protocol.validators import wire_name
@@ -241,34 +239,3 @@ def _row_of(kind: Any) -> type[attrs.AttrsInstance] | None:  # noqa: ANN401 - an
     """Return the class of the rows where a type is a tuple of them."""
     row, *rest = (*get_args(kind), None)
     return row if rest[:1] == [...] and attrs.has(row) else None
-
-
-def make_line(number: int, operation: OperationName, members: Members, app_key: str) -> Line:
-    """Make a line of its request's values; an absent requestId is derived from the order's number.
-
-    Raises:
-        InvalidRequestError: a value is missing or does not fit, and which.
-    """
-    shape = shape_of(operation)
-    if operation == "query" or members.get("request_id"):
-        return Line(number=number, request=shape.construct(members))
-    key = _get_order_number(members)
-    try:
-        members["request_id"] = derive_request_id(app_key, operation, key)
-    except InvalidRequestError as error:
-        refused = error.called("outTradeNo")
-    else:
-        return Line(number=number, request=shape.construct(members), key=key)
-    raise refused
-
-
-def _get_order_number(members: Members) -> str:
-    items: tuple[TradeItem, ...] | None = members.get("trade_info")
-    key = items[0].out_trade_no if items else members.get("out_trade_no")
-    if not isinstance(key, str):
-        raise InvalidRequestError(
-            "missing, and so is the outTradeNo that it would be derived from",
-            field="requestId",
-            allowed="one of the two",
-        )
-    return key

@@ -14,10 +14,12 @@ from attrs import define
 
 from wxpay_async.batch.line import Line, OperationName
 from wxpay_async.batch.lines_csv import Table
-from wxpay_async.batch.lines_fields import Members, make_line, shape_of
+from wxpay_async.batch.lines_fields import Members, shape_of
 from wxpay_async.batch.lines_file import MAX_LINE, Row
 from wxpay_async.batch.lines_json import read_json
 from wxpay_async.errors import InvalidRequestError
+from wxpay_async.protocol.idempotency_key import derive_request_id
+from wxpay_async.protocol.requests import TradeItem
 
 FileFormat = Literal["json", "csv"]
 
@@ -82,7 +84,7 @@ class LineParser:
                 members = read(_decode(raw))
                 if members is None:
                     continue
-                line = make_line(number, self.operation, members, self.app_key)
+                line = _make_line(number, self.operation, members, self.app_key)
             except InvalidRequestError as error:
                 line = error
             self.lines += read is not None
@@ -99,6 +101,37 @@ class LineParser:
             return functools.partial(read_json, shape=shape)
         refuse_trades(self.operation)
         return Table.from_header(_decode(raw), shape).read
+
+
+def _make_line(number: int, operation: OperationName, members: Members, app_key: str) -> Line:
+    """Make a line of its request's values; an absent requestId is derived from the order's number.
+
+    Raises:
+        InvalidRequestError: a value is missing or does not fit, and which.
+    """
+    shape = shape_of(operation)
+    if operation == "query" or members.get("request_id"):
+        return Line(number=number, request=shape.construct(members))
+    key = _get_order_number(members)
+    try:
+        members["request_id"] = derive_request_id(app_key, operation, key)
+    except InvalidRequestError as error:
+        refused = error.called("outTradeNo")
+    else:
+        return Line(number=number, request=shape.construct(members), key=key)
+    raise refused
+
+
+def _get_order_number(members: Members) -> str:
+    items: tuple[TradeItem, ...] | None = members.get("trade_info")
+    key = items[0].out_trade_no if items else members.get("out_trade_no")
+    if not isinstance(key, str):
+        raise InvalidRequestError(
+            "missing, and so is the outTradeNo that it would be derived from",
+            field="requestId",
+            allowed="one of the two",
+        )
+    return key
 
 
 def _decode(raw: bytes | None) -> str:
