@@ -19,7 +19,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from contextlib import contextmanager, nullcontext
 from itertools import chain, groupby
 from operator import itemgetter
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from attrs import define, field, frozen
 from sqlalchemy import (
@@ -39,6 +39,7 @@ from wxpay_async.adapters.stores.sql_parameters import limit_idle
 from wxpay_async.adapters.stores.store import Key
 
 Row = tuple[Value, ...]
+T = TypeVar("T")
 
 KEY: Final = ("app_key", "request_id")
 
@@ -55,6 +56,28 @@ class Lock(enum.Enum):
     NONE = "it locks nothing, and is all that the transaction does"
     SKIP = "it locks them, and leaves out those that another transaction has locked"
     WAIT = "it locks them, and waits for those that another transaction has locked"
+
+
+@frozen(kw_only=True)
+class Due:
+    """Rows of an appKey that should have been tended by a time.
+
+    Attributes:
+        app_key: whose.
+        states: in which they are.
+        until: the time.
+        limit: how many at most.
+    """
+
+    app_key: str
+    states: Sequence[str]
+    until: float
+    limit: int
+
+    @property
+    def matched(self) -> tuple[str | float, ...]:
+        """The parameters of `_Sql.match_due`."""
+        return (self.app_key, *self.states, self.until)
 
 
 class Statements(Protocol):
@@ -84,16 +107,8 @@ class Statements(Protocol):
         """Write the rows, which exist and are locked."""
         ...
 
-    def delete(
-        self,
-        connection: Connection,
-        *,
-        app_key: str,
-        states: Sequence[str],
-        until: float,
-        limit: int,
-    ) -> int:
-        """Delete what should have been tended until then, in one statement; return how many."""
+    def delete(self, connection: Connection, due: Due) -> int:
+        """Delete the rows in one statement; return how many."""
         ...
 
 
@@ -218,8 +233,8 @@ class _SqliteStatements:
         # One query for each appKey: given pairs, SQLite 3.40 reads the whole table (measured).
         for app_key, mine in groupby(keys, key=itemgetter(0)):
             names = [request_id for _, request_id in mine]
-            for start in range(0, len(names), _MAX_ROWS):
-                portion = _pad(names[start : start + _MAX_ROWS])
+            for some in _slice(names):
+                portion = _pad(some)
                 query = (
                     f"SELECT {self.sql.all} FROM {self.sql.table}"
                     f" WHERE app_key = ? AND request_id IN ({self.sql.marks(len(portion))})"
@@ -234,20 +249,12 @@ class _SqliteStatements:
     def update(self, connection: Connection, rows: Sequence[Row]) -> None:
         connection.exec_driver_sql(self._update, [(*row[2:], *row[:2]) for row in rows])
 
-    def delete(
-        self,
-        connection: Connection,
-        *,
-        app_key: str,
-        states: Sequence[str],
-        until: float,
-        limit: int,
-    ) -> int:
+    def delete(self, connection: Connection, due: Due) -> int:
         statement = (
             f"DELETE FROM {self.sql.table} WHERE rowid IN (SELECT rowid FROM {self.sql.table}"
-            f" WHERE {self.sql.match_due(len(states))} LIMIT ?)"
+            f" WHERE {self.sql.match_due(len(due.states))} LIMIT ?)"
         )
-        return _execute(connection, statement, (app_key, *states, until, limit))
+        return _execute(connection, statement, (*due.matched, due.limit))
 
 
 @define(eq=False)
@@ -285,9 +292,8 @@ class _PostgresStatements:
     def select(self, connection: Connection, keys: Sequence[Key], lock: Lock) -> list[Row]:
         found: list[Row] = []
         with _committing(connection) if lock is Lock.NONE else nullcontext():
-            for start in range(0, len(keys), _MAX_ROWS):
-                arrays = tuple(map(list, zip(*keys[start : start + _MAX_ROWS], strict=True)))
-                found += _fetch(connection, self._selects[lock], arrays)
+            for portion in _slice(keys):
+                found += _fetch(connection, self._selects[lock], _turn(portion))
         return found
 
     def insert(self, connection: Connection, rows: Sequence[Row], *, alone: bool) -> None:
@@ -301,15 +307,7 @@ class _PostgresStatements:
         for portion in _cut(rows):
             connection.exec_driver_sql(self._update, _turn(portion))
 
-    def delete(
-        self,
-        connection: Connection,
-        *,
-        app_key: str,
-        states: Sequence[str],
-        until: float,
-        limit: int,
-    ) -> int:
+    def delete(self, connection: Connection, due: Due) -> int:
         # State by state, in the order of the index: else PostgreSQL reads the whole table while its
         # statistics still tell of many old rows.
         mark, table = self.sql.mark, self.sql.table
@@ -319,7 +317,8 @@ class _PostgresStatements:
             f" WHERE app_key = {mark(2)} AND state = s.state AND tend_at <= {mark(3)}"
             f" ORDER BY tend_at LIMIT {mark(4)} FOR UPDATE SKIP LOCKED) AS old LIMIT {mark(5)}))"
         )
-        return _execute(connection, statement, (list(states), app_key, until, limit, limit))
+        values = (list(due.states), due.app_key, due.until, due.limit, due.limit)
+        return _execute(connection, statement, values)
 
 
 @define(eq=False)
@@ -348,10 +347,10 @@ class _MysqlStatements:
             Lock.WAIT: " FOR UPDATE",
         }
         found: list[Row] = []
-        for start in range(0, len(keys), _MAX_ROWS):
+        for portion in _slice(keys):
             conditions: list[str] = []
             values: list[str] = []
-            for app_key, mine in groupby(keys[start : start + _MAX_ROWS], key=itemgetter(0)):
+            for app_key, mine in groupby(portion, key=itemgetter(0)):
                 names = [request_id for _, request_id in mine]
                 conditions.append(f"app_key = %s AND request_id IN ({self.sql.marks(len(names))})")
                 values += (app_key, *names)
@@ -375,25 +374,16 @@ class _MysqlStatements:
             statement = self._insert + ", ".join([self._row] * len(portion)) + ending
             connection.exec_driver_sql(statement, tuple(chain.from_iterable(portion)))
 
-    def delete(
-        self,
-        connection: Connection,
-        *,
-        app_key: str,
-        states: Sequence[str],
-        until: float,
-        limit: int,
-    ) -> int:
+    def delete(self, connection: Connection, due: Due) -> int:
         # A plain DELETE reads the whole table by its key, and locks each row for a moment: to the
         # optimizer that seems cheaper than many rows by the index, for it overlooks the limit.
-        due = self.sql.match_due(len(states))
+        match = self.sql.match_due(len(due.states))
         statement = (
             f"DELETE o FROM (SELECT app_key, request_id FROM {self.sql.table}"
-            f" FORCE INDEX ({self.sql.index}) WHERE {due} LIMIT %s) AS old"
-            f" STRAIGHT_JOIN {self.sql.table} AS o USING (app_key, request_id) WHERE {due}"
+            f" FORCE INDEX ({self.sql.index}) WHERE {match} LIMIT %s) AS old"
+            f" STRAIGHT_JOIN {self.sql.table} AS o USING (app_key, request_id) WHERE {match}"
         )
-        values = (app_key, *states, until)
-        return _execute(connection, statement, (*values, limit, *values))
+        return _execute(connection, statement, (*due.matched, due.limit, *due.matched))
 
 
 @contextmanager
@@ -420,13 +410,18 @@ def _execute(connection: Connection, statement: str, parameters: tuple[Any, ...]
     return connection.exec_driver_sql(statement, parameters).rowcount
 
 
-def _pad(names: list[str]) -> list[str]:
+def _pad(names: Sequence[str]) -> list[str]:
     """Repeat the last up to a power of two: SQLite then compiles a few statements only."""
     size = 1 << (len(names) - 1).bit_length()
-    return names + names[-1:] * (size - len(names))
+    return [*names, *[names[-1]] * (size - len(names))]
 
 
-def _turn(rows: Sequence[Row]) -> tuple[list[Value], ...]:
+def _slice(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Cut keys into portions of one statement each."""
+    return (items[start : start + _MAX_ROWS] for start in range(0, len(items), _MAX_ROWS))
+
+
+def _turn(rows: Sequence[tuple[Any, ...]]) -> tuple[list[Any], ...]:
     return tuple(map(list, zip(*rows, strict=True)))
 
 

@@ -41,6 +41,7 @@ from wxpay_async.adapters.stores.sql_parameters import limit_idle
 from wxpay_async.adapters.stores.sql_schema import Tables
 from wxpay_async.adapters.stores.sql_statements import (
     KEY,
+    Due,
     Lock,
     Row,
     Statements,
@@ -218,9 +219,8 @@ class Transactions:
 
     def forget(self, connection: Connection, app_key: str, until: float, *, limit: int) -> int:
         """Drop what was finished by then, and is not needed any more; return how many."""
-        return self.statements.delete(
-            connection, app_key=app_key, states=_EVICTABLE, until=until, limit=limit
-        )
+        due = Due(app_key=app_key, states=_EVICTABLE, until=until, limit=limit)
+        return self.statements.delete(connection, due)
 
     def forget_entries(self, connection: Connection, now: float, *, limit: int) -> int:
         """Drop what callbacks told so long ago that none of them comes again."""
