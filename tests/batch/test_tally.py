@@ -135,6 +135,16 @@ def test_a_person_is_needed_where_another_run_alone_does_not_help(
     assert needed == bool(tally.person_total) == bool(tally.person_lines)
 
 
+def test_lines_of_one_code_that_need_a_person_are_counted_apart() -> None:
+    """A certificate must be corrected, a broken connection only tried again."""
+    tally = tally_of(NotSentError("down"), NotSentError("certificate", retryable=False))
+
+    assert {True: 1, False: 1} == {
+        reason.needs_person: reason.count for reason in tally.list_reasons("not_sent")
+    }
+    assert [2] == [line.number for line in tally.person_lines]
+
+
 def test_memory_of_a_tally_is_bounded() -> None:
     """However many lines, codes and minutes there are; what is not kept is counted."""
     tally, lines = Tally(), 3 * SPANS_KEPT
@@ -145,7 +155,7 @@ def test_memory_of_a_tally_is_bounded() -> None:
     assert PERSON_LINES_KEPT == len(tally.person_lines)
     assert lines == tally.person_total
     assert REASONS_KEPT + 1 == len(tally.reasons)
-    assert lines - REASONS_KEPT == tally.reasons["in_doubt", OTHER_CODES].count
+    assert lines - REASONS_KEPT == tally.reasons["in_doubt", OTHER_CODES, True].count
     assert SPANS_KEPT >= len(tally.timeline.spans)
     assert lines == sum(counts.total() for counts in tally.timeline.spans.values())
     assert 1000 > max(len(line.text) for line in tally.person_lines)
@@ -235,8 +245,8 @@ def test_code_and_text_of_an_error_are_one_line_that_shows() -> None:
     )
 
     [line] = tally.refusals[0].examples
-    assert "C\ufffd[31m" == line.code[:6]
-    assert 64 == len(line.code)
+    assert "C\ufffd[31m" == line.reason.code[:6]
+    assert 64 == len(line.reason.code)
     assert "a b\ufffdc\ufffd" == line.text[:6]
     assert 300 == len(line.text)
 

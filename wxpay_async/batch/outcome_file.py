@@ -121,13 +121,14 @@ class OutcomeWriter:
         """Begin a file: JSON Lines with a stamp, or CSV without one."""
         with report_write_error(path):
             replacement = Replacement.open(path)
-            if stamp is not None:
-                replacement.file.write(f"{stamp.to_json()}\n")
-                return cls(replacement, None)
-            replacement.file.write(_BYTE_ORDER_MARK)
-            table = csv.DictWriter(replacement.file, COLUMNS)
-            table.writeheader()
-            return cls(replacement, table)
+        # What is written here stays in the buffer, and fails with the rest.
+        if stamp is not None:
+            replacement.file.write(f"{stamp.to_json()}\n")
+            return cls(replacement, None)
+        replacement.file.write(_BYTE_ORDER_MARK)
+        table: csv.DictWriter[str] = csv.DictWriter(replacement.file, COLUMNS)
+        table.writeheader()
+        return cls(replacement, table)
 
     def write(self, row: Mapping[str, object]) -> None:
         """Write what `make_row` made."""

@@ -21,6 +21,8 @@ Label = Literal["ok", "pending", "issued_earlier", "refused", "not_sent", "in_do
 LABELS: Final[tuple[Label, ...]] = get_args(Label)
 
 LineOutcome: TypeAlias = Outcome[Line, Any]
+ReasonKey: TypeAlias = tuple[Label, str, bool]
+"""How a line ended, by which code, and whether a person is needed."""
 
 EXAMPLES_KEPT: Final = 5
 """Lines that a reason shows."""
@@ -81,29 +83,6 @@ def clean(text: str, longest: int = _LONGEST_TEXT) -> str:
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in joined)
 
 
-@frozen(kw_only=True)
-class FailedLine:
-    """A line that did not end well, as reports name it.
-
-    Attributes:
-        number: the line's.
-        request_id: under which it ended.
-        out_trade_no: the merchant's number.
-        label: how it ended.
-        code: the platform's errorCode, or the error's class.
-        error: the error's class.
-        text: the platform's words, or the reason.
-    """
-
-    number: int
-    request_id: str | None
-    out_trade_no: str | None
-    label: Label
-    code: str
-    error: type[WxPayError]
-    text: str
-
-
 @define(kw_only=True, eq=False)
 class Reason:
     """Why lines ended as they did: one code, how often, and the first lines that it met.
@@ -111,6 +90,7 @@ class Reason:
     Attributes:
         label: how the lines ended.
         code: the platform's errorCode, or the error's class.
+        needs_person: whether another run alone does not bring them to an end.
         error: the class of the first one's error.
         count: how many lines.
         examples: the first of them.
@@ -118,9 +98,29 @@ class Reason:
 
     label: Label
     code: str
+    needs_person: bool
     error: type[WxPayError]
     count: int = 0
     examples: list[FailedLine] = field(factory=list["FailedLine"])
+
+
+@frozen(kw_only=True, eq=False)
+class FailedLine:
+    """A line that did not end well, as reports name it.
+
+    Attributes:
+        number: the line's.
+        request_id: under which it ended.
+        out_trade_no: the merchant's number.
+        reason: why.
+        text: the platform's words, or the error's own.
+    """
+
+    number: int
+    request_id: str | None
+    out_trade_no: str | None
+    reason: Reason = field(repr=False)
+    text: str
 
 
 @define(eq=False)
@@ -130,9 +130,10 @@ class Tally:
     Attributes:
         counts: lines by how they ended.
         replayed: how many outcomes came from the store, without a call in this run.
-        reasons: why lines were refused, not sent, or are in doubt, by label and code.
-        person_lines: the first lines of those that another run alone does not bring to an end.
-        person_total: how many there are.
+        reasons: why lines were refused, not sent, or are in doubt: by label, by code, and by
+            whether a person is needed.
+        person_lines: the first lines that need a person.
+        person_total: how many do.
         latencies: from when the store heard of a line first to its end.
         timeline: when lines ended.
         untimed: lines that ended, and whose time is not known, because no store was read.
@@ -140,9 +141,7 @@ class Tally:
 
     counts: Counter[Label] = field(factory=Counter[Label], init=False)
     replayed: int = field(default=0, init=False)
-    reasons: dict[tuple[Label, str], Reason] = field(
-        factory=dict[tuple[Label, str], Reason], init=False
-    )
+    reasons: dict[ReasonKey, Reason] = field(factory=dict["ReasonKey", Reason], init=False)
     person_lines: list[FailedLine] = field(factory=list[FailedLine], init=False)
     person_total: int = field(default=0, init=False)
     latencies: Histogram = field(factory=Histogram, init=False)
@@ -191,38 +190,34 @@ class Tally:
             self.latencies.add(took / timedelta(seconds=1))
 
     def _add_failure(self, outcome: LineOutcome, error: WxPayError, label: Label) -> None:
-        reason = self._find_reason(label, error)
-        reason.count += 1
         needs_person = label == "in_doubt" or (label == "not_sent" and not error.retryable)
+        reason = self._find_reason((label, code_of(error), needs_person), error)
+        reason.count += 1
         self.person_total += needs_person
         is_example = len(reason.examples) < EXAMPLES_KEPT
         is_listed = needs_person and len(self.person_lines) < PERSON_LINES_KEPT
         if is_example or is_listed:
-            line = _describe(outcome.request, error, label)
+            line = _describe(outcome.request, error, reason)
             if is_example:
                 reason.examples.append(line)
             if is_listed:
                 self.person_lines.append(line)
 
-    def _find_reason(self, label: Label, error: WxPayError) -> Reason:
-        code = code_of(error)
-        found = self.reasons.get((label, code))
-        if found is None:
-            if len(self.reasons) >= REASONS_KEPT:
-                code = OTHER_CODES
-            found = self.reasons.setdefault(
-                (label, code), Reason(label=label, code=code, error=type(error))
-            )
-        return found
+    def _find_reason(self, key: ReasonKey, error: WxPayError) -> Reason:
+        label, code, needs_person = key
+        if key not in self.reasons and len(self.reasons) >= REASONS_KEPT:
+            code = OTHER_CODES
+        return self.reasons.setdefault(
+            (label, code, needs_person),
+            Reason(label=label, code=code, needs_person=needs_person, error=type(error)),
+        )
 
 
-def _describe(line: Line, error: WxPayError, label: Label) -> FailedLine:
+def _describe(line: Line, error: WxPayError, reason: Reason) -> FailedLine:
     return FailedLine(
         number=line.number,
         request_id=line.request_id,
         out_trade_no=order_of(line.request),
-        label=label,
-        code=code_of(error),
-        error=type(error),
+        reason=reason,
         text=text_of(error, line.request),
     )
