@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from typing import Any
-from urllib.parse import parse_qsl
 
 import attrs
 
-from tests.support import asking, replies
+from tests.support import asking
+from tests.support.batches import Platform, iterate, make_gateway, make_refunds
 from tests.support.clock import LoopClock, loop_time, virtual
-from tests.support.platform import APP_KEY, SECRET, UNKNOWN_ORDER
-from wxpay_async.adapters.limiters.limiter import Quota
-from wxpay_async.adapters.limiters.local import LocalLimiter
-from wxpay_async.adapters.transports.memory import MemoryTransport
+from tests.support.platform import APP_KEY
 from wxpay_async.batch.line import Line
 from wxpay_async.batch.settling import MOST_GENERATIONS, Settling, recall_lines
 from wxpay_async.engine.gateway import PayGateway
 from wxpay_async.engine.streaming import Outcome
 from wxpay_async.errors import (
     IdempotencyConflictError,
-    InDoubtError,
     NotExecutedError,
-    NotSentError,
     PrepayExpiredError,
 )
 from wxpay_async.policy.record import LEASE, IdempotencyRecord
@@ -33,64 +27,6 @@ from wxpay_async.policy.states import State
 from wxpay_async.protocol.codec import serialize
 from wxpay_async.protocol.idempotency_key import derive_request_id, fingerprint
 from wxpay_async.protocol.requests import Refund
-from wxpay_async.protocol.signing import Md5Signer
-from wxpay_async.protocol.wire import HttpRequest
-
-
-@attrs.define(eq=False)
-class Platform:
-    """Answers refunds by what they ask.
-
-    Attributes:
-        down: whether no connection can be made.
-        lost: how many answers get lost from now on.
-        attempts: requests, queries not counted.
-        executed: how often each requestId was.
-    """
-
-    down: bool = False
-    lost: int = 0
-    attempts: int = 0
-    executed: Counter[str] = attrs.field(factory=Counter[str])
-
-    def __call__(self, request: HttpRequest) -> Any:  # noqa: ANN401 - an answer
-        """Answer one request."""
-        if self.down:
-            self.attempts += 1
-            return NotSentError("connection refused")
-        if request.url.endswith("/query"):
-            return UNKNOWN_ORDER
-        self.attempts += 1
-        form = dict(parse_qsl(request.body.decode()))
-        content = json.loads(form["bizContent"])
-        self.executed[content["requestId"]] += 1
-        if self.lost:
-            self.lost -= 1
-            return InDoubtError("read timeout")
-        if request.url.endswith("/wxminiprogram"):
-            return replies.prepay()
-        return replies.refunded(requestId=content["requestId"], outTradeNo=content["outTradeNo"])
-
-
-def make_gateway(platform: Platform, **settings: Any) -> PayGateway:  # noqa: ANN401 - the constructor's
-    """Make a gateway in the loop's time, with the platform's quota."""
-    limiter = LocalLimiter(Quota(lease=75.0), clock=LoopClock().monotonic)
-    given = {"transport": MemoryTransport(platform), "clock": LoopClock(), "limiter": limiter}
-    return PayGateway(APP_KEY, Md5Signer(SECRET), **(given | settings))
-
-
-def make_refunds(length: int) -> list[Line]:
-    """Make lines of refunds, each of another order."""
-    return [
-        Line(number=n, request=asking.refund(f"refund-{n}", out_trade_no=f"R-{n}"))
-        for n in range(1, length + 1)
-    ]
-
-
-async def iterate(lines: Iterable[Line]) -> AsyncIterator[Line]:
-    """Iterate as `Batch` does."""
-    for line in lines:
-        yield line
 
 
 def make_settling(gateway: PayGateway, **settings: Any) -> Settling:  # noqa: ANN401 - the class's

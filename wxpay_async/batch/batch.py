@@ -1,0 +1,194 @@
+"""`Batch`: bring lines to an end, here or by workers; the same again continues.
+
+The store knows every requestId and how it ended. So there is no table of runs, and nothing to
+resume: lines that have ended are read back by 500, and only the others are called.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
+from typing import Any, Final, TypeAlias
+
+from attrs import define, field
+
+from wxpay_async.adapters.stores.sealed import SealedStore
+from wxpay_async.batch.chunks import unseal
+from wxpay_async.batch.coordinating import Coordinator, Send
+from wxpay_async.batch.line import Line
+from wxpay_async.batch.lines import Lines
+from wxpay_async.batch.settling import Settling, read_windows, recall_lines
+from wxpay_async.batch.tally import Tally
+from wxpay_async.engine.clock import Clock
+from wxpay_async.engine.gateway import PayGateway
+from wxpay_async.engine.streaming import Outcome
+from wxpay_async.errors import InvalidRequestError
+
+AnyLines: TypeAlias = Lines | Iterable[Line] | AsyncIterable[Line]
+
+PATIENCE: Final = 3_600.0
+"""Seconds without the end of any line, after which a run gives up those that are left."""
+
+WORKER_PATIENCE: Final = 600.0
+"""The same for a worker: below the 30 minutes for which RabbitMQ waits for an acknowledgement."""
+
+_READ_AT_ONCE: Final = 50
+"""Lines that are read before other tasks have their turn."""
+
+
+@define(eq=False)
+class Batch:
+    """Brings lines to an end, each exactly once, however often it is begun again.
+
+    Args:
+        gateway: makes the calls. Its store must survive the loss of a process; for `send=` and
+            `work` all machines share it, and the quota.
+        concurrency: calls at once.
+        clock: the machine's, unless a test moves it.
+    """
+
+    gateway: PayGateway
+    concurrency: int = field(default=64, kw_only=True)
+    clock: Clock = field(factory=Clock, kw_only=True)
+    _running: set[Settling | Coordinator] = field(factory=set[Settling | Coordinator], init=False)
+
+    async def run(
+        self, lines: AnyLines, *, send: Send | None = None
+    ) -> AsyncGenerator[Outcome[Line, Any]]:
+        """Yield the outcome of every line, in the order in which they end.
+
+        What the store shows as ended is not called again. What has no end is called again for as
+        long as any line ends within an hour, and then yielded with how its last call ended.
+
+        Args:
+            lines: a file (`read_lines`), or lines of one operation; any number of them.
+            send: hands a text to a worker, which calls `work` with it; without it the calls are
+                made here. The text is sealed.
+
+        Raises:
+            InvalidRequestError: the store would lose what was sent; or a line cannot be read, which
+                is raised when it is reached: `Lines.check` finds all of them before.
+            NotSentError: the gateway was closed before every line was begun.
+        """
+        self._check_durable()
+        first, rest = await self._peek(lines)
+        if first is None:
+            return
+        work: Settling | Coordinator
+        if send is None:
+            work = self._make_settling(first, PATIENCE)
+            outcomes = work.settle(rest)
+        else:
+            if first.request_id is None:
+                raise InvalidRequestError(
+                    "queries leave nothing in the store that workers could be looked after by",
+                    field="send",
+                    allowed="pay, trade, refund",
+                )
+            work = Coordinator(
+                gateway=self.gateway, send=send, keys=self._seal_keys(), clock=self.clock
+            )
+            outcomes = work.run(rest)
+        self._running.add(work)
+        try:
+            async with contextlib.aclosing(outcomes):
+                async for outcome in outcomes:
+                    yield outcome
+        finally:
+            self._running.discard(work)
+
+    def stop(self) -> None:
+        """Begin nothing more: every `run` ends when the calls that are under way have ended."""
+        for work in self._running:
+            work.stop()
+
+    async def work(self, message: str) -> Tally:
+        """Bring the lines of a message to an end; for a worker, whatever carried it there.
+
+        It never raises for what became of a line: the coordinator reads that from the store.
+
+        Returns:
+            How they ended.
+
+        Raises:
+            InvalidRequestError: the store would lose what was sent; or the message does not open
+                with the keys of this gateway.
+        """
+        self._check_durable()
+        lines = unseal(message, self._seal_keys(), app_key=self.gateway.app_key)
+        tally = Tally()
+        if lines:
+            settling = self._make_settling(lines[0], WORKER_PATIENCE)
+            self._running.add(settling)
+            try:
+                async for outcome in settling.settle(_iterate(lines)):
+                    tally.add(outcome)
+            finally:
+                self._running.discard(settling)
+        return tally
+
+    async def recall(self, lines: AnyLines) -> AsyncGenerator[Outcome[Line, Any]]:
+        """Yield the outcome of every line as the store knows it, in their order, without any call.
+
+        What has no end yet is `open`; so is every query.
+
+        Raises:
+            InvalidRequestError: a line cannot be read.
+            NotSentError, InDoubtError: the store cannot be reached.
+        """
+        async for window in read_windows(self._iterate(lines)):
+            for line, outcome in zip(window, await recall_lines(self.gateway, window), strict=True):
+                yield outcome or Outcome(kind="open", request=line)
+
+    def _make_settling(self, first: Line, patience: float) -> Settling:
+        return Settling(
+            gateway=self.gateway,
+            operation=first.operation,
+            concurrency=self.concurrency,
+            patience=patience,
+            clock=self.clock,
+        )
+
+    def _iterate(self, lines: AnyLines) -> AsyncIterator[Line]:
+        return _iterate(lines.read(self.gateway.app_key) if isinstance(lines, Lines) else lines)
+
+    async def _peek(self, lines: AnyLines) -> tuple[Line | None, AsyncIterator[Line]]:
+        iterator = self._iterate(lines)
+        first = await anext(iterator, None)
+        return first, iterator if first is None else _chain(first, iterator)
+
+    def _check_durable(self) -> None:
+        if not self.gateway.store.durable:
+            raise InvalidRequestError(
+                "it forgets with the process what was sent, or may drop it: the lines would go "
+                "twice",
+                field="store",
+                allowed="a durable one: SqlStore, or a RedisStore that writes to disk and evicts "
+                "nothing",
+            )
+
+    def _seal_keys(self) -> list[bytes]:
+        store = self.gateway.store
+        if isinstance(store, SealedStore):
+            return list(store.keys)
+        raise InvalidRequestError(
+            "it has no keys to seal messages with", field="store", allowed="a sealed store"
+        )
+
+
+async def _iterate(lines: Iterable[Line] | AsyncIterable[Line]) -> AsyncIterator[Line]:
+    if isinstance(lines, AsyncIterable):
+        async for line in lines:
+            yield line
+    else:
+        for count, line in enumerate(lines, start=1):
+            yield line
+            if count % _READ_AT_ONCE == 0:
+                await asyncio.sleep(0)
+
+
+async def _chain(first: Line, rest: AsyncIterator[Line]) -> AsyncIterator[Line]:
+    yield first
+    async for line in rest:
+        yield line

@@ -1,0 +1,180 @@
+"""Have lines settled by workers: send sealed chunks, and look at the store for what became of them.
+
+No worker and no queue is believed: a line has ended when the store shows its end. What the store
+does not show after 15 minutes is sent again, and a message that comes twice finds replays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, Final, TypeAlias
+
+from attrs import define, field
+
+from wxpay_async.batch.chunks import seal
+from wxpay_async.batch.line import Line
+from wxpay_async.batch.settling import read_windows, recall_lines
+from wxpay_async.engine.clock import Clock
+from wxpay_async.engine.gateway import PayGateway
+from wxpay_async.engine.recall import READ_AT_ONCE
+from wxpay_async.engine.streaming import Outcome
+from wxpay_async.errors import InDoubtError, NotSentError
+
+Send: TypeAlias = Callable[[str], Awaitable[object]]
+"""Hands a message to whatever carries it to a worker."""
+
+CHUNK: Final = 50
+"""Lines of a message."""
+
+WINDOW: Final = 40
+"""Chunks that are out at the same time: a short queue is fair to the next file, cheap to repeat,
+and soon empty after a stop."""
+
+LOOK_EVERY: Final = 5.0
+"""Seconds between two looks at the store."""
+
+SEND_AGAIN: Final = 900.0
+"""Seconds after which lines that have no end are sent again."""
+
+MOST_SENT: Final = 3
+"""How often a chunk is sent without the end of any of its lines, before it is given up."""
+
+_LOG: Final = logging.getLogger("wxpay_async")
+
+
+@define(eq=False)
+class _Chunk:
+    """Lines that are out.
+
+    Attributes:
+        lines: those without an end.
+        sent_at: when they were sent last, by the monotonic clock.
+        sent: how often, since a line of it ended.
+    """
+
+    lines: list[Line]
+    sent_at: float = 0.0
+    sent: int = 0
+
+
+@define(eq=False, kw_only=True)
+class Coordinator:
+    """Coordinates the workers that settle lines, one time.
+
+    Attributes:
+        gateway: whose store the workers share; it makes no call here.
+        send: hands a message to a worker.
+        keys: what messages are sealed with.
+        clock: for the waits.
+    """
+
+    gateway: PayGateway
+    send: Send
+    keys: Sequence[bytes] = field(repr=False)
+    clock: Clock
+    _out: list[_Chunk] = field(factory=list[_Chunk], init=False)
+    _was_sent: bool = field(default=False, init=False)
+    _stopped: asyncio.Event = field(factory=asyncio.Event, init=False)
+
+    async def run(self, lines: AsyncIterator[Line]) -> AsyncGenerator[Outcome[Line, Any]]:
+        """Yield the outcome of every line as the store shows it; `open` for what was given up."""
+        windows = read_windows(lines)
+        unsent: list[Line] = []
+        has_more = True
+        while not self._stopped.is_set() and (has_more or unsent or self._out):
+            if len(self._out) == WINDOW or not (has_more or unsent):
+                await self._pause()
+                for outcome in await self._look():
+                    yield outcome
+                for outcome in await self._send_again():
+                    yield outcome
+            elif has_more and len(unsent) < CHUNK:
+                window = await anext(windows, None)
+                has_more = window is not None
+                for line, ended in await self._recall(window or []):
+                    if ended is None:
+                        unsent.append(line)
+                    else:
+                        yield ended
+            elif await self._send(chunk := _Chunk(unsent[:CHUNK])):
+                self._out.append(chunk)
+                del unsent[:CHUNK]
+            else:
+                await self._pause()
+
+    def stop(self) -> None:
+        """Send nothing more, and end `run`; workers bring to an end what they have."""
+        self._stopped.set()
+
+    async def _look(self) -> list[Outcome[Line, Any]]:
+        """Take what has ended from the lines that are out."""
+        outcomes: list[Outcome[Line, Any]] = []
+        out = [(chunk, line) for chunk in self._out for line in chunk.lines]
+        for chunk in self._out:
+            chunk.lines = []
+        for start in range(0, len(out), READ_AT_ONCE):
+            part = out[start : start + READ_AT_ONCE]
+            recalled = await self._recall([line for _, line in part])
+            for (chunk, line), (_, ended) in zip(part, recalled, strict=True):
+                if ended is None:
+                    chunk.lines.append(line)
+                else:
+                    chunk.sent = 1
+                    outcomes.append(ended)
+        self._out = [chunk for chunk in self._out if chunk.lines]
+        return outcomes
+
+    async def _send_again(self) -> list[Outcome[Line, Any]]:
+        """Send what is out for too long once more; return the lines that are given up."""
+        given_up: list[_Chunk] = []
+        for chunk in self._out:
+            if self.clock.monotonic() - chunk.sent_at < SEND_AGAIN:
+                continue
+            if chunk.sent < MOST_SENT:
+                await self._send(chunk)
+            else:
+                given_up.append(chunk)
+        self._out = [chunk for chunk in self._out if chunk not in given_up]
+        lines = [line for chunk in given_up for line in chunk.lines]
+        if lines:
+            _LOG.error(
+                "%d lines were sent %d times, and no worker ended any", len(lines), MOST_SENT
+            )
+        return [Outcome(kind="open", request=line) for line in lines]
+
+    async def _send(self, chunk: _Chunk) -> bool:
+        """Hand a chunk to a worker; False if it has to be tried again.
+
+        Raises:
+            Exception: what `send` raises of the first message of all: it works at all, or never.
+        """
+        try:
+            await self.send(seal(chunk.lines, self.keys, app_key=self.gateway.app_key))
+        except Exception:
+            # Code of others, which may raise anything: a broker that is away must not end the run.
+            if not self._was_sent:
+                raise
+            _LOG.warning("no message can be sent; it is tried again", exc_info=True)
+            return False
+        self._was_sent = True
+        chunk.sent, chunk.sent_at = chunk.sent + 1, self.clock.monotonic()
+        return True
+
+    async def _recall(self, lines: Sequence[Line]) -> list[tuple[Line, Outcome[Line, Any] | None]]:
+        """Recall lines; where the store is away, wait for it, or for the end of the run."""
+        while not self._stopped.is_set():
+            try:
+                return list(zip(lines, await recall_lines(self.gateway, lines), strict=True))
+            except (NotSentError, InDoubtError) as error:
+                _LOG.warning("the store cannot be read, which is tried again: %s", error.reason)
+                await self._pause()
+        return [(line, None) for line in lines]
+
+    async def _pause(self) -> None:
+        """Wait for the next look, or for the end of the run."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_EVERY):
+                await self._stopped.wait()
