@@ -15,7 +15,7 @@ from benchmarks import report
 from benchmarks.figures import FULL, SHORT, Figure, Section, Size
 
 SECTIONS: Final = (
-    *("pay", "stores", "peers", "growth", "scale", "latency"),
+    *("pay", "stores", "peers", "growth", "full_tables", "scale", "latency"),
     *("start", "callbacks", "instructions", "collector"),
 )
 
@@ -55,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--short", action="store_true", help="see that it runs; no figure counts")
     parser.add_argument("--rounds", type=int, help="how often each figure is taken")
     parser.add_argument("--seconds", type=float, help="how long one rate is measured in a round")
+    parser.add_argument("--rows", type=int, help="in the tables of full_tables")
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results.json"))
     parser.add_argument("--plot", type=Path, default=Path("benchmarks/results.png"))
     return parser
@@ -67,7 +68,7 @@ def _section(name: str) -> str:
 
 
 def _size(options: argparse.Namespace) -> Size:
-    given = {name: getattr(options, name) for name in ("rounds", "seconds")}
+    given = {name: getattr(options, name) for name in ("rounds", "seconds", "rows")}
     changes = {name: value for name, value in given.items() if value is not None}
     return attrs.evolve(SHORT if options.short else FULL, **changes)
 

@@ -18,16 +18,18 @@ class Size:
         seconds: how long one rate is measured in one round.
         requests: the most requests that one run of growth makes.
         in_flight: calls at once, where rates are compared.
+        rows: in the tables that are full.
     """
 
     rounds: int
     seconds: float
     requests: int
     in_flight: int = 64
+    rows: int = 1_000_000
 
 
 FULL = Size(rounds=5, seconds=0.5, requests=1_000_000)
-SHORT = Size(rounds=1, seconds=0.05, requests=1_000, in_flight=8)
+SHORT = Size(rounds=1, seconds=0.05, requests=1_000, in_flight=8, rows=1_000)
 
 
 @frozen(kw_only=True)

@@ -12,8 +12,6 @@ that before the first. `peak` is the process's highest.
 1 to 200 appKeys have a gateway each, in one process, and pay in turn: 64 calls in flight over
 aiohttp and the canned server, after as many to warm up as open every connection.
 
-What a full table costs a durable store is measured at the end, see `full_tables`.
-
 Each of these runs is a fresh process, since a process seldom gives memory back. Rounds take all of
 them, one after another; but of 100,000 requests and more there is one sample only, in the first
 round: they take minutes, over which a disturbance evens out. Memory is read from /proc, which only
@@ -38,7 +36,6 @@ from time import perf_counter
 from typing import Final
 
 from benchmarks.figures import Figure, Size
-from benchmarks.full_tables import measure_full_tables
 from benchmarks.latency import IN_FLIGHT, drive
 from benchmarks.payments import request
 from benchmarks.server import PAY_REPLY, canned_server
@@ -68,7 +65,6 @@ def run(size: Size) -> Iterator[Figure]:
                     samples[name, unit].append(value)
     for (name, unit), values in samples.items():
         yield Figure(section="growth", name=name, unit=unit, samples=tuple(values))
-    yield from measure_full_tables(size)
 
 
 def _counts(most: int) -> Iterator[int]:

@@ -98,6 +98,19 @@ def added(section: str, name: str, other: str) -> Measure:
     return measure
 
 
+def difference(section: str, name: str, other: str) -> Measure:
+    """Measure by how much one figure is more than another one of its section."""
+
+    def measure(figures: Figures) -> float | None:
+        if (section, name) not in figures or (section, other) not in figures:
+            return None
+        pairs = zip(figures[section, name].samples, figures[section, other].samples, strict=True)
+        return statistics.median(sample - beside for sample, beside in pairs)
+
+    return measure
+
+
+_DATABASES: Final = ("SQLite", "PostgreSQL", "MariaDB")
 _AIOHTTP: Final = "aiohttp, asyncio, 64 in flight"
 _ALONE: Final = "aiohttp, asyncio, 1 in flight"
 _REQWEST: Final = "reqwest, uvloop, 64 in flight"
@@ -199,13 +212,36 @@ TARGETS: Final = (
     ),
     *(
         Target(
-            name=f"the longest operation while 1,000,000 old ones are forgotten ({store})",
+            name=f"payments with a full table, to an empty one ({store})",
+            unit="times",
+            limit=0.9,
+            measure=ratio("full_tables", f"{store}: rate", f"{store}: rate when empty"),
+        )
+        for store in _DATABASES
+    ),
+    *(
+        Target(
+            name=f"`due` with a full table ({store})",
+            unit="ms",
+            limit=20,
+            at_most=True,
+            measure=median("full_tables", f"{store}: due"),
+        )
+        for store in _DATABASES
+    ),
+    *(
+        Target(
+            name=f"what forgetting adds to the longest payment ({store})",
             unit="ms",
             limit=50,
             at_most=True,
-            measure=median("growth", f"{store}, 1,000,000 rows: longest meanwhile"),
+            measure=difference(
+                "full_tables",
+                f"{store}: pay, while rows are forgotten: longest",
+                f"{store}: pay, alone: longest",
+            ),
         )
-        for store in ("SQLite", "PostgreSQL", "MariaDB")
+        for store in _DATABASES
     ),
     *(
         Target(

@@ -296,7 +296,8 @@ def test_targets_find_their_figures(measured: Measured) -> None:
     others = {
         "lag of the event loop",
         "1,000,000 requests",
-        "1,000,000 old ones",
+        "a full table",
+        "what forgetting adds",
         "import wxpay_async",
         "instructions of one pay",
         "that the collector watches",

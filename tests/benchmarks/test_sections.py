@@ -4,13 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import itertools
 import shutil
+import sqlite3
+import time
 from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 
-from benchmarks import callbacks, collector, growth, instructions, latency, payments, start
+from benchmarks import (
+    callbacks,
+    collector,
+    full_tables,
+    growth,
+    instructions,
+    latency,
+    payments,
+    start,
+)
 from benchmarks.figures import SHORT, Figure, Size
+from benchmarks.payments import APP_KEY
+from wxpay_async.adapters.stores.from_url import store_from_url
+from wxpay_async.policy.states import State
 
 
 def complete(figures: Iterable[Figure], section: str, *, samples: int = 1) -> dict[str, str]:
@@ -47,14 +63,38 @@ def test_growth_tells_time_and_memory_of_many_requests_and_app_keys() -> None:
         expected[f"{count} appKeys: rate"] = "/s"
         expected[f"{count} appKeys: resident"] = "MB"
 
-    figures = complete(growth.run(SHORT), "growth")
-    tables = {"rate when empty": "/s", "rate": "/s", "due": "ms", "longest meanwhile": "ms"}
-    expected |= {f"SQLite, 1,000 rows: {what}": unit for what, unit in tables.items()}
-    expected["SQLite, 1,000 rows: forgotten"] = "/s"
-    servers = ("PostgreSQL", "MariaDB")
-    assert expected == {
-        name: unit for name, unit in figures.items() if not name.startswith(servers)
-    }
+    assert expected == complete(growth.run(SHORT), "growth")
+
+
+@pytest.mark.slow
+def test_full_tables_tell_rates_due_and_payments_while_rows_are_forgotten() -> None:
+    """It tells both rates, `due`, and payments without and with forgetting; SQLite is there."""
+    paced = itertools.product(("alone", "while rows are forgotten"), ("p50", "p99", "longest"))
+    expected = {f"SQLite: pay, {when}: {what}": "ms" for when, what in paced}
+    expected |= {f"SQLite: {what}": "/s" for what in ("rate when empty", "rate", "rows forgotten")}
+    expected["SQLite: due"] = "ms"
+
+    figures = complete(full_tables.run(SHORT), "full_tables")
+
+    assert expected == {name: unit for name, unit in figures.items() if name.startswith("SQLite")}
+
+
+async def test_full_table_has_rows_that_a_gateway_could_have_left(tmp_path: Path) -> None:
+    """Every row can be read, is of the last 25 days, and is forgotten 30 days after its time."""
+    url = f"sqlite:///{tmp_path}/store.db"
+
+    await full_tables.fill(url, 100)
+
+    now, store = time.time(), store_from_url(url)
+    with sqlite3.connect(tmp_path / "store.db") as connection:
+        found = connection.execute("SELECT app_key, request_id FROM wxpay_operations").fetchall()
+    connection.close()
+    records = await store.load_many(found)
+    assert 100 == len(records)
+    assert {State.SUCCEEDED} == {record.state for record in records.values()}
+    assert 0 == await store.forget(APP_KEY, now)
+    assert 20 == await store.forget(APP_KEY, now + full_tables._LATER)
+    await store.aclose()
 
 
 def test_growth_counts_in_powers_of_ten() -> None:
