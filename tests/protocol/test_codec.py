@@ -137,6 +137,7 @@ def test_raw_cannot_be_assigned_to() -> None:
     with pytest.raises(TypeError):
         result.raw["appId"] = "x"
     assert f"ReadOnly({PAID!r})" == repr(result.raw)
+    assert len(PAID) == len(result.raw)
 
 
 def test_result_survives_copies_and_processes() -> None:

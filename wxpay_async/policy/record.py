@@ -290,8 +290,8 @@ class IdempotencyRecord:
 if TYPE_CHECKING:
     from attrs import evolve as evolve  # noqa: PLC0414 - a public name of this module
 else:
-
-    def evolve(record: IdempotencyRecord, **changes: object) -> IdempotencyRecord:
+    # Positional only: otherwise Python compares each change with the parameter's name.
+    def evolve(record: IdempotencyRecord, /, **changes: object) -> IdempotencyRecord:
         """Do what `attrs.evolve` does, in a twentieth of its time: each attempt needs it twice."""
         return assemble(IdempotencyRecord, record.__dict__ | changes)
 

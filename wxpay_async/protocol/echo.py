@@ -103,8 +103,10 @@ def _has_same_shares(asked: Sequence[Mapping[str, Any]], echoed: Sequence[Royalt
 
 
 def _check_row_of(number: str | None, rows: Sequence[TradeRef]) -> None:
+    if number is None:
+        return
     numbers = {row.out_trade_no for row in rows}
-    if number is not None and numbers and number not in numbers:
+    if numbers and number not in numbers:
         raise _make_withheld_error("outTradeNo", [number], numbers)
 
 

@@ -36,7 +36,7 @@ def strict_json(body: bytes) -> Any:  # noqa: ANN401 - JSON is what it is
     except RecursionError:
         raise ValueError(f"JSON deeper than {MAX_DEPTH}") from None
     # Counting brackets is cheap and nearly always enough; only a candidate is walked.
-    if len(body) - len(body.translate(None, b"{[")) > MAX_DEPTH:
+    if text.count("{") + text.count("[") > MAX_DEPTH:
         _check_depth(value, MAX_DEPTH)
     if "\\" in text and _ESCAPED_SURROGATE.search(body):
         # Halves of a pair were joined by now; what is left cannot be encoded, stored or printed.
