@@ -18,7 +18,12 @@ from typing import Final, Literal, Self
 
 from attrs import define, field
 
-from wxpay_async.batch.private_files import Replacement, report_write_error, write_all
+from wxpay_async.batch.private_files import (
+    Replacement,
+    make_write_error,
+    report_write_error,
+    write_all,
+)
 from wxpay_async.batch.stamp import Stamp, begin_outcomes, identify_store, to_text
 from wxpay_async.batch.tally import LineOutcome, Tally, clean, code_of, label_of, order_of, text_of
 from wxpay_async.errors import InvalidRequestError
@@ -58,6 +63,7 @@ _BYTE_ORDER_MARK: Final = "\N{ZERO WIDTH NO-BREAK SPACE}"
 # What makes a spreadsheet take a cell for a formula; the wide ones do so in East Asian locales.
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False)
 _NO_LINK_NO_TRANSLATION: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 
 
@@ -132,11 +138,13 @@ class OutcomeWriter:
 
     def write(self, row: Mapping[str, object]) -> None:
         """Write what `make_row` made."""
-        with report_write_error(self._replacement.path):
+        try:  # without a context manager: this is done a million times
             if self._table is None:
                 self._replacement.file.write(f"{_to_json(row)}\n")
             else:
                 self._table.writerow({name: to_cell(value) for name, value in row.items()})
+        except OSError as error:
+            raise make_write_error(self._replacement.path, error) from error
 
     def commit(self) -> None:
         """Replace the former file."""
@@ -254,4 +262,4 @@ def _clean(text: str | None) -> str | None:
 
 
 def _to_json(members: Mapping[str, object]) -> str:
-    return json.dumps(members, ensure_ascii=False)
+    return _ENCODER.encode(members)

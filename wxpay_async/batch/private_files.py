@@ -92,9 +92,14 @@ def report_write_error(path: Path) -> Generator[None]:
     try:
         yield
     except OSError as error:
-        raise InDoubtError(
-            f"{path} could not be written ({error.strerror}); the store has the outcomes"
-        ) from error
+        raise make_write_error(path, error) from error
+
+
+def make_write_error(path: Path, error: OSError) -> InDoubtError:
+    """Return what a file that is missing means."""
+    return InDoubtError(
+        f"{path} could not be written ({error.strerror}); the store has the outcomes"
+    )
 
 
 def _sync_folder(folder: Path) -> None:

@@ -79,6 +79,8 @@ def order_of(request: BatchRequest) -> str | None:
 
 def clean(text: str, longest: int = _LONGEST_TEXT) -> str:
     """Put a text of the other side on one line, with nothing in it that does not show."""
+    if len(text) <= longest and text.isprintable() and " " not in text:
+        return text
     joined = " ".join(text[: 4 * longest].split())[:longest]
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in joined)
 
