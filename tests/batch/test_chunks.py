@@ -15,7 +15,7 @@ from hypothesis import given, strategies as st
 from tests.support.canaries import OPENID, PLANTED_TOKEN, find_leaks, render_error
 from wxpay_async.adapters.stores.sealed import make_cipher
 from wxpay_async.batch import chunks
-from wxpay_async.batch.chunks import MAX_BYTES, seal, unseal
+from wxpay_async.batch.chunks import MAX_BYTES
 from wxpay_async.batch.line import BatchRequest, Line
 from wxpay_async.errors import InvalidRequestError
 from wxpay_async.protocol.requests import (
@@ -30,6 +30,7 @@ from wxpay_async.protocol.requests import (
 )
 from wxpay_async.protocol.validators import Json
 
+APP_KEY = "app-key"
 KEYS = [b"1" * 32]
 OTHER_KEYS = [b"2" * 32]
 
@@ -144,13 +145,21 @@ REFUND = Refund(
 LINES = [Line(number=1, request=REFUND)]
 
 
-def pack(
-    packed: bytes, *, keys: Sequence[bytes] = KEYS, app_key: str = "", version: bytes = b"\x01"
-) -> str:
+def seal(lines: list[Line], keys: Sequence[bytes], *, app_key: str = APP_KEY) -> str:
+    """Seal lines of the merchant."""
+    return chunks.seal(lines, keys, app_key=app_key)
+
+
+def unseal(message: str, keys: Sequence[bytes], *, app_key: str = APP_KEY) -> list[Line]:
+    """Open a message as a worker of the merchant."""
+    return chunks.unseal(message, keys, app_key=app_key)
+
+
+def pack(packed: bytes, *, version: bytes = b"\x01") -> str:
     """Seal any bytes as a chunk, as another version of this package might."""
-    cipher = make_cipher(chunks._derive_key(keys[0]))
+    cipher = make_cipher(chunks._derive_key(KEYS[0]))
     nonce = secrets.token_bytes(12)
-    sealed = cipher.encrypt(nonce, packed, chunks._bind(app_key))
+    sealed = cipher.encrypt(nonce, packed, chunks._bind(APP_KEY))
     return base64.b64encode(version + nonce + sealed).decode()
 
 
@@ -159,7 +168,7 @@ def pack_json(value: object) -> str:
     return pack(zlib.compress(json.dumps(value).encode()))
 
 
-def refuse(message: str, keys: Sequence[bytes] = KEYS, *, app_key: str = "") -> str:
+def refuse(message: str, keys: Sequence[bytes] = KEYS, *, app_key: str = APP_KEY) -> str:
     """Open a message that must not open; return the error's text."""
     with pytest.raises(InvalidRequestError) as refused:
         unseal(message, keys, app_key=app_key)
@@ -209,7 +218,7 @@ def test_other_key_is_refused() -> None:
 
 def test_other_app_key_is_refused() -> None:
     """A worker of another merchant refuses a chunk, even where both use the same key."""
-    assert "another appKey" in refuse(seal(LINES, KEYS, app_key="mine"), app_key="other")
+    assert "another appKey" in refuse(seal(LINES, KEYS), app_key="other")
 
 
 @given(st.data())
@@ -365,6 +374,6 @@ def test_refusal_shows_no_credential() -> None:
 def test_keys_of_chunks_and_of_the_store_are_unrelated() -> None:
     """A blob of the store does not open as a chunk, nor the other way round."""
     packed, nonce = zlib.compress(b"[]"), bytes(12)
-    sealed = make_cipher(KEYS[0]).encrypt(nonce, packed, chunks._bind(""))
+    sealed = make_cipher(KEYS[0]).encrypt(nonce, packed, chunks._bind(APP_KEY))
 
     refuse(base64.b64encode(b"\x01" + nonce + sealed).decode())

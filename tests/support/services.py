@@ -1,4 +1,4 @@
-"""Where the tests find PostgreSQL, MariaDB and Redis, and what happens where they are absent.
+"""Where the tests find the servers that they need, and what happens where one is absent.
 
 An address comes from the environment, else it is the service's usual port on loopback. A test whose
 service does not answer is skipped and says so; with CI=true or WXPAY_TEST_REQUIRE_SERVICES=1 it
@@ -61,6 +61,12 @@ REDIS: Final = Service(
     variable="WXPAY_TEST_REDIS_URL",
     default="redis://127.0.0.1:6379/0",
     port=6379,
+)
+RABBITMQ: Final = Service(
+    name="RabbitMQ",
+    variable="WXPAY_TEST_RABBITMQ_URL",
+    default="amqp://guest:guest@127.0.0.1:5672/",
+    port=5672,
 )
 
 

@@ -49,7 +49,7 @@ _ALLOWED: Final = (
 )
 
 
-def seal(lines: Sequence[Line], keys: Sequence[bytes], *, app_key: str = "") -> str:
+def seal(lines: Sequence[Line], keys: Sequence[bytes], *, app_key: str) -> str:
     """Return lines as a message that only the holders of the key can read.
 
     Args:
@@ -74,7 +74,7 @@ def seal(lines: Sequence[Line], keys: Sequence[bytes], *, app_key: str = "") -> 
     return base64.b64encode(_VERSION + nonce + sealed).decode("ascii")
 
 
-def unseal(message: str, keys: Sequence[bytes], *, app_key: str = "") -> list[Line]:
+def unseal(message: str, keys: Sequence[bytes], *, app_key: str) -> list[Line]:
     """Return the lines of a message.
 
     Args:
