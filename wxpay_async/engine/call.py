@@ -17,17 +17,16 @@ from typing import Any, Final, Generic, TypeVar
 from attrs import define, evolve, field
 
 from wxpay_async.adapters.event_loop import run_to_completion
-from wxpay_async.engine.replay import moment_of
+from wxpay_async.engine.replay import SettledMeanwhileError, moment_of
 from wxpay_async.engine.services import Services
 from wxpay_async.engine.telemetry import Event, EventKind, read_held
 from wxpay_async.engine.turn import TOO_LATE, Turn
-from wxpay_async.engine.unsent import load_or_doubt
+from wxpay_async.engine.unsent import explain_refused_claim, load_or_doubt
 from wxpay_async.engine.waiting import measure, wait_for
 from wxpay_async.errors import (
     ClockSkewError,
     DuplicateRequestError,
     InDoubtError,
-    InProgressError,
     NotSentError,
     NotSentTimeoutError,
     RateLimitedError,
@@ -50,14 +49,6 @@ _PAUSED: Final = (
     "the process was paused before it could send, or its store or signer took too long: another "
     "process may claim the operation before the attempt is over"
 )
-
-
-class SettledMeanwhileError(Exception):
-    """Another process settled the operation while this call waited; its answer is in the record."""
-
-    def __init__(self, record: IdempotencyRecord) -> None:
-        super().__init__(record.request_id)
-        self.record = record
 
 
 @define(eq=False, kw_only=True)
@@ -176,20 +167,10 @@ class Call(Generic[T]):
         claimed = await self._store(claiming, claims=True)
         self._token = None
         if claimed is None:
-            raise await self._explain_refused_claim(record)
+            seconds = self.deadline.until_start()
+            raise await explain_refused_claim(self.services.store, record.key, seconds=seconds)
         self.record = claimed
         return claimed
-
-    async def _explain_refused_claim(
-        self, record: IdempotencyRecord
-    ) -> InProgressError | SettledMeanwhileError:
-        # That another process had the operation first is known, also where the store fails now.
-        with contextlib.suppress(NotSentError):
-            loading = self.services.store.load(record.key)
-            stored = await wait_for("store", loading, self.deadline.until_start())
-            if stored is not None and stored.is_settled:
-                return SettledMeanwhileError(stored)
-        return InProgressError("another process is sending this requestId")
 
     def _store(self, answer: Coroutine[Any, Any, R], *, claims: bool = False) -> Awaitable[R]:
         """Wait for the store's answer; what claims is released where it comes too late."""

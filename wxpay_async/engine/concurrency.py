@@ -114,7 +114,8 @@ class ConcurrencyLimiter:
         fit = int(self._started * MAX_LOOP_HOLD / spent) if spent > 0 else self.limit
         self._starts_per_tick = max(1, min(fit, 2 * self._starts_per_tick))
         self._started = 0
-        self._wake_waiters()
+        if self._waiting_people or self._waiting_machines:
+            self._wake_waiters()
 
     def _wake_waiters(self) -> None:
         first = not self._started

@@ -318,8 +318,7 @@ class Dispatcher:
         deadline: Deadline,
         lane: Lane,
     ) -> Call[T]:
-        """Make a call of the event loop that is running; its transport is made by the first one."""
-        self.enter_loop()
+        """Make a call of the event loop that was entered; the first one makes the transport."""
         services = self._services
         self._make_retrying()  # where it cannot be made, nothing may be claimed
         return Call(

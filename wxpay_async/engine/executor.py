@@ -10,9 +10,10 @@ from attrs import define, field
 
 from wxpay_async.adapters.event_loop import ShieldedTasks
 from wxpay_async.adapters.stores.memory import MemoryStore
-from wxpay_async.engine.call import Call, SettledMeanwhileError
+from wxpay_async.engine.call import Call
 from wxpay_async.engine.priority import Priority
 from wxpay_async.engine.reissue import find_last, say_of_closed
+from wxpay_async.engine.replay import SettledMeanwhileError
 from wxpay_async.engine.single_flight import SingleFlight, make_conflict
 from wxpay_async.engine.unsent import LAST_WORD, check_unsent, make_unknown
 from wxpay_async.errors import (

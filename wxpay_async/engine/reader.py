@@ -48,6 +48,7 @@ class Reader:
         timeout: float | None = None,
     ) -> T:
         """Execute a call that needs no requestId and no store."""
+        self.dispatcher.enter_loop()
         times = self.dispatcher.times
         call = self.dispatcher.make_call(
             operation,
@@ -104,6 +105,7 @@ class Reader:
     def _query_call(
         self, query: TradeQuery, *, deadline: Deadline, lane: Lane
     ) -> Call[TradeStatus]:
+        self.dispatcher.enter_loop()
         return self.dispatcher.make_call(
             QUERY,
             self.dispatcher.builder.prepare(QUERY, query_parameters(query)),

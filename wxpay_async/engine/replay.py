@@ -47,6 +47,14 @@ _RESULTS: Final[dict[str, type[Any]]] = {
 }
 
 
+class SettledMeanwhileError(Exception):
+    """Another process settled the operation while this call waited; its answer is in the record."""
+
+    def __init__(self, record: IdempotencyRecord) -> None:
+        super().__init__(record.request_id)
+        self.record = record
+
+
 def replay(
     record: IdempotencyRecord,
     *,

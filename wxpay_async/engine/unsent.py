@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Final
 
 from wxpay_async.adapters.stores.store import IdempotencyStore
+from wxpay_async.engine.replay import SettledMeanwhileError
 from wxpay_async.engine.waiting import as_timeout, wait_for
-from wxpay_async.errors import InDoubtError, NotSentError
+from wxpay_async.errors import InDoubtError, InProgressError, NotSentError
 from wxpay_async.policy.record import IdempotencyRecord
 from wxpay_async.policy.states import State
 
@@ -46,6 +48,20 @@ async def check_unsent(
     unsent = stored.state is State.RESERVED and not stored.in_doubt
     if not ours and not unsent:
         raise make_unknown(error) from error
+
+
+async def explain_refused_claim(
+    store: IdempotencyStore, key: tuple[str, str], *, seconds: float
+) -> InProgressError | SettledMeanwhileError:
+    """Return why an operation could not be claimed.
+
+    That another process had it first is known, also where the store fails now.
+    """
+    with contextlib.suppress(NotSentError):
+        stored = await wait_for("store", store.load(key), seconds)
+        if stored is not None and stored.is_settled:
+            return SettledMeanwhileError(stored)
+    return InProgressError("another process is sending this requestId")
 
 
 async def load_or_doubt(store: IdempotencyStore, key: tuple[str, str]) -> IdempotencyRecord | None:
