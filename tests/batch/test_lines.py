@@ -201,6 +201,12 @@ def test_name_that_stands_twice_is_refused(tmp_path: Path) -> None:
     assert "line 1: refundAmount stands twice in one JSON object" in text
 
 
+def test_unknown_name_that_stands_twice_is_not_repeated(tmp_path: Path) -> None:
+    """It may be a person's data in a wrong place."""
+    text = read_fault(write_json(tmp_path, f'{{"{OPENID}": 1, "{OPENID}": 2}}'))
+    assert "line 1: a name stands twice in one JSON object" in text
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

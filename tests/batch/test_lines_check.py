@@ -1,5 +1,6 @@
 """The check of a file: all of its faults, and requestIds that stand in it twice."""
 
+import os
 import sqlite3
 from pathlib import Path
 
@@ -109,11 +110,14 @@ def test_file_is_the_same_after_its_check_or_is_refused(tmp_path: Path) -> None:
 
 
 def test_file_that_was_written_anew_in_the_same_length_is_noticed(tmp_path: Path) -> None:
-    """Another file of the name, or another time of the same one."""
+    """Even with the same time."""
     path = write_json(tmp_path, refund_fields(1))
     lines = read_lines(path, "refund")
     lines.check(APP_KEY)
-    write_json(tmp_path, refund_fields(2), name="new").replace(path)
+    status = path.stat()
+    new = write_json(tmp_path, refund_fields(2), name="new")
+    os.utime(new, ns=(status.st_atime_ns, status.st_mtime_ns))
+    new.replace(path)
     with pytest.raises(InvalidRequestError, match="changed after it was checked"):
         next(lines.read(APP_KEY))
 

@@ -23,6 +23,7 @@ ALLOWED = "allowed: requestId, outTradeNo, origOutTradeNo, refundAmount, currenc
         f"\ufeff{HEADER}\r\n{ROW}\r\n",
         f'\ufeff"requestId",{HEADER[10:]}\r\n"r-1","R1",O1,"12.50"\r\n',
         f"{HEADER},currency\n{ROW},\n",
+        f"{HEADER}\r\n{ROW}\r",
         "refund_amount,orig_out_trade_no,out_trade_no,request_id\n12.5,O1,R1,r-1\n",
     ],
 )
@@ -42,6 +43,13 @@ def test_quotes_and_commas_within_cells_are_read(tmp_path: Path) -> None:
     (line,) = read(write(tmp_path, f'{HEADER}\nr-1,"R,""1""",O1,12.50\n'))
     assert isinstance(line.request, Refund)
     assert 'R,"1"' == line.request.out_trade_no
+
+
+def test_number_that_only_looks_shortened_is_read(tmp_path: Path) -> None:
+    """Merchants number their orders as they like."""
+    (line,) = read(write(tmp_path, f"{HEADER}\nr-1,RE+17,2E+17-1,1\n"))
+    assert isinstance(line.request, Refund)
+    assert ("RE+17", "2E+17-1") == (line.request.out_trade_no, line.request.orig_out_trade_no)
 
 
 def test_request_id_may_have_no_column_or_an_empty_cell(tmp_path: Path) -> None:
@@ -70,8 +78,9 @@ def test_file_without_ending_is_csv_where_it_does_not_begin_with_a_brace(tmp_pat
 
 def test_trades_are_refused_and_told_where_they_go(tmp_path: Path) -> None:
     """At once by the ending, else when the file is read."""
-    with pytest.raises(InvalidRequestError, match="JSON Lines for trade"):
-        read_lines(tmp_path / "trades.csv", "trade")
+    for name in ("trades.csv", "TRADES.CSV"):
+        with pytest.raises(InvalidRequestError, match="JSON Lines for trade"):
+            read_lines(tmp_path / name, "trade")
     path = write(tmp_path, "requestId,tradeInfo\n", name="trades.txt")
     assert "allowed: JSON Lines for trade" in read_fault(path, "trade")
 
@@ -117,6 +126,7 @@ def test_pay_without_request_id_needs_the_order(tmp_path: Path) -> None:
         ("r-1,R1,O1,1,000.00", "5 cells; allowed: 4, as in the header"),
         ('r-1,R1,O1,"1,000.00"', "refundAmount: '1,000.00' is no amount"),
         ("r-1,R1,O1,1e2", "refundAmount: '1e2' is no amount"),
+        ("r-1,R1,O1,1E+2", "refundAmount: '1E+2' is no amount"),
         ("r-1,R1,O1,￥12.50", "refundAmount: '￥12.50' is no amount"),
         ("r-1,R1,O1, 12.50", "refundAmount: ' 12.50' is no amount"),
         ("r-1,R1,O1,", "refundAmount: missing"),

@@ -269,6 +269,7 @@ COLUMNS = ("requestId", "outTradeNo", "payToken", "terminalPayerId", "appId", "t
 @given(
     st.permutations(COLUMNS), st.booleans(), st.sampled_from(["", " ", "\0", "\r", '"', ",", "&"])
 )
+@example([*COLUMNS[:2], "targetOrganization", *COLUMNS[3:5], "payToken"], False, "")  # noqa: FBT003
 @pytest.mark.parametrize("secrets", [(TOKEN, OPENID), ("1234567890" * 3, "ABCDEF/+" * 4)])
 def test_no_secret_is_repeated_by_an_error(
     tmp_path_factory: pytest.TempPathFactory,

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Container, Iterable, Mapping, Set as AbstractSet
+from collections import Counter
+from collections.abc import Collection, Container, Mapping, Set as AbstractSet
 from decimal import Decimal
 from typing import Any, Final, cast, get_args
 
@@ -113,7 +114,7 @@ class Shape:
         return members
 
     def refuse_names(
-        self, names: Iterable[str], only: Container[str] | None = None
+        self, names: Collection[str], only: Container[str] | None = None
     ) -> InvalidRequestError:
         """Return the error for names of which one is unknown, or stands twice.
 
@@ -126,20 +127,17 @@ class Shape:
         allowed = self.allowed(only)
         if not any(name in self.names for name in names):
             return InvalidRequestError("none of the names is known", allowed=allowed)
-        seen: dict[str, str] = {}
-        for name in names:
-            attribute = self.names.get(name)
-            if attribute is None:
-                return InvalidRequestError(
-                    f"{name[:_SHOWN_NAME]!r} is an unknown name", allowed=allowed
-                )
-            if attribute in seen:
-                both = f" ({seen[attribute]}, {name})" if seen[attribute] != name else ""
-                return InvalidRequestError(
-                    f"stands twice{both}", field=self.wire_names[attribute], allowed="once"
-                )
-            seen[attribute] = name
-        raise AssertionError("names that are all known, each once")
+        unknown = next((name for name in names if name not in self.names), None)
+        if unknown is not None:
+            problem = f"{unknown[:_SHOWN_NAME]!r} is an unknown name"
+            return InvalidRequestError(problem, allowed=allowed)
+        attributes = Counter(self.names[name] for name in names)
+        ((twice, _),) = attributes.most_common(1)
+        written = dict.fromkeys(name for name in names if self.names[name] == twice)
+        both = f" ({', '.join(written)})" if len(written) > 1 else ""
+        return InvalidRequestError(
+            f"stands twice{both}", field=self.wire_names[twice], allowed="once"
+        )
 
     def construct(self, members: Members) -> Any:  # noqa: ANN401 - of `cls`
         """Make the object.

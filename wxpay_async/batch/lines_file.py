@@ -101,7 +101,7 @@ def _read_blocks(path: Path, state: FileState) -> Iterator[bytes]:
     with path.open("rb", buffering=0) as file:
         left = state.size
         while left:
-            block = file.read(min(_BLOCK, left))
+            block = file.read(_BLOCK)
             # Before its lines are used: what was written since then may be half of a line.
             if not block or _state_of(os.fstat(file.fileno())) != state:
                 raise _ChangedError
@@ -119,7 +119,7 @@ def _split(blocks: Iterable[bytes]) -> Iterator[bytes | None]:
         first, *lines = (rest + block).split(b"\n")
         ended = bool(lines)
         rest = lines.pop() if ended else first
-        if not skipping and len(first) > MAX_LINE:
+        if len(first) > MAX_LINE:
             yield None
             skipping = True
         elif ended and not skipping:
