@@ -176,8 +176,14 @@ ENGLISH: Final = Texts(
                     "`gateway.resolve(request_id, verdict=...)`."
                 ),
             ),
-            "refused": ("Refused", "Nothing was executed by these lines. With the first of each."),
-            "not_sent": ("Not sent", "Run the same command again. With the first of each."),
+            "refused": (
+                "Refused",
+                "Nothing was executed by these lines. The first lines of each reason are shown.",
+            ),
+            "not_sent": (
+                "Not sent",
+                "Run the same command again. The first lines of each reason are shown.",
+            ),
         }
     ),
     meanings=MappingProxyType({code: meaning for code, (_, meaning) in CODES.items()}),
