@@ -44,11 +44,13 @@ def test_all_faults_are_listed_in_the_order_of_the_file(tmp_path: Path) -> None:
 def test_each_duplicate_is_named_with_both_lines(tmp_path: Path) -> None:
     """The first line with the requestId, and each later one."""
     numbers = [1, 2, 1, 3, 2, 1]
-    checked = check(write_json(tmp_path, *(refund_fields(number) for number in numbers)))
+    path = write_json(tmp_path, *(refund_fields(number) for number in numbers))
+    checked = check(path)
     reasons = {fault.line: fault.reason for fault in checked.faults}
     assert {3, 5, 6} == reasons.keys()
     for line, first in ((3, 1), (5, 2), (6, 1)):
         assert reasons[line].startswith(f"requestId: the same as in line {first}")
+    assert checked.faults[:1] == check(path, most=1).faults
 
 
 def test_derived_request_ids_are_compared_too(tmp_path: Path) -> None:
@@ -86,12 +88,12 @@ def test_only_the_first_faults_are_kept_and_the_others_counted(tmp_path: Path, m
 def test_duplicates_are_found_among_many_lines(tmp_path: Path) -> None:
     """More lines than are handed to the table at once, in both of its groups."""
     lines = [f"r-{n},R{n},O{n},1" for n in range(2500)]
-    lines[2400] = lines[5]
+    lines[500] = lines[2400] = lines[5]
     lines[999] = lines[1000]
     checked = check(write(tmp_path, "\n".join([HEADER, *lines])))
     assert 2500 == checked.lines
-    assert [1002, 2402] == [fault.line for fault in checked.faults]
-    for fault, first in zip(checked.faults, (1001, 7), strict=True):
+    assert [502, 1002, 2402] == [fault.line for fault in checked.faults]
+    for fault, first in zip(checked.faults, (7, 1001, 7), strict=True):
         assert fault.reason.startswith(f"requestId: the same as in line {first};")
 
 
