@@ -7,6 +7,7 @@ is known about the money, see `EXIT_CODES`.
 from __future__ import annotations
 
 import io
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -24,12 +25,13 @@ from wxpay_async import (
     __version__,
 )
 from wxpay_async.cli.output import join_lines, write_stderr
+from wxpay_async.cli.signals import TerminatedError, exit_code_of, raise_on_sigterm
 
 EXIT_CODES: Final = (
     "Exit codes: 0 done; 1 refused by the platform, or the demo went wrong; 2 bad input or "
     "configuration, nothing was sent; 3 not sent, try again; 4 in doubt, the request may have "
     "been executed, or its answer could not be shown: query before anything else; "
-    "130 interrupted."
+    "130 interrupted, 143 terminated."
 )
 EXIT_BY_FATE: Final[Mapping[Fate, tuple[str, int]]] = MappingProxyType(
     {
@@ -66,6 +68,11 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     stdout: object = sys.stdout
     if isinstance(stdout, io.TextIOWrapper):
         stdout.reconfigure(errors="replace")  # a terminal without Chinese must not end a payment
+    with raise_on_sigterm():
+        _run(argv)
+
+
+def _run(argv: Sequence[str] | None) -> NoReturn:
     try:
         code = app(None if argv is None else list(argv), standalone_mode=False)
     except _UsageError as error:
@@ -76,6 +83,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         exit_with_error(*_describe_error(error))
     except typer.Abort:
         code = _INTERRUPTED
+    except TerminatedError:
+        exit_with_error("terminated", exit_code_of(signal.SIGTERM))
     if code == _INTERRUPTED:
         exit_with_error("interrupted", _INTERRUPTED)
     sys.exit(code or 0)

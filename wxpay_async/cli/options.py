@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import enum
+import functools
 import inspect
 import os
-from collections.abc import Awaitable, Callable
+import signal
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar, get_type_hints
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar, get_type_hints
 
 import attrs
 from typer import Option
@@ -15,10 +18,15 @@ from typer import Option
 import wxpay_async as wx
 from wxpay_async.cli.main import EXIT_CODES, AsJson, app
 from wxpay_async.cli.output import print_short_warnings
+from wxpay_async.cli.signals import TerminatedError, raise_doubt, watch_signals
+
+if TYPE_CHECKING:
+    from wxpay_async.engine.telemetry import Event, Hook
 
 T = TypeVar("T")
 
 PASSPHRASE: Final = "WXPAY_PRIVATE_KEY_PASSPHRASE"  # noqa: S105 - the variable's name
+_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class Scheme(enum.StrEnum):
@@ -29,8 +37,8 @@ class Scheme(enum.StrEnum):
 
 
 @attrs.frozen(kw_only=True)
-class ClientOptions:
-    """The options that every client command takes; they win over the environment."""
+class GatewayOptions:
+    """The options that describe a gateway; they win over the environment."""
 
     app_key: Annotated[
         str | None, Option(help="The developer id. Else WXPAY_APP_KEY.", metavar="KEY")
@@ -63,13 +71,16 @@ class ClientOptions:
         str | None,
         Option(help="HTTP proxy with a fixed address. Else WXPAY_PROXY.", metavar="URL"),
     ] = None
-    timeout: Annotated[
-        float, Option(help="Seconds for the whole call, retries included; at least 3.", metavar="S")
-    ] = 30.0
     as_json: AsJson = False
 
-    def make_gateway(self) -> wx.PayGateway:
+    def make_gateway(
+        self, more: Mapping[str, str] = _NOTHING, *, hooks: Sequence[Hook] = ()
+    ) -> wx.PayGateway:
         """Make the gateway that the options and the environment describe.
+
+        Args:
+            more: variables that win over both.
+            hooks: the gateway's.
 
         Raises:
             InvalidRequestError: a setting is missing, cannot be used or needs an extra.
@@ -77,11 +88,16 @@ class ClientOptions:
         """
         with print_short_warnings():
             try:
-                return wx.PayGateway.from_env(self._build_environment())
+                return wx.PayGateway.from_env(self.build_environment() | {**more}, hooks=hooks)
             except ImportError as error:  # a setting that needs an extra; the text names it
                 raise wx.InvalidRequestError(str(error)) from error
 
-    def _build_environment(self) -> dict[str, str]:
+    def build_environment(self) -> dict[str, str]:
+        """Return the environment with what the options say in it.
+
+        Raises:
+            InvalidRequestError: two options exclude each other.
+        """
         from wxpay_async.engine.environment import SCHEMES  # noqa: PLC0415 - as in `run`
 
         environment = dict(os.environ)
@@ -104,6 +120,15 @@ class ClientOptions:
             name: str(value) for name, value in given.items() if value is not None
         }
 
+
+@attrs.frozen(kw_only=True)
+class ClientOptions(GatewayOptions):
+    """The options of a command that makes one call."""
+
+    timeout: Annotated[
+        float, Option(help="Seconds for the whole call, retries included; at least 3.", metavar="S")
+    ] = 30.0
+
     def run(
         self, operation: Callable[[wx.PayGateway], Awaitable[T]], *, read_only: bool = False
     ) -> T:
@@ -112,36 +137,53 @@ class ClientOptions:
         Args:
             operation: what to await.
             read_only: it changes nothing on the platform, so an interrupted one is not in doubt.
+
+        Raises:
+            InDoubtError: it was interrupted by Ctrl-C or SIGTERM after it was sent.
         """
         import asyncio  # noqa: PLC0415 - the help texts do without it
 
-        gateway = self.make_gateway()
+        sent: list[str] = []
+        gateway = self.make_gateway(hooks=[functools.partial(_note_attempt, sent)])
 
         async def await_operation() -> T:
-            async with gateway:
-                return await operation(gateway)
+            task = asyncio.current_task()
+            assert task is not None  # noqa: S101 - for the type
+            with watch_signals(lambda _: task.cancel(), signal.SIGTERM):
+                async with gateway:
+                    return await operation(gateway)
 
         try:
-            return asyncio.run(await_operation())
-        except KeyboardInterrupt:
-            if read_only:
+            result = asyncio.run(await_operation())
+        except (KeyboardInterrupt, TerminatedError, asyncio.CancelledError) as error:
+            if sent and not read_only:
+                reason = "interrupted; what was sent may have been executed"
+                raise wx.InDoubtError(reason) from None
+            if isinstance(error, KeyboardInterrupt):
                 raise
-            raise wx.InDoubtError("interrupted; what was sent may have been executed") from None
+            raise TerminatedError from None
+        if not read_only:
+            raise_doubt()
+        return result
+
+
+def _note_attempt(sent: list[str], event: Event) -> None:
+    if event.kind == "attempt_started":
+        sent.append(event.operation)
 
 
 def client_command(command: Callable[..., None]) -> Callable[..., None]:
-    """Register a command that takes `ClientOptions`, and add those options to its own."""
-    hints = get_type_hints(ClientOptions, include_extras=True)
+    """Register a command, and add to its options those of the class that it takes first."""
+    first, *own = inspect.signature(command, eval_str=True).parameters.values()
+    kind: type[GatewayOptions] = first.annotation
+    hints = get_type_hints(kind, include_extras=True)
     shared = [
         parameter.replace(annotation=hints[name])
-        for name, parameter in inspect.signature(ClientOptions).parameters.items()
+        for name, parameter in inspect.signature(kind).parameters.items()
     ]
-    own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
 
     def run_command(**values: Any) -> None:  # noqa: ANN401 - what the signature below says
-        options = ClientOptions(
-            **{parameter.name: values.pop(parameter.name) for parameter in shared}
-        )
+        options = kind(**{parameter.name: values.pop(parameter.name) for parameter in shared})
         command(options, **values)
 
     run_command.__name__, run_command.__doc__ = command.__name__, command.__doc__
