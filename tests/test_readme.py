@@ -23,7 +23,10 @@ COMMANDS = [
     'python3 -m venv .venv && .venv/bin/pip install ".[cli]" && .venv/bin/wxpay-async demo',
     'python3 -m venv .venv && .venv/bin/pip install -e ".[dev]" && .venv/bin/pytest',
 ]
-PUBLIC_MODULES = {"integrations.fastapi", "integrations.aiohttp", "sandbox"}
+PUBLIC_MODULES = {
+    *("integrations.fastapi", "integrations.aiohttp", "integrations.taskiq"),
+    *("batch", "sandbox"),
+}
 both_languages = pytest.mark.parametrize("file", [README, CHINESE], ids=["English", "Chinese"])
 ERRORS = README.parent / "docs" / "errors.md"
 CHINESE_ROW = re.compile(r"^\| `(\w+)` \| (\w+) \| (\w+) \| .+ \|$", re.MULTILINE)
