@@ -25,7 +25,7 @@ app.conf.broker_heartbeat = 10  # seconds: a machine that fell silent loses its 
 
 
 # Acknowledged after the work: the chunk of a worker that dies goes to another one.
-@app.task(acks_late=True, reject_on_worker_lost=True)  # type: ignore[untyped-decorator]
+@app.task(name="batch.work", acks_late=True, reject_on_worker_lost=True)  # type: ignore[untyped-decorator]
 def work(message: str) -> None:
     """Settle a chunk. One that raises is sent again after 15 minutes."""
     asyncio.run(settle(message))

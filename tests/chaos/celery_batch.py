@@ -65,7 +65,8 @@ def _make_lines(count: int) -> list[Line]:
 
 
 def _load_example() -> Any:  # noqa: ANN401 - a script of the examples
-    spec = importlib.util.spec_from_file_location("batch_celery", _EXAMPLES / "batch_celery.py")
+    # By another name than in the workers, as a script has: tasks must not be named by the module.
+    spec = importlib.util.spec_from_file_location("script", _EXAMPLES / "batch_celery.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
