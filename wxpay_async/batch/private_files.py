@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 from collections.abc import Generator
@@ -31,8 +32,10 @@ class Replacement:
         """Open a new temporary file.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: it cannot be written; or what it would replace is a folder or a device.
         """
+        if path.exists() and not path.is_file():  # as root, /dev/null would be gone
+            raise OSError(errno.EEXIST, "it is no file")
         descriptor, name = tempfile.mkstemp(
             prefix=f".{path.name}.", suffix=".part", dir=path.parent
         )
