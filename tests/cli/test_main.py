@@ -28,6 +28,7 @@ from wxpay_async.cli.main import EXIT_BY_FATE
 from wxpay_async.sandbox import Sandbox
 
 CLIENT_COMMANDS = {"trade", "pay", "query", "refund", "merchants"}
+BATCH_COMMANDS = {"batch", "worker"}
 LOCAL_COMMANDS = {"demo", "sandbox"}
 STORE_COMMANDS = {"store schema"}
 LAZY_MODULES = (
@@ -35,14 +36,19 @@ LAZY_MODULES = (
     "asyncio",
     "cattrs",
     "sqlalchemy",
+    "taskiq",
+    "wxpay_async.batch",
     "wxpay_async.sandbox",
     "wxpay_async.cli.demo",
 )
 
 
-def test_program_has_eight_commands() -> None:
-    """There are no others."""
-    assert CLIENT_COMMANDS | LOCAL_COMMANDS | STORE_COMMANDS == set(find_commands())
+COMMANDS = CLIENT_COMMANDS | BATCH_COMMANDS | LOCAL_COMMANDS | STORE_COMMANDS
+
+
+def test_program_has_ten_commands() -> None:
+    """There are no others; above all none that resumes, shows or cancels a batch."""
+    assert (10, COMMANDS) == (len(COMMANDS), set(find_commands()))
 
 
 def test_options_have_a_help_text() -> None:
@@ -53,7 +59,7 @@ def test_options_have_a_help_text() -> None:
         assert all(option.help for option in options.values())
 
 
-@pytest.mark.parametrize("name", sorted(CLIENT_COMMANDS))
+@pytest.mark.parametrize("name", sorted(CLIENT_COMMANDS | BATCH_COMMANDS))
 def test_options_of_client_commands_take_no_secret(name: str) -> None:
     """Secrets come from files and the environment, where ps does not show them."""
     options = {option for param in find_commands()[name].params for option in param.opts}
@@ -62,9 +68,7 @@ def test_options_of_client_commands_take_no_secret(name: str) -> None:
     assert not {"--app-secret", "--private-key", "--passphrase"} & options
 
 
-@pytest.mark.parametrize(
-    "name", ["", "store", *sorted(CLIENT_COMMANDS | LOCAL_COMMANDS | STORE_COMMANDS)]
-)
+@pytest.mark.parametrize("name", ["", "store", *sorted(COMMANDS)])
 def test_help_ends_with_the_exit_codes(run: Run, name: str) -> None:
     """Every help text does, and fits into 80 columns."""
     shown = run(*name.split(), "--help")

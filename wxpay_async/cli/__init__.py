@@ -1,8 +1,8 @@
-"""Provide the command `wxpay-async`: demo, sandbox, trade, pay, query, refund, merchants and store.
+"""Provide the command `wxpay-async`: single calls, batches, a sandbox, and the tables of a store.
 
 `main` holds the program and its exit codes, `options` what several commands take, `output` how
-results are printed. The commands are in `commands_client` (they call a platform),
-`commands_local` (they start one) and `commands_store` (they write SQL).
+results are printed. The commands are in `commands_client` (they make one call), `batching` (they
+work on a file), `commands_local` (they start a platform) and `commands_store` (they write SQL).
 
 Showing a help text is quick because the heavy parts, the gateway, the sandbox and the demo, are
 imported when a command needs them.
@@ -13,6 +13,7 @@ import sys
 try:
     # Importing a module of commands registers them.
     from wxpay_async.cli import (
+        batching as batching,
         commands_client as commands_client,
         commands_local as commands_local,
         commands_store as commands_store,

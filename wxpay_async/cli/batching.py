@@ -1,0 +1,415 @@
+"""Define the commands for files of requests: `batch`, and `worker` for several machines.
+
+There is no command to resume, to look at or to cancel a run: the same command continues it,
+`--report` looks, and Ctrl-C ends it.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+import os
+from collections.abc import Generator
+from contextlib import AsyncExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+from attrs import frozen
+from rich.console import Console
+from typer import Argument, Option
+
+from wxpay_async import InvalidRequestError, NotSentError
+from wxpay_async.cli.main import exit_with_error
+from wxpay_async.cli.options import GatewayOptions, client_command
+from wxpay_async.cli.output import print_json, write_stderr, write_stdout
+from wxpay_async.cli.signals import exit_code_of
+
+if TYPE_CHECKING:
+    from wxpay_async.batch.lines import Lines
+    from wxpay_async.batch.outcome_file import Stamp
+    from wxpay_async.batch.tally import Tally
+    from wxpay_async.cli.batch_inputs import Places
+    from wxpay_async.cli.progress import Progress
+
+_BAD_INPUT: Final = 2
+
+
+class Operation(enum.StrEnum):
+    """What the lines of a file ask for."""
+
+    PAY = "pay"
+    TRADE = "trade"
+    REFUND = "refund"
+    QUERY = "query"
+
+
+File = Annotated[
+    Path,
+    Argument(
+        help="JSON Lines, or CSV with a header; the platform's names or snake case.",
+        metavar="FILE",
+        show_default=False,
+    ),
+]
+OperationOption = Annotated[
+    Operation | None,
+    Option(
+        "--operation",
+        help="What each line asks for: pay, trade, refund or query. Else a refundAmount says "
+        "refund, a payToken pay, and tradeInfo trade.",
+        metavar="NAME",
+    ),
+]
+Broker = Annotated[
+    str | None,
+    Option(
+        help="Have workers make the calls: amqp://..., or module:variable with a broker of taskiq. "
+        "Else WXPAY_BROKER_URL.",
+        metavar="BROKER",
+    ),
+]
+StoreUrl = Annotated[
+    str | None,
+    Option(
+        help="Where requestIds and their ends are kept. Else WXPAY_STORE_URL, else wxpay.db beside "
+        "the file.",
+        metavar="URL",
+    ),
+]
+QuotaUrl = Annotated[
+    str | None,
+    Option(
+        help="A Redis that counts the calls of all processes. Else WXPAY_QUOTA_URL.", metavar="URL"
+    ),
+]
+Out = Annotated[
+    Path | None, Option(help="Where the outcomes go; else FILE.outcomes.jsonl.", metavar="PATH")
+]
+AsCsv = Annotated[bool, Option("--csv", help="Write the outcomes as CSV, too.")]
+Check = Annotated[
+    bool, Option("--check", help="Read the whole file and list its faults; send nothing.")
+]
+Report = Annotated[
+    bool,
+    Option("--report", help="Show how the lines stand by the store, also during a run; no call."),
+]
+Html = Annotated[
+    Path | None, Option(help="With --report: write a page for a browser.", metavar="PATH")
+]
+CredentialsPath = Annotated[
+    Path | None,
+    Option(
+        "--credentials",
+        help="For pay: where to write what wx.requestPayment takes, as it comes; it lives for 20 "
+        "minutes.",
+        metavar="PATH",
+    ),
+]
+Concurrency = Annotated[
+    int, Option(help="Calls at once, at most 1000.", min=1, max=1000, metavar="N")
+]
+Processes = Annotated[int, Option(help="Worker processes.", min=1, max=64, metavar="N")]
+
+
+@client_command
+def batch(  # noqa: PLR0913 - the options of the command
+    options: GatewayOptions,
+    file: File,
+    *,
+    operation: OperationOption = None,
+    broker: Broker = None,
+    store: StoreUrl = None,
+    quota: QuotaUrl = None,
+    out: Out = None,
+    csv: AsCsv = False,
+    check: Check = False,
+    report: Report = False,
+    html: Html = None,
+    credentials: CredentialsPath = None,
+    concurrency: Concurrency = 64,
+) -> None:
+    """Bring every line of a file to its end, each exactly once.
+
+    Interrupted or killed, the same command goes on where it stopped. It may
+    take days: the quota is 380 lines a minute.
+    """
+    from wxpay_async.batch.lines import read_lines  # noqa: PLC0415 - the help texts do without it
+    from wxpay_async.cli.batch_inputs import Places, find_operation  # noqa: PLC0415
+
+    _refuse_combinations(check=check, report=report, html=html, changes=bool(csv or credentials))
+    environment = options.build_environment()
+    if not environment.get("WXPAY_APP_KEY", "").strip():
+        raise InvalidRequestError("not set", field="WXPAY_APP_KEY", allowed="the appKey")
+    name = find_operation(file) if operation is None else operation.value
+    lines = read_lines(file, name)
+    job = _Job(
+        options=options,
+        lines=lines,
+        app_key=environment["WXPAY_APP_KEY"].strip(),
+        places=Places.choose(file, out, as_csv=csv),
+        store=store,
+        quota=quota,
+        broker=broker or os.environ.get("WXPAY_BROKER_URL", "").strip() or None,
+        concurrency=concurrency,
+    )
+    if credentials is not None and name != "pay":
+        raise InvalidRequestError(
+            f"a {name} has no credentials", field="--credentials", allowed="for pay"
+        )
+    if report:
+        job.report(html)
+    else:
+        total = job.check(is_answer=check)
+        if not check:
+            job.run(total, credentials)
+
+
+def _refuse_combinations(*, check: bool, report: bool, html: Path | None, changes: bool) -> None:
+    if check and report:
+        raise InvalidRequestError("both given", field="--check, --report", allowed="one of them")
+    if html is not None and not report:
+        raise InvalidRequestError("it shows what is read", field="--html", allowed="with --report")
+    if changes and (check or report):
+        raise InvalidRequestError(
+            "nothing is written now",
+            field="--csv, --credentials",
+            allowed="without --check and --report",
+        )
+
+
+@frozen(kw_only=True)
+class _Job:
+    """What the options of `batch` ask for."""
+
+    options: GatewayOptions
+    lines: Lines
+    app_key: str
+    places: Places
+    store: str | None
+    quota: str | None
+    broker: str | None
+    concurrency: int
+
+    def check(self, *, is_answer: bool) -> int:
+        """Check the whole file; return how many lines it has. A fault ends the command."""
+        from wxpay_async.cli.batch_summary import print_faults  # noqa: PLC0415 - as above
+
+        with _show_work(f"checking {self.lines.path}"):
+            checked = self.lines.check(self.app_key)
+        if is_answer or checked.faults:
+            print_faults(self.lines.path, checked, as_json=self.options.as_json)
+        if checked.faults:
+            count = len(checked.faults) + checked.more
+            faults = "1 fault" if count == 1 else f"{count:,} faults"
+            exit_with_error(f"{self.lines.path}: {faults}; nothing was sent", _BAD_INPUT)
+        return checked.lines
+
+    def report(self, html: Path | None) -> None:
+        """Show how the lines stand by the store."""
+        import asyncio  # noqa: PLC0415 - as above
+
+        from wxpay_async.cli.batch_inputs import STORE, find_sqlite_file  # noqa: PLC0415
+        from wxpay_async.cli.batch_run import read_report  # noqa: PLC0415
+
+        if self.lines.operation == "query":
+            raise InvalidRequestError(
+                "queries leave nothing in the store", field="--report", allowed="pay, trade, refund"
+            )
+        url = self._choose_store()
+        file = find_sqlite_file(url)
+        if file is not None and not file.exists():
+            raise InvalidRequestError(
+                f"{file} is not there: no batch has begun", field="--store", allowed="that of a run"
+            )
+        gateway = self.options.make_gateway({STORE: url})
+        with _show_work("reading the store"):
+            tally = asyncio.run(
+                read_report(gateway, self.lines, self.places, self._make_stamp(url), html)
+            )
+        self._print("report", tally, code=tally.exit_code, html=html)
+        raise SystemExit(tally.exit_code)
+
+    def run(self, total: int, credentials: Path | None) -> None:
+        """Run the batch."""
+        import asyncio  # noqa: PLC0415 - as above
+
+        from wxpay_async.cli.progress import Progress  # noqa: PLC0415
+
+        url = self._choose_store()
+        if self.broker is not None:
+            from wxpay_async.cli.batch_inputs import check_shared  # noqa: PLC0415
+
+            check_shared(url, self.quota)
+        self._prepare_store_file(url)
+        if self.lines.operation == "pay" and credentials is None:
+            write_stderr(
+                "warning:",
+                "what wx.requestPayment takes stays in the store: --credentials PATH writes it",
+                colour="yellow",
+            )
+        progress = Progress(
+            operation=self.lines.operation, total=total, has_workers=self.broker is not None
+        )
+        raise SystemExit(asyncio.run(self._run(url, progress, credentials)))
+
+    async def _run(self, url: str, progress: Progress, credentials: Path | None) -> int:
+        from wxpay_async.batch.outcome_file import Credentials  # noqa: PLC0415 - as above
+        from wxpay_async.cli.batch_inputs import QUOTA, STORE  # noqa: PLC0415
+        from wxpay_async.cli.batch_run import BatchRun, check_store  # noqa: PLC0415
+
+        variables = {STORE: url} | ({QUOTA: self.quota} if self.quota else {})
+        async with AsyncExitStack() as stack:
+            gateway = self.options.make_gateway(variables, hooks=[progress])
+            stack.push_async_callback(gateway.aclose)
+            await check_store(gateway)
+            stamp = self._make_stamp(url)
+            self._announce(progress.total, stamp)
+            run = BatchRun(
+                gateway=gateway,
+                lines=self.lines,
+                stamp=stamp,
+                places=self.places,
+                progress=progress,
+                credentials=stack.enter_context(Credentials(credentials)) if credentials else None,
+                concurrency=self.concurrency,
+                as_json=self.options.as_json,
+            )
+            if self.broker is not None:
+                from wxpay_async.cli.brokers import open_sender  # noqa: PLC0415 - an extra
+
+                run.send = await stack.enter_async_context(open_sender(self.broker, self.app_key))
+            await stack.enter_async_context(gateway)
+            tally = await run.run()
+        code = exit_code_of(run.signalled) if run.signalled else tally.exit_code if tally else 0
+        if tally is not None:
+            self._print("ended", tally, code=code, credentials=credentials)
+        self._say_how_to_go_on(tally, stopped=run.signalled is not None)
+        return code
+
+    def _choose_store(self) -> str:
+        from wxpay_async.cli.batch_inputs import choose_store  # noqa: PLC0415 - as above
+
+        return choose_store(self.store, self.lines.path)
+
+    def _prepare_store_file(self, url: str) -> None:
+        """Create the file of SQLite, for its owner only; never where it was lost."""
+        from wxpay_async.batch.outcome_file import Stamp  # noqa: PLC0415 - as above
+        from wxpay_async.cli.batch_inputs import (  # noqa: PLC0415
+            create_privately,
+            find_sqlite_file,
+        )
+
+        file, outcomes = find_sqlite_file(url), self.places.outcomes
+        if file is None:
+            return
+        if outcomes.exists() and not file.exists():
+            first = Stamp.read(outcomes)
+            first.check(outcomes, self._make_stamp(url), retention=math.inf)
+            raise InvalidRequestError(
+                f"{file} is gone, and {outcomes} is of a run that it knew: lines that "
+                "were executed would be sent again",
+                field="--store, WXPAY_STORE_URL",
+                allowed="the store of the first run",
+            )
+        create_privately(file)
+
+    def _make_stamp(self, url: str) -> Stamp:
+        from wxpay_async.batch.outcome_file import Stamp, identify_store  # noqa: PLC0415
+
+        return Stamp(
+            store=identify_store(url),
+            app_key=self.app_key,
+            operation=self.lines.operation,
+            input=self.lines.path.name,
+            begun_at=datetime.now(UTC),
+        )
+
+    def _announce(self, total: int, stamp: Stamp) -> None:
+        workers = " by workers" if self.broker else ""
+        if self.options.as_json:
+            print_json(
+                {
+                    "event": "begun",
+                    "operation": stamp.operation,
+                    "lines": total,
+                    "store": stamp.store,
+                    "workers": bool(workers),
+                }
+            )
+        else:
+            write_stdout(
+                f"store {stamp.store}: {stamp.operation} of {total:,} lines{workers}, "
+                f"{self.lines.path}\n"
+            )
+
+    def _print(self, event: str, tally: Tally, *, code: int, **more: Path | None) -> None:
+        from wxpay_async.cli.batch_summary import print_tally, to_json  # noqa: PLC0415 - as above
+
+        files: dict[str, Path | None] = dict(more)
+        if event == "ended":
+            files = {"outcomes": self.places.outcomes, "table": self.places.table, **more}
+        if self.options.as_json:
+            print_json(to_json(event, tally, files, code=code))
+        else:
+            print_tally(tally, files, code=code)
+
+    def _say_how_to_go_on(self, tally: Tally | None, *, stopped: bool) -> None:
+        if tally is None:
+            text = (
+                "cancelled; what was under way may have been executed. The same command finds out, "
+                "and goes on"
+            )
+        elif stopped:
+            text = "stopped; the same command goes on, and sends nothing twice"
+        elif tally.exit_code in {3, 4}:
+            text = "the same command tries again what has no end, and sends nothing twice"
+        else:
+            return
+        write_stderr("next:", text, colour="yellow")
+
+
+@contextmanager
+def _show_work(text: str) -> Generator[None]:
+    """Show that something goes on, on a terminal."""
+    console = Console(stderr=True, markup=False, emoji=False, highlight=False)
+    if not console.is_terminal:
+        yield
+        return
+    with console.status(text):
+        yield
+
+
+@client_command
+def worker(
+    options: GatewayOptions,
+    *,
+    broker: Broker = None,
+    store: StoreUrl = None,
+    quota: QuotaUrl = None,
+    processes: Processes = 2,
+) -> None:
+    """Make the calls of batches that run with --broker; on any number of machines.
+
+    The processes are those of taskiq, which starts one again that ends. After
+    Ctrl-C or SIGTERM the calls under way have ten seconds to end, and other
+    workers take over the rest.
+    """
+    from wxpay_async.cli.batch_inputs import QUOTA, STORE, check_shared  # noqa: PLC0415 - as above
+    from wxpay_async.cli.brokers import BROKER, load_broker, run_workers  # noqa: PLC0415 - an extra
+
+    environment = options.build_environment()
+    named = {STORE: store, QUOTA: quota, BROKER: broker}
+    environment |= {name: value for name, value in named.items() if value}
+    if not environment.get(BROKER, "").strip():
+        raise InvalidRequestError(
+            "not set", field=f"--broker, {BROKER}", allowed="amqp://..., or module:variable"
+        )
+    check_shared(environment.get(STORE, ""), environment.get(QUOTA))
+    app_key = options.make_gateway(environment).app_key  # a fault is told now, not by each process
+    environment["WXPAY_APP_KEY"] = app_key
+    load_broker(environment[BROKER].strip(), app_key)
+    os.environ.update(environment)  # what the processes inherit
+    code = run_workers(processes)
+    if code:
+        raise NotSentError("the workers ended; their log says why")
