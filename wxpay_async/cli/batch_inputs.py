@@ -6,7 +6,6 @@ import contextlib
 import csv
 import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, cast
 
@@ -23,7 +22,7 @@ STORE: Final = "WXPAY_STORE_URL"
 QUOTA: Final = "WXPAY_QUOTA_URL"
 
 _SHARED: Final = ("postgresql", "postgres", "mysql", "mariadb", *REDIS_SCHEMES)
-_COLUMNS: Final[Mapping[str, OperationName]] = {
+_COLUMNS: Final[dict[str, OperationName]] = {
     "refundAmount": "refund",
     "refund_amount": "refund",
     "payToken": "pay",
