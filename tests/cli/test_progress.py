@@ -144,7 +144,7 @@ def test_stop_tells_how_many_calls_are_under_way(progress: Progress) -> None:
     """They come to their end."""
     hear(progress, EventKind.CALL_STARTED, EventKind.CALL_STARTED)
     progress.is_stopping = True
-    assert "stopping: 2 calls are under way; once more cancels them" in progress.describe()
+    assert "stopping: calls under way 2; once more cancels them" in progress.describe()
 
 
 def test_lines_of_earlier_runs_have_no_rate(progress: Progress) -> None:

@@ -47,7 +47,7 @@ _WORDS: Final[Mapping[Activity, str]] = {
     "waiting for the quota": "waiting for the quota{at}",
     "slowed down": "slowed down: another program uses the appKey",
     "waiting for lines": "waiting for {lines} that had no end yet",
-    "stopping": "stopping: {progress.under_way} calls are under way{at}; once more cancels them",
+    "stopping": "stopping: calls under way {progress.under_way}{at}; once more cancels them",
 }
 """How each is described; others by themselves."""
 
