@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -229,6 +230,17 @@ def test_bad_options_send_nothing(
     assert (2, 0) == (found.code, sandbox.platform.calls.total())
     assert named in found.error()
     assert not (folder / OUTCOMES).exists()
+
+
+def test_store_without_its_extra_is_bad_input(
+    run: Run, sandbox: Sandbox, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line that says what to install."""
+    monkeypatch.setitem(sys.modules, "wxpay_async.adapters.stores.sql_engines", None)
+    write_refunds(folder / REFUNDS, 3)
+    found = run("batch", REFUNDS)
+    assert (2, 0) == (found.code, sandbox.platform.calls.total())
+    assert "sql_engines" in found.error()
 
 
 def test_outcomes_of_another_store_stop_the_run(run: Run, paid: Sandbox, folder: Path) -> None:

@@ -83,14 +83,20 @@ def choose_store(given: str | None, path: Path) -> str:
 
 
 def find_sqlite_file(url: str) -> Path | None:
-    """Return the file of a store of SQLite; None for any other store."""
+    """Return the file of a store of SQLite; None for any other store.
+
+    Raises:
+        InvalidRequestError: it is no address, or needs an extra.
+    """
     if url.partition(":")[0].partition("+")[0].lower() != "sqlite":
         return None
-    from wxpay_async.adapters.stores.sql_engines import (  # noqa: PLC0415 - an extra
-        is_in_memory,
-        parse_url,
-    )
-
+    try:
+        from wxpay_async.adapters.stores.sql_engines import (  # noqa: PLC0415 - an extra
+            is_in_memory,
+            parse_url,
+        )
+    except ImportError as error:
+        raise InvalidRequestError(str(error)) from error
     address = parse_url(url)
     return None if is_in_memory(address) else Path(address.database or "")
 
