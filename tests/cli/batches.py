@@ -7,10 +7,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from tests.cli.harness import PAY, TRADE, Run
+from tests.support.batches import make_refunds
+from tests.support.clock import MovedClock
+from wxpay_async.batch.line import Line
+from wxpay_async.cli.progress import Progress
+from wxpay_async.engine.streaming import Outcome
+from wxpay_async.engine.telemetry import Event, EventKind
+from wxpay_async.protocol.results import RefundResult
 from wxpay_async.sandbox import Sandbox
 
 REFUNDS: Final = "refunds.jsonl"
@@ -76,3 +84,30 @@ def wait_until(condition: Callable[[], object]) -> None:
 def stop_delays(sandbox: Sandbox) -> None:
     """Let replies come at once again."""
     sandbox.faults._replies.clear()  # there is no other way to take one back
+
+
+LINES = make_refunds(40)
+
+
+def make_ok(line: Line = LINES[0], *, replayed: bool = False, at: float | None = None) -> Any:  # noqa: ANN401 - an outcome
+    """Make the outcome of a refund that succeeded."""
+    settled = None if at is None else datetime.fromtimestamp(at, UTC)
+    result = RefundResult(out_trade_no="R-1", status="S", replayed=replayed)
+    return Outcome(kind="ok", request=line, result=result, settled_at=settled)
+
+
+def hear(progress: Progress, *kinds: EventKind, **fields: Any) -> None:  # noqa: ANN401 - of an event
+    """Tell of events."""
+    for kind in kinds:
+        progress(Event(kind=kind, operation="refund", **fields))
+
+
+def call(progress: Progress, clock: MovedClock, count: int, *, every: float) -> None:
+    """Make calls that succeed at once."""
+    for n in range(count):
+        hear(progress, EventKind.CALL_STARTED, EventKind.ATTEMPT_STARTED)
+        held = {"batch": min(n + 1, 380)}
+        hear(progress, EventKind.ATTEMPT_ENDED, fate="ok", quota_in_use=n + 1, quota_held=held)
+        hear(progress, EventKind.OUTCOME)
+        progress.add(make_ok())
+        clock.move(every)

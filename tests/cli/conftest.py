@@ -8,14 +8,21 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from Crypto.PublicKey import RSA
 
+from tests.cli.batches import pay_order
 from tests.cli.harness import KEY, PROGRAM, SECRET, Ended, Run, Start
+from tests.support.clock import MovedClock
 from tests.support.signers import keep_signers
+from wxpay_async.adapters.limiters.limiter import Quota
 from wxpay_async.cli import main
+from wxpay_async.cli.progress import Progress
+from wxpay_async.engine import environment
 from wxpay_async.sandbox import Sandbox
 
 
@@ -99,3 +106,40 @@ def process() -> Iterator[Start]:
     for each in started:
         each.kill()
         each.communicate()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in an empty folder, with a quota that stops no test."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(environment, "make_quota", lambda _: Quota(limit=60_000, lease=75.0))
+    return tmp_path
+
+
+@pytest.fixture
+def paid(run: Run, sandbox: Sandbox) -> Sandbox:
+    """Have an order paid that can be refunded."""
+    pay_order(run, sandbox)
+    return sandbox
+
+
+@pytest.fixture
+def clock() -> MovedClock:
+    """Stand at noon in China."""
+    return MovedClock()
+
+
+@pytest.fixture
+def china(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Show times as in China."""
+    monkeypatch.setenv("TZ", "CST-8")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.fixture
+def progress(clock: MovedClock) -> Progress:
+    """Begin a batch of 10,000 lines."""
+    return Progress(operation="refund", total=10_000, clock=clock)

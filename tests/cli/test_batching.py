@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import stat
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,33 +12,16 @@ from tests.cli.batches import (
     OUTCOMES,
     REFUNDS,
     list_refunds,
-    pay_order,
     read_events,
     read_rows,
     write_lines,
     write_refunds,
 )
 from tests.cli.harness import SECRET, TRADE, Run
-from wxpay_async.adapters.limiters.limiter import Quota
-from wxpay_async.engine import environment
 from wxpay_async.sandbox import Sandbox
 
 pytest.importorskip("sqlalchemy")
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Work in an empty folder, with a quota that stops no test."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(environment, "make_quota", lambda _: Quota(limit=60_000, lease=75.0))
-    return tmp_path
-
-
-@pytest.fixture
-def paid(run: Run, sandbox: Sandbox) -> Sandbox:
-    """Have an order paid that can be refunded."""
-    pay_order(run, sandbox)
-    return sandbox
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def test_refunds_of_a_file_are_made_once_each(run: Run, paid: Sandbox, folder: Path) -> None:
@@ -71,27 +53,6 @@ def test_finished_file_makes_no_call_again(run: Run, paid: Sandbox, folder: Path
     assert {"ok": 20} == ended["counts"]
 
 
-def test_refused_lines_are_told_by_code_with_what_to_do(
-    run: Run, paid: Sandbox, folder: Path
-) -> None:
-    """The exit code is 1, and JSON has the same."""
-    path = write_refunds(folder / REFUNDS, 5)
-    with path.open("a") as file:
-        lines = ({"outTradeNo": f"X{n}", "origOutTradeNo": "no"} for n in range(3))
-        file.writelines(f"{json.dumps({**line, 'refundAmount': '1'})}\n" for line in lines)
-    found = run("batch", REFUNDS)
-    assert 1 == found.code
-    assert "GM_API_BUS_" in found.out
-    assert "6, 7, 8" in found.out
-    assert 5 == len(list_refunds(paid))
-    (ended,) = read_events(run("batch", REFUNDS, "--json").out, "ended")
-    assert ({"ok": 5, "refused": 3}, 1) == (ended["counts"], ended["exitCode"])
-    (reason,) = ended["reasons"]
-    assert ("refused", 3, [6, 7, 8]) == tuple(
-        reason[name] for name in ("outcome", "lines", "firstLines")
-    )
-
-
 def test_json_is_all_that_stdout_has(run: Run, paid: Sandbox, folder: Path) -> None:
     """Each line is an object with its event."""
     del paid
@@ -102,38 +63,6 @@ def test_json_is_all_that_stdout_has(run: Run, paid: Sandbox, folder: Path) -> N
     assert {"outcomes": "elsewhere.jsonl", "table": "elsewhere.csv"} == ended["files"]
     assert 4 == len(read_rows(folder / "elsewhere.jsonl"))
     assert 4 == len((folder / "elsewhere.csv").read_text().splitlines())
-
-
-HOSTILE = (
-    ('{"outTradeNo": "R1", "origOutTradeNo": "1", "refundAmount": 1e2}', "line 2: refundAmount"),
-    ('{"outTradeNo": "R2", "refundAmount": "1.00"}', "line 3: origOutTradeNo"),
-    ('{"outTradeNo": "R0", "origOutTradeNo": "1", "refundAmount": "9.99"}', "line 4: requestId"),
-    ("\x1b[2Jnonsense", "line 5: no JSON"),
-)
-
-
-def write_hostile(path: Path) -> None:
-    """Write a file with one good line and four that are not."""
-    write_refunds(path, 1)
-    with path.open("a") as file:
-        file.writelines(f"{line}\n" for line, _ in HOSTILE)
-
-
-@pytest.mark.parametrize("arguments", [["--check"], []])
-def test_faults_of_a_file_are_listed_and_nothing_is_sent(
-    run: Run, sandbox: Sandbox, folder: Path, arguments: list[str]
-) -> None:
-    """All of them by line and field; no file is made."""
-    write_hostile(folder / REFUNDS)
-    found = run("batch", REFUNDS, *arguments)
-    assert 2 == found.code
-    assert "error: refunds.jsonl: 4 faults; nothing was sent\n" == found.err
-    assert all(text in found.out for _, text in HOSTILE)
-    assert "\x1b" not in found.out
-    assert ([REFUNDS], 0) == (
-        [each.name for each in folder.iterdir()],
-        sandbox.platform.calls.total(),
-    )
 
 
 def test_check_needs_no_secret(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,33 +92,6 @@ def test_file_that_is_none_is_named(run: Run, sandbox: Sandbox, name: str, text:
     assert name in found.err
 
 
-@pytest.mark.parametrize(
-    ("text", "operation"),
-    [
-        ('{"outTradeNo": "R1", "origOutTradeNo": "1", "refundAmount": "1"}', "refund"),
-        ("out_trade_no,orig_out_trade_no,refund_amount\nR1,1,1.00", "refund"),
-        ("outTradeNo,payToken,terminalPayerId\n1,token,openid", "pay"),
-        ('{"tradeInfo": []}', "trade"),
-    ],
-)
-def test_operation_is_what_the_columns_say(
-    run: Run, sandbox: Sandbox, text: str, operation: str
-) -> None:
-    """A refundAmount says refund, a payToken pay, tradeInfo trade."""
-    del sandbox
-    Path("lines").write_text(text)
-    found = run("batch", "lines", "--credentials" if operation != "pay" else "--html", "x")
-    expected = f"a {operation} has no credentials" if operation != "pay" else "--html"
-    assert (2, True) == (found.code, expected in found.error())
-
-
-def test_operation_that_the_columns_do_not_say_is_asked_for(run: Run, sandbox: Sandbox) -> None:
-    """Numbers of orders alone may be anything."""
-    Path("lines.csv").write_text("outTradeNo\n1\n")
-    assert "error: --operation: " in run("batch", "lines.csv").error()
-    assert 0 == sandbox.platform.calls.total()
-
-
 def test_queries_of_a_file_have_outcomes(run: Run, paid: Sandbox, folder: Path) -> None:
     """The store keeps none of them, so they are written as they come."""
     del paid
@@ -202,47 +104,6 @@ def test_queries_of_a_file_have_outcomes(run: Run, paid: Sandbox, folder: Path) 
     assert "--report: queries leave nothing in the store" in refused
 
 
-@pytest.mark.parametrize(
-    ("arguments", "named"),
-    [
-        ("--check --report", "--check, --report: both given"),
-        ("--html page.html", "--html: "),
-        ("--check --csv", "--csv, --credentials: "),
-        ("--out nowhere/outcomes", "--out: nowhere is no folder"),
-        ("--out refunds.jsonl", "--out: refunds.jsonl would be written twice"),
-        ("--out outcomes.csv --csv", "--out: outcomes.csv would be written twice"),
-        ("--store memory://", "--store, WXPAY_STORE_URL: it forgets"),
-        ("--store sqlite://", "--store, WXPAY_STORE_URL: it forgets"),
-        ("--store zzz://", "WXPAY_STORE_URL: no address of a store"),
-        ("--report", "--store: "),
-        ("--broker amqp://127.0.0.1 --store sqlite:///x.db", "workers cannot share this store"),
-        ("--broker amqp://127.0.0.1", "workers cannot share this store"),
-        ("--broker amqp://127.0.0.1 --store postgresql://h/d", "--quota, WXPAY_QUOTA_URL: not set"),
-        ("--concurrency 0", "--concurrency"),
-    ],
-)
-def test_bad_options_send_nothing(
-    run: Run, sandbox: Sandbox, folder: Path, arguments: str, named: str
-) -> None:
-    """Exit code 2 and one line, which names the option."""
-    write_refunds(folder / REFUNDS, 3)
-    found = run("batch", REFUNDS, *arguments.split())
-    assert (2, 0) == (found.code, sandbox.platform.calls.total())
-    assert named in found.error()
-    assert not (folder / OUTCOMES).exists()
-
-
-def test_store_without_its_extra_is_bad_input(
-    run: Run, sandbox: Sandbox, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One line that says what to install."""
-    monkeypatch.setitem(sys.modules, "wxpay_async.adapters.stores.sql_engines", None)
-    write_refunds(folder / REFUNDS, 3)
-    found = run("batch", REFUNDS)
-    assert (2, 0) == (found.code, sandbox.platform.calls.total())
-    assert "sql_engines" in found.error()
-
-
 def test_outcomes_of_another_store_stop_the_run(run: Run, paid: Sandbox, folder: Path) -> None:
     """In the second store the lines are unknown, and would be sent again."""
     write_refunds(folder / REFUNDS, 3)
@@ -250,16 +111,6 @@ def test_outcomes_of_another_store_stop_the_run(run: Run, paid: Sandbox, folder:
     found = run("batch", REFUNDS, "--store", f"sqlite:///{folder}/other.db")
     assert (2, 3) == (found.code, len(list_refunds(paid)))
     assert "the batch began with the store sqlite:///" in found.err
-
-
-def test_store_that_is_gone_stops_the_run(run: Run, paid: Sandbox, folder: Path) -> None:
-    """A new one would know nothing of what was executed."""
-    write_refunds(folder / REFUNDS, 3)
-    assert 0 == run("batch", REFUNDS).code
-    (folder / "wxpay.db").unlink()
-    found = run("batch", REFUNDS)
-    assert (2, 3) == (found.code, len(list_refunds(paid)))
-    assert "wxpay.db is gone" in found.error()
 
 
 def test_changed_line_is_named_and_not_sent(run: Run, paid: Sandbox, folder: Path) -> None:
@@ -351,24 +202,3 @@ def test_payments_without_a_place_for_credentials_warn(
     assert 0 == run("batch", "pays.jsonl", "--credentials", "keys.jsonl").code
     assert 1 == len(read_rows(folder / "keys.jsonl"))
     assert 1 == sum(entry.kind == "pay" for entry in sandbox.platform.ledger)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "named"),
-    [
-        ("", "--broker, WXPAY_BROKER_URL: not set"),
-        ("--broker amqp://127.0.0.1", "workers cannot share this store"),
-        ("--broker amqp://127.0.0.1 --store postgresql://h/d", "--quota, WXPAY_QUOTA_URL: not set"),
-        ("--broker http://h --store postgresql://h/d --quota redis://h", "no address of RabbitMQ"),
-        ("--broker nowhere:x --store postgresql://h/d --quota redis://h", "cannot be imported"),
-        ("--broker json:loads --store postgresql://h/d --quota redis://h", "cannot be imported"),
-        ("--broker json:JSONDecoder --store postgresql://h/d --quota redis://h", "no broker of"),
-        ("--broker amqp://h --store postgresql://h/d --quota zzz", "WXPAY_QUOTA_URL: "),
-    ],
-)
-@pytest.mark.usefixtures("sandbox")
-def test_bad_options_start_no_worker(run: Run, arguments: str, named: str) -> None:
-    """Exit code 2 and one line."""
-    pytest.importorskip("taskiq_aio_pika")
-    found = run("worker", *arguments.split())
-    assert (2, True) == (found.code, named in found.error())

@@ -2,73 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Iterator
-from datetime import UTC, datetime
-from typing import Any
-
 import pytest
-from rich.console import Console
 
-from tests.support.batches import make_refunds
-from tests.support.clock import NOON, LoopClock, MovedClock, virtual
-from wxpay_async.batch.line import Line
+from tests.cli.batches import LINES, call, hear, make_ok
+from tests.support.clock import NOON, MovedClock
 from wxpay_async.cli.progress import Progress
-from wxpay_async.cli.progress_screen import render, show_progress
 from wxpay_async.engine.streaming import Outcome
-from wxpay_async.engine.telemetry import Event, EventKind
+from wxpay_async.engine.telemetry import EventKind
 from wxpay_async.errors import RefusedError
-from wxpay_async.policy.lanes import Quota
-from wxpay_async.protocol.results import RefundResult
 
-LINES = make_refunds(40)
-
-
-@pytest.fixture
-def clock() -> MovedClock:
-    """Stand at noon in China."""
-    return MovedClock()
-
-
-@pytest.fixture(autouse=True)
-def china(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Show times as in China."""
-    monkeypatch.setenv("TZ", "CST-8")
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
-
-
-@pytest.fixture
-def progress(clock: MovedClock) -> Progress:
-    """Begin a batch of 10,000 lines."""
-    return Progress(operation="refund", total=10_000, clock=clock)
-
-
-def make_ok(line: Line = LINES[0], *, replayed: bool = False, at: float | None = None) -> Any:  # noqa: ANN401 - an outcome
-    """Make the outcome of a refund that succeeded."""
-    settled = None if at is None else datetime.fromtimestamp(at, UTC)
-    result = RefundResult(out_trade_no="R-1", status="S", replayed=replayed)
-    return Outcome(kind="ok", request=line, result=result, settled_at=settled)
-
-
-def hear(progress: Progress, *kinds: EventKind, **fields: Any) -> None:  # noqa: ANN401 - of an event
-    """Tell of events."""
-    for kind in kinds:
-        progress(Event(kind=kind, operation="refund", **fields))
-
-
-def call(progress: Progress, clock: MovedClock, count: int, *, every: float) -> None:
-    """Make calls that succeed at once."""
-    for n in range(count):
-        hear(progress, EventKind.CALL_STARTED, EventKind.ATTEMPT_STARTED)
-        held = {"batch": min(n + 1, 380)}
-        hear(progress, EventKind.ATTEMPT_ENDED, fate="ok", quota_in_use=n + 1, quota_held=held)
-        hear(progress, EventKind.OUTCOME)
-        progress.add(make_ok())
-        clock.move(every)
+pytestmark = pytest.mark.usefixtures("china")
 
 
 def test_time_left_is_that_of_the_quota_and_not_of_a_burst(
@@ -160,48 +103,3 @@ def test_counts_are_by_outcome(progress: Progress) -> None:
     progress.add(make_ok())
     progress.add(Outcome.failed(LINES[0], RefusedError("no", code="GM_API_BUS_000001")))
     assert "12:00:00 refund 2 of 10,000; ok 1, refused 1; " in progress.describe()
-
-
-def test_bar_has_the_same_on_eighty_columns(progress: Progress, clock: MovedClock) -> None:
-    """Four lines at most, each whole."""
-    call(progress, clock, 200, every=0.1)
-    hear(progress, EventKind.CALL_STARTED)
-    clock.move(3)
-    console = Console(width=80, force_terminal=False)
-    with console.capture() as captured:
-        console.print(render(progress))
-    lines = captured.get().replace("\N{NO-BREAK SPACE}", " ").splitlines()
-    assert 4 == len(lines)
-    assert lines[0].startswith("refund ")
-    assert lines[0].rstrip().endswith("200 of 10,000 2 %")
-    assert "quota 200 of 400 (batch 200)" in lines[1]
-    assert ["ok 200", "waiting for the quota until 12:01:00"] == [x.rstrip() for x in lines[2:]]
-
-
-@virtual
-async def test_plain_lines_come_every_ten_seconds(capsys: pytest.CaptureFixture[str]) -> None:
-    """They go to stderr."""
-    clock = LoopClock()
-    progress = Progress(operation="refund", total=10, clock=clock)
-    async with show_progress(progress, as_json=False):
-        await clock.sleep(35)
-    out, err = capsys.readouterr()
-    assert ("", 3) == (out, err.count("refund 0 of 10"))
-
-
-@virtual
-async def test_json_lines_come_every_ten_seconds(capsys: pytest.CaptureFixture[str]) -> None:
-    """They go to stdout, and say when a pause ends."""
-    clock = LoopClock()
-    progress = Progress(operation="refund", total=10, clock=clock, quota=Quota(limit=100))
-    progress.add(make_ok())
-    hear(progress, EventKind.PAUSED, seconds=30)
-    async with show_progress(progress, as_json=True):
-        await clock.sleep(15)
-    (line,) = capsys.readouterr().out.splitlines()
-    found = json.loads(line)
-    assert ("progress", 10, 1, {"ok": 1}) == tuple(
-        found[name] for name in ("event", "lines", "done", "counts")
-    )
-    assert ("paused", None) == (found["activity"], found["secondsLeft"])
-    assert datetime.fromisoformat(found["until"]).tzinfo is not None

@@ -45,7 +45,7 @@ def find_operation(path: Path) -> OperationName:
     text = (first or b"").decode("utf-8", "replace")
     kind = get_format(path) or ("json" if text.lstrip()[:1] in {"{", "["} else "csv")
     names = _read_names(text, kind)
-    found = [operation for name, operation in _COLUMNS.items() if name in names]
+    found: list[OperationName] = [each for name, each in _COLUMNS.items() if name in names]
     if found and len(set(found)) == 1:
         return found[0]
     raise InvalidRequestError(

@@ -135,3 +135,24 @@ def test_broker_that_is_away_is_told(
     assert (3, 0) == (found.code, sandbox.platform.calls.total())
     assert "error: not sent: the broker cannot be reached" in found.err
     assert "canary" not in found.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ("", "--broker, WXPAY_BROKER_URL: not set"),
+        ("--broker amqp://127.0.0.1", "workers cannot share this store"),
+        ("--broker amqp://127.0.0.1 --store postgresql://h/d", "--quota, WXPAY_QUOTA_URL: not set"),
+        ("--broker http://h --store postgresql://h/d --quota redis://h", "no address of RabbitMQ"),
+        ("--broker nowhere:x --store postgresql://h/d --quota redis://h", "cannot be imported"),
+        ("--broker json:loads --store postgresql://h/d --quota redis://h", "cannot be imported"),
+        ("--broker json:JSONDecoder --store postgresql://h/d --quota redis://h", "no broker of"),
+        ("--broker amqp://h --store postgresql://h/d --quota zzz", "WXPAY_QUOTA_URL: "),
+    ],
+)
+@pytest.mark.usefixtures("sandbox")
+def test_bad_options_start_no_worker(run: Run, arguments: str, named: str) -> None:
+    """Exit code 2 and one line."""
+    pytest.importorskip("taskiq_aio_pika")
+    found = run("worker", *arguments.split())
+    assert (2, True) == (found.code, named in found.error())
