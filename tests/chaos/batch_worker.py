@@ -22,17 +22,19 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from attrs import define, field
 
-from wxpay_async import PayGateway, Unlimited
+from wxpay_async import PayGateway, Timeouts, Unlimited
 from wxpay_async.adapters.limiters.limiter import Limiter
+from wxpay_async.adapters.limiters.redis import RedisLimiter
 from wxpay_async.adapters.stores.sealed import SealedStore
 from wxpay_async.batch import Batch, read_lines
 from wxpay_async.batch.chunks import unseal
 from wxpay_async.batch.coordinating import Send
 from wxpay_async.batch.outcome_file import Stamp, begin_outcomes, identify_store, write_outcomes
+from wxpay_async.engine.environment import make_quota
 
 BROKER: Final = "BATCH_BROKER"
 QUEUE: Final = "BATCH_QUEUE"
@@ -47,8 +49,18 @@ _RETENTION: Final = 30 * 86_400.0
 
 def make_gateway() -> PayGateway:
     """Make the gateway of any of these processes."""
-    limiter = cast("Limiter", Unlimited()) if os.environ.get(FREE) else None
-    return PayGateway.from_env(limiter=limiter)
+    return PayGateway.from_env(limiter=_make_limiter())
+
+
+def _make_limiter() -> Limiter | None:
+    if os.environ.get(FREE):
+        return Unlimited()
+    if not os.environ.get(_QUOTA):
+        return None
+    # The appKey is the run's own, so nobody used it a minute ago; from_env assumes that somebody
+    # did, and lets half of the first minute pass.
+    quota = make_quota(Timeouts())
+    return RedisLimiter(os.environ[_QUOTA], os.environ["WXPAY_APP_KEY"], quota=quota, idle=True)
 
 
 async def run(path: Path, outcomes: Path, send: Send | None) -> Counter[str]:
