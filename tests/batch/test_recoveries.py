@@ -402,6 +402,30 @@ async def test_id_that_stands_twice_with_different_contents_is_executed_once() -
     assert world.platform.executed == {"refund-1": 1}
 
 
+@virtual
+async def test_broker_that_takes_a_message_and_says_nothing_holds_up_no_run() -> None:
+    """The message is handed in again; if it had arrived, its lines are replays."""
+    world, lines = World(random.Random(7)), make_refunds(200)
+    world.start_worker()
+    silent = 2
+
+    async def send(message: str) -> None:
+        nonlocal silent
+        world.queue.put_nowait(message)
+        if world.queue.qsize() > 1 and silent:
+            silent -= 1
+            await asyncio.Event().wait()
+
+    async with asyncio.timeout(300.0), world.open(world.make_machine()) as gateway:
+        batch = Batch(gateway, clock=LoopClock())
+        outcomes = Counter([outcome.kind async for outcome in batch.run(lines, send=send)])
+
+    assert outcomes == {"ok": 200}
+    assert silent == 0
+    await world.end()
+    assert world.platform.executed == Counter(line.request_id for line in lines)
+
+
 def count_in_any_minute(moments: list[float]) -> int:
     """Return the most calls that came within 60 s."""
     return max(bisect_left(moments, moment + 60.0) - at for at, moment in enumerate(moments))

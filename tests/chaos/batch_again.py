@@ -19,8 +19,7 @@ import attrs
 from redis.asyncio import Redis
 from sqlalchemy import Connection, insert
 
-from tests.chaos.batch_stage import open_store, write_file
-from tests.chaos.quota_real import clean_up
+from tests.chaos.batch_stage import erase, name_driver, open_store, write_file
 from tests.support import replies
 from tests.support.sql_databases import use_connection
 from wxpay_async import HttpRequest, Md5Signer, PayGateway, Refund, Unlimited
@@ -61,7 +60,7 @@ async def run_again(options: argparse.Namespace) -> bool:
                 print(f"written in {time.monotonic() - began:.0f} s", flush=True)
                 return await _run(gateway, lines, calls, options)
         finally:
-            await _erase(url, app_key)
+            await erase(url, app_key)
 
 
 def _make_gateway(app_key: str, url: str, calls: list[HttpRequest]) -> PayGateway:
@@ -185,12 +184,7 @@ async def _write_sql(url: str, records: Sequence[IdempotencyRecord]) -> None:
         connection.execute(insert(table), rows)
         connection.commit()
 
-    await use_connection(_name_driver(url), work)
-
-
-def _name_driver(url: str) -> str:
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}+asyncpg://{rest}" if scheme in {"postgres", "postgresql"} else url
+    await use_connection(name_driver(url), work)
 
 
 async def _write_redis(url: str, records: Sequence[IdempotencyRecord]) -> None:
@@ -203,17 +197,3 @@ async def _write_redis(url: str, records: Sequence[IdempotencyRecord]) -> None:
             if place:
                 pipeline.zadd(sets[place - 1], {record.request_id: float(score)})
         await pipeline.execute()
-
-
-async def _erase(url: str, app_key: str) -> None:
-    """Remove what was written into a store that others use, too."""
-    if url.startswith("redis"):
-        await clean_up(url, app_key)
-    elif not url.startswith("sqlite"):
-        table = make_tables().operations
-
-        def work(connection: Connection) -> None:
-            connection.execute(table.delete().where(table.c.app_key == app_key))
-            connection.commit()
-
-        await use_connection(_name_driver(url), work)

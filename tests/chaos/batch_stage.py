@@ -22,13 +22,16 @@ from urllib.parse import urlsplit
 
 from attrs import define, field
 from Crypto.PublicKey import RSA
+from sqlalchemy import Connection
 
 from tests.chaos.proxy import Proxy, Weather
 from tests.chaos.quota_real import clean_up
 from tests.support import asking
 from tests.support.redis_places import private_redis
+from tests.support.sql_databases import use_connection
 from tests.support.vectors import PRIVATE_KEY, ROOT
 from wxpay_async import MiniProgramPay, PayGateway, Unlimited
+from wxpay_async.adapters.stores.sql_schema import make_tables
 from wxpay_async.batch import Batch, read_lines
 from wxpay_async.batch.tally import LineOutcome
 from wxpay_async.sandbox import Sandbox
@@ -37,6 +40,12 @@ from wxpay_async.sandbox.state import LedgerEntry
 CALM: Final = Weather(before=0, after=0, twice=0, late=0, refuse=0, decline=0)
 
 _DURABLE: Final = ("--appendonly", "yes", "--appendfsync", "always")
+_DRIVERS: Final = {
+    "postgres": "postgresql+asyncpg",
+    "postgresql": "postgresql+asyncpg",
+    "mysql": "mysql+asyncmy",
+    "mariadb": "mariadb+asyncmy",
+}
 _ORDER: Final = "O-1"
 _CENTS: Final = 9
 _SHOWN: Final = 5
@@ -209,6 +218,7 @@ async def staged(
             finally:
                 await stage.end()
                 await proxy.aclose()
+                await erase(store_url, app_key)
                 if "WXPAY_QUOTA_URL" in more:
                     await clean_up(more["WXPAY_QUOTA_URL"], app_key)
 
@@ -221,6 +231,27 @@ def open_store(named: str | None, folder: str) -> Iterator[str]:
             yield url
     else:
         yield named or f"sqlite:///{folder}/store.db"
+
+
+async def erase(url: str, app_key: str) -> None:
+    """Remove what was written into a store that others use, too."""
+    if url.startswith("redis"):
+        await clean_up(url, app_key)
+    elif not url.startswith("sqlite"):
+        table = make_tables().operations
+
+        def work(connection: Connection) -> None:
+            connection.execute(table.delete().where(table.c.app_key == app_key))
+            connection.commit()
+
+        await use_connection(name_driver(url), work)
+
+
+def name_driver(url: str) -> str:
+    """Name the driver of an address, for SQLAlchemy alone."""
+    scheme, _, rest = url.partition("://")
+    driver = _DRIVERS.get(scheme)
+    return f"{driver}://{rest}" if driver else url
 
 
 async def _pay_order(sandbox: Sandbox, lines: int) -> None:

@@ -39,6 +39,9 @@ LOOK_EVERY: Final = 5.0
 SEND_AGAIN: Final = 900.0
 """Seconds after which lines that have no end are sent again."""
 
+SEND_WITHIN: Final = 60.0
+"""Seconds for one message. A broker that went away may leave whoever sends without an answer."""
+
 MOST_SENT: Final = 3
 """How often a chunk is sent without the end of any of its lines, before it is given up."""
 
@@ -152,7 +155,8 @@ class Coordinator:
             Exception: what `send` raises of the first message of all: it works at all, or never.
         """
         try:
-            await self.send(seal(chunk.lines, self.keys, app_key=self.gateway.app_key))
+            async with asyncio.timeout(SEND_WITHIN):
+                await self.send(seal(chunk.lines, self.keys, app_key=self.gateway.app_key))
         except Exception:
             # Code of others, which may raise anything: a broker that is away must not end the run.
             if not self._was_sent:
