@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
-import json
 import random
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Awaitable, Callable
-from typing import Any, Final, cast
-from urllib.parse import parse_qsl
+from typing import Any, cast
 
 import pytest
-from attrs import define, evolve, field
+from attrs import evolve
 
-from tests.support import asking, replies
-from tests.support.batches import LastingStore, Platform, make_gateway, make_refunds
+from tests.support import asking
+from tests.support.batches import make_gateway, make_refunds
 from tests.support.clock import LoopClock, loop_time, virtual
-from tests.support.platform import APP_KEY, UNKNOWN_ORDER
-from wxpay_async.adapters.limiters.limiter import Quota, Unlimited
+from tests.support.platform import APP_KEY
+from tests.support.worlds import KEYS, World
+from wxpay_async.adapters.limiters.limiter import Unlimited
 from wxpay_async.adapters.limiters.local import LocalLimiter
 from wxpay_async.adapters.stores.sealed import SealedStore
-from wxpay_async.adapters.stores.store import Store
-from wxpay_async.adapters.transports.memory import MemoryTransport
 from wxpay_async.batch.batch import Batch
 from wxpay_async.batch.line import Line
 from wxpay_async.engine.gateway import PayGateway
@@ -33,214 +28,9 @@ from wxpay_async.policy.states import State
 from wxpay_async.protocol.codec import serialize
 from wxpay_async.protocol.idempotency_key import derive_request_id, fingerprint
 from wxpay_async.protocol.requests import Refund
-from wxpay_async.protocol.wire import HttpRequest, HttpResponse, Timeouts
 
-KEYS: Final = (b"s" * 32,)
-_REPEATED: Final = "GM_API_BUS_0000015"
-BACK_AFTER: Final = 20.0
+BACK_AFTER = 20.0
 """Seconds until a queue gives away what a silent worker has: two heartbeats."""
-
-
-@define(eq=False)
-class Machine:
-    """A machine that can die or stop at any moment: nothing that it does comes back.
-
-    Attributes:
-        dice: decides how long everything takes.
-        runs: cleared while it is stopped.
-        dead: whether it is dead.
-    """
-
-    dice: random.Random
-    runs: asyncio.Event = field(factory=asyncio.Event, init=False)
-    dead: bool = field(default=False, init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self.runs.set()
-
-    def kill(self) -> None:
-        """Die."""
-        self.dead = True
-        self.runs.clear()
-
-    async def live(self) -> None:
-        """Take some time, or all time that there is."""
-        await asyncio.sleep(self.dice.uniform(0.0, 0.05))
-        await self.runs.wait()
-
-
-@define(eq=False)
-class ExactPlatform(Platform):
-    """Executes each requestId once, and finds what it executed.
-
-    It would execute a second requestId for the same number: whoever invents one is found out.
-
-    Attributes:
-        calls: when each request came.
-    """
-
-    calls: list[float] = field(factory=list[float])
-    _numbers: dict[str, str] = field(factory=dict[str, str])
-
-    def __call__(self, request: HttpRequest) -> Any:  # noqa: ANN401 - an answer
-        """Answer one request."""
-        self.calls.append(loop_time())
-        form = dict(parse_qsl(request.body.decode()))
-        if request.url.endswith("/query"):
-            amount = self._numbers.get(form["outTradeNo"])
-            return UNKNOWN_ORDER if amount is None else self._find(form["outTradeNo"], amount)
-        content = json.loads(form["bizContent"])
-        if content["requestId"] in self.executed:
-            self.attempts += 1
-            return replies.no(_REPEATED)
-        if not self.down:
-            self._numbers[content["outTradeNo"]] = content["refundAmount"]
-        return super().__call__(request)
-
-    def _find(self, number: str, amount: str) -> object:
-        return replies.order("已退款", number, amount)
-
-
-@define(eq=False)
-class MortalStore:
-    """A store as a machine sees it that may die before and after everything it does there."""
-
-    store: Store
-    machine: Machine
-
-    def __getattr__(self, name: str) -> object:
-        found = getattr(self.store, name)
-        return self._wrap(found) if inspect.iscoroutinefunction(found) else found
-
-    def _wrap(self, act: Callable[..., Awaitable[object]]) -> Callable[..., Awaitable[object]]:
-        async def live_through(*arguments: object, **named: object) -> object:
-            await self.machine.live()
-            result = await act(*arguments, **named)
-            await self.machine.live()
-            return result
-
-        return live_through
-
-
-@define(eq=False)
-class MortalTransport:
-    """The network as such a machine sees it."""
-
-    transport: MemoryTransport
-    machine: Machine
-
-    async def send(self, request: HttpRequest, *, timeout: Timeouts) -> HttpResponse:
-        """Send a request, unless the machine is dead; receive the reply, unless it died since."""
-        await self.machine.live()
-        try:
-            return await self.transport.send(request, timeout=timeout)
-        finally:
-            await self.machine.live()
-
-    async def aclose(self) -> None:
-        """Close nothing."""
-
-
-@define(eq=False)
-class World:
-    """What outlives machines: the platform, the store, the quota, and a queue.
-
-    Attributes:
-        dice: decides everything.
-    """
-
-    dice: random.Random
-    platform: ExactPlatform = field(factory=ExactPlatform)
-    store: LastingStore = field(factory=LastingStore)
-    limiter: LocalLimiter = field(
-        factory=lambda: LocalLimiter(Quota(lease=75.0), clock=LoopClock().monotonic)
-    )
-    queue: asyncio.Queue[str] = field(factory=asyncio.Queue[str])
-    _held: dict[Machine, list[str]] = field(factory=dict["Machine", list[str]])
-    _tasks: list[asyncio.Task[None]] = field(factory=list[asyncio.Task[None]])
-    _machines: list[Machine] = field(factory=list["Machine"])
-
-    def make_machine(self) -> Machine:
-        """Make a machine."""
-        self._machines.append(Machine(random.Random(self.dice.random())))
-        return self._machines[-1]
-
-    def open(self, machine: Machine, **settings: Any) -> PayGateway:  # noqa: ANN401 - the constructor's
-        """Make the gateway of a machine."""
-        given = {
-            "store": SealedStore(cast("Store", MortalStore(self.store, machine)), KEYS),
-            "limiter": self.limiter,
-            "transport": MortalTransport(MemoryTransport(self.platform), machine),
-        }
-        return make_gateway(self.platform, **(given | settings))
-
-    def start_run(self, machine: Machine, lines: list[Line], *, send: bool) -> asyncio.Task[None]:
-        """Start a run of all lines, which ends with the last one."""
-        return self._start(self._run(machine, lines, send=send))
-
-    async def _run(self, machine: Machine, lines: list[Line], *, send: bool) -> None:
-        async with self.open(machine) as gateway:
-            batch = Batch(gateway, clock=LoopClock())
-
-            async def put(message: str) -> None:
-                await machine.live()
-                self.queue.put_nowait(message)
-
-            async for _ in batch.run(lines, send=put if send else None):
-                pass
-
-    def start_worker(self) -> Machine:
-        """Start a worker, which takes two messages at once."""
-        machine = self.make_machine()
-        self._held[machine] = []
-        self._start(self._work(machine))
-        return machine
-
-    async def _work(self, machine: Machine) -> None:
-        async with self.open(machine) as gateway, asyncio.TaskGroup() as group:
-            batch = Batch(gateway, concurrency=16, clock=LoopClock())
-            for _ in range(2):
-                group.create_task(self._take(machine, batch))
-
-    async def _take(self, machine: Machine, batch: Batch) -> None:
-        held = self._held[machine]
-        while True:
-            await machine.runs.wait()
-            message = await self.queue.get()
-            held.append(message)
-            await batch.work(message)
-            if message in held:
-                held.remove(message)
-
-    def take_back(self, machine: Machine) -> None:
-        """Give what a worker has to others."""
-        for message in self._held[machine]:
-            self.queue.put_nowait(message)
-        self._held[machine].clear()
-
-    async def end(self) -> None:
-        """Wake what is dead, as if it had only slept, and end everything."""
-        for machine in self._machines:
-            machine.runs.set()
-        await asyncio.sleep(60.0)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    def has_lines(self, machine: Machine) -> bool:
-        """Tell whether a worker has as many messages as it takes."""
-        return len(self._held[machine]) == 2
-
-    def _start(self, work: Any) -> asyncio.Task[None]:  # noqa: ANN401 - a coroutine
-        task = asyncio.create_task(work)
-        self._tasks.append(task)
-        return task
-
-    async def count(self, lines: list[Line]) -> Counter[str]:
-        """Count how the lines ended, as the store shows it."""
-        async with self.open(self.make_machine()) as gateway:
-            batch = Batch(gateway, clock=LoopClock())
-            return Counter([outcome.kind async for outcome in batch.recall(lines)])
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -259,6 +49,50 @@ def test_run_that_is_killed_again_and_again_executes_every_line_once(seed: int) 
         await world.start_run(world.make_machine(), lines, send=False)
 
         assert await world.count(lines) == {"ok": 200}
+        await world.end()
+        assert world.platform.executed == Counter(line.request_id for line in lines)
+
+    run()
+
+
+@virtual
+async def test_payments_whose_run_is_killed_have_one_credential_each_in_the_end() -> None:
+    """Where the answer is lost, a new one is issued for the order, which is not paid yet."""
+    world = World(random.Random(8))
+    world.platform.lost = 10
+    lines = [_make_pay(world, number) for number in range(1, 101)]
+    for _ in range(5):
+        machine = world.make_machine()
+        world.start_run(machine, lines, send=False)
+        await asyncio.sleep(world.dice.uniform(0.1, 4.0))
+        machine.kill()
+    await world.start_run(world.make_machine(), lines, send=False)
+
+    assert await world.count(lines) == {"ok": 100}
+    await world.end()
+    assert len(world.platform.executed) <= 100 + 10 + 5 * 64
+    assert set(world.platform.executed.values()) == {1}
+
+
+@pytest.mark.parametrize("since", [0.0, 15.0])
+@pytest.mark.parametrize("workers", [0, 4])
+def test_store_that_is_away_for_minutes_ends_no_run(workers: int, since: float) -> None:
+    """Nothing is sent meanwhile but what was on its way, and all lines end without a new run."""
+
+    @virtual
+    async def run() -> None:
+        world, lines = World(random.Random(9)), make_refunds(300)
+        for _ in range(workers):
+            world.start_worker()
+        run = world.start_run(world.make_machine(), lines, send=bool(workers))
+        await asyncio.sleep(since)
+        world.is_away, attempts = True, world.platform.attempts
+        await asyncio.sleep(300.0)
+        world.is_away, attempts = False, world.platform.attempts - attempts
+        await run
+
+        assert await world.count(lines) == {"ok": 300}
+        assert attempts <= 64
         await world.end()
         assert world.platform.executed == Counter(line.request_id for line in lines)
 
@@ -424,6 +258,13 @@ async def test_broker_that_takes_a_message_and_says_nothing_holds_up_no_run() ->
     assert silent == 0
     await world.end()
     assert world.platform.executed == Counter(line.request_id for line in lines)
+
+
+def _make_pay(world: World, number: int) -> Line:
+    order = f"O-{number}"
+    token = world.platform.create(order)
+    request = asking.pay(f"pay-{number}", pay_token=token, out_trade_no=order)
+    return Line(number=number, request=request)
 
 
 def count_in_any_minute(moments: list[float]) -> int:
