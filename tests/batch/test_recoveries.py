@@ -15,7 +15,7 @@ from tests.support import asking
 from tests.support.batches import make_gateway, make_refunds
 from tests.support.clock import LoopClock, loop_time, virtual
 from tests.support.platform import APP_KEY
-from tests.support.worlds import KEYS, World
+from tests.support.worlds import KEYS, Machine, World
 from wxpay_async.adapters.limiters.limiter import Unlimited
 from wxpay_async.adapters.limiters.local import LocalLimiter
 from wxpay_async.adapters.stores.sealed import SealedStore
@@ -125,6 +125,51 @@ async def test_workers_and_coordinators_that_die_or_stop_execute_every_line_once
     assert world.platform.executed == Counter(line.request_id for line in lines)
     assert ended_at <= 450.0
     assert count_in_any_minute(world.platform.calls) <= 400
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_befalls_a_batch_every_line_is_executed_once(seed: int) -> None:
+    """Runs, workers, the store and the platform are struck at random, and a last run ends."""
+
+    @virtual
+    async def run() -> None:
+        world, lines = World(random.Random(seed)), make_refunds(150)
+        world.platform.lost = world.dice.randrange(40)
+        workers = [world.start_worker() for _ in range(3)]
+        for _ in range(12):
+            machine = world.make_machine()
+            world.start_run(machine, lines, send=world.dice.random() < 0.6)
+            await asyncio.sleep(world.dice.uniform(0.1, 12.0))
+            await _strike(world, workers)
+            machine.kill()
+        await world.start_run(world.make_machine(), lines, send=False)
+
+        assert await world.count(lines) == {"ok": 150}
+        await world.end()
+        assert world.platform.executed == Counter(line.request_id for line in lines)
+        assert count_in_any_minute(world.platform.calls) <= 400
+
+    run()
+
+
+async def _strike(world: World, workers: list[Machine]) -> None:
+    """Kill a worker or stop it, or cut off the store or the platform."""
+    blow, worker = world.dice.randrange(4), workers[0]
+    if blow == 0:
+        worker.kill()
+        world.take_back(worker)
+        workers.append(world.start_worker())
+        workers.remove(worker)
+    elif blow == 1:
+        worker.runs.clear()
+        await asyncio.sleep(BACK_AFTER)
+        world.take_back(worker)
+        await asyncio.sleep(world.dice.uniform(0.0, 60.0))
+        worker.runs.set()
+    else:
+        world.is_away, world.platform.down = blow == 2, blow == 3
+        await asyncio.sleep(world.dice.uniform(1.0, 100.0))
+        world.is_away = world.platform.down = False
 
 
 @pytest.mark.parametrize(("blow", "most"), [("kill", 60.0), ("stop", 100.0)])
