@@ -7,11 +7,13 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from attrs import define
 
-from tests.support.batches import Office, Platform, make_gateway, make_refunds
+from tests.support.batches import LastingStore, Office, Platform, make_gateway, make_refunds
 from tests.support.clock import LoopClock, virtual
 from wxpay_async.adapters.stores.sealed import SealedStore
 from wxpay_async.batch.batch import Batch
+from wxpay_async.batch.chunks import seal
 from wxpay_async.batch.line import Line
 from wxpay_async.engine.gateway import PayGateway
 from wxpay_async.engine.streaming import Outcome
@@ -61,6 +63,34 @@ async def test_store_that_forgets_with_the_process_is_refused() -> None:
             await batch.work("message")
     assert caught.value.field == "store"
     assert platform.attempts == 0
+
+
+@define(eq=False)
+class LateStore(LastingStore):
+    """A store that knows only once it is open whether it survives, as Redis does."""
+
+    def __attrs_post_init__(self) -> None:
+        self.durable = False
+
+    async def open(self) -> None:
+        """Look at the server's settings."""
+        self.durable = True
+
+
+@virtual
+async def test_store_is_opened_before_it_is_refused() -> None:
+    """By a run as by a worker that was just started."""
+    office = Office(workers=0, store=LateStore())
+    async with office, office.open() as gateway:
+        batch = Batch(gateway, clock=LoopClock())
+        [outcome] = [o async for o in batch.run(make_refunds(1))]
+    assert outcome.kind == "ok"
+    office.store.durable = False
+    async with office.open() as gateway:
+        batch = Batch(gateway, clock=LoopClock())
+        message = seal(make_refunds(1), [b"s" * 32], app_key=gateway.app_key)
+        tally = await batch.work(message)
+    assert tally.counts == {"ok": 1}
 
 
 @virtual

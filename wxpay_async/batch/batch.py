@@ -69,9 +69,10 @@ class Batch:
         Raises:
             InvalidRequestError: the store would lose what was sent; or a line cannot be read, which
                 is raised when it is reached: `Lines.check` finds all of them before.
-            NotSentError: the gateway was closed before every line was begun.
+            NotSentError: the gateway was closed before every line was begun; or the store cannot be
+                reached, and it has to say whether it keeps what is sent.
         """
-        self._check_durable()
+        await self._check_durable()
         first, rest = await self._peek(lines)
         if first is None:
             return
@@ -114,8 +115,10 @@ class Batch:
         Raises:
             InvalidRequestError: the store would lose what was sent; or the message does not open
                 with the keys of this gateway.
+            NotSentError: the store cannot be reached, and it has to say whether it keeps what is
+                sent.
         """
-        self._check_durable()
+        await self._check_durable()
         lines = unseal(message, self._seal_keys(), app_key=self.gateway.app_key)
         tally = Tally()
         if lines:
@@ -158,8 +161,11 @@ class Batch:
         first = await anext(iterator, None)
         return first, iterator if first is None else _chain(first, iterator)
 
-    def _check_durable(self) -> None:
-        if not self.gateway.store.durable:
+    async def _check_durable(self) -> None:
+        store = self.gateway.store
+        if not store.durable:
+            await store.open()  # a Redis says so once it is asked for its settings
+        if not store.durable:
             raise InvalidRequestError(
                 "it forgets with the process what was sent, or may drop it: the lines would go "
                 "twice",
