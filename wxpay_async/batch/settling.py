@@ -279,7 +279,7 @@ class Settling:
         except WxPayError as error:
             if item.outcome is not None:
                 raise
-            item.outcome = Outcome.failed(item.line, error)
+            item.outcome = Outcome[Line, Any].failed(item.line, error)
             if is_open(error):
                 item.again_at = self.clock.monotonic() + item.wait
                 heapq.heappush(self._waiting, item)
@@ -287,7 +287,7 @@ class Settling:
                 self._ended_at = self.clock.monotonic()
             raise
         else:
-            item.outcome = Outcome.ok(item.line, result)
+            item.outcome = Outcome[Line, Any].ok(item.line, result)
             self._ended_at = self.clock.monotonic()
             return result
         finally:

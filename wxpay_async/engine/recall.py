@@ -18,7 +18,7 @@ from wxpay_async.policy.states import State
 from wxpay_async.protocol.builder import OPERATIONS
 from wxpay_async.protocol.codec import serialize
 from wxpay_async.protocol.idempotency_key import fingerprint
-from wxpay_async.protocol.requests import R, order_number
+from wxpay_async.protocol.requests import R, Request, order_number
 
 if TYPE_CHECKING:
     from wxpay_async.engine.dispatcher import Dispatcher
@@ -64,9 +64,9 @@ async def _read_outcome(
         result = dispatcher.replay(last, content=content, asked=asked)
     except WxPayError as error:
         dispatcher.mark(error, request.request_id)
-        outcome = Outcome.failed(request, error)
+        outcome = Outcome[R, Any].failed(request, error)
     else:
-        outcome = Outcome.ok(request, result)
+        outcome = Outcome[R, Any].ok(request, result)
     return attrs.evolve(
         outcome,
         reserved_at=datetime.fromtimestamp(record.created_at, UTC),
@@ -74,7 +74,7 @@ async def _read_outcome(
     )
 
 
-def _check_same(request: R, record: IdempotencyRecord, content: bytes) -> None:
+def _check_same(request: Request, record: IdempotencyRecord, content: bytes) -> None:
     """Check that the requestId stands for this very request.
 
     Raises:
