@@ -153,8 +153,8 @@ def _decode(
     response: HttpResponse, into: type[T], known: dict[str, Any], *, url: str, moves_money: bool
 ) -> T:
     data = _read_data(response, url=url, moves_money=moves_money)
-    known["raw"] = ReadOnly(data)
-    result = _structure(data, known, into)
+    # Not added to `known`, which is a local of the frame that a traceback shows.
+    result = _structure(data, {"raw": ReadOnly(data), **known}, into)
     _check_not_failed(result)
     return result
 
