@@ -59,10 +59,11 @@ class Turn:
             if not services.concurrency.acquire_now():
                 # In one of the next iterations, or not at all.
                 await services.concurrency.acquire(0.0)
-        except BaseException as error:
+        except TimeoutError:
             await run_to_completion(self.free_slot(NotSentError("")))
-            if isinstance(error, TimeoutError):
-                return False
+            return False
+        except BaseException:
+            await run_to_completion(self.free_slot(NotSentError("")))
             raise
         self._machine, self.began = False, services.clock.monotonic()
         return True
