@@ -6,7 +6,6 @@ resume: lines that have ended are read back by 500, and only the others are call
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
 from typing import Any, Final, TypeAlias
@@ -22,7 +21,7 @@ from wxpay_async.batch.settling import Settling, read_windows, recall_lines
 from wxpay_async.batch.tally import Tally
 from wxpay_async.engine.clock import Clock
 from wxpay_async.engine.gateway import PayGateway
-from wxpay_async.engine.streaming import Outcome
+from wxpay_async.engine.streaming import Outcome, iterate
 from wxpay_async.errors import InvalidRequestError
 
 AnyLines: TypeAlias = Lines | Iterable[Line] | AsyncIterable[Line]
@@ -32,9 +31,6 @@ PATIENCE: Final = 3_600.0
 
 WORKER_PATIENCE: Final = 600.0
 """The same for a worker: below the 30 minutes for which RabbitMQ waits for an acknowledgement."""
-
-_READ_AT_ONCE: Final = 50
-"""Lines that are read before other tasks have their turn."""
 
 
 @define(eq=False)
@@ -125,7 +121,7 @@ class Batch:
             settling = self._make_settling(lines[0], WORKER_PATIENCE)
             self._running.add(settling)
             try:
-                async for outcome in settling.settle(_iterate(lines)):
+                async for outcome in settling.settle(iterate(lines)):
                     tally.add(outcome)
             finally:
                 self._running.discard(settling)
@@ -154,7 +150,7 @@ class Batch:
         )
 
     def _iterate(self, lines: AnyLines) -> AsyncIterator[Line]:
-        return _iterate(lines.read(self.gateway.app_key) if isinstance(lines, Lines) else lines)
+        return iterate(lines.read(self.gateway.app_key) if isinstance(lines, Lines) else lines)
 
     async def _peek(self, lines: AnyLines) -> tuple[Line | None, AsyncIterator[Line]]:
         iterator = self._iterate(lines)
@@ -181,17 +177,6 @@ class Batch:
         raise InvalidRequestError(
             "it has no keys to seal messages with", field="store", allowed="a sealed store"
         )
-
-
-async def _iterate(lines: Iterable[Line] | AsyncIterable[Line]) -> AsyncIterator[Line]:
-    if isinstance(lines, AsyncIterable):
-        async for line in lines:
-            yield line
-    else:
-        for count, line in enumerate(lines, start=1):
-            yield line
-            if count % _READ_AT_ONCE == 0:
-                await asyncio.sleep(0)
 
 
 async def _chain(first: Line, rest: AsyncIterator[Line]) -> AsyncIterator[Line]:

@@ -53,6 +53,9 @@ _LONGEST_WAIT: Final = 120.0
 _MOST_WAITING: Final = 1_000
 """Lines that wait to be called again; beyond it no new one is begun."""
 
+_PARSED_AT_ONCE: Final = 50
+"""Lines that are read before other tasks have their turn: some milliseconds of work."""
+
 _ACCESS: Final = (ClockSkewError, ConfigurationRefusedError, RateLimitedError)
 """Refusals that have nothing to do with the line."""
 
@@ -120,6 +123,8 @@ async def read_windows(lines: AsyncIterator[Line]) -> AsyncGenerator[list[Line]]
     window: list[Line] = []
     async for line in lines:
         window.append(line)
+        if len(window) % _PARSED_AT_ONCE == 0:
+            await asyncio.sleep(0)
         if len(window) == READ_AT_ONCE:
             yield window
             window = []
@@ -247,14 +252,9 @@ class Settling:
         if self._waiting:
             until = min(until, self._waiting[0].again_at or 0.0)
         self._changed.clear()
-        sleep = asyncio.ensure_future(self.clock.sleep(max(until - now, 0.001)))
-        change = asyncio.ensure_future(self._changed.wait())
-        try:
-            await asyncio.wait((sleep, change), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (sleep, change):
-                task.cancel()
-            await asyncio.gather(sleep, change, return_exceptions=True)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(until - now, 0.0)):
+                await self._changed.wait()
 
     async def _recover(self, item: _Item) -> None:
         """Make the queries that are due, before what is in doubt is called again."""

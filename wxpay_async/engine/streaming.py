@@ -288,10 +288,11 @@ def stream(
     """
     if concurrency < 1:
         raise InvalidRequestError(f"{concurrency}", field="concurrency", allowed="1 or above")
-    return OutcomeStream(_Pipeline(_iterate(requests), call, concurrency, pauses))
+    return OutcomeStream(_Pipeline(iterate(requests), call, concurrency, pauses))
 
 
-async def _iterate(requests: Iterable[Q] | AsyncIterable[Q]) -> AsyncGenerator[Q]:
+async def iterate(requests: Iterable[Q] | AsyncIterable[Q]) -> AsyncGenerator[Q]:
+    """Iterate over what may or may not be asynchronous."""
     if isinstance(requests, AsyncIterable):
         async for request in requests:
             yield request
