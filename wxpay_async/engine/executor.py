@@ -14,7 +14,7 @@ from wxpay_async.engine.call import Call
 from wxpay_async.engine.priority import Priority
 from wxpay_async.engine.reissue import find_last, say_of_closed
 from wxpay_async.engine.replay import SettledMeanwhileError
-from wxpay_async.engine.single_flight import SingleFlight, make_conflict
+from wxpay_async.engine.single_flight import SingleFlight, check_same
 from wxpay_async.engine.unsent import LAST_WORD, check_unsent, make_unknown
 from wxpay_async.errors import (
     IdempotencyConflictError,
@@ -131,11 +131,8 @@ class Executor:
             record = await call.reserve(fresh)
         except NotSentError as error:  # true of this call, and not of those before it
             raise make_unknown(error) from error
-        if record.fingerprint != fresh.fingerprint:
-            raise make_conflict(
-                record.fingerprint.differences(fresh.fingerprint),
-                (record.operation, fresh.operation),
-            )
+        operations = record.operation, fresh.operation
+        check_same(record.fingerprint, fresh.fingerprint, operations)
         del fresh
         if record.content is not None and record.content != content:
             content = record.content

@@ -1,4 +1,4 @@
-"""Recall how requests ended: from the store alone, by one read for many, and without any call."""
+"""Recall from the store how requests ended: with one read for many requests, and no call."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from wxpay_async.engine.reissue import find_last
-from wxpay_async.engine.single_flight import make_conflict
+from wxpay_async.engine.single_flight import check_same
 from wxpay_async.engine.streaming import Outcome
 from wxpay_async.errors import WxPayError
 from wxpay_async.policy.record import IdempotencyRecord
@@ -27,7 +27,7 @@ READ_AT_ONCE: Final = 500
 """Keys that a store takes in one read (`IdempotencyStore.load_many`)."""
 
 _DECODED_AT_ONCE: Final = 50
-"""Replies that are decoded before other tasks have their turn: some milliseconds of work."""
+"""Replies that are decoded before other tasks can run: some milliseconds of work."""
 
 
 async def recall(dispatcher: Dispatcher, requests: Sequence[R]) -> list[Outcome[R, Any] | None]:
@@ -82,5 +82,4 @@ def _check_same(request: Request, record: IdempotencyRecord, content: bytes) -> 
     """
     operation = OPERATIONS[type(request)].name
     mine = fingerprint(operation, content, order_number(request))
-    if mine != record.fingerprint:
-        raise make_conflict(record.fingerprint.differences(mine), (record.operation, operation))
+    check_same(record.fingerprint, mine, (record.operation, operation))

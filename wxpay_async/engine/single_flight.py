@@ -169,11 +169,8 @@ class SingleFlight:
             flight.task = _start(flight.run(), f"wxpay {key}")
             return await flight.wait(own_timeout), False
         operation.close()
-        if flight.fingerprint != fingerprint:
-            raise make_conflict(
-                flight.fingerprint.differences(fingerprint),
-                (flight.fingerprint.operation, fingerprint.operation),
-            )
+        operations = flight.fingerprint.operation, fingerprint.operation
+        check_same(flight.fingerprint, fingerprint, operations)
         if priority is None and flight.priority is not None:
             flight.priority.raise_lane(Lane.PEOPLE)
         return await flight.wait(timeout), True
@@ -206,14 +203,21 @@ else:
         return asyncio.Task(work, loop=asyncio.get_running_loop(), name=name)
 
 
-def make_conflict(fields: tuple[str, ...], operations: tuple[str, str]) -> IdempotencyConflictError:
-    """Return the error for a requestId that is reused with other content.
+def check_same(stored: Fingerprint, asked: Fingerprint, operations: tuple[str, str]) -> None:
+    """Check that a requestId is not reused with other content.
 
     Args:
-        fields: the names of the fields that differ.
-        operations: what the requestId stands for, and what it was used for now.
+        stored: of what the requestId stands for.
+        asked: of what it is used for now.
+        operations: the names of both.
+
+    Raises:
+        IdempotencyConflictError: it is; the error names the fields that differ.
     """
+    if stored == asked:
+        return
     first, second = operations
+    fields = stored.differences(asked)
     if first == second:
         reason = (
             f"this requestId already stands for a request with other {', '.join(fields)}; "
@@ -224,4 +228,4 @@ def make_conflict(fields: tuple[str, ...], operations: tuple[str, str]) -> Idemp
             f"this requestId is shared by two operations: it stands for a {first}, and a {second} "
             f'needs its own; derive_request_id(app_key, "{second}", order) makes it'
         )
-    return IdempotencyConflictError(reason, fields=fields)
+    raise IdempotencyConflictError(reason, fields=fields)
