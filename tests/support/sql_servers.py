@@ -126,7 +126,9 @@ def open_pgbouncer(postgres: str, *settings: str) -> Generator[Server]:
             answers=_is_postgres,
             log=folder / "pgbouncer.log",
             user=_POSTGRES_USER,
-            farewell=signal.SIGQUIT,  # later versions wait for clients after the others
+            # Later versions wait for their clients after SIGTERM, and earlier ones have no handler
+            # for SIGQUIT, which the shell makes every program in the background ignore.
+            farewell=signal.SIGKILL,
         )
         with running(server):
             yield server
