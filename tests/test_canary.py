@@ -36,6 +36,7 @@ from tests.support.canaries import (
     render_records,
 )
 from tests.support.payers import answer_payers
+from tests.support.tasks import wait_until
 from tests.support.vectors import KEYS
 from tests.support.watch import Watch
 from wxpay_async.adapters.limiters.limiter import Unlimited
@@ -175,15 +176,15 @@ class Run:
 
     async def cancel(self, gateway: PayGateway, pay: MiniProgramPay) -> None:
         """Cancel a payment, and a query, while their answers are on their way."""
+        faults = self.sandbox.faults
         for call in (
             lambda: gateway.pay(pay),
             lambda: gateway.query(out_trade_no="O-1"),
         ):
-            delayed = self.sandbox.faults.injected["delay"]
-            self.sandbox.faults.inject("delay", seconds=30.0)
+            delayed = faults.injected["delay"]
+            faults.inject("delay", seconds=30.0)
             task = asyncio.ensure_future(call())
-            while self.sandbox.faults.injected["delay"] == delayed:  # noqa: ASYNC110 - no event
-                await asyncio.sleep(0)
+            await wait_until(lambda delayed=delayed: faults.injected["delay"] != delayed)
             task.cancel()
             self.errors.append(await catch_failure(lambda task=task: task))
 

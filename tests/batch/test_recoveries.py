@@ -15,6 +15,7 @@ from tests.support import asking
 from tests.support.batches import make_gateway, make_refunds
 from tests.support.clock import LoopClock, loop_time, virtual
 from tests.support.platform import APP_KEY
+from tests.support.tasks import wait_until
 from tests.support.worlds import KEYS, Machine, World
 from wxpay_async.adapters.limiters.limiter import Unlimited
 from wxpay_async.adapters.limiters.local import LocalLimiter
@@ -182,8 +183,7 @@ def test_lines_of_a_struck_worker_end_soon_where_no_quota_waits(blow: str, most:
         world.limiter = cast("LocalLimiter", Unlimited())
         struck, *_ = [world.start_worker() for _ in range(4)]
         run = world.start_run(world.make_machine(), lines, send=True)
-        while not world.has_lines(struck):  # noqa: ASYNC110 - the time is the loop's own
-            await asyncio.sleep(0.2)
+        await wait_until(lambda: world.has_lines(struck), pause=0.2)
         struck_at = loop_time()
         struck.kill()
         if blow == "stop":

@@ -25,10 +25,13 @@ from typing import Final
 
 from tests.chaos.proxy import Weather
 from tests.chaos.stage import Stage, parsed, parser, staged
+from tests.support.tasks import wait_until
 
 WORKERS: Final = 2
 SHIFT: Final = 600.0
 _PASSING: Final = (31.0, 61.0)
+_GLANCE: Final = 0.02  # seconds between two looks at the processes
+_PATIENCE: Final = 7_200.0
 
 
 async def _kill(stage: Stage, worker: int, _: float) -> bool:
@@ -103,8 +106,14 @@ async def _go_wrong(stage: Stage, options: argparse.Namespace) -> None:
     """
     names = deque(options.kinds[i % len(options.kinds)] for i in range(options.events))
     stage.dice.shuffle(names)
-    while not stage.sandbox.platform.ledger and await stage.at_work():  # noqa: ASYNC110 - no event
-        await asyncio.sleep(0.02)
+
+    async def has_begun() -> bool:
+        return bool(stage.sandbox.platform.ledger) or await has_ended()
+
+    async def has_ended() -> bool:
+        return not await stage.at_work()
+
+    await wait_until(has_begun, pause=_GLANCE, within=_PATIENCE)
     while names and (running := await stage.at_work()):
         name = names.popleft()
         if await EVENTS[name](stage, stage.dice.choice(running), options.pause):
@@ -112,8 +121,7 @@ async def _go_wrong(stage: Stage, options: argparse.Namespace) -> None:
         else:
             names.append(name)
         await asyncio.sleep(stage.dice.uniform(0.05, 0.3))
-    while await stage.at_work():  # noqa: ASYNC110 - other processes set no event
-        await asyncio.sleep(0.02)
+    await wait_until(has_ended, pause=_GLANCE, within=_PATIENCE)
 
 
 def _weather(options: argparse.Namespace) -> Weather:

@@ -20,7 +20,8 @@ from tests.contract.transports import (
     behave,
     make_certificates,
 )
-from tests.support.server import CALM, PATIENCE, Listen, Listener
+from tests.support.server import CALM, Listen, Listener
+from tests.support.tasks import wait_until
 from wxpay_async.adapters.stores.store import Store
 from wxpay_async.protocol.wire import Timeouts, Transport
 
@@ -70,9 +71,9 @@ async def transport(make: Make, listen: Listen) -> AsyncIterator[Transport]:
     made = make()
     yield made
     await made.aclose()
-    async with asyncio.timeout(PATIENCE):  # the server's tasks end with their connections
-        while asyncio.all_tasks() - before - {asyncio.current_task()}:  # noqa: ASYNC110 - no event
-            await asyncio.sleep(0.001)
+    mine = asyncio.current_task()
+    # The server's tasks end with their connections.
+    await wait_until(lambda: not asyncio.all_tasks() - before - {mine}, pause=0.001)
 
 
 @pytest.fixture

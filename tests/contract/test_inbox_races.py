@@ -8,6 +8,7 @@ from collections import Counter
 from tests.contract.stores import Place, warm_stores
 from tests.support.callbacks import Merchant, paid
 from tests.support.platform import APP_KEY, FORM, SECRET
+from tests.support.tasks import wait_until
 from wxpay_async.adapters.transports.memory import MemoryTransport
 from wxpay_async.engine.callbacks import CallbackReceiver
 from wxpay_async.engine.clock import Clock
@@ -41,8 +42,10 @@ async def test_callbacks_that_race_over_a_store_have_one_effect_each(place: Plac
     ]
 
     async def deliver(receiver: CallbackReceiver, body: bytes) -> None:
-        while await receiver.receive(FORM, body) != ACK_HANDLED:  # noqa: ASYNC110 - as the platform
-            await asyncio.sleep(0.01)
+        async def is_handled() -> bool:
+            return await receiver.receive(FORM, body) == ACK_HANDLED
+
+        await wait_until(is_handled, pause=0.01)
 
     async with asyncio.timeout(60):
         await asyncio.gather(*(deliver(it, body) for body in bodies for it in receivers * 2))

@@ -11,6 +11,7 @@ from tests.contract.stores import DURABLE, Place
 from tests.support import replies
 from tests.support.clock import NOON
 from tests.support.platform import FORM, VERIFIER, encode_callback, sign_callback
+from tests.support.tasks import wait_until
 from wxpay_async.adapters.limiters.limiter import Unlimited
 from wxpay_async.adapters.transports.memory import MemoryTransport
 from wxpay_async.engine.callbacks import CallbackReceiver
@@ -75,8 +76,7 @@ async def test_callback_in_another_process_wakes_the_callers(place: Place) -> No
             asyncio.ensure_future(gateway.wait_paid("O-1", timeout=36_000.0, every=3_600.0))
             for _ in range(3)
         ]
-        while not queries:  # noqa: ASYNC110 - the transport has no event
-            await asyncio.sleep(0.001)
+        await wait_until(lambda: queries, pause=0.001)
         await asyncio.sleep(2 / SPEED)  # the store is read before there is anything to find
         texts[0] = "支付成功"
         answer = await receiver.receive(FORM, body)

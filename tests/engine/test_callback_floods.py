@@ -11,6 +11,7 @@ import pytest
 from tests.support.callbacks import Json, Merchant, OpenMerchant, order, paid
 from tests.support.clock import LoopClock, loop_time, virtual
 from tests.support.platform import APP_KEY, FORM, SECRET, encode_callback
+from tests.support.tasks import wait_until
 from wxpay_async.adapters.limiters.local import LocalLimiter
 from wxpay_async.adapters.transports.memory import MemoryTransport
 from wxpay_async.engine.callbacks import MAX_UNVERIFIED, MAX_VERIFIED, Verdict
@@ -41,9 +42,7 @@ class Platform:
 
     async def has_asked(self, calls: int) -> None:
         """Wait until so many queries are under way."""
-        async with asyncio.timeout(10):
-            while self.asked.total() < calls:  # noqa: ASYNC110 - requests have no event
-                await asyncio.sleep(0)
+        await wait_until(lambda: self.asked.total() >= calls)
 
 
 def read_number(request: HttpRequest) -> str:
@@ -93,11 +92,9 @@ async def test_signed_callbacks_take_no_place_of_unsigned_ones(
         asyncio.create_task(merchant.deliver(paid(f"O-{number}")))
         for number in range(2, MAX_VERIFIED + 4)
     ]
-    while len(merchant.seen) < MAX_VERIFIED:  # noqa: ASYNC110 - the handlers share one event
-        await asyncio.sleep(0)
+    await wait_until(lambda: len(merchant.seen) >= MAX_VERIFIED)
     unsigned = forge(merchant, paid())
-    while len(merchant.seen) < MAX_VERIFIED + 1:  # noqa: ASYNC110 - as above
-        await asyncio.sleep(0)
+    await wait_until(lambda: len(merchant.seen) > MAX_VERIFIED)
     merchant.gate.set()
 
     assert ACK_HANDLED == await unsigned

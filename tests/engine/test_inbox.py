@@ -9,6 +9,7 @@ import pytest
 from tests.support.callbacks import Merchant, OpenMerchant, order, paid, refunded
 from tests.support.flaky_store import FlakyStore
 from tests.support.platform import APP_KEY, FORM, Script
+from tests.support.tasks import wait_until
 from wxpay_async.adapters.stores.memory import MemoryStore
 from wxpay_async.adapters.stores.store import Store
 from wxpay_async.engine.callbacks import Verdict
@@ -231,8 +232,7 @@ async def test_endpoints_that_work_at_once_both_have_their_effects(
     receivers = [merchant.another(endpoint=f"e{number}") for number in range(TRIES)]
     body = merchant.body(paid())
     calls = [asyncio.create_task(receiver.receive(FORM, body)) for receiver in receivers]
-    while len(merchant.seen) < TRIES:  # noqa: ASYNC110 - the handlers share one event
-        await asyncio.sleep(0)
+    await wait_until(lambda: len(merchant.seen) >= TRIES)
     merchant.gate.set()
 
     assert [ACK_HANDLED] * TRIES == await asyncio.gather(*calls)

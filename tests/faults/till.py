@@ -12,12 +12,13 @@ import contextlib
 import itertools
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from typing import Final
 
 from attrs import define, field, frozen
 
 from tests.support import asking
+from tests.support.tasks import wait_until
 from wxpay_async.adapters.limiters.limiter import Unlimited
 from wxpay_async.adapters.stores.store import Store
 from wxpay_async.engine.clock import Clock
@@ -42,6 +43,7 @@ PATIENCE: Final = 50.0
 """Seconds until a test that is stuck fails."""
 
 _PAUSE: Final = 0.02  # seconds; what is refused at once must not keep the machine from working
+_GLANCE: Final = 0.01  # seconds between two looks at what was told
 
 
 @define(eq=False)
@@ -120,7 +122,7 @@ class Till:
             tasks = [asyncio.create_task(self._work()) for _ in range(AT_ONCE)]
             try:
                 if healthy:
-                    await self.wait_for(lambda: self._succeeded(0.0) >= 2 * AT_ONCE)
+                    await wait_until(lambda: self._succeeded(0.0) >= 2 * AT_ONCE, pause=_GLANCE)
                 yield
             finally:
                 self._open = False
@@ -131,11 +133,6 @@ class Till:
             told = await self.give_back()
             await asyncio.sleep(_PAUSE if told.error is None else 3 * _PAUSE)
 
-    async def wait_for(self, condition: Callable[[], bool]) -> None:
-        """Wait until it holds."""
-        while not condition():  # noqa: ASYNC110 - no event
-            await asyncio.sleep(0.01)
-
     async def recover(self) -> float:
         """Take note that the fault has ended; wait until every refund is made again.
 
@@ -143,7 +140,7 @@ class Till:
             Seconds from now until the last failure, or the first success if there was no failure.
         """
         end = time.monotonic()
-        await self.wait_for(lambda: self._succeeded(end) >= 5 * AT_ONCE)
+        await wait_until(lambda: self._succeeded(end) >= 5 * AT_ONCE, pause=_GLANCE)
         failures = [told.ended for told in self.told if told.error and told.ended > end]
         first = min(told.ended for told in self.told if told.begun > end and not told.error)
         return max([first, *failures]) - end
@@ -158,7 +155,7 @@ class Till:
 
     async def wait_for_failures(self, count: int = AT_ONCE) -> None:
         """Wait until so many were not made."""
-        await self.wait_for(lambda: sum(1 for told in self.told if told.error) >= count)
+        await wait_until(lambda: sum(1 for told in self.told if told.error) >= count, pause=_GLANCE)
 
     def report(self, fault: str, recovery: float) -> None:
         """Print the figures."""

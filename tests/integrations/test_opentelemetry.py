@@ -13,6 +13,7 @@ from tests.support import asking, replies
 from tests.support.clock import MovedClock
 from tests.support.merchant import OpenShop
 from tests.support.platform import Script
+from tests.support.tasks import wait_until
 from tests.support.watch import Watch, answer_slowly
 from wxpay_async.adapters.transports.aiohttp import AiohttpTransport
 from wxpay_async.adapters.transports.httpx import HttpxTransport
@@ -150,8 +151,7 @@ async def test_recovery_in_the_background_has_no_parent_span(
     with watch.tracer.start_as_current_span("start-up"):
         async with shop.gateway:
             await asked.wait()
-            while len(watch.list_spans()) < 2:  # noqa: ASYNC110 - spans have no event
-                await asyncio.sleep(0)
+            await wait_until(lambda: len(watch.list_spans()) >= 2)
 
     attempt, query, start_up = watch.list_spans()
     assert [("wxpay query", None), ("start-up", None)] == [

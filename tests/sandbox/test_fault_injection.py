@@ -4,12 +4,13 @@ import asyncio
 import contextlib
 import errno
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
 
 from tests.sandbox.raw_merchant import QUERY, TRADE, Merchant, make_trade_body
+from tests.support.tasks import wait_until
 from wxpay_async.sandbox import Sandbox
 from wxpay_async.sandbox.faults import ReplyFaultKind
 
@@ -27,12 +28,6 @@ async def post_trade(merchant: Merchant) -> AsyncIterator[aiohttp.ClientResponse
 def list_executed(sandbox: Sandbox) -> list[str]:
     """Return the requestId of everything that was executed."""
     return [entry.request_id for entry in sandbox.platform.ledger]
-
-
-async def wait_until(holds: Callable[[], object]) -> None:
-    """Wait until the server has come so far."""
-    while not holds():  # noqa: ASYNC110 - it has no event to wait for
-        await asyncio.sleep(0)
 
 
 executed_or_not = pytest.mark.parametrize("done", [True, False], ids=["executed", "not-executed"])

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 import os
 import sys
+import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,6 +18,29 @@ async def run_loop(iterations: int = 10) -> None:
     """Let the event loop run so many iterations."""
     for _ in range(iterations):
         await asyncio.sleep(0)
+
+
+async def wait_until(
+    condition: Callable[[], object], *, pause: float = 0.0, within: float = 60.0
+) -> None:
+    """Wait until something holds that sets no event.
+
+    Args:
+        condition: what is asked again and again; it may be asynchronous.
+        pause: seconds between two questions. With 0 the event loop runs once between them, so time
+            stands still on a loop whose time is virtual.
+        within: seconds of the machine's time after which the test fails.
+
+    Raises:
+        AssertionError: it did not come to hold.
+    """
+    end = time.monotonic() + within
+    while time.monotonic() < end:
+        holds = condition()
+        if await holds if inspect.isawaitable(holds) else holds:
+            return
+        await asyncio.sleep(pause)
+    raise AssertionError(f"it did not come to hold within {within:g} s")
 
 
 def list_operations() -> set[str]:

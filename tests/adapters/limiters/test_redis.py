@@ -14,6 +14,7 @@ import pytest
 from tests.adapters.limiters.redis_asking import ask, deliver
 from tests.support.limiters import SetClock, take
 from tests.support.services import REDIS, require
+from tests.support.tasks import wait_until
 from wxpay_async.adapters.limiters.limiter import Lane, Quota
 from wxpay_async.errors import InvalidRequestError, NotSentError, QuotaExhaustedError
 
@@ -39,8 +40,7 @@ async def stands_in_line(limiter: RedisLimiter, lane: Lane) -> None:
     """Wait until a caller of the lane has asked twice: it was not refused, and waits."""
     session = await limiter._sessions.get()
     field = f"{PLACES[lane]}:{session.room.name}"
-    while not await session.link.client.hexists(limiter._keys[-1], field):  # noqa: ASYNC110 - Redis has no event
-        await asyncio.sleep(0.001)
+    await wait_until(lambda: session.link.client.hexists(limiter._keys[-1], field), pause=0.001)
 
 
 async def hold_round(limiter: RedisLimiter) -> tuple[asyncio.Event, asyncio.Event]:
@@ -325,8 +325,7 @@ class TestCancellation:
         limiter = make(1)
         room = (await limiter._sessions.get()).room
         caller = asyncio.create_task(limiter.acquire(Lane.PEOPLE, timeout=30))
-        while not room.count.taken:  # noqa: ASYNC110 - the count has no event
-            await asyncio.sleep(0)
+        await wait_until(lambda: room.count.taken)
         caller.cancel()
         with pytest.raises(asyncio.CancelledError):
             await caller

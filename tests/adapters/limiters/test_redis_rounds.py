@@ -15,6 +15,7 @@ import redis
 from tests.adapters.limiters.redis_asking import deliver
 from tests.support.limiters import SetClock, take
 from tests.support.servers import Server, open_redis
+from tests.support.tasks import wait_until
 from wxpay_async.adapters.limiters.limiter import Lane, Quota
 from wxpay_async.adapters.limiters.redis import RedisLimiter
 from wxpay_async.adapters.redis_clients import Command, RedisLink
@@ -88,8 +89,7 @@ async def test_outage_is_told_to_those_who_stand_in_line(server: Server) -> None
     await (await limiter.acquire(Lane.PEOPLE, timeout=30)).answered()
     room = (await limiter._sessions.get()).room
     callers = [asyncio.create_task(hear(limiter, Lane.PEOPLE)) for _ in range(2)]
-    while room.staying < 2:  # noqa: ASYNC110 - the room has no event
-        await asyncio.sleep(0.01)
+    await wait_until(lambda: room.staying >= 2, pause=0.01)
     with held(server):
         told = set(await asyncio.gather(*callers))
     await limiter.aclose()
@@ -182,8 +182,7 @@ async def test_reports_of_an_outage_follow_by_themselves(
     rounds = (await limiter._sessions.get()).rounds
     with held(server):
         assert not await rounds._round()
-    while rounds._reports:  # noqa: ASYNC110 - reports have no event
-        await asyncio.sleep(0.01)
+    await wait_until(lambda: not rounds._reports, pause=0.01)
     left = seconds_left(server, limiter)
     await limiter.aclose()
 
@@ -261,8 +260,7 @@ async def test_closed_limiter_sends_off_who_waits(make: Make) -> None:
     await (await limiter.acquire(Lane.PEOPLE, timeout=30)).answered()
     room = (await limiter._sessions.get()).room
     caller = asyncio.create_task(hear(limiter, Lane.PEOPLE))
-    while not room.staying:  # noqa: ASYNC110 - the room has no event
-        await asyncio.sleep(0.01)
+    await wait_until(lambda: room.staying, pause=0.01)
     await limiter.aclose()
 
     assert "the quota was closed while the call waited for a slot" == await caller

@@ -21,6 +21,7 @@ from sqlalchemy.util import await_only
 from tests.contract.stores import Place, Servers, execute, open_place
 from tests.faults.line import Line
 from tests.support.records import NOW, SIGNED_AT
+from tests.support.tasks import wait_until
 from wxpay_async.adapters.stores import sql_parameters, sql_servers
 from wxpay_async.adapters.stores.sql import SqlStore
 from wxpay_async.adapters.stores.sql_engines import make_database, parse_engine, parse_url
@@ -216,8 +217,9 @@ async def test_locks_of_a_client_that_fell_silent_are_released(
         asyncio.create_task(stopped._transact(partial(stop_after, number=n))) for n in range(4)
     ]
     try:
-        while len(done) < len(steps) and not any(call.done() for call in calls):  # noqa: ASYNC110 - no event
-            await asyncio.sleep(0.01)
+        await wait_until(
+            lambda: len(done) == len(steps) or any(call.done() for call in calls), pause=0.01
+        )
         line.hanging = True
         line.swallow()
         assert {0: [Applied(claimed, None)], 1: [due], 2: True, 3: True} == done
