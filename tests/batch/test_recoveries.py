@@ -6,13 +6,13 @@ import asyncio
 import random
 from bisect import bisect_left
 from collections import Counter
-from typing import Any, cast
+from typing import cast
 
 import pytest
 from attrs import evolve
 
 from tests.support import asking
-from tests.support.batches import make_gateway, make_refunds
+from tests.support.batches import claim, make_gateway, make_refunds
 from tests.support.clock import LoopClock, loop_time, virtual
 from tests.support.platform import APP_KEY
 from tests.support.tasks import wait_until
@@ -24,11 +24,8 @@ from wxpay_async.batch.batch import Batch
 from wxpay_async.batch.line import Line
 from wxpay_async.engine.gateway import PayGateway
 from wxpay_async.errors import IdempotencyConflictError
-from wxpay_async.policy.record import IdempotencyRecord
 from wxpay_async.policy.states import State
-from wxpay_async.protocol.codec import serialize
-from wxpay_async.protocol.idempotency_key import derive_request_id, fingerprint
-from wxpay_async.protocol.requests import Refund
+from wxpay_async.protocol.idempotency_key import derive_request_id
 
 BACK_AFTER = 20.0
 """Seconds until a queue gives away what a silent worker has: two heartbeats."""
@@ -42,12 +39,7 @@ def test_run_that_is_killed_again_and_again_executes_every_line_once(seed: int) 
     async def run() -> None:
         world, lines = World(random.Random(seed)), make_refunds(200)
         world.platform.lost = 20
-        for _ in range(10):
-            machine = world.make_machine()
-            world.start_run(machine, lines, send=False)
-            await asyncio.sleep(world.dice.uniform(0.1, 4.0))
-            machine.kill()
-        await world.start_run(world.make_machine(), lines, send=False)
+        await _run_amid_kills(world, lines, 10)
 
         assert await world.count(lines) == {"ok": 200}
         await world.end()
@@ -62,12 +54,7 @@ async def test_payments_whose_run_is_killed_have_one_credential_each_in_the_end(
     world = World(random.Random(8))
     world.platform.lost = 10
     lines = [_make_pay(world, number) for number in range(1, 101)]
-    for _ in range(5):
-        machine = world.make_machine()
-        world.start_run(machine, lines, send=False)
-        await asyncio.sleep(world.dice.uniform(0.1, 4.0))
-        machine.kill()
-    await world.start_run(world.make_machine(), lines, send=False)
+    await _run_amid_kills(world, lines, 5)
 
     assert await world.count(lines) == {"ok": 100}
     await world.end()
@@ -207,7 +194,7 @@ async def test_line_claimed_by_who_died_before_sending_goes_under_generation_1()
     """Another process's recovery proves at 12 and at 13.2 minutes that it never arrived."""
     world, [line] = World(random.Random(3)), make_refunds(1)
     async with _open_office(world) as service:
-        await _claim(service, line)
+        await claim(service, line)
         for moment in (720.0, 792.0):
             await asyncio.sleep(moment - loop_time())
             await service.recover()
@@ -230,7 +217,7 @@ async def test_refund_that_no_query_can_prove_unsent_goes_under_its_own_id() -> 
     """A query that does not find a refund proves nothing, unless the merchant knows better."""
     world, [line] = World(random.Random(4)), make_refunds(1)
     async with _open_office(world, refunds_queryable=False) as service:
-        await _claim(service, line)
+        await claim(service, line)
         for moment in (720.0, 792.0):
             await asyncio.sleep(moment - loop_time())
             await service.recover()
@@ -317,24 +304,16 @@ def count_in_any_minute(moments: list[float]) -> int:
     return max(bisect_left(moments, moment + 60.0) - at for at, moment in enumerate(moments))
 
 
-def _open_office(world: World, **settings: Any) -> PayGateway:  # noqa: ANN401 - the constructor's
-    given = {"store": SealedStore(world.store, KEYS), "refunds_queryable": True}
-    return make_gateway(world.platform, **(given | settings))
+def _open_office(world: World, *, refunds_queryable: bool = True) -> PayGateway:
+    store = SealedStore(world.store, KEYS)
+    return make_gateway(world.platform, store=store, refunds_queryable=refunds_queryable)
 
 
-async def _claim(gateway: PayGateway, line: Line) -> None:
-    """Leave what a process leaves that dies between its claim and the first byte."""
-    request = line.request
-    assert isinstance(request, Refund)
-    content = serialize(request)
-    record = IdempotencyRecord(
-        app_key=APP_KEY,
-        request_id=request.request_id,
-        operation="refund",
-        fingerprint=fingerprint("refund", content, request.out_trade_no),
-        out_trade_no=request.out_trade_no,
-        content=content,
-    )
-    record = await gateway.store.reserve(record)
-    now = LoopClock().time()
-    assert await gateway.store.claim(record.key, now=now, signed_at=round(now * 1000))
+async def _run_amid_kills(world: World, lines: list[Line], kills: int) -> None:
+    """Run lines again and again, kill each run at some moment, and let the last one end."""
+    for _ in range(kills):
+        machine = world.make_machine()
+        world.start_run(machine, lines, send=False)
+        await asyncio.sleep(world.dice.uniform(0.1, 4.0))
+        machine.kill()
+    await world.start_run(world.make_machine(), lines, send=False)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 import sys
-from datetime import UTC, timedelta
+from datetime import UTC, timedelta, tzinfo
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import attrs
 import pytest
@@ -20,7 +19,14 @@ from wxpay_async import errors
 from wxpay_async.batch.measures import Timeline
 from wxpay_async.batch.report import render_report, write_report
 from wxpay_async.batch.report_chart import BARS, HEIGHT, LOWEST, Chart, draw_chart
-from wxpay_async.batch.report_texts import CHINESE, CHINESE_ADVICE, ENGLISH, TEXTS, read_advice
+from wxpay_async.batch.report_texts import (
+    CHINESE,
+    CHINESE_ADVICE,
+    ENGLISH,
+    TEXTS,
+    Language,
+    read_advice,
+)
 from wxpay_async.batch.stamp import Stamp
 from wxpay_async.batch.tally import LABELS, PERSON_LINES_KEPT, Label, Tally
 from wxpay_async.errors import (
@@ -102,18 +108,23 @@ class Page(HTMLParser):
         return " ".join(self.texts[language].split())
 
 
-def render(tally: Tally, **changes: Any) -> Page:  # noqa: ANN401 - the function's
+def render(
+    tally: Tally, *, stamp: Stamp = STAMP, language: Language = "zh", zone: tzinfo = CHINA
+) -> Page:
     """Render a page and read it as a browser would."""
     page = Page()
-    page.feed(render_text(tally, **changes))
+    page.feed(render_text(tally, stamp=stamp, language=language, zone=zone))
     page.close()
     assert [] == page.stack
     return page
 
 
-def render_text(tally: Tally, *, stamp: Stamp = STAMP, **changes: Any) -> str:  # noqa: ANN401 - the function's
+def render_text(
+    tally: Tally, *, stamp: Stamp = STAMP, language: Language = "zh", zone: tzinfo = CHINA
+) -> str:
     """Render a page."""
-    return render_report(tally, stamp=stamp, at=NOON + timedelta(hours=1), **changes)
+    at = NOON + timedelta(hours=1)
+    return render_report(tally, stamp=stamp, at=at, language=language, zone=zone)
 
 
 def tally_of(*ends: object, settled: float | None = 0.0) -> Tally:
@@ -231,7 +242,7 @@ def test_page_needs_no_script_and_nothing_from_elsewhere() -> None:
 
 
 @pytest.mark.parametrize("language", ["zh", "en"])
-def test_page_opens_in_the_language_that_was_asked_for(language: str) -> None:
+def test_page_opens_in_the_language_that_was_asked_for(language: Language) -> None:
     """The other one is a click away, which is a radio button."""
     page = render(tally_of(refunded()), language=language)
 
@@ -240,7 +251,7 @@ def test_page_opens_in_the_language_that_was_asked_for(language: str) -> None:
     assert "checked" in first
     assert "checked" not in second
     assert {first["id"], second["id"]} == {values["for"] for values in page.find("label")}
-    assert TEXTS["zh" if language == "zh" else "en"].tag == page.find("html")[0]["lang"]
+    assert TEXTS[language].tag == page.find("html")[0]["lang"]
 
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>{{ 7 * 7 }}\u202e"

@@ -10,10 +10,10 @@ from typing import Any
 import attrs
 
 from tests.support import asking
-from tests.support.batches import Platform, iterate, make_gateway, make_refunds
+from tests.support.batches import Platform, claim, iterate, make_gateway, make_refunds
 from tests.support.clock import LoopClock, loop_time, virtual
 from tests.support.platform import APP_KEY
-from wxpay_async.batch.line import Line
+from wxpay_async.batch.line import Line, OperationName
 from wxpay_async.batch.settling import MOST_GENERATIONS, Settling, recall_lines
 from wxpay_async.engine.gateway import PayGateway
 from wxpay_async.engine.streaming import Outcome
@@ -22,26 +22,33 @@ from wxpay_async.errors import (
     NotExecutedError,
     PrepayExpiredError,
 )
-from wxpay_async.policy.record import LEASE, IdempotencyRecord
+from wxpay_async.policy.record import LEASE
 from wxpay_async.policy.states import State
-from wxpay_async.protocol.codec import serialize
-from wxpay_async.protocol.idempotency_key import derive_request_id, fingerprint
-from wxpay_async.protocol.requests import Refund
+from wxpay_async.protocol.idempotency_key import derive_request_id
 
 
-def make_settling(gateway: PayGateway, **settings: Any) -> Settling:  # noqa: ANN401 - the class's
-    """Make what settles lines of refunds in the loop's time."""
-    given = {"operation": "refund", "concurrency": 64, "patience": 3_600.0, "clock": LoopClock()}
-    return Settling(gateway=gateway, **(given | settings))
+def make_settling(
+    gateway: PayGateway, *, operation: OperationName = "refund", patience: float = 3_600.0
+) -> Settling:
+    """Make what settles lines in the loop's time."""
+    return Settling(
+        gateway=gateway,
+        operation=operation,
+        concurrency=64,
+        patience=patience,
+        clock=LoopClock(),
+    )
 
 
 async def settle(
     gateway: PayGateway,
     lines: Iterable[Line],
-    **settings: Any,  # noqa: ANN401 - the class's
+    *,
+    operation: OperationName = "refund",
+    patience: float = 3_600.0,
 ) -> list[Outcome[Line, Any]]:
     """Settle lines and return their outcomes."""
-    settling = make_settling(gateway, **settings)
+    settling = make_settling(gateway, operation=operation, patience=patience)
     return [outcome async for outcome in settling.settle(iterate(lines))]
 
 
@@ -146,8 +153,7 @@ async def test_line_that_another_process_holds_is_called_again_when_its_lease_is
     """Being under way elsewhere is no outcome."""
     platform, [line] = Platform(), make_refunds(1)
     async with make_gateway(platform) as gateway:
-        record = await _reserve(gateway, line)
-        await gateway.store.claim(record.key, now=LoopClock().time(), signed_at=0)
+        await claim(gateway, line)
         [outcome] = await settle(gateway, [line])
     assert outcome.kind == "ok"
     assert loop_time() >= LEASE
@@ -208,23 +214,6 @@ async def test_stop_ends_what_is_under_way_and_begins_nothing_more() -> None:
     assert open_operations == []
 
 
-async def _reserve(gateway: PayGateway, line: Line) -> IdempotencyRecord:
-    request = line.request
-    assert isinstance(request, Refund)
-    content = serialize(request)
-    record = IdempotencyRecord(
-        app_key=APP_KEY,
-        request_id=request.request_id,
-        operation="refund",
-        fingerprint=fingerprint("refund", content, request.out_trade_no),
-        out_trade_no=request.out_trade_no,
-        content=content,
-    )
-    return await gateway.store.reserve(record)
-
-
 async def _settle_as_not_executed(gateway: PayGateway, line: Line) -> None:
-    record = await _reserve(gateway, line)
-    claimed = await gateway.store.claim(record.key, now=LoopClock().time(), signed_at=0)
-    assert claimed is not None
+    claimed = await claim(gateway, line)
     assert await gateway.store.record(attrs.evolve(claimed, state=State.NOT_EXECUTED))

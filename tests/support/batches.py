@@ -14,18 +14,23 @@ import attrs
 from tests.support import asking, replies
 from tests.support.clock import LoopClock
 from tests.support.platform import APP_KEY, SECRET, UNKNOWN_ORDER
-from wxpay_async.adapters.limiters.limiter import Quota
+from wxpay_async.adapters.limiters.limiter import Limiter, Quota
 from wxpay_async.adapters.limiters.local import LocalLimiter
 from wxpay_async.adapters.stores.memory import MemoryStore
 from wxpay_async.adapters.stores.sealed import SealedStore
-from wxpay_async.adapters.transports.memory import MemoryTransport
+from wxpay_async.adapters.stores.store import Store
+from wxpay_async.adapters.transports.memory import Answer, MemoryTransport
 from wxpay_async.batch.batch import Batch
 from wxpay_async.batch.line import Line
 from wxpay_async.engine.gateway import PayGateway
 from wxpay_async.engine.streaming import Outcome
 from wxpay_async.errors import InDoubtError, NotSentError
+from wxpay_async.policy.record import IdempotencyRecord
+from wxpay_async.protocol.codec import serialize
+from wxpay_async.protocol.idempotency_key import fingerprint
+from wxpay_async.protocol.requests import Refund
 from wxpay_async.protocol.signing import Md5Signer
-from wxpay_async.protocol.wire import HttpRequest
+from wxpay_async.protocol.wire import HttpRequest, Transport
 
 
 @attrs.define(eq=False)
@@ -51,7 +56,7 @@ class Platform:
     attempts: int = 0
     executed: Counter[str] = attrs.field(factory=Counter[str])
 
-    def __call__(self, request: HttpRequest) -> Any:  # noqa: ANN401 - an answer
+    def __call__(self, request: HttpRequest) -> Answer:
         """Answer one request."""
         if self.down:
             self.attempts += 1
@@ -70,11 +75,29 @@ class Platform:
         return replies.refunded(requestId=content["requestId"], outTradeNo=content["outTradeNo"])
 
 
-def make_gateway(platform: Platform, **settings: Any) -> PayGateway:  # noqa: ANN401 - the constructor's
-    """Make a gateway in the loop's time, with the platform's quota."""
-    limiter = LocalLimiter(Quota(lease=75.0), clock=LoopClock().monotonic)
-    given = {"transport": MemoryTransport(platform), "clock": LoopClock(), "limiter": limiter}
-    return PayGateway(APP_KEY, Md5Signer(SECRET), **(given | settings))
+def make_gateway(
+    platform: Platform,
+    *,
+    store: Store | None = None,
+    limiter: Limiter | None = None,
+    transport: Transport | None = None,
+    refunds_queryable: bool = False,
+) -> PayGateway:
+    """Make a gateway in the loop's time, with the platform's quota unless another is given."""
+    return PayGateway(
+        APP_KEY,
+        Md5Signer(SECRET),
+        transport=transport or MemoryTransport(platform),
+        store=store,
+        limiter=limiter or make_limiter(),
+        refunds_queryable=refunds_queryable,
+        clock=LoopClock(),
+    )
+
+
+def make_limiter() -> LocalLimiter:
+    """Make the platform's quota in the loop's time."""
+    return LocalLimiter(Quota(lease=75.0), clock=LoopClock().monotonic)
 
 
 def make_refunds(length: int) -> list[Line]:
@@ -83,6 +106,32 @@ def make_refunds(length: int) -> list[Line]:
         Line(number=n, request=asking.refund(f"refund-{n}", out_trade_no=f"R-{n}"))
         for n in range(1, length + 1)
     ]
+
+
+async def reserve(gateway: PayGateway, line: Line) -> IdempotencyRecord:
+    """Leave what a process leaves that dies before it claims a refund; return the record."""
+    request = line.request
+    assert isinstance(request, Refund)
+    assert request.request_id is not None
+    content = serialize(request)
+    record = IdempotencyRecord.new(
+        app_key=APP_KEY,
+        request_id=request.request_id,
+        operation="refund",
+        fingerprint=fingerprint("refund", content, request.out_trade_no),
+        out_trade_no=request.out_trade_no,
+        content=content,
+        now=LoopClock().time(),
+    )
+    return await gateway.store.reserve(record)
+
+
+async def claim(gateway: PayGateway, line: Line) -> IdempotencyRecord:
+    """Leave what a process leaves that dies between its claim and the first byte."""
+    record, now = await reserve(gateway, line), LoopClock().time()
+    claimed = await gateway.store.claim(record.key, now=now, signed_at=round(now * 1000))
+    assert claimed is not None
+    return claimed
 
 
 async def iterate(lines: Iterable[Line]) -> AsyncIterator[Line]:
@@ -110,9 +159,7 @@ class Office:
     messages: list[str] = attrs.field(factory=list[str])
     most: int = 0
     store: LastingStore = attrs.field(factory=LastingStore)
-    limiter: LocalLimiter = attrs.field(
-        factory=lambda: LocalLimiter(Quota(lease=75.0), clock=LoopClock().monotonic)
-    )
+    limiter: LocalLimiter = attrs.field(factory=make_limiter)
     _queue: asyncio.Queue[str] = attrs.field(factory=asyncio.Queue[str])
     _tasks: list[asyncio.Task[None]] = attrs.field(factory=list[asyncio.Task[None]])
     _out: int = 0
@@ -152,8 +199,8 @@ class Office:
                 self._out -= 1
 
 
-async def run_office(office: Office, lines: list[Line], **more: Any) -> list[Outcome[Line, Any]]:  # noqa: ANN401 - of `run`
+async def run_office(office: Office, lines: list[Line]) -> list[Outcome[Line, Any]]:
     """Coordinate the office."""
     async with office.open() as gateway:
         batch = Batch(gateway, clock=LoopClock())
-        return [outcome async for outcome in batch.run(lines, send=office.send, **more)]
+        return [outcome async for outcome in batch.run(lines, send=office.send)]

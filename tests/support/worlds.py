@@ -11,8 +11,8 @@ import inspect
 import json
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable
-from typing import Any, Final, cast
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Final, cast
 from urllib.parse import parse_qsl
 
 from attrs import define, field
@@ -25,7 +25,7 @@ from wxpay_async.adapters.limiters.limiter import Quota
 from wxpay_async.adapters.limiters.local import LocalLimiter
 from wxpay_async.adapters.stores.sealed import SealedStore
 from wxpay_async.adapters.stores.store import Store
-from wxpay_async.adapters.transports.memory import MemoryTransport
+from wxpay_async.adapters.transports.memory import Answer, MemoryTransport
 from wxpay_async.batch.batch import Batch
 from wxpay_async.batch.line import Line
 from wxpay_async.engine.gateway import PayGateway
@@ -81,7 +81,7 @@ class ExactPlatform(Platform):
     tokens: dict[str, str] = field(factory=dict[str, str])
     _found: dict[str, tuple[str, str, str]] = field(factory=dict[str, tuple[str, str, str]])
 
-    def __call__(self, request: HttpRequest) -> Any:  # noqa: ANN401 - an answer
+    def __call__(self, request: HttpRequest) -> Answer:
         """Answer one request."""
         self.calls.append(loop_time())
         form = dict(parse_qsl(request.body.decode()))
@@ -185,14 +185,14 @@ class World:
         self._machines.append(Machine(random.Random(self.dice.random())))
         return self._machines[-1]
 
-    def open(self, machine: Machine, **settings: Any) -> PayGateway:  # noqa: ANN401 - the constructor's
+    def open(self, machine: Machine) -> PayGateway:
         """Make the gateway of a machine."""
-        given = {
-            "store": SealedStore(cast("Store", self._limit(machine)), KEYS),
-            "limiter": self.limiter,
-            "transport": MortalTransport(MemoryTransport(self.platform), machine),
-        }
-        return make_gateway(self.platform, **(given | settings))
+        return make_gateway(
+            self.platform,
+            store=SealedStore(cast("Store", self._limit(machine)), KEYS),
+            limiter=self.limiter,
+            transport=MortalTransport(MemoryTransport(self.platform), machine),
+        )
 
     def _limit(self, machine: Machine) -> MortalStore:
         return MortalStore(self.store, machine, lambda: self.is_away)
@@ -254,7 +254,7 @@ class World:
         """Tell whether a worker has as many messages as it takes."""
         return len(self._held[machine]) == 2
 
-    def _start(self, work: Any) -> asyncio.Task[None]:  # noqa: ANN401 - a coroutine
+    def _start(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.append(task)
         return task
