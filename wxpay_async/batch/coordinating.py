@@ -134,7 +134,7 @@ class Coordinator:
         """Send what is out for too long once more; return the lines that are given up."""
         given_up: list[_Chunk] = []
         for chunk in self._out:
-            if self.clock.monotonic() - chunk.sent_at < SEND_AGAIN:
+            if self._stopped.is_set() or self.clock.monotonic() - chunk.sent_at < SEND_AGAIN:
                 continue
             if chunk.sent < MOST_SENT:
                 await self._send(chunk)

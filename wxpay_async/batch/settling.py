@@ -253,7 +253,8 @@ class Settling:
             until = min(until, self._waiting[0].again_at or 0.0)
         self._changed.clear()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(max(until - now, 0.0)):
+            # A millisecond at least: else a timer that is a rounding error early spins.
+            async with asyncio.timeout(max(until - now, 0.001)):
                 await self._changed.wait()
 
     async def _recover(self, item: _Item) -> None:
