@@ -1,7 +1,7 @@
-"""`Batch`: bring lines to an end, here or by workers; the same again continues.
+"""Bring the lines of a batch to an end, in this process or by workers.
 
-The store knows every requestId and how it ended. So there is no table of runs, and nothing to
-resume: lines that have ended are read back by 500, and only the others are called.
+The store knows every requestId and how it ended. So there is no table of runs: a repeated run reads
+back the lines that have ended, 500 at a time, and calls only the others.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ PATIENCE: Final = 3_600.0
 """Seconds without the end of any line, after which a run gives up those that are left."""
 
 WORKER_PATIENCE: Final = 600.0
-"""The same for a worker: below the 30 minutes for which RabbitMQ waits for an acknowledgement."""
+"""The same for a worker: less than the 30 minutes that RabbitMQ waits for an acknowledgement."""
 
 
 @define(eq=False)
 class Batch:
-    """Brings lines to an end, each exactly once, however often it is begun again.
+    """Brings each line to its end exactly once, also when a run is repeated.
 
     Args:
         gateway: makes the calls. Its store must survive the loss of a process; for `send=` and
@@ -54,19 +54,20 @@ class Batch:
     ) -> AsyncGenerator[Outcome[Line, Any]]:
         """Yield the outcome of every line, in the order in which they end.
 
-        What the store shows as ended is not called again. What has no end is called again for as
-        long as any line ends within an hour, and then yielded with how its last call ended.
+        A line that has ended in the store is not called again. A line without an end is called
+        again, until no line has ended for an hour; then it is yielded with the outcome of its last
+        call (with `send`: as `open`).
 
         Args:
             lines: a file (`read_lines`), or lines of one operation; any number of them.
-            send: hands a text to a worker, which calls `work` with it; without it the calls are
-                made here. The text is sealed.
+            send: hands a message, a sealed text, to a worker, which calls `work` with it. Without
+                `send` this process makes the calls.
 
         Raises:
-            InvalidRequestError: the store would lose what was sent; or a line cannot be read, which
-                is raised when it is reached: `Lines.check` finds all of them before.
-            NotSentError: the gateway was closed before every line was begun; or the store cannot be
-                reached, and it has to say whether it keeps what is sent.
+            InvalidRequestError: the store is not durable; or a line cannot be read, which is raised
+                when that line is reached. `Lines.check` finds all faults beforehand.
+            NotSentError: the gateway was closed before every line was begun; or the store could not
+                be asked whether it is durable.
         """
         await self._check_durable()
         first, rest = await self._peek(lines)
@@ -79,7 +80,7 @@ class Batch:
         else:
             if first.request_id is None:
                 raise InvalidRequestError(
-                    "queries leave nothing in the store that workers could be looked after by",
+                    "the store keeps no queries, so it cannot show how workers ended them",
                     field="send",
                     allowed="pay, trade, refund",
                 )
@@ -96,23 +97,22 @@ class Batch:
             self._running.discard(work)
 
     def stop(self) -> None:
-        """Begin nothing more: every `run` ends when the calls that are under way have ended."""
+        """Begin no more calls; every `run` ends when the calls under way have ended."""
         for work in self._running:
             work.stop()
 
     async def work(self, message: str) -> Tally:
-        """Bring the lines of a message to an end; for a worker, whatever carried it there.
+        """Bring the lines of a message to an end; a worker calls it for each message.
 
-        It never raises for what became of a line: the coordinator reads that from the store.
+        It does not raise for the outcome of a line: the coordinator reads outcomes from the store.
 
         Returns:
             How they ended.
 
         Raises:
-            InvalidRequestError: the store would lose what was sent; or the message does not open
-                with the keys of this gateway.
-            NotSentError: the store cannot be reached, and it has to say whether it keeps what is
-                sent.
+            InvalidRequestError: the store is not durable; or the message does not open with the
+                keys of this gateway.
+            NotSentError: the store could not be asked whether it is durable.
         """
         await self._check_durable()
         lines = unseal(message, self._seal_keys(), app_key=self.gateway.app_key)
@@ -128,9 +128,9 @@ class Batch:
         return tally
 
     async def recall(self, lines: AnyLines) -> AsyncGenerator[Outcome[Line, Any]]:
-        """Yield the outcome of every line as the store knows it, in their order, without any call.
+        """Yield the outcome that the store has of each line, in their order, without any call.
 
-        What has no end yet is `open`; so is every query.
+        A line that has no end yet is `open`; so is every query.
 
         Raises:
             InvalidRequestError: a line cannot be read.

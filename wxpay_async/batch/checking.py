@@ -66,9 +66,9 @@ class FaultList:
     """The first faults that were found, and how many there are.
 
     Attributes:
-        most: how many are kept.
-        kept: those.
-        total: how many were added.
+        most: how many faults are kept.
+        kept: the faults that are kept.
+        total: how many faults were added.
     """
 
     most: int
@@ -116,10 +116,10 @@ class RequestIds:
 
 @contextmanager
 def open_request_ids() -> Generator[RequestIds]:
-    """Open a table on the disk, which goes with the end of the block, or of the process.
+    """Open a table on the disk, which is deleted at the end of the block or of the process.
 
     Raises:
-        InvalidRequestError: SQLite has no room for it, or another trouble with it.
+        InvalidRequestError: SQLite has no room for it, or fails otherwise.
     """
     try:
         with closing(sqlite3.connect("", isolation_level=None)) as connection:

@@ -8,10 +8,10 @@ A message is Base64 text of these bytes:
 | 12 | the nonce |
 | the rest | AES-256-GCM, with its tag at the end, of zlib of JSON of the lines |
 
-The layout and the appKey are bound to it as associated data: a worker of another merchant opens
-nothing, even where both use the same key. A reader of the queue learns no credential and no payer,
-and a writer without the key cannot make a worker send anything. An old message that is put into the
-queue again finds its lines settled in the store.
+The layout and the appKey are bound to it as associated data: a worker of another merchant cannot
+open it, even with the same key. A reader of the queue learns no credential and no payer, and a
+writer without the key cannot make a worker send anything. An old message that is put into the queue
+again does no harm, since the store already has the ends of its lines.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MAX_BYTES: Final = 8 * 1024 * 1024
-"""Of a chunk's JSON: its message then fits into the 16 MiB that RabbitMQ takes."""
+"""The most bytes of a chunk's JSON, so that its message fits into the 16 MiB of RabbitMQ."""
 
 _VERSION: Final = b"\x01"
 _HKDF_INFO: Final = b"wxpay_async batch chunk, version 1"
@@ -92,8 +92,8 @@ def unseal(message: str, keys: Sequence[bytes], *, app_key: str) -> list[Line]:
     except Exception as error:  # noqa: BLE001 - cattrs lets through what any attribute's check raises
         problem = type(error).__name__
     if problem:
-        # Raised out here: the frames below hold the lines. It was sealed with the right key, so it
-        # is another version of this package that knows other fields.
+        # Raised out here, since the frames below hold the lines. The key was the right one, so the
+        # sender is another version of this package, with other fields.
         raise _refuse(f"its lines are not known to this version of wxpay_async ({problem})")
     return lines
 
@@ -108,8 +108,8 @@ def _bind(app_key: str) -> bytes:
 
 
 def _derive_key(key: bytes) -> SecretBytes:
-    """Derive what encrypts chunks: unrelated to what encrypts the store's rows by the same key."""
-    from Crypto.Hash import SHA256  # noqa: PLC0415 - only who seals chunks needs it
+    """Derive the key of chunks, which is unrelated to the key of the store's rows."""
+    from Crypto.Hash import SHA256  # noqa: PLC0415 - only chunks need it
     from Crypto.Protocol.KDF import HKDF  # noqa: PLC0415
 
     return SecretBytes(HKDF(key, SEAL_KEY_BYTES, b"", SHA256, context=_HKDF_INFO))
@@ -148,7 +148,7 @@ def _decrypt(sealed: bytes, keys: Sequence[bytes], app_key: str) -> bytes:
 
 
 def _decompress(packed: bytes) -> bytes:
-    """Decompress, and no further than a chunk can be."""
+    """Decompress at most as many bytes as a chunk may have."""
     inflating, text, problem = zlib.decompressobj(), b"", ""
     try:
         text = SecretBytes(inflating.decompress(packed, MAX_BYTES))

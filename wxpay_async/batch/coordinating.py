@@ -1,7 +1,8 @@
-"""Have lines settled by workers: send sealed chunks, and look at the store for what became of them.
+"""Have workers settle lines: send sealed chunks, and read the outcomes from the store.
 
-No worker and no queue is believed: a line has ended when the store shows its end. What the store
-does not show after 15 minutes is sent again, and a message that comes twice finds replays.
+A line has ended when the store shows its end; what a worker or a queue reports does not count. A
+line without an end is sent again after 15 minutes. A message may arrive twice: the second worker
+gets the stored outcomes.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from wxpay_async.engine.streaming import Outcome
 from wxpay_async.errors import InDoubtError, NotSentError
 
 Send: TypeAlias = Callable[[str], Awaitable[object]]
-"""Hands a message to whatever carries it to a worker."""
+"""Sends a message on its way to a worker."""
 
 CHUNK: Final = 50
 """Lines of a message."""
@@ -40,22 +41,22 @@ SEND_AGAIN: Final = 900.0
 """Seconds after which lines that have no end are sent again."""
 
 SEND_WITHIN: Final = 60.0
-"""Seconds for one message. A broker that went away may leave whoever sends without an answer."""
+"""Seconds in which one message must be sent: a broker that went away may never answer."""
 
 MOST_SENT: Final = 3
-"""How often a chunk is sent without the end of any of its lines, before it is given up."""
+"""How often a chunk is sent while none of its lines ends; then it is given up."""
 
 _LOG: Final = logging.getLogger("wxpay_async")
 
 
 @define(eq=False)
 class _Chunk:
-    """Lines that are out.
+    """Lines that were sent to the workers.
 
     Attributes:
-        lines: those without an end.
-        sent_at: when they were sent last, by the monotonic clock.
-        sent: how often, since a line of it ended.
+        lines: the lines that have no end yet.
+        sent_at: when they were last sent, by the monotonic clock.
+        sent: how often they were sent while no line of the chunk ended.
     """
 
     lines: list[Line]
@@ -65,10 +66,10 @@ class _Chunk:
 
 @define(eq=False, kw_only=True)
 class Coordinator:
-    """Coordinates the workers that settle lines, one time.
+    """Coordinates the workers of one run.
 
     Attributes:
-        gateway: whose store the workers share; it makes no call here.
+        gateway: has the store that the workers share; this class makes no call with it.
         send: hands a message to a worker.
         keys: what messages are sealed with.
         clock: for the waits.
@@ -83,7 +84,7 @@ class Coordinator:
     _stopped: asyncio.Event = field(factory=asyncio.Event, init=False)
 
     async def run(self, lines: AsyncIterator[Line]) -> AsyncGenerator[Outcome[Line, Any]]:
-        """Yield the outcome of every line as the store shows it; `open` for what was given up."""
+        """Yield the outcome of every line from the store; `open` for lines that are given up."""
         windows = read_windows(lines)
         unsent: list[Line] = []
         has_more = True
@@ -109,11 +110,11 @@ class Coordinator:
                 await self._pause()
 
     def stop(self) -> None:
-        """Send nothing more, and end `run`; workers bring to an end what they have."""
+        """Send nothing more, and end `run`; workers finish the chunks that they have."""
         self._stopped.set()
 
     async def _look(self) -> list[Outcome[Line, Any]]:
-        """Take what has ended from the lines that are out."""
+        """Return the outcomes of lines that have ended; remove the lines from their chunks."""
         outcomes: list[Outcome[Line, Any]] = []
         out = [(chunk, line) for chunk in self._out for line in chunk.lines]
         for chunk in self._out:
@@ -131,7 +132,7 @@ class Coordinator:
         return outcomes
 
     async def _send_again(self) -> list[Outcome[Line, Any]]:
-        """Send what is out for too long once more; return the lines that are given up."""
+        """Send chunks again that are out for too long; return the lines that are given up."""
         given_up: list[_Chunk] = []
         for chunk in self._out:
             if self._stopped.is_set() or self.clock.monotonic() - chunk.sent_at < SEND_AGAIN:
@@ -152,13 +153,13 @@ class Coordinator:
         """Hand a chunk to a worker; False if it has to be tried again.
 
         Raises:
-            Exception: what `send` raises of the first message of all: it works at all, or never.
+            Exception: `send` failed for the first message of the run, so it may be set up wrongly.
         """
         try:
             async with asyncio.timeout(SEND_WITHIN):
                 await self.send(seal(chunk.lines, self.keys, app_key=self.gateway.app_key))
         except Exception:
-            # Code of others, which may raise anything: a broker that is away must not end the run.
+            # `send` may raise anything, and a broker that is away must not end the run.
             if not self._was_sent:
                 raise
             _LOG.warning("no message can be sent; it is tried again", exc_info=True)
@@ -168,7 +169,7 @@ class Coordinator:
         return True
 
     async def _recall(self, lines: Sequence[Line]) -> list[tuple[Line, Outcome[Line, Any] | None]]:
-        """Recall lines; where the store is away, wait for it, or for the end of the run."""
+        """Recall lines; if the store is away, wait until it is back or the run is stopped."""
         while not self._stopped.is_set():
             try:
                 return list(zip(lines, await recall_lines(self.gateway, lines), strict=True))

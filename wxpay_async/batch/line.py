@@ -1,4 +1,4 @@
-"""One line of a batch: a request, where it stood, and the ids under which it may go."""
+"""Define a line of a batch: its request, its place in the file and its requestIds."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Line:
     """A line of a batch.
 
     Attributes:
-        number: where it stood in its file, from 1; what outcomes and reports name it by.
-        request: what is asked. After an outcome it has the requestId that the outcome belongs to.
+        number: its place in the file, from 1; outcomes and reports name the line by it.
+        request: the request. In an outcome it has the requestId that the outcome belongs to.
         key: what later generations of the requestId are derived from: the order's number where the
             requestId was derived from it, else the requestId itself. Empty for a query.
         generation: how many requestIds of this line were proven not executed before this one.
@@ -52,7 +52,7 @@ class Line:
         return None if isinstance(self.request, TradeQuery) else self.request.request_id
 
     def next_generation(self, app_key: str) -> Line:
-        """Return it under the requestId that follows, the same in every repetition.
+        """Return the line with its next requestId, which is the same in every run.
 
         Only for a requestId that is proven not executed (`NotExecutedError`).
 

@@ -1,8 +1,7 @@
 """Read the requests of a batch from a file: JSON Lines, or CSV with a header.
 
-Every fault is named with its line, its field and what is allowed, and nothing of a file with a
-fault is believed by accident: unknown names, names that stand twice, rounded amounts and lines in
-another encoding are faults.
+Every fault is named with its line, its field and what is allowed. Unknown names, names that stand
+twice, rounded amounts and lines in another encoding are faults, so that no value is misread.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 Names are the platform's or ours (`refundAmount`, `refund_amount`). What a line may hold is read
 from the classes of the requests, so there is no second list of fields that could differ.
 
-An error repeats no value but short ones and amounts: where columns are mixed up, the payToken
-stands in a field that is no secret.
+An error repeats only short values and amounts: if columns are mixed up, a payToken may stand in any
+field.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class Shape:
     ) -> InvalidRequestError:
         """Return the error for names of which one is unknown, or stands twice.
 
-        Where not a single one is known, they are no names but perhaps a person's data.
+        If none is known, the error repeats none: they may be a person's data, not names.
 
         Args:
             names: what was written.

@@ -1,7 +1,7 @@
 """Read the lines of a file of any size, with a bounded share of it in memory.
 
-A line that is too long is passed over, not collected. The file's end is where it was at the
-beginning, and a file that changes meanwhile is named: lines that nobody checked go nowhere.
+A line that is too long is skipped, not collected. Reading ends at the size that the file had at the
+beginning. A file that changes during the reading is refused, so that no unchecked line is sent.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ Row = tuple[int, bytes | None]
 
 @frozen
 class FileState:
-    """What shows that a file is the one that was read before, and unchanged.
+    """What a later look compares to find out whether a file was changed or replaced.
 
     Attributes:
-        device: where it is.
-        inode: which file it is; another one after a program wrote it anew.
+        device: the device that holds the file.
+        inode: the file's number on the device; a program that replaces the file changes it.
         size: in bytes.
         modified: when it was last written to, in nanoseconds.
     """
@@ -102,7 +102,7 @@ def _read_blocks(path: Path, state: FileState) -> Iterator[bytes]:
         left = state.size
         while left:
             block = file.read(_BLOCK)
-            # Before its lines are used: what was written since then may be half of a line.
+            # Check before the lines are used: a write since then may have left half of a line.
             if not block or _state_of(os.fstat(file.fileno())) != state:
                 raise _ChangedError
             yield block.removeprefix(_BYTE_ORDER_MARK) if left == state.size else block
@@ -114,7 +114,7 @@ def _read_blocks(path: Path, state: FileState) -> Iterator[bytes]:
 def _split(blocks: Iterable[bytes]) -> Iterator[bytes | None]:
     """Split blocks into lines, of which at most `MAX_LINE` bytes are kept."""
     rest = b""
-    skipping = False  # within a line that is too long and was told of
+    skipping = False  # within a line that is too long and was already yielded
     for block in blocks:
         first, *lines = (rest + block).split(b"\n")
         ended = bool(lines)

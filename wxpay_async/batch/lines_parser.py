@@ -1,4 +1,4 @@
-"""Turn the rows of a file into the lines of a batch; a fault is told and does not end the reading.
+"""Turn the rows of a file into the lines of a batch; a fault does not end the reading.
 
 The format is what the file's ending says, else its first character.
 """
@@ -37,7 +37,7 @@ def get_format(path: Path) -> FileFormat | None:
 
 
 def refuse_trades(operation: OperationName) -> None:
-    """Refuse CSV for what has objects within objects.
+    """Refuse CSV for trades, which have objects within objects.
 
     Raises:
         InvalidRequestError: the operation is `trade`.
@@ -52,7 +52,7 @@ def refuse_trades(operation: OperationName) -> None:
 
 @define
 class LineParser:
-    """Makes the lines of one file; for each reading another one.
+    """Makes the lines of one file; each reading of the file needs a new parser.
 
     Attributes:
         operation: what each line asks for.
@@ -93,7 +93,7 @@ class LineParser:
                 return
 
     def _read_beginning(self, raw: bytes | None) -> Callable[[str], Members | None]:
-        """Return how to read a row, as the first one decides."""
+        """Return the function that reads a row; the first row decides."""
         if self.format is None:
             self.format = "json" if raw and raw.lstrip()[:1] in b"{[" else "csv"
         shape = shape_of(self.operation)

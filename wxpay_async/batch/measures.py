@@ -33,14 +33,14 @@ class Histogram:
     _steps: Counter[int] = field(factory=Counter[int], init=False)
 
     def add(self, seconds: float) -> None:
-        """Count a duration. One below zero is none: two machines' clocks may differ."""
+        """Count a duration; a negative one counts as 0, since two machines' clocks may differ."""
         self.count += 1
         self.longest = max(self.longest, seconds)
         bounded = min(max(seconds, _SHORTEST), _LONGEST)
         self._steps[math.ceil(math.log(bounded / _SHORTEST, _STEP))] += 1
 
     def quantile(self, share: float) -> float | None:
-        """Return what this share of the durations does not exceed; None where there is none."""
+        """Return the duration that this share does not exceed; None if nothing was counted."""
         wanted = share * self.count
         seen = 0
         for step in sorted(self._steps):

@@ -1,8 +1,8 @@
 """Write how the lines of a batch ended: as JSON Lines, as CSV, and credentials by themselves.
 
-`FILE.outcomes.jsonl` is derived: the store knows every outcome, so the file is written in one piece
-whenever someone asks, and a run that is killed leaves the former file. It holds no credential: no
-payToken, no openid, and no JSAPI parameter. The latter go into a file of their own (`Credentials`).
+`FILE.outcomes.jsonl` is derived from the store. A run writes it in one piece at its end, so a run
+that is killed leaves the former file. It holds no credential: no payToken, no openid and no JSAPI
+parameter. JSAPI parameters go into a file of their own (`Credentials`).
 """
 
 from __future__ import annotations
@@ -186,7 +186,7 @@ def to_cell(value: object) -> str:
 class Credentials:
     """Writes the JSAPI parameters of payments as they come: a prepay lives 20 minutes only.
 
-    Lines are added to what the file has. Where a requestId stands twice, the later line counts.
+    New lines are appended. Where a requestId stands twice, the later line counts.
 
     Raises:
         InvalidRequestError: the file cannot be opened.

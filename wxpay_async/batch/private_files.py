@@ -85,7 +85,7 @@ def write_all(descriptor: int, content: bytes) -> None:
 
 @contextlib.contextmanager
 def report_write_error(path: Path) -> Generator[None]:
-    """Say that a file is missing, and that what it would have told is not.
+    """Turn a failure to write into an error which says that the store has the outcomes.
 
     Only writing belongs into the block: a `TimeoutError` of a call is an `OSError`, too.
 
@@ -99,7 +99,7 @@ def report_write_error(path: Path) -> Generator[None]:
 
 
 def make_write_error(path: Path, error: OSError) -> InDoubtError:
-    """Return what a file that is missing means."""
+    """Return the error for a file that could not be written."""
     return InDoubtError(
         f"{path} could not be written ({error.strerror}); the store has the outcomes"
     )

@@ -40,7 +40,7 @@ def render_report(
 
     Args:
         tally: how the lines ended.
-        stamp: whose outcomes they are.
+        stamp: the stamp of the batch.
         at: when they were read.
         title: the page's title; the input's name when absent.
         language: which of the two is shown first; the reader switches on the page.
@@ -99,7 +99,7 @@ class Group:
 
     @property
     def text(self) -> str | None:
-        """The words that all lines have which are shown; None where they differ."""
+        """The text that all shown lines have in common; None if their texts differ."""
         texts = {line.text for line in self.lines}
         return texts.pop() if len(texts) == 1 else None
 
@@ -118,7 +118,7 @@ class Section:
 
     @property
     def count(self) -> int:
-        """How many lines it is about."""
+        """How many lines its groups have."""
         return sum(group.reason.count for group in self.groups)
 
 

@@ -1,6 +1,6 @@
 """The words of the report, in English and Chinese.
 
-What an error tells a merchant to do is in English its docstring; the Chinese is that of the README.
+The English advice for an error is part of its docstring; the Chinese advice is that of the README.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Texts:
         meanings: of the platform's codes.
         format_lines: says how many lines.
         format_duration: says how long, in seconds.
-        find_advice: says what an error tells a merchant to do.
+        find_advice: says what a merchant does about an error.
     """
 
     name: str
@@ -76,7 +76,7 @@ def _find_english_advice(kind: type[WxPayError]) -> str:
 
 
 def _format_duration(seconds: float, units: tuple[str, str, str, str]) -> str:
-    """Write a duration with as many digits as help: in seconds, or in two units."""
+    """Write a duration: below 10 s with two decimals, else in its two largest units."""
     if seconds < _SECONDS_WITH_DIGITS:
         return f"{seconds:.2f}{_SPACE}{units[-1]}"
     sizes, left = (24 * 3600, 3600, 60, 1), round(seconds)
@@ -114,7 +114,7 @@ ENGLISH: Final = Texts(
             "untimed": "Without a time: {lines}.",
             "no_time": "No line has an end with a time yet.",
             "latency": "How long lines took",
-            "latency_note": "From when the store first heard of a line to its end. It includes "
+            "latency_note": "From a line's first record in the store to its end. It includes "
             "the wait for the quota. Measured to 2\N{NO-BREAK SPACE}%; the longest is exact.",
             "max": "longest",
             "line": "Line",
@@ -132,8 +132,8 @@ ENGLISH: Final = Texts(
             "same": "“Call again with the same request” means here: run the same command again. "
             "“The next generation” means: put the line into a new file, with a requestId of its "
             "own.",
-            "file": "The outcomes file has every line. This page is made from it, and holds no "
-            "credential.",
+            "file": "After a run the outcomes file has every line. This page is made from the "
+            "store, and holds no credential.",
         }
     ),
     labels=MappingProxyType(
@@ -159,8 +159,8 @@ ENGLISH: Final = Texts(
             "person.",
             "in_doubt": "They may have been executed. Never use a new requestId; a person must "
             "look. The list is below.",
-            "open": "Never begun, or still being asked about. Run the same command again: it "
-            "sends nothing twice.",
+            "open": "Not begun, or the outcome is still being queried. Run the same command "
+            "again: it sends nothing twice.",
         }
     ),
     operations=MappingProxyType(
@@ -278,7 +278,7 @@ CHINESE: Final = Texts(
             "replayed": "读取时存储已有结果的：{lines}。",
             "same": "“用同一个请求再次调用”在这里是指：再次运行同一条命令。“下一代 id”是指：把这一"
             "行放进新文件，并给它一个新的 requestId。",
-            "file": "结果文件包含每一行。本页由它生成，不含任何凭证。",
+            "file": "运行结束后，结果文件包含每一行。本页根据存储生成，不含任何凭证。",
         }
     ),
     labels=MappingProxyType(

@@ -7,8 +7,8 @@
 | what a person has to look at | its outcome |
 | a doubt, another process's lease, not sent, access refused | again: after 15, 30, … 120 s |
 
-In an outage the stream of calls pauses (`policy/outage_gate.py`), and goes on by itself. What is in
-doubt is looked after before it is called again, since a query for it may be due.
+In an outage the stream of calls pauses (`policy/outage_gate.py`), and goes on by itself. Before a
+line in doubt is called again, `gateway.recover` makes the queries that are due.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _MOST_WAITING: Final = 1_000
 """Lines that wait to be called again; beyond it no new one is begun."""
 
 _PARSED_AT_ONCE: Final = 50
-"""Lines that are read before other tasks have their turn: some milliseconds of work."""
+"""Lines that are read before other tasks can run: some milliseconds of work."""
 
 _ACCESS: Final = (ClockSkewError, ConfigurationRefusedError, RateLimitedError)
 """Refusals that have nothing to do with the line."""
@@ -66,12 +66,12 @@ _ENDS: Final = (
     PrepayExpiredError,
     TradeUnusableError,
 )
-"""Doubts that no repetition ends: a person decides, or the order's other payment."""
+"""Doubts that another call does not end: a person decides, or the order's other payment."""
 
 
 def is_open(error: WxPayError) -> bool:
     """Tell whether a line whose call ended with this error is to be called again."""
-    if isinstance(error, InDoubtError):  # what is replayed stands in the store for good
+    if isinstance(error, InDoubtError):  # a replayed error is final in the store
         return not error.replayed and not isinstance(error, _ENDS)
     if isinstance(error, NotSentError):
         return error.retryable
@@ -111,7 +111,7 @@ async def recall_lines(
 async def recall_if_there(
     gateway: PayGateway, lines: Sequence[Line]
 ) -> list[Outcome[Line, Any] | None]:
-    """Recall lines; where the store is away all are open, and their calls will say it."""
+    """Recall lines; None for all if the store is away: their calls will raise the error."""
     try:
         return await recall_lines(gateway, lines)
     except (NotSentError, InDoubtError):
@@ -119,7 +119,7 @@ async def recall_if_there(
 
 
 async def read_windows(lines: AsyncIterator[Line]) -> AsyncGenerator[list[Line]]:
-    """Yield lines by so many as a store recalls with one read."""
+    """Yield lists of as many lines as a store recalls with one read."""
     window: list[Line] = []
     async for line in lines:
         window.append(line)
@@ -166,7 +166,7 @@ class _Item:
 
 @define(eq=False, kw_only=True)
 class Settling:
-    """Settles lines of one operation, one time.
+    """Settles the lines of one run, all of one operation.
 
     Attributes:
         gateway: makes the calls, and remembers them.
@@ -209,7 +209,7 @@ class Settling:
                 yield item.outcome
 
     def stop(self) -> None:
-        """Begin nothing more: what is under way ends, and then `settle`."""
+        """Begin no more calls; `settle` ends when the calls under way have ended."""
         self._stopped = True
         self._changed.set()
 
@@ -236,7 +236,7 @@ class Settling:
                 yield item
 
     async def _begin(self, lines: AsyncIterator[Line]) -> AsyncGenerator[_Item]:
-        """Read lines, and how those ended that the store knows from before."""
+        """Read lines, each with the outcome that the store already has of it."""
         async for window in read_windows(lines):
             recalled = await recall_if_there(self.gateway, window)
             for line, outcome in zip(window, recalled, strict=True):
@@ -246,7 +246,7 @@ class Settling:
         return self.clock.monotonic() - self._ended_at > self.patience
 
     async def _wait_for_change(self) -> None:
-        """Wait until a call ends, a wait is over, or patience is."""
+        """Wait until a call ends, a line may be called again, or patience is over."""
         now = self.clock.monotonic()
         until = self._ended_at + self.patience
         if self._waiting:
@@ -258,7 +258,7 @@ class Settling:
                 await self._changed.wait()
 
     async def _recover(self, item: _Item) -> None:
-        """Make the queries that are due, before what is in doubt is called again."""
+        """Make the queries that are due, before a line in doubt is called again."""
         now = self.clock.monotonic()
         if not item.is_in_doubt or now - self._recovered_at < _FIRST_WAIT:
             return
@@ -269,8 +269,8 @@ class Settling:
     async def _call(self, item: _Item) -> object:
         """Call for a line until it ends, or has to wait.
 
-        What it ended with stands in the item. It is returned and raised, too: whether the calls of
-        the stream have to pause is judged by that.
+        The outcome is kept in the item. It is also returned or raised, because the stream decides
+        by it whether the calls have to pause.
         """
         try:
             if item.outcome is not None:  # it was recalled
@@ -312,7 +312,7 @@ class Settling:
             )
         if isinstance(request, MiniProgramPay):
             if item.is_in_doubt:
-                # Its credential may be lost with the answer; of an unpaid order it is issued anew.
+                # The credential may be lost with the answer; an unpaid order then gets a new one.
                 return (await gateway.resolve(request.request_id, reissue=True)).unwrap()
             return await gateway.pay(request, lane=Lane.BATCH)
         if isinstance(request, Refund):

@@ -1,7 +1,8 @@
-"""The first line of a file of outcomes, which says in which store and since when they are known.
+"""Write and check the stamp: the first line of a file of outcomes.
 
-In another store, or after the retention of the same one, the lines would be sent a second time. So
-a run checks the stamp of an earlier run before it sends anything.
+It names the store and the time of the first run. With another store, or after the retention of the
+same store, lines would be sent a second time. So a run checks the stamp of an earlier run before it
+sends anything.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ _LONGEST_STAMP: Final = 10_000
 
 
 def identify_store(url: str) -> str:
-    """Return what tells a store from another one: its address without login and options.
+    """Return what identifies a store: its address without login and options.
 
     Args:
         url: the address, as `SqlStore` or `RedisStore` takes it.
 
     Raises:
-        InvalidRequestError: it is no address. It is not repeated, since it may hold a password.
+        InvalidRequestError: it is no address. The error does not repeat it: it may hold a password.
     """
     if url.lower().startswith(("redis", "unix:")):
         return _identify_redis(url)
@@ -58,7 +59,7 @@ def _identify_redis(url: str) -> str:
 
 @frozen(kw_only=True)
 class Stamp:
-    """The first line of a file of outcomes: whose they are.
+    """The first line of a file of outcomes: the batch that they belong to.
 
     Attributes:
         store: which store knows them (`identify_store`); no password.

@@ -37,7 +37,7 @@ _ACCEPTED: Final = "S"
 _LONGEST_CODE: Final = 64
 _LONGEST_TEXT: Final = 300
 
-# The worst first. What is open may have been sent, so it is no better than a doubt.
+# The worst first. An open line may have been sent, so it counts like one in doubt.
 _EXIT_CODES: Final[tuple[tuple[int, tuple[Label, ...]], ...]] = (
     (4, ("in_doubt", "open")),
     (3, ("not_sent",)),
@@ -78,7 +78,7 @@ def order_of(request: BatchRequest) -> str | None:
 
 
 def clean(text: str, longest: int = _LONGEST_TEXT) -> str:
-    """Put a text of the other side on one line, with nothing in it that does not show."""
+    """Put a text of the platform on one line, and replace characters that cannot be printed."""
     if len(text) <= longest and text.isprintable() and " " not in text:
         return text
     joined = " ".join(text[: 4 * longest].split())[:longest]
@@ -87,12 +87,12 @@ def clean(text: str, longest: int = _LONGEST_TEXT) -> str:
 
 @define(kw_only=True, eq=False)
 class Reason:
-    """Why lines ended as they did: one code, how often, and the first lines that it met.
+    """Why lines ended as they did: a code, the number of its lines, and the first of them.
 
     Attributes:
         label: how the lines ended.
         code: the platform's errorCode, or the error's class.
-        needs_person: whether another run alone does not bring them to an end.
+        needs_person: whether a person must act, because another run alone does not end the lines.
         error: the class of the first one's error.
         count: how many lines.
         examples: the first of them.
@@ -135,10 +135,10 @@ class Tally:
         reasons: why lines were refused, not sent, or are in doubt: by label, by code, and by
             whether a person is needed.
         person_lines: the first lines that need a person.
-        person_total: how many do.
-        latencies: from when the store heard of a line first to its end.
+        person_total: how many lines need a person.
+        latencies: seconds from a line's first record in the store to its end.
         timeline: when lines ended.
-        untimed: lines that ended, and whose time is not known, because no store was read.
+        untimed: lines that ended at an unknown time, because no store was read.
     """
 
     counts: Counter[Label] = field(factory=Counter[Label], init=False)
@@ -169,7 +169,7 @@ class Tally:
         return 0
 
     def list_reasons(self, label: Label) -> list[Reason]:
-        """Return why lines ended so, the most frequent reason first."""
+        """Return the reasons of a label, the most frequent one first."""
         chosen = [reason for reason in self.reasons.values() if reason.label == label]
         return sorted(chosen, key=lambda reason: (-reason.count, reason.code))
 

@@ -1,4 +1,4 @@
-"""Find out what a batch is to do, before anything is sent: its operation, its store, its places."""
+"""Find the inputs of a batch before anything is sent: its operation, its store and its files."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _COLUMNS: Final[dict[str, OperationName]] = {
 def find_operation(path: Path) -> OperationName:
     """Return what the lines of a file ask for, by the names in its first one.
 
-    A query is not found out: a file of orders without amounts may be anything.
+    `query` is never found: a file of order numbers without amounts may be meant for anything.
 
     Raises:
         InvalidRequestError: the names do not decide it, or the file cannot be read.
@@ -141,7 +141,7 @@ class Places:
 
     Attributes:
         outcomes: as JSON Lines.
-        table: as CSV; None where nobody asked for it.
+        table: as CSV; None without `--csv`.
     """
 
     outcomes: Path

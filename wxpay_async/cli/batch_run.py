@@ -1,4 +1,4 @@
-"""Run a batch, or look at one: what `wxpay-async batch` does once its options are read."""
+"""Run a batch, or report on one: what `wxpay-async batch` does after its options are read."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _RETENTION: Final = 30 * DAY
 """Seconds for which the shipped stores remember a finished operation, unless told otherwise."""
 
 _MOST_OPEN: Final = 10_000
-"""Lines without an end of which the run's own reason is kept; the store has none for them."""
+"""Lines without an end whose last error is kept; the store has no outcome of them."""
 
 
 def find_retention(gateway: PayGateway) -> float:
@@ -68,9 +68,9 @@ class BatchRun:
         lines: what to bring to an end.
         stamp: of this run.
         places: where outcomes are written.
-        progress: what is shown meanwhile.
+        progress: what is shown during the run.
         send: hands messages to workers; None where the calls are made here.
-        credentials: where JSAPI parameters are written; None where nobody asked for them.
+        credentials: where JSAPI parameters are written; None without `--credentials`.
         concurrency: calls at once.
         as_json: show the progress as JSON.
         signalled: the signal that asked the run to stop.
@@ -95,7 +95,8 @@ class BatchRun:
             How all lines ended; None if a second signal cancelled it.
 
         Raises:
-            InvalidRequestError: nothing was sent: the store is none, or the stamp of another run.
+            InvalidRequestError: nothing was sent: the store is not durable, or the file of outcomes
+                belongs to another batch.
             InDoubtError: something cannot be written; or the run broke off.
         """
         stamp = await asyncio.to_thread(
@@ -113,7 +114,7 @@ class BatchRun:
                 batch.stop()
                 write_stderr(
                     "stopping:",
-                    "what is under way comes to its end; once more cancels it",
+                    "the calls under way come to their end; a second signal cancels them",
                     colour="yellow",
                 )
             elif task is not None:
@@ -130,7 +131,7 @@ class BatchRun:
 
     async def _settle_and_write(self, batch: Batch, stamp: Stamp) -> Tally:
         outcomes: AsyncIterator[LineOutcome]
-        if self.lines.operation == "query":  # of which the store knows nothing
+        if self.lines.operation == "query":  # the store keeps no queries
             outcomes = self._settle(batch)
         else:
             async for outcome in self._settle(batch):
@@ -160,7 +161,7 @@ class BatchRun:
             ) from error
 
     def _note_open(self, outcome: LineOutcome, error: WxPayError) -> None:
-        """Note how the last call of a line ended, where the store will not know it."""
+        """Note how the last call of a line ended, if the store will have no outcome of it."""
         if outcome.kind != "refused" or is_open(error):
             self._open[outcome.request.number] = outcome
 
@@ -173,7 +174,7 @@ class BatchRun:
         self.progress.has_called = True
 
     async def _recall(self, batch: Batch) -> AsyncGenerator[LineOutcome]:
-        """Yield what the store knows; of what it does not, how its last call ended."""
+        """Yield the outcomes of the store; for a line without one, how its last call ended."""
         async for outcome in batch.recall(self.lines):
             known = outcome.kind != "open"
             yield outcome if known else self._open.get(outcome.request.number, outcome)
@@ -197,7 +198,7 @@ async def read_report(
     finally:
         await gateway.aclose()
     if html is not None:
-        # Where the outcomes are elsewhere, the store says when it heard of the first line.
+        # Without a file of outcomes, the batch began with the first record of a line in the store.
         shown = first or evolve(stamp, begun_at=begun_at)
         write_report(html, render_report(tally, stamp=shown, at=datetime.now(UTC)))
     return tally

@@ -90,7 +90,7 @@ def _list_lines(reason: Reason) -> list[str]:
 def to_json(
     event: str, tally: Tally, files: Mapping[str, Path | None], *, code: int
 ) -> dict[str, object]:
-    """Return the same for a program."""
+    """Return for a program what `print_tally` prints."""
     return {
         "event": event,
         "lines": tally.total,

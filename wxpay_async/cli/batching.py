@@ -56,8 +56,8 @@ OperationOption = Annotated[
     Operation | None,
     Option(
         "--operation",
-        help="What each line asks for: pay, trade, refund or query. Else a refundAmount says "
-        "refund, a payToken pay, and tradeInfo trade.",
+        help="What each line asks for: pay, trade, refund or query. Without it, lines with "
+        "refundAmount are refunds, with payToken pay, with tradeInfo trade.",
         metavar="NAME",
     ),
 ]
@@ -72,7 +72,7 @@ Broker = Annotated[
 StoreUrl = Annotated[
     str | None,
     Option(
-        help="Where requestIds and their ends are kept. Else WXPAY_STORE_URL, else wxpay.db beside "
+        help="Where requestIds and outcomes are kept. Else WXPAY_STORE_URL, else wxpay.db beside "
         "the file.",
         metavar="URL",
     ),
@@ -92,7 +92,7 @@ Check = Annotated[
 ]
 Report = Annotated[
     bool,
-    Option("--report", help="Show how the lines stand by the store, also during a run; no call."),
+    Option("--report", help="Show the outcomes that the store has, also during a run; no call."),
 ]
 Html = Annotated[
     Path | None, Option(help="With --report: write a page for a browser.", metavar="PATH")
@@ -132,7 +132,7 @@ def batch(  # noqa: PLR0913 - the options of the command
     """Bring every line of a file to its end, each exactly once.
 
     Interrupted or killed, the same command goes on where it stopped. It may
-    take days: the quota is 380 lines a minute.
+    take days: the quota allows 380 lines a minute.
     """
     from wxpay_async.batch.lines import read_lines  # noqa: PLC0415 - the help texts do without it
     from wxpay_async.cli.batch_inputs import Places, find_operation  # noqa: PLC0415
@@ -206,7 +206,7 @@ class _Job:
         return checked.lines
 
     def report(self, html: Path | None) -> None:
-        """Show how the lines stand by the store."""
+        """Show from the store how the lines stand."""
         import asyncio  # noqa: PLC0415 - as above
 
         from wxpay_async.cli.batch_inputs import STORE, find_sqlite_file  # noqa: PLC0415
@@ -293,7 +293,7 @@ class _Job:
         return choose_store(self.store, self.lines.path)
 
     def _prepare_store_file(self, url: str) -> None:
-        """Create the file of SQLite, for its owner only; never where it was lost."""
+        """Create the SQLite file, for its owner only; refuse if an earlier run's file is lost."""
         from wxpay_async.batch.outcome_file import Stamp  # noqa: PLC0415 - as above
         from wxpay_async.cli.batch_inputs import (  # noqa: PLC0415
             create_privately,
@@ -307,7 +307,7 @@ class _Job:
             first = Stamp.read(outcomes)
             first.check(outcomes, self._make_stamp(url), retention=math.inf)
             raise InvalidRequestError(
-                f"{file} is gone, and {outcomes} is of a run that it knew: lines that "
+                f"{file} is gone, and {outcomes} is of a run that used it: lines that "
                 "were executed would be sent again",
                 field="--store, WXPAY_STORE_URL",
                 allowed="the store of the first run",
@@ -371,7 +371,7 @@ class _Job:
 
 @contextmanager
 def _show_work(text: str) -> Generator[None]:
-    """Show that something goes on, on a terminal."""
+    """Show on a terminal that the command works."""
     console = Console(stderr=True, markup=False, emoji=False, highlight=False)
     if not console.is_terminal:
         yield
@@ -391,9 +391,9 @@ def worker(
 ) -> None:
     """Make the calls of batches that run with --broker; on any number of machines.
 
-    The processes are those of taskiq, which starts one again that ends. After
-    Ctrl-C or SIGTERM the calls under way have ten seconds to end, and other
-    workers take over the rest.
+    taskiq runs the processes, and restarts a process that ends. After Ctrl-C or
+    SIGTERM the calls under way have ten seconds to end, and other workers take
+    over the rest.
     """
     from wxpay_async.cli.batch_inputs import QUOTA, STORE, check_shared  # noqa: PLC0415 - as above
     from wxpay_async.cli.brokers import BROKER, load_broker, run_workers  # noqa: PLC0415 - an extra
@@ -406,7 +406,7 @@ def worker(
             "not set", field=f"--broker, {BROKER}", allowed="amqp://..., or module:variable"
         )
     check_shared(environment.get(STORE, ""), environment.get(QUOTA))
-    app_key = options.make_gateway(environment).app_key  # a fault is told now, not by each process
+    app_key = options.make_gateway(environment).app_key  # one report of a fault
     environment["WXPAY_APP_KEY"] = app_key
     load_broker(environment[BROKER].strip(), app_key)
     os.environ.update(environment)  # what the processes inherit

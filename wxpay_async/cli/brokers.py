@@ -1,7 +1,7 @@
 """Connect a batch and its workers by a broker: RabbitMQ by its address, or the merchant's own.
 
-Worker processes are taskiq's, and make their broker themselves: by `make_worker_broker`, from the
-environment that they inherit.
+taskiq starts the worker processes. Each makes its broker with `make_worker_broker`, from the
+environment that it inherits.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ BROKER: Final = "WXPAY_BROKER_URL"
 _TASK: Final = "wxpay_async.batch"
 _LAST_CALLS: Final = 10.0
 _GOODBYE: Final = 15.0
-"""Seconds for the calls under way when a worker is stopped, and for the rest: a container that is
-stopped has 30. What is not done by then is done by another worker."""
+"""Seconds for the calls under way when a worker is stopped, and then for closing everything. A
+container that is stopped has 30. Another worker takes over the lines that are left."""
 
 
 def run_workers(processes: int) -> int:
@@ -61,7 +61,7 @@ def make_worker_broker() -> AsyncBroker:
 
 @contextlib.asynccontextmanager
 async def open_sender(name: str, app_key: str) -> AsyncGenerator[Send]:
-    """Connect to a broker; yield what hands it a message.
+    """Connect to a broker; yield the function that sends it a message.
 
     Raises:
         InvalidRequestError: it is no broker.
@@ -105,7 +105,7 @@ def load_broker(name: str, app_key: str) -> AsyncBroker | Send:
 
 
 def _find_send(broker: AsyncBroker) -> Send:
-    """Return what hands a message to the task, which is registered unless its module did so."""
+    """Return the function that sends to the task; register the task if its module did not."""
     task = broker.find_task(_TASK)
     return batch_task(broker, PayGateway.from_env) if task is None else task.kiq
 

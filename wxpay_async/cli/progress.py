@@ -1,8 +1,8 @@
-"""Know how a batch goes on: the counts, the quota, the time left, and what it waits for.
+"""Measure the progress of a batch: the counts, the quota, the time left, and what it waits for.
 
-The time left is that of the quota, 380 calls a minute, of which people may take a part: what was
-fast for a moment, or stood still for a minute, says little of the hours to come. Only where it is
-slower than that for minutes, since another program uses the appKey too, the measured rate counts.
+The time left is computed from the quota: 380 calls a minute, of which people may take a part. The
+rate of the last minute says little about the hours to come. The measured rate is used only if it is
+lower for some minutes, as when another program uses the appKey, too.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Activity = Literal[
 ]
 
 _STILL_AFTER: Final = 2.0
-"""Seconds without a call, after which the quota is what is waited for."""
+"""Seconds without a call, after which the run waits for the quota or for lines."""
 
 _MINUTE: Final = 60
 _SHORTEST_LEFT: Final = 10
@@ -49,7 +49,7 @@ _WORDS: Final[Mapping[Activity, str]] = {
     "waiting for lines": "waiting for {lines} that had no end yet",
     "stopping": "stopping: calls under way {progress.under_way}{at}; once more cancels them",
 }
-"""How each is described; others by themselves."""
+"""The text of each activity; one that is missing here is its own text."""
 
 
 @frozen
@@ -57,7 +57,7 @@ class Status:
     """What a batch does now.
 
     Attributes:
-        activity: in a word.
+        activity: what it does.
         until: when it will do something else, in seconds since the epoch, if that is known.
     """
 
@@ -81,14 +81,14 @@ def to_local(seconds: float) -> datetime:
 
 @define(eq=False, kw_only=True)
 class Progress:
-    """What is known of a run; a hook of its gateway, which hears of calls.
+    """The progress of a run; a hook of its gateway, which counts the calls.
 
     Attributes:
         operation: what its lines ask for.
         total: how many there are.
         quota: the appKey's.
         clock: the machine's, unless a test moves it.
-        has_workers: the calls are made elsewhere.
+        has_workers: workers make the calls.
         tally: how lines ended until now.
         known_before: how many of them had ended before the run began.
         under_way: calls that have begun.
@@ -149,7 +149,7 @@ class Progress:
             self._seconds.popleft()
 
     def __call__(self, event: Event) -> None:
-        """Hear of what the gateway does."""
+        """Take an event of the gateway."""
         now = self.clock.monotonic()
         match event.kind:
             case EventKind.CALL_STARTED:
@@ -180,7 +180,7 @@ class Progress:
 
     @property
     def per_minute(self) -> int:
-        """How many lines end in a minute, by the last one."""
+        """The rate of the last minute, in lines a minute."""
         now = self.clock.monotonic()
         span = min(max(now - self._begun, 1.0), _MINUTE)
         count = sum(count for second, count in self._seconds if second >= int(now - span))
@@ -255,7 +255,7 @@ class Progress:
         return f"{self.per_minute:,} a minute"
 
     def describe_left(self) -> str:
-        """Return how long it will take; nothing if that is not known, or there is nothing left."""
+        """Return how long the rest will take; empty if that is not known, or no line is left."""
         left = round(self.seconds_left or 0)
         return f"about {ENGLISH.format_duration(max(left, _SHORTEST_LEFT))} left" if left else ""
 

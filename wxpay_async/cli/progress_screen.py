@@ -1,4 +1,4 @@
-"""Show how a batch goes on: a bar on a terminal, a line now and then elsewhere, JSON for programs.
+"""Show the progress of a batch: a bar on a terminal, a line every 10 s elsewhere, or JSON.
 
 All of it goes to stderr, except JSON.
 """
@@ -27,7 +27,7 @@ _FRAME_EVERY: Final = 0.25
 
 @contextlib.asynccontextmanager
 async def show_progress(progress: Progress, *, as_json: bool) -> AsyncGenerator[None]:
-    """Show how a run goes on, within the block.
+    """Show the progress of a run within the block.
 
     Raises:
         InDoubtError: JSON could not be written; it is raised at the end of the block.
@@ -61,7 +61,7 @@ async def _repeat(progress: Progress, seconds: float, show: Callable[[], object]
 
 
 def _write_line(progress: Progress) -> None:
-    with contextlib.suppress(OSError):  # nobody reads it any more: the work goes on
+    with contextlib.suppress(OSError):  # stderr is closed; the run must go on
         typer.echo(progress.describe(), err=True)
 
 

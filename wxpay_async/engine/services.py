@@ -19,8 +19,8 @@ class Services:
     """What a call needs besides its request. It is made once, and not filled in for every call.
 
     Attributes:
-        timeouts: how long an attempt may take; and, as `call`, for how long a slot of the quota
-            may be held while no connection is free: its lease would end.
+        timeouts: how long an attempt may take. `call` also limits how long a slot of the quota is
+            held while no connection is free, because the slot's lease would end.
         store: remembers operations.
         limiter: keeps the quota.
         acquire_now: takes a slot that is free now; None where the limiter has no such way.

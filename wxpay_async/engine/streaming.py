@@ -32,13 +32,13 @@ class Outcome(Generic[Q, R]):
     """The outcome of one request of many.
 
     Attributes:
-        kind: `ok`, or the fate of the error. `open` has neither, and says that a store was read
-            which knows no end yet (`Batch.recall`).
+        kind: `ok`, or the fate of the error. `open` has neither result nor error: the store that
+            was read has no end of the request yet (`Batch.recall`).
         request: the request.
         result: the result, if `kind` is `ok`.
         error: the error, if it is not.
-        reserved_at, settled_at: when the store heard of the operation first, and when of its end;
-            None where the outcome was not read from a store.
+        reserved_at, settled_at: when the store first recorded the operation, and when it recorded
+            its end; None if the outcome was not read from a store.
     """
 
     kind: OutcomeKind
@@ -154,7 +154,7 @@ class _Pipeline(Generic[Q, R]):
                 else:
                     self.exhausted = False
                     return request, await self._wait_to_start(request)
-        self.room.release()  # the other workers must hear of it, too
+        self.room.release()  # wake the other workers, so that they end, too
         return None
 
     async def _wait_to_start(self, request: Q) -> int:
@@ -171,7 +171,7 @@ class _Pipeline(Generic[Q, R]):
             replayed = getattr(outcome.error or outcome.result, "replayed", False)
             evidence = evidence_of(outcome.error, replayed=replayed)
             return outcome
-        finally:  # a probe must end for the others, also by a cancellation or a defect
+        finally:  # others wait for a probe: it ends also on a cancellation or a defect
             if self.pauses is not None:
                 self.pauses.end(started, evidence)
 

@@ -1,4 +1,4 @@
-"""Take an attempt's turn: a slot of the quota, and then a place among the attempts under way.
+"""Acquire an attempt's turn: a slot of the quota, then a place among the attempts under way.
 
 No lease of the store runs while a call waits for its turn (`money-safety.md` §3).
 """
@@ -21,19 +21,19 @@ from wxpay_async.policy.deadline import Deadline
 TOO_LATE: Final = "too little time was left for an attempt to be answered in"
 
 Tell = Callable[[str, float], None]
-"""Told what was waited for, and for how many seconds."""
+"""Receives what a call waited for, and for how many seconds."""
 
 
 @define(eq=False)
 class Turn:
-    """What each attempt of one call holds in its turn; the next one takes it anew.
+    """The turn of an attempt: its quota slot and its place. Each attempt of a call acquires both.
 
     Attributes:
         services: what all calls share.
         deadline: by when the call must be over.
         lane: which lane of the quota it takes.
         priority: may raise the lane, where there is one.
-        began: when the turn was had, or the last wait for it ended.
+        began: when the turn was acquired, or the last wait for it ended.
     """
 
     services: Services
@@ -51,7 +51,7 @@ class Turn:
             return False
         try:
             self._slot = await services.acquire_now(self.lane)
-        except NotSentError:  # what is settled needs no quota
+        except NotSentError:  # a settled operation needs no quota
             return False
         if self._slot is None:
             return False

@@ -29,13 +29,13 @@ except ImportError as error:
     raise ImportError("taskiq is missing: pip install 'wxpay-async[taskiq]'") from error
 
 HEARTBEAT: Final = 10
-"""Seconds. RabbitMQ gives the chunks of a worker that fell silent to another one after two."""
+"""Seconds. After two missed heartbeats RabbitMQ gives a worker's chunks to another worker."""
 
 PREFETCH: Final = 2
 """Chunks at once in a worker process: while one waits for its last line, the other goes on."""
 
 EXPIRY: Final = 3600
-"""Seconds until RabbitMQ drops a chunk that no worker took; it was sent again meanwhile."""
+"""Seconds until a chunk that no worker took leaves the queue. `run` has sent it again by then."""
 
 _LOG: Final = logging.getLogger("wxpay_async")
 
@@ -77,7 +77,7 @@ def batch_task(
     Each worker process opens one gateway as it starts, and closes it as it ends. All of them share
     the store, the quota and the seal key of the process that sends.
 
-    A chunk is acknowledged when it is settled: a chunk of a worker that dies goes to another one. A
+    A chunk is acknowledged when it is settled: if a worker dies, another worker gets its chunk. A
     chunk that does not open here stays unacknowledged: RabbitMQ holds it, and sends no more once
     `prefetch` of them are held, until this worker ends. So a worker with a wrong key does no harm
     to the others.
@@ -136,8 +136,8 @@ class _Worker:
     async def settle(self, message: str) -> dict[str, int] | None:
         """Settle a chunk; return how its lines ended, None if another worker should have it.
 
-        It does not raise: taskiq would log the error for each chunk, and some brokers lose what
-        raised.
+        It does not raise: taskiq would log the error for each chunk, and some brokers lose the
+        message of a task that raised.
         """
         batch = self._batch
         if batch is None:
