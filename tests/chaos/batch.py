@@ -58,7 +58,11 @@ class Verdict:
     def expect(self, well: object, what: str) -> None:
         """Note what is wrong, if it is."""
         if not well:
-            self.wrong.append(what)
+            self.fail(what)
+
+    def fail(self, what: str) -> None:
+        """Note what is wrong."""
+        self.wrong.append(what)
 
     def tell(self, figures: Mapping[str, object], *outcomes: str) -> bool:
         """Compare with the ledger, print all figures; tell whether all is well."""
@@ -122,7 +126,7 @@ async def _run_machines(options: argparse.Namespace) -> bool:
     async with run_machines(options) as (stage, found):
         verdict = Verdict(stage)
         for name in found.wrong:
-            verdict.expect(False, name)  # noqa: FBT003 - what is wrong is wrong
+            verdict.fail(name)
         return verdict.tell(found.figures, "coordinator")
 
 

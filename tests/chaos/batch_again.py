@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
 import attrs
 from redis.asyncio import Redis
@@ -31,6 +31,7 @@ from wxpay_async.adapters.stores.sql_schema import make_tables
 from wxpay_async.adapters.transports.memory import MemoryTransport
 from wxpay_async.batch import Batch, read_lines
 from wxpay_async.batch.batch import AnyLines
+from wxpay_async.batch.coordinating import Send
 from wxpay_async.batch.line import Line
 from wxpay_async.batch.lines import Lines
 from wxpay_async.engine.recall import READ_AT_ONCE
@@ -100,7 +101,7 @@ async def _run(
     return well
 
 
-async def _count_ok(gateway: PayGateway, lines: AnyLines, send: Any) -> tuple[int, float]:  # noqa: ANN401 - as `run` takes it
+async def _count_ok(gateway: PayGateway, lines: AnyLines, send: Send | None) -> tuple[int, float]:
     count, began = 0, time.monotonic()
     async for outcome in Batch(gateway).run(lines, send=send):
         count += outcome.kind == "ok"

@@ -25,6 +25,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from attrs import define, field
+from taskiq import TaskiqMessage, TaskiqMiddleware, TaskiqResult
+from taskiq_aio_pika import AioPikaBroker
 
 from wxpay_async import PayGateway, Timeouts, Unlimited
 from wxpay_async.adapters.limiters.limiter import Limiter
@@ -35,6 +37,7 @@ from wxpay_async.batch.chunks import unseal
 from wxpay_async.batch.coordinating import Send
 from wxpay_async.batch.outcome_file import Stamp, begin_outcomes, identify_store, write_outcomes
 from wxpay_async.engine.environment import make_quota
+from wxpay_async.integrations.taskiq import batch_task, rabbitmq
 
 BROKER: Final = "BATCH_BROKER"
 QUEUE: Final = "BATCH_QUEUE"
@@ -84,8 +87,6 @@ async def run(path: Path, outcomes: Path, send: Send | None) -> Counter[str]:
 
 @contextlib.asynccontextmanager
 async def _open_sender() -> AsyncIterator[Send]:
-    from wxpay_async.integrations.taskiq import batch_task  # noqa: PLC0415 - an extra
-
     broker = _make_rabbitmq()
     send = batch_task(broker, make_gateway)
     await broker.startup()
@@ -95,19 +96,15 @@ async def _open_sender() -> AsyncIterator[Send]:
         await broker.shutdown()
 
 
-def _make_rabbitmq() -> Any:  # noqa: ANN401 - of an extra
-    from wxpay_async.integrations.taskiq import rabbitmq  # noqa: PLC0415 - an extra
-
+def _make_rabbitmq() -> AioPikaBroker:
     return rabbitmq(os.environ[BROKER], queue=os.environ[QUEUE])
 
 
-def make_broker() -> Any:  # noqa: ANN401 - of an extra
+def make_broker() -> AioPikaBroker:
     """Make the broker of a worker process."""
-    from wxpay_async.integrations.taskiq import batch_task  # noqa: PLC0415 - an extra
-
     broker = _make_rabbitmq()
     if folder := os.environ.get(NOTES):
-        broker.add_middlewares(_make_middleware(Notes(Path(folder))))
+        broker.add_middlewares(NotingMiddleware(Notes(Path(folder))))
     batch_task(broker, make_gateway)
     return broker
 
@@ -148,19 +145,24 @@ def read_taken(folder: Path, group: int) -> set[int]:
     return {number for number, times in taken.items() if times > 0}
 
 
-def _make_middleware(notes: Notes) -> Any:  # noqa: ANN401 - of an extra
-    from taskiq import TaskiqMessage, TaskiqMiddleware, TaskiqResult  # noqa: PLC0415 - an extra
+@define(eq=False)
+class NotingMiddleware(TaskiqMiddleware):
+    """Notes the lines of every message before its task, and after it."""
 
-    class NotingMiddleware(TaskiqMiddleware):
-        def pre_execute(self, message: TaskiqMessage) -> TaskiqMessage:
-            notes.note("taken", message.args[0])
-            return message
+    notes: Notes
 
-        def post_execute(self, message: TaskiqMessage, result: TaskiqResult[Any]) -> None:
-            del result
-            notes.note("done", message.args[0])
+    def __attrs_pre_init__(self) -> None:
+        TaskiqMiddleware.__init__(self)
 
-    return NotingMiddleware()
+    def pre_execute(self, message: TaskiqMessage) -> TaskiqMessage:
+        """Note what is taken."""
+        self.notes.note("taken", message.args[0])
+        return message
+
+    def post_execute(self, message: TaskiqMessage, result: TaskiqResult[Any]) -> None:
+        """Note what is done."""
+        del result
+        self.notes.note("done", message.args[0])
 
 
 async def _main(options: argparse.Namespace) -> None:

@@ -23,14 +23,15 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import aio_pika
 
 from tests.support import asking
+from tests.support.batches import make_refunds
 from tests.support.services import RABBITMQ
 from wxpay_async.batch.batch import Batch
-from wxpay_async.batch.line import Line
+from wxpay_async.batch.coordinating import Send
 from wxpay_async.engine.gateway import PayGateway
 from wxpay_async.protocol.requests import MiniProgramPay
 from wxpay_async.sandbox import Sandbox
@@ -49,6 +50,7 @@ async def _pay_order(gateway: PayGateway, sandbox: Sandbox, lines: int) -> None:
         "order", trade_info=[asking.item("O-1", yuan)], pay_method=asking.method(yuan)
     )
     created = await gateway.trade(trade)
+    assert created.pay_token is not None
     await gateway.pay(
         MiniProgramPay(
             request_id="pay", pay_token=created.pay_token, terminal_payer_id="openid-0123456789"
@@ -57,21 +59,16 @@ async def _pay_order(gateway: PayGateway, sandbox: Sandbox, lines: int) -> None:
     sandbox.confirm("O-1")
 
 
-def _make_lines(count: int) -> list[Line]:
-    return [
-        Line(number=n, request=asking.refund(f"refund-{n}", out_trade_no=f"R-{n}"))
-        for n in range(1, count + 1)
-    ]
-
-
-def _load_example() -> Any:  # noqa: ANN401 - a script of the examples
+def _load_sender() -> Send:
+    """Return what the example sends chunks with."""
     # By another name than in the workers, as a script has: tasks must not be named by the module.
     spec = importlib.util.spec_from_file_location("script", _EXAMPLES / "batch_celery.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module
+    send: Send = module.send
+    return send
 
 
 @asynccontextmanager
@@ -155,7 +152,7 @@ async def run(options: argparse.Namespace) -> bool:
 
 
 async def _run(options: argparse.Namespace, sandbox: Sandbox, folder: Path) -> bool:
-    lines, ended = _make_lines(options.lines), Counter[str]()
+    lines, ended = make_refunds(options.lines), Counter[str]()
     began = time.monotonic()
     async with (
         PayGateway.from_env() as gateway,
@@ -167,7 +164,7 @@ async def _run(options: argparse.Namespace, sandbox: Sandbox, folder: Path) -> b
             _kill_amid_work(sandbox, first, folder / "printed-0", options.lines)
         )
         ok: list[str] = []
-        async for outcome in Batch(gateway).run(lines, send=_load_example().send):
+        async for outcome in Batch(gateway).run(lines, send=_load_sender()):
             ended[outcome.kind] += 1
             if outcome.kind == "ok":
                 ok.append(str(outcome.request.request_id))

@@ -13,14 +13,16 @@ import uuid
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Final, get_args
 
+import aio_pika
 import attrs
 import pytest
 from attrs import define
 from Crypto.PublicKey import RSA
 
 from tests.support import asking
+from tests.support.batches import make_refunds
 from tests.support.canaries import (
     OPENID,
     PLANTED_TOKEN,
@@ -36,11 +38,14 @@ from wxpay_async import Md5Signer, PayGateway, Unlimited
 from wxpay_async.adapters.stores.sealed import SealedStore
 from wxpay_async.adapters.stores.sql import SqlStore
 from wxpay_async.batch import Batch
+from wxpay_async.batch.coordinating import Send
 from wxpay_async.batch.line import Line
 from wxpay_async.batch.outcome_file import Stamp, write_outcomes
 from wxpay_async.batch.report import render_report
 from wxpay_async.batch.report_texts import Language
 from wxpay_async.batch.tally import Tally
+from wxpay_async.integrations.taskiq import batch_task, rabbitmq
+from wxpay_async.protocol.requests import InstantTrade
 from wxpay_async.sandbox import Sandbox
 
 _TIMEOUT: Final = 280
@@ -101,8 +106,6 @@ class _Queue:
 
     async def read(self) -> list[bytes]:
         """Return everything that is in it: properties and bodies."""
-        import aio_pika  # noqa: PLC0415 - an extra
-
         found: list[bytes] = []
         async with await aio_pika.connect(RABBITMQ.url) as connection:
             queue = await (await connection.channel()).get_queue(self.name)
@@ -112,10 +115,8 @@ class _Queue:
 
 
 @contextlib.asynccontextmanager
-async def _open_queue() -> AsyncIterator[tuple[_Queue, Any]]:
+async def _open_queue() -> AsyncIterator[tuple[_Queue, Send]]:
     """Yield a queue of the test's own, and what sends a chunk there."""
-    from wxpay_async.integrations.taskiq import batch_task, rabbitmq  # noqa: PLC0415 - an extra
-
     queue = _Queue(f"wxpay-canary-{uuid.uuid4().hex}")
     broker = rabbitmq(RABBITMQ.url, queue=queue.name)
     send = batch_task(broker, PayGateway.from_env)
@@ -146,11 +147,16 @@ async def test_queue_outcomes_and_report_hold_no_credential(
         _open_queue() as (queue, send),
     ):
         trades = [_make_trade(number) for number in range(1, 4)]
-        tokens = [(await gateway.trade(line.request)).pay_token for line in trades[:2]]  # type: ignore[arg-type]
+        tokens = [(await gateway.trade(trade)).pay_token for trade in trades[:2]]
         pays = [_make_pay(number, token) for number, token in enumerate([*tokens, PLANTED_TOKEN])]
         canaries: Canaries = {"the secret": SECRET, "the openid": OPENID, "a token": PLANTED_TOKEN}
         canaries |= {f"payToken {n}": str(token) for n, token in enumerate(tokens)}
-        for name, lines in {"trade": trades, "pay": pays, "refund": _make_refunds()}.items():
+        batches = {
+            "trade": [Line(number=n, request=trade) for n, trade in enumerate(trades, start=1)],
+            "pay": pays,
+            "refund": make_refunds(3),
+        }
+        for name, lines in batches.items():
             for message in await _read_queue(gateway, lines, queue, send):
                 places[f"the queue, {name}, {len(places)}"] = message
             results = [outcome async for outcome in Batch(gateway).run(lines)]
@@ -179,7 +185,7 @@ async def _read_queue(
     gateway: PayGateway,
     lines: Sequence[Line],
     queue: _Queue,
-    send: Any,  # noqa: ANN401 - as `run` takes it
+    send: Send,
 ) -> list[bytes]:
     """Have a coordinator send lines that no worker takes; return all bytes of the queue."""
     sent = asyncio.Event()
@@ -234,13 +240,12 @@ def _show(lines: Iterable[Line]) -> dict[str, str | bytes]:
     return {"lines": str([attrs.asdict(line) for line in lines])}
 
 
-def _make_trade(number: int) -> Line:
-    request = asking.trade(
+def _make_trade(number: int) -> InstantTrade:
+    return asking.trade(
         f"trade-{number}",
         trade_info=[asking.item(f"O-{number}")],
         pay_method=asking.method(open_id=OPENID),
     )
-    return Line(number=number, request=request)
 
 
 def _make_pay(number: int, token: str | None) -> Line:
@@ -251,10 +256,3 @@ def _make_pay(number: int, token: str | None) -> Line:
         out_trade_no=f"O-{number + 1}",
     )
     return Line(number=number + 1, request=request)
-
-
-def _make_refunds() -> list[Line]:
-    return [
-        Line(number=n, request=asking.refund(f"refund-{n}", out_trade_no=f"R-{n}"))
-        for n in range(1, 4)
-    ]
