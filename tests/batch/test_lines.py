@@ -3,6 +3,7 @@
 import json
 from decimal import Decimal
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -15,7 +16,7 @@ from tests.batch.lines_files import (
     write_json,
 )
 from tests.protocol.samples import OPENID, TOKEN
-from wxpay_async.batch.line import Line
+from wxpay_async.batch.line import Line, OperationName
 from wxpay_async.batch.lines import read_lines
 from wxpay_async.errors import InvalidRequestError
 from wxpay_async.protocol.idempotency_key import derive_request_id
@@ -293,7 +294,7 @@ def test_error_has_the_field_for_programs(tmp_path: Path) -> None:
 def test_operation_that_does_not_exist_is_named(tmp_path: Path) -> None:
     """Before the file is looked at."""
     with pytest.raises(InvalidRequestError, match="allowed: pay, trade, refund, query"):
-        read_lines(tmp_path / "absent.jsonl", "refunds")  # type: ignore[arg-type]
+        read_lines(tmp_path / "absent.jsonl", cast("OperationName", "refunds"))
 
 
 @pytest.mark.parametrize("name", ["refunds.jsonl", "refunds.NDJSON", "refunds.json", "refunds"])

@@ -5,7 +5,7 @@ import io
 import json
 import os
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
@@ -206,7 +206,8 @@ def test_file_is_closed_when_its_reader_stops(tmp_path: Path) -> None:
     opened = count_open_files()
     lines = read_lines(path, "refund").read(APP_KEY)
     next(lines)
-    lines.close()  # type: ignore[attr-defined]
+    assert isinstance(lines, Generator)
+    lines.close()
     assert opened == count_open_files()
 
 
@@ -267,15 +268,22 @@ COLUMNS = ("requestId", "outTradeNo", "payToken", "terminalPayerId", "appId", "t
 
 
 @given(
-    st.permutations(COLUMNS), st.booleans(), st.sampled_from(["", " ", "\0", "\r", '"', ",", "&"])
+    columns=st.permutations(COLUMNS),
+    headless=st.booleans(),
+    spoiling=st.sampled_from(["", " ", "\0", "\r", '"', ",", "&"]),
 )
-@example([*COLUMNS[:2], "targetOrganization", *COLUMNS[3:5], "payToken"], False, "")  # noqa: FBT003
+@example(
+    columns=[*COLUMNS[:2], "targetOrganization", *COLUMNS[3:5], "payToken"],
+    headless=False,
+    spoiling="",
+)
 @pytest.mark.parametrize("secrets", [(TOKEN, OPENID), ("1234567890" * 3, "ABCDEF/+" * 4)])
 def test_no_secret_is_repeated_by_an_error(
     tmp_path_factory: pytest.TempPathFactory,
     secrets: tuple[str, str],
+    *,
     columns: list[str],
-    headless: bool,  # noqa: FBT001 - given by the test's tool
+    headless: bool,
     spoiling: str,
 ) -> None:
     """Columns may be mixed up, the header may be missing, and anything may follow a cell."""

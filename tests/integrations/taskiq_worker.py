@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from typing import Any
+from collections.abc import Sequence
+from typing import NoReturn
 from urllib.parse import parse_qsl
 
 from taskiq import TaskiqMessage, TaskiqMiddleware
@@ -19,14 +20,14 @@ from tests.support import replies
 from tests.support.platform import APP_KEY, SECRET, UNKNOWN_ORDER
 from wxpay_async.adapters.limiters.limiter import Unlimited
 from wxpay_async.adapters.stores.sql import SqlStore
-from wxpay_async.adapters.transports.memory import MemoryTransport
+from wxpay_async.adapters.transports.memory import Answer, Handler, MemoryTransport
 from wxpay_async.engine.gateway import PayGateway
 from wxpay_async.integrations.taskiq import batch_task, rabbitmq
 from wxpay_async.protocol.signing import Md5Signer
 from wxpay_async.protocol.wire import HttpRequest
 
 
-def answer_refund(request: HttpRequest) -> Any:  # noqa: ANN401 - an answer
+def answer_refund(request: HttpRequest) -> Answer:
     """Execute a refund; know no order."""
     if request.url.endswith("/query"):
         return UNKNOWN_ORDER
@@ -34,9 +35,10 @@ def answer_refund(request: HttpRequest) -> Any:  # noqa: ANN401 - an answer
     return replies.refunded(requestId=content["requestId"], outTradeNo=content["outTradeNo"])
 
 
-async def hang(_: HttpRequest) -> Any:  # noqa: ANN401 - an answer
+async def hang(_: HttpRequest) -> NoReturn:
     """Answer nothing."""
     await asyncio.sleep(600)
+    raise AssertionError("no test waits so long")
 
 
 class Announcing(TaskiqMiddleware):
@@ -49,11 +51,17 @@ class Announcing(TaskiqMiddleware):
         return message
 
 
-def make_gateway(store_url: str, answer: Any, **settings: Any) -> PayGateway:  # noqa: ANN401 - for a test
+def make_gateway(
+    store_url: str, answer: Handler, *, seal_keys: Sequence[bytes] | None = None
+) -> PayGateway:
     """Make a gateway over a store of SQL and a platform in memory."""
-    given = {"store": SqlStore(store_url), "limiter": Unlimited()}
     return PayGateway(
-        APP_KEY, Md5Signer(SECRET), transport=MemoryTransport(answer), **(given | settings)
+        APP_KEY,
+        Md5Signer(SECRET),
+        transport=MemoryTransport(answer),
+        store=SqlStore(store_url),
+        limiter=Unlimited(),
+        seal_keys=seal_keys,
     )
 
 
@@ -63,7 +71,7 @@ def main(url: str, queue: str, store_url: str, answers: str, seal_key: str) -> N
     keys = [seal_key.encode()] if seal_key else None
     broker = rabbitmq(url, queue=queue).with_middlewares(Announcing())
     batch_task(broker, lambda: make_gateway(store_url, answer, seal_keys=keys))
-    start_listen(WorkerArgs(broker=broker, modules=[]))  # type: ignore[arg-type]  # or a broker
+    start_listen(WorkerArgs(broker=broker, modules=[]))  # type: ignore[arg-type] # it takes a broker, too
 
 
 if __name__ == "__main__":

@@ -13,11 +13,11 @@ from uuid import uuid4
 
 import attrs
 import pytest
-from taskiq import AckableMessage, BrokerMessage, InMemoryBroker
+from taskiq import AckableMessage, AsyncBroker, BrokerMessage, InMemoryBroker
 from taskiq.receiver import Receiver
 
 from tests.integrations.taskiq_worker import answer_refund, make_gateway
-from tests.support import asking
+from tests.support.batches import make_refunds
 from tests.support.canaries import OPENID, PLANTED_TOKEN, SECRET, find_leaks
 from tests.support.platform import APP_KEY
 from tests.support.services import RABBITMQ, require
@@ -25,6 +25,7 @@ from wxpay_async.adapters.stores.memory import MemoryStore
 from wxpay_async.adapters.stores.sealed import SealedStore
 from wxpay_async.batch.batch import Batch
 from wxpay_async.batch.chunks import seal
+from wxpay_async.batch.coordinating import Send
 from wxpay_async.batch.line import Line
 from wxpay_async.engine.gateway import PayGateway
 from wxpay_async.errors import NotSentError
@@ -33,9 +34,7 @@ from wxpay_async.protocol.requests import MiniProgramPay
 from wxpay_async.protocol.signing import Md5Signer
 
 PATIENCE = 60.0  # seconds until a stuck test fails; nothing ever asserts on it
-LINES = [
-    Line(number=n, request=asking.refund(f"refund-{n}", out_trade_no=f"R-{n}")) for n in range(1, 4)
-]
+LINES = make_refunds(3)
 
 
 def seal_for(gateway: PayGateway, lines: list[Line] = LINES) -> str:
@@ -79,8 +78,8 @@ class Deliveries(InMemoryBroker):
 
 
 @asynccontextmanager
-async def started(broker: InMemoryBroker) -> AsyncGenerator[None]:
-    """Start a broker as a worker's, and end it."""
+async def started(broker: AsyncBroker) -> AsyncGenerator[None]:
+    """Start a broker, and end it."""
     await broker.startup()
     try:
         yield
@@ -88,34 +87,66 @@ async def started(broker: InMemoryBroker) -> AsyncGenerator[None]:
         await broker.shutdown()
 
 
+@attrs.define(eq=False)
+class Queue:
+    """A queue, and a worker of taskiq that takes from it.
+
+    Attributes:
+        gateway: the worker's; the coordinator has the same.
+        broker: what is started as the worker starts.
+        send: what the coordinator sends chunks with.
+    """
+
+    gateway: PayGateway
+    broker: Deliveries = attrs.field(factory=Deliveries)
+    send: Send = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.send = batch_task(self.broker, lambda: self.gateway)
+
+    async def deliver(self, *chunks: str) -> None:
+        """Send chunks, and have the worker take them."""
+        for chunk in chunks:
+            await self.send(chunk)
+        await self.broker.deliver()
+
+    async def work(self, *chunks: str) -> None:
+        """Start the worker, have it take chunks, and end it."""
+        async with started(self.broker):
+            await self.deliver(*chunks)
+
+
+@pytest.fixture
+def queue(tmp_path: Path) -> Queue:
+    """Make a queue whose worker settles refunds over a store of its own."""
+    return Queue(make_gateway(store_url(tmp_path), answer_refund))
+
+
+async def recall(gateway: PayGateway) -> list[str]:
+    """Return how the lines ended, as the store shows it to the coordinator."""
+    return [outcome.kind async for outcome in Batch(gateway).recall(LINES)]
+
+
 # What a worker does with a chunk
 
 
-async def test_chunk_is_settled_and_then_acknowledged(tmp_path: Path) -> None:
+async def test_chunk_is_settled_and_then_acknowledged(queue: Queue) -> None:
     """What was sent is executed by the worker; the store shows it to the coordinator."""
-    broker, gateway = Deliveries(), make_gateway(store_url(tmp_path), answer_refund)
-    send = batch_task(broker, lambda: gateway)
+    async with started(queue.broker):
+        await queue.send(seal_for(queue.gateway))
+        assert 0 == queue.broker.acknowledged
+        await queue.broker.deliver()
+        kinds = await recall(queue.gateway)
 
-    async with started(broker):
-        await send(seal_for(gateway))
-        assert 0 == broker.acknowledged
-        await broker.deliver()
-        outcomes = [outcome async for outcome in Batch(gateway).recall(LINES)]
-
-    assert 1 == broker.acknowledged
-    assert ["ok"] * 3 == [outcome.kind for outcome in outcomes]
+    assert 1 == queue.broker.acknowledged
+    assert ["ok"] * 3 == kinds
 
 
-async def test_result_backend_gets_the_counts(tmp_path: Path) -> None:
+async def test_result_backend_gets_the_counts(queue: Queue) -> None:
     """A merchant who keeps results sees how many lines ended how, and nothing of them."""
-    broker, gateway = Deliveries(), make_gateway(store_url(tmp_path), answer_refund)
-    send = batch_task(broker, lambda: gateway)
+    await queue.work(seal_for(queue.gateway))
 
-    async with started(broker):
-        await send(seal_for(gateway))
-        await broker.deliver()
-
-    (result,) = broker.result_backend.results.values()
+    (result,) = queue.broker.result_backend.results.values()
     assert {"ok": 3} == result.return_value
 
 
@@ -151,55 +182,41 @@ async def test_wrong_key_is_said_once_and_nothing_acknowledged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Chunks that do not open stay in the queue for workers that have the key."""
-    broker = Deliveries()
     gateway = make_gateway(store_url(tmp_path), answer_refund, seal_keys=[b"1" * 32])
-    other = make_gateway(store_url(tmp_path), answer_refund, seal_keys=[b"2" * 32])
-    send = batch_task(broker, lambda: other)
+    queue = Queue(make_gateway(store_url(tmp_path), answer_refund, seal_keys=[b"2" * 32]))
 
-    async with started(broker), gateway:
-        await send(seal_for(gateway))
-        await send(seal_for(gateway))
-        await broker.deliver()
-        outcomes = [outcome async for outcome in Batch(gateway).recall(LINES)]
+    async with gateway:
+        await queue.work(seal_for(gateway), seal_for(gateway))
+        kinds = await recall(gateway)
 
     (said,) = [r for r in caplog.records if r.levelno >= logging.ERROR]
     assert logging.CRITICAL == said.levelno
     assert "WXPAY_SEAL_KEY" in said.getMessage()
-    assert 0 == broker.acknowledged
-    assert ["open"] * 3 == [outcome.kind for outcome in outcomes]
+    assert 0 == queue.broker.acknowledged
+    assert ["open"] * 3 == kinds
 
 
-async def test_chunk_that_opens_is_settled_after_one_that_does_not(tmp_path: Path) -> None:
+async def test_chunk_that_opens_is_settled_after_one_that_does_not(queue: Queue) -> None:
     """One stale or foreign message takes no worker out of service."""
-    broker, gateway = Deliveries(), make_gateway(store_url(tmp_path), answer_refund)
-    send = batch_task(broker, lambda: gateway)
+    await queue.work("bm9uc2Vuc2U=", seal_for(queue.gateway))
 
-    async with started(broker):
-        await send("bm9uc2Vuc2U=")
-        await send(seal_for(gateway))
-        await broker.deliver()
-
-    assert 1 == broker.acknowledged
+    assert 1 == queue.broker.acknowledged
 
 
 async def test_store_that_forgets_is_refused(caplog: pytest.LogCaptureFixture) -> None:
     """A worker without the shared store sends nothing."""
-    broker = Deliveries()
-    gateway = PayGateway(APP_KEY, Md5Signer(SECRET), store=MemoryStore())
-    send = batch_task(broker, lambda: gateway)
+    queue = Queue(PayGateway(APP_KEY, Md5Signer(SECRET), store=MemoryStore()))
 
-    async with started(broker):
-        await send("bm9uc2Vuc2U=")
-        await broker.deliver()
+    await queue.work("bm9uc2Vuc2U=")
 
     assert "WXPAY_STORE_URL" in caplog.text
-    assert 0 == broker.acknowledged
+    assert 0 == queue.broker.acknowledged
 
 
 @pytest.mark.parametrize("failure", [NotSentError("no store"), KeyError("a fault")], ids=repr)
 async def test_failure_is_logged_and_blocks_no_worker(
     failure: Exception,
-    tmp_path: Path,
+    queue: Queue,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -208,80 +225,65 @@ async def test_failure_is_logged_and_blocks_no_worker(
     async def fail(*_: object) -> None:
         raise failure
 
-    broker, gateway = Deliveries(), make_gateway(store_url(tmp_path), answer_refund)
-    send = batch_task(broker, lambda: gateway)
     monkeypatch.setattr(Batch, "work", fail)
 
-    async with started(broker):
-        await send(seal_for(gateway))
-        await broker.deliver()
+    await queue.work(seal_for(queue.gateway))
 
     (said,) = [r for r in caplog.records if r.levelno >= logging.ERROR]
     assert "was not settled" in said.getMessage()
     assert isinstance(failure, KeyError) == bool(said.exc_info)  # a traceback of a fault only
-    assert 1 == broker.acknowledged
+    assert 1 == queue.broker.acknowledged
 
 
 async def test_chunk_that_the_end_of_the_worker_broke_off_is_not_acknowledged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It goes to another worker at once, rather than after 15 minutes."""
-    broker, gateway = Deliveries(), make_gateway(store_url(tmp_path), answer_refund)
-    send = batch_task(broker, lambda: gateway)
 
     async def fail(*_: object) -> None:
-        await broker.shutdown()
+        await queue.broker.shutdown()
         raise NotSentError("the gateway was closed")
 
     monkeypatch.setattr(Batch, "work", fail)
-    await broker.startup()
-    await send(seal_for(gateway))
-    await broker.deliver()
+    await queue.broker.startup()
+    await queue.deliver(seal_for(queue.gateway))
 
-    assert 0 == broker.acknowledged
+    assert 0 == queue.broker.acknowledged
 
 
 async def test_broker_that_was_not_started_settles_nothing(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    queue: Queue, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A receiver beside a broker that no worker started says so."""
-    broker, gateway = Deliveries(), make_gateway(store_url(tmp_path), answer_refund)
-    send = batch_task(broker, lambda: gateway)
-
-    async with gateway:
-        await send(seal_for(gateway))
-        await broker.deliver()
+    async with queue.gateway:
+        await queue.deliver(seal_for(queue.gateway))
 
     assert "not started" in caplog.text
-    assert 0 == broker.acknowledged
+    assert 0 == queue.broker.acknowledged
 
 
 async def test_broker_without_acknowledgements_will_do(tmp_path: Path) -> None:
     """What such a broker loses, the coordinator sends again."""
-    broker, gateway = (
-        InMemoryBroker(await_inplace=True),
-        make_gateway(store_url(tmp_path), answer_refund),
-    )
+    broker = InMemoryBroker(await_inplace=True)
+    gateway = make_gateway(store_url(tmp_path), answer_refund)
     send = batch_task(broker, lambda: gateway)
 
     async with started(broker):
         await send(seal_for(gateway))
-        outcomes = [outcome async for outcome in Batch(gateway).recall(LINES)]
+        kinds = await recall(gateway)
 
     assert [False] == [result.is_err for result in broker.result_backend.results.values()]
-    assert ["ok"] * 3 == [outcome.kind for outcome in outcomes]
+    assert ["ok"] * 3 == kinds
 
 
-async def test_queue_shows_no_credential_and_no_payer(tmp_path: Path) -> None:
+async def test_queue_shows_no_credential_and_no_payer(queue: Queue) -> None:
     """Neither the message nor what taskiq puts around it."""
-    broker, gateway = Deliveries(), make_gateway(store_url(tmp_path), answer_refund)
     pay = MiniProgramPay(request_id="p1", pay_token=PLANTED_TOKEN, terminal_payer_id=OPENID)
-    send = batch_task(broker, lambda: gateway)
 
-    async with started(broker):
-        await send(seal_for(gateway, [Line(number=1, request=pay)]))
+    async with started(queue.broker):
+        await queue.send(seal_for(queue.gateway, [Line(number=1, request=pay)]))
 
-    (wire,) = broker.sent
+    (wire,) = queue.broker.sent
     canaries = {"the openid": OPENID, "the payToken": PLANTED_TOKEN}
     assert [] == find_leaks({"queue": wire, "content": base64.b64encode(wire)}, canaries)
 
@@ -322,6 +324,14 @@ class Fleet:
         self.workers.append(Worker(process))
         return self.workers[-1]
 
+    @asynccontextmanager
+    async def open_sender(self) -> AsyncGenerator[Send]:
+        """Yield what sends a chunk to the workers; fail the test if it is stuck."""
+        broker = rabbitmq(RABBITMQ.url, queue=self.queue)
+        send = batch_task(broker, lambda: self.gateway)
+        async with started(broker), asyncio.timeout(PATIENCE):
+            yield send
+
 
 @pytest.fixture
 async def fleet(tmp_path: Path) -> AsyncIterator[Fleet]:
@@ -336,65 +346,46 @@ async def fleet(tmp_path: Path) -> AsyncIterator[Fleet]:
                 worker.process.kill()
             await worker.process.communicate()
     broker = rabbitmq(url, queue=name)
-    await broker.startup()
-    assert broker.write_channel is not None
-    for queue in (name, f"{name}.expired"):
-        await broker.write_channel.queue_delete(queue)
-    await broker.write_channel.exchange_delete(name)
-    await broker.shutdown()
+    async with started(broker):
+        assert broker.write_channel is not None
+        for queue in (name, f"{name}.expired"):
+            await broker.write_channel.queue_delete(queue)
+        await broker.write_channel.exchange_delete(name)
 
 
 async def test_batch_runs_over_rabbitmq(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     """The coordinator sends sealed chunks, a worker process settles them, and the store says it."""
     monkeypatch.setattr("wxpay_async.batch.coordinating.LOOK_EVERY", 0.2)
-    broker = rabbitmq(RABBITMQ.url, queue=fleet.queue)
-    send = batch_task(broker, lambda: fleet.gateway)
     await fleet.start("answers")
 
-    await broker.startup()
-    try:
-        async with asyncio.timeout(PATIENCE):
-            outcomes = [o async for o in Batch(fleet.gateway).run(LINES, send=send)]
-    finally:
-        await broker.shutdown()
+    async with fleet.open_sender() as send:
+        outcomes = [o async for o in Batch(fleet.gateway).run(LINES, send=send)]
 
     assert {1: "ok", 2: "ok", 3: "ok"} == {o.request.number: o.kind for o in outcomes}
 
 
 async def test_chunk_of_a_killed_worker_goes_to_another(fleet: Fleet) -> None:
     """It was not acknowledged, so RabbitMQ has it again as soon as the connection is gone."""
-    broker = rabbitmq(RABBITMQ.url, queue=fleet.queue)
-    send = batch_task(broker, lambda: fleet.gateway)
-    await broker.startup()
-    try:
-        async with asyncio.timeout(PATIENCE):
-            killed = await fleet.start("hangs")
-            await send(seal_for(fleet.gateway))
-            await killed.wait_for_chunk()
-            other = await fleet.start("hangs")
-            killed.process.kill()
-            await other.wait_for_chunk()
-    finally:
-        await broker.shutdown()
+    async with fleet.open_sender() as send:
+        killed = await fleet.start("hangs")
+        await send(seal_for(fleet.gateway))
+        await killed.wait_for_chunk()
+        other = await fleet.start("hangs")
+        killed.process.kill()
+        await other.wait_for_chunk()
 
 
 async def test_worker_with_a_wrong_key_leaves_the_chunks_to_others(fleet: Fleet) -> None:
     """It holds as many as it may and gets no more; as it ends, the others have them."""
-    broker = rabbitmq(RABBITMQ.url, queue=fleet.queue)
-    send = batch_task(broker, lambda: fleet.gateway)
-    await broker.startup()
-    try:
-        async with asyncio.timeout(PATIENCE):
-            wrong = await fleet.start("answers", seal_key="2" * 32)
-            for line in LINES:
-                await send(seal_for(fleet.gateway, [line]))
-            await wrong.wait_for_chunk()
-            await wrong.wait_for_chunk()
-            right = await fleet.start("answers")
-            await right.wait_for_chunk()
-            wrong.process.terminate()
-            await right.wait_for_chunk()
-            await right.wait_for_chunk()
-            await wrong.process.wait()
-    finally:
-        await broker.shutdown()
+    async with fleet.open_sender() as send:
+        wrong = await fleet.start("answers", seal_key="2" * 32)
+        for line in LINES:
+            await send(seal_for(fleet.gateway, [line]))
+        await wrong.wait_for_chunk()
+        await wrong.wait_for_chunk()
+        right = await fleet.start("answers")
+        await right.wait_for_chunk()
+        wrong.process.terminate()
+        await right.wait_for_chunk()
+        await right.wait_for_chunk()
+        await wrong.process.wait()

@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,7 +30,15 @@ ADDRESS = "https://platform.example/api"
 REQUEST = HttpRequest(f"{ADDRESS}?sign=CANARY", b"a=1")
 ENDPOINT = f"{ADDRESS}?sign=CANARY"
 
-_KEY = ConnectionKey("platform.example", 443, True, True, None, None, None)  # noqa: FBT003 - aiohttp's
+_KEY = ConnectionKey(
+    host="platform.example",
+    port=443,
+    is_ssl=True,
+    ssl=True,
+    proxy=None,
+    proxy_auth=None,
+    proxy_headers_hash=None,
+)
 _INFO = aiohttp.RequestInfo(URL(ENDPOINT), "POST", CIMultiDictProxy(CIMultiDict()), URL(ENDPOINT))
 _REFUSED = ConnectionRefusedError(111, "CANARY")
 _UNTRUSTED = ssl.SSLCertVerificationError(1, "CANARY")
@@ -97,7 +105,8 @@ class Response(aiohttp.ClientResponse):
     def __init__(self, method: str, url: URL, **kwargs: object) -> None:
         if "stream_writer" in inspect.signature(aiohttp.ClientResponse).parameters:
             kwargs.setdefault("stream_writer", SimpleNamespace(output_size=0))
-        super().__init__(method, url, **kwargs)  # type: ignore[arg-type] # aiohttp's own
+        make: Callable[..., None] = super().__init__  # aioresponses knows what it takes
+        make(method, url, **kwargs)
 
 
 class Scripted(aioresponses):

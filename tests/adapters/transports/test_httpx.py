@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Mapping
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import httpx2
@@ -262,7 +262,7 @@ async def test_closed_client_means_not_sent(library: ModuleType, request_to: Htt
 async def test_object_that_is_no_client_is_refused() -> None:
     """Its errors could not be mapped."""
     with pytest.raises(InvalidRequestError, match="client"):
-        HttpxTransport(client=object())  # type: ignore[arg-type] # on purpose
+        HttpxTransport(client=cast("httpx.AsyncClient", object()))
 
 
 @pytest.mark.parametrize("options", [{"proxy": "http://127.0.0.1:1"}, {"ca_file": "ca.pem"}])

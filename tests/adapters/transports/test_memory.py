@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import cast
 
 import pytest
 
@@ -125,4 +126,4 @@ async def test_closed_transport_works_on() -> None:
 def test_single_answer_is_a_type_error(answers: object) -> None:
     """It would be read as its keys or letters, and fail far from the mistake."""
     with pytest.raises(TypeError, match="a handler or a list of answers"):
-        MemoryTransport(answers)  # type: ignore[arg-type] # on purpose
+        MemoryTransport(cast("list[Answer]", answers))
