@@ -387,7 +387,7 @@ async def test_store_that_hangs_takes_no_longer_than_the_limit(
     """The callback has failed, and comes again."""
 
     class HungStore(MemoryStore):
-        async def load_entries(self, keys: object) -> dict[str, object]:  # type: ignore[override]
+        async def load_entries(self, keys: object) -> dict[str, object]:  # type: ignore[override] # it never returns
             await asyncio.Event().wait()
             raise AssertionError(keys)
 

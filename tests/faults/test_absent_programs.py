@@ -35,7 +35,7 @@ def root_without_users(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(params=[False, True], ids=["wanted", "required"])
-def outcome(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa: ANN401
+def outcome(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa: ANN401 - of any kind of server
     """Return what becomes of a test: it is skipped, or fails where every service is required."""
     monkeypatch.delenv("CI", raising=False)
     monkeypatch.setenv("WXPAY_TEST_REQUIRE_SERVICES", "1" if request.param else "0")
