@@ -10,7 +10,8 @@ from urllib.parse import unquote_plus
 import pytest
 
 from tests.protocol.samples import trade
-from wxpay_async.protocol.codec import serialize
+from wxpay_async.protocol import content as content_module
+from wxpay_async.protocol.codec import serialize, wire_fields
 from wxpay_async.protocol.content import quote, write_content
 from wxpay_async.protocol.requests import MiniProgramPay
 from wxpay_async.protocol.validators import Json
@@ -78,6 +79,15 @@ def test_later_request_leaves_no_trace_of_an_earlier_one() -> None:
 
     assert first == write_content(make_pay(subject="green"))
     assert b"green" not in second[0]
+
+
+def test_pieces_that_are_kept_hold_no_text() -> None:
+    """They outlive the request, whose token is a credential, and other threads fill them, too."""
+    request = make_pay()
+    write_content(request)
+
+    kept = content_module._layouts(*wire_fields(request))
+    assert not [piece for pieces in kept for piece in pieces if "t-1" in piece]
 
 
 def test_content_shows_no_credential() -> None:

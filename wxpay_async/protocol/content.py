@@ -17,7 +17,7 @@ from wxpay_async.protocol.codec import encode_fields, wire_fields
 from wxpay_async.protocol.requests import Request
 from wxpay_async.protocol.secrets import SecretBytes
 
-_UNQUOTED: Final = re.compile(r"[A-Za-z0-9_.~:,-]*", re.ASCII)
+_UNQUOTED: Final = re.compile(r"[A-Za-z0-9_.~:,-]*")
 """What neither JSON escapes nor a form quotes."""
 
 
