@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import pytest
+from attrs import define, field
 
+from tests.engine.prepays import PrepayPlatform
 from tests.support import asking, replies
 from tests.support.clock import NOON
-from tests.support.merchant import OpenShop
-from tests.support.platform import Script
+from tests.support.merchant import OpenShop, Shop
+from tests.support.platform import APP_KEY, Script
+from wxpay_async.adapters.stores.memory import MemoryStore
+from wxpay_async.engine.reissue import next_request_id
 from wxpay_async.errors import (
     IdempotencyConflictError,
     InDoubtError,
     PrepayExpiredError,
     WxPayError,
 )
+from wxpay_async.policy.record import IdempotencyRecord
+from wxpay_async.policy.retry import RetryPolicy
+from wxpay_async.policy.states import State
 from wxpay_async.protocol.wire import HttpRequest
 
 LOST = InDoubtError("read timeout")
@@ -107,20 +116,90 @@ async def test_recall_of_any_number_of_requests_has_an_outcome_for_each(
     assert [position for position, found in enumerate(outcomes) if found] == [7] * (count > 7)
 
 
+async def lose_answer_and_reissue(shop: Shop) -> None:
+    """Lose the answer of a payment, and issue a new prepay for its order a minute later."""
+    with contextlib.suppress(InDoubtError):
+        await shop.gateway.pay(asking.pay(out_trade_no="O-1"))
+    shop.clock.move(60.0)
+    with contextlib.suppress(InDoubtError):
+        await shop.gateway.resolve("pay-1", reissue=True)
+    assert State.REISSUED is await shop.state("pay-1")
+
+
 async def test_recall_follows_a_payment_that_was_closed_to_the_one_that_followed_it(
     open_shop: OpenShop,
 ) -> None:
-    """A payment that was reissued answers with the credential that followed."""
-    request = asking.pay(out_trade_no="O-1")
-    shop = open_shop(Script([LOST, replies.prepay()], query=replies.order("WAIT_PAY")))
-    with contextlib.suppress(InDoubtError):
-        await shop.gateway.pay(request)
-    reissued = await shop.gateway.resolve("pay-1", reissue=True)
+    """Its reply is checked against that payment; the moments are the first's and the last's."""
+    platform = PrepayPlatform()
+    platform.lost = 1
+
+    def answer(request: HttpRequest) -> object:
+        shop.clock.move(5.0)
+        return platform(request)
+
+    shop = open_shop(answer, retry=RetryPolicy(attempts=1))
+    await lose_answer_and_reissue(shop)
     sent = len(shop.transport.requests)
 
-    [outcome] = await shop.gateway.recall([request])
+    [outcome] = await shop.gateway.recall([asking.pay(out_trade_no="O-1")])
 
-    assert reissued.kind == "ok"
     assert outcome is not None
-    assert outcome.unwrap() == reissued.unwrap()
-    assert len(shop.transport.requests) == sent
+    assert "wx1" == outcome.unwrap().prepay_id
+    assert datetime.fromtimestamp(NOON, UTC) == outcome.reserved_at
+    assert datetime.fromtimestamp(shop.clock.wall, UTC) == outcome.settled_at
+    assert sent == len(shop.transport.requests)
+
+
+@pytest.mark.parametrize("begun", [True, False])
+async def test_payment_whose_follower_has_no_end_is_open(
+    open_shop: OpenShop, *, begun: bool
+) -> None:
+    """Whether the follower's answer got lost, or the process died before it began."""
+    platform = PrepayPlatform()
+    platform.lost = 2
+    shop = open_shop(platform, retry=RetryPolicy(attempts=1))
+    await lose_answer_and_reissue(shop)
+    if not begun:
+        del shop.store._active[APP_KEY, next_request_id(APP_KEY, "pay-1")]
+
+    assert [None] == await shop.gateway.recall([asking.pay(out_trade_no="O-1")])
+
+
+async def test_recall_of_many_leaves_turns_to_other_tasks(open_shop: OpenShop) -> None:
+    """A payment of a person does not wait until 500 replies are decoded."""
+    shop, turns = open_shop(), 0
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    other = asyncio.create_task(take_turns())
+    await shop.gateway.recall([asking.refund(**_refund_of(number)) for number in range(500)])
+    other.cancel()
+
+    assert turns >= 10
+
+
+@define(eq=False)
+class CountingStore(MemoryStore):
+    """A store that counts the keys of each read."""
+
+    reads: list[int] = field(factory=list[int], init=False)
+
+    async def load_many(
+        self, keys: Sequence[tuple[str, str]]
+    ) -> dict[tuple[str, str], IdempotencyRecord]:
+        """Read, and count."""
+        self.reads.append(len(keys))
+        return await super().load_many(keys)
+
+
+async def test_no_read_asks_for_more_keys_than_a_store_takes(open_shop: OpenShop) -> None:
+    """500: servers limit the parameters of a statement."""
+    store = CountingStore()
+    shop = open_shop(store=store)
+    await shop.gateway.recall([asking.refund(**_refund_of(number)) for number in range(1_203)])
+
+    assert [500, 500, 203] == store.reads
