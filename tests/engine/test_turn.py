@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
+import asyncio
 
-from tests.support.tasks import list_operations
+import pytest
+from attrs import define, evolve
+
+from tests.support.clock import MovedClock
+from tests.support.tasks import list_operations, wait_until
 from wxpay_async.adapters.event_loop import ShieldedTasks
-from wxpay_async.adapters.limiters.limiter import find_acquire_now
+from wxpay_async.adapters.limiters.limiter import Limiter, Slot, find_acquire_now
 from wxpay_async.adapters.limiters.local import LocalLimiter
 from wxpay_async.adapters.signers.threads import SigningExecutor
 from wxpay_async.adapters.stores.memory import MemoryStore
@@ -126,3 +130,68 @@ async def test_slot_is_free_only_by_proof(
     await turn.free_slot(NotSentError("late"))
 
     assert slots == held(services)[0]
+
+
+@define(eq=False)
+class LateLimiter:
+    """A quota whose slots come after a pause, however little time a call has."""
+
+    limiter: Limiter
+    clock: MovedClock
+
+    async def acquire(self, lane: Lane, *, timeout: float) -> Slot:
+        """Let time pass, and give a slot."""
+        self.clock.move(60.0)
+        return await self.limiter.acquire(lane, timeout=timeout)
+
+    async def throttled(self) -> None:
+        """Change nothing."""
+
+    async def aclose(self) -> None:
+        """Release nothing."""
+
+
+async def test_turn_that_comes_too_late_is_given_back(services: Services) -> None:
+    """A machine that slept has a slot, and no time that is left for an attempt."""
+    clock = MovedClock()
+    late = evolve(services, clock=clock, limiter=LateLimiter(services.limiter, clock))
+    with pytest.raises(NotSentTimeoutError, match="too little time"):
+        await make_turn(late).wait(None)
+
+    assert (0, 0) == held(services)
+
+
+@pytest.mark.parametrize("now", [True, False])
+async def test_call_that_is_cancelled_before_its_place_leaves_no_slot(
+    services: Services, *, now: bool
+) -> None:
+    """The first one still has what it has."""
+    await make_turn(services).take_now()
+    second = make_turn(services)
+    task = asyncio.ensure_future(second.take_now() if now else second.wait(None))
+    await wait_until(lambda: held(services)[0] == 2)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert (1, 1) == held(services)
+
+
+async def test_place_of_a_machine_is_a_machine_s_until_a_person_waits_for_the_call(
+    services: Services,
+) -> None:
+    """So that an eighth of the places stays with people."""
+    services = evolve(services, concurrency=ConcurrencyLimiter(8))
+    turn = make_turn(services, lane=Lane.BATCH)
+    machines = list[int]()
+    await turn.wait(None)
+    machines.append(services.concurrency._machines)
+    await turn.give_back()
+    machines.append(services.concurrency._machines)
+    turn.lane = Lane.PEOPLE
+    taken = await turn.take_now()
+    machines.append(services.concurrency._machines)
+    await turn.give_back()
+
+    assert taken
+    assert [1, 0, 0, 0] == [*machines, services.concurrency._machines]
