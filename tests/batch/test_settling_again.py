@@ -15,7 +15,7 @@ from tests.support.platform import APP_KEY, SECRET
 from wxpay_async.adapters.limiters.limiter import Unlimited
 from wxpay_async.adapters.transports.memory import MemoryTransport
 from wxpay_async.batch.line import BatchRequest, Line, OperationName
-from wxpay_async.batch.settling import Settling, is_open
+from wxpay_async.batch.settling import Settling, is_open, read_windows
 from wxpay_async.engine.gateway import PayGateway
 from wxpay_async.engine.streaming import Outcome
 from wxpay_async.errors import (
@@ -313,3 +313,21 @@ def test_lines_leave_the_quota_of_people_alone(
         assert [(operation, Lane.BATCH, 0.0)] == clerk.called
 
     run()
+
+
+async def test_lines_are_read_with_turns_for_other_tasks() -> None:
+    """A payment of a person does not wait until 500 lines of a file are read."""
+    turns = 0
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    other = asyncio.create_task(take_turns())
+    windows = [window async for window in read_windows(iterate(make_refunds(1_000)))]
+    other.cancel()
+
+    assert [500, 500] == [len(window) for window in windows]
+    assert turns >= 20

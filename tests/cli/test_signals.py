@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -66,6 +69,22 @@ def test_signal_before_anything_is_sent_leaves_no_doubt(
             started.send_signal(number)
             found: Ended = wait_for(started)
     assert (code, line) == (found.code, found.error())
+
+
+def test_signal_outside_of_the_event_loop_ends_a_command_by_its_own_exit_code(
+    tmp_path: Path,
+) -> None:
+    """The first process of a container has no default for SIGTERM: it would go on."""
+    program = (
+        "import importlib, os, signal\n"
+        "main = importlib.import_module('wxpay_async.cli.main')\n"
+        "main.app = lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM)\n"
+        "main.main(['demo'])\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert (143, "error: terminated\n") == (ended.returncode, ended.stderr)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

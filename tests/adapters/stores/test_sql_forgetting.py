@@ -110,6 +110,17 @@ async def test_remainder_that_is_quick_says_nothing_of_a_whole_portion() -> None
     assert (await _forget(0.0002, limit=100, portions=portions))[0] <= 25 + 25 // 4
 
 
+async def test_portion_that_was_a_little_slow_is_followed_by_fewer() -> None:
+    """A fifth less between 5 and 10 ms."""
+    portions = Portions()
+    await _forget(0.0, limit=1_000, portions=portions)
+    largest = (await _forget(0.0, limit=1_000, portions=portions))[-2]
+
+    sizes = await _forget(0.0075 / largest, limit=10 * largest, portions=portions)
+
+    assert sizes[1] == sizes[0] * 4 // 5
+
+
 @pytest.mark.parametrize(
     ("kind", "analyze", "column", "by_index"),
     [
