@@ -53,6 +53,7 @@ _LATE_LIE: Final = "lie_after_quarantine"
 _REPEATED: Final = "GM_API_BUS_0000015"
 _DECLINED: Final = "GM_API_BUS_0000099"
 _NOT_ALLOWED: Final = "CO_MSG_0000017"
+_BAD_SIGNATURE: Final = b"CO_MSG_000006"
 
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -165,6 +166,7 @@ class Proxy:
         holding: what is late waits for `release`.
         hiding: tells whether the hidden orders are hidden still.
         on_doubt: called when the answer of something executed is about to get lost.
+        on_bad_signature: called when a merchant was answered that its signature is wrong.
         seen: how often each fault struck.
         executed: when each requestId was executed, in seconds since the epoch.
     """
@@ -179,6 +181,7 @@ class Proxy:
     holding: bool = False
     hiding: Callable[[], bool] = lambda: False
     on_doubt: Callable[[], None] = lambda: None
+    on_bad_signature: Callable[[], None] = lambda: None
     seen: Counter[str] = field(factory=Counter, init=False)
     executed: dict[str, float] = field(factory=dict, init=False)
     _server: asyncio.Server = field(init=False)
@@ -343,6 +346,8 @@ class Proxy:
     async def _answer(self, answer: bytes, writer: asyncio.StreamWriter) -> bool:
         writer.write(answer)
         await writer.drain()
+        if _BAD_SIGNATURE in answer:
+            self.on_bad_signature()
         return True
 
     async def _lose(self, answer: bytes, writer: asyncio.StreamWriter) -> bool:

@@ -39,6 +39,7 @@ _PATIENCE: Final = 7200.0  # seconds for one merchant's last run
 _NO_DOUBT: Final = 5.0  # seconds without a doubt: the merchants are through
 _QUARANTINE: Final = 700.0  # seconds after which an absent order counts as absent, and a bit more
 _BETWEEN: Final = 0.3  # seconds between one side's new secret and the other's
+_NO_REFUSAL: Final = 10.0  # seconds
 
 
 @define(eq=False, kw_only=True)
@@ -147,14 +148,17 @@ class Stage:
         former = tuple(secret for secret in known if secret != new)
         self.orders = attrs.evolve(self.orders, secret=new, former=former)
         app, platform_first = self.sandbox.platform.apps[self.orders.app_key], self.rotations % 2
+        refused = asyncio.Event()
+        self.proxy.on_bad_signature = refused.set
         if platform_first:
             app.change_secret(new)
+            await _until_heard(refused)
         restarted = 0
         for worker in running:
             await asyncio.sleep(_BETWEEN)
             restarted += await self.kill(worker)
         if not platform_first:
-            await asyncio.sleep(_BETWEEN + 1.0)  # so that a new process was refused, too
+            await _until_heard(refused)
             app.change_secret(new)
         return restarted > 0
 
@@ -215,6 +219,13 @@ class Stage:
     def _report(self, name: str) -> dict[str, object]:
         path = self.folder / f"{name}.json"
         return json.loads(path.read_text()) if path.exists() else {}
+
+
+async def _until_heard(refused: asyncio.Event) -> None:
+    """Wait until a merchant was refused, and has noted it."""
+    with contextlib.suppress(TimeoutError):  # if none has anything to send
+        await asyncio.wait_for(refused.wait(), _NO_REFUSAL)
+    await asyncio.sleep(_BETWEEN)
 
 
 @contextlib.asynccontextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from itertools import pairwise
@@ -415,7 +414,6 @@ async def test_stream_of_own_calls_ends_with_the_gateway() -> None:
     assert [(outcome.kind, outcome.request) for outcome in heard] == [("in_doubt", 3_600)]
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="its tasks begin one iteration later")
 async def test_call_without_a_slot_is_refused_before_it_lets_another_one_go_on() -> None:
     """Of a thousand who come at once, none waits for the others to hear that it is full."""
     limiter = LocalLimiter(Quota(lease=75.0))  # a fresh one has half of its 400 slots

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from attrs import define, field
 
+from wxpay_async.adapters.eager_tasks import start_now
 from wxpay_async.adapters.event_loop import ShieldedTasks, run_to_completion
 from wxpay_async.adapters.limiters.limiter import Lane
 from wxpay_async.engine.priority import Priority
@@ -33,6 +33,7 @@ class _InFlight:
             cancelled while others wait for the same answer.
         waiters: one future for each caller that waits.
         cancelling: it was cancelled, and still records where it stands.
+        is_over: it ended: with `result`, with `error`, or cancelled. The task may end later.
     """
 
     key: str
@@ -44,11 +45,22 @@ class _InFlight:
     task: asyncio.Task[Any] = field(init=False)
     waiters: list[asyncio.Future[None]] = field(factory=list[asyncio.Future[None]])
     cancelling: bool = False
+    is_over: bool = field(default=False, init=False)
+    result: Any = field(default=None, init=False)
+    error: BaseException | None = field(default=None, init=False)
 
-    async def run(self) -> Any:  # noqa: ANN401 - the result of any operation
-        """Carry the operation out."""
+    async def run(self) -> None:
+        """Carry the operation out, and keep how it ended for those who wait."""
         try:
-            return await self.operation
+            self.result = await self.operation
+        except Exception as error:  # noqa: BLE001 - raised again in each caller that waits
+            self.error = error
+        except asyncio.CancelledError:
+            self.error = InDoubtError("the gateway was closed while it was on its way")
+            raise
+        except BaseException as error:
+            self.error = error
+            raise
         finally:  # a callback of the task would come one iteration of the loop later
             self.finish()
 
@@ -61,9 +73,9 @@ class _InFlight:
         Raises:
             InDoubtError: it was still under way by then, or the gateway was closed.
         """
-        if not self.task.done():
+        if not self.is_over:
             # A future of one's own can be cancelled without the task; `asyncio.shield` costs more.
-            waiter = self.task.get_loop().create_future()
+            waiter = asyncio.get_running_loop().create_future()
             self.waiters.append(waiter)
             try:
                 if timeout is None:
@@ -82,9 +94,9 @@ class _InFlight:
                 raise
             finally:
                 self.waiters.remove(waiter)
-        if self.task.cancelled():
-            raise InDoubtError("the gateway was closed while it was on its way")
-        return self.task.result()
+        if self.error is not None:
+            raise self.error
+        return self.result
 
     async def _cancel_if_last(self) -> None:
         if len(self.waiters) == 1:
@@ -92,6 +104,7 @@ class _InFlight:
 
     def finish(self) -> None:
         """Wake every waiter; the next call with the requestId starts an operation of its own."""
+        self.is_over = True
         if self.in_flight.get(self.key) is self:
             del self.in_flight[self.key]
         for waiter in self.waiters:
@@ -113,12 +126,9 @@ class _InFlight:
         await asyncio.wait([self.task], timeout=timeout)
         if not self.task.done():
             raise InDoubtTimeoutError("an earlier call with this requestId is still being recorded")
-        self.finish()
 
     async def _wait_until_cancelled(self) -> None:
         await asyncio.wait([self.task])
-        self.finish()  # a task that was cancelled before it began has not done so
-        self.operation.close()  # nor has it begun this
         if not self.task.cancelled():
             self.task.exception()  # retrieved, since no caller is left to hear of it
 
@@ -166,7 +176,7 @@ class SingleFlight:
             flight = self._in_flight[key] = _InFlight(
                 key, fingerprint, operation, self._in_flight, self.background, priority
             )
-            flight.task = _start(flight.run(), f"wxpay {key}")
+            flight.task = start_now(flight.run(), f"wxpay {key}")
             return await flight.wait(own_timeout), False
         operation.close()
         operations = flight.fingerprint.operation, fingerprint.operation
@@ -188,19 +198,6 @@ class SingleFlight:
         """Cancel everything that is under way."""
         for flight in list(self._in_flight.values()):
             await flight.cancel()
-
-
-if sys.version_info >= (3, 12):
-
-    def _start(work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
-        # At once, not in the next iteration: a call that waits for nothing is over by then.
-        loop = asyncio.get_running_loop()
-        return asyncio.Task(work, loop=loop, name=name, eager_start=True)
-
-else:
-
-    def _start(work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
-        return asyncio.Task(work, loop=asyncio.get_running_loop(), name=name)
 
 
 def check_same(stored: Fingerprint, asked: Fingerprint, operations: tuple[str, str]) -> None:
