@@ -160,6 +160,16 @@ def test_page_of_a_batch_that_ended_well_has_nothing_that_went_wrong() -> None:
     assert ENGLISH.words["same"] not in page.text()
 
 
+def test_payments_that_are_paid_already_ended_well_under_a_word_of_their_own() -> None:
+    """In both languages, with what it means; they are no doubts."""
+    page = render(tally_of(refunded(), errors.AlreadyPaidError("the order is paid")))
+
+    assert "All 2 lines ended well." in page.text("en")
+    assert ENGLISH.notes["already_paid"] in page.text("en")
+    assert "订单已支付" in page.text("zh-Hans")
+    assert [] == page.find("section")
+
+
 def test_page_of_no_line_says_so() -> None:
     """An empty tally is no success."""
     text = render(Tally()).text()

@@ -8,13 +8,16 @@ from collections.abc import Iterable
 from typing import Any
 
 import attrs
+from attrs import define
 
-from tests.support import asking
+from tests.support import asking, replies
 from tests.support.batches import Platform, claim, iterate, make_gateway, make_refunds
 from tests.support.clock import LoopClock, loop_time, virtual
 from tests.support.platform import APP_KEY
+from wxpay_async.adapters.transports.memory import Answer
 from wxpay_async.batch.line import Line, OperationName
 from wxpay_async.batch.settling import MOST_GENERATIONS, Settling, recall_lines
+from wxpay_async.batch.tally import Tally
 from wxpay_async.engine.gateway import PayGateway
 from wxpay_async.engine.streaming import Outcome
 from wxpay_async.errors import (
@@ -25,6 +28,7 @@ from wxpay_async.errors import (
 from wxpay_async.policy.record import LEASE
 from wxpay_async.policy.states import State
 from wxpay_async.protocol.idempotency_key import derive_request_id
+from wxpay_async.protocol.wire import HttpRequest
 
 
 def make_settling(
@@ -184,6 +188,35 @@ async def test_payment_issued_in_an_earlier_run_is_not_issued_again() -> None:
         [second] = await settle(gateway, [line], operation="pay")
     assert first.kind == "ok"
     assert isinstance(second.error, PrepayExpiredError)
+    assert platform.attempts == 1
+
+
+@define(eq=False)
+class PaidPlatform(Platform):
+    """A platform that finds the order of every payment paid."""
+
+    def __call__(self, request: HttpRequest) -> Answer:
+        """Answer one request."""
+        if request.url.endswith("/query"):
+            return replies.order("已付款")
+        return super().__call__(request)
+
+
+@virtual
+async def test_payment_whose_order_is_found_paid_is_already_paid() -> None:
+    """In the run that lost its answer as in the next one, by call and by recall: no failure."""
+    platform = PaidPlatform(lost=1)
+    line = Line(number=1, request=asking.pay(out_trade_no="O-1"))
+    async with make_gateway(platform) as gateway:
+        [first] = await settle(gateway, [line], operation="pay")
+        [again] = await settle(gateway, [line], operation="pay")
+        [recalled] = await recall_lines(gateway, [line])
+    tally = Tally()
+    for outcome in (first, again, recalled):
+        assert outcome is not None
+        tally.add(outcome)
+    assert tally.counts == {"already_paid": 3}
+    assert (tally.exit_code, tally.person_total, tally.reasons) == (0, 0, {})
     assert platform.attempts == 1
 
 

@@ -25,6 +25,7 @@ from wxpay_async.batch.tally import (
 )
 from wxpay_async.cli.main import EXIT_BY_FATE
 from wxpay_async.errors import (
+    AlreadyPaidError,
     Fate,
     IdempotencyConflictError,
     InDoubtError,
@@ -41,6 +42,7 @@ ENDS: dict[Label, Any] = {
     "ok": refunded(),
     "pending": refunded(status="P"),
     "issued_earlier": PrepayExpiredError("too old"),
+    "already_paid": AlreadyPaidError("the order is paid"),
     "refused": RefusedError("no", code="GM_API_BUS_000001"),
     "not_sent": NotSentError("no connection"),
     "in_doubt": InDoubtError("no answer"),
@@ -78,7 +80,7 @@ def test_label_of_a_result_that_is_no_refund_is_ok(result: object) -> None:
     ("ends", "code"),
     [
         ([], 0),
-        (["ok", "pending", "issued_earlier"], 0),
+        (["ok", "pending", "issued_earlier", "already_paid"], 0),
         (["ok", "refused"], EXIT_BY_FATE[Fate.REFUSED][1]),
         (["refused", "not_sent"], EXIT_BY_FATE[Fate.NOT_SENT][1]),
         (["not_sent", "in_doubt", "refused"], EXIT_BY_FATE[Fate.IN_DOUBT][1]),
@@ -124,6 +126,7 @@ def test_reasons_of_other_ends_are_counted_apart() -> None:
         (NotSentError("no connection"), False),
         (RefusedError("no"), False),
         (PrepayExpiredError("too old"), False),
+        (AlreadyPaidError("the order is paid"), False),
     ],
 )
 def test_a_person_is_needed_where_another_run_alone_does_not_help(

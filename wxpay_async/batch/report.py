@@ -16,14 +16,13 @@ from wxpay_async.batch.private_files import report_write_error, write_in_one_pie
 from wxpay_async.batch.report_chart import draw_chart
 from wxpay_async.batch.report_texts import TEXTS, Language
 from wxpay_async.batch.stamp import Stamp
-from wxpay_async.batch.tally import LABELS, FailedLine, Label, Reason, Tally, clean
+from wxpay_async.batch.tally import LABELS, WELL, FailedLine, Reason, Tally, clean
 from wxpay_async.errors import InvalidRequestError
 from wxpay_async.protocol.notify import CHINA
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-_WELL: Final[tuple[Label, ...]] = ("ok", "pending", "issued_earlier")
 _QUANTILES: Final = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99), ("max", 1.0))
 
 
@@ -65,7 +64,7 @@ def render_report(
         tally=tally,
         all_labels=LABELS,
         labels=[label for label in LABELS if tally.counts[label]],
-        well=sum(tally.counts[label] for label in _WELL),
+        well=sum(tally.counts[label] for label in WELL),
         chart=draw_chart(tally.timeline, zone),
         latencies=[(name, tally.latencies.quantile(share)) for name, share in _QUANTILES],
         sections=sections,

@@ -141,6 +141,7 @@ ENGLISH: Final = Texts(
             "ok": "Done",
             "pending": "Under way",
             "issued_earlier": "Issued earlier",
+            "already_paid": "Already paid",
             "refused": "Refused",
             "not_sent": "Not sent",
             "in_doubt": "In doubt",
@@ -154,6 +155,8 @@ ENGLISH: Final = Texts(
             "shows how they end.",
             "issued_earlier": "An earlier run issued these payments, and their credentials have "
             "expired since. This is no failure.",
+            "already_paid": "The answer with the credential was lost, and the order was found paid "
+            "since. It needs no credential: do not charge again.",
             "refused": "The platform said no, and nothing was executed. The reasons are below.",
             "not_sent": "Nothing was sent. Run the same command again, unless a line needs a "
             "person.",
@@ -286,6 +289,7 @@ CHINESE: Final = Texts(
             "ok": "成功",
             "pending": "处理中",
             "issued_earlier": "早先已发起",
+            "already_paid": "订单已支付",
             "refused": "被拒绝",
             "not_sent": "没有发出",
             "in_doubt": "存疑",
@@ -297,6 +301,7 @@ CHINESE: Final = Texts(
             "ok": "什么也不用做。",
             "pending": "平台已受理这些退款，尚未完成。查询可知最终结果。",
             "issued_earlier": "这些支付由之前的运行发起，其凭证此后已过期。这不是失败。",
+            "already_paid": "带有凭证的应答丢失了，此后查明订单已支付，不再需要凭证。不要再次收款。",
             "refused": "平台拒绝，什么也没有执行。原因见下文。",
             "not_sent": "什么也没有发出。除非某一行需要人工处理，再次运行同一条命令即可。",
             "in_doubt": "可能已经执行。绝不更换 requestId，必须由人来看，清单见下文。",

@@ -11,14 +11,18 @@ from attrs import define, field, frozen
 from wxpay_async.batch.line import BatchRequest, Line
 from wxpay_async.batch.measures import Histogram, Timeline
 from wxpay_async.engine.streaming import Outcome
-from wxpay_async.errors import PrepayExpiredError, WxPayError
+from wxpay_async.errors import AlreadyPaidError, PrepayExpiredError, WxPayError
 from wxpay_async.protocol.codec import serialize
 from wxpay_async.protocol.requests import TradeQuery, order_number
 from wxpay_async.protocol.results import RefundResult
 from wxpay_async.protocol.secrets import without_credentials
 
-Label = Literal["ok", "pending", "issued_earlier", "refused", "not_sent", "in_doubt", "open"]
+Label = Literal[
+    "ok", "pending", "issued_earlier", "already_paid", "refused", "not_sent", "in_doubt", "open"
+]
 LABELS: Final[tuple[Label, ...]] = get_args(Label)
+WELL: Final[tuple[Label, ...]] = ("ok", "pending", "issued_earlier", "already_paid")
+"""How lines end that need nothing more."""
 
 LineOutcome: TypeAlias = Outcome[Line, Any]
 ReasonKey: TypeAlias = tuple[Label, str, bool]
@@ -51,10 +55,14 @@ def label_of(outcome: LineOutcome) -> Label:
     - `pending`: a refund that the platform accepted and has not finished;
     - `issued_earlier`: a `pay` that an earlier run issued, and whose prepay has expired since; no
       failure;
+    - `already_paid`: a `pay` whose credential was lost with the answer, and whose order was found
+      paid since: no credential is needed. By which one it was paid is not known;
     - else the kind of the outcome.
     """
     if isinstance(outcome.error, PrepayExpiredError):
         return "issued_earlier"
+    if isinstance(outcome.error, AlreadyPaidError):
+        return "already_paid"
     if isinstance(outcome.result, RefundResult) and outcome.result.status != _ACCEPTED:
         return "pending"
     return outcome.kind
@@ -179,7 +187,7 @@ class Tally:
         self.counts[label] += 1
         self.replayed += bool(getattr(outcome.error or outcome.result, "replayed", False))
         self._add_times(outcome, label)
-        if outcome.error is not None and label != "issued_earlier":
+        if outcome.error is not None and label not in WELL:
             self._add_failure(outcome, outcome.error, label)
 
     def _add_times(self, outcome: LineOutcome, label: Label) -> None:
