@@ -65,7 +65,13 @@ async def iterate(outcomes: Iterable[LineOutcome]) -> AsyncIterator[LineOutcome]
 async def write(folder: Path, *outcomes: LineOutcome, as_csv: bool = False) -> Path:
     """Write outcomes; return the file."""
     path, table = folder / "out.jsonl", folder / "out.csv"
-    await write_outcomes(path, iterate(outcomes), stamp=STAMP, csv_path=table if as_csv else None)
+    await write_outcomes(
+        path,
+        iterate(outcomes),
+        stamp=STAMP,
+        begun_at=NOON + timedelta(days=1),
+        csv_path=table if as_csv else None,
+    )
     return table if as_csv else path
 
 
@@ -128,7 +134,10 @@ async def test_the_first_line_is_the_stamp_and_the_others_are_lines_in_order(
 async def test_writing_returns_the_tally_and_leaves_one_file_for_its_owner(tmp_path: Path) -> None:
     """Nothing temporary stays, and no one else may read."""
     tally = await write_outcomes(
-        tmp_path / "out.jsonl", iterate([ended(1, refunded()), ended(2, None)]), stamp=STAMP
+        tmp_path / "out.jsonl",
+        iterate([ended(1, refunded()), ended(2, None)]),
+        stamp=STAMP,
+        begun_at=NOON,
     )
 
     assert isinstance(tally, Tally)
@@ -147,14 +156,16 @@ def test_rows_of_other_operations_name_what_the_platform_knows() -> None:
                 trade_res_list=(TradeRef(out_trade_no="O-1", trade_no="T-9", status="P"),),
             ),
             request=asking.trade(),
-        )
+        ),
+        begun_at=NOON,
     )
     query = make_row(
         ended(
             2,
             TradeStatus(out_trade_no="O-5", status="待付款", trade_no="T-5"),
             request=TradeQuery(trade_no="T-5"),
-        )
+        ),
+        begun_at=NOON,
     )
 
     assert ("trade-1", "O-1", "T-9") == (trade["requestId"], trade["outTradeNo"], trade["tradeNo"])
@@ -176,7 +187,9 @@ async def test_a_source_that_fails_leaves_the_former_file(tmp_path: Path) -> Non
         raise NotSentTimeoutError("the store does not answer")
 
     with pytest.raises(NotSentTimeoutError):
-        await write_outcomes(tmp_path / "out.jsonl", fail(), stamp=STAMP, csv_path=path)
+        await write_outcomes(
+            tmp_path / "out.jsonl", fail(), stamp=STAMP, begun_at=NOON, csv_path=path
+        )
 
     assert before == path.read_bytes()
     assert 2 == len(read(tmp_path / "out.jsonl"))
@@ -186,7 +199,7 @@ async def test_a_source_that_fails_leaves_the_former_file(tmp_path: Path) -> Non
 async def test_a_place_that_cannot_be_written_is_told_as_what_it_is(tmp_path: Path) -> None:
     """Afterwards everything has been done, and only the file is missing."""
     with pytest.raises(InDoubtError, match=r"out\.jsonl could not be written .*the store has"):
-        await write_outcomes(tmp_path / "no" / "out.jsonl", iterate([]), stamp=STAMP)
+        await write_outcomes(tmp_path / "no" / "out.jsonl", iterate([]), stamp=STAMP, begun_at=NOON)
     (tmp_path / "out.csv").mkdir()
     with pytest.raises(InDoubtError, match=r"out\.csv could not be written"):
         await write(tmp_path, ended(1, None), as_csv=True)
@@ -465,4 +478,4 @@ def test_what_is_no_address_is_refused_without_being_repeated(url: str) -> None:
 
 def test_rows_have_exactly_the_columns() -> None:
     """JSON and CSV say the same."""
-    assert COLUMNS == tuple(make_row(ended(1, None)))
+    assert COLUMNS == tuple(make_row(ended(1, None), begun_at=NOON))

@@ -21,6 +21,7 @@ from wxpay_async.batch.tally import (
     Label,
     Tally,
     code_of,
+    is_replayed,
     label_of,
 )
 from wxpay_async.cli.main import EXIT_BY_FATE
@@ -56,6 +57,12 @@ def tally_of(*ends: object) -> Tally:
     for number, end in enumerate(ends, start=1):
         tally.add(ended(number, end, settled=60.0 * number))
     return tally
+
+
+def read_again(error: WxPayError) -> WxPayError:
+    """Return an error as the store replays it."""
+    error.replayed = True
+    return error
 
 
 @pytest.mark.parametrize("label", LABELS)
@@ -164,12 +171,24 @@ def test_memory_of_a_tally_is_bounded() -> None:
     assert 1000 > max(len(line.text) for line in tally.person_lines)
 
 
-def test_replayed_counts_what_came_from_the_store() -> None:
-    """Results and errors alike."""
-    error = RefusedError("no")
-    error.replayed = True
-
-    assert 2 == tally_of(error, refunded(replayed=True), refunded(), None).replayed
+@pytest.mark.parametrize(
+    ("end", "settled", "expected"),
+    [
+        (refunded(replayed=True), -1, True),
+        (refunded(replayed=True), 0, False),
+        (refunded(replayed=True), None, True),
+        (read_again(RefusedError("no")), -1, True),
+        (read_again(RefusedError("no")), 1, False),
+        (refunded(), -1, False),
+        (RefusedError("no"), None, False),
+        (None, None, False),
+    ],
+)
+def test_outcome_is_replayed_where_the_line_had_ended_before_the_run(
+    end: object, settled: float | None, *, expected: bool
+) -> None:
+    """What the run itself did is no replay, though it is read back; results and errors alike."""
+    assert expected == is_replayed(ended(1, end, settled=settled), begun_at=NOON)
 
 
 def test_timeline_counts_by_minute_of_the_end() -> None:

@@ -42,13 +42,15 @@ def test_refunds_of_a_file_are_made_once_each(run: Run, paid: Sandbox, folder: P
 
 
 def test_finished_file_makes_no_call_again(run: Run, paid: Sandbox, folder: Path) -> None:
-    """It ends as before, and the first stamp stays."""
+    """It ends as before, and the first stamp stays; what was known before is called replayed."""
     write_refunds(folder / REFUNDS, 20)
     assert 0 == run("batch", REFUNDS).code
-    calls, outcomes = sum(paid.platform.calls.values()), (folder / OUTCOMES).read_text()
+    calls = sum(paid.platform.calls.values())
+    stamp, *rows = read_rows(folder / OUTCOMES)
+    assert {False} == {row["replayed"] for row in rows}
     found = run("batch", REFUNDS, "--json")
     assert (0, calls) == (found.code, sum(paid.platform.calls.values()))
-    assert outcomes == (folder / OUTCOMES).read_text()
+    assert [stamp, *({**row, "replayed": True} for row in rows)] == read_rows(folder / OUTCOMES)
     (ended,) = read_events(found.out, "ended")
     assert {"ok": 20} == ended["counts"]
 

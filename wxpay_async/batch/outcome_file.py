@@ -13,6 +13,7 @@ import json
 import os
 import stat
 from collections.abc import AsyncIterable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Final, Literal, Self
 
@@ -25,7 +26,16 @@ from wxpay_async.batch.private_files import (
     write_all,
 )
 from wxpay_async.batch.stamp import Stamp, begin_outcomes, identify_store, to_text
-from wxpay_async.batch.tally import LineOutcome, Tally, clean, code_of, label_of, order_of, text_of
+from wxpay_async.batch.tally import (
+    LineOutcome,
+    Tally,
+    clean,
+    code_of,
+    is_replayed,
+    label_of,
+    order_of,
+    text_of,
+)
 from wxpay_async.errors import InvalidRequestError
 from wxpay_async.protocol.results import PayResult
 
@@ -77,6 +87,7 @@ async def write_outcomes(
     outcomes: AsyncIterable[LineOutcome],
     *,
     stamp: Stamp,
+    begun_at: datetime | None = None,
     csv_path: Path | None = None,
 ) -> Tally:
     """Write outcomes in the order in which they come, and replace the former file at the end.
@@ -85,6 +96,7 @@ async def write_outcomes(
         path: the file of outcomes, as JSON Lines.
         outcomes: of every line, in the order of the input (`Batch.recall`).
         stamp: of the first run.
+        begun_at: when this run began, by the clock of the store; with the first one when absent.
         csv_path: where they are written as CSV, too; it has no stamp.
 
     Returns:
@@ -100,7 +112,7 @@ async def write_outcomes(
         if csv_path is not None:
             writers.append(OutcomeWriter.open(csv_path, None))
         async for outcome in outcomes:
-            row = make_row(outcome)
+            row = make_row(outcome, begun_at=begun_at or stamp.begun_at)
             for writer in writers:
                 writer.write(row)
             tally.add(outcome)
@@ -156,8 +168,14 @@ class OutcomeWriter:
         self._replacement.discard()
 
 
-def make_row(outcome: LineOutcome) -> dict[str, object]:
-    """Return what a file of outcomes says of a line. It names each field: no result is dumped."""
+def make_row(outcome: LineOutcome, *, begun_at: datetime) -> dict[str, object]:
+    """Return what a file of outcomes says of a line. It names each field: no result is dumped.
+
+    Args:
+        outcome: of the line.
+        begun_at: when the run began, by the clock of the store: `replayed` says that the line had
+            ended before.
+    """
     line, result, error = outcome.request, outcome.result, outcome.error
     ended = error or result
     return {
@@ -171,7 +189,7 @@ def make_row(outcome: LineOutcome) -> dict[str, object]:
         "message": text_of(error, line.request) if error else None,
         "attempts": getattr(ended, "attempts", 0),
         "generation": line.generation,
-        "replayed": bool(getattr(ended, "replayed", False)),
+        "replayed": is_replayed(outcome, begun_at=begun_at),
         "settledAt": to_text(outcome.settled_at) if outcome.settled_at else None,
     }
 

@@ -128,7 +128,6 @@ ENGLISH: Final = Texts(
             "store": "Store",
             "begun": "Began",
             "read": "Read",
-            "replayed": "Already known to the store when read: {lines}.",
             "same": "“Call again with the same request” means here: run the same command again. "
             "“The next generation” means: put the line into a new file, with a requestId of its "
             "own.",
@@ -278,7 +277,6 @@ CHINESE: Final = Texts(
             "store": "存储",
             "begun": "开始于",
             "read": "读取于",
-            "replayed": "读取时存储已有结果的：{lines}。",
             "same": "“用同一个请求再次调用”在这里是指：再次运行同一条命令。“下一代 id”是指：把这一"
             "行放进新文件，并给它一个新的 requestId。",
             "file": "运行结束后，结果文件包含每一行。本页根据存储生成，不含任何凭证。",
@@ -301,7 +299,7 @@ CHINESE: Final = Texts(
             "ok": "什么也不用做。",
             "pending": "平台已受理这些退款，尚未完成。查询可知最终结果。",
             "issued_earlier": "这些支付由之前的运行发起，其凭证此后已过期。这不是失败。",
-            "already_paid": "带有凭证的应答丢失了，此后查明订单已支付，不再需要凭证。不要再次收款。",
+            "already_paid": "带有凭证的应答丢失了，此后查明订单已支付，无需凭证。不要再次收款。",
             "refused": "平台拒绝，什么也没有执行。原因见下文。",
             "not_sent": "什么也没有发出。除非某一行需要人工处理，再次运行同一条命令即可。",
             "in_doubt": "可能已经执行。绝不更换 requestId，必须由人来看，清单见下文。",

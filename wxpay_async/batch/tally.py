@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 from attrs import define, field, frozen
@@ -66,6 +66,21 @@ def label_of(outcome: LineOutcome) -> Label:
     if isinstance(outcome.result, RefundResult) and outcome.result.status != _ACCEPTED:
         return "pending"
     return outcome.kind
+
+
+def is_replayed(outcome: LineOutcome, *, begun_at: datetime) -> bool:
+    """Tell whether a line had its outcome before the run began, so that the run only read it.
+
+    Every outcome that a run reads back from the store is a replay, also of what the run has just
+    done. So the time of the line's end decides.
+
+    Args:
+        outcome: of the line.
+        begun_at: when the run began, by the clock of the store.
+    """
+    if not getattr(outcome.error or outcome.result, "replayed", False):
+        return False
+    return outcome.settled_at is None or outcome.settled_at < begun_at
 
 
 def code_of(error: WxPayError) -> str:
@@ -139,7 +154,6 @@ class Tally:
 
     Attributes:
         counts: lines by how they ended.
-        replayed: how many outcomes came from the store, without a call in this run.
         reasons: why lines were refused, not sent, or are in doubt: by label, by code, and by
             whether a person is needed.
         person_lines: the first lines that need a person.
@@ -150,7 +164,6 @@ class Tally:
     """
 
     counts: Counter[Label] = field(factory=Counter[Label], init=False)
-    replayed: int = field(default=0, init=False)
     reasons: dict[ReasonKey, Reason] = field(factory=dict["ReasonKey", Reason], init=False)
     person_lines: list[FailedLine] = field(factory=list[FailedLine], init=False)
     person_total: int = field(default=0, init=False)
@@ -185,7 +198,6 @@ class Tally:
         """Count the outcome of a line."""
         label = label_of(outcome)
         self.counts[label] += 1
-        self.replayed += bool(getattr(outcome.error or outcome.result, "replayed", False))
         self._add_times(outcome, label)
         if outcome.error is not None and label not in WELL:
             self._add_failure(outcome, outcome.error, label)

@@ -105,6 +105,9 @@ class BatchRun:
             self.stamp,
             retention=find_retention(self.gateway),
         )
+        # Ends of lines are recorded by the clock of the store.
+        ahead = timedelta(seconds=self.gateway.store.ahead or 0.0)
+        self.progress.begun_at = self.stamp.begun_at + ahead
         batch = Batch(self.gateway, concurrency=self.concurrency)
         task = asyncio.current_task()
 
@@ -140,7 +143,11 @@ class BatchRun:
             self.progress.is_writing = True
             outcomes = self._recall(batch)
         return await write_outcomes(
-            self.places.outcomes, outcomes, stamp=stamp, csv_path=self.places.table
+            self.places.outcomes,
+            outcomes,
+            stamp=stamp,
+            begun_at=self.progress.begun_at,
+            csv_path=self.places.table,
         )
 
     async def _settle(self, batch: Batch) -> AsyncGenerator[LineOutcome]:

@@ -15,7 +15,7 @@ from typing import Final, Literal
 from attrs import define, field, frozen
 
 from wxpay_async.batch.report_texts import ENGLISH
-from wxpay_async.batch.tally import LABELS, LineOutcome, Tally
+from wxpay_async.batch.tally import LABELS, LineOutcome, Tally, is_replayed
 from wxpay_async.engine.clock import Clock
 from wxpay_async.engine.telemetry import Event, EventKind
 from wxpay_async.policy.lanes import Lane, Quota
@@ -89,6 +89,7 @@ class Progress:
         quota: the appKey's.
         clock: the machine's, unless a test moves it.
         has_workers: workers make the calls.
+        begun_at: when the run began; `BatchRun` sets it by the clock of the store.
         tally: how lines ended until now.
         known_before: how many of them had ended before the run began.
         under_way: calls that have begun.
@@ -103,6 +104,7 @@ class Progress:
     quota: Quota = field(factory=Quota)
     clock: Clock = field(factory=Clock)
     has_workers: bool = False
+    begun_at: datetime = field(init=False)
     tally: Tally = field(factory=Tally, init=False)
     known_before: int = field(default=0, init=False)
     under_way: int = field(default=0, init=False)
@@ -112,7 +114,6 @@ class Progress:
     is_writing: bool = field(default=False, init=False)
     has_called: bool = field(default=False, init=False)
     _begun: float = field(init=False)
-    _begun_at: datetime = field(init=False)
     _attempts: int = field(default=0, init=False)
     _changed: float = field(init=False)
     _answered: deque[float] = field(init=False)
@@ -122,8 +123,7 @@ class Progress:
 
     def __attrs_post_init__(self) -> None:
         self._begun = self._changed = self.clock.monotonic()
-        # A store keeps fractions of a second, or none.
-        self._begun_at = datetime.fromtimestamp(int(self.clock.time()), UTC)
+        self.begun_at = datetime.fromtimestamp(self.clock.time(), UTC)
         self._answered = deque(maxlen=self.quota.limit)
 
     @property
@@ -133,9 +133,8 @@ class Progress:
 
     def add(self, outcome: LineOutcome) -> None:
         """Count the outcome of a line."""
-        replayed, before = self.tally.replayed, outcome.settled_at
         self.tally.add(outcome)
-        if self.tally.replayed > replayed and (before is None or before < self._begun_at):
+        if is_replayed(outcome, begun_at=self.begun_at):
             self.known_before += 1
             return
         self._changed = self.clock.monotonic()
