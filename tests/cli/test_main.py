@@ -26,6 +26,8 @@ CLIENT_COMMANDS = {"trade", "pay", "query", "refund", "merchants"}
 BATCH_COMMANDS = {"batch", "worker"}
 LOCAL_COMMANDS = {"demo", "sandbox"}
 STORE_COMMANDS = {"store schema"}
+KEY_COMMANDS = {"keys new", "keys show", "keys public"}
+CHECK_COMMANDS = {"doctor"}
 LAZY_MODULES = (
     "aiohttp",
     "asyncio",
@@ -35,15 +37,20 @@ LAZY_MODULES = (
     "wxpay_async.batch",
     "wxpay_async.sandbox",
     "wxpay_async.cli.demo",
+    "wxpay_async.cli.doctor",
+    "wxpay_async.cli.key_facts",
 )
 
 
-COMMANDS = CLIENT_COMMANDS | BATCH_COMMANDS | LOCAL_COMMANDS | STORE_COMMANDS
+COMMANDS = (
+    *(CLIENT_COMMANDS | BATCH_COMMANDS | LOCAL_COMMANDS | STORE_COMMANDS),
+    *(KEY_COMMANDS | CHECK_COMMANDS),
+)
 
 
-def test_program_has_ten_commands() -> None:
-    """There are no others; above all none that resumes, shows or cancels a batch."""
-    assert (10, COMMANDS) == (len(COMMANDS), set(find_commands()))
+def test_program_has_these_commands_and_no_others() -> None:
+    """Above all there is none that resumes, shows or cancels a batch."""
+    assert set(COMMANDS) == set(find_commands())
 
 
 def test_options_have_a_help_text() -> None:
@@ -54,7 +61,7 @@ def test_options_have_a_help_text() -> None:
         assert all(option.help for option in options.values())
 
 
-@pytest.mark.parametrize("name", sorted(CLIENT_COMMANDS | BATCH_COMMANDS))
+@pytest.mark.parametrize("name", sorted(CLIENT_COMMANDS | BATCH_COMMANDS | CHECK_COMMANDS))
 def test_options_of_client_commands_take_no_secret(name: str) -> None:
     """Secrets come from files and the environment, where ps does not show them."""
     options = {option for param in find_commands()[name].params for option in param.opts}
@@ -63,7 +70,7 @@ def test_options_of_client_commands_take_no_secret(name: str) -> None:
     assert not {"--app-secret", "--private-key", "--passphrase"} & options
 
 
-@pytest.mark.parametrize("name", ["", "store", *sorted(COMMANDS)])
+@pytest.mark.parametrize("name", ["", "store", "keys", *sorted(COMMANDS)])
 def test_help_ends_with_the_exit_codes(run: Run, name: str) -> None:
     """Every help text does, and fits into 80 columns."""
     shown = run(*name.split(), "--help")

@@ -2,7 +2,8 @@
 
 `main` holds the program and its exit codes, `options` what several commands take, `output` how
 results are printed. The commands are in `commands_client` (they make one call), `batching` (they
-work on a file), `commands_local` (they start a platform) and `commands_store` (they write SQL).
+work on a file), `commands_local` (they start a platform), `commands_store` (they write SQL),
+`commands_keys` (they make and show RSA keys) and `commands_doctor` (it says what is wrong).
 
 Showing a help text is quick because the heavy parts, the gateway, the sandbox and the demo, are
 imported when a command needs them.
@@ -15,6 +16,8 @@ try:
     from wxpay_async.cli import (
         batching as batching,
         commands_client as commands_client,
+        commands_doctor as commands_doctor,
+        commands_keys as commands_keys,
         commands_local as commands_local,
         commands_store as commands_store,
     )

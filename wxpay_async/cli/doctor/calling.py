@@ -1,0 +1,188 @@
+"""Make one signed call that changes nothing, explain its answer, and read the platform's clock."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from types import MappingProxyType
+from typing import Final
+
+import attrs
+
+from wxpay_async import (
+    Fate,
+    HttpRequest,
+    HttpResponse,
+    Limiter,
+    MemoryStore,
+    PayGateway,
+    QuotaExhaustedError,
+    RefusedError,
+    Timeouts,
+    Transport,
+    WxPayError,
+)
+from wxpay_async.cli.doctor.findings import REFUSED, UNREACHABLE, Area, Finding, Scribe
+from wxpay_async.cli.doctor.settings import Setup
+from wxpay_async.engine.environment import Parts, make_default_transport
+from wxpay_async.protocol.error_codes import CODES
+from wxpay_async.protocol.wire import SANDBOX_MARKER
+
+_TIMEOUT: Final = 20.0
+_NOTICED: Final = 30.0
+"""Seconds of difference that should be looked at."""
+
+_EXPIRES: Final = 240.0
+"""Seconds of difference with which a request is likely to expire: after 300, less its way."""
+
+_ADVICE: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "CO_MSG_000001": "ask the platform's support which parameter is meant",
+        "CO_MSG_000002": "try again; it is the platform's own failure",
+        "CO_MSG_000003": "try again; it is the platform's own failure",
+        "CO_MSG_000004": "compare WXPAY_APP_KEY with the platform's console; production and test"
+        " have keys of their own",
+        "CO_MSG_000005": "set this machine's clock, by NTP for example",
+        "CO_MSG_000006": "by RSA: upload the public key with the fingerprint above; by MD5: compare"
+        " the appSecret with the console; production and test have their own; then"
+        " `wxpay-async sign explain`",
+        "CO_MSG_000007": "wait for a minute; find out what else uses this appKey, and share its"
+        " quota by WXPAY_QUOTA_URL",
+        "CO_MSG_000008": "ask the platform's support why the appKey was ended",
+        "CO_MSG_0000011": "ask the platform's support for a valid contract",
+        "CO_MSG_0000015": "find out what stands between and changes the request's content type",
+        "CO_MSG_0000016": "find out what stands between and changes the request's method",
+        "CO_MSG_0000017": "put the address that this machine has outside on the allow-list in the"
+        " platform's console; or set WXPAY_PROXY to a proxy that is on it",
+    }
+)
+_UNKNOWN: Final = "ask the platform's support what the code means"
+_IN_BETWEEN: Final = "find out which proxy or firewall answered in place of the platform"
+
+_write: Final = Scribe(Area.CALL)
+_write_clock: Final = Scribe(Area.CLOCK)
+
+
+@attrs.define(eq=False)
+class _Observer:
+    """Notes the first answer's time and whether a sandbox gave it; sends through a transport."""
+
+    transport: Transport
+    offset: float | None = None
+    answered: bool = False
+    by_sandbox: bool = False
+
+    async def send(self, request: HttpRequest, *, timeout: Timeouts) -> HttpResponse:
+        """Post the request once; see `Transport.send`."""
+        before = time.time()
+        response = await self.transport.send(request, timeout=timeout)
+        after = time.time()
+        self.by_sandbox = SANDBOX_MARKER in response.headers
+        date = _read_date(response.headers.get("date"))
+        if not self.answered and date is not None:
+            # A Date has no fractions: it is half a second late on average.
+            self.offset = date.timestamp() + 0.5 - (before + after) / 2
+        self.answered = True
+        return response
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self.transport.aclose()
+
+
+async def check_call(setup: Setup, parts: Parts, limiter: Limiter | None) -> list[Finding]:
+    """Ask for the first sub-merchant, and tell what came back and when by the platform's clock.
+
+    Args:
+        setup: the settings.
+        parts: what a gateway is made of.
+        limiter: counts the call; None for one of this process.
+    """
+    proxy = setup.settings["WXPAY_PROXY"] or None
+    observer = _Observer(make_default_transport(proxy=proxy, max_connections=1))
+    gateway = PayGateway(
+        parts.app_key,
+        parts.signer,
+        base_url=parts.options["base_url"],
+        allow_insecure=parts.options["allow_insecure"],
+        transport=observer,
+        store=MemoryStore(),
+        limiter=limiter,
+    )
+    try:
+        async with gateway:
+            found = await _ask_for_merchants(gateway)
+    except WxPayError as error:
+        lines = [_explain(error, setup.base_url)]
+    else:
+        by = "a sandbox, so no money moves" if observer.by_sandbox else "the platform"
+        count = "it lists sub-merchants" if found else "it lists no sub-merchant"
+        lines = [_write.ok("merchants", f"signed, sent, and answered by {by}; {count}")]
+    finally:
+        await observer.aclose()
+    return [*lines, *_describe_clock(observer)]
+
+
+async def _ask_for_merchants(gateway: PayGateway) -> bool:
+    merchants = gateway.merchants(page_size=1, timeout=_TIMEOUT)
+    async for _ in merchants:
+        return True
+    return False
+
+
+def _explain(error: WxPayError, base_url: str | None) -> Finding:
+    code = error.code or ""
+    said = f"{code:.64}: {error.message:.200}" if error.message else f"{code:.64}"
+    text = f"{CODES[code][1]} [{said}]" if code in CODES else str(error)
+    if isinstance(error, RefusedError):
+        unknown = _UNKNOWN if code else _IN_BETWEEN
+        advice = _ADVICE.get(code, unknown)
+        return _write.fail("merchants", text, advice, exit_code=REFUSED, facts={"code": error.code})
+    if isinstance(error, QuotaExhaustedError):
+        advice = "wait for a minute; the calls of this one are used up"
+    elif error.fate is Fate.NOT_SENT:
+        advice = "do what the lines about the network say, or try again"
+    else:
+        advice = _ADVICE.get(code) or f"find out what answers at {base_url}, or stands between"
+    return _write.fail("merchants", text, advice, exit_code=UNREACHABLE, facts={"code": error.code})
+
+
+# The clock
+
+
+def _describe_clock(observer: _Observer) -> Iterator[Finding]:
+    offset = observer.offset
+    if offset is None:
+        if observer.answered:
+            yield _write_clock.warn("clock", "the answer has no Date to compare it with")
+        return
+    seconds = abs(offset)
+    way = "behind" if offset > 0 else "ahead of"
+    text = f"{_show_span(seconds)} {way} the platform's"
+    facts = {"offset": round(offset, 1)}
+    advice = "set this machine's clock, by NTP for example"
+    if seconds >= _EXPIRES:
+        yield _write_clock.fail(
+            "clock", f"{text}: requests expire after 5 minutes", advice, facts=facts
+        )
+    elif seconds >= _NOTICED:
+        yield _write_clock.warn("clock", text, advice, facts=facts)
+    else:
+        yield _write_clock.ok(
+            "clock", f"within {max(1, round(seconds))} s of the platform's", facts=facts
+        )
+
+
+def _show_span(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _read_date(text: str | None) -> datetime | None:
+    with contextlib.suppress(ValueError):
+        date = parsedate_to_datetime(text or "")
+        return date if date.tzinfo else date.replace(tzinfo=UTC)
+    return None

@@ -1,0 +1,245 @@
+"""Try the way to the platform: its name, the connection or the proxy, and its certificate.
+
+Nothing is sent but the handshakes. What is trusted is what the default transport trusts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import errno
+import ipaddress
+import socket
+import ssl
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+import attrs
+
+from wxpay_async.cli.doctor.findings import UNREACHABLE, Area, Finding, Scribe, has_failed
+
+_PATIENCE: Final = 5.0
+"""Seconds for each step, as a transport has them for its connection."""
+
+_DAYS: Final = 14
+_DAY: Final = 86_400.0
+_PORTS: Final = {"http": 80, "https": 443}
+_HEAD: Final = 16_384
+_OK: Final = 200
+_MANY: Final = 3
+_SELF_SIGNED: Final = frozenset({18, 19, 20, 21})
+"""OpenSSL: the issuer is the certificate itself, or is not known here."""
+
+_NOT_IN_TIME: Final = frozenset({9, 10})
+"""OpenSSL: not valid yet, and not valid any more."""
+
+_write: Final = Scribe(Area.NETWORK)
+
+
+@attrs.frozen
+class _Place:
+    """A host and a port, and whether TLS is spoken there."""
+
+    host: str
+    port: int
+    is_tls: bool
+    login: str = attrs.field(default="", repr=False)
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class _ProxyError(Exception):
+    """The proxy does not lead to the platform; the text says what it answered."""
+
+
+def _read_place(url: str) -> _Place:
+    parts = urlsplit(url)
+    login = ""
+    if parts.username is not None:
+        login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    port = parts.port or _PORTS[parts.scheme]
+    return _Place(parts.hostname or "", port, parts.scheme == "https", login)
+
+
+async def check_network(base_url: str, proxy: str) -> AsyncIterator[Finding]:
+    """Go step by step, and stop where it does not go on.
+
+    Args:
+        base_url: the platform's address, which was checked.
+        proxy: the proxy's, which was checked; empty for none.
+    """
+    platform = _read_place(base_url)
+    first = _read_place(proxy) if proxy else platform
+    for check in (_check_name, _check_port):
+        finding = await check(first, by_proxy=bool(proxy))
+        yield finding
+        if has_failed([finding]):
+            return
+    if platform.is_tls:
+        yield await _check_tls(platform, first if proxy else None)
+    else:
+        yield _write.ok("TLS", "not used: plain HTTP")
+
+
+async def _check_name(place: _Place, *, by_proxy: bool) -> Finding:
+    what = "the proxy's name" if by_proxy else "the platform's name"
+    with contextlib.suppress(ValueError):
+        ipaddress.ip_address(place.host)
+        return _write.ok("DNS", f"not used: {place.host} is an address")
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            found = await loop.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:  # a TimeoutError is one
+        reason = getattr(error, "strerror", None) or "no answer"
+        return _write.fail(
+            "DNS",
+            f"{what}, {place.host}, cannot be looked up ({reason})",
+            "check the name in the address, and this machine's DNS",
+            exit_code=UNREACHABLE,
+        )
+    addresses = list(dict.fromkeys(str(each[4][0]) for each in found))
+    shown = ", ".join(addresses[:_MANY]) + (" …" if len(addresses) > _MANY else "")
+    return _write.ok("DNS", f"{place.host} is {shown}", facts={"addresses": addresses})
+
+
+async def _check_port(place: _Place, *, by_proxy: bool) -> Finding:
+    name = "proxy" if by_proxy else "connection"
+    began = time.monotonic()
+    try:
+        async with asyncio.timeout(_PATIENCE), _connect(place):
+            took = (time.monotonic() - began) * 1000
+    except OSError as error:
+        return _write.fail(
+            name,
+            f"{place} cannot be reached ({_name_reason(error)})",
+            _advise_connection(error, name),
+            exit_code=UNREACHABLE,
+        )
+    return _write.ok(name, f"{place} answers in {max(1, round(took))} ms")
+
+
+def _name_reason(error: OSError) -> str:
+    if isinstance(error, TimeoutError):
+        return f"no answer in {_PATIENCE:.0f} s"
+    return errno.errorcode.get(error.errno or 0) or error.strerror or type(error).__name__
+
+
+def _advise_connection(error: OSError, name: str) -> str:
+    variable = "WXPAY_PROXY" if name == "proxy" else "WXPAY_BASE_URL"
+    if error.errno == errno.ECONNREFUSED:
+        return f"nothing listens there: check the port in {variable}, or start what should listen"
+    return f"check {variable}, and whether a firewall lets this machine out"
+
+
+# TLS
+
+
+async def _check_tls(platform: _Place, proxy: _Place | None) -> Finding:
+    context = ssl.create_default_context()
+    try:
+        async with asyncio.timeout(2 * _PATIENCE), _open_tls(platform, proxy, context) as tls:
+            version, certificate = tls.version(), tls.getpeercert() or {}
+    except ssl.SSLCertVerificationError as error:
+        return _write.fail(
+            "TLS",
+            f"the certificate of {platform} is refused: {error.verify_message}",
+            _advise_certificate(error),
+            exit_code=UNREACHABLE,
+        )
+    except _ProxyError as error:
+        return _write.fail(
+            "proxy",
+            f"the proxy does not lead to {platform}: {error}",
+            "check the login and the port in WXPAY_PROXY, and what the proxy lets through",
+            exit_code=UNREACHABLE,
+        )
+    except OSError as error:  # an SSLError is one
+        reason = error.reason if isinstance(error, ssl.SSLError) else _name_reason(error)
+        return _write.fail(
+            "TLS",
+            f"no handshake with {platform} ({reason})",
+            "check that the port speaks TLS, and what stands between",
+            exit_code=UNREACHABLE,
+        )
+    return _describe_certificate(version or "TLS", certificate)
+
+
+@contextlib.asynccontextmanager
+async def _open_tls(
+    platform: _Place, proxy: _Place | None, context: ssl.SSLContext
+) -> AsyncGenerator[ssl.SSLObject]:
+    async with _connect(proxy or platform) as (reader, writer):
+        if proxy is not None:
+            await _open_tunnel(reader, writer, platform, proxy)
+        await writer.start_tls(context, server_hostname=platform.host)
+        found = writer.get_extra_info("ssl_object")
+        yield found
+
+
+@contextlib.asynccontextmanager
+async def _connect(
+    place: _Place,
+) -> AsyncGenerator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """Connect by TCP alone: a proxy by https is spoken to as by http until it answers."""
+    reader, writer = await asyncio.open_connection(place.host, place.port)
+    try:
+        yield reader, writer
+    finally:
+        writer.transport.abort()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+
+async def _open_tunnel(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, platform: _Place, proxy: _Place
+) -> None:
+    if proxy.is_tls:
+        await writer.start_tls(ssl.create_default_context(), server_hostname=proxy.host)
+    lines = [f"CONNECT {platform} HTTP/1.1", f"Host: {platform}"]
+    if proxy.login:
+        token = base64.b64encode(proxy.login.encode()).decode("ascii")
+        lines.append(f"Proxy-Authorization: Basic {token}")
+    writer.write("\r\n".join([*lines, "", ""]).encode())
+    await writer.drain()
+    try:
+        head = await reader.readuntil(b"\r\n\r\n")
+    except (asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+        raise _ProxyError("it ended the connection without an answer") from None
+    words = head[:_HEAD].split(b"\r\n")[0].split(b" ")
+    status = words[1].decode("ascii", "replace") if len(words) > 1 else ""
+    if status != str(_OK):
+        raise _ProxyError(f"it answers {status:.16}" if status.isdigit() else "it is no HTTP proxy")
+
+
+def _advise_certificate(error: ssl.SSLCertVerificationError) -> str:
+    if error.verify_code in _SELF_SIGNED:
+        return (
+            "no authority that this machine trusts has signed it: check the address; where a"
+            " firewall of yours opens TLS, let SSL_CERT_FILE name its authority"
+        )
+    if error.verify_code in _NOT_IN_TIME:
+        return "check this machine's clock; if it is right, the platform has to renew it"
+    return "check the host in WXPAY_BASE_URL: the certificate is for another one"
+
+
+def _describe_certificate(version: str, certificate: Mapping[str, object]) -> Finding:
+    until = str(certificate.get("notAfter", ""))
+    issuer = _find_organization(certificate.get("issuer"))
+    text = f"{version}, the certificate is trusted, issued by {issuer}, until {until}"
+    left = (ssl.cert_time_to_seconds(until) - time.time()) / _DAY if until else _DAYS
+    facts = {"version": version, "issuer": issuer, "until": until}
+    if left < _DAYS:
+        advice = f"it ends in {left:.0f} days: the platform has to renew it"
+        return _write.warn("TLS", text, advice, facts=facts)
+    return _write.ok("TLS", text, facts=facts)
+
+
+def _find_organization(issuer: object) -> str:
+    """Return who signed, as `getpeercert` tells it: a tuple of tuples of pairs."""
+    pairs = dict(pair for part in issuer for pair in part) if isinstance(issuer, tuple) else {}
+    return str(pairs.get("organizationName") or pairs.get("commonName") or "an unnamed authority")
