@@ -111,6 +111,8 @@ class Md5Signer:
         self.derive_key: Callable[[bytes], bytes] = lambda context: hmac.digest(
             suffix, context, "sha256"
         )
+        # `explain` tries how other code may have used it.
+        self.private_suffix: Callable[[], bytes] = lambda: suffix
 
     def sign(self, message: bytes) -> str:
         """Return 32 upper-case hexadecimal digits."""
@@ -252,6 +254,8 @@ class RsaVerifier:
             self.backend: Backend = _choose(backend)
             make = _openssl_verifier if self.backend == "openssl" else _pycryptodome_verifier
             self._fits = make(key)
+            der = key.export_key("DER")
+            self.public_der: Callable[[], bytes] = lambda: der
         finally:
             del key  # a caller may pass a private one
 
