@@ -109,3 +109,17 @@ async def test_stop_ends_a_run_whose_store_is_away_and_sends_nothing() -> None:
 
     assert ({}, 3) == (kinds, len(office.messages))
     assert SEND_AGAIN + 102.0 == round(ended_at, 3)
+
+
+@virtual
+async def test_stop_waits_two_seconds_for_a_broker_that_does_not_answer() -> None:
+    """A message may be on its way to it; what it holds is sent again by the next run."""
+
+    async def hang(_: str) -> None:
+        await asyncio.sleep(3_600.0)
+
+    async with Office(workers=0) as office, office.open() as gateway:
+        batch = Batch(gateway, clock=LoopClock())
+        asyncio.get_running_loop().call_later(10.0, batch.stop)
+        assert [] == [outcome async for outcome in batch.run(make_refunds(60), send=hang)]
+        assert 12 == round(loop_time())

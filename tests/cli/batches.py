@@ -32,6 +32,12 @@ from wxpay_async.cli import main
 main()
 """
 QUICK_PROGRAM: Final = (sys.executable, "-c", _QUICK)
+FULL_PROGRAM: Final = (
+    sys.executable,
+    "-c",
+    _QUICK.replace("limit=60_000", "limit=4, period=600.0"),
+)
+"""Its quota lets one call go, and the next one minutes later."""
 
 StartBatch = Callable[..., subprocess.Popen[str]]
 

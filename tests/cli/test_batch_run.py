@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.cli.batches import (
+    FULL_PROGRAM,
     OUTCOMES,
     QUICK_PROGRAM,
     REFUNDS,
@@ -47,9 +48,11 @@ def start(sandbox: Sandbox) -> Iterator[StartBatch]:
     del sandbox  # the environment points at it
     started: list[subprocess.Popen[str]] = []
 
-    def start_batch(*arguments: str) -> subprocess.Popen[str]:
+    def start_batch(
+        *arguments: str, program: Sequence[str] = QUICK_PROGRAM
+    ) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [*QUICK_PROGRAM, "batch", *arguments],
+            [*program, "batch", *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -86,6 +89,20 @@ def test_signal_lets_calls_end_and_the_same_command_goes_on(
     stop_delays(slow)
     assert 0 == run("batch", REFUNDS).code
     assert sorted(f"R{n}" for n in range(200)) == sorted(list_refunds(slow))
+
+
+def test_signal_waits_for_no_slot_of_the_quota(
+    slow: Sandbox, start: StartBatch, folder: Path
+) -> None:
+    """One call was sent; the others wait for minutes, and are given up unsent."""
+    write_refunds(folder / REFUNDS, 4)
+    started = start(REFUNDS, program=FULL_PROGRAM)
+    wait_until(lambda: len(list_refunds(slow)) == 1)
+    started.send_signal(signal.SIGTERM)
+    found = wait_for(started)
+    assert (143, 1) == (found.code, len(list_refunds(slow)))
+    _, *rows = read_rows(folder / OUTCOMES)
+    assert ["ok", "open", "open", "open"] == sorted(row["outcome"] for row in rows)
 
 
 def test_second_signal_cancels_the_calls(slow: Sandbox, start: StartBatch, folder: Path) -> None:

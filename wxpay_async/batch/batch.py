@@ -97,7 +97,12 @@ class Batch:
             self._running.discard(work)
 
     def stop(self) -> None:
-        """Begin no more calls; every `run` ends when the calls under way have ended."""
+        """Begin no more calls; every `run` ends when the calls under way have ended.
+
+        Where `batch.watched_calls.note_attempts` is a hook of the gateway, only attempts under way
+        are waited for. A call that waits for the quota, which may be full for minutes, is given up
+        then, and its line is `open`.
+        """
         for work in self._running:
             work.stop()
 

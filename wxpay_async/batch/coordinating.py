@@ -43,6 +43,9 @@ SEND_AGAIN: Final = 900.0
 SEND_WITHIN: Final = 60.0
 """Seconds in which one message must be sent: a broker that went away may never answer."""
 
+LAST_SEND: Final = 2.0
+"""Seconds in which a message that is on its way at a stop must be sent."""
+
 MOST_SENT: Final = 3
 """How often a chunk is sent while none of its lines ends; then it is given up."""
 
@@ -82,6 +85,7 @@ class Coordinator:
     _out: list[_Chunk] = field(factory=list[_Chunk], init=False)
     _was_sent: bool = field(default=False, init=False)
     _stopped: asyncio.Event = field(factory=asyncio.Event, init=False)
+    _sending: asyncio.Timeout | None = field(default=None, init=False)
 
     async def run(self, lines: AsyncIterator[Line]) -> AsyncGenerator[Outcome[Line, Any]]:
         """Yield the outcome of every line from the store; `open` for lines that are given up."""
@@ -112,6 +116,9 @@ class Coordinator:
     def stop(self) -> None:
         """Send nothing more, and end `run`; workers finish the chunks that they have."""
         self._stopped.set()
+        if self._sending is not None and not self._sending.expired():
+            until = asyncio.get_running_loop().time() + LAST_SEND
+            self._sending.reschedule(min(until, self._sending.when() or until))
 
     async def _look(self) -> list[Outcome[Line, Any]]:
         """Return the outcomes of lines that have ended; remove the lines from their chunks."""
@@ -156,14 +163,18 @@ class Coordinator:
             Exception: `send` failed for the first message of the run, so it may be set up wrongly.
         """
         try:
-            async with asyncio.timeout(SEND_WITHIN):
+            async with asyncio.timeout(SEND_WITHIN) as self._sending:
                 await self.send(seal(chunk.lines, self.keys, app_key=self.gateway.app_key))
         except Exception:
             # `send` may raise anything, and a broker that is away must not end the run.
+            if self._stopped.is_set():
+                return False
             if not self._was_sent:
                 raise
             _LOG.warning("no message can be sent; it is tried again", exc_info=True)
             return False
+        finally:
+            self._sending = None
         self._was_sent = True
         chunk.sent, chunk.sent_at = chunk.sent + 1, self.clock.monotonic()
         return True

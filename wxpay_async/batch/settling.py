@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import heapq
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Any, Final, cast
@@ -22,10 +23,11 @@ from typing import Any, Final, cast
 from attrs import define, field
 
 from wxpay_async.batch.line import Line, OperationName
+from wxpay_async.batch.watched_calls import GivenUpError, WatchedCalls
 from wxpay_async.engine.clock import Clock
 from wxpay_async.engine.gateway import PayGateway
 from wxpay_async.engine.recall import READ_AT_ONCE
-from wxpay_async.engine.streaming import Outcome
+from wxpay_async.engine.streaming import Outcome, OutcomeStream
 from wxpay_async.errors import (
     AlreadyPaidError,
     ClockSkewError,
@@ -52,6 +54,9 @@ _LONGEST_WAIT: Final = 120.0
 
 _MOST_WAITING: Final = 1_000
 """Lines that wait to be called again; beyond it no new one is begun."""
+
+_LOOK_EVERY: Final = 0.25
+"""Seconds between two looks, after a stop, at the calls that are under way."""
 
 _PARSED_AT_ONCE: Final = 50
 """Lines that are read before other tasks can run: some milliseconds of work."""
@@ -183,11 +188,15 @@ class Settling:
     patience: float
     clock: Clock
     _waiting: list[_Item] = field(factory=list[_Item], init=False)
-    _under_way: int = field(default=0, init=False)
+    _pulled: set[_Item] = field(factory=set[_Item], init=False)
+    _calls: WatchedCalls = field(init=False)
     _changed: asyncio.Event = field(factory=asyncio.Event, init=False)
-    _stopped: bool = field(default=False, init=False)
+    _stopped: asyncio.Event = field(factory=asyncio.Event, init=False)
     _ended_at: float = field(default=0.0, init=False)
     _recovered_at: float = field(default=0.0, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._calls = WatchedCalls(self.clock.monotonic)
 
     async def settle(self, lines: AsyncIterator[Line]) -> AsyncGenerator[Outcome[Line, Any]]:
         """Yield the outcome of every line, in the order in which they end.
@@ -199,24 +208,51 @@ class Settling:
         stream = self.gateway.stream(
             self._feed(lines), self._call, operation=self.operation, concurrency=self.concurrency
         )
-        async with stream as outcomes:
-            async for streamed in outcomes:
-                item = streamed.request
-                if item.again_at is None:
-                    yield item.outcome or streamed.of(item.line)
-        for item in self._waiting:
-            if item.outcome is not None:
-                yield item.outcome
+        draining = asyncio.create_task(self._drain(stream))
+        try:
+            async with stream as outcomes:
+                async for streamed in outcomes:
+                    item = streamed.request
+                    if self._stopped.is_set() and item in self._pulled:
+                        continue  # its call was not begun, see below
+                    if item.again_at is None:
+                        yield item.outcome or streamed.of(item.line)
+        except NotSentError:
+            if not self._stopped.is_set():  # else it was ended here
+                raise
+        finally:
+            draining.cancel()
+            (ended,) = await asyncio.gather(draining, return_exceptions=True)
+        if isinstance(ended, Exception):
+            raise ended
+        for item in (*self._pulled, *self._waiting):
+            outcome = item.outcome or item.before
+            if outcome is not None:
+                yield outcome
 
     def stop(self) -> None:
-        """Begin no more calls; `settle` ends when the calls under way have ended."""
-        self._stopped = True
+        """Begin no more calls; `settle` ends when the attempts under way have ended.
+
+        A call that waits, for the quota for example, is given up, if the gateway has the hook
+        `note_attempts`; else it is waited for, too. A line whose call was given up is `open`, or
+        has the outcome of its last call.
+        """
+        self._stopped.set()
         self._changed.set()
+
+    async def _drain(self, stream: OutcomeStream[_Item, object]) -> None:
+        """End the stream after a stop, once no call is under way."""
+        await self._stopped.wait()
+        while self._calls.under_way:
+            self._calls.give_up()
+            await self.clock.sleep(_LOOK_EVERY)
+        # What is left waits for the end of an outage, or asks about doubts.
+        await stream.end(lambda _: InDoubtError("the run was stopped before its call"))
 
     async def _feed(self, lines: AsyncIterator[Line]) -> AsyncGenerator[_Item]:
         """Yield what may be called now: lines that waited long enough first, then new ones."""
         exhausted, items = False, self._begin(lines)
-        while not self._stopped and not self._is_out_of_patience():
+        while not self._stopped.is_set() and not self._is_out_of_patience():
             item: _Item | None = None
             if self._waiting and (self._waiting[0].again_at or 0.0) <= self.clock.monotonic():
                 last = heapq.heappop(self._waiting)
@@ -227,12 +263,12 @@ class Settling:
                     item = await anext(items)
                 except StopAsyncIteration:
                     exhausted = True
-            elif self._waiting or self._under_way:
+            elif self._waiting or self._pulled:
                 await self._wait_for_change()
             else:
                 return
             if item is not None:
-                self._under_way += 1
+                self._pulled.add(item)
                 yield item
 
     async def _begin(self, lines: AsyncIterator[Line]) -> AsyncGenerator[_Item]:
@@ -276,7 +312,11 @@ class Settling:
             if item.outcome is not None:  # it was recalled
                 self._ended_at = self.clock.monotonic()
                 return item.outcome.unwrap()
-            result = await self._call_generations(item)
+            result = await self._calls.run(functools.partial(self._call_generations, item))
+        except GivenUpError as error:
+            is_as_before = item.before is not None and not error.was_sent
+            item.outcome = item.before if is_as_before else Outcome(kind="open", request=item.line)
+            return None
         except WxPayError as error:
             if item.outcome is not None:
                 raise
@@ -292,7 +332,7 @@ class Settling:
             self._ended_at = self.clock.monotonic()
             return result
         finally:
-            self._under_way -= 1
+            self._pulled.discard(item)
             self._changed.set()
 
     async def _call_generations(self, item: _Item) -> object:

@@ -117,7 +117,7 @@ class BatchRun:
                 batch.stop()
                 write_stderr(
                     "stopping:",
-                    "the calls under way come to their end; a second signal cancels them",
+                    "requests under way come to their end; a second signal cancels them",
                     colour="yellow",
                 )
             elif task is not None:

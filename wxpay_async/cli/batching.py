@@ -255,12 +255,13 @@ class _Job:
 
     async def _run(self, url: str, progress: Progress, credentials: Path | None) -> int:
         from wxpay_async.batch.outcome_file import Credentials  # noqa: PLC0415 - as above
+        from wxpay_async.batch.watched_calls import note_attempts  # noqa: PLC0415
         from wxpay_async.cli.batch_inputs import QUOTA, STORE  # noqa: PLC0415
         from wxpay_async.cli.batch_run import BatchRun, check_store  # noqa: PLC0415
 
         variables = {STORE: url} | ({QUOTA: self.quota} if self.quota else {})
         async with AsyncExitStack() as stack:
-            gateway = self.options.make_gateway(variables, hooks=[progress])
+            gateway = self.options.make_gateway(variables, hooks=[progress, note_attempts])
             stack.push_async_callback(gateway.aclose)
             await check_store(gateway)
             stamp = self._make_stamp(url)

@@ -47,7 +47,7 @@ _WORDS: Final[Mapping[Activity, str]] = {
     "waiting for the quota": "waiting for the quota{at}",
     "slowed down": "slowed down: another program uses the appKey",
     "waiting for lines": "waiting for {lines} that had no end yet",
-    "stopping": "stopping: calls under way {progress.under_way}{at}; once more cancels them",
+    "stopping": "stopping: calls under way {progress.under_way}; once more cancels them",
 }
 """The text of each activity; one that is missing here is its own text."""
 
@@ -68,8 +68,6 @@ class Status:
         """Return it in words; nothing while calls are made."""
         text = _WORDS.get(self.activity, self.activity)
         at = "" if self.until is None else f" until {to_local(self.until):%H:%M:%S}"
-        if at and self.activity == "stopping":
-            at = f", the quota lets them go{at.replace('until', 'at')}"
         lines = ENGLISH.format_lines(progress.total - progress.done)
         return text.format(at=at, next=at.replace("until", "at"), progress=progress, lines=lines)
 
@@ -191,7 +189,7 @@ class Progress:
         if self.is_writing:
             return Status("writing the outcomes")
         if self.is_stopping:
-            return Status("stopping", self._find_wait().until)
+            return Status("stopping")
         if self._paused_until is not None:
             return Status("paused", self._paused_until)
         return Status("with the workers") if self.has_workers else self._find_wait()
