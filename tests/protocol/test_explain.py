@@ -596,6 +596,13 @@ SECRET_TEXTS: Final[dict[str, Callable[[str], str]]] = {
     "other token": lambda text: text.replace(TOKEN, "canary-of-another"),
     "other token, quoted": lambda text: join_quoted(text.replace(TOKEN, "canary-of-another")),
     "plain token": lambda text: f"{text}&payToken=canary-of-another",
+    "python's dict": lambda text: text.replace(write_json(CONTENT), str(CONTENT)).replace(
+        TOKEN, "canary-of-another"
+    ),
+    "java's map": lambda text: text.replace('"', "").replace(":", "=").replace(TOKEN, "canary-9"),
+    "another behind another value": lambda text: text.partition("&offset")[0].replace(
+        "76e71d31590d44f2", "xcanary-of-another"
+    ),
     "cut": lambda text: text[: text.index(OPENID) + 8] + "canary-of-another",
 }
 
@@ -648,13 +655,3 @@ def test_string_with_a_secret_is_of_the_other_scheme_for_rsa() -> None:
 
     assert found is not None
     assert (Cause.WRONG_SCHEME,) == found.causes
-
-
-@pytest.mark.parametrize("language", ["en", "zh"])
-def test_every_cause_has_a_sentence_in_both_languages(language: str) -> None:
-    """One sentence each, and no two alike."""
-    words = [*Cause, *Verdict, *Dropped]
-    texts = [each.sentence.in_language(language) for each in words]  # type: ignore[arg-type]
-
-    assert len(words) == len(set(texts))
-    assert all(any("\u4e00" <= c <= "\u9fff" for c in text) == (language == "zh") for text in texts)

@@ -115,6 +115,8 @@ def read_signature(text: str, scheme: Scheme) -> WrittenSignature:
         text = unquote(text)
         causes.append(Cause.SIGNATURE_URL_ENCODED)
     core = text.strip()
+    if not _HEX.fullmatch(core) and len(text.strip("\r\n")) % 4 == 0:
+        core = text.strip("\r\n")  # a blank at an end may have been a +
     if core != text or "\n" in core:
         core = "".join(core.splitlines())
         causes.append(Cause.LINE_BREAKS)

@@ -28,16 +28,21 @@ _KNOWN_NAMES: Final = frozenset({"appKey", "bizContent", "nonce", "timestamp", "
 _NAME: Final = re.compile(r"[A-Za-z0-9_.\-]+", re.ASCII)
 _NEXT_PAIR: Final = re.compile(r"&(?=[A-Za-z0-9_.\-]+=)", re.ASCII)
 _JSON: Final = json.JSONDecoder()
-_QUOTE: Final = r"(?:\\*\"|%(?:25)*22|\\u0022)"
+_QUOTE: Final = r"(?:\\*[\"']|%(?:25)*2[27]|\\u002[27])"
+_BLANK: Final = r"(?:\s|\+|%(?:25)*20)*"
+_COLON: Final = r"(?:[:=]|%(?:25)*3[AD])"
 _CREDENTIAL: Final = re.compile(
-    rf"(?:payToken|terminalPayerId|open_?Id|buyerId){_QUOTE}(?:\s|\+|%(?:25)*20)*(?::|%(?:25)*3A)"
-    rf"(?:\s|\+|%(?:25)*20)*{_QUOTE}((?:(?!{_QUOTE}).)*)",
+    rf"(?P<name>(?:payToken|terminalPayerId|open_?Id|buyerId){_QUOTE}?{_BLANK}{_COLON}{_BLANK})"
+    rf"(?P<value>{_QUOTE}(?:(?!{_QUOTE}).)*|[^,}}&\s]+)",
     re.IGNORECASE | re.DOTALL,
 )
+"""A payer's credential in JSON, quoted or not, or in what other code writes in its place."""
 CREDENTIAL_NAMES: Final = frozenset({"payToken", "terminalPayerId", "openId", "buyerId"})
 MASK: Final = "\0"  # no text holds it
 _SECRET_AT_END: Final = re.compile(f"&appSecret={MASK}+\\Z")
 _SHOWN: Final = 28
+_FIRST_QUOTE: Final = re.compile(_QUOTE, re.IGNORECASE)
+_TO_DIGITS: Final = re.compile(r"[^0-9]|(?<=[0-9]{13}).", re.ASCII | re.DOTALL)
 _SECONDS: Final = re.compile(r"[0-9]{10}", re.ASCII)
 _ENCODED: Final = re.compile(r"%[0-9A-Fa-f]{2}")
 _ABSENT: Final = ("", "null", "None", "undefined")
@@ -79,7 +84,7 @@ def _find_json_end(text: str) -> int:
     try:
         return _JSON.raw_decode(text)[1]
     except (ValueError, RecursionError):
-        return 0
+        return 1 + max(text.rfind(end) for end in '}]"')  # cut short, it ends about there
 
 
 def mask_text(text: str, params: Mapping[str, str]) -> str:
@@ -90,7 +95,11 @@ def mask_text(text: str, params: Mapping[str, str]) -> str:
         params: what is known; other names, and what has no name, may be a secret.
     """
     pairs = split_pairs(text)
-    masked = [_mask_pair(name, value, params) for name, value in pairs]
+    masked = [_mask_pair(name, value, params) for name, value in pairs[:-1]]
+    for name, value in pairs[-1:]:
+        known = value if name == "timestamp" else params.get(name, value)
+        same = _count_same(known, value)  # beyond it a secret may follow
+        masked.append(_mask_pair(name, value[:same], params) + MASK * (len(value) - same))
     return "&".join(masked)[: len(text)]
 
 
@@ -99,18 +108,16 @@ def _mask_pair(name: str, value: str, params: Mapping[str, str]) -> str:
         return f"{name}={MASK * len(value)}"
     if name not in _KNOWN_NAMES and name not in params:
         return MASK * len(f"{name}={value}")
-    # Beyond the value a secret may follow.
-    known = params.get(name, "")
     if name == "timestamp":
-        known = re.match("[0-9]{0,13}", value)[0]  # type: ignore[index] # it always matches
-    if known and value.startswith(known):
-        return f"{name}={_mask_credentials(known)}{MASK * (len(value) - len(known))}"
-    return f"{name}={_mask_credentials(value)}"
+        return f"{name}={_TO_DIGITS.sub(MASK, value)}"
+    return f"{name}={_CREDENTIAL.sub(_mask_credential, value)}"
 
 
-def _mask_credentials(value: str) -> str:
-    # The end of a match is the end of the credential in it.
-    return _CREDENTIAL.sub(lambda m: m[0][: m.start(1) - m.start()] + MASK * len(m[1]), value)
+def _mask_credential(found: re.Match[str]) -> str:
+    """Mask a credential, but not the quote before it, by which both sides may differ."""
+    quote = _FIRST_QUOTE.match(found["value"])
+    kept = quote[0] if quote else ""
+    return found["name"] + kept + MASK * (len(found["value"]) - len(kept))
 
 
 def shorten_masks(text: str) -> str:
@@ -131,12 +138,8 @@ def find_difference(
     """
     if ours == theirs:
         return None
-    shorter = min(len(ours), len(theirs))
-    offset = next((n for n in range(shorter) if ours[n] != theirs[n]), shorter)
-    # A character of several bytes may differ in its last one.
-    while offset < len(ours) and ours[offset] & 0xC0 == 0x80:  # noqa: PLR2004 - the bits of UTF-8
-        offset -= 1
-    same = ours[:offset].decode()
+    offset = _count_same(ours, theirs)
+    same = ours[:offset].decode("utf-8", "ignore")  # without the half of a character
     mine = mask_text(ours.decode(), params)
     other = mask_text(hide(theirs.decode("utf-8", "replace"), MASK), params)
     at = len(same)
@@ -147,6 +150,12 @@ def find_difference(
         ours=_cut(shorten_masks(mine[at:])),
         theirs=_cut(shorten_masks(other[at:])),
     )
+
+
+def _count_same(first: str | bytes, second: str | bytes) -> int:
+    """Return how long the beginning is that both have in common."""
+    pairs = enumerate(zip(first, second, strict=False))
+    return next((n for n, (a, b) in pairs if a != b), min(len(first), len(second)))
 
 
 def _find_parameter(text: str, place: int) -> str:
