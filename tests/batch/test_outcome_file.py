@@ -401,7 +401,9 @@ def test_begin_stamps_the_file_before_anything_is_sent(tmp_path: Path) -> None:
     assert STAMP == begin_outcomes(path, STAMP, retention=30 * DAY)
     assert [STAMP_LINE] == read(path)
     assert 0o600 == mode_of(path)
+    (tmp_path / ".out.jsonl.abcdefgh.part").touch()  # of a run that was killed
     assert STAMP == begin_outcomes(path, later, retention=30 * DAY)
+    assert {"out.jsonl"} == names_in(tmp_path)
 
 
 def test_begin_where_nothing_can_be_written_sends_nothing(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from attrs import frozen
 
 from wxpay_async.adapters.redis_url import read_redis_url
 from wxpay_async.batch.line import OPERATION_NAMES, OperationName
-from wxpay_async.batch.private_files import write_in_one_piece
+from wxpay_async.batch.private_files import remove_leftovers, write_in_one_piece
 from wxpay_async.errors import InvalidRequestError
 
 _VERSION: Final = 1
@@ -175,6 +175,7 @@ def begin_outcomes(path: Path, stamp: Stamp, *, retention: float) -> Stamp:
     if os.path.lexists(path):
         first = Stamp.read(path)
         first.check(path, stamp, retention=retention)
+        remove_leftovers(path)
         return first
     try:
         write_in_one_piece(path, f"{stamp.to_json()}\n")

@@ -117,12 +117,14 @@ class WatchedCalls:
         call.task = asyncio.create_task(_run_in_context(call, work))
         self._under_way.add(call)
         try:
-            return await call.task
+            result: T = await call.task
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if call.is_given_up and not (task and task.cancelling()):
                 raise GivenUpError(was_sent=call.ended_at is not None) from None
             raise
+        else:
+            return result
         finally:
             self._are_told = self._are_told or call.is_told
             self._under_way.discard(call)
