@@ -89,7 +89,8 @@ def test_file_that_others_can_write_is_a_failure(
         path.chmod(mode)
         line = check(**{f"WXPAY_{name}_FILE": str(path)})
         assert (Status.FAILED, CONFIGURATION) == (line.status, line.exit_code)
-        assert "other users can write it; run chmod 600" in line.text
+        assert line.text.endswith("other users can write it")
+        assert "run chmod 600" in line.advice
 
 
 def test_file_of_any_mode_is_ok_where_a_mount_decides(key_file: Path) -> None:

@@ -9,14 +9,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from wxpay_async import InvalidKeyError
+from wxpay_async import InvalidKeyError, InvalidRequestError
 from wxpay_async.cli.doctor.findings import Area, Finding, Scribe
 from wxpay_async.cli.doctor.settings import (
     PLATFORM_KEY,
     Setup,
     describe_path,
     find_problem,
-    split_problem,
 )
 from wxpay_async.cli.key_facts import KeyFacts, describe_key, read_key_facts
 from wxpay_async.engine.environment import SCHEMES
@@ -33,18 +32,26 @@ def check_key_files(setup: Setup, environ: Mapping[str, str]) -> Iterator[Findin
     """Look at what signs, and at the platform's key that verifies callbacks."""
     any_mode = setup.settings["WXPAY_KEY_FILE_MODE"] == "any"
     for name in SCHEMES:
-        value = setup.settings[name]
-        if not value:
-            continue
+        value, passphrase = setup.settings[name], setup.settings[_PASSPHRASE]
         problem = find_problem(setup.problems, name)
-        if isinstance(problem, InvalidKeyError):
-            text = hide_path(split_problem(problem)[0], value)
-            yield _write.fail(name, text, _advise(text))
-        elif problem is None:
-            yield _check(name, value, setup.settings[_PASSPHRASE], any_mode=any_mode)
+        if not value or isinstance(problem, InvalidRequestError):
+            continue  # of which the lines about the settings tell
+        try:
+            # Not told by the problem: where others were found first, the key was not read.
+            yield _check(name, value, passphrase, any_mode=any_mode)
+        except InvalidKeyError as error:
+            yield _write_failure(name, value, error)
     platform = environ.get(PLATFORM_KEY, "").strip()
     if platform:
         yield _check_platform_key(platform, any_mode=any_mode)
+
+
+def _write_failure(name: str, value: str, error: InvalidKeyError) -> Finding:
+    text, is_open, _ = hide_path(str(error), value).partition("; run chmod")
+    advice = _MEND if is_open else _LOOK
+    if "passphrase" in text:
+        advice = f"set {_PASSPHRASE} to the passphrase of the key"
+    return _write.fail(name, text, advice)
 
 
 def hide_path(text: str, value: str) -> str:
@@ -52,18 +59,12 @@ def hide_path(text: str, value: str) -> str:
     return text if describe_path(value) == value else text.replace(value, "the path")
 
 
-def _advise(text: str) -> str:
-    if "passphrase" in text:
-        return f"set {_PASSPHRASE} to the passphrase of the key"
-    return "" if "chmod" in text else _LOOK
-
-
 def _check(name: str, value: str, passphrase: str, *, any_mode: bool) -> Finding:
     if name == "WXPAY_APP_SECRET":
         return _describe(name, "", None, is_open=False)
     facts: KeyFacts | None = None
     if name == "WXPAY_PRIVATE_KEY":
-        facts = describe_key(SecretBytes(value.encode()), passphrase)
+        facts = _require_private(describe_key(SecretBytes(value.encode()), passphrase), name)
         return _describe(name, "", facts, is_open=False)
     path = Path(value)
     with warnings.catch_warnings(record=True) as caught:
@@ -72,8 +73,15 @@ def _check(name: str, value: str, passphrase: str, *, any_mode: bool) -> Finding
             read_key_file(path, private=True, any_mode=any_mode)
         else:
             facts = read_key_facts(path, passphrase, any_mode=any_mode)
+            _require_private(facts, str(path))
     is_open = any(issubclass(each.category, InsecureKeyFileWarning) for each in caught)
     return _describe(name, _read_mode(path), facts, is_open=is_open)
+
+
+def _require_private(facts: KeyFacts, where: str) -> KeyFacts:
+    if not facts.is_private:
+        raise InvalidKeyError(f"{where}: this is a public key; signing needs your private key")
+    return facts
 
 
 def _describe(name: str, mode: str, facts: KeyFacts | None, *, is_open: bool) -> Finding:
@@ -105,8 +113,7 @@ def _check_platform_key(value: str, *, any_mode: bool) -> Finding:
     try:
         facts = read_key_facts(path, any_mode=any_mode)
     except InvalidKeyError as error:
-        text = hide_path(str(error), value)
-        return _write.fail(PLATFORM_KEY, text, "save the platform's public key there")
+        return _write_failure(PLATFORM_KEY, value, error)
     if facts.is_private:
         return _write.fail(
             PLATFORM_KEY,

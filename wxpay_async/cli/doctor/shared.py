@@ -32,11 +32,14 @@ _QUOTA: Final = "WXPAY_QUOTA_URL"
 _STORE: Final = "WXPAY_STORE_URL"
 _STORES: Final = "sqlite:///wxpay.db for one machine, postgresql://, mysql:// or redis:// for many"
 _PATIENCE: Final = 5.0
+_NOBODY: Final = "wxpay-async-doctor"
+"""An appKey and a requestId that no merchant has."""
+
 _BAD_LOGIN: Final = frozenset(
     {"28000", "28P01", 1044, 1045, "AuthenticationError", "NoPermissionError"}
 )
 _NO_DATABASE: Final = frozenset({"3D000", 1049})
-_READ_ONLY: Final = frozenset({"25006", 1290, 1792, 1836, "SQLITE_READONLY"})
+_READ_ONLY: Final = frozenset({"25006", 1290, 1792, 1836, "SQLITE_READONLY", "ReadOnlyError"})
 _NO_FILE: Final = frozenset({"SQLITE_CANTOPEN"})
 _NO_STORE: Final = frozenset({"SQLITE_NOTADB", "SQLITE_CORRUPT"})
 _BUSY: Final = frozenset({"SQLITE_BUSY", "SQLITE_LOCKED"})
@@ -95,7 +98,7 @@ def _make_limiter(settings: Settings) -> RedisLimiter:
     from wxpay_async import RedisLimiter  # noqa: PLC0415 - an extra
 
     return RedisLimiter(
-        settings[_QUOTA], settings["WXPAY_APP_KEY"] or "doctor", quota=make_quota(Timeouts())
+        settings[_QUOTA], settings["WXPAY_APP_KEY"] or _NOBODY, quota=make_quota(Timeouts())
     )
 
 
@@ -187,7 +190,8 @@ def _look_for_file(store: SqlStore) -> Finding | None:
         return _write_store.fail(
             "store", f"there is no folder {folder} for the file", f"make it, or correct {_STORE}"
         )
-    if not os.access(folder, os.W_OK | os.X_OK):
+    as_effective = os.access in os.supports_effective_ids
+    if not os.access(folder, os.W_OK | os.X_OK, effective_ids=as_effective):
         return _write_store.fail(
             "store",
             f"the folder {folder} cannot be written",
@@ -203,7 +207,10 @@ def _look_for_file(store: SqlStore) -> Finding | None:
 async def _check_opened(store: Store, where: str, backend: str) -> list[Finding]:
     try:
         await store.open()
-        await store.load(("doctor", "doctor"))
+        await store.load((_NOBODY, _NOBODY))
+        # A statement that would delete, and finds nothing: SQLite opens a file for reading alone
+        # without a word.
+        await store.forget(_NOBODY, 0.0, limit=1)
     except NotSentError as error:
         return [_explain(_write_store, "store", where, error)]
     else:
@@ -309,5 +316,5 @@ def _find_own_codes(error: BaseException) -> Iterator[str | int]:
         yield errno.errorcode.get(error.errno, error.errno)
     elif error.args and type(error.args[0]) is int:
         yield error.args[0]
-    if type(error).__name__ in _BAD_LOGIN:
+    if type(error).__name__ in _BAD_LOGIN | _READ_ONLY:  # Redis has classes in place of codes
         yield type(error).__name__

@@ -1,0 +1,337 @@
+"""The command that checks what is set up: its lines, its JSON, its exit codes, and no secret."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sqlite3
+import ssl
+import threading
+import time
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.harness import KEY, SECRET, Ended, Run
+from tests.contract.transports import make_certificates
+from tests.support.canaries import find_leaks, list_key_secrets
+from tests.support.servers import find_free_port
+from tests.support.sql_databases import write_version_1
+from tests.support.vectors import PRIVATE_KEY, PUBLIC_KEY
+from wxpay_async import SqlStore
+from wxpay_async.cli.key_facts import describe_key
+from wxpay_async.sandbox import Sandbox
+
+PASSWORD = "canary-password-8e2"
+PASSPHRASE = "canary-passphrase-4b7"
+SEAL_KEY = "ca" * 31 + "7e"
+PUBLIC = describe_key(PUBLIC_KEY.read_bytes()).public_base64
+
+Set = Callable[..., None]
+
+
+@pytest.fixture
+def set_up(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Set:
+    """Change variables of a set-up that is right; None takes one away."""
+    del sandbox
+
+    def change(**variables: str | None) -> None:
+        for name, value in variables.items():
+            if value is None:
+                monkeypatch.delenv(f"WXPAY_{name}")
+            else:
+                monkeypatch.setenv(f"WXPAY_{name}", value)
+
+    return change
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> str:
+    """Return the address of a store with its tables."""
+    url = f"sqlite:///{tmp_path}/store.db"
+
+    async def make() -> None:
+        made = SqlStore(url)
+        await made.open()
+        await made.aclose()
+
+    asyncio.run(make())
+    return url
+
+
+def look(run: Run) -> tuple[int, dict[str, dict[str, Any]]]:
+    """Return the exit code and the checks that are not ok, by their names."""
+    found = run("doctor", "--json")
+    report = json.loads(found.out)
+    assert report["exitCode"] == found.code
+    assert ("error: " in found.err) is (found.code != 0)
+    checks = report["checks"]
+    assert {"ok", "warning", "failed"} >= {each["status"] for each in checks}
+    assert all(each["advice"] for each in checks if each["status"] == "failed")
+    return found.code, {each["name"]: each for each in checks if each["status"] != "ok"}
+
+
+def list_failed(checks: dict[str, dict[str, Any]]) -> list[str]:
+    """Return the names of what failed."""
+    return [name for name, each in checks.items() if each["status"] == "failed"]
+
+
+# Everything right
+
+
+def test_everything_right_by_rsa_is_ok(run: Run, set_up: Set, key_file: Path, store: str) -> None:
+    """There is not even a warning, and the public key to upload is there."""
+    set_up(APP_SECRET=None, PRIVATE_KEY_FILE=str(key_file), STORE_URL=store)
+    assert (0, {}) == look(run)
+    found = run("doctor")
+    assert (0, "") == (found.code, found.err)
+    assert "checks, none failed, 0 warn" in found.out
+    assert PUBLIC in found.out.splitlines()
+
+
+@pytest.mark.usefixtures("sandbox")
+def test_memory_is_the_only_warning_by_default(run: Run) -> None:
+    """It is told what to do."""
+    code, checks = look(run)
+    assert (0, ["store"]) == (code, list(checks))
+    assert "WXPAY_STORE_URL" in checks["store"]["advice"]
+
+
+def test_options_win_over_the_environment(run: Run, set_up: Set) -> None:
+    """As with the commands that call a platform."""
+    set_up(APP_KEY="other")
+    assert 1 == look(run)[0]
+    found = run("doctor", "--app-key", "sandbox-app-key", "--json")
+    lines = {each["name"]: each for each in found.fields()["checks"]}
+    assert "option" == lines["WXPAY_APP_KEY"]["origin"]
+    assert "environment" == lines["WXPAY_BASE_URL"]["origin"]
+
+
+# What is wrong, one by one
+
+
+@pytest.mark.parametrize(
+    ("missing", "name"),
+    [
+        ("APP_KEY", "WXPAY_APP_KEY"),
+        (
+            "APP_SECRET",
+            "WXPAY_APP_SECRET, WXPAY_APP_SECRET_FILE, WXPAY_PRIVATE_KEY, WXPAY_PRIVATE_KEY_FILE",
+        ),
+        ("BASE_URL", "sandbox"),
+    ],
+)
+def test_missing_setting_is_a_failure(
+    run: Run, set_up: Set, sandbox: Sandbox, missing: str, name: str
+) -> None:
+    """Nothing is sent then: without the address it would go to production."""
+    set_up(**{missing: None})
+    code, checks = look(run)
+    assert (2, [name]) == (code, list_failed(checks))
+    assert {} == dict(sandbox.platform.calls)
+    if missing == "BASE_URL":
+        assert "would talk to production" in checks["sandbox"]["text"]
+        assert "not checked" == checks["network"]["text"]
+
+
+def test_public_key_in_the_place_of_the_private_one_is_a_failure(run: Run, set_up: Set) -> None:
+    """The two files look alike."""
+    set_up(APP_SECRET=None, PRIVATE_KEY_FILE=str(PUBLIC_KEY))
+    code, checks = look(run)
+    assert (2, ["WXPAY_PRIVATE_KEY_FILE"]) == (code, list_failed(checks))
+    assert "this is a public key" in checks["WXPAY_PRIVATE_KEY_FILE"]["text"]
+
+
+def test_key_that_others_can_write_is_a_failure(run: Run, set_up: Set, key_file: Path) -> None:
+    """With the command that mends it."""
+    key_file.chmod(0o666)
+    set_up(APP_SECRET=None, PRIVATE_KEY_FILE=str(key_file))
+    code, checks = look(run)
+    assert (2, ["WXPAY_PRIVATE_KEY_FILE"]) == (code, list_failed(checks))
+    assert "other users can write it" in checks["WXPAY_PRIVATE_KEY_FILE"]["text"]
+    assert "chmod 600" in checks["WXPAY_PRIVATE_KEY_FILE"]["advice"]
+
+
+@pytest.mark.parametrize("minutes", [10, -10])
+def test_clock_ten_minutes_off_is_a_failure(run: Run, sandbox: Sandbox, minutes: int) -> None:
+    """Though the SDK signed again by the platform's time."""
+    sandbox.platform.clock = lambda: time.time() + 60 * minutes
+    code, checks = look(run)
+    assert (2, ["clock"]) == (code, list_failed(checks))
+    assert "NTP" in checks["clock"]["advice"]
+    assert 60 * minutes == pytest.approx(checks["clock"]["offset"], abs=5)
+
+
+def test_self_signed_server_is_a_failure(run: Run, set_up: Set, tmp_path: Path) -> None:
+    """No request is sent to it."""
+    with serve_tls(make_certificates(tmp_path).self_signed) as port:
+        set_up(BASE_URL=f"https://127.0.0.1:{port}")
+        code, checks = look(run)
+    assert (3, ["TLS"]) == (code, list_failed(checks))
+    assert "self-signed certificate" in checks["TLS"]["text"]
+
+
+@contextlib.contextmanager
+def serve_tls(context: ssl.SSLContext) -> Generator[int]:
+    """Shake hands at a port, and say nothing."""
+    loop = asyncio.new_event_loop()
+    loop.set_exception_handler(lambda *_: None)  # a refused handshake is what is wanted
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    starting = asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=context)
+    server = asyncio.run_coroutine_threadsafe(starting, loop).result()
+    yield server.sockets[0].getsockname()[1]
+    loop.call_soon_threadsafe(server.close)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+def test_closed_port_is_a_failure(run: Run, set_up: Set) -> None:
+    """The address is named."""
+    port = find_free_port()
+    set_up(BASE_URL=f"http://127.0.0.1:{port}")
+    code, checks = look(run)
+    assert (3, ["connection"]) == (code, list_failed(checks))
+    assert f"127.0.0.1:{port}" in checks["connection"]["text"]
+
+
+def test_read_only_store_is_a_failure(run: Run, set_up: Set, store: str) -> None:
+    """Payments could not be kept."""
+    path = store.removeprefix("sqlite:///")
+    set_up(STORE_URL=f"sqlite:///file:{path}?mode=ro&uri=true")
+    code, checks = look(run)
+    assert (2, ["store"]) == (code, list_failed(checks))
+    assert "is read-only" in checks["store"]["text"]
+
+
+def test_old_schema_is_a_warning_with_the_command(run: Run, set_up: Set, tmp_path: Path) -> None:
+    """The first call upgrades it."""
+    with sqlite3.connect(tmp_path / "old.db") as shell:
+        for statement in write_version_1("sqlite"):
+            shell.execute(statement)
+    shell.close()
+    set_up(STORE_URL=f"sqlite:///{tmp_path}/old.db")
+    code, checks = look(run)
+    assert (0, ["store"]) == (code, list(checks))
+    assert "the tables are of version 1" in checks["store"]["text"]
+    assert "store schema URL --from-version 1" in checks["store"]["advice"]
+
+
+@pytest.mark.parametrize("name", ["STORE_URL", "QUOTA_URL"])
+def test_refused_address_is_a_failure(run: Run, set_up: Set, name: str) -> None:
+    """One that is none is the configuration's fault; where nobody listens, it may be another's."""
+    port, scheme = find_free_port(), "postgresql" if name == "STORE_URL" else "redis"
+    for url, code, failed in (
+        (f"ftp://u:{PASSWORD}@h/db", 2, f"WXPAY_{name}"),
+        (f"{scheme}://u:{PASSWORD}@127.0.0.1:{port}/0", 3, name.partition("_")[0].lower()),
+    ):
+        set_up(**{name: url})
+        found, checks = look(run)
+        assert (code, [failed]) == (found, list_failed(checks))
+        assert PASSWORD not in str(checks)
+
+
+def test_refusal_of_the_platform_exits_with_1(run: Run, set_up: Set) -> None:
+    """It is the last thing that is looked at."""
+    set_up(APP_SECRET="another-secret")
+    code, checks = look(run)
+    assert (1, ["merchants"]) == (code, list_failed(checks))
+    assert "CO_MSG_000006" in checks["merchants"]["text"]
+
+
+# The screen
+
+
+def test_screen_fits_into_80_columns(run: Run, set_up: Set, key_file: Path) -> None:
+    """All but the public key, which is copied in one piece."""
+    set_up(
+        APP_SECRET=None,
+        PRIVATE_KEY_FILE=str(key_file),
+        STORE_URL=f"postgresql://u:p@127.0.0.1:{find_free_port()}/a_database_with_a_long_name",
+        FORMER="1",
+    )
+    found = run("doctor")
+    lines = found.out.splitlines()
+    assert lines.index(PUBLIC) == len(lines) - 1
+    assert max(len(line) for line in lines[:-1]) <= 80
+    fingerprint = describe_key(PUBLIC_KEY.read_bytes()).fingerprint
+    assert any(line.rstrip().endswith(fingerprint) for line in lines)
+    assert "error: 1 of " in found.err
+
+
+def test_text_of_the_platform_cannot_control_the_terminal(
+    run: Run, set_up: Set, sandbox: Sandbox
+) -> None:
+    """Nor can a setting."""
+    set_up(APP_KEY="\x1b[31mkey")
+    sandbox.platform.fail_next("CO_MSG_\x1b[31m")
+    found = run("doctor")
+    assert "\x1b" not in found.out + found.err
+
+
+# No secret
+
+
+def test_no_output_has_a_secret(run: Run, set_up: Set, key_file: Path, tmp_path: Path) -> None:
+    """Whatever is set, right or wrong, as text and as JSON."""
+    locked = tmp_path / "locked.pem"
+    locked.write_bytes(KEY.export_key(pkcs=8, passphrase=PASSPHRASE))
+    locked.chmod(0o600)
+    secret_file = tmp_path / "secret.txt"
+    secret_file.write_text(SECRET)
+    secret_file.chmod(0o600)
+    port = find_free_port()
+    sound = {
+        "SEAL_KEY": SEAL_KEY,
+        "FORMER_SECRETS": SECRET,
+        "STORE_URL": f"postgresql://{PASSWORD}:{PASSWORD}@127.0.0.1:{port}/db?password={PASSWORD}",
+        "QUOTA_URL": f"redis://{PASSWORD}:{PASSWORD}@127.0.0.1:{port}/0",
+        "PROXY": f"http://{PASSWORD}:{PASSWORD}@127.0.0.1:{port}",
+        "PRIVATE_KEY_PASSPHRASE": PASSPHRASE,
+    }
+    rsa: dict[str, str | None] = {"APP_SECRET": None, "PRIVATE_KEY_FILE": str(locked)}
+    setups: dict[str, dict[str, str | None]] = {
+        "md5": {},
+        "a wrong secret": {"APP_SECRET": f"{SECRET}x"},
+        "everything": {**sound},
+        "a secret file": {"APP_SECRET": None, "APP_SECRET_FILE": str(secret_file)},
+        "a secret as a path": {"APP_SECRET_FILE": SECRET},
+        "a secret as the appKey": {
+            "APP_SECRET_FILE": None,
+            "APP_SECRET": SECRET,
+            "APP_KEY": SECRET,
+        },
+        "a key as a path": {**rsa, "PRIVATE_KEY_FILE": PRIVATE_KEY.read_text()},
+        "a secret as the path of a key": {"PRIVATE_KEY_FILE": SECRET, "APP_KEY": "sandbox-app-key"},
+        "rsa": {"PRIVATE_KEY_FILE": str(key_file)},
+        "an encrypted key": {"PRIVATE_KEY_FILE": str(locked)},
+        "a wrong passphrase": {"PRIVATE_KEY_PASSPHRASE": f"{PASSPHRASE}x"},
+        "quotes": {"SEAL_KEY": f'"{SEAL_KEY}"'},
+        "a wrong key": {"SEAL_KEY": f"{SEAL_KEY}!"},
+        "wrong addresses": {
+            "SEAL_KEY": SEAL_KEY,
+            "STORE_URL": f"{PASSWORD}://{PASSWORD}",
+            "QUOTA_URL": f"rediss://{PASSWORD}@h:x",
+            "PROXY": f"ftp://{PASSWORD}@h",
+            "BASE_URL": f"https://{PASSWORD}@127.0.0.1",
+        },
+    }
+    canaries = {
+        "the secret": SECRET,
+        "the password": PASSWORD,
+        "the passphrase": PASSPHRASE,
+        "the sealing key": SEAL_KEY,
+        **list_key_secrets("key", PRIVATE_KEY.read_bytes()),
+    }
+    places: dict[str, str] = {}
+    for name, variables in setups.items():
+        set_up(**variables)
+        for more in ([], ["--json"]):
+            found: Ended = run("doctor", *more)
+            assert found.out
+            places[f"{name} {more}"] = found.out + found.err
+    assert [] == find_leaks(places, canaries)
