@@ -10,7 +10,7 @@ import pytest
 from attrs import define, field
 
 from tests.support import replies
-from tests.support.batches import LastingStore, Platform, make_limiter, make_refunds
+from tests.support.batches import LastingStore, Platform, iterate, make_limiter, make_refunds
 from tests.support.clock import LoopClock, loop_time, virtual
 from tests.support.platform import APP_KEY, SECRET
 from wxpay_async.adapters.limiters.limiter import Limiter, Unlimited
@@ -18,6 +18,7 @@ from wxpay_async.adapters.stores.sealed import SealedStore
 from wxpay_async.adapters.transports.memory import Answer, MemoryTransport
 from wxpay_async.batch.batch import Batch
 from wxpay_async.batch.line import Line
+from wxpay_async.batch.settling import Settling
 from wxpay_async.batch.watched_calls import note_attempts
 from wxpay_async.engine.gateway import PayGateway
 from wxpay_async.engine.streaming import Outcome
@@ -170,6 +171,45 @@ async def test_line_whose_answer_was_lost_is_open_after_a_stop() -> None:
     assert {"open", "in_doubt"} >= {outcome.kind for outcome in outcomes}
     assert set(network.platform.executed) <= {outcome.request.request_id for outcome in outcomes}
     assert seconds <= 1.5
+
+
+@define(eq=False)
+class Silent(Platform):
+    """A platform of which nothing is learnt: every answer is lost, and queries are interrupted."""
+
+    def __call__(self, request: HttpRequest) -> Answer:
+        """Answer one request."""
+        if request.url.endswith("/query"):
+            return replies.no("CO_MSG_000003", "interrupted")
+        return super().__call__(request)
+
+
+@virtual
+async def test_stop_while_doubts_are_asked_about_loses_no_outcome() -> None:
+    """The lines that wait for their next call keep how the last one ended."""
+    network = Network(Silent(lost=10_000), seconds=3.0)
+    async with open_gateway(network, limiter=Unlimited()) as gateway:
+        for seconds in range(20, 140, 7):
+            outcomes, _ = await stop_at(seconds, gateway, lines=5)
+            assert [1, 2, 3, 4, 5] == sorted(outcome.request.number for outcome in outcomes)
+
+
+@virtual
+async def test_run_whose_patience_is_over_gives_up_calls_that_wait() -> None:
+    """Else those under way could hold it for a day, while no line ends."""
+    network = Network(Throttling())
+    async with open_gateway(network) as gateway:
+        settling = Settling(
+            gateway=gateway,
+            operation="refund",
+            concurrency=64,
+            patience=600.0,
+            clock=LoopClock(),
+        )
+        outcomes = [each async for each in settling.settle(iterate(make_refunds(3_000)))]
+
+    assert {"ok", "open"} == {outcome.kind for outcome in outcomes}
+    assert 600.0 <= loop_time() <= 60.0 + 600.0 + 2.0
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.01, 30.0])

@@ -178,7 +178,7 @@ class Settling:
         operation: what the lines ask for.
         concurrency: calls at once.
         patience: seconds without the end of any line, after which the lines that are left are
-            given up, each with how its last call ended.
+            given up, each with how its last call ended; see also `stop`.
         clock: for the waits.
     """
 
@@ -208,23 +208,13 @@ class Settling:
         stream = self.gateway.stream(
             self._feed(lines), self._call, operation=self.operation, concurrency=self.concurrency
         )
-        draining = asyncio.create_task(self._drain(stream))
-        try:
-            async with stream as outcomes:
-                async for streamed in outcomes:
-                    item = streamed.request
-                    if self._stopped.is_set() and item in self._pulled:
-                        continue  # its call was not begun, see below
-                    if item.again_at is None:
-                        yield item.outcome or streamed.of(item.line)
-        except NotSentError:
-            if not self._stopped.is_set():  # else it was ended here
-                raise
-        finally:
-            draining.cancel()
-            (ended,) = await asyncio.gather(draining, return_exceptions=True)
-        if isinstance(ended, Exception):
-            raise ended
+        async with self._draining(stream), stream as outcomes:
+            async for streamed in outcomes:
+                item = streamed.request
+                if self._stopped.is_set() and item in self._pulled:
+                    continue  # its call was not begun, see below
+                if item.again_at is None:
+                    yield item.outcome or streamed.of(item.line)
         for item in (*self._pulled, *self._waiting):
             outcome = item.outcome or item.before
             if outcome is not None:
@@ -240,9 +230,26 @@ class Settling:
         self._stopped.set()
         self._changed.set()
 
+    @contextlib.asynccontextmanager
+    async def _draining(self, stream: OutcomeStream[_Item, object]) -> AsyncGenerator[None]:
+        """Let a stop, or the end of patience, end a stream within the block."""
+        draining = asyncio.create_task(self._drain(stream))
+        try:
+            yield
+        except NotSentError:
+            if not self._stopped.is_set():  # else it was ended here
+                raise
+        finally:
+            draining.cancel()
+            (ended,) = await asyncio.gather(draining, return_exceptions=True)
+        if isinstance(ended, Exception):
+            raise ended
+
     async def _drain(self, stream: OutcomeStream[_Item, object]) -> None:
-        """End the stream after a stop, once no call is under way."""
-        await self._stopped.wait()
+        """End a stream after a stop, or when patience is over, once no call is under way."""
+        while not self._stopped.is_set() and not self._is_out_of_patience():
+            await _wait(self._stopped, until=self._ended_at + self.patience, clock=self.clock)
+        self.stop()
         while self._calls.under_way:
             self._calls.give_up()
             await self.clock.sleep(_LOOK_EVERY)
@@ -253,23 +260,23 @@ class Settling:
         """Yield what may be called now: lines that waited long enough first, then new ones."""
         exhausted, items = False, self._begin(lines)
         while not self._stopped.is_set() and not self._is_out_of_patience():
-            item: _Item | None = None
             if self._waiting and (self._waiting[0].again_at or 0.0) <= self.clock.monotonic():
                 last = heapq.heappop(self._waiting)
                 item = _Item(last.line, last.outcome, last.wait)
+                self._pulled.add(item)  # before a wait in which the run may be stopped
                 await self._recover(item)
+                yield item
             elif not exhausted and len(self._waiting) < _MOST_WAITING:
-                try:
-                    item = await anext(items)
-                except StopAsyncIteration:
+                begun = await anext(items, None)
+                if begun is None:
                     exhausted = True
+                else:
+                    self._pulled.add(begun)
+                    yield begun
             elif self._waiting or self._pulled:
                 await self._wait_for_change()
             else:
                 return
-            if item is not None:
-                self._pulled.add(item)
-                yield item
 
     async def _begin(self, lines: AsyncIterator[Line]) -> AsyncGenerator[_Item]:
         """Read lines, each with the outcome that the store already has of it."""
@@ -283,15 +290,11 @@ class Settling:
 
     async def _wait_for_change(self) -> None:
         """Wait until a call ends, a line may be called again, or patience is over."""
-        now = self.clock.monotonic()
         until = self._ended_at + self.patience
         if self._waiting:
             until = min(until, self._waiting[0].again_at or 0.0)
         self._changed.clear()
-        with contextlib.suppress(TimeoutError):
-            # A millisecond at least: else a timer that is a rounding error early spins.
-            async with asyncio.timeout(max(until - now, 0.001)):
-                await self._changed.wait()
+        await _wait(self._changed, until=until, clock=self.clock)
 
     async def _recover(self, item: _Item) -> None:
         """Make the queries that are due, before a line in doubt is called again."""
@@ -314,8 +317,8 @@ class Settling:
                 return item.outcome.unwrap()
             result = await self._calls.run(functools.partial(self._call_generations, item))
         except GivenUpError as error:
-            is_as_before = item.before is not None and not error.was_sent
-            item.outcome = item.before if is_as_before else Outcome(kind="open", request=item.line)
+            last = None if error.was_sent else item.before
+            item.outcome = last or Outcome(kind="open", request=item.line)
             return None
         except WxPayError as error:
             if item.outcome is not None:
@@ -358,3 +361,12 @@ class Settling:
         if isinstance(request, Refund):
             return await gateway.refund(request, lane=Lane.BATCH)
         return await gateway.trade(request, lane=Lane.BATCH)
+
+
+async def _wait(event: asyncio.Event, *, until: float, clock: Clock) -> None:
+    """Wait for an event, at most until a moment of the monotonic clock."""
+    # A millisecond at least: else a timer that is a rounding error early spins.
+    seconds = max(until - clock.monotonic(), 0.001)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
