@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 
 import pytest
 
@@ -11,9 +12,9 @@ from wxpay_async.batch.watched_calls import GivenUpError, WatchedCalls, note_att
 from wxpay_async.engine.telemetry import Event, EventKind
 
 
-def tell(kind: EventKind) -> None:
+def tell(kind: EventKind, fate: str = "") -> None:
     """Tell the hook of something that happens to the call in whose context this runs."""
-    note_attempts(Event(kind=kind, operation="refund"))
+    note_attempts(Event(kind=kind, operation="refund", fate=fate))
 
 
 async def wait() -> str:
@@ -31,16 +32,17 @@ async def attempt() -> str:
     return "answered"
 
 
-async def make_attempt(seconds: float) -> None:
+async def make_attempt(seconds: float, fate: str = "ok") -> None:
     """Make an attempt."""
     tell(EventKind.ATTEMPT_STARTED)
     await asyncio.sleep(seconds)
-    tell(EventKind.ATTEMPT_ENDED)
+    tell(EventKind.ATTEMPT_ENDED, fate)
 
 
-async def try_again() -> str:
-    """Make a call that waits for its second attempt."""
-    await make_attempt(1.0)
+async def try_again(*fates: str) -> str:
+    """Make a call whose attempts end so, and which waits for the next one."""
+    for fate in fates:
+        await make_attempt(1.0, fate)
     return await wait()
 
 
@@ -73,20 +75,35 @@ async def test_call_that_waits_is_given_up_and_attempt_ends() -> None:
     assert 10.5 <= loop_time() <= 11.0
 
 
-@virtual
-async def test_call_that_waits_for_another_attempt_is_given_up_as_sent() -> None:
-    """Its first attempt may have been executed."""
-    calls = WatchedCalls(loop_time)
-    task = asyncio.create_task(calls.run(try_again))
-    await asyncio.sleep(1.5)
-    calls.give_up()
-    await asyncio.sleep(0.25)
-    assert not task.done()
-    await asyncio.sleep(0.25)
-    calls.give_up()
-    with pytest.raises(GivenUpError) as caught:
-        await task
-    assert caught.value.was_sent
+@pytest.mark.parametrize(
+    ("fates", "was_sent"),
+    [
+        (["in_doubt"], True),
+        (["in_doubt", "not_sent"], True),
+        (["not_sent"], False),
+        (["refused", "not_sent"], False),
+    ],
+)
+def test_call_that_waits_for_another_attempt_is_given_up_and_says_whether_it_was_sent(
+    fates: list[str], *, was_sent: bool
+) -> None:
+    """Its attempts may have been executed, or are proven not to be; the last has just ended."""
+
+    @virtual
+    async def run() -> None:
+        calls = WatchedCalls(loop_time)
+        task = asyncio.create_task(calls.run(functools.partial(try_again, *fates)))
+        await asyncio.sleep(len(fates) + 0.5)
+        calls.give_up()
+        await asyncio.sleep(0.25)
+        assert not task.done()
+        await asyncio.sleep(0.25)
+        calls.give_up()
+        with pytest.raises(GivenUpError) as caught:
+            await task
+        assert was_sent == caught.value.was_sent
+
+    run()
 
 
 @virtual

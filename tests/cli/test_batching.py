@@ -115,6 +115,17 @@ def test_outcomes_of_another_store_stop_the_run(run: Run, paid: Sandbox, folder:
     assert "the batch began with the store sqlite:///" in found.err
 
 
+def test_store_that_forgets_is_refused_by_the_name_of_its_option(
+    run: Run, sandbox: Sandbox, folder: Path
+) -> None:
+    """A database in memory: the same command would send the lines again."""
+    write_refunds(folder / REFUNDS, 1)
+    found = run("batch", REFUNDS, "--store", "sqlite:///:memory:")
+    assert (2, 0) == (found.code, sandbox.platform.calls.total())
+    assert "error: --store, WXPAY_STORE_URL: it forgets with the process" in found.err
+    assert not (folder / OUTCOMES).exists()
+
+
 def test_changed_line_is_named_and_not_sent(run: Run, paid: Sandbox, folder: Path) -> None:
     """The requestId stands for another amount."""
     write_refunds(folder / REFUNDS, 3)

@@ -69,7 +69,7 @@ class Batch:
             NotSentError: the gateway was closed before every line was begun; or the store could not
                 be asked whether it is durable.
         """
-        await self._check_durable()
+        await check_durable(self.gateway)
         first, rest = await self._peek(lines)
         if first is None:
             return
@@ -119,7 +119,7 @@ class Batch:
                 keys of this gateway.
             NotSentError: the store could not be asked whether it is durable.
         """
-        await self._check_durable()
+        await check_durable(self.gateway)
         lines = unseal(message, self._seal_keys(), app_key=self.gateway.app_key)
         tally = Tally()
         if lines:
@@ -162,25 +162,31 @@ class Batch:
         first = await anext(iterator, None)
         return first, iterator if first is None else _chain(first, iterator)
 
-    async def _check_durable(self) -> None:
-        store = self.gateway.store
-        if not store.durable:
-            await store.open()  # a Redis says so once it is asked for its settings
-        if not store.durable:
-            raise InvalidRequestError(
-                "it forgets with the process what was sent, or may drop it: the lines would go "
-                "twice",
-                field="store",
-                allowed="a durable one: SqlStore, or a RedisStore that writes to disk and evicts "
-                "nothing",
-            )
-
     def _seal_keys(self) -> list[bytes]:
         store = self.gateway.store
         if isinstance(store, SealedStore):
             return list(store.keys)
         raise InvalidRequestError(
             "it has no keys to seal messages with", field="store", allowed="a sealed store"
+        )
+
+
+async def check_durable(gateway: PayGateway) -> None:
+    """Check that a gateway's store keeps what is sent.
+
+    Raises:
+        InvalidRequestError: it does not.
+        NotSentError: it cannot be asked.
+    """
+    store = gateway.store
+    if not store.durable:
+        await store.open()  # a Redis says so once it is asked for its settings
+    if not store.durable:
+        raise InvalidRequestError(
+            "it forgets with the process what was sent, or may drop it: the lines would go twice",
+            field="store",
+            allowed="a durable one: a database (an SQLite file, PostgreSQL, MySQL, MariaDB), or a "
+            "Redis that writes to disk and evicts nothing",
         )
 
 

@@ -123,12 +123,11 @@ class Section:
 
 def _list_sections(tally: Tally) -> list[Section]:
     """Return what went wrong; a section that has nothing to say is left out."""
-    reasons = sorted(tally.reasons.values(), key=lambda reason: (-reason.count, reason.code))
     lines: dict[int, list[FailedLine]] = {}
     for line in tally.person_lines:
         lines.setdefault(id(line.reason), []).append(line)
     chosen = {
-        "person": [reason for reason in reasons if reason.needs_person],
+        "person": [reason for reason in tally.list_reasons() if reason.needs_person],
         "refused": tally.refusals,
         "not_sent": [r for r in tally.list_reasons("not_sent") if not r.needs_person],
     }

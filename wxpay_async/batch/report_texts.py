@@ -102,7 +102,6 @@ ENGLISH: Final = Texts(
     words=MappingProxyType(
         {
             "report": "Batch report",
-            "language": "Language",
             "all_well": "All {lines} ended well.",
             "some_well": "{well} of {lines} ended well.",
             "none": "No line was counted.",
@@ -251,7 +250,6 @@ CHINESE: Final = Texts(
     words=MappingProxyType(
         {
             "report": "批处理报告",
-            "language": "语言",
             "all_well": "全部 {lines}，均已顺利结束。",
             "some_well": "{lines}中有 {well} 行顺利结束。",
             "none": "没有任何一行。",

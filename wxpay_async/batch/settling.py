@@ -55,6 +55,10 @@ _LONGEST_WAIT: Final = 120.0
 _MOST_WAITING: Final = 1_000
 """Lines that wait to be called again; beyond it no new one is begun."""
 
+_LAST_CALLS: Final = 60.0
+"""Seconds in which calls that are under way when patience is over may end by themselves, so that
+their lines say why they were not sent."""
+
 _LOOK_EVERY: Final = 0.25
 """Seconds between two looks, after a stop, at the calls that are under way."""
 
@@ -247,8 +251,9 @@ class Settling:
 
     async def _drain(self, stream: OutcomeStream[_Item, object]) -> None:
         """End a stream after a stop, or when patience is over, once no call is under way."""
-        while not self._stopped.is_set() and not self._is_out_of_patience():
-            await _wait(self._stopped, until=self._ended_at + self.patience, clock=self.clock)
+        while not self._stopped.is_set() and not self._is_out_of_patience(_LAST_CALLS):
+            until = self._ended_at + self.patience + _LAST_CALLS
+            await _wait(self._stopped, until=until, clock=self.clock)
         self.stop()
         while self._calls.under_way:
             self._calls.give_up()
@@ -285,8 +290,8 @@ class Settling:
             for line, outcome in zip(window, recalled, strict=True):
                 yield _Item(line, outcome=outcome)
 
-    def _is_out_of_patience(self) -> bool:
-        return self.clock.monotonic() - self._ended_at > self.patience
+    def _is_out_of_patience(self, more: float = 0.0) -> bool:
+        return self.clock.monotonic() - self._ended_at > self.patience + more
 
     async def _wait_for_change(self) -> None:
         """Wait until a call ends, a line may be called again, or patience is over."""

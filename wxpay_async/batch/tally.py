@@ -189,9 +189,9 @@ class Tally:
                 return code
         return 0
 
-    def list_reasons(self, label: Label) -> list[Reason]:
-        """Return the reasons of a label, the most frequent one first."""
-        chosen = [reason for reason in self.reasons.values() if reason.label == label]
+    def list_reasons(self, *labels: Label) -> list[Reason]:
+        """Return the reasons of some labels, or of all, the most frequent one first."""
+        chosen = [each for each in self.reasons.values() if not labels or each.label in labels]
         return sorted(chosen, key=lambda reason: (-reason.count, reason.code))
 
     def add(self, outcome: LineOutcome) -> None:

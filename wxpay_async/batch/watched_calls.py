@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 from attrs import define, field
 
 from wxpay_async.engine.telemetry import Event, EventKind
+from wxpay_async.errors import Fate
 
 T = TypeVar("T")
 
@@ -22,12 +23,14 @@ _SETTLES_WITHIN: Final = 1.0
 """Seconds after its attempt in which a call may end by itself: it records and returns the answer.
 One that goes on for longer waits for its next attempt."""
 
+_UNEXECUTED: Final = (Fate.NOT_SENT, Fate.REFUSED)
+
 
 class GivenUpError(Exception):
     """The call was given up while it waited.
 
     Attributes:
-        was_sent: it had made an attempt, which may have been executed.
+        was_sent: an attempt of it may have been executed.
     """
 
     def __init__(self, *, was_sent: bool) -> None:
@@ -45,6 +48,7 @@ class _Call:
         is_told: hooks were told of it.
         attempts: those under way, the queries that settle a doubt included.
         ended_at: when the last attempt ended; None before the end of the first.
+        was_sent: an attempt ended otherwise than with the proof that it was not executed.
         is_given_up: it was cancelled here.
     """
 
@@ -53,16 +57,18 @@ class _Call:
     is_told: bool = field(default=False, init=False)
     attempts: int = field(default=0, init=False)
     ended_at: float | None = field(default=None, init=False)
+    was_sent: bool = field(default=False, init=False)
     is_given_up: bool = field(default=False, init=False)
 
-    def note(self, kind: EventKind) -> None:
+    def note(self, event: Event) -> None:
         """Note what hooks are told."""
         self.is_told = True
-        if kind is EventKind.ATTEMPT_STARTED:
+        if event.kind is EventKind.ATTEMPT_STARTED:
             self.attempts += 1
-        elif kind is EventKind.ATTEMPT_ENDED:
+        elif event.kind is EventKind.ATTEMPT_ENDED:
             self.attempts -= 1
             self.ended_at = self.monotonic()
+            self.was_sent = self.was_sent or event.fate not in _UNEXECUTED
 
     @property
     def only_waits(self) -> bool:
@@ -84,7 +90,7 @@ def note_attempts(event: Event) -> None:
     """Note for the batch which of its calls have an attempt under way; a hook for its gateway."""
     call = _CURRENT.get()  # hooks hear of a call, and of its attempts, in the context of its caller
     if call is not None:
-        call.note(event.kind)
+        call.note(event)
 
 
 @define(eq=False)
@@ -121,7 +127,7 @@ class WatchedCalls:
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if call.is_given_up and not (task and task.cancelling()):
-                raise GivenUpError(was_sent=call.ended_at is not None) from None
+                raise GivenUpError(was_sent=call.was_sent) from None
             raise
         else:
             return result

@@ -15,7 +15,7 @@ from attrs import define, evolve, field
 
 from wxpay_async import InDoubtError, InvalidRequestError, NotSentError, PayGateway, WxPayError
 from wxpay_async.adapters.stores.store import DAY
-from wxpay_async.batch.batch import Batch
+from wxpay_async.batch.batch import Batch, check_durable
 from wxpay_async.batch.coordinating import Send
 from wxpay_async.batch.lines import Lines
 from wxpay_async.batch.outcome_file import Credentials, Stamp, begin_outcomes, write_outcomes
@@ -50,13 +50,10 @@ async def check_store(gateway: PayGateway) -> None:
         NotSentError: it cannot be reached.
     """
     await gateway.store.open()
-    if not gateway.store.durable:
-        raise InvalidRequestError(
-            "it forgets with the process what was sent, or may drop it: the lines would go twice",
-            field="--store, WXPAY_STORE_URL",
-            allowed="a durable one: sqlite:///file, postgresql://, mysql://, mariadb://, or a "
-            "redis:// that writes to disk and evicts nothing",
-        )
+    try:
+        await check_durable(gateway)
+    except InvalidRequestError as error:
+        raise error.called("--store, WXPAY_STORE_URL") from None
 
 
 @define(eq=False, kw_only=True)

@@ -58,16 +58,12 @@ def _print_reasons(tally: Tally) -> None:
     table = make_table()
     for name in ("code", "lines", "what to do", "first lines"):
         table.add_column(name, overflow="fold", justify="right" if name == "lines" else "left")
-    for reason in _sort_reasons(tally):
+    for reason in tally.list_reasons():
         table.add_row(
             _name(reason), f"{reason.count:,}", _advise(reason), ", ".join(_list_lines(reason))
         )
     print_rich(table)
     print_rich(ENGLISH.words["same"])
-
-
-def _sort_reasons(tally: Tally) -> list[Reason]:
-    return sorted(tally.reasons.values(), key=lambda reason: (-reason.count, reason.code))
 
 
 def _name(reason: Reason) -> str:
@@ -105,7 +101,7 @@ def to_json(
                 "whatToDo": _advise(reason),
                 "firstLines": [line.number for line in reason.examples],
             }
-            for reason in _sort_reasons(tally)
+            for reason in tally.list_reasons()
         ],
         "files": {name: str(path) for name, path in files.items() if path is not None},
         "exitCode": code,
