@@ -16,19 +16,14 @@ from tests.support import asking
 from tests.support.canaries import OPENID, PLANTED, PLANTED_TOKEN, find_leaks
 from tests.support.outcomes import NOON, ended, prepaid, refunded, refusal
 from wxpay_async import errors
-from wxpay_async.batch.measures import Timeline
 from wxpay_async.batch.report import render_report, write_report
-from wxpay_async.batch.report_chart import BARS, HEIGHT, LOWEST, Chart, draw_chart
 from wxpay_async.batch.report_texts import (
-    CHINESE,
-    CHINESE_ADVICE,
     ENGLISH,
     TEXTS,
     Language,
-    read_advice,
 )
 from wxpay_async.batch.stamp import Stamp
-from wxpay_async.batch.tally import LABELS, PERSON_LINES_KEPT, Label, Tally
+from wxpay_async.batch.tally import PERSON_LINES_KEPT, Tally
 from wxpay_async.errors import (
     IdempotencyConflictError,
     InDoubtError,
@@ -36,12 +31,9 @@ from wxpay_async.errors import (
     NotSentError,
     PlatformConflictError,
     RefusedError,
-    WxPayError,
 )
-from wxpay_async.protocol.error_codes import CODES
 from wxpay_async.protocol.notify import CHINA
 
-ROOT = Path(__file__).parents[2]
 STAMP = Stamp(
     store="postgresql://db:5432/pay",
     app_key="app-1",
@@ -49,11 +41,6 @@ STAMP = Stamp(
     input="refunds.jsonl",
     begun_at=NOON,
 )
-ERRORS = [
-    kind
-    for kind in vars(errors).values()
-    if isinstance(kind, type) and issubclass(kind, WxPayError)
-]
 VOID = {"meta", "input", "line", "rect"}
 ACTIVE = {"script", "img", "link", "iframe", "object", "embed", "form", "video", "audio", "base"}
 
@@ -331,120 +318,6 @@ def test_bars_show_every_label_and_every_outcome() -> None:
     assert "2026-11-27 12:00 · Done 1 · Refused 1" in page.text()
     assert "A bar is 1 min; the highest is 2 lines." in page.text()
     assert "Without a time: 1 line." in page.text()
-
-
-def chart_of(*moments: float) -> Chart:
-    """Draw outcomes at these minutes after noon."""
-    timeline = Timeline[Label]()
-    for minutes in moments:
-        timeline.add(NOON + timedelta(minutes=minutes), "ok")
-    chart = draw_chart(timeline, UTC)
-    assert chart is not None
-    return chart
-
-
-def test_bars_are_as_high_as_their_numbers() -> None:
-    """The highest one fills the height; minutes without an outcome are there."""
-    chart = chart_of(0, 0, 0, 0, 2, 2)
-
-    assert [4, 0, 2] == [sum(bar.counts.values()) for bar in chart.bars]
-    assert [[HEIGHT], [], [HEIGHT / 2]] == [[p.height for p in bar.parts] for bar in chart.bars]
-    assert [0.1, 1.1, 2.1] == pytest.approx([bar.x for bar in chart.bars])
-    assert NOON + timedelta(minutes=3) == chart.end
-
-
-def test_one_refusal_among_thousands_can_be_seen_and_stays_on_the_canvas() -> None:
-    """Also on the highest bar."""
-    timeline = Timeline[Label]()
-    for label in LABELS:
-        for _ in range(5000 if label == "ok" else 1):
-            timeline.add(NOON, label)
-
-    chart = draw_chart(timeline, UTC)
-
-    assert chart is not None
-    [bar] = chart.bars
-    assert list(LABELS) == [part.label for part in bar.parts]
-    assert min(part.height for part in bar.parts) > 0.9 * LOWEST * HEIGHT
-    assert 0 <= min(part.top for part in bar.parts)
-    assert HEIGHT == pytest.approx(bar.parts[-1].top + sum(p.height for p in bar.parts), abs=0.1)
-
-
-@pytest.mark.parametrize("minutes", [1, BARS - 1, BARS, 1000, 44 * 60, 50_000, 600_000])
-def test_bars_are_few_however_long_the_batch_took(minutes: int) -> None:
-    """Each lasts a round time, and none is lost."""
-    chart = chart_of(0, minutes / 2, minutes)
-
-    assert 1 < len(chart.bars) <= BARS
-    assert 3 == sum(sum(bar.counts.values()) for bar in chart.bars)
-    assert chart.bars[0].start <= NOON < chart.bars[0].start + chart.span
-    assert chart.end - chart.span <= NOON + timedelta(minutes=minutes) < chart.end
-
-
-def test_bars_of_a_batch_of_days_last_half_an_hour() -> None:
-    """A million lines at the quota take 44 hours."""
-    assert timedelta(minutes=30) == chart_of(0, 44 * 60).span
-
-
-def test_nothing_is_drawn_of_no_outcome() -> None:
-    """There is no time to begin with."""
-    assert draw_chart(Timeline[Label](), UTC) is None
-
-
-@pytest.mark.parametrize(
-    ("seconds", "english", "chinese"),
-    [
-        (0.0123, "0.01 s", "0.01 秒"),
-        (9.99, "9.99 s", "9.99 秒"),
-        (59.6, "1 min", "1 分钟"),
-        (61, "1 min 1 s", "1 分钟 1 秒"),
-        (3600, "1 h", "1 小时"),
-        (3 * 3600 + 725, "3 h 12 min", "3 小时 12 分钟"),
-        (2 * 86400 + 3601, "2 d 1 h", "2 天 1 小时"),
-    ],
-)
-def test_durations_have_two_units_at_most(seconds: float, english: str, chinese: str) -> None:
-    """Digits that help, and no others."""
-    assert english == ENGLISH.format_duration(seconds).replace("\xa0", " ")
-    assert chinese == CHINESE.format_duration(seconds).replace("\xa0", " ")
-
-
-@pytest.mark.parametrize("kind", ERRORS)
-def test_every_error_has_its_advice_in_both_languages(kind: type[WxPayError]) -> None:
-    """The English is its docstring; the Chinese is what the README says."""
-    english, chinese = ENGLISH.find_advice(kind), CHINESE.find_advice(kind)
-
-    assert english[1:] == f"{read_advice(kind)[1:]}."
-    assert english[0] == read_advice(kind)[0].upper()
-    row = re.search(
-        rf"^\| `{kind.__name__}` \|.*\| ([^|]+) \|$",
-        (ROOT / "README.zh-CN.md").read_text("utf-8"),
-        re.MULTILINE,
-    )
-    assert row is not None
-    assert f"{row[1]}。" == chinese
-    assert kind.__name__ in CHINESE_ADVICE
-
-
-def test_an_error_of_ones_own_has_the_advice_of_its_parent() -> None:
-    """A part that is plugged in may raise it."""
-
-    class OwnError(NotSentError):
-        """A connection of one's own is down."""
-
-    assert ENGLISH.find_advice(NotSentError) == ENGLISH.find_advice(OwnError)
-    assert CHINESE.find_advice(NotSentError) == CHINESE.find_advice(OwnError)
-
-
-def test_texts_of_both_languages_have_the_same_parts() -> None:
-    """Nothing is said in one language only, down to the places of numbers."""
-    for name in ("words", "labels", "notes", "operations", "sections", "meanings"):
-        assert set(getattr(ENGLISH, name)) == set(getattr(CHINESE, name))
-    places = re.compile(r"\{\w+\}")
-    for name, text in ENGLISH.words.items():
-        assert set(places.findall(text)) == set(places.findall(CHINESE.words[name]))
-    assert set(LABELS) == set(ENGLISH.labels) == set(ENGLISH.notes)
-    assert set(CODES) == set(CHINESE.meanings)
 
 
 def test_times_are_shown_in_the_zone_that_was_asked_for() -> None:

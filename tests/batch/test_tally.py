@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given, strategies as st
 
 from tests.support import asking
 from tests.support.outcomes import NOON, ended, prepaid, refunded, refusal
-from wxpay_async.batch.measures import SPANS_KEPT, Histogram, Timeline
+from wxpay_async.batch.measures import SPANS_KEPT
 from wxpay_async.batch.tally import (
     EXAMPLES_KEPT,
     LABELS,
@@ -205,17 +202,6 @@ def test_timeline_counts_by_minute_of_the_end() -> None:
     assert 1 == tally.untimed
 
 
-def test_timeline_takes_longer_spans_where_there_are_too_many() -> None:
-    """No outcome is lost, and each stays within its span."""
-    timeline = Timeline[str]()
-    for minute in range(2 * SPANS_KEPT + 1):
-        timeline.add(NOON + timedelta(minutes=minute), "ok")
-
-    assert 240 == timeline.width
-    assert int(NOON.timestamp()) // 240 in timeline.spans
-    assert {4} == {counts["ok"] for counts in list(timeline.spans.values())[1:-1]}
-
-
 def test_latencies_run_from_the_reservation_to_the_end() -> None:
     """A clock that went back makes no negative duration."""
     tally = Tally()
@@ -226,38 +212,6 @@ def test_latencies_run_from_the_reservation_to_the_end() -> None:
     assert 3.0 == tally.latencies.longest
     assert 3.0 == tally.latencies.quantile(1.0)
     assert 0.001 == tally.latencies.quantile(0.1)
-
-
-@given(st.lists(st.floats(0.001, 1e7), min_size=1, max_size=300), st.floats(0.01, 1.0))
-def test_quantile_is_exact_to_two_percent_and_never_too_low(
-    durations: list[float], share: float
-) -> None:
-    """Against the sorted list."""
-    histogram = Histogram()
-    for seconds in durations:
-        histogram.add(seconds)
-
-    rank = next(n for n in range(1, len(durations) + 1) if n >= share * len(durations))
-    exact = sorted(durations)[rank - 1]
-    found = histogram.quantile(share)
-    assert found is not None
-    assert exact * 0.999999 <= found <= exact * 1.020001
-    assert found <= histogram.longest == max(durations)
-
-
-def test_quantile_of_nothing_is_none() -> None:
-    """There is no latency of no line."""
-    assert Histogram().quantile(0.5) is None
-
-
-def test_histogram_of_any_duration_has_a_bounded_number_of_steps() -> None:
-    """From zero to what no store keeps."""
-    histogram = Histogram()
-    for exponent in range(-400, 1000):
-        histogram.add(min(1.1**exponent, sys.float_info.max))
-
-    assert 1300 > max(histogram._steps)
-    assert 0 == min(histogram._steps)
 
 
 def test_code_and_text_of_an_error_are_one_line_that_shows() -> None:
