@@ -6,20 +6,33 @@ There is no command to resume, to look at or to cancel a run: the same command c
 
 from __future__ import annotations
 
-import enum
 import math
 import os
 from collections.abc import Generator
 from contextlib import AsyncExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
 from rich.console import Console
-from typer import Argument, Option
 
 from wxpay_async import InvalidRequestError, NotSentError
+from wxpay_async.cli.batch_options import (
+    AsCsv,
+    Broker,
+    Check,
+    Concurrency,
+    CredentialsPath,
+    File,
+    Html,
+    OperationOption,
+    Out,
+    Processes,
+    QuotaUrl,
+    Report,
+    StoreUrl,
+)
 from wxpay_async.cli.main import exit_with_error
 from wxpay_async.cli.options import GatewayOptions, client_command
 from wxpay_async.cli.output import print_json, write_stderr, write_stdout
@@ -33,83 +46,6 @@ if TYPE_CHECKING:
     from wxpay_async.cli.progress import Progress
 
 _BAD_INPUT: Final = 2
-
-
-class Operation(enum.StrEnum):
-    """What the lines of a file ask for."""
-
-    PAY = "pay"
-    TRADE = "trade"
-    REFUND = "refund"
-    QUERY = "query"
-
-
-File = Annotated[
-    Path,
-    Argument(
-        help="JSON Lines, or CSV with a header; the platform's names or snake case.",
-        metavar="FILE",
-        show_default=False,
-    ),
-]
-OperationOption = Annotated[
-    Operation | None,
-    Option(
-        "--operation",
-        help="What each line asks for: pay, trade, refund or query. Without it, lines with "
-        "refundAmount are refunds, with payToken pay, with tradeInfo trade.",
-        metavar="NAME",
-    ),
-]
-Broker = Annotated[
-    str | None,
-    Option(
-        help="Have workers make the calls: amqp://..., or module:variable with a broker of taskiq. "
-        "Else WXPAY_BROKER_URL.",
-        metavar="BROKER",
-    ),
-]
-StoreUrl = Annotated[
-    str | None,
-    Option(
-        help="Where requestIds and outcomes are kept. Else WXPAY_STORE_URL, else wxpay.db beside "
-        "the file.",
-        metavar="URL",
-    ),
-]
-QuotaUrl = Annotated[
-    str | None,
-    Option(
-        help="A Redis that counts the calls of all processes. Else WXPAY_QUOTA_URL.", metavar="URL"
-    ),
-]
-Out = Annotated[
-    Path | None, Option(help="Where the outcomes go; else FILE.outcomes.jsonl.", metavar="PATH")
-]
-AsCsv = Annotated[bool, Option("--csv", help="Write the outcomes as CSV, too.")]
-Check = Annotated[
-    bool, Option("--check", help="Read the whole file and list its faults; send nothing.")
-]
-Report = Annotated[
-    bool,
-    Option("--report", help="Show the outcomes that the store has, also during a run; no call."),
-]
-Html = Annotated[
-    Path | None, Option(help="With --report: write a page for a browser.", metavar="PATH")
-]
-CredentialsPath = Annotated[
-    Path | None,
-    Option(
-        "--credentials",
-        help="For pay: where to write what wx.requestPayment takes, as it comes; it lives for 20 "
-        "minutes.",
-        metavar="PATH",
-    ),
-]
-Concurrency = Annotated[
-    int, Option(help="Calls at once, at most 1000.", min=1, max=1000, metavar="N")
-]
-Processes = Annotated[int, Option(help="Worker processes.", min=1, max=64, metavar="N")]
 
 
 @client_command
