@@ -69,9 +69,11 @@ def test_new_key_with_a_passphrase_is_encrypted(
     assert "its passphrase is needed" in run("keys", "show", str(path)).error()
 
 
-@pytest.mark.usefixtures("made_key")
-def test_new_key_is_written_over_nothing(run: Run, merchant: Path) -> None:
-    """Not over a key, and not through a link to nowhere; the error says what to do."""
+def test_new_key_is_written_over_nothing(
+    run: Run, merchant: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not over a key, and not through a link to nowhere; it is told before a key is made."""
+    monkeypatch.setattr(RSA, "generate", None)
     before = merchant.read_bytes()
     link = merchant.with_name("link.pem")
     link.symlink_to(merchant.with_name("nowhere.pem"))

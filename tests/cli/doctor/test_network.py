@@ -16,6 +16,7 @@ import trustme
 from tests.contract.transports import Certificates
 from tests.support.server import Listen, Peer, Seen, answer
 from tests.support.servers import find_free_port
+from wxpay_async.cli.doctor import network
 from wxpay_async.cli.doctor.findings import UNREACHABLE, Finding, Status
 from wxpay_async.cli.doctor.network import check_network
 
@@ -150,6 +151,30 @@ async def test_plain_server_at_an_https_address_is_a_failure() -> None:
     assert_failed(lines["TLS"], f"no handshake with 127.0.0.1:{port}", "speaks TLS")
 
 
+async def test_server_that_hangs_in_the_handshake_is_a_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is given up in time, with or without a proxy before it."""
+    monkeypatch.setattr(network, "_PATIENCE", 0.2)
+    gone = asyncio.Semaphore(0)
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(1024):
+            pass
+        writer.close()
+        await writer.wait_closed()
+        gone.release()
+
+    server = await asyncio.start_server(hang, "127.0.0.1", 0)
+    address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    for url, proxy in ((f"https://{address}", ""), ("https://p.example", f"http://{address}")):
+        lines = await check(url, proxy)
+        assert_failed(lines["TLS"], "no answer in", "stands between")
+    server.close()
+    for _ in range(4):  # a port is tried before a handshake
+        await gone.acquire()
+
+
 # A proxy
 
 
@@ -225,3 +250,25 @@ async def test_proxy_that_opens_no_tunnel_is_a_failure(
     lines = await check("https://p.example", f"http://127.0.0.1:{door.port}")
     assert ["DNS", "proxy"] == list(lines)
     assert_failed(lines["proxy"], f"does not lead to p.example:443: {words}", "WXPAY_PROXY")
+
+
+async def test_proxy_by_https_leads_on(
+    listen: Listen, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The platform's TLS goes within that of the proxy."""
+    monkeypatch.setenv("SSL_CERT_FILE", certificates.ca_file)
+    server = await listen(answer, tls=certificates.good)
+    door = await listen(Proxy(server.port).act, tls=certificates.good)
+    lines = await check(f"https://localhost:{server.port}", f"https://127.0.0.1:{door.port}")
+    assert (["DNS", "proxy", "TLS"], Status.OK) == (list(lines), lines["TLS"].status)
+
+
+async def test_proxy_whose_certificate_is_refused_does_not_get_its_login(
+    listen: Listen, certificates: Certificates
+) -> None:
+    """It may be anybody's."""
+    proxy = Proxy(0)
+    door = await listen(proxy.act, tls=certificates.self_signed)
+    lines = await check("https://p.example", f"https://user:{SECRET}@127.0.0.1:{door.port}")
+    assert_failed(lines["proxy"], "its certificate is refused: self-signed", "WXPAY_PROXY")
+    assert [] == proxy.heads

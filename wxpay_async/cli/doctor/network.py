@@ -190,16 +190,19 @@ async def _connect(
     try:
         yield reader, writer
     finally:
+        # Not waited for: after a handshake that hangs, it would never be told as closed.
         writer.transport.abort()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()
+        await asyncio.sleep(0)
 
 
 async def _open_tunnel(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, platform: _Place, proxy: _Place
 ) -> None:
     if proxy.is_tls:
-        await writer.start_tls(ssl.create_default_context(), server_hostname=proxy.host)
+        try:
+            await writer.start_tls(ssl.create_default_context(), server_hostname=proxy.host)
+        except ssl.SSLCertVerificationError as error:
+            raise _ProxyError(f"its certificate is refused: {error.verify_message}") from error
     lines = [f"CONNECT {platform} HTTP/1.1", f"Host: {platform}"]
     if proxy.login:
         token = base64.b64encode(proxy.login.encode()).decode("ascii")

@@ -199,7 +199,7 @@ def _look_for_file(store: SqlStore) -> Finding | None:
         )
     return _write_store.warn(
         "store",
-        f"{name} is not there yet: the first call makes it",
+        f"{Path(name).absolute()} is not there yet: the first call makes it",
         f"if payments were made before, {_STORE} names the wrong file",
     )
 
