@@ -25,7 +25,11 @@ LAYERS = "imports look down"
 
 FOLDERS = ("adapters", "cli", "engine", "integrations", "policy")
 """Each gets a new module: the contract must forbid the folder, not a list of its modules."""
-MODULES = ("protocol.builder", "protocol.echo", "protocol.idempotency_key", "protocol.notify")
+MODULES = (
+    *("protocol.builder", "protocol.echo", "protocol.idempotency_key", "protocol.notify"),
+    *("protocol.explain", "protocol.explain_causes", "protocol.explain_schemes"),
+    *("protocol.explain_texts", "protocol.explain_variants"),
+)
 UNLISTED = ("protocol.codec", "protocol.money", "protocol.requests")
 """Modules of the protocol that nothing forbids by name, and nothing allows."""
 ALLOWED = ("errors", "protocol.keys", "protocol.signing", "protocol.strict_json", "protocol.wire")
@@ -123,7 +127,8 @@ def test_contracts_broken_fail_the_check(broken: Report) -> None:
 def test_sandbox_importing_the_clients_side_breaks_its_contract(broken: Report, name: str) -> None:
     """A new module of a forbidden folder is forbidden too."""
     module = f"wxpay_async.{name}"
-    assert broken.find_chains(SANDBOX, module) == [f"{IMPORTER} -> {module}"], broken.text
+    # Beside it there may be a way through another forbidden module.
+    assert f"{IMPORTER} -> {module}" in broken.find_chains(SANDBOX, module), broken.text
 
 
 def test_sandbox_importing_the_clients_side_indirectly_breaks_its_contract(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ BATCH_COMMANDS = {"batch", "worker"}
 LOCAL_COMMANDS = {"demo", "sandbox"}
 STORE_COMMANDS = {"store schema"}
 KEY_COMMANDS = {"keys new", "keys show", "keys public"}
+SIGN_COMMANDS = {"sign explain", "sign request", "sign verify"}
 CHECK_COMMANDS = {"doctor"}
 LAZY_MODULES = (
     "aiohttp",
@@ -39,12 +40,14 @@ LAZY_MODULES = (
     "wxpay_async.cli.demo",
     "wxpay_async.cli.doctor",
     "wxpay_async.cli.key_facts",
+    "wxpay_async.cli.sign_screen",
+    "wxpay_async.protocol.explain",
 )
 
 
 COMMANDS = (
     *(CLIENT_COMMANDS | BATCH_COMMANDS | LOCAL_COMMANDS | STORE_COMMANDS),
-    *(KEY_COMMANDS | CHECK_COMMANDS),
+    *(KEY_COMMANDS | CHECK_COMMANDS | SIGN_COMMANDS),
 )
 
 

@@ -266,6 +266,14 @@ RSA_MISTAKES: Final[dict[str, tuple[tuple[Cause, ...], Callable[[bytes], str]]]]
         (Cause.WRONG_PADDING,),
         lambda m: sign_number(hashlib.sha256(m).digest()),
     ),
+    "bare digits": (
+        (Cause.WRONG_PADDING,),
+        lambda m: sign_number(hashlib.sha256(m).hexdigest().encode()),
+    ),
+    "bare digest of another text": (
+        (Cause.OTHER_TEXT, Cause.WRONG_PADDING),
+        lambda _: sign_number(b"?" * 32),
+    ),
     "pss": (
         (Cause.WRONG_PADDING,),
         lambda m: base64.b64encode(pss.new(KEY).sign(SHA256.new(m))).decode(),
@@ -375,6 +383,7 @@ def test_signature_of_the_request_itself_is_compared_by_default() -> None:
         == explain(params, MD5, against=right).comparison
     )
     assert explain(choose(params), MD5).comparison is None
+    assert explain({**params, "sign": ""}, MD5).comparison is None
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -3,7 +3,8 @@
 `main` holds the program and its exit codes, `options` what several commands take, `output` how
 results are printed. The commands are in `commands_client` (they make one call), `batching` (they
 work on a file), `commands_local` (they start a platform), `commands_store` (they write SQL),
-`commands_keys` (they make and show RSA keys) and `commands_doctor` (it says what is wrong).
+`commands_keys` (they make and show RSA keys), `commands_sign` (they explain signatures) and
+`commands_doctor` (it says what is wrong).
 
 Showing a help text is quick because the heavy parts, the gateway, the sandbox and the demo, are
 imported when a command needs them.
@@ -19,6 +20,7 @@ try:
         commands_doctor as commands_doctor,
         commands_keys as commands_keys,
         commands_local as commands_local,
+        commands_sign as commands_sign,
         commands_store as commands_store,
     )
     from wxpay_async.cli.main import main as main

@@ -28,9 +28,9 @@ from wxpay_async.cli.output import join_lines, write_stderr
 from wxpay_async.cli.signals import TerminatedError, exit_code_of, raise_on_sigterm
 
 EXIT_CODES: Final = (
-    "Exit codes: 0 done; 1 refused by the platform, or the demo went wrong; 2 bad input or "
-    "configuration, nothing was sent; 3 not sent, try again; 4 in doubt, the request may have "
-    "been executed, or its answer could not be shown: query before anything else; "
+    "Exit codes: 0 done; 1 refused by the platform, a signature differs, or the demo went wrong; "
+    "2 bad input or configuration, nothing was sent; 3 not sent, try again; 4 in doubt, the "
+    "request may have been executed, or its answer could not be shown: query before anything else; "
     "130 interrupted, 143 terminated."
 )
 EXIT_BY_FATE: Final[Mapping[Fate, tuple[str, int]]] = MappingProxyType(

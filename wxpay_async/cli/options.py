@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar, get_type_hints
 
 import attrs
+import typer
 from typer import Option
 
 import wxpay_async as wx
@@ -172,7 +173,9 @@ def _note_attempt(sent: list[str], event: Event) -> None:
         sent.append(event.operation)
 
 
-def client_command(command: Callable[..., None]) -> Callable[..., None]:
+def client_command(
+    command: Callable[..., None], *, group: typer.Typer = app
+) -> Callable[..., None]:
     """Register a command, and add to its options those of the class that it takes first."""
     first, *own = inspect.signature(command, eval_str=True).parameters.values()
     kind: type[GatewayOptions] = first.annotation
@@ -189,5 +192,5 @@ def client_command(command: Callable[..., None]) -> Callable[..., None]:
     run_command.__name__, run_command.__doc__ = command.__name__, command.__doc__
     run_command.__annotations__ = {each.name: each.annotation for each in (*own, *shared)}
     run_command.__dict__["__signature__"] = inspect.Signature([*own, *shared])
-    app.command(epilog=EXIT_CODES)(run_command)
+    group.command(epilog=EXIT_CODES)(run_command)
     return command

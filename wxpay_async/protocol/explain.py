@@ -190,7 +190,7 @@ def lay_out(
     params.setdefault("appKey", builder.app_key)
     if builder.sign_type:
         params.setdefault("signType", builder.sign_type)
-    text = _decode(against) or params.get("sign")
+    text = _decode(against) or params.get("sign") or None
     if text is not None and not {"nonce", "timestamp"} <= params.keys():
         if not _is_canonical(text):
             raise InvalidRequestError(
@@ -250,7 +250,7 @@ def _explain(
     message = canonical_string(params).encode()
     scheme: Scheme = "MD5" if getattr(key, "sign_type", "RSA") is None else "RSA"
     shown = shorten_masks(mask_text(message.decode(), params))
-    text = _decode(against) or params.get("sign")
+    text = _decode(against) or params.get("sign") or None
     is_md5 = scheme == "MD5"
     return Explanation(
         path=path,

@@ -31,6 +31,11 @@ Scheme = Literal["MD5", "RSA"]
 Variants = Callable[[], Iterator[Variant]]
 """Starts to write the strings that may have been signed; most searches end with the first ones."""
 
+_Text = tuple[tuple[Cause, ...], tuple[bytes, ...]]
+"""What is wrong with a text that is hashed, and its parts."""
+_Reading = tuple[tuple[Cause, ...], bytes]
+"""What is wrong with a digest, and the digest."""
+
 SECRET_NAME: Final = b"&appSecret="
 _OTHER_NAMES: Final = (b"&key=", b"&secret=", b"&appsecret=", b"&app_secret=", b"&AppSecret=")
 _HEX: Final = re.compile(r"(?:[0-9A-Fa-f]{2})+")
@@ -200,10 +205,14 @@ class Md5Probe:
     def __init__(self, suffix: bytes, others: Iterable[bytes]) -> None:
         given = tuple(others)
         # Closures, as in `Md5Signer`: vars() and debuggers' dumps do not show a secret.
-        self._list_readings = lambda message: _list_md5_readings(message, suffix, given)
-        self._list_texts = lambda message: _list_md5_texts(message, suffix, given)
-        self._sign = lambda message: _digest("md5", message, suffix)
-        self._hide = lambda text, mask: text.replace(
+        self._list_readings: Callable[[bytes], Iterator[_Reading]] = lambda message: (
+            _list_md5_readings(message, suffix, given)
+        )
+        self._list_texts: Callable[[bytes], Iterator[_Text]] = lambda message: _list_md5_texts(
+            message, suffix, given
+        )
+        self._sign: Callable[[bytes], bytes] = lambda message: _digest("md5", message, suffix)
+        self._hide: Callable[[str, str], str] = lambda text, mask: text.replace(
             suffix.removeprefix(SECRET_NAME).decode(), mask * (len(suffix) - len(SECRET_NAME))
         )
 
@@ -232,9 +241,7 @@ class Md5Probe:
         return None
 
 
-def _list_md5_texts(
-    message: bytes, suffix: bytes, others: Sequence[bytes]
-) -> Iterator[tuple[tuple[Cause, ...], tuple[bytes, ...]]]:
+def _list_md5_texts(message: bytes, suffix: bytes, others: Sequence[bytes]) -> Iterator[_Text]:
     """List the parts of what other code may hash for one string, and what is wrong with each."""
     secret = SecretBytes(suffix.removeprefix(SECRET_NAME))
     yield (), (message, suffix)
@@ -246,7 +253,7 @@ def _list_md5_texts(
 
 def _list_md5_readings(
     message: bytes, suffix: bytes, others: Sequence[bytes]
-) -> Iterator[tuple[tuple[Cause, ...], bytes]]:
+) -> Iterator[_Reading]:
     """List the digests that other code may make of one string, and what is wrong with each."""
     secret = SecretBytes(suffix.removeprefix(SECRET_NAME))
     for causes, parts in _list_md5_texts(message, suffix, others):
@@ -309,20 +316,18 @@ class RsaProbe:
         del mask
         return text
 
-    def find_text(self, text: bytes, variants: Variants) -> Finding | None:
+    def find_text(self, text: bytes, variants: Variants) -> None:
         """Return None: no secret enters what is hashed."""
-        del text, variants
 
     def find(self, raw: bytes, variants: Variants) -> Finding | None:
         """Return how a signature was made, None if nothing makes it."""
         for number, key in enumerate(self._keys):
             wrong_key = (Cause.WRONG_KEY,) if number else ()
             opened = _open(raw, key)
-            if opened is not None:
-                found = _find_digest(*opened, variants)
-            else:
-                found = _find_pss(raw, key, variants)
-            if found:
+            found = (
+                _find_pss(raw, key, variants) if opened is None else _find_digest(*opened, variants)
+            )
+            if found is not None:
                 return Finding((*found.causes, *wrong_key), found.variant)
         return None
 
@@ -345,14 +350,15 @@ def _open(raw: bytes, key: RSA.RsaKey) -> tuple[str, bytes] | None:
 
 def _find_digest(name: str, digest: bytes, variants: Variants) -> Finding:
     wrong_hash = () if name in {"sha256", ""} else (Cause.WRONG_HASH,)
+    unknown = wrong_hash if name else (Cause.WRONG_PADDING,)
     for variant in variants():
         for causes, made in _list_rsa_readings(variant.message, name):
             if made == digest:
                 return Finding((*variant.causes, *causes, *wrong_hash), variant)
-    return Finding((Cause.OTHER_TEXT, *wrong_hash))
+    return Finding((Cause.OTHER_TEXT, *unknown))
 
 
-def _list_rsa_readings(message: bytes, name: str) -> Iterator[tuple[tuple[Cause, ...], bytes]]:
+def _list_rsa_readings(message: bytes, name: str) -> Iterator[_Reading]:
     """List the digests that other code may sign for one string, and what is wrong with each."""
     if not name:
         yield (Cause.WRONG_PADDING,), message
@@ -361,7 +367,7 @@ def _list_rsa_readings(message: bytes, name: str) -> Iterator[tuple[tuple[Cause,
             yield (Cause.WRONG_PADDING,), _digest(each, message).hex().encode()
         return
     yield (), _digest(name, message)
-    for each in {name, "sha256"}:
+    for each in dict.fromkeys((name, "sha256")):
         once = _digest(each, message)
         for hashed in (once, once.hex().encode(), once.hex().upper().encode()):
             yield (Cause.HASHED_TWICE,), _digest(name, hashed)

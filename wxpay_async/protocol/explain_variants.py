@@ -22,6 +22,8 @@ from wxpay_async.protocol.strict_json import strict_json
 
 JSON_PARAMETER: Final = "bizContent"
 
+JsonOrder = Literal["as given", "sorted", "outermost sorted"]
+Escape = Literal["", "lower", "upper", "php", "html"]
 Order = Literal["ascii", "as given", "ignoring case"]
 Change = tuple[tuple[Cause, ...], Mapping[str, object]]
 
@@ -39,8 +41,8 @@ class JsonStyle:
 
     separators: tuple[str, str] = (",", ":")
     indent: int | None = None
-    order: Literal["as given", "sorted", "outermost sorted"] = "as given"
-    escape: Literal["", "lower", "upper", "php", "html"] = ""
+    order: JsonOrder = "as given"
+    escape: Escape = ""
 
     def write(self, text: str) -> str:
         """Return the JSON of a text in this style; other text as it is."""
@@ -82,7 +84,7 @@ def _escape_html(text: str) -> str:
     return functools.reduce(lambda t, c: t.replace(c, f"\\u{ord(c):04x}"), "<>&='", text)
 
 
-_ESCAPES: Final[Mapping[str, Callable[[str], str]]] = {
+_ESCAPES: Final[Mapping[Escape, Callable[[str], str]]] = {
     "": lambda text: text,
     "lower": lambda text: text,
     "upper": _raise_case,
@@ -236,6 +238,7 @@ _URL_ENCODERS: Final = (
     content.quote,
 )
 
+_ORDERS: Final[tuple[JsonOrder, ...]] = ("as given", "sorted", "outermost sorted")
 _STYLES: Final = [
     JsonStyle(separators, indent, order, escape)
     for (separators, indent), order, escape in product(
@@ -245,8 +248,8 @@ _STYLES: Final = [
             ((",", ": "), 2),
             ((",", ": "), 4),
         ],
-        ("as given", "sorted", "outermost sorted"),
-        ("", "lower", "upper", "php", "html"),
+        _ORDERS,
+        _ESCAPES,
     )
 ][1:]
 """Every way to write JSON but the right one, which comes first."""
