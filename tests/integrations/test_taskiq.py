@@ -27,6 +27,7 @@ from wxpay_async.batch.batch import Batch
 from wxpay_async.batch.chunks import seal
 from wxpay_async.batch.coordinating import Send
 from wxpay_async.batch.line import Line
+from wxpay_async.batch.tally import Tally
 from wxpay_async.engine.gateway import PayGateway
 from wxpay_async.errors import NotSentError
 from wxpay_async.integrations.taskiq import batch_task, rabbitmq
@@ -235,16 +236,19 @@ async def test_failure_is_logged_and_blocks_no_worker(
     assert 1 == queue.broker.acknowledged
 
 
+@pytest.mark.parametrize("raises", [False, True], ids=["some lines are open", "raises"])
 async def test_chunk_that_the_end_of_the_worker_broke_off_is_not_acknowledged(
-    queue: Queue, monkeypatch: pytest.MonkeyPatch
+    queue: Queue, monkeypatch: pytest.MonkeyPatch, *, raises: bool
 ) -> None:
     """It goes to another worker at once, rather than after 15 minutes."""
 
-    async def fail(*_: object) -> None:
+    async def end(*_: object) -> Tally:
         await queue.broker.shutdown()
-        raise NotSentError("the gateway was closed")
+        if raises:
+            raise NotSentError("the gateway was closed")
+        return Tally()
 
-    monkeypatch.setattr(Batch, "work", fail)
+    monkeypatch.setattr(Batch, "work", end)
     await queue.broker.startup()
     await queue.deliver(seal_for(queue.gateway))
 

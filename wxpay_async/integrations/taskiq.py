@@ -143,8 +143,10 @@ class _Worker:
         if batch is None:
             _LOG.critical("no chunk can be settled: the broker was not started as a worker's")
             return None
+        counts: dict[str, int] = {}
         try:
             tally = await batch.work(message)
+            counts = {str(label): count for label, count in tally.counts.items()}
         except InvalidRequestError as error:
             if not self._has_refused:
                 self._has_refused = True
@@ -160,6 +162,5 @@ class _Worker:
             _LOG.error("a chunk was not settled, and will be sent again: %s", error)
         except Exception:  # noqa: BLE001 - a fault of the code; unacknowledged it would block us
             _LOG.exception("a chunk was not settled, and will be sent again")
-        else:
-            return {str(label): count for label, count in tally.counts.items()}
-        return None if self._batch is None else {}
+        # A worker that was closed meanwhile may have left lines: another one has the rest at once.
+        return None if self._batch is None else counts
