@@ -70,6 +70,7 @@ async def test_every_code_is_explained_with_what_to_do(
     assert Status.FAILED is line.status
     assert (UNREACHABLE if is_failure else REFUSED) == line.exit_code
     assert line.text.startswith(f"{CODES[code][1]} [{code}")
+    assert line.advice.startswith("try again") is is_failure
     assert line.advice
     assert code == line.facts["code"]
 

@@ -68,7 +68,7 @@ _write_clock: Final = Scribe(Area.CLOCK)
 
 @attrs.define(eq=False)
 class _Observer:
-    """Notes the first answer's time and whether a sandbox gave it; sends through a transport."""
+    """Notes the time of an answer and whether a sandbox gave it; sends through a transport."""
 
     transport: Transport
     offset: float | None = None
@@ -82,7 +82,7 @@ class _Observer:
         after = time.time()
         self.by_sandbox = SANDBOX_MARKER in response.headers
         date = _read_date(response.headers.get("date"))
-        if not self.answered and date is not None:
+        if date is not None:
             # A Date has no fractions: it is half a second late on average.
             self.offset = date.timestamp() + 0.5 - (before + after) / 2
         self.answered = True
