@@ -89,7 +89,7 @@ def test_everything_right_by_rsa_is_ok(run: Run, set_up: Set, key_file: Path, st
     assert (0, {}) == look(run)
     found = run("doctor")
     assert (0, "") == (found.code, found.err)
-    assert "checks, none failed, 0 warn" in found.out
+    assert "checks, none failed, 0 warnings" in found.out
     assert PUBLIC in found.out.splitlines()
 
 
@@ -267,7 +267,8 @@ def test_screen_fits_into_80_columns(run: Run, set_up: Set, key_file: Path) -> N
     assert max(len(line) for line in lines[:-1]) <= 80
     fingerprint = describe_key(PUBLIC_KEY.read_bytes()).fingerprint
     assert any(line.rstrip().endswith(fingerprint) for line in lines)
-    assert "error: 1 of " in found.err
+    assert found.err.startswith("error: 1 of ")
+    assert found.err.endswith("mend first: store\n")
 
 
 def test_text_cannot_control_the_terminal(run: Run, set_up: Set, sandbox: Sandbox) -> None:

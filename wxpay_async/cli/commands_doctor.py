@@ -46,12 +46,14 @@ def doctor(options: GatewayOptions) -> None:
         print_json({"exitCode": code, "checks": [each.to_json() for each in found]})
     else:
         _print_public_key(found)
-    failed = sum(each.status == "failed" for each in found)
-    warned = sum(each.status == "warning" for each in found)
+    failed = [to_safe_text(each.name) for each in found if each.status == "failed"]
+    count = sum(each.status == "warning" for each in found)
+    warnings = f"{count} warning{'' if count == 1 else 's'}"
     if code:
-        exit_with_error(f"{failed} of {len(found)} checks failed, {warned} warn", code)
+        counts = f"{len(failed)} of {len(found)} checks failed, {warnings}"
+        exit_with_error(f"{counts}; mend first: {failed[0]}", code)
     if not options.as_json:
-        print_rich(f"\n{len(found)} checks, none failed, {warned} warn")
+        print_rich(f"\n{len(found)} checks, none failed, {warnings}")
 
 
 async def _examine(environ: Mapping[str, str], *, as_json: bool) -> list[Finding]:

@@ -84,6 +84,14 @@ async def test_wrong_secret_is_explained(sandbox: Sandbox) -> None:
     assert "another" not in str(line.to_json())
 
 
+async def test_public_key_that_was_not_uploaded_is_explained(sandbox: Sandbox) -> None:
+    """By RSA the advice is another one."""
+    environ = {"WXPAY_APP_SECRET": "", "WXPAY_PRIVATE_KEY": PRIVATE_KEY.read_text()}
+    line = (await call(sandbox.url, **environ))["merchants"]
+    assert "the signature was refused [CO_MSG_000006" in line.text
+    assert "upload the one that is printed below" in line.advice
+
+
 async def test_code_that_is_not_documented_is_shown_as_it_is(sandbox: Sandbox) -> None:
     """Support knows it."""
     sandbox.platform.fail_next("CO_MSG_000099")

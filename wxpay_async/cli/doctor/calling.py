@@ -46,9 +46,6 @@ _ADVICE: Final[Mapping[str, str]] = MappingProxyType(
         "CO_MSG_000004": "compare WXPAY_APP_KEY with the platform's console; production and test"
         " have keys of their own",
         "CO_MSG_000005": "set this machine's clock, by NTP for example",
-        "CO_MSG_000006": "by RSA: upload the public key with the fingerprint above; by MD5: compare"
-        " the appSecret with the console; production and test have their own; then"
-        " `wxpay-async sign explain`",
         "CO_MSG_000007": "wait for a minute; find out what else uses this appKey, and share its"
         " quota by WXPAY_QUOTA_URL",
         "CO_MSG_000008": "ask the platform's support why the appKey was ended",
@@ -57,6 +54,15 @@ _ADVICE: Final[Mapping[str, str]] = MappingProxyType(
         "CO_MSG_0000016": "find out what stands between and changes the request's method",
         "CO_MSG_0000017": "put the address that this machine has outside on the allow-list in the"
         " platform's console; or set WXPAY_PROXY to a proxy that is on it",
+    }
+)
+_BAD_SIGNATURE: Final = "CO_MSG_000006"
+_SIGNATURE: Final[Mapping[str | None, str]] = MappingProxyType(
+    {
+        None: "compare the appSecret with the platform's console: production and test have their"
+        " own; if it is the right one, `wxpay-async sign explain` shows what is signed",
+        "RSA": "compare the fingerprint above with that of the key in the platform's console,"
+        " and upload the one that is printed below; ask whether the contract names RSA at all",
     }
 )
 _UNKNOWN: Final = "ask the platform's support what the code means"
@@ -116,7 +122,7 @@ async def check_call(setup: Setup, parts: Parts, limiter: Limiter | None) -> lis
         async with gateway:
             found = await _ask_for_merchants(gateway)
     except WxPayError as error:
-        lines = [_explain(error, setup.base_url)]
+        lines = [_explain(error, setup.base_url, parts.signer.sign_type)]
     else:
         by = "a sandbox, so no money moves" if observer.by_sandbox else "the platform"
         count = "it lists sub-merchants" if found else "it lists no sub-merchant"
@@ -133,13 +139,15 @@ async def _ask_for_merchants(gateway: PayGateway) -> bool:
     return False
 
 
-def _explain(error: WxPayError, base_url: str | None) -> Finding:
+def _explain(error: WxPayError, base_url: str | None, sign_type: str | None) -> Finding:
     code = error.code or ""
     said = f"{code:.64}: {error.message:.200}" if error.message else f"{code:.64}"
     text = f"{CODES[code][1]} [{said}]" if code in CODES else str(error)
     if isinstance(error, RefusedError):
         unknown = _UNKNOWN if code else _IN_BETWEEN
         advice = _ADVICE.get(code, unknown)
+        if code == _BAD_SIGNATURE:
+            advice = _SIGNATURE[sign_type]
         return _write.fail("merchants", text, advice, exit_code=REFUSED, facts={"code": error.code})
     if isinstance(error, QuotaExhaustedError):
         advice = "wait for a minute; the calls of this one are used up"
