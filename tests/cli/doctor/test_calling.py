@@ -11,7 +11,7 @@ from Crypto.PublicKey import RSA
 from tests.support.server import Listen, Peer, Seen, hang
 from tests.support.servers import find_free_port
 from tests.support.vectors import PRIVATE_KEY
-from wxpay_async import Unlimited
+from wxpay_async import Lane, LocalLimiter, Quota, Unlimited
 from wxpay_async.cli.doctor import calling
 from wxpay_async.cli.doctor.calling import check_call
 from wxpay_async.cli.doctor.findings import CONFIGURATION, REFUSED, UNREACHABLE, Finding, Status
@@ -114,6 +114,20 @@ async def test_answer_of_something_else_is_a_failure(listen: Listen) -> None:
         line = (await call((await listen(act)).url))["merchants"]
         assert (Status.FAILED, code) == (line.status, line.exit_code)
         assert ("stands between" if act is show_page else "firewall answered") in line.advice
+
+
+async def test_quota_that_is_used_up_is_a_failure(sandbox: Sandbox) -> None:
+    """By other processes, between the check of the quota and the call."""
+    environ = {**sandbox.settings(), "WXPAY_APP_SECRET": SECRET}
+    setup = read_setup(environ, environ)
+    assert setup.parts is not None
+    limiter = LocalLimiter(Quota(limit=1), idle=True)
+    await limiter.acquire(Lane.PEOPLE, timeout=1.0)
+    [line] = await check_call(setup, setup.parts, limiter)
+    await limiter.aclose()
+    assert (Status.FAILED, UNREACHABLE) == (line.status, line.exit_code)
+    assert "wait for a minute" in line.advice
+    assert {} == dict(sandbox.platform.calls)
 
 
 async def test_server_that_is_gone_is_a_failure_without_a_clock() -> None:

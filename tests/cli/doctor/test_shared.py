@@ -21,6 +21,7 @@ from tests.support.sql_databases import read_layout, run_sql, write_current, wri
 from wxpay_async import Lane, RedisLimiter, SqlStore
 from wxpay_async.adapters.stores.redis_layout import VERSION_KEY
 from wxpay_async.adapters.stores.sql_schema import VERSION
+from wxpay_async.cli.doctor import shared
 from wxpay_async.cli.doctor.findings import CONFIGURATION, UNREACHABLE, Finding, Status
 from wxpay_async.cli.doctor.shared import check_quota, check_store
 from wxpay_async.engine.environment import Settings, make_quota
@@ -173,6 +174,25 @@ async def test_file_of_something_else_is_a_failure(tmp_path: Path) -> None:
     lines = await check(f"sqlite:///{path}")
     assert_failed(lines["store"], "is no database", "WXPAY_STORE_URL")
     assert "notes\n" * 1000 == path.read_text()
+
+
+async def test_folder_in_the_place_of_the_file_is_a_failure(tmp_path: Path) -> None:
+    """SQLite cannot open it."""
+    lines = await check(f"sqlite:///{tmp_path}")
+    assert_failed(lines["store"], "cannot be opened (SQLITE_CANTOPEN)", "WXPAY_STORE_URL")
+
+
+async def test_file_that_another_process_holds_is_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be free again later."""
+    await make_store(f"sqlite:///{tmp_path}/s.db")
+    monkeypatch.setattr(shared, "_PATIENCE", 0.2)
+    other = sqlite3.connect(tmp_path / "s.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    lines = await check(f"sqlite:///{tmp_path}/s.db")
+    other.close()
+    assert_failed(lines["store"], "is locked by another process", "which one", UNREACHABLE)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from wxpay_async import (
 )
 from wxpay_async.cli.doctor.findings import REFUSED, UNREACHABLE, Area, Finding, Scribe
 from wxpay_async.cli.doctor.settings import Setup
-from wxpay_async.engine.environment import Parts, make_default_transport
+from wxpay_async.engine.environment import GatewayOptions, Parts, make_default_transport
 from wxpay_async.protocol.error_codes import CODES
 from wxpay_async.protocol.wire import SANDBOX_MARKER
 
@@ -109,15 +109,13 @@ async def check_call(setup: Setup, parts: Parts, limiter: Limiter | None) -> lis
     """
     proxy = setup.settings["WXPAY_PROXY"] or None
     observer = _Observer(make_default_transport(proxy=proxy, max_connections=1))
-    gateway = PayGateway(
-        parts.app_key,
-        parts.signer,
-        base_url=parts.options["base_url"],
-        allow_insecure=parts.options["allow_insecure"],
-        transport=observer,
-        store=MemoryStore(),
-        limiter=limiter,
-    )
+    options: GatewayOptions = {
+        **parts.options,
+        "transport": observer,
+        "store": MemoryStore(),
+        "limiter": limiter,
+    }
+    gateway = PayGateway(parts.app_key, parts.signer, **options)
     try:
         async with gateway:
             found = await _ask_for_merchants(gateway)

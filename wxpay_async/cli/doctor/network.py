@@ -14,7 +14,7 @@ import socket
 import ssl
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from typing import Final
+from typing import Final, cast
 from urllib.parse import unquote, urlsplit
 
 import attrs
@@ -244,5 +244,6 @@ def _describe_certificate(version: str, certificate: Mapping[str, object]) -> Fi
 
 def _find_organization(issuer: object) -> str:
     """Return who signed, as `getpeercert` tells it: a tuple of tuples of pairs."""
-    pairs = dict(pair for part in issuer for pair in part) if isinstance(issuer, tuple) else {}
+    parts = cast("tuple[tuple[tuple[str, str], ...], ...]", issuer or ())
+    pairs = dict(pair for part in parts for pair in part)
     return str(pairs.get("organizationName") or pairs.get("commonName") or "an unnamed authority")
