@@ -293,11 +293,12 @@ def _read_signer(
 def _read_other(path: Path, key: Key) -> Key:
     """Read a secret, or a private or public key, by the scheme of the right one."""
     from wxpay_async.protocol.keys import read_key_file  # noqa: PLC0415 - as in `explain`
+    from wxpay_async.protocol.secrets import SecretBytes  # noqa: PLC0415
     from wxpay_async.protocol.signing import Md5Signer, RsaSigner, RsaVerifier  # noqa: PLC0415
 
     any_mode = _allows_any_mode()
     if isinstance(key, Md5Signer):
-        data = read_key_file(path, private=False, any_mode=any_mode)
+        data = SecretBytes(read_key_file(path, private=True, any_mode=any_mode))
         return Md5Signer(data.decode("utf-8-sig", "replace").strip())
     try:
         return RsaVerifier.from_file(path, any_mode=any_mode)

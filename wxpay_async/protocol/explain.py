@@ -365,8 +365,6 @@ class _Comparer:
 
     def _find_maker(self, raw: bytes) -> Finding | None:
         """Return how a signature was made, or what its length proves; None if neither is known."""
-        if not raw:
-            return None
         if self.signature and raw == read_signature(self.signature, self.scheme).raw:
             return Finding(())
         found = self.probe.find(raw, self._write_variants) if self.probe else None
