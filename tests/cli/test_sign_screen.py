@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 from rich.cells import cell_len
 
 from wxpay_async.cli.sign_screen import find_language, print_explanation, to_fields
 from wxpay_async.protocol.explain import explain
+from wxpay_async.protocol.explain_causes import Cause, Language
 from wxpay_async.protocol.signing import Md5Signer
 
 SIGNER = Md5Signer("secret")
@@ -27,6 +29,22 @@ def test_lines_of_a_difference_never_break(
     assert cell_len(right.partition("1")[0]) == cell_len(theirs.partition("2")[0])
     assert cell_len(right.partition("1")[0]) == mark.index("^")
     assert all(cell_len(line) <= 80 for line in (right, theirs))
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_sentence_that_is_longer_than_a_line_is_shown_whole(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, language: Language
+) -> None:
+    """Chinese has no blanks at which it could be broken."""
+    monkeypatch.setenv("COLUMNS", "40")
+    found = explain({"a": "1"}, SIGNER, against="a=%31&timestamp=1\n")
+    assert found.comparison is not None
+    every = attrs.evolve(found.comparison, causes=tuple(Cause))
+    print_explanation(attrs.evolve(found, comparison=every), language)
+    shown = "".join(capsys.readouterr().out.split())
+
+    for cause in Cause:
+        assert "".join(cause.sentence.in_language(language).split()) in shown
 
 
 def test_empty_string_is_explained(capsys: pytest.CaptureFixture[str]) -> None:

@@ -191,7 +191,7 @@ def _make_values(rows: Iterable[tuple[str, str]]) -> Table:
 def _make_grid(rows: Iterable[tuple[str, str | Text]]) -> Table:
     grid = Table.grid(padding=(0, _INDENT))
     grid.add_column(style="dim", no_wrap=True)
-    grid.add_column()
+    grid.add_column(overflow="fold")
     for name, value in rows:
         grid.add_row(to_safe_text(name), value)
     return grid
