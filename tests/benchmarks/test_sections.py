@@ -195,14 +195,18 @@ def test_collector_tells_what_it_watches_and_how_long_that_takes() -> None:
     assert figures["objects for each finished payment"].median < 0.1
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed")
 def test_instructions_are_the_difference_of_two_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It counts what one payment takes, by the difference of two runs."""
-    monkeypatch.setattr(instructions, "_FEW", 20)
-    monkeypatch.setattr(instructions, "_MANY", 120)
+    """What the start of the process takes is no part of a payment."""
+    monkeypatch.setattr(instructions.shutil, "which", lambda _: "valgrind")
+    monkeypatch.setattr(instructions, "_count", lambda payments: 7_000_000 + 450 * payments)
 
     [figure] = instructions.run(SHORT)
 
-    assert ("instructions", 1) == (figure.unit, len(figure.samples))
-    assert 100_000 < figure.median < 2_000_000
+    assert ("instructions", 450.0) == (figure.unit, figure.median)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed")
+def test_instructions_of_a_process_that_pays_are_counted() -> None:
+    """By valgrind, from its start to its end."""
+    assert 10_000_000 < instructions._count(2)

@@ -234,7 +234,7 @@ def test_killed_shop_ends_with_every_order_paid_once_or_closed() -> None:
 )
 def test_killed_shop_catches_mistakes(broken: str, symptom: str) -> None:
     """Two credentials that live, or two orders that can be paid, of one purchase."""
-    short = ["--orders", "40", "--kills", "3", "--seed", "1", "--short"]
+    short = ["--orders", "20", "--kills", "1", "--seed", "1", "--short"]
     status, printed = play("shop", *short, "--break", broken)
 
     assert RED == status, printed

@@ -152,3 +152,14 @@ def test_queries_are_never_closer_than_the_shortest_pause(
             schedule, woken = end_query(schedule, now, retry_after=value), False
             last = now
     assert schedule.due <= now + max(SHORTEST_PAUSE, every, LONGEST_PAUSE, 1_000.0)
+
+
+def test_query_may_queue_after_a_callback_or_when_it_was_sent_away() -> None:
+    """Any other one comes back later; a callback's waits for its slot as long as the callers."""
+    schedule = PollSchedule.begin(0.0, 2.0)
+    ended = end_query(schedule, 10.0)
+    sent_away = end_query(schedule, 10.0, retry_after=5.0)
+
+    assert (False, True) == (ended.may_queue, sent_away.may_queue)
+    assert ended.wake(11.0).may_queue
+    assert not ended.wake(11.0).start().may_queue

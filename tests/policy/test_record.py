@@ -335,6 +335,15 @@ def test_record_that_keeps_a_reply_while_open_was_a_duplicate_at_first(
     assert expected is make_record(state=state, status=status).duplicate_at_first
 
 
+def test_reissued_record_is_closed_and_keeps_no_answer() -> None:
+    """The next payment of the order may get a credential; this one hands out none any more."""
+    paid = make_record(operation="pay", state=State.SUCCEEDED, status=200, reply=b"{}")
+    reissued = paid.as_reissued(now=90.0)
+
+    assert (State.REISSUED, None, None) == (reissued.state, reissued.status, reissued.reply)
+    assert 90.0 == reissued.updated_at
+
+
 def test_record_is_known_by_its_app_key_and_request_id() -> None:
     """RequestIds of two appKeys have nothing to do with each other."""
     assert ("k", "r1") == make_record("r1", app_key="k").key

@@ -3,6 +3,7 @@
 import copy
 import json
 import pickle
+from datetime import timedelta
 from decimal import Decimal, localcontext
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
@@ -33,6 +34,7 @@ from wxpay_async.protocol.requests import (
     PayMethod,
     TerminalInfo,
     TradeQuery,
+    check_type,
     order_number,
 )
 
@@ -433,6 +435,27 @@ def test_requests_are_values(make: Make) -> None:
         one.extra = {}
     with pytest.raises(TypeError):
         attrs.evolve(one, extra={"a": 1.5})
+
+
+@pytest.mark.parametrize(
+    ("timeout_express", "lifetime"), [("90m", timedelta(minutes=90)), ("1d", timedelta(days=1))]
+)
+def test_lifetime_of_a_trade_is_what_its_timeout_says(
+    timeout_express: str, lifetime: timedelta
+) -> None:
+    """Nothing is known of a trade that says none."""
+    assert lifetime == trade(timeout_express=timeout_express).lifetime
+    assert trade().lifetime is None
+
+
+def test_request_of_another_type_is_refused_by_name() -> None:
+    """The error says what was given, and what is wanted."""
+    request = pay()
+
+    assert request is check_type(request, MiniProgramPay)
+    with pytest.raises(InvalidRequestError, match="got InstantTrade") as caught:
+        check_type(trade(), MiniProgramPay)
+    assert ("request", "MiniProgramPay") == (caught.value.field, caught.value.allowed)
 
 
 def test_order_number_is_what_a_query_can_ask_for() -> None:
