@@ -1,3 +1,4 @@
+# ruff: noqa: ANN401 - a gateway whose calls take requests, and give results, of every kind
 """Lines that have no end yet: which are called again and when, and how long that goes on."""
 
 from __future__ import annotations
@@ -64,23 +65,23 @@ class Clerk(PayGateway):
         self.away = False
         self.called: list[tuple[str, object, float]] = []
 
-    async def pay(self, request: Any, *, lane: Any = Lane.PEOPLE, **_: Any) -> Any:  # noqa: ANN401
+    async def pay(self, request: Any, *, lane: Any = Lane.PEOPLE, **_: Any) -> Any:
         """Note it, and answer."""
         return await self._answer("pay", lane, request)
 
-    async def trade(self, request: Any, *, lane: Any = Lane.PEOPLE, **_: Any) -> Any:  # noqa: ANN401
+    async def trade(self, request: Any, *, lane: Any = Lane.PEOPLE, **_: Any) -> Any:
         """Note it, and answer."""
         return await self._answer("trade", lane, request)
 
-    async def refund(self, request: Any, *, lane: Any = Lane.PEOPLE, **_: Any) -> Any:  # noqa: ANN401
+    async def refund(self, request: Any, *, lane: Any = Lane.PEOPLE, **_: Any) -> Any:
         """Note it, and answer."""
         return await self._answer("refund", lane, request)
 
-    async def query(self, *, lane: Any = Lane.PEOPLE, **numbers: Any) -> Any:  # noqa: ANN401
+    async def query(self, *, lane: Any = Lane.PEOPLE, **numbers: Any) -> Any:
         """Note it, and answer."""
         return await self._answer("query", lane, TradeQuery(**numbers))
 
-    async def resolve(self, request_id: str, **options: Any) -> Outcome[str, Any]:  # noqa: ANN401
+    async def resolve(self, request_id: str, **options: Any) -> Outcome[str, Any]:
         """Note it, and say that it was not executed."""
         self.called.append(("resolve", options, loop_time()))
         return Outcome[str, Any].failed(request_id, NotExecutedError("proven"))
@@ -240,7 +241,7 @@ def test_patience_begins_anew_with_the_end_of_each_line(error: WxPayError | None
 class SlowMemory(Clerk):
     """A clerk that knows every line already, and takes a minute to find 500."""
 
-    async def recall(self, requests: Any) -> Any:  # noqa: ANN401
+    async def recall(self, requests: Any) -> Any:
         """Find them."""
         await asyncio.sleep(60.0)
         return [Outcome[Any, Any].ok(request, "done") for request in requests]

@@ -156,7 +156,7 @@ def json_lines(indent: int) -> str:
 
 def sign_rsa(message: bytes, kind: object = SHA256, key: RSA.RsaKey = KEY) -> str:
     """Sign by pycryptodome, by any hash."""
-    made = pkcs1_15.new(key).sign(kind.new(message))  # type: ignore[attr-defined]
+    made = pkcs1_15.new(key).sign(kind.new(message))  # type: ignore[attr-defined] # a module of Crypto.Hash
     return base64.b64encode(made).decode()
 
 

@@ -100,7 +100,7 @@ def write_in_one_piece(path: Path, text: str) -> None:
 def remove_leftovers(path: Path) -> None:
     """Remove what processes that were killed left beside a file, and nothing of a live one.
 
-    What cannot be removed stays: it is in nobody's way.
+    A file that cannot be removed stays: no later run reads it.
     """
     with contextlib.suppress(OSError):
         for leftover in list(_find_temporary(path)):
@@ -126,7 +126,7 @@ def _remove_if_left(path: Path) -> None:
 
 
 def _lock(descriptor: int, *, wait: bool) -> bool:
-    """Lock a file until its descriptor is closed; False if another has it, or nobody can.
+    """Lock a file until its descriptor is closed; False if another has it, or none can be had.
 
     Args:
         descriptor: of the file.

@@ -1,6 +1,6 @@
 """Carry out calls so that a stop can give up those that only wait, and lets attempts end.
 
-Nobody but the gateway knows whether a call waits for its slot of the quota or has an attempt under
+Only the gateway knows whether a call waits for its slot of the quota or has an attempt under
 way, and it tells its hooks. So this needs `note_attempts` among the hooks of the gateway. Without
 it no call is known to wait, and none is given up.
 """

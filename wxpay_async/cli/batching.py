@@ -146,7 +146,7 @@ class _Job:
         import asyncio  # noqa: PLC0415 - as above
 
         from wxpay_async.cli.batch_inputs import STORE, find_sqlite_file  # noqa: PLC0415
-        from wxpay_async.cli.batch_run import read_report  # noqa: PLC0415
+        from wxpay_async.cli.batch_run import read_report  # noqa: PLC0415 - help does without
 
         if self.lines.operation == "query":
             raise InvalidRequestError(
@@ -170,7 +170,7 @@ class _Job:
         """Run the batch."""
         import asyncio  # noqa: PLC0415 - as above
 
-        from wxpay_async.cli.progress import Progress  # noqa: PLC0415
+        from wxpay_async.cli.progress import Progress  # noqa: PLC0415 - help does without
 
         url = self._choose_store()
         if self.broker is not None:
@@ -192,7 +192,7 @@ class _Job:
     async def _run(self, url: str, progress: Progress, credentials: Path | None) -> int:
         from wxpay_async.batch.outcome_file import Credentials  # noqa: PLC0415 - as above
         from wxpay_async.batch.watched_calls import note_attempts  # noqa: PLC0415
-        from wxpay_async.cli.batch_inputs import QUOTA, STORE  # noqa: PLC0415
+        from wxpay_async.cli.batch_inputs import QUOTA, STORE  # noqa: PLC0415 - help does without
         from wxpay_async.cli.batch_run import BatchRun, check_store  # noqa: PLC0415
 
         variables = {STORE: url} | ({QUOTA: self.quota} if self.quota else {})
@@ -232,7 +232,7 @@ class _Job:
     def _prepare_store_file(self, url: str) -> None:
         """Create the SQLite file, for its owner only; refuse if an earlier run's file is lost."""
         from wxpay_async.batch.outcome_file import Stamp  # noqa: PLC0415 - as above
-        from wxpay_async.cli.batch_inputs import (  # noqa: PLC0415
+        from wxpay_async.cli.batch_inputs import (  # noqa: PLC0415 - help does without
             create_privately,
             find_sqlite_file,
         )

@@ -57,7 +57,7 @@ def doctor(options: GatewayOptions) -> None:
 
 
 async def _examine(environ: Mapping[str, str], *, as_json: bool) -> list[Finding]:
-    from wxpay_async.cli.doctor.examination import examine  # noqa: PLC0415
+    from wxpay_async.cli.doctor.examination import examine  # noqa: PLC0415 - help does without
 
     found: list[Finding] = []
     async for findings in examine(environ, os.environ):
@@ -69,7 +69,7 @@ async def _examine(environ: Mapping[str, str], *, as_json: bool) -> list[Finding
 
 def _print_area(findings: Sequence[Finding]) -> None:
     from rich.table import Table  # noqa: PLC0415 - the help texts do without it
-    from rich.text import Text  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415 - help does without
 
     grid = Table.grid(padding=(0, 1))
     grid.add_column(no_wrap=True, min_width=len("warning"))

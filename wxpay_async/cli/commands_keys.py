@@ -66,8 +66,8 @@ def new(path: NewPath, *, as_json: AsJson = False) -> None:
     """
     from Crypto.PublicKey import RSA  # noqa: PLC0415 - the help texts do without it
 
-    from wxpay_async.cli.key_facts import describe_key  # noqa: PLC0415
-    from wxpay_async.protocol.secrets import SecretBytes  # noqa: PLC0415
+    from wxpay_async.cli.key_facts import describe_key  # noqa: PLC0415 - help does without
+    from wxpay_async.protocol.secrets import SecretBytes  # noqa: PLC0415 - help does without
 
     if os.path.lexists(path):  # known before seconds are spent on a key; `_create_file` proves it
         raise _make_exists_error(path)

@@ -117,7 +117,7 @@ def sandbox(  # noqa: PLR0913 - the options of the command
 ) -> None:
     """Run a whole platform on this machine, until Ctrl-C. No money moves."""
     from wxpay_async.cli.sandbox_server import RsaKeys, run_sandbox  # noqa: PLC0415 - see above
-    from wxpay_async.sandbox import Sandbox  # noqa: PLC0415
+    from wxpay_async.sandbox import Sandbox  # noqa: PLC0415 - help does without
 
     keys = None
     if scheme is Scheme.RSA:

@@ -154,7 +154,7 @@ def request(
     """Sign a request, and print what is added to it: appKey, nonce, timestamp, sign."""
     from urllib.parse import urlencode  # noqa: PLC0415 - as in `explain`
 
-    from wxpay_async.protocol.canonical import canonical_string  # noqa: PLC0415
+    from wxpay_async.protocol.canonical import canonical_string  # noqa: PLC0415 - help does without
 
     params = {name: text for name, text in _read_request(file, request).items() if name != "sign"}
     key, app_key, _ = _read_signer(options, params)
@@ -180,7 +180,7 @@ def verify(
     The exit code is 1 if it is wrong; the likely cause is shown.
     """
     from wxpay_async.protocol.explain import explain as explain_signature  # noqa: PLC0415
-    from wxpay_async.protocol.signing import RsaVerifier  # noqa: PLC0415
+    from wxpay_async.protocol.signing import RsaVerifier  # noqa: PLC0415 - help does without
 
     params = _read_request(file, request)
     if signature is None and not params.get("sign"):
@@ -275,7 +275,7 @@ def _read_signer(
         Settings,
         read_parts,
     )
-    from wxpay_async.protocol.signing import Md5Signer  # noqa: PLC0415
+    from wxpay_async.protocol.signing import Md5Signer  # noqa: PLC0415 - help does without
 
     given = options.build_environment()
     # No others: nothing is connected to, and what they need may not be installed here.
@@ -293,7 +293,7 @@ def _read_signer(
 def _read_other(path: Path, key: Key) -> Key:
     """Read a secret, or a private or public key, by the scheme of the right one."""
     from wxpay_async.protocol.keys import read_key_file  # noqa: PLC0415 - as in `explain`
-    from wxpay_async.protocol.secrets import SecretBytes  # noqa: PLC0415
+    from wxpay_async.protocol.secrets import SecretBytes  # noqa: PLC0415 - help does without
     from wxpay_async.protocol.signing import Md5Signer, RsaSigner, RsaVerifier  # noqa: PLC0415
 
     any_mode = _allows_any_mode()
@@ -323,11 +323,11 @@ def _complete(
 ) -> dict[str, str]:
     """Add what each attempt has of its own, and what says who signs and how."""
     import secrets  # noqa: PLC0415 - as in `explain`
-    import time  # noqa: PLC0415
+    import time  # noqa: PLC0415 - help does without
 
-    from wxpay_async.protocol.builder import RequestBuilder  # noqa: PLC0415
-    from wxpay_async.protocol.explain import lay_out  # noqa: PLC0415
-    from wxpay_async.protocol.wire import PRODUCTION  # noqa: PLC0415
+    from wxpay_async.protocol.builder import RequestBuilder  # noqa: PLC0415 - help does without
+    from wxpay_async.protocol.explain import lay_out  # noqa: PLC0415 - help does without
+    from wxpay_async.protocol.wire import PRODUCTION  # noqa: PLC0415 - help does without
 
     given = {"nonce": nonce, "timestamp": timestamp}
     own = {name: text for name, text in given.items() if text is not None}

@@ -126,7 +126,7 @@ async def explain_request(
     nonce: str,
     against: str | bytes | None = None,
 ) -> Explanation:
-    """Explain the signature of a request, whoever signs.
+    """Explain the signature of a request, for a signer of any kind.
 
     Args:
         request: what to explain. Parameters that each attempt has of its own (`nonce`, `timestamp`)
