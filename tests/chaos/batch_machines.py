@@ -63,7 +63,7 @@ async def run_machines(options: argparse.Namespace) -> AsyncIterator[tuple[Batch
         async with staged(options, quota=quota, told=told) as stage, asyncio.timeout(_PATIENCE):
             stage.environ = {**stage.environ, NOTES: str(stage.folder)}
             found = Found()
-            await _Machines(stage, line, found, options.workers, options.free).run()
+            await _Machines(stage, line, found, options.workers, options.free, options.timed).run()
             yield stage, found
     finally:
         await line.aclose()
@@ -79,6 +79,7 @@ class _Machines:
     found: Found
     count: int
     is_free: bool
+    is_timed: bool
 
     async def run(self) -> None:
         workers = [await self.stage.run_worker(f"worker-{n}") for n in range(self.count)]
@@ -93,7 +94,8 @@ class _Machines:
         if not self.is_free:
             refused = self.stage.sandbox.platform.replies[_TOO_MANY]
             self._note(_TOO_MANY, refused, most=0)
-            self._note("minutes_late", max(0.0, took - MOST_SECONDS) / 60, most=0)
+            if self.is_timed:
+                self._note("minutes_late", max(0.0, took - MOST_SECONDS) / 60, most=0)
         else:
             await self._note_settled(blows)
 
@@ -151,6 +153,7 @@ class _Machines:
             if not left:
                 self.found.wrong.append(f"{name}: all of its lines had ended")
             most = KILLED_SOON if name == "killed" else STOPPED_SOON
+            most = most if self.is_timed else _PATIENCE
             self._note(f"{name}_settled_after", round(late - blow.at, 1), most=most)
 
     def _note(self, name: str, value: float, *, most: float) -> None:

@@ -65,7 +65,7 @@ def play(check: str, *arguments: str) -> None:
 @pytest.mark.slow
 def test_run_that_is_killed_executes_every_line_once() -> None:
     """Killed three times, while replies get lost."""
-    play("kills", "--lines", "600", "--kills", "3", "--seed", "1")
+    play("kills", "--lines", "600", "--kills", "3", "--seed", "1", "--untimed")
 
 
 @pytest.mark.slow
@@ -88,10 +88,10 @@ def test_file_that_has_ended_costs_no_call_and_no_message() -> None:
 
 @pytest.mark.slow
 def test_workers_that_are_struck_lose_no_line() -> None:
-    """One is killed and one is stopped, and their lines end soon."""
+    """One is killed and one is stopped; how soon their lines end is looked at in the full size."""
     require(RABBITMQ)
     require(REDIS)
-    play("machines", "--lines", "1200", "--free")
+    play("machines", "--lines", "1200", "--free", "--untimed")
 
 
 def _name_database(address: str) -> str:

@@ -314,6 +314,24 @@ async def test_late_outcome_changes_nothing(place: Place, store: Store) -> None:
     assert current == await store.load(late.key)
 
 
+async def test_outcomes_that_come_together_are_told_apart(place: Place, store: Store) -> None:
+    """One comes late, one is found out already, and one knows of a later claim than there is."""
+    names = ("ends", "late", "found", "ahead", "doubtful")
+    claimed = [await claim_new(store, place.make_record(name)) for name in names]
+    current = await store.claim(claimed[1].key, now=NOW + LEASE, signed_at=SIGNED_AT)
+    found = attrs.evolve(claimed[2], state=State.REJECTED)
+    await store.record(found)
+    ended = [attrs.evolve(each, state=State.SUCCEEDED, reply=b"told") for each in claimed]
+    ended[3] = attrs.evolve(ended[3], epoch=ended[3].epoch + 1)
+    ended[4] = attrs.evolve(claimed[4], state=State.UNKNOWN)
+
+    wrote = await asyncio.gather(*map(store.record, ended))
+
+    assert [True, False, False, False, True] == wrote
+    stored = [await store.load(each.key) for each in claimed]
+    assert [ended[0], current, found, claimed[3], ended[4]] == stored
+
+
 async def test_outcome_after_the_sweep_changes_nothing(place: Place, store: Store) -> None:
     """A sweep that ends the lease overtakes the claim, too."""
     late = await claim_new(store, place.make_record())

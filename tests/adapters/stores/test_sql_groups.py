@@ -12,9 +12,11 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from tests.contract.stores import Place, cancel_after, open_place, warm_stores
 from tests.support.records import NOW
+from wxpay_async.adapters.stores import sql_servers
 from wxpay_async.adapters.stores.sql import SqlStore
 from wxpay_async.adapters.stores.sql_tables import Applied, Transactions, Update
 from wxpay_async.errors import NotSentError
+from wxpay_async.policy.states import State
 
 
 async def test_commits_of_many_tasks_are_grouped(
@@ -167,18 +169,22 @@ async def test_processes_that_want_the_same_do_not_fail_each_other(any_place: Pl
         assert [True] * 120 == wrote
 
 
+@pytest.mark.parametrize("state", [State.RESERVED, State.SENDING])
 async def test_row_that_another_process_has_locked_keeps_no_neighbour_waiting(
-    server_place: Place,
+    server_place: Place, state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its own update waits for it; those that came with it, and after it, do not."""
-    store = server_place.make_store()
-    records = [await store.reserve(server_place.make_record(f"r{n}")) for n in range(4)]
+    monkeypatch.setattr(sql_servers, "_REUSED", 60.0)  # nothing that waits is repeated meanwhile
+    store = server_place.make_store(timeout=60.0)
+    made = [server_place.make_record(f"r{n}", state=state) for n in range(4)]
+    records = [await store.reserve(record) for record in made]
     engine = create_async_engine(make_url(server_place.url))
     async with engine.connect() as holder:
         lock = "SELECT * FROM wxpay_operations WHERE app_key = :a AND request_id = 'r0' FOR UPDATE"
         await holder.execute(text(lock), {"a": server_place.app_key})
         waits = asyncio.ensure_future(store.record(records[0]))
-        others = await asyncio.gather(*map(store.record, records[1:]))
+        async with asyncio.timeout(20):
+            others = await asyncio.gather(*map(store.record, records[1:]))
         late = await store.reserve(server_place.make_record("late"))
         before = waits.done()
         await holder.rollback()

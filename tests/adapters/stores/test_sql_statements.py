@@ -8,10 +8,12 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from tests.adapters.stores.old_mysql import OldMysql
-from tests.contract.stores import RETENTION, Place, open_place
+from tests.contract.stores import RETENTION, TABLES, Place, open_place
 from tests.support.records import NOW
 from tests.support.services import MYSQL
 from wxpay_async.adapters.stores.sql import SqlStore
+from wxpay_async.adapters.stores.sql_statements import _PostgresStatements, _turn
+from wxpay_async.adapters.stores.sql_tables import _make_rows
 from wxpay_async.policy.states import State
 
 
@@ -45,6 +47,29 @@ async def test_tending_reads_no_more_than_it_has_to(place: Place) -> None:
     assert not [plan for plan in plans if "SCAN" in plan]
     wanted = ["tend"] * 3 + ["until"] + ["autoindex_wxpay_operations"] * 3
     assert [True] * 7 == [name in plan for name, plan in zip(wanted, plans, strict=True)]
+
+
+async def test_end_of_an_attempt_is_not_looked_for_by_its_state(tmp_path: Path) -> None:
+    """While few are under way PostgreSQL would rather read all that are, or were, in this state."""
+    async with open_place("postgres", tmp_path) as place:
+        store = place.make_store()
+        assert isinstance(store, SqlStore)
+        ended = [place.make_record(f"r{n}", state=State.SUCCEEDED) for n in range(500)]
+        await asyncio.gather(*map(store.reserve, ended))
+        session = await store._open_session()
+        plan: list[str] = []
+
+        def explain_end(connection: Connection) -> None:
+            statements = store._work.statements
+            assert isinstance(statements, _PostgresStatements)
+            rows = _turn(_make_rows(ended[:3]))
+            connection.exec_driver_sql(f"ANALYZE {TABLES[0]}")
+            plan.extend(connection.exec_driver_sql(f"EXPLAIN {statements._end}", rows).scalars())
+
+        await session.transact(explain_end)
+
+        assert "Update on" in plan[0]
+        assert "_tend" not in "".join(plan)
 
 
 async def test_server_without_skip_locked_is_served(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ class _Session:
     def __attrs_post_init__(self) -> None:
         self._free = asyncio.Semaphore(self.connections)
         self._commits = GroupCommit(
-            self.transact,
+            self._transact_here,
             self.work,
             self.tasks,
             parallel=min(_GROUPS, self.connections),
@@ -109,11 +109,25 @@ class _Session:
         return await self._commits.apply(update)
 
     async def transact(self, work: Callable[[Connection], T]) -> T:
-        """Do the work in a transaction."""
-        async with asyncio.timeout(_CONNECTION_WAIT):
+        """Do the work in a transaction, which a cancellation of the caller does not end."""
+        async with self._turn():
+            return await self.tasks.run(self._with_retries(work))
+
+    async def _transact_here(self, work: Callable[[Connection], T]) -> T:
+        """Do the work in a transaction, for a task that has no caller."""
+        async with self._turn():
+            return await self._with_retries(work)
+
+    @contextlib.asynccontextmanager
+    async def _turn(self) -> AsyncGenerator[None]:
+        """Wait for a connection, and give it back."""
+        if self._free.locked():
+            async with asyncio.timeout(_CONNECTION_WAIT):
+                await self._free.acquire()
+        else:
             await self._free.acquire()
         try:
-            return await self.tasks.run(self._with_retries(work))
+            yield
         finally:
             self._free.release()
 
@@ -254,7 +268,8 @@ class SqlStore:
             return record if found is not None and found.can_be_replaced_by(record) else None
 
         with _map_failures(InDoubtError, "record an outcome"):
-            return (await self._apply(record.key, replace_found)).stored is not None
+            applied = await self._apply(record.key, replace_found, outcome=record)
+        return applied.stored is not None
 
     async def load(self, key: Key) -> IdempotencyRecord | None:
         """Return the record, None if there is none."""
@@ -329,9 +344,12 @@ class SqlStore:
         choose: Callable[[IdempotencyRecord | None], IdempotencyRecord | None],
         *,
         is_new: bool = False,
+        outcome: IdempotencyRecord | None = None,
     ) -> Applied:
         session = await self._open_session()
-        return await session.apply(Update(key=key, choose_record=choose, is_new=is_new))
+        return await session.apply(
+            Update(key=key, choose_record=choose, is_new=is_new, outcome=outcome)
+        )
 
     async def _transact(self, work: Callable[[Connection], T]) -> T:
         session = await self._open_session()

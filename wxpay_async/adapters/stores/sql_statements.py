@@ -37,12 +37,14 @@ from sqlalchemy.exc import DBAPIError
 from wxpay_async.adapters.stores.rows import Value
 from wxpay_async.adapters.stores.sql_parameters import limit_idle
 from wxpay_async.adapters.stores.store import Key
+from wxpay_async.policy.states import State
 
 Row = tuple[Value, ...]
 T = TypeVar("T")
 
 KEY: Final = ("app_key", "request_id")
 
+_SENDING: Final = State.SENDING.value
 _ISOLATION: Final = "READ COMMITTED"
 
 _MAX_ROWS: Final = 500
@@ -107,6 +109,19 @@ class Statements(Protocol):
         """Write the rows, which exist and are locked."""
         ...
 
+    def end_attempts(self, connection: Connection, rows: Sequence[Row], *, alone: bool) -> set[Key]:
+        """Write the rows in whose place an attempt is under way, under the same epoch.
+
+        Args:
+            connection: of the transaction.
+            rows: what the attempts ended with.
+            alone: that is most likely all that the transaction does.
+
+        Returns:
+            The keys of those that were certainly written; of what is locked, none.
+        """
+        ...
+
     def delete(self, connection: Connection, due: Due) -> int:
         """Delete the rows in one statement; return how many."""
         ...
@@ -155,6 +170,7 @@ class _Sql:
     Attributes:
         table: its name, quoted.
         columns: their names, quoted; the key comes first.
+        epoch: the place of the epoch among them.
         types: of PostgreSQL, by column.
         index: the name, quoted, of the one that leads to what is due.
         mark: makes the placeholder of the parameter with that number, from 1.
@@ -162,6 +178,7 @@ class _Sql:
 
     table: str
     columns: tuple[str, ...]
+    epoch: int
     types: tuple[str, ...]
     index: str
     mark: Callable[[int], str]
@@ -176,6 +193,7 @@ class _Sql:
         return cls(
             table=quote.format_table(table),
             columns=tuple(quote.quote(name) for name in columns),
+            epoch=columns.index("epoch"),
             types=tuple(_find_type(table, name) for name in columns),
             index=quote.quote(str(next(iter(table.indexes)).name)),
             mark=marks.get(dialect.paramstyle, lambda _: "%s"),
@@ -219,6 +237,7 @@ class _SqliteStatements:
     skips: bool = field(default=False, init=False)
     _insert: str = field(init=False)
     _update: str = field(init=False)
+    _end: str = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         sql = self.sql
@@ -226,6 +245,7 @@ class _SqliteStatements:
         self._update = (
             f"UPDATE {sql.table} SET {sql.assignments('?')} WHERE app_key = ? AND request_id = ?"
         )
+        self._end = f"{self._update} AND epoch = ? AND state = '{_SENDING}'"
 
     def select(self, connection: Connection, keys: Sequence[Key], lock: Lock) -> list[Row]:
         del lock  # a transaction has the whole file
@@ -249,6 +269,14 @@ class _SqliteStatements:
     def update(self, connection: Connection, rows: Sequence[Row]) -> None:
         connection.exec_driver_sql(self._update, [(*row[2:], *row[:2]) for row in rows])
 
+    def end_attempts(self, connection: Connection, rows: Sequence[Row], *, alone: bool) -> set[Key]:
+        del alone
+        epoch = self.sql.epoch
+        values = [(*row[2:], *row[:2], row[epoch]) for row in rows]
+        # Of many rows it is told only how many were written.
+        is_all = connection.exec_driver_sql(self._end, values).rowcount == len(rows)
+        return _read_keys(rows) if is_all else set()
+
     def delete(self, connection: Connection, due: Due) -> int:
         statement = (
             f"DELETE FROM {self.sql.table} WHERE rowid IN (SELECT rowid FROM {self.sql.table}"
@@ -264,6 +292,7 @@ class _PostgresStatements:
     _selects: Mapping[Lock, str] = field(init=False)
     _insert: str = field(init=False)
     _update: str = field(init=False)
+    _end: str = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         sql = self.sql
@@ -288,6 +317,16 @@ class _PostgresStatements:
             f" FROM unnest({arrays}) AS n ({sql.all})"
             " WHERE o.app_key = n.app_key AND o.request_id = n.request_id"
         )
+        # The state is compared as an expression: where few attempts are under way, the index by
+        # state looks cheaper than the key, and reads what was under way before.
+        self._end = (
+            f"WITH n AS (SELECT o.ctid AS place, n.* FROM {limit_idle()},"
+            f" unnest({arrays}) AS n ({sql.all}) JOIN {sql.table} AS o USING (app_key, request_id)"
+            f" WHERE o.epoch = n.epoch AND o.state || '' = '{_SENDING}'"
+            " ORDER BY o.app_key, o.request_id FOR UPDATE OF o SKIP LOCKED)"
+            f" UPDATE {sql.table} AS o SET {sql.assignments('n.{}')} FROM n"
+            " WHERE o.ctid = n.place RETURNING o.app_key, o.request_id"
+        )
 
     def select(self, connection: Connection, keys: Sequence[Key], lock: Lock) -> list[Row]:
         found: list[Row] = []
@@ -306,6 +345,12 @@ class _PostgresStatements:
     def update(self, connection: Connection, rows: Sequence[Row]) -> None:
         for portion in _cut(rows):
             connection.exec_driver_sql(self._update, _turn(portion))
+
+    def end_attempts(self, connection: Connection, rows: Sequence[Row], *, alone: bool) -> set[Key]:
+        portions = list(_cut(rows))
+        with _committing(connection) if alone and len(portions) == 1 else nullcontext():
+            found = [_fetch(connection, self._end, _turn(portion)) for portion in portions]
+            return _read_keys(chain.from_iterable(found))
 
     def delete(self, connection: Connection, due: Due) -> int:
         # State by state, in the order of the index: else PostgreSQL reads the whole table while its
@@ -369,6 +414,10 @@ class _MysqlStatements:
         # Of all ways to write many rows at once this is the one that every version knows.
         self._write(connection, rows, self._on_duplicate)
 
+    def end_attempts(self, connection: Connection, rows: Sequence[Row], *, alone: bool) -> set[Key]:
+        del connection, rows, alone  # MySQL has no update that leaves out what is locked
+        return set()
+
     def _write(self, connection: Connection, rows: Sequence[Row], ending: str) -> None:
         for portion in _cut(rows):
             statement = self._insert + ", ".join([self._row] * len(portion)) + ending
@@ -408,6 +457,10 @@ def _fetch(connection: Connection, query: str, parameters: tuple[Any, ...]) -> l
 
 def _execute(connection: Connection, statement: str, parameters: tuple[Any, ...]) -> int:
     return connection.exec_driver_sql(statement, parameters).rowcount
+
+
+def _read_keys(rows: Iterable[Row]) -> set[Key]:
+    return {(str(app_key), str(request_id)) for app_key, request_id, *_ in rows}
 
 
 def _pad(names: Sequence[str]) -> list[str]:

@@ -4,6 +4,8 @@ The rules:
 
 - what an operation becomes is decided by `IdempotencyRecord` on the locked row, never by SQL: the
   life of an operation is described in one place;
+- what an attempt ended with is written without a look first, where that attempt is under way still:
+  for that `IdempotencyRecord.can_be_replaced_by` says yes, whatever the outcome;
 - what is most likely new is inserted without a look first. If its key exists, or two transactions
   insert the same row at once, the later one meets a duplicate key, starts again and finds the row:
   no dialect's own INSERT is needed;
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 import json
 import operator
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Final
 
@@ -86,11 +89,13 @@ class Update:
         choose_record: gets the stored record, None if there is none; returns the one to store, None
             to change nothing. It may be called again when a transaction is repeated.
         is_new: whether there is most likely no record yet.
+        outcome: what an attempt ended with, which is stored if that attempt is under way still.
     """
 
     key: Key
     choose_record: Callable[[IdempotencyRecord | None], IdempotencyRecord | None]
     is_new: bool = False
+    outcome: IdempotencyRecord | None = None
 
 
 @attrs.frozen
@@ -140,7 +145,7 @@ class Transactions:
         Args:
             connection: of the transaction.
             updates: of any operations; those of one key see what those before them did.
-            blindly: insert what is most likely new without a look.
+            blindly: write what is most likely new, or the end of an attempt, without a look.
             wait: for rows that other transactions have locked.
 
         Returns:
@@ -149,8 +154,10 @@ class Transactions:
         Raises:
             IntegrityError: something existed, or came meanwhile.
         """
-        new = _find_new(updates) if blindly else set[Key]()
-        keys = sorted({update.key for update in updates} - new)
+        ended = self._end_attempts(connection, updates) if blindly else {}
+        rest = [update for update in updates if update.key not in ended]
+        new = _find_new(rest) if blindly else set[Key]()
+        keys = sorted({update.key for update in rest} - new)
         lock = Lock.WAIT if wait else Lock.SKIP
         found = {record.key: record for record in self.fetch_records(connection, keys, lock)}
         left = (
@@ -160,15 +167,33 @@ class Transactions:
         )
         current = dict(found)
         applied = [
-            None if update.key in left else _apply_update(update, current) for update in updates
+            ended.get(update.key)
+            or (None if update.key in left else _apply_update(update, current))
+            for update in updates
         ]
         changed = [record for key, record in current.items() if found.get(key) is not record]
         inserted = [record for record in changed if record.key not in found]
         if inserted:
-            alone = not keys and len(inserted) == len(changed)
+            alone = not ended and not keys and len(inserted) == len(changed)
             self.statements.insert(connection, _make_rows(inserted), alone=alone)
         self._update_rows(connection, [record for record in changed if record.key in found])
         return applied
+
+    def _end_attempts(
+        self, connection: Connection, updates: Sequence[Update]
+    ) -> dict[Key, Applied]:
+        """Write the outcomes of attempts that are under way still; return what was written."""
+        count = Counter(update.key for update in updates)
+        outcomes = {
+            update.key: update.outcome
+            for update in updates
+            if update.outcome is not None and count[update.key] == 1
+        }
+        if not outcomes:
+            return {}
+        rows, alone = _make_rows(outcomes.values()), len(outcomes) == len(updates)
+        written = self.statements.end_attempts(connection, rows, alone=alone)
+        return {key: Applied(None, outcomes[key]) for key in written}
 
     def fetch_records(
         self, connection: Connection, keys: Collection[Key], lock: Lock = Lock.NONE
