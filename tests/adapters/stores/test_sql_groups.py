@@ -197,6 +197,29 @@ async def test_row_that_another_process_has_locked_keeps_no_neighbour_waiting(
     await engine.dispose()
 
 
+async def test_updates_that_wait_for_other_processes_hold_no_commit(
+    server_place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many as there are groups at once come alone and find their rows locked."""
+    monkeypatch.setattr(sql_servers, "_REUSED", 60.0)
+    store = server_place.make_store(timeout=60.0)
+    made = [server_place.make_record(f"r{n}", state=State.SENDING) for n in range(3)]
+    records = [await store.reserve(record) for record in made]
+    engine = create_async_engine(make_url(server_place.url))
+    async with engine.connect() as holder:
+        lock = "SELECT * FROM wxpay_operations WHERE app_key = :a AND request_id IN ('r0', 'r1')"
+        await holder.execute(text(f"{lock} FOR UPDATE"), {"a": server_place.app_key})
+        waits = []
+        for record in records[:2]:
+            waits.append(asyncio.ensure_future(store.record(record)))
+            await asyncio.sleep(0.1)  # it has gone alone
+        async with asyncio.timeout(20):
+            assert await store.record(records[2])
+        await holder.rollback()
+        assert [True, True] == await asyncio.gather(*waits)
+    await engine.dispose()
+
+
 async def test_large_values_of_many_tasks_fit_into_statements(any_place: Place) -> None:
     """40 contents of 64 KB are more than a server may take in one packet."""
     store = any_place.make_store()

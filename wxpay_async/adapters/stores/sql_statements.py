@@ -6,7 +6,8 @@ for each connection's dialect; a row is a tuple in the order of the columns. Eac
 updates hundreds of rows in one round trip:
 
 - SQLite executes a statement for each row, which costs no round trip there;
-- PostgreSQL takes the columns as arrays, so that its statements have one shape for any number;
+- PostgreSQL takes the columns as arrays, so that its statements have one shape for any number, and
+  a plain statement for a single row, which costs it half the time;
 - MySQL and MariaDB take a list of rows.
 
 Rows are locked in the order of their keys, so that two transactions never wait for each other.
@@ -210,6 +211,10 @@ class _Sql:
         """Return `column = ...` for all columns but those of the key."""
         return ", ".join(f"{name} = {form.format(name)}" for name in self.columns[len(KEY) :])
 
+    def guard(self, row: Row) -> Row:
+        """Return the values to write, then the key and the epoch that must be stored."""
+        return (*row[len(KEY) :], *row[: len(KEY)], row[self.epoch])
+
     def match_due(self, states: int) -> str:
         """Return the condition of an appKey, so many states and a time, in this order."""
         return (
@@ -271,9 +276,8 @@ class _SqliteStatements:
 
     def end_attempts(self, connection: Connection, rows: Sequence[Row], *, alone: bool) -> set[Key]:
         del alone
-        epoch = self.sql.epoch
-        values = [(*row[2:], *row[:2], row[epoch]) for row in rows]
         # Of many rows it is told only how many were written.
+        values = [self.sql.guard(row) for row in rows]
         is_all = connection.exec_driver_sql(self._end, values).rowcount == len(rows)
         return _read_keys(rows) if is_all else set()
 
@@ -293,6 +297,8 @@ class _PostgresStatements:
     _insert: str = field(init=False)
     _update: str = field(init=False)
     _end: str = field(init=False)
+    _insert_one: str = field(init=False)
+    _end_one: str = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         sql = self.sql
@@ -319,13 +325,26 @@ class _PostgresStatements:
         )
         # The state is compared as an expression: where few attempts are under way, the index by
         # state looks cheaper than the key, and reads what was under way before.
+        sending = f"o.state || '' = '{_SENDING}'"
         self._end = (
             f"WITH n AS (SELECT o.ctid AS place, n.* FROM {limit_idle()},"
             f" unnest({arrays}) AS n ({sql.all}) JOIN {sql.table} AS o USING (app_key, request_id)"
-            f" WHERE o.epoch = n.epoch AND o.state || '' = '{_SENDING}'"
+            f" WHERE o.epoch = n.epoch AND {sending}"
             " ORDER BY o.app_key, o.request_id FOR UPDATE OF o SKIP LOCKED)"
             f" UPDATE {sql.table} AS o SET {sql.assignments('n.{}')} FROM n"
             " WHERE o.ctid = n.place RETURNING o.app_key, o.request_id"
+        )
+        row = sql.marks(len(sql.columns))
+        self._insert_one = f"INSERT INTO {sql.table} ({sql.all}) VALUES ({row})"
+        count = len(sql.columns)
+        values = ", ".join(
+            f"{name} = {sql.mark(n)}" for n, name in enumerate(sql.columns[len(KEY) :], start=1)
+        )
+        self._end_one = (
+            f"UPDATE {sql.table} SET {values} WHERE ctid = (SELECT o.ctid FROM {sql.table} AS o"
+            f" WHERE o.app_key = {sql.mark(count - 1)} AND o.request_id = {sql.mark(count)}"
+            f" AND o.epoch = {sql.mark(count + 1)} AND {sending}"
+            " FOR UPDATE SKIP LOCKED) RETURNING app_key, request_id"
         )
 
     def select(self, connection: Connection, keys: Sequence[Key], lock: Lock) -> list[Row]:
@@ -340,7 +359,10 @@ class _PostgresStatements:
         # One statement is a transaction by itself: that saves two of four round trips.
         with _committing(connection) if alone and len(portions) == 1 else nullcontext():
             for portion in portions:
-                connection.exec_driver_sql(self._insert, _turn(portion))
+                is_one = len(portion) == 1
+                statement = self._insert_one if is_one else self._insert
+                values = portion[0] if is_one else _turn(portion)
+                connection.exec_driver_sql(statement, values)
 
     def update(self, connection: Connection, rows: Sequence[Row]) -> None:
         for portion in _cut(rows):
@@ -348,6 +370,9 @@ class _PostgresStatements:
 
     def end_attempts(self, connection: Connection, rows: Sequence[Row], *, alone: bool) -> set[Key]:
         portions = list(_cut(rows))
+        if alone and len(rows) == 1:
+            with _committing(connection):
+                return _read_keys(_fetch(connection, self._end_one, self.sql.guard(rows[0])))
         with _committing(connection) if alone and len(portions) == 1 else nullcontext():
             found = [_fetch(connection, self._end, _turn(portion)) for portion in portions]
             return _read_keys(chain.from_iterable(found))
