@@ -29,6 +29,8 @@ STORE_COMMANDS = {"store schema"}
 KEY_COMMANDS = {"keys new", "keys show", "keys public"}
 SIGN_COMMANDS = {"sign explain", "sign request", "sign verify"}
 CHECK_COMMANDS = {"doctor"}
+OPEN_COMMANDS = {"doubts list", "doubts show", "doubts resolve", "doubts recover"}
+GATEWAY_COMMANDS = CLIENT_COMMANDS | BATCH_COMMANDS | CHECK_COMMANDS | OPEN_COMMANDS
 LAZY_MODULES = (
     "aiohttp",
     "asyncio",
@@ -47,7 +49,7 @@ LAZY_MODULES = (
 
 COMMANDS = (
     *(CLIENT_COMMANDS | BATCH_COMMANDS | LOCAL_COMMANDS | STORE_COMMANDS),
-    *(KEY_COMMANDS | CHECK_COMMANDS | SIGN_COMMANDS),
+    *(KEY_COMMANDS | CHECK_COMMANDS | SIGN_COMMANDS | OPEN_COMMANDS),
 )
 
 
@@ -64,7 +66,9 @@ def test_options_have_a_help_text() -> None:
         assert all(option.help for option in options.values())
 
 
-@pytest.mark.parametrize("name", sorted(CLIENT_COMMANDS | BATCH_COMMANDS | CHECK_COMMANDS))
+@pytest.mark.parametrize(
+    "name", sorted(CLIENT_COMMANDS | BATCH_COMMANDS | CHECK_COMMANDS | OPEN_COMMANDS)
+)
 def test_options_of_client_commands_take_no_secret(name: str) -> None:
     """Secrets come from files and the environment, where ps does not show them."""
     options = {option for param in find_commands()[name].params for option in param.opts}
@@ -73,7 +77,7 @@ def test_options_of_client_commands_take_no_secret(name: str) -> None:
     assert not {"--app-secret", "--private-key", "--passphrase"} & options
 
 
-@pytest.mark.parametrize("name", ["", "store", "keys", *sorted(COMMANDS)])
+@pytest.mark.parametrize("name", ["", "store", "keys", "doubts", *sorted(COMMANDS)])
 def test_help_ends_with_the_exit_codes(run: Run, name: str) -> None:
     """Every help text does, and fits into 80 columns."""
     shown = run(*name.split(), "--help")

@@ -3,8 +3,8 @@
 `main` holds the program and its exit codes, `options` what several commands take, `output` how
 results are printed. The commands are in `commands_client` (they make one call), `batching` (they
 work on a file), `commands_local` (they start a platform), `commands_store` (they write SQL),
-`commands_keys` (they make and show RSA keys), `commands_sign` (they explain signatures) and
-`commands_doctor` (it says what is wrong).
+`commands_keys` (they make and show RSA keys), `commands_sign` (they explain signatures),
+`commands_doctor` (it says what is wrong) and `commands_doubts` (they show what is open).
 
 Showing a help text is quick because the heavy parts, the gateway, the sandbox and the demo, are
 imported when a command needs them.
@@ -18,6 +18,7 @@ try:
         batching as batching,
         commands_client as commands_client,
         commands_doctor as commands_doctor,
+        commands_doubts as commands_doubts,
         commands_keys as commands_keys,
         commands_local as commands_local,
         commands_sign as commands_sign,
