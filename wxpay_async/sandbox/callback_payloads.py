@@ -114,7 +114,9 @@ def build_trade_callback(trade: Trade) -> Callback:
             "trade_amount": str(trade.amount),
             "gmt_payment": at if result == PAID else "",
             "gmt_close": at if result == RESULTS[Status.CLOSED] else "",
-            "failReason": DECLINED if result == RESULTS[Status.FAILED] else "",
+            "failReason": (purchase.fail_reason or DECLINED)
+            if result == RESULTS[Status.FAILED]
+            else "",
         },
     )
 

@@ -62,6 +62,7 @@ class Delivery:
         status: the HTTP status of the answer, None when there was none.
         answer: the beginning of the answer's body.
         problem: why there was no answer, empty when there was one.
+        at: when it was answered or given up, seconds since the epoch.
     """
 
     callback: Callback
@@ -71,6 +72,7 @@ class Delivery:
     status: int | None = None
     answer: bytes = b""
     problem: str = ""
+    at: float = 0.0
 
     @property
     def acknowledged(self) -> bool:
@@ -90,6 +92,10 @@ class _Pending:
 
 _Chain = list[_Pending]
 """Callbacks of which each is sent after the one before it was answered."""
+
+
+def _ignore_delivery(delivery: Delivery) -> None:
+    """Keep nothing more of it."""
 
 
 def _as_tuple(schedule: Sequence[float]) -> tuple[float, ...]:
@@ -114,6 +120,7 @@ class CallbackSender:
         dropped: how many were never sent, because 10,000 others were pending.
         forgeries_acknowledged: how many forgeries were acknowledged: a fault of the merchant.
         log: the last 1,000 deliveries, in the order of their answers.
+        on_delivery: called with each delivery.
     """
 
     apps: Mapping[str, App] = field(repr=False)
@@ -135,6 +142,7 @@ class CallbackSender:
     log: deque[Delivery] = field(
         init=False, factory=lambda: deque[Delivery](maxlen=_MAX_LOGGED), repr=False
     )
+    on_delivery: Callable[[Delivery], None] = field(default=_ignore_delivery, repr=False)
     _pending: dict[_Pending, None] = field(init=False, factory=dict[_Pending, None], repr=False)
     _held: list[_Chain] = field(init=False, factory=list[_Chain], repr=False)
     _tasks: set[asyncio.Task[None]] = field(init=False, factory=set[asyncio.Task[None]], repr=False)
@@ -267,6 +275,7 @@ class CallbackSender:
             status=status,
             answer=answer,
             problem=problem,
+            at=self.clock(),
         )
         self._count(delivery)
         return delivery
@@ -278,6 +287,7 @@ class CallbackSender:
             self.forgeries_acknowledged += delivery.acknowledged
         else:
             self.acknowledged += delivery.acknowledged
+        self.on_delivery(delivery)
 
     def _build_pairs(self, pending: _Pending) -> Pairs:
         app = self.apps[pending.callback.app_key]

@@ -7,9 +7,11 @@ ledger lists in order what was executed. Each action of the payer is a method.
 from __future__ import annotations
 
 import json
+import math
 from collections import ChainMap, Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
+from heapq import merge
 from typing import Final, cast
 
 from attrs import define, field, frozen
@@ -25,7 +27,14 @@ from wxpay_async.sandbox.callback_payloads import (
     to_china_time,
 )
 from wxpay_async.sandbox.error_codes import Code, MalformedError, RefusalError, ReplayedError
-from wxpay_async.sandbox.request_parsing import TradeContent, read_pay, read_refund, read_trade
+from wxpay_async.sandbox.request_parsing import (
+    TradeContent,
+    read_biz_content,
+    read_pay,
+    read_positive,
+    read_refund,
+    read_trade,
+)
 from wxpay_async.sandbox.responses import (
     Reply,
     build_failure,
@@ -53,8 +62,8 @@ PLATFORM_APP_ID: Final = "wx5a4db0c0de000001"
 
 Params = Mapping[str, str]
 Operation = Callable[[str, Params], Reply]
+Observer = Callable[[IncomingRequest, Params, RefusalError | None], None]
 _RECENT: Final = 256
-_MAX_PAGE_DIGITS: Final = 6
 
 
 def make_merchants(count: int = 37) -> list[tuple[str, str]]:
@@ -64,6 +73,10 @@ def make_merchants(count: int = 37) -> list[tuple[str, str]]:
 
 def _ignore_callback(callback: Callback) -> None:
     """Send nothing."""
+
+
+def _ignore_call(request: IncomingRequest, params: Params, error: RefusalError | None) -> None:
+    """Keep nothing."""
 
 
 @frozen
@@ -77,7 +90,8 @@ class Platform:
     """A platform with its merchants, orders and ledger.
 
     Attributes:
-        clock: seconds since the epoch.
+        clock: seconds since the epoch. Requests and callbacks are fresh or stale by it.
+        advance_by: seconds by which orders and prepays are older than by the clock.
         token: returns unguessable text, at most 32 characters, never the same twice.
         sign_pay: signs a prepay, in Base64.
         quota: calls that a new appKey may make in any window, None for no limit.
@@ -85,6 +99,8 @@ class Platform:
         url: the platform's own base URL; the returnUrl of a trade begins with it.
         merchants: the sub-merchants, (id, name) each.
         notify: takes the callbacks to send: for the end of each order, and for each refund.
+        observe: told of each call after it was answered: the request, its parameters as far as
+            they could be read, and why it was refused.
         apps: the appKeys. Set `valid` or `addresses` of one to see it refused.
         trades: orders by outTradeNo. If several appKeys use one number, the first appKey's.
         refunds: refunds by their own outTradeNo; the same holds for them.
@@ -104,6 +120,8 @@ class Platform:
     url: str = ""
     merchants: Sequence[tuple[str, str]] = field(factory=make_merchants, repr=False)
     notify: Callable[[Callback], None] = field(default=_ignore_callback, repr=False)
+    observe: Observer = field(default=_ignore_call, repr=False)
+    advance_by: float = field(init=False, default=0.0)
     apps: dict[str, App] = field(init=False, factory=dict[str, App])
     trades: ChainMap[str, Trade] = field(init=False, factory=ChainMap[str, Trade], repr=False)
     refunds: ChainMap[str, Refund] = field(init=False, factory=ChainMap[str, Refund], repr=False)
@@ -179,25 +197,61 @@ class Platform:
         self._errors.append(_InjectedError(code, executed))
 
     def iter_orders(self) -> Iterator[Trade]:
-        """Yield every order, the latest of each appKey first."""
-        for account in self._accounts.values():
-            yield from reversed(account.trades.values())
+        """Yield every order, the latest first."""
+        newest = (reversed(account.trades.values()) for account in self._accounts.values())
+        return merge(*newest, key=lambda trade: trade.purchase.created_at, reverse=True)
 
     def find_entries(self, request_id: str) -> tuple[LedgerEntry, ...]:
         """Return what a requestId did: one entry for each appKey that used it."""
         found = (account.entries.get(request_id) for account in self._accounts.values())
         return tuple(entry for entry in found if entry)
 
-    def build_callback(self, out_trade_no: str) -> Callback:
+    def find_account(self, app_key: str) -> MerchantAccount:
+        """Return what is kept for an appKey: an empty account if it is unknown."""
+        return self._accounts.get(app_key) or MerchantAccount()
+
+    def iter_accounts(self) -> Iterator[MerchantAccount]:
+        """Yield what is kept for each appKey."""
+        yield from self._accounts.values()
+
+    def now(self) -> float:
+        """Return the time by which orders and prepays expire, in seconds since the epoch."""
+        return self.clock() + self.advance_by
+
+    def advance(self, seconds: float) -> None:
+        """Let orders and prepays become older, and close those whose time is over.
+
+        Requests and callbacks are fresh by `clock` as before.
+
+        Raises:
+            ValueError: negative or not finite.
+        """
+        if not 0.0 <= seconds < math.inf:
+            raise ValueError("seconds are 0 or more")
+        self.advance_by += seconds
+        self.close_due_orders()
+
+    def close_due_orders(self) -> None:
+        """Close the orders whose time is over, so that their merchants get callbacks."""
+        for account in self._accounts.values():
+            for purchase in account.purchases.values():
+                _ = purchase.status  # reading it closes the order
+
+    def build_callback(self, out_trade_no: str, *, app_key: str | None = None) -> Callback:
         """Return the callback about an order or a refund, as its status is now.
+
+        Args:
+            out_trade_no: the number of either.
+            app_key: the merchant's; None for the first one that used the number.
 
         Raises:
             InvalidRequestError: there is no such order.
         """
-        refund = self.refunds.get(out_trade_no)
-        if refund is not None and out_trade_no not in self.trades:
+        account = self if app_key is None else self.find_account(app_key)
+        refund = account.refunds.get(out_trade_no)
+        if refund is not None and out_trade_no not in account.trades:
             return build_refund_callback(refund)
-        return build_trade_callback(_require_order(self.trades.get(out_trade_no)))
+        return build_trade_callback(_require_order(account.trades.get(out_trade_no)))
 
     # The payer
 
@@ -220,8 +274,17 @@ class Platform:
                 self._record("charge", purchase.app_key, amount=trade.amount, numbers=number)
         return purchase.status
 
-    def cancel(self, out_trade_no: str, *, app_key: str | None = None) -> Status:
-        """Let the payer decline: an order that awaits payment fails. Raises as `confirm` does."""
+    def cancel(self, out_trade_no: str, *, app_key: str | None = None, reason: str = "") -> Status:
+        """Let the payer decline: an order that awaits payment fails. Raises as `confirm` does.
+
+        Args:
+            out_trade_no: the order's number.
+            app_key: the merchant's; None for the first one that used the number.
+            reason: the failReason of its callback; that the payer cancelled when empty.
+        """
+        purchase = self._find_purchase(out_trade_no, app_key)
+        if purchase.status is Status.AWAITING:
+            purchase.fail_reason = reason
         return self._end_purchase(out_trade_no, app_key, PurchaseEvent.CANCEL)
 
     def expire(self, out_trade_no: str, *, app_key: str | None = None) -> Status:
@@ -234,11 +297,8 @@ class Platform:
         return purchase.status
 
     def _find_purchase(self, out_trade_no: str, app_key: str | None) -> Purchase:
-        if app_key is None:
-            trade = self.trades.get(out_trade_no)
-        else:
-            trade = self._accounts.get(app_key, MerchantAccount()).trades.get(out_trade_no)
-        return _require_order(trade).purchase
+        account = self if app_key is None else self.find_account(app_key)
+        return _require_order(account.trades.get(out_trade_no)).purchase
 
     # The calls
 
@@ -246,16 +306,19 @@ class Platform:
         """Answer a call to one of `operations` with the platform's envelope."""
         self.calls[request.path] += 1
         self.recent.append(request)
+        params: Params = {}
         try:
-            data = self._perform(request)
+            params = read_params(request)
+            data = self._perform(request, params)
         except RefusalError as error:
             self.replies[error.code] += 1
+            self.observe(request, params, error)
             return build_failure(error)
         self.replies[""] += 1
+        self.observe(request, params, None)
         return build_success(data)
 
-    def _perform(self, request: IncomingRequest) -> Reply:
-        params = read_params(request)
+    def _perform(self, request: IncomingRequest, params: Params) -> Reply:
         app = self.apps.get(params["appKey"])
         if app is None:
             raise RefusalError(Code.APP_UNKNOWN)
@@ -285,7 +348,7 @@ class Platform:
         return isinstance(request_id, str) and request_id in self._accounts[app_key].entries
 
     def _create_trade(self, app_key: str, params: Params) -> Reply:
-        content = read_trade(_read_biz_content(params))
+        content = read_trade(read_biz_content(params))
         account = self._accounts[app_key]
         numbers = [item.out_trade_no for item in content.items]
         account.check_unused(content.request_id, *numbers)
@@ -308,10 +371,11 @@ class Platform:
             app_key=app_key,
             pay_token=self.token(),
             amount=content.amount,
-            closes_at=None if content.timeout is None else self.clock() + content.timeout,
+            closes_at=None if content.timeout is None else self.now() + content.timeout,
             scannable=not content.jsapi,
-            clock=self.clock,
+            clock=self.now,
             on_change=self._notify_end,
+            created_at=self.now(),
         )
         purchase.trades.extend(
             Trade(item=item, trade_no=self._next_number(), purchase=purchase)
@@ -320,7 +384,7 @@ class Platform:
         return purchase
 
     def _pay(self, app_key: str, params: Params) -> Reply:
-        content = read_pay(_read_biz_content(params))
+        content = read_pay(read_biz_content(params))
         account = self._accounts[app_key]
         account.check_unused(content.request_id)
         purchase = account.find_purchase(content.pay_token)
@@ -337,25 +401,21 @@ class Platform:
         }
 
     def _create_prepay(self, purchase: Purchase, app_id: str) -> Reply:
-        now = self.clock()
-        prepay = Prepay(
-            prepay_id=f"wx{self.token()}",
-            app_id=app_id or PLATFORM_APP_ID,
-            expires_at=now + PREPAY_LIFE,
+        prepay_id, app_id = f"wx{self.token()}", app_id or PLATFORM_APP_ID
+        seconds, nonce, package = str(int(self.now())), self.token(), f"prepay_id={prepay_id}"
+        sign = self.sign_pay(f"{app_id}\n{seconds}\n{nonce}\n{package}\n".encode())
+        signed = {"appId": app_id, "timeStamp": seconds, "nonceStr": nonce}
+        method = {"signType": "RSA", "paySign": sign}
+        prepay = self.prepays[prepay_id] = Prepay(
+            prepay_id=prepay_id,
+            app_id=app_id,
+            expires_at=self.now() + PREPAY_LIFE,
+            app_key=purchase.app_key,
+            out_trade_no=purchase.trades[0].out_trade_no,
+            jsapi={**signed, "package": package, **method},
         )
         purchase.prepays.append(prepay)
-        self.prepays[prepay.prepay_id] = prepay
-        seconds, nonce, package = str(int(now)), self.token(), f"prepay_id={prepay.prepay_id}"
-        message = f"{prepay.app_id}\n{seconds}\n{nonce}\n{package}\n"
-        return {
-            "appId": prepay.app_id,
-            "timeStamp": seconds,
-            "nonceStr": nonce,
-            "prepayId": prepay.prepay_id,
-            "extPackage": package,
-            "signType": "RSA",
-            "paySign": self.sign_pay(message.encode()),
-        }
+        return {**signed, "prepayId": prepay_id, "extPackage": package, **method}
 
     def _query(self, app_key: str, params: Params) -> Reply:
         """Return the status of an order, or of a refund by its own number.
@@ -370,12 +430,12 @@ class Platform:
         return build_order_status(account.find_order(out_trade_no=out_trade_no, trade_no=trade_no))
 
     def _refund(self, app_key: str, params: Params) -> Reply:
-        content = read_refund(_read_biz_content(params))
+        content = read_refund(read_biz_content(params))
         account = self._accounts[app_key]
         account.check_unused(content.request_id, content.out_trade_no)
         trade = account.find_trade(content.orig_out_trade_no)
         item = trade.refund(content.out_trade_no, content.amount)
-        refund = Refund(item=item, trade_no=self._next_number(), trade=trade, at=self.clock())
+        refund = Refund(item=item, trade_no=self._next_number(), trade=trade, at=self.now())
         account.add_refund(refund)
         numbers = [refund.out_trade_no]
         self._record(
@@ -391,8 +451,8 @@ class Platform:
 
     def _list_merchants(self, app_key: str, params: Params) -> Reply:
         del app_key  # every appKey of the sandbox has the same sub-merchants
-        size = _read_positive(params, "pageSize", default=10)
-        page = _read_positive(params, "currentPage", default=1)
+        size = read_positive(params, "pageSize", default=10)
+        page = read_positive(params, "currentPage", default=1)
         return build_merchant_page(self.merchants, size, page)
 
     def _notify_end(self, purchase: Purchase) -> None:
@@ -401,7 +461,7 @@ class Platform:
 
     def _next_number(self) -> str:
         self._last_number += 1
-        return f"{to_china_time(self.clock()):%Y%m%d}{self._last_number:08d}"
+        return f"{to_china_time(self.now()):%Y%m%d}{self._last_number:08d}"
 
     def _record(
         self,
@@ -418,7 +478,7 @@ class Platform:
             request_id=request_id,
             out_trade_nos=tuple(numbers),
             amount=amount,
-            at=self.clock(),
+            at=self.now(),
         )
         self.ledger.append(entry)
         if request_id:
@@ -431,18 +491,3 @@ def _require_order(found: Trade | None) -> Trade:
             "there is no such order", field="outTradeNo", allowed="an order of the sandbox"
         )
     return found
-
-
-def _read_biz_content(params: Params) -> str:
-    content = params.get("bizContent")
-    if not content:
-        raise MalformedError("bizContent", "is missing or empty")
-    return content
-
-
-def _read_positive(params: Params, name: str, *, default: int) -> int:
-    value = params.get(name) or str(default)
-    well_formed = value.isascii() and value.isdigit() and len(value) <= _MAX_PAGE_DIGITS
-    if not well_formed or int(value) < 1:
-        raise MalformedError(name, "is not an integer above 0")
-    return int(value)

@@ -25,6 +25,7 @@ _QUANTITY: Final = re.compile(r"[1-9][0-9]{0,13}", re.ASCII)
 _TIMEOUT: Final = re.compile(r"([1-9][0-9]{0,4})([mhd])", re.ASCII)
 _MIN_AMOUNT: Final = Decimal("0.01")
 _MAX_AMOUNT: Final = Decimal("100000000000.00")
+_MAX_PAGE_DIGITS: Final = 6
 _MAX_REFUND: Final = 15
 _MAX_REQUEST_ID: Final = 32
 _MAX_ROYALTIES: Final = 10
@@ -97,6 +98,23 @@ class RefundContent:
     out_trade_no: str
     orig_out_trade_no: str
     amount: Decimal
+
+
+def read_biz_content(params: Mapping[str, str]) -> str:
+    """Return the bizContent; raise `RefusalError` if there is none."""
+    content = params.get("bizContent")
+    if not content:
+        raise MalformedError("bizContent", "is missing or empty")
+    return content
+
+
+def read_positive(params: Mapping[str, str], name: str, *, default: int) -> int:
+    """Return a parameter as an integer above 0; raise `RefusalError` if it is none."""
+    value = params.get(name) or str(default)
+    well_formed = value.isascii() and value.isdigit() and len(value) <= _MAX_PAGE_DIGITS
+    if not well_formed or int(value) < 1:
+        raise MalformedError(name, "is not an integer above 0")
+    return int(value)
 
 
 def read_trade(content: str) -> TradeContent:

@@ -1,10 +1,9 @@
 """Serve the sandbox over HTTP, with aiohttp's low-level server around `Platform`.
 
-Besides the platform's endpoints it serves the payer: `GET /sandbox` is a page with buttons,
-`POST /sandbox/confirm`, `/sandbox/cancel` and `/sandbox/expire` take `outTradeNo=`, and
-`GET /sandbox/ledger` lists what was executed. They need no credentials, so every process that can
-reach the port can use them; by default these are the processes of this machine. Merchants with a
-`notify_url` get callbacks. `Sandbox.faults` queues faults of callbacks and replies.
+Besides the platform's endpoints it serves people: the console at `/`, the cashier of each order,
+`/wx-pay.js`, and the plain page of `payer_pages`. They need no credentials, so every process that
+can reach the port can use them; by default these are the processes of this machine. Merchants with
+a `notify_url` get callbacks. `Sandbox.faults` queues faults of callbacks and replies.
 """
 
 from __future__ import annotations
@@ -14,40 +13,38 @@ import functools
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from email.utils import formatdate
 from types import MappingProxyType, TracebackType
 from typing import Final, Self, TypeVar
 
 from aiohttp import web
 from Crypto.PublicKey import RSA
 
-from wxpay_async.errors import InvalidRequestError, PrepayExpiredError
 from wxpay_async.protocol.keys import KeyData
 from wxpay_async.protocol.signing import RsaSigner
-from wxpay_async.protocol.wire import SANDBOX_MARKER
-from wxpay_async.sandbox.auth import App, IncomingRequest, Scheme, read_pairs
+from wxpay_async.protocol.wire import is_loopback
+from wxpay_async.sandbox.answers import Answers
+from wxpay_async.sandbox.auth import App, IncomingRequest, Scheme
+from wxpay_async.sandbox.callback_payloads import Callback
 from wxpay_async.sandbox.callbacks import SCHEDULE, CallbackSender, Delivery
-from wxpay_async.sandbox.cashier import render_page
+from wxpay_async.sandbox.console.feed import Feed
+from wxpay_async.sandbox.console.journal import Journal
+from wxpay_async.sandbox.console.site import Console
 from wxpay_async.sandbox.error_codes import Code, RefusalError
 from wxpay_async.sandbox.fault_injection import inject_fault
 from wxpay_async.sandbox.faults import Faults, Forgery, ReplyFaultKind
+from wxpay_async.sandbox.guard import find_refusal
+from wxpay_async.sandbox.payer_pages import PayerPages
 from wxpay_async.sandbox.platform import Platform
 from wxpay_async.sandbox.responses import build_failure, encode_json
-from wxpay_async.sandbox.state import LedgerEntry, Status
 
-_JSON: Final = "application/json;charset=UTF-8"
-_HTML: Final = "text/html;charset=UTF-8"
 _KEY_BITS: Final = 2048
 _KEEP_ALIVE: Final = 75.0
 _GRACE: Final = 0.25  # seconds; when it closes, only injected delays are still in progress
-_PAGE: Final = "/sandbox"
 _ANY_ADDRESS: Final[Mapping[str, str]] = MappingProxyType(
     {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - only compared here
 )
-_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'"
 
 _T = TypeVar("_T")
-PayerAction = Callable[..., Status]
 
 
 @functools.cache
@@ -120,7 +117,9 @@ class Sandbox:
         )
         self.faults = Faults()
         self.callbacks = self._make_sender(callback_schedule)
-        self.platform.notify = self.callbacks.enqueue
+        self._console = self._make_console()
+        self._payer_pages = PayerPages(self.platform, self._console.answers)
+        self.platform.notify = self._notify
         self._notify_remote = notify_remote
         self._app = self.add_app(
             app_key,
@@ -132,7 +131,6 @@ class Sandbox:
         self.app_key, self.app_secret = self._app.app_key, self._app.app_secret
         self._host, self._port = host, port
         self._pay_key, self._callback_key = pay_key, callback_key
-        self._date = (-1, "")
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -173,6 +171,7 @@ class Sandbox:
 
     async def aclose(self) -> None:
         """Stop listening and sending callbacks, and close every connection. May be called twice."""
+        self._console.feed.close()
         await self.callbacks.aclose()
         runner, self._runner = self._runner, None
         if runner is not None:
@@ -281,6 +280,34 @@ class Sandbox:
         """Let the order's time run out; raises `InvalidRequestError` when there is none."""
         self.platform.expire(out_trade_no)
 
+    def advance(self, seconds: float) -> None:
+        """Let orders and prepays become older; those whose time is over are closed.
+
+        Requests and callbacks are fresh or stale by the clock as before.
+
+        Raises:
+            ValueError: negative or not finite.
+        """
+        self.platform.advance(seconds)
+
+    def _make_console(self) -> Console:
+        feed = Feed()
+        journal = Journal(platform=self.platform, on_order=feed.add, on_call=feed.add)
+        self.platform.observe = journal.note_call
+        self.callbacks.on_delivery = journal.note_delivery
+        return Console(
+            journal=journal,
+            feed=feed,
+            callbacks=self.callbacks,
+            answers=Answers(self.platform),
+            public_key=lambda: self.pay_public_key,
+            token=self.platform.token(),
+        )
+
+    def _notify(self, callback: Callback) -> None:
+        self._console.journal.note_callback(callback)
+        self.callbacks.enqueue(callback)
+
     def _make_sender(self, schedule: Sequence[float]) -> CallbackSender:
         return CallbackSender(
             apps=self.platform.apps,
@@ -303,7 +330,7 @@ class Sandbox:
         try:
             body = await request.read()
         except web.HTTPRequestEntityTooLarge:
-            return self._respond_error("the body is too large", status=413)
+            return self._answers.build_error("the body is too large", status=413)
         incoming = IncomingRequest(
             method=request.method,
             path=request.path,
@@ -314,72 +341,44 @@ class Sandbox:
         )
         if incoming.path in self.platform.operations:
             return await self._serve_merchant(request, incoming)
-        return self._serve_payer(incoming)
+        return await self._serve_person(request, incoming)
+
+    async def _serve_person(
+        self, request: web.BaseRequest, incoming: IncomingRequest
+    ) -> web.StreamResponse:
+        remote = not is_loopback(_build_origin(self._host))
+        refusal = find_refusal(incoming.method, request.headers, remote=remote)
+        if refusal:
+            return self._answers.build_error(refusal, status=403)
+        answer = self._payer_pages.serve(incoming) or await self._console.serve(request, incoming)
+        if answer is None:
+            self._console.journal.note_stray(incoming, "there is nothing here")
+            return self._answers.build_error("there is nothing here", status=404)
+        return answer
+
+    @property
+    def _answers(self) -> Answers:
+        return self._console.answers
+
+    def _respond(self, reply: Mapping[str, object]) -> web.Response:
+        return self._answers.build(encode_json(reply))
 
     async def _serve_merchant(
         self, request: web.BaseRequest, incoming: IncomingRequest
     ) -> web.StreamResponse:
         fault = self.faults.take_reply_fault(incoming.path)
         if fault is None:
-            return self._respond(encode_json(self.platform.answer(incoming)))
+            return self._respond(self.platform.answer(incoming))
+        executed = fault.executed or fault.kind is ReplyFaultKind.DELAY
+        message = "executed" if executed else "not executed"
+        self._console.journal.note_fault(incoming, str(fault.kind), message)
         reply = self.platform.answer(incoming) if fault.executed else None
         await asyncio.sleep(fault.seconds)
         if fault.kind is ReplyFaultKind.DELAY and reply is None:
             reply = self.platform.answer(incoming)
         if reply is None:
             reply = build_failure(RefusalError(Code.INTERRUPTED))
-        return await inject_fault(request, self._respond(encode_json(reply)), fault.kind)
-
-    def _serve_payer(self, incoming: IncomingRequest) -> web.Response:
-        match incoming.method, incoming.path:
-            case "GET", "/sandbox":
-                page = render_page(self.platform.iter_orders())
-                response = self._respond(page.encode(), content_type=_HTML)
-                response.headers["Content-Security-Policy"] = _POLICY
-                return response
-            case "GET", "/sandbox/ledger":
-                entries = [_describe_entry(entry) for entry in self.platform.ledger]
-                return self._respond(encode_json(entries))
-            case "POST", "/sandbox/confirm":
-                return self._act_as_payer(incoming, self.platform.confirm)
-            case "POST", "/sandbox/cancel":
-                return self._act_as_payer(incoming, self.platform.cancel)
-            case "POST", "/sandbox/expire":
-                return self._act_as_payer(incoming, self.platform.expire)
-            case _:
-                return self._respond_error("there is nothing here", status=404)
-
-    def _act_as_payer(self, incoming: IncomingRequest, action: PayerAction) -> web.Response:
-        try:
-            params = read_pairs(incoming)
-            status = action(params.get("outTradeNo", ""), app_key=params.get("appKey") or None)
-        except RefusalError as error:
-            return self._respond_error(error.message, status=400)
-        except InvalidRequestError as error:
-            return self._respond_error(str(error), status=404)
-        except PrepayExpiredError as error:
-            return self._respond_error(str(error), status=409)
-        if params.get("page"):
-            response = self._respond(b"", status=303)
-            response.headers["Location"] = _PAGE
-            return response
-        return self._respond(encode_json({"status": str(status)}))
-
-    def _respond_error(self, message: str, *, status: int) -> web.Response:
-        return self._respond(encode_json({"error": message}), status=status)
-
-    def _respond(
-        self, body: bytes, *, status: int = 200, content_type: str = _JSON
-    ) -> web.Response:
-        headers = {"Content-Type": content_type, SANDBOX_MARKER: "1", "Date": self._format_date()}
-        return web.Response(body=body, status=status, headers=headers)
-
-    def _format_date(self) -> str:
-        """Return the time of the sandbox's own clock as an HTTP date, formatted once a second."""
-        second = int(self.platform.clock())
-        if self._date[0] != second:
-            self._date = (second, formatdate(second, usegmt=True))
-        return self._date[1]
+        return await inject_fault(request, self._respond(reply), fault.kind)
 
 
 def _require_started(value: _T | None) -> _T:
@@ -389,20 +388,12 @@ def _require_started(value: _T | None) -> _T:
 
 
 def _build_url(host: str, port: int) -> str:
-    host = _ANY_ADDRESS.get(host, host)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{_build_origin(_ANY_ADDRESS.get(host, host))}:{port}"
+
+
+def _build_origin(host: str) -> str:
+    return f"http://[{host}]" if ":" in host else f"http://{host}"
 
 
 def _export_public_key(key: RSA.RsaKey) -> str:
     return key.public_key().export_key("PEM").decode("ascii")
-
-
-def _describe_entry(entry: LedgerEntry) -> dict[str, object]:
-    return {
-        "kind": entry.kind,
-        "appKey": entry.app_key,
-        "requestId": entry.request_id,
-        "outTradeNos": entry.out_trade_nos,
-        "amount": str(entry.amount),
-        "at": entry.at,
-    }

@@ -78,11 +78,17 @@ class Prepay:
         prepay_id: its number.
         app_id: the mini program that it is for.
         expires_at: seconds since the epoch.
+        out_trade_no: the first order that it pays.
+        app_key: that order's merchant.
+        jsapi: what the mini program hands to `wx.requestPayment`, and the appId that is signed.
     """
 
     prepay_id: str
     app_id: str
     expires_at: float
+    app_key: str = ""
+    out_trade_no: str = ""
+    jsapi: Mapping[str, str] = field(factory=dict[str, str], repr=False)
 
 
 def _ignore_change(purchase: Purchase) -> None:
@@ -103,6 +109,8 @@ class Purchase:
         prepays: all its prepays, the latest last.
         clock: seconds since the epoch.
         on_change: called after each change of the status.
+        created_at: when it was created, seconds since the epoch.
+        fail_reason: why it failed, in the platform's words; empty for the payer's cancellation.
         ended_at: when the last change happened, seconds since the epoch; None before.
     """
 
@@ -115,6 +123,8 @@ class Purchase:
     prepays: list[Prepay] = field(factory=list[Prepay])
     clock: Callable[[], float] = field(repr=False)
     on_change: Callable[[Purchase], None] = field(default=_ignore_change, repr=False)
+    created_at: float = 0.0
+    fail_reason: str = ""
     ended_at: float | None = field(default=None, init=False)
     _status: Status = field(default=Status.AWAITING, init=False)
 

@@ -1,0 +1,99 @@
+"""Tell readers what changed, as fast as each of them reads.
+
+A reader does not get a copy of each change. It has a set of what is new for it, and renders that
+when it can write. So a burst costs it one rendering for each order. A reader whose set is full
+does not keep up: it is told to reload, and takes no more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from attrs import define, field
+
+from wxpay_async.sandbox.console.journal import OrderKey, SeenCall
+
+MAX_NEWS: Final = 500
+"""Orders and calls that one reader may be behind."""
+
+MAX_READERS: Final = 32
+
+
+@define(eq=False)
+class Reader:
+    """One open page.
+
+    Attributes:
+        orders: the orders that changed since it last took them, without repetition.
+        calls: the calls since then.
+        behind: whether it did not keep up.
+        closed: whether the sandbox closes.
+    """
+
+    orders: dict[OrderKey, None] = field(factory=dict[OrderKey, None])
+    calls: list[SeenCall] = field(factory=list[SeenCall])
+    behind: bool = False
+    closed: bool = False
+    _loop: asyncio.AbstractEventLoop = field(factory=asyncio.get_running_loop, repr=False)
+    _news: asyncio.Event = field(factory=asyncio.Event, repr=False)
+
+    def add(self, news: OrderKey | SeenCall) -> None:
+        """Add a change; the payer may act in another thread."""
+        if self.behind:
+            return
+        if len(self.orders) + len(self.calls) >= MAX_NEWS:
+            self.behind = True
+            self.orders.clear()
+            self.calls.clear()
+        elif isinstance(news, SeenCall):
+            self.calls.append(news)
+        else:
+            self.orders[news] = None
+        self.wake()
+
+    def wake(self) -> None:
+        """End its waiting."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._news.set)
+
+    async def wait(self, seconds: float) -> None:
+        """Wait until there is something new, or for some seconds."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
+        except TimeoutError:
+            return
+        self._news.clear()
+
+    def take(self) -> tuple[list[OrderKey], list[SeenCall]]:
+        """Take what is new."""
+        orders, self.orders = list(self.orders), {}
+        calls, self.calls = self.calls, []
+        return orders, calls
+
+
+@define(eq=False)
+class Feed:
+    """All open pages."""
+
+    readers: set[Reader] = field(init=False, factory=set[Reader])
+
+    def open(self) -> Reader | None:
+        """Return a new reader; None if there are 32 already."""
+        if len(self.readers) >= MAX_READERS:
+            return None
+        reader = Reader()
+        self.readers.add(reader)
+        return reader
+
+    def add(self, news: OrderKey | SeenCall) -> None:
+        """Tell every reader."""
+        for reader in tuple(self.readers):
+            reader.add(news)
+
+    def close(self) -> None:
+        """End every reader."""
+        for reader in tuple(self.readers):
+            reader.closed = True
+            reader.wake()
