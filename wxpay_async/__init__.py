@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from wxpay_async.adapters.transports.aiohttp import AiohttpTransport
     from wxpay_async.adapters.transports.httpx import HttpxTransport
     from wxpay_async.adapters.transports.memory import MemoryTransport
+    from wxpay_async.adapters.transports.recording import RecordingTransport, ReplayTransport
     from wxpay_async.adapters.transports.reqwest import ReqwestTransport
     from wxpay_async.engine.callbacks import CallbackEvent, CallbackReceiver, Verdict
     from wxpay_async.engine.clock import Clock
@@ -178,12 +179,14 @@ __all__ = [
     "Quota",
     "QuotaExhaustedError",
     "RateLimitedError",
+    "RecordingTransport",
     "RedisLimiter",
     "RedisStore",
     "Refund",
     "RefundNotification",
     "RefundResult",
     "RefusedError",
+    "ReplayTransport",
     "RequestBuilder",
     "ReqwestTransport",
     "RetryBudget",
@@ -281,6 +284,7 @@ if not TYPE_CHECKING:
         "Quota": "adapters.limiters.limiter",
         "QuotaExhaustedError": "errors",
         "RateLimitedError": "errors",
+        "RecordingTransport": "adapters.transports.recording",
         "RedisLimiter": "adapters.limiters.redis",
         "RedisStore": "adapters.stores.redis",
         "Refund": "protocol.requests",
@@ -288,6 +292,7 @@ if not TYPE_CHECKING:
         "RefundResult": "protocol.results",
         "RefusedError": "errors",
         "RequestBuilder": "protocol.builder",
+        "ReplayTransport": "adapters.transports.recording",
         "ReqwestTransport": "adapters.transports.reqwest",
         "RetryBudget": "policy.retry",
         "RetryPolicy": "policy.retry",
