@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import Connection
+import pytest
+from sqlalchemy import Connection, event
 
 from tests.adapters.stores.old_mysql import OldMysql
 from tests.contract.stores import RETENTION, TABLES, Place, open_place
@@ -47,6 +49,40 @@ async def test_tending_reads_no_more_than_it_has_to(place: Place) -> None:
     assert not [plan for plan in plans if "SCAN" in plan]
     wanted = ["tend"] * 3 + ["until"] + ["autoindex_wxpay_operations"] * 3
     assert [True] * 7 == [name in plan for name, plan in zip(wanted, plans, strict=True)]
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres", "mariadb"])
+async def test_list_of_what_is_open_reads_nothing_that_has_ended(kind: str, tmp_path: Path) -> None:
+    """However much has ended: what is open is found by its state."""
+    async with open_place(kind, tmp_path) as place:
+        store = place.make_store()
+        assert isinstance(store, SqlStore)
+        ended = [place.make_record(f"r{n}", state=State.SUCCEEDED) for n in range(2_000)]
+        opened = [place.make_record(f"o{n}", state=State.UNKNOWN) for n in range(3)]
+        await asyncio.gather(*map(store.reserve, [*ended, *opened]))
+        session = await store._open_session()
+        plans: list[str] = []
+
+        def explain_list(connection: Connection) -> None:
+            if kind != "sqlite":  # whose statistics nobody gathers
+                word = "TABLE " if kind == "mariadb" else ""
+                connection.exec_driver_sql(f"ANALYZE {word}{TABLES[0]}")
+            explain = "EXPLAIN QUERY PLAN" if kind == "sqlite" else "EXPLAIN"
+            queries: list[tuple[str, Any]] = []
+
+            def note(*call: Any) -> None:  # noqa: ANN401 - SQLAlchemy's
+                queries.append((call[2], call[3]))
+
+            event.listen(connection, "before_cursor_execute", note)
+            store._work.fetch_open(connection, app_key=place.app_key, after="o", limit=100)
+            event.remove(connection, "before_cursor_execute", note)
+            ((query, parameters),) = queries
+            rows = connection.exec_driver_sql(f"{explain} {query}", parameters)
+            plans.extend(str(tuple(row)) for row in rows)
+
+        await session.transact(explain_list)
+
+        assert "_tend" in "".join(plans), plans
 
 
 async def test_end_of_an_attempt_is_not_looked_for_by_its_state(tmp_path: Path) -> None:

@@ -220,14 +220,14 @@ class Transactions:
         self, connection: Connection, *, app_key: str, after: str, limit: int
     ) -> list[IdempotencyRecord]:
         """Do what `IdempotencyStore.list_open` says."""
+        # The requestId as an expression: else a database may take the key, and read all that ended.
+        name = self._operations.c.request_id.concat("")
         rows = self._select().where(
             self._operations.c.app_key == app_key,
             self._operations.c.state.in_([state.value for state in UNFINISHED]),
-            self._operations.c.request_id > after,
+            name > after,
         )
-        return self._read_records(
-            connection, rows.order_by(self._operations.c.request_id).limit(limit)
-        )
+        return self._read_records(connection, rows.order_by(name).limit(limit))
 
     def due(
         self, connection: Connection, app_key: str, now: float, *, limit: int
