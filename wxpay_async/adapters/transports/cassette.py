@@ -96,7 +96,7 @@ def read_request(request: HttpRequest) -> Asked:
 
 def _read_object(body: bytes, otherwise: Json) -> Json:
     try:
-        value = strict_json(body)
+        value: Json = strict_json(body)
     except ValueError:
         return otherwise
     return value if isinstance(value, dict) else otherwise
@@ -114,7 +114,7 @@ def write_line(asked: Asked, ended: HttpResponse | WxPayError, redactor: Redacto
     fields, redacted = redactor.redact(asked.fields, body)
     if name == "response":
         what["body"] = redacted
-    line = {
+    line: dict[str, Json] = {
         "version": 1,
         "method": "POST",
         "path": redactor.blank(asked.path),
@@ -139,10 +139,10 @@ def _describe_error(error: WxPayError, redactor: Redactor) -> dict[str, Json]:
     return {"kind": kind, "reason": reason, "retryable": error.retryable}
 
 
-def encode(value: object) -> str:
+def encode(value: Json) -> str:
     """Encode JSON as `json` does, and numbers as they were written."""
     match value:
-        case Mapping():
+        case dict():
             members = (f"{encode(name)}:{encode(item)}" for name, item in value.items())
             return f"{{{','.join(members)}}}"
         case list():
