@@ -94,7 +94,7 @@ def run_sandbox(sandbox: Sandbox, keys: RsaKeys | None, *, as_json: bool) -> Non
         if keys:
             keys.write_platform_key(sandbox.callback_public_key)
         _print_settings(_describe_sandbox(sandbox, keys), as_json=as_json)
-        typer.echo(f"Cashier: {sandbox.url}/sandbox. Ctrl-C ends the sandbox.", err=True)
+        typer.echo(f"Console: {sandbox.url}/. Ctrl-C ends the sandbox.", err=True)
 
     asyncio.run(serve_until_stopped(sandbox, announce))
 

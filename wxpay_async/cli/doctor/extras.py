@@ -47,6 +47,8 @@ _EXTRAS: Final = (
     _Extra("otel", "opentelemetry-api", "opentelemetry", "OpenTelemetryHook"),
     _Extra("fastapi", "fastapi", "fastapi", "routes for FastAPI"),
     _Extra("report", "jinja2", "jinja2", "the report of a batch"),
+    _Extra("sandbox", "jinja2", "jinja2", "the sandbox's console"),
+    _Extra("testing", "pytest", "pytest", "fixtures for a shop's tests"),
     _Extra("taskiq", "taskiq", "taskiq", "batches on several machines"),
 )
 
