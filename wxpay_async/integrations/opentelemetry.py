@@ -8,6 +8,8 @@ that does not look like one of the platform's becomes `other`.
 `wxpay.in_doubt.open` counts the doubts that this process opened and has not seen closed.
 `wxpay.reviews.needed` counts the operations that only a person can settle: alert on it.
 
+`docs/monitoring.md` has a dashboard and rules for alerts that are made of these:
+
 | metric | kind | labels |
 | --- | --- | --- |
 | `wxpay.attempts` | counter | operation, fate, code |
@@ -31,6 +33,7 @@ from typing import Final
 
 from attrs import define, field, frozen
 
+from wxpay_async import __version__
 from wxpay_async.engine.telemetry import Event, EventKind
 
 try:
@@ -39,6 +42,10 @@ except ImportError as error:
     raise ImportError("OpenTelemetry is missing: pip install 'wxpay-async[otel]'") from error
 
 _NANOSECONDS: Final = 1_000_000_000
+
+_SCOPE: Final = ("wxpay_async", __version__)
+_SCHEMA: Final = "https://opentelemetry.io/schemas/1.26.0"
+"""Of the HTTP conventions that names and attributes follow."""
 
 # The buckets of the HTTP conventions, and the 30 s that a call may last. The SDK's own buckets are
 # made for milliseconds, and every call would fall into the first one.
@@ -74,8 +81,8 @@ class OpenTelemetryHook:
         meter: where metrics go; the global provider's by default.
     """
 
-    tracer: trace.Tracer = field(factory=lambda: trace.get_tracer("wxpay_async"))
-    meter: metrics.Meter = field(factory=lambda: metrics.get_meter("wxpay_async"))
+    tracer: trace.Tracer = field(factory=lambda: trace.get_tracer(*_SCOPE, schema_url=_SCHEMA))
+    meter: metrics.Meter = field(factory=lambda: metrics.get_meter(*_SCOPE, schema_url=_SCHEMA))
     _attempts: metrics.Counter = field(init=False)
     _outcomes: metrics.Counter = field(init=False)
     _shared: metrics.Counter = field(init=False)
@@ -92,16 +99,36 @@ class OpenTelemetryHook:
 
     def __attrs_post_init__(self) -> None:
         meter = self.meter
-        self._attempts = meter.create_counter("wxpay.attempts", unit="{attempt}")
-        self._outcomes = meter.create_counter("wxpay.outcomes", unit="{call}")
-        self._shared = meter.create_counter("wxpay.calls.shared", unit="{call}")
-        self._requests = _histogram(meter, "http.client.request.duration")
-        self._calls = _histogram(meter, "wxpay.call.duration")
-        self._waits = _histogram(meter, "wxpay.wait.duration")
-        self._reviews = meter.create_counter("wxpay.reviews.needed", unit="{operation}")
-        self._set_in_use = meter.create_gauge("wxpay.quota.in_use", unit="{slot}").set
-        self._set_held = meter.create_gauge("wxpay.quota.held", unit="{slot}").set
-        self._doubts = meter.create_up_down_counter("wxpay.in_doubt.open", unit="{operation}")
+        self._attempts = meter.create_counter(
+            "wxpay.attempts", "{attempt}", "Attempts, by how they ended."
+        )
+        self._outcomes = meter.create_counter(
+            "wxpay.outcomes", "{call}", "Calls, by how they ended."
+        )
+        self._shared = meter.create_counter(
+            "wxpay.calls.shared", "{call}", "Calls that got the outcome of another one."
+        )
+        self._requests = _histogram(
+            meter, "http.client.request.duration", "Duration of HTTP client requests."
+        )
+        self._calls = _histogram(
+            meter, "wxpay.call.duration", "Duration of calls, with waiting and retries."
+        )
+        self._waits = _histogram(
+            meter, "wxpay.wait.duration", "How long calls waited for one thing."
+        )
+        self._reviews = meter.create_counter(
+            "wxpay.reviews.needed", "{operation}", "Operations that only a person can settle."
+        )
+        self._set_in_use = meter.create_gauge(
+            "wxpay.quota.in_use", "{slot}", "Slots of the quota that are taken."
+        ).set
+        self._set_held = meter.create_gauge(
+            "wxpay.quota.held", "{slot}", "Slots of the quota that a lane holds."
+        ).set
+        self._doubts = meter.create_up_down_counter(
+            "wxpay.in_doubt.open", "{operation}", "Doubts opened here and not seen closed."
+        )
 
     def __call__(self, event: Event, /) -> None:
         """Record an event."""
@@ -192,8 +219,10 @@ def _end(span: trace.Span, began: int, event: Event, labels: Mapping[str, str | 
     span.end(began + round(event.seconds * _NANOSECONDS))
 
 
-def _histogram(meter: metrics.Meter, name: str) -> metrics.Histogram:
-    return meter.create_histogram(name, unit="s", explicit_bucket_boundaries_advisory=_SECONDS)
+def _histogram(meter: metrics.Meter, name: str, description: str) -> metrics.Histogram:
+    return meter.create_histogram(
+        name, "s", description, explicit_bucket_boundaries_advisory=_SECONDS
+    )
 
 
 def _labels(event: Event) -> Labels:
