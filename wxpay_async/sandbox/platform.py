@@ -27,6 +27,7 @@ from wxpay_async.sandbox.callback_payloads import (
     to_china_time,
 )
 from wxpay_async.sandbox.error_codes import Code, MalformedError, RefusalError, ReplayedError
+from wxpay_async.sandbox.prepays import PrepayIssuer
 from wxpay_async.sandbox.request_parsing import (
     TradeContent,
     read_biz_content,
@@ -53,12 +54,6 @@ from wxpay_async.sandbox.state import (
     Status,
     Trade,
 )
-
-PREPAY_LIFE: Final = 1200
-"""Seconds for which a prepay is valid (the mini-program pay page)."""
-
-PLATFORM_APP_ID: Final = "wx5a4db0c0de000001"
-"""The mini program of a prepay if its request names none."""
 
 Params = Mapping[str, str]
 Operation = Callable[[str, Params], Reply]
@@ -138,8 +133,12 @@ class Platform:
     _errors: deque[_InjectedError] = field(init=False, factory=deque[_InjectedError], repr=False)
     _last_number: int = field(init=False, default=0, repr=False)
     operations: Mapping[str, Operation] = field(init=False, repr=False)
+    _prepays: PrepayIssuer = field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
+        self._prepays = PrepayIssuer(
+            now=self.now, token=self.token, sign=self.sign_pay, issued=self.prepays
+        )
         self.operations = {
             "/api/instant/trade": self._create_trade,
             "/api/instant/pay/wxminiprogram": self._pay,
@@ -363,7 +362,7 @@ class Platform:
             "returnUrl": f"{self.url}/sandbox",
             "instAmount": str(content.amount),
             "tradeResList": build_trade_rows(purchase.trades),
-            **(self._create_prepay(purchase, content.app_id) if content.jsapi else {}),
+            **(self._prepays.issue(purchase, content.app_id) if content.jsapi else {}),
         }
 
     def _create_purchase(self, app_key: str, content: TradeContent) -> Purchase:
@@ -395,27 +394,10 @@ class Platform:
         )
         return {
             "requestId": content.request_id,
-            **self._create_prepay(purchase, content.app_id),
+            **self._prepays.issue(purchase, content.app_id),
             "instAmount": str(purchase.amount),
             "tradeResList": build_trade_rows(purchase.trades),
         }
-
-    def _create_prepay(self, purchase: Purchase, app_id: str) -> Reply:
-        prepay_id, app_id = f"wx{self.token()}", app_id or PLATFORM_APP_ID
-        seconds, nonce, package = str(int(self.now())), self.token(), f"prepay_id={prepay_id}"
-        sign = self.sign_pay(f"{app_id}\n{seconds}\n{nonce}\n{package}\n".encode())
-        signed = {"appId": app_id, "timeStamp": seconds, "nonceStr": nonce}
-        method = {"signType": "RSA", "paySign": sign}
-        prepay = self.prepays[prepay_id] = Prepay(
-            prepay_id=prepay_id,
-            app_id=app_id,
-            expires_at=self.now() + PREPAY_LIFE,
-            app_key=purchase.app_key,
-            out_trade_no=purchase.trades[0].out_trade_no,
-            jsapi={**signed, "package": package, **method},
-        )
-        purchase.prepays.append(prepay)
-        return {**signed, "prepayId": prepay_id, "extPackage": package, **method}
 
     def _query(self, app_key: str, params: Params) -> Reply:
         """Return the status of an order, or of a refund by its own number.
