@@ -134,6 +134,8 @@ async def test_filters_and_search_find_old_orders(
     assert html.count('<li class="row"') == 100
     html = await fetch("/?state=paid")
     assert html.count('<li class="row"') == 100
+    html = await fetch("/?q=R-n2")  # the requestId of the trade, which all its orders share
+    assert html.count('<li class="row"') == 100
     assert "Nothing matches." in await fetch("/?q=nowhere")
 
 

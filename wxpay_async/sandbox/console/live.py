@@ -94,7 +94,7 @@ class LivePage:
         if trade is None:
             return ""
         row = build_row(self.journal, trade)
-        shown = matches(row, self.filter)
+        shown = matches(self.journal, trade, self.filter)
         html = self._render("order_row.html", row=row) if shown else ""
         return _format("row", {"key": row.key, "html": html})
 

@@ -160,23 +160,25 @@ class CallRow:
 
 def list_orders(journal: Journal, shown: Filter) -> list[OrderRow]:
     """Return the newest 200 orders that a filter lets through."""
-    rows = (build_row(journal, trade) for trade in _match_state(journal, shown.state))
-    return list(islice((row for row in rows if matches(row, shown)), MAX_ROWS))
+    orders = journal.platform.iter_orders()
+    found = (trade for trade in orders if matches(journal, trade, shown))
+    return [build_row(journal, trade) for trade in islice(found, MAX_ROWS)]
 
 
-def _match_state(journal: Journal, state: str) -> Iterator[Trade]:
-    """Yield orders in a state: rows of the others need not be built."""
-    for trade in journal.platform.iter_orders():
-        if not state or STATES[trade.status] == state:
-            yield trade
-
-
-def matches(row: OrderRow, shown: Filter) -> bool:
-    """Tell whether a filter lets an order through."""
-    if shown.state and row.state != shown.state:
+def matches(journal: Journal, trade: Trade, shown: Filter) -> bool:
+    """Tell whether a filter lets an order through; its row need not be built for that."""
+    if shown.state and STATES[trade.status] != shown.state:
         return False
-    texts = (row.number, row.subject, row.request_id, row.app_key, row.amount)
-    return not shown.text or any(shown.text.lower() in text.lower() for text in texts)
+    text = shown.text.lower()
+    return not text or any(text in each.lower() for each in _list_texts(journal, trade))
+
+
+def _list_texts(journal: Journal, trade: Trade) -> Iterator[str]:
+    """Yield what the search looks through."""
+    app_key = trade.purchase.app_key
+    yield from (trade.out_trade_no, trade.item.subject, app_key, str(trade.amount))
+    for entry in journal.find_log((app_key, trade.out_trade_no)).entries:
+        yield entry.request_id
 
 
 def count_states(journal: Journal) -> Counter[str]:
