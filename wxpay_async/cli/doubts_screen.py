@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
-
-import attrs
 
 from wxpay_async.cli.main import EXIT_BY_FATE
 from wxpay_async.cli.output import (
@@ -107,7 +105,10 @@ def print_doubt(one: OpenOperation) -> None:
 
 
 def print_resolved(outcome: Outcome[str, Any], *, as_json: bool) -> None:
-    """Print what became of an operation; an error goes to stderr unless JSON is asked for."""
+    """Print what became of an operation; an error goes to stderr unless JSON is asked for.
+
+    The result is not shown, since it may hold credentials: who repeats the request gets it.
+    """
     error = outcome.error
     fields: dict[str, object] = {"requestId": outcome.request, "kind": outcome.kind}
     if error is not None:
@@ -116,8 +117,6 @@ def print_resolved(outcome: Outcome[str, Any], *, as_json: bool) -> None:
             write_stderr("resolved:", told, colour="yellow")
             return
         fields |= {"error": type(error).__name__, "code": error.code, "message": str(error)}
-    elif attrs.has(type(outcome.result)) or isinstance(outcome.result, Mapping):
-        fields["result"] = to_json(outcome.result)
     if as_json:
         print_json(fields)
     else:
