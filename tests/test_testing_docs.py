@@ -50,7 +50,7 @@ def test_page_has_a_name_for_each_block() -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "passed"), [("test_shop.py", 11), ("test_plainly.py", 1), ("test_settings.py", 2)]
+    ("file", "passed"), [("test_shop.py", 12), ("test_plainly.py", 1), ("test_settings.py", 2)]
 )
 def test_suite_of_the_page_passes(file: str, passed: int, project: pytest.Pytester) -> None:
     """With nothing but the plugin."""

@@ -52,6 +52,7 @@ SYNCHRONOUS = f"""{SHOP}
 def test_each_test_has_its_own_platform(wxpay_gateway, wxpay_sandbox, again):
     assert asyncio.run(buy(wxpay_gateway, wxpay_sandbox)) == "paid"
     assert len(wxpay_sandbox.platform.trades) == 1
+    assert wxpay_sandbox.platform.apps[wxpay_gateway.app_key].quota is None
     URLS.append(wxpay_sandbox.url)
 
 

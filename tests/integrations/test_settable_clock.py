@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -84,14 +86,23 @@ async def test_sleeping_for_no_time_lets_others_run(moved: SettableClock) -> Non
     assert [True] == ran
 
 
-async def test_sleeper_wakes_from_another_thread(moved: SettableClock) -> None:
+def test_sleeper_wakes_from_another_thread(moved: SettableClock) -> None:
     """A synchronous test moves it, and the app sleeps in the loop of a `TestClient`."""
-    sleeping = asyncio.create_task(moved.sleep(HOUR))
-    await asyncio.sleep(0)
+    begun = threading.Event()
 
-    await asyncio.to_thread(moved.move, HOUR)
+    async def sleep() -> None:
+        asyncio.get_running_loop().call_later(0.01, begun.set)  # when the loop has nothing to do
+        await moved.sleep(HOUR)
 
-    await asyncio.wait_for(sleeping, 5)
+    thread = threading.Thread(target=lambda: asyncio.run(sleep()), daemon=True)
+    thread.start()
+    begun.wait()
+    time.sleep(0.05)
+
+    moved.move(HOUR)
+
+    thread.join(5)
+    assert not thread.is_alive()
     assert set() == moved._sleepers
 
 

@@ -148,7 +148,7 @@ def test_line_that_was_cut_off_is_no_exchange() -> None:
     [
         b"",
         b"a text",
-        b'{"version":2,"path":"/","fields":{},"error":{}}',
+        b'{"version":2,"path":"/","fields":{},"response":{"status":1,"headers":{},"body":""}}',
         b'{"version":1,"path":"/","fields":{}}',
         b'{"version":1,"path":"/","fields":{},"response":{"status":200}}',
         b'{"version":1,"fields":{},"error":{"kind":"x","reason":"","retryable":true}}',

@@ -329,6 +329,25 @@ async def test_unmatched_request_shows_no_secret(cassette: Path) -> None:
     assert [] == find_leaks(render_error(error), {"the openid": OPENID})
 
 
+async def test_reply_repeats_what_the_caller_sent(cassette: Path) -> None:
+    """An echo is the caller's own, also of a value that was redacted."""
+    reply = make_reply('{"data":{"openId":"oRecorded"}}')
+    await record(cassette, reply, requests=[make_request(openId="oRecorded")])
+
+    replayed = await ReplayTransport(cassette).send(make_request(openId="oMine"), timeout=CALM)
+
+    assert b'{"data":{"openId":"oMine"}}' == replayed.body
+
+
+async def test_text_that_must_not_be_written_is_hidden(cassette: Path) -> None:
+    """A platform that explains a signature may show the secret, however short it is."""
+    reply = make_reply('{"errorMsg":"signed with k3y-42","data":null}')
+
+    await record(cassette, reply, hide=["k3y-42"])
+
+    assert b"signed with redacted-secret-1" in read(cassette)
+
+
 async def test_field_that_is_kept_is_compared(cassette: Path) -> None:
     """A call of one's own is told apart by fields that the SDK does not know."""
     await record(cassette, make_reply(), requests=[make_request(storeId="7")], keep=["storeId"])

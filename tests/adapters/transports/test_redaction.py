@@ -76,6 +76,13 @@ def test_secret_is_redacted_inside_other_texts(form: str) -> None:
     assert {"subject": "tea for redacted-openId-1!"} == reply
 
 
+def test_secret_of_the_reply_is_redacted_in_the_request() -> None:
+    """All of an exchange is read before any of it is written."""
+    request, _ = Redactor().redact({"subject": "for Li Ming"}, {"payeeName": "Li Ming"})
+
+    assert {"subject": "for redacted-payeeName-1"} == request
+
+
 def test_short_secret_is_redacted_at_its_place_only() -> None:
     """It may stand in another text by chance."""
     redactor = Redactor()
