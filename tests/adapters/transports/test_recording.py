@@ -440,12 +440,13 @@ async def test_link_is_not_followed(cassette: Path, tmp_path: Path) -> None:
 
 
 @ON_POSIX
-async def test_device_is_no_cassette() -> None:
-    """What is written there is gone."""
-    recording = RecordingTransport(MemoryTransport([make_reply()]), Path("/dev/null"))
+async def test_pipe_is_no_cassette(cassette: Path) -> None:
+    """What is written there is gone, as with a device, which must not get another mode either."""
+    os.mkfifo(cassette, 0o644)
 
     with pytest.raises(NotSentError, match="is no file"):
-        await recording.send(make_request(), timeout=CALM)
+        await record(cassette, make_reply())
+    assert 0o644 == get_mode(cassette)
 
 
 def test_cassette_that_cannot_be_read_is_told_at_once(cassette: Path) -> None:
