@@ -234,8 +234,10 @@ def test_killed_shop_ends_with_every_order_paid_once_or_closed() -> None:
 )
 def test_killed_shop_catches_mistakes(broken: str, symptom: str) -> None:
     """Two credentials that live, or two orders that can be paid, of one purchase."""
-    short = ["--orders", "20", "--kills", "1", "--seed", "1", "--short"]
-    status, printed = play("shop", *short, "--break", broken)
+    short = ["--orders", "20", "--kills", "1", "--short", "--break", broken]
+    # One run in eight loses no answer that matters: then the shop has nothing to do wrong.
+    runs = (play("shop", *short, "--seed", str(seed)) for seed in range(1, 6))
+    status, printed = next((run for run in runs if run[0] == RED), (OK, "never caught"))
 
     assert RED == status, printed
     assert symptom in printed
