@@ -111,7 +111,7 @@ def show(options: ClientOptions, *, request_id: RequestId) -> None:
     found = _read_store(options, find)
     if found is None:
         raise wx.InvalidRequestError(
-            "it is not open: it has ended, or the store has never heard of it",
+            "the operation is not open: it has ended, or the store does not know it",
             field="REQUEST_ID",
             allowed="one that `doubts list` shows",
         )

@@ -28,14 +28,14 @@ _NOTHING_OPEN: Final = "nothing is open"
 
 MEANINGS: Final = {
     "sending": "an attempt is under way, or its process ended in the middle",
-    "unknown": "its answer got lost; it may have been executed",
+    "unknown": "the answer got lost; the platform may have executed the operation",
     "pending": "the platform accepted it, and has not finished it yet",
     "conflict": "the platform holds this requestId with other content",
     "needs_review": "24 h passed without proof",
 }
 ADVICE: Final = {
     "sending": "Nothing: it ends by itself, or is taken up again when its lease is over.",
-    "unknown": "Nothing yet: a running gateway asks the platform. Do not pay or refund it anew.",
+    "unknown": "Nothing yet: a running gateway asks the platform. Do not pay or refund the order again.",
     "pending": "Nothing yet: a running gateway asks the platform until it is finished.",
     "conflict": "Look the order up in the platform's console, then: "
     "wxpay-async doubts resolve REQUEST_ID --verdict ... --by ... --why ...",

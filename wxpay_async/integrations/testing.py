@@ -69,7 +69,7 @@ def make_key() -> RSA.RsaKey:
 def load_key(folder: Path) -> RSA.RsaKey:
     """Return the platform's key that a folder keeps, so that the next run need not make one.
 
-    A folder that cannot be written keeps none. A key that cannot be read is made anew.
+    In a folder that cannot be written no key is kept. A key that cannot be read is replaced.
     """
     path = folder / "platform.pem"
     with contextlib.suppress(OSError, ValueError):

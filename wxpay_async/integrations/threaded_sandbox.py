@@ -58,7 +58,7 @@ class ThreadedSandbox(Sandbox):
         self._thread.start()
         try:
             self.run(super().start())
-        except BaseException:
+        except BaseException:  # also Ctrl-C: the thread would keep the process alive
             self._end_thread()
             raise
         return self

@@ -119,7 +119,7 @@ class RecordingTransport:
             raise self._make_error(f"cannot be opened ({error.strerror})") from error
         try:
             self._prepare(descriptor)
-        except BaseException:
+        except BaseException:  # whatever ended it, the descriptor must not stay open
             os.close(descriptor)
             raise
         self._descriptor = descriptor

@@ -101,11 +101,11 @@ class OrderLog:
 
 
 def _ignore_order(key: OrderKey) -> None:
-    """Tell nobody."""
+    """Do nothing: no page watches the orders."""
 
 
 def _ignore_call(call: SeenCall) -> None:
-    """Tell nobody."""
+    """Do nothing: no page watches the requests."""
 
 
 @define(eq=False, kw_only=True)
