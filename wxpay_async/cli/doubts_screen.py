@@ -35,7 +35,8 @@ MEANINGS: Final = {
 }
 ADVICE: Final = {
     "sending": "Nothing: it ends by itself, or is taken up again when its lease is over.",
-    "unknown": "Nothing yet: a running gateway asks the platform. Do not pay or refund the order again.",
+    "unknown": "Nothing yet: a running gateway asks the platform. "
+    "Do not pay or refund the order again.",
     "pending": "Nothing yet: a running gateway asks the platform until it is finished.",
     "conflict": "Look the order up in the platform's console, then: "
     "wxpay-async doubts resolve REQUEST_ID --verdict ... --by ... --why ...",
