@@ -138,3 +138,12 @@ class Quota:
         """
         left = max(capacity - people + self.limit // 20, capacity // 2)
         return self.period / min(self.share_of(Lane.BATCH, capacity), max(1, left))
+
+
+def next_due(due: float, now: float, interval: float, calls: int = 1) -> float:
+    """Return when a call is due that is so many behind one that starts now, and was due before.
+
+    What starts late by less than an interval does not delay those behind it: else each wait on the
+    way would slow the pace. After a longer pause nothing is caught up.
+    """
+    return (due if now - due < interval else now) + calls * interval

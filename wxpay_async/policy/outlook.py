@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
-from wxpay_async.policy.lanes import MACHINES, Lane, Quota
+from wxpay_async.policy.lanes import MACHINES, Lane, Quota, next_due
 
 Frees = Mapping[Lane | None, Sequence[float]]
 """When the slots come free that each lane holds, in order; None: those of an earlier process."""
@@ -61,13 +61,15 @@ class Outlook:
         share = quota.share_of(lane, self.capacity)
         together = quota.share_of(Lane.BATCH, self.capacity)
         machines = first - before[Lane.PEOPLE]
+        own_pace = quota.interval(lane, self.capacity)
+        pace = quota.interval_of_machines(self.capacity, people=people)
         return max(
+            now,
             free_at,
             self._foresee(self._machines, together, machines, now),
             self._foresee(self.frees_at.get(lane, ()), share, own, now),
-            max(now, self.next_start[lane]) + own * quota.interval(lane, self.capacity),
-            max(now, self.next_start[Lane.BATCH])
-            + machines * quota.interval_of_machines(self.capacity, people=people),
+            next_due(self.next_start[lane], now, own_pace, own),
+            next_due(self.next_start[Lane.BATCH], now, pace, machines),
         )
 
     def _foresee(self, times: Sequence[float], most: int, before: int, now: float) -> float:

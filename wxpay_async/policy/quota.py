@@ -20,10 +20,11 @@ People never wait behind machines (`docs/money-safety.md` §6):
 6. A free slot goes to the lanes in their order: a person with a phone comes first.
 7. Every other lane has a share, which its calls hold at most, and all of them together hold at most
    380 of the 400.
-8. Every other lane has an even pace: its calls start at least the period divided by its share
-   apart, and those of all of them together at least the period divided by 380, or by what people
-   leave them. Lanes that took their shares in one burst would keep people out for a minute; slots
-   that were taken evenly come free evenly, so that a person finds one within a second.
+8. Every other lane has an even pace: its calls are due the period divided by its share apart, and
+   those of all of them together the period divided by 380, or by what people leave them. A call
+   that starts late, but before the next one is due, does not delay that. Lanes that took their
+   shares in one burst would keep people out for a minute; slots that were taken evenly come free
+   evenly, so that a person finds one within a second.
 
 A refusal for too many calls (CO_MSG_000007) while less than 400 slots are taken means that another
 program uses the appKey. Then no call goes until the calls that are out have shrunk to 70 %, and the
@@ -46,7 +47,7 @@ from typing import Final
 
 import attrs
 
-from wxpay_async.policy.lanes import MACHINES, Lane, Quota
+from wxpay_async.policy.lanes import MACHINES, Lane, Quota, next_due
 from wxpay_async.policy.outlook import Outlook
 
 _FREE: Final = float("-inf")
@@ -139,10 +140,11 @@ class SlidingWindowLog:
         if lane is not Lane.PEOPLE:
             if now < self._starts_at(lane) or not self._has_share(lane, capacity):
                 return None
-            self._next_start[lane] = now + self.quota.interval(lane, capacity)
             # That of batches is the pace of all machines together: they have the largest share.
             together = self.quota.interval_of_machines(capacity, people=people)
-            self._next_start[Lane.BATCH] = now + together
+            paces = {lane: self.quota.interval(lane, capacity), Lane.BATCH: together}
+            for each, interval in paces.items():
+                self._next_start[each] = next_due(self._next_start[each], now, interval)
         lease = Lease(lane)
         self._keep(lease, now + self.quota.leased_for)
         return lease

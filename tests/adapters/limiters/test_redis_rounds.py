@@ -213,7 +213,7 @@ async def test_report_is_dropped_when_its_lease_is_over(make: Make) -> None:
         await slot.answered()
     (first, *_) = rounds._reports.values()
 
-    assert 3 == len(rounds._take_reports(first.at + 150.25))
+    assert 3 == len(rounds._take_reports(first.at + 150.0))
     assert {} == rounds._take_reports(first.at + 160.0)
 
 

@@ -121,6 +121,11 @@ for i = 1, #waiting, 2 do
     end
 end
 
+-- As `policy.lanes.next_due`.
+local function next_due(due, interval)
+    return (now - due < interval and due or now) + math.ceil(interval)
+end
+
 -- Returns nil if a call may go, else until when it may not, slots that come free left aside.
 local function blocked_until(lane)
     local yields, free = false, step_at
@@ -148,8 +153,8 @@ local function take(lane, member)
     if lane > 1 then
         local left = capacity - held[1] + math.floor(limit / 20)
         local together = math.min(share(4), math.max(1, left, math.floor(capacity / 2)))
-        starts[lane] = now + math.ceil(period / share(lane))
-        starts[4] = now + math.ceil(period / together)
+        if lane ~= 4 then starts[lane] = next_due(starts[lane], period / share(lane)) end
+        starts[4] = next_due(starts[4], period / together) -- the pace of all machines
         redis.call(
             'HSET', KEYS[7], 'next:' .. lane, whole(starts[lane]), 'next:4', whole(starts[4])
         )
@@ -235,7 +240,7 @@ frees[@] = times
 for _, group in pairs(line) do
     if group[4] ~= process then others[group[1]] = others[group[1]] + group[3] end
 end
-for i = 1, 5 do starts[i] = math.max(0, starts[i] - now) end
+for i = 1, 5 do starts[i] = starts[i] - now end
 return {held, answers, capacity, frees, starts, others}
 """
 )
