@@ -203,6 +203,18 @@ TARGETS: Final = (
     ),
     *(
         Target(
+            name=f"what a store adds to its two commits, alone ({store})",
+            unit="µs",
+            limit=1000,
+            at_most=True,
+            measure=added(
+                "stores", f"pay, {store}, {_ALONE}", f"pay, two commits to {store}, {_ALONE}"
+            ),
+        )
+        for store in _DATABASES
+    ),
+    *(
+        Target(
             name=f"operations read at once, 500 together ({store})",
             unit="/s",
             limit=limit / 500,

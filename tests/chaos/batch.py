@@ -7,7 +7,7 @@ taskiq over RabbitMQ and a coordinator, with the platform's quota: one worker is
 stopped for 30 s, the way to the broker is cut for 10 s (every connection is reset, and every new
 one), and the coordinator is killed and begun again. With `--free` there is no quota, only the two
 workers are struck, and what is looked at is how soon their lines end. `again` writes a store in
-which every line has ended, and runs the file once more.
+which every line has ended, and runs the file once more. `memory` checks a file and runs it.
 
     python -m tests.chaos.batch kills --lines 100000 --kills 30
     python -m tests.chaos.batch kills --lines 20000 --kills 30 \
@@ -17,6 +17,7 @@ which every line has ended, and runs the file once more.
     python -m tests.chaos.batch machines --lines 5000 --store postgresql://postgres@127.0.0.1/test
     python -m tests.chaos.batch machines --lines 5000 --free --store postgresql://…/test
     python -m tests.chaos.batch again --lines 1000000      # and with each --store as above
+    python -m tests.chaos.batch memory --lines 1000000
 
 The store is a SQLite file of the run's own, or with `--store redis` a Redis of its own that writes
 every commit to disk, since a batch refuses any other. `machines` needs RabbitMQ, and Redis for the
@@ -39,6 +40,7 @@ from attrs import define, field
 
 from tests.chaos.batch_again import run_again
 from tests.chaos.batch_machines import run_machines
+from tests.chaos.batch_memory import run_memory
 from tests.chaos.batch_stage import BatchStage, Referee, kill, staged
 from tests.chaos.batch_worker import FREE
 from tests.chaos.proxy import Weather
@@ -135,6 +137,7 @@ RUNS: Final[Mapping[str, Callable[[argparse.Namespace], Coroutine[Any, Any, bool
     "two": run_two,
     "machines": _run_machines,
     "again": run_again,
+    "memory": run_memory,
 }
 
 

@@ -87,6 +87,12 @@ def test_file_that_has_ended_costs_no_call_and_no_message() -> None:
 
 
 @pytest.mark.slow
+def test_file_of_many_lines_takes_no_more_memory_than_a_short_one() -> None:
+    """How long its check takes is looked at in the full size only."""
+    play("memory", "--lines", "20000", "--untimed")
+
+
+@pytest.mark.slow
 def test_workers_that_are_struck_lose_no_line() -> None:
     """One is killed and one is stopped; how soon their lines end is looked at in the full size."""
     require(RABBITMQ)
