@@ -27,7 +27,7 @@ OUTCOMES: Final = "refunds.jsonl.outcomes.jsonl"
 _QUICK: Final = """
 from wxpay_async.adapters.limiters.limiter import Quota
 from wxpay_async.engine import environment
-environment.make_quota = lambda _: Quota(limit=60_000, lease=75.0)
+environment.make_quota = lambda *_, **__: Quota(limit=60_000, lease=75.0)
 from wxpay_async.cli import main
 main()
 """

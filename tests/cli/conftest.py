@@ -112,7 +112,7 @@ def process() -> Iterator[Start]:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Work in an empty folder, with a quota that stops no test."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(environment, "make_quota", lambda _: Quota(limit=60_000, lease=75.0))
+    monkeypatch.setattr(environment, "make_quota", lambda *_, **__: Quota(limit=60_000, lease=75.0))
     return tmp_path
 
 

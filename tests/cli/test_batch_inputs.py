@@ -9,6 +9,7 @@ import pytest
 
 from tests.cli.batches import OUTCOMES, REFUNDS, list_refunds, write_refunds
 from tests.cli.harness import Run
+from wxpay_async.cli.batch_inputs import name_settings
 from wxpay_async.sandbox import Sandbox
 
 pytest.importorskip("sqlalchemy")
@@ -59,6 +60,7 @@ def test_operation_that_the_columns_do_not_say_is_asked_for(run: Run, sandbox: S
         ("--broker amqp://127.0.0.1", "workers cannot share this store"),
         ("--broker amqp://127.0.0.1 --store postgresql://h/d", "--quota, WXPAY_QUOTA_URL: not set"),
         ("--concurrency 0", "--concurrency"),
+        ("--share 401", "--share"),
     ],
 )
 def test_bad_options_send_nothing(
@@ -91,3 +93,10 @@ def test_store_that_is_gone_stops_the_run(run: Run, paid: Sandbox, folder: Path)
     found = run("batch", REFUNDS)
     assert (2, 3) == (found.code, len(list_refunds(paid)))
     assert "wxpay.db is gone" in found.error()
+
+
+def test_options_replace_the_variables_that_they_name() -> None:
+    """One that is absent leaves its variable as it is."""
+    given = name_settings(store="sqlite:///x.db", quota=None, share=200)
+
+    assert {"WXPAY_STORE_URL": "sqlite:///x.db", "WXPAY_BATCH_SHARE": "200"} == given

@@ -120,6 +120,9 @@ def test_environment_is_the_process_s_by_default(monkeypatch: pytest.MonkeyPatch
         ({**BY_SECRET, "WXPAY_FORMER_SECRETS": " , "}, "WXPAY_FORMER_SECRETS"),
         ({**BY_SECRET, "WXPAY_QUOTA_URL": "zzz"}, "WXPAY_QUOTA_URL"),
         ({**BY_SECRET, "WXPAY_QUOTA_URL": "redis://:s3cret@host:port"}, "WXPAY_QUOTA_URL"),
+        ({**BY_SECRET, "WXPAY_BATCH_SHARE": "0"}, "WXPAY_BATCH_SHARE"),
+        ({**BY_SECRET, "WXPAY_BATCH_SHARE": "401"}, "WXPAY_BATCH_SHARE"),
+        ({**BY_SECRET, "WXPAY_BATCH_SHARE": "95 %"}, "WXPAY_BATCH_SHARE"),
     ],
 )
 def test_environment_that_is_wrong_is_refused_by_its_variable(
@@ -376,6 +379,17 @@ def test_environment_with_a_quota_url_shares_the_quota() -> None:
     assert isinstance(limiter, RedisLimiter)
     assert 165.0 == limiter.quota.lease
     assert [EventKind.SLOWED_DOWN] == [event.kind for event in events]
+
+
+@pytest.mark.parametrize("shared", [{}, {"WXPAY_QUOTA_URL": "redis://127.0.0.1:6379/0"}])
+def test_environment_decides_what_machines_leave_to_people(shared: dict[str, str]) -> None:
+    """In one process and in several; how long a slot is leased stays as it is."""
+    gateway = PayGateway.from_env({**BY_SECRET, **shared, "WXPAY_BATCH_SHARE": "200"})
+    limiter = gateway._dispatcher.limiter
+
+    assert isinstance(limiter, (LocalLimiter, RedisLimiter))
+    assert (400, 200) == (limiter.quota.limit, limiter.quota.batch)
+    assert PayGateway("k", Md5Signer("s"))._dispatcher.limiter.quota.lease == limiter.quota.lease
 
 
 def test_environment_leaves_a_given_limiter_alone() -> None:

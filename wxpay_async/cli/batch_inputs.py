@@ -20,6 +20,7 @@ from wxpay_async.batch.outcome_file import outcomes_path
 
 STORE: Final = "WXPAY_STORE_URL"
 QUOTA: Final = "WXPAY_QUOTA_URL"
+SHARE: Final = "WXPAY_BATCH_SHARE"
 
 _SHARED: Final = ("postgresql", "postgres", "mysql", "mariadb", *REDIS_SCHEMES)
 _COLUMNS: Final[dict[str, OperationName]] = {
@@ -31,6 +32,12 @@ _COLUMNS: Final[dict[str, OperationName]] = {
     "trade_info": "trade",
 }
 """Names that a line of one operation must have, and a line of another must not."""
+
+
+def name_settings(*, store: str | None, quota: str | None, share: int | None) -> dict[str, str]:
+    """Return the options that are given, under the names of the variables that they replace."""
+    named = {STORE: store, QUOTA: quota, SHARE: share and str(share)}
+    return {name: value for name, value in named.items() if value}
 
 
 def find_operation(path: Path) -> OperationName:

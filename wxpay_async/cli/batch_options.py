@@ -57,6 +57,16 @@ QuotaUrl = Annotated[
         help="A Redis that counts the calls of all processes. Else WXPAY_QUOTA_URL.", metavar="URL"
     ),
 ]
+Share = Annotated[
+    int | None,
+    Option(
+        help="How many of the 400 calls a minute machines may use at most, 380 by default; people "
+        "have the rest to themselves. Else WXPAY_BATCH_SHARE.",
+        min=1,
+        max=400,
+        metavar="N",
+    ),
+]
 Out = Annotated[
     Path | None, Option(help="Where the outcomes go; else FILE.outcomes.jsonl.", metavar="PATH")
 ]

@@ -31,6 +31,7 @@ from wxpay_async.cli.batch_options import (
     Processes,
     QuotaUrl,
     Report,
+    Share,
     StoreUrl,
 )
 from wxpay_async.cli.main import exit_with_error
@@ -57,6 +58,7 @@ def batch(  # noqa: PLR0913 - the options of the command
     broker: Broker = None,
     store: StoreUrl = None,
     quota: QuotaUrl = None,
+    share: Share = None,
     out: Out = None,
     csv: AsCsv = False,
     check: Check = False,
@@ -86,6 +88,7 @@ def batch(  # noqa: PLR0913 - the options of the command
         places=Places.choose(file, out, as_csv=csv),
         store=store,
         quota=quota,
+        share=share,
         broker=broker or os.environ.get("WXPAY_BROKER_URL", "").strip() or None,
         concurrency=concurrency,
     )
@@ -124,6 +127,7 @@ class _Job:
     places: Places
     store: str | None
     quota: str | None
+    share: int | None
     broker: str | None
     concurrency: int
 
@@ -192,10 +196,10 @@ class _Job:
     async def _run(self, url: str, progress: Progress, credentials: Path | None) -> int:
         from wxpay_async.batch.outcome_file import Credentials  # noqa: PLC0415 - as above
         from wxpay_async.batch.watched_calls import note_attempts  # noqa: PLC0415
-        from wxpay_async.cli.batch_inputs import QUOTA, STORE  # noqa: PLC0415 - help does without
+        from wxpay_async.cli.batch_inputs import name_settings  # noqa: PLC0415 - as above
         from wxpay_async.cli.batch_run import BatchRun, check_store  # noqa: PLC0415
 
-        variables = {STORE: url} | ({QUOTA: self.quota} if self.quota else {})
+        variables = name_settings(store=url, quota=self.quota, share=self.share)
         async with AsyncExitStack() as stack:
             gateway = self.options.make_gateway(variables, hooks=[progress, note_attempts])
             stack.push_async_callback(gateway.aclose)
@@ -324,6 +328,7 @@ def worker(
     broker: Broker = None,
     store: StoreUrl = None,
     quota: QuotaUrl = None,
+    share: Share = None,
     processes: Processes = 2,
 ) -> None:
     """Make the calls of batches that run with --broker; on any number of machines.
@@ -332,12 +337,17 @@ def worker(
     SIGTERM the calls under way have ten seconds to end, and other workers take
     over the rest.
     """
-    from wxpay_async.cli.batch_inputs import QUOTA, STORE, check_shared  # noqa: PLC0415 - as above
+    from wxpay_async.cli.batch_inputs import (  # noqa: PLC0415 - as above
+        QUOTA,
+        STORE,
+        check_shared,
+        name_settings,
+    )
     from wxpay_async.cli.brokers import BROKER, load_broker, run_workers  # noqa: PLC0415 - an extra
 
     environment = options.build_environment()
-    named = {STORE: store, QUOTA: quota, BROKER: broker}
-    environment |= {name: value for name, value in named.items() if value}
+    environment |= name_settings(store=store, quota=quota, share=share)
+    environment |= {BROKER: broker} if broker else {}
     if not environment.get(BROKER, "").strip():
         raise InvalidRequestError(
             "not set", field=f"--broker, {BROKER}", allowed="amqp://..., or module:variable"

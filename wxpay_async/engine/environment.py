@@ -12,6 +12,7 @@ from typing import Final, TypedDict, TypeVar
 from attrs import define, field, frozen
 
 from wxpay_async.adapters.limiters.limiter import Limiter, Quota
+from wxpay_async.adapters.limiters.local import LocalLimiter
 from wxpay_async.adapters.stores.sealed import SEAL_KEY_BYTES, SealKey
 from wxpay_async.adapters.stores.store import Store
 from wxpay_async.engine.clock import Clock
@@ -51,6 +52,7 @@ VARIABLES: Final = (
     "WXPAY_PROXY",
     "WXPAY_STORE_URL",
     "WXPAY_QUOTA_URL",
+    "WXPAY_BATCH_SHARE",
     "WXPAY_SEAL_KEY",
     "WXPAY_FORMER_SECRETS",
 )
@@ -300,20 +302,43 @@ def _complete_shared(options: GatewayOptions, settings: Settings, app_key: str) 
         )
 
         options["store"] = settings.read("WXPAY_STORE_URL", store_from_url)
-    if settings["WXPAY_QUOTA_URL"] and options.get("limiter") is None:
+    if options.get("limiter") is None:
+        _complete_limiter(options, settings, app_key)
+
+
+def _complete_limiter(options: GatewayOptions, settings: Settings, app_key: str) -> None:
+    timeouts = options.get("timeouts") or Timeouts()
+    named = settings["WXPAY_BATCH_SHARE"]
+    share = settings.read("WXPAY_BATCH_SHARE", _read_share) if named else None
+    quota = make_quota(timeouts, batch=share)
+    if settings["WXPAY_QUOTA_URL"]:
         from wxpay_async.adapters.limiters.redis import RedisLimiter  # noqa: PLC0415 - an extra
 
-        quota = make_quota(options.get("timeouts") or Timeouts())
         options["limiter"] = settings.read(
             "WXPAY_QUOTA_URL", lambda url: RedisLimiter(url, app_key, quota=quota)
         )
+    elif share is not None:
+        options["limiter"] = LocalLimiter(quota)
 
 
-def make_quota(timeouts: Timeouts) -> Quota:
-    """Return the platform's quota for calls that take so long."""
+def _read_share(text: str) -> int:
+    most = Quota().limit
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= most:
+        raise InvalidRequestError("no number of calls", allowed=f"1 to {most}")
+    return int(text)
+
+
+def make_quota(timeouts: Timeouts, *, batch: int | None = None) -> Quota:
+    """Return the platform's quota for calls that take so long.
+
+    Args:
+        timeouts: of the gateway.
+        batch: how many of the calls machines may use, 95 % by default.
+    """
     # A slot's lease must outlast what holds it, or it would free while the request is out: the wait
     # for a connection, then the store, the signer and the attempt, which a claim's lease bounds.
-    return Quota(lease=timeouts.call + LEASE)
+    lease = timeouts.call + LEASE
+    return Quota(lease=lease) if batch is None else Quota(lease=lease, batch=batch)
 
 
 def make_default_transport(*, proxy: str | None = None, max_connections: int) -> Transport:

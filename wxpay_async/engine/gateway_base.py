@@ -104,15 +104,16 @@ class GatewayBase:
         """Make a gateway from the environment.
 
         Reads `WXPAY_APP_KEY`; one of `WXPAY_APP_SECRET`, `WXPAY_APP_SECRET_FILE` (MD5),
-        `WXPAY_PRIVATE_KEY` and `WXPAY_PRIVATE_KEY_FILE` (RSA, with
-        `WXPAY_PRIVATE_KEY_PASSPHRASE`); `WXPAY_KEY_FILE_MODE=any`, where a secret manager or a
-        mount decides about the modes of these files; `WXPAY_BASE_URL`; `WXPAY_ALLOW_INSECURE=1`
-        (plain HTTP beyond loopback); `WXPAY_PROXY`; `WXPAY_STORE_URL`; `WXPAY_QUOTA_URL`. Blanks
-        around a value are no part of it. What a durable store keeps is sealed by the scheme's
-        secret, unless `WXPAY_SEAL_KEY` has a key of its own: 32 bytes as 64 hexadecimal digits or
-        as Base64; several are separated by commas, and the first one seals. `WXPAY_FORMER_SECRETS`
-        has the appSecrets of the MD5 scheme that were in force before, separated by commas: they
-        open what was sealed by them (`rotation.md`).
+        `WXPAY_PRIVATE_KEY` and `WXPAY_PRIVATE_KEY_FILE` (RSA, with `WXPAY_PRIVATE_KEY_PASSPHRASE`);
+        `WXPAY_KEY_FILE_MODE=any`, where a secret manager or a mount decides about the modes of
+        these files; `WXPAY_BASE_URL`; `WXPAY_ALLOW_INSECURE=1` (plain HTTP beyond loopback);
+        `WXPAY_PROXY`; `WXPAY_STORE_URL`; `WXPAY_QUOTA_URL`; `WXPAY_BATCH_SHARE` (how many of the
+        400 calls a minute machines may use, 380 by default). Blanks around a value are no part of
+        it. What a durable store keeps is sealed by the scheme's secret, unless `WXPAY_SEAL_KEY` has
+        a key of its own: 32 bytes as 64 hexadecimal digits or as Base64; several are separated by
+        commas, and the first one seals. `WXPAY_FORMER_SECRETS` has the appSecrets of the MD5 scheme
+        that were in force before, separated by commas: they open what was sealed by them
+        (`rotation.md`).
 
         The gateway closes the parts that are made so, and none that is given.
 
