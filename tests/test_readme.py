@@ -12,7 +12,13 @@ import pytest
 
 import wxpay_async
 from tests.support import asking
-from tests.support.error_table import Row, make_readme_table, make_rows, make_table
+from tests.support.error_table import (
+    Row,
+    make_codes_table,
+    make_readme_table,
+    make_rows,
+    make_table,
+)
 from wxpay_async import InstantTrade, Md5Signer, PayGateway
 from wxpay_async.sandbox import Sandbox
 
@@ -34,13 +40,13 @@ CHINESE_ROW = re.compile(r"^\| `(\w+)` \| (\w+) \| (\w+) \| .+ \|$", re.MULTILIN
 
 @pytest.mark.parametrize(
     ("file", "table"),
-    [(ERRORS, make_table()), (README, make_readme_table())],
-    ids=["docs/errors.md", "README"],
+    [(ERRORS, make_table()), (ERRORS, make_codes_table()), (README, make_readme_table())],
+    ids=["docs/errors.md", "errorCodes", "README"],
 )
 def test_table_of_errors_is_the_one_that_the_code_makes(file: Path, table: str) -> None:
     """Every class, its fate, its parents, whether it is tried again, and what a merchant does.
 
-    `python -m tests.support.error_table` prints it.
+    `python -m tests.support.error_table` prints it, with `--codes` that of the errorCodes.
     """
     assert table in file.read_text(encoding="utf-8")
 

@@ -32,12 +32,13 @@ have been executed, and everything that may have been is an `InDoubtError`.
         ├── NotPaidError                    the order ended without a payment
         └── RateLimitedError                the platform's quota is used up
 
-`docs/errors.md` says of each class what a merchant does.
+`docs/errors.md` says of each class what a merchant does, and so does each error's `hint`.
 """
 
 from __future__ import annotations
 
 import enum
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import ClassVar
@@ -82,6 +83,20 @@ class WxPayError(Exception):
         self.request_id: str | None = None
         self.attempts = 0
         self.replayed = False
+
+    @property
+    def hint(self) -> str:
+        """What to do, in one sentence.
+
+        It is in Chinese or in English: as `WXPAY_LANG` (`zh`, `en`) says, else as the locale of the
+        environment, else in English. It is meant for the merchant, and is no part of `str(error)`.
+        """
+        from wxpay_async.hints import find_hint  # noqa: PLC0415 - hardly ever needed
+        from wxpay_async.language import find_language  # noqa: PLC0415 - as above
+
+        kinds = [kind.__name__ for kind in type(self).__mro__]
+        found = find_hint(kinds, code=self.code, reason=self.reason)
+        return found.in_language(find_language(os.environ))
 
     def __str__(self) -> str:
         parts = [self.reason]

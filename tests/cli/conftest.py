@@ -39,6 +39,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
     for name in [name for name in os.environ if name.startswith("WXPAY_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("WXPAY_LANG", "en")
 
     def run_command(*arguments: str) -> Ended:
         with pytest.raises(SystemExit) as ended:

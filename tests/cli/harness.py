@@ -38,11 +38,14 @@ class Ended(NamedTuple):
         return found
 
     def error(self) -> str:
-        """Return the one line of an error: nothing on stdout, no traceback."""
+        """Return the one line of an error: nothing on stdout, no traceback, at most a hint."""
         assert "" == self.out
-        assert 1 == self.err.count("\n"), self.err
-        assert self.err.startswith("error: ")
-        return self.err
+        line, *more = self.err.splitlines(keepends=True)
+        assert line.startswith("error: ")
+        assert line.endswith("\n")
+        assert all(each.startswith("hint: ") for each in more), self.err
+        assert len(more) <= 1
+        return line
 
 
 Run = Callable[..., Ended]

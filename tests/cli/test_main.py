@@ -203,6 +203,26 @@ def test_refusal_exits_with_1_and_shows_the_code(run: Run) -> None:
 
 
 @pytest.mark.usefixtures("sandbox")
+@pytest.mark.parametrize(("language", "said"), [("en", "appSecret, or"), ("zh", "与平台后台核对")])
+def test_refusal_has_a_line_with_what_to_do(
+    run: Run, monkeypatch: pytest.MonkeyPatch, language: str, said: str
+) -> None:
+    """It is the hint of the errorCode, in the language of the environment."""
+    monkeypatch.setenv("WXPAY_APP_SECRET", "another")
+    monkeypatch.setenv("WXPAY_LANG", language)
+    found = run("query", *ORDER)
+    line, hint = found.err.splitlines()
+    assert "[CO_MSG_000006" in line
+    assert hint.startswith("hint: ")
+    assert said in hint
+
+
+def test_bad_input_has_no_second_line(run: Run) -> None:
+    """Its text names what is allowed."""
+    assert 1 == run(*TRADE, *ORDER, "--amount", "x").err.count("\n")
+
+
+@pytest.mark.usefixtures("sandbox")
 def test_unreachable_server_exits_with_3(run: Run) -> None:
     """Nothing was sent."""
     with socket.create_server(("127.0.0.1", 0)) as taken:

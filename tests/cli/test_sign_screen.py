@@ -6,9 +6,10 @@ import attrs
 import pytest
 from rich.cells import cell_len
 
-from wxpay_async.cli.sign_screen import find_language, print_explanation, to_fields
+from wxpay_async.cli.sign_screen import print_explanation, to_fields
+from wxpay_async.language import Language
 from wxpay_async.protocol.explain import explain
-from wxpay_async.protocol.explain_causes import Cause, Language
+from wxpay_async.protocol.explain_causes import Cause
 from wxpay_async.protocol.signing import Md5Signer
 
 SIGNER = Md5Signer("secret")
@@ -58,20 +59,3 @@ def test_path_is_told_to_programs_where_it_is_known() -> None:
     """It is not signed."""
     assert "/api/x" == to_fields(explain({"a": "1"}, SIGNER, path="/api/x"), "en")["path"]
     assert "path" not in to_fields(explain({"a": "1"}, SIGNER), "en")
-
-
-@pytest.mark.parametrize(
-    ("environ", "language"),
-    [
-        ({}, "en"),
-        ({"LANG": "C.UTF-8"}, "en"),
-        ({"LANG": "zh_CN.UTF-8"}, "zh"),
-        ({"LANG": "zh_CN.UTF-8", "LC_ALL": "en_US.UTF-8"}, "en"),
-        ({"LANG": "zh_CN.UTF-8", "LC_ALL": ""}, "zh"),
-        ({"LANG": "zh_CN.UTF-8", "WXPAY_LANG": "EN"}, "en"),
-        ({"WXPAY_LANG": "ZH"}, "zh"),
-    ],
-)
-def test_language_is_found_in_the_environment(environ: dict[str, str], language: str) -> None:
-    """WXPAY_LANG, then the locale, else English."""
-    assert language == find_language(environ)

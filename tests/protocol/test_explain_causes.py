@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from wxpay_async.protocol.explain_causes import Cause, Dropped, Language, Verdict
+from wxpay_async.language import Language
+from wxpay_async.protocol.explain_causes import Cause, Dropped, Verdict
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])

@@ -1,6 +1,7 @@
 """Make the table of errors of `docs/errors.md` and of the README from the code.
 
-`python -m tests.support.error_table` prints it; with `--readme` as the README has it.
+`python -m tests.support.error_table` prints it; with `--readme` as the README has it, with
+`--codes` that of the errorCodes.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from attrs import frozen
 
 from wxpay_async import errors
 from wxpay_async.errors import ClockSkewError, WxPayError
+from wxpay_async.hints import CODES as HINTS
 from wxpay_async.policy.retry import RetryPolicy
+from wxpay_async.protocol.error_codes import CODES
 
 _ADVICE = re.compile(r"^What to do: (.+?)(?:\n\n|\Z)", re.MULTILINE | re.DOTALL)
 
@@ -66,6 +69,14 @@ def make_readme_table() -> str:
     return "\n".join(lines) + "\n"
 
 
+def make_codes_table() -> str:
+    """Return the table of errorCodes of `docs/errors.md`: the hints, in English."""
+    lines = ["| errorCode | meaning | error | hint |", "| --- | --- | --- | --- |"]
+    for code, (kind, meaning) in CODES.items():
+        lines.append(f"| `{code}` | {meaning} | `{kind.__name__}` | {HINTS[code][1].en} |")
+    return "\n".join(lines) + "\n"
+
+
 def count_retries(error: WxPayError) -> str:
     """Ask the policy how often it tries again after this error, once and twice."""
     if isinstance(error, ClockSkewError):
@@ -89,4 +100,7 @@ def _read_advice(kind: type[WxPayError]) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(make_readme_table() if "--readme" in sys.argv else make_table())
+    if "--codes" in sys.argv:
+        sys.stdout.write(make_codes_table())
+    else:
+        sys.stdout.write(make_readme_table() if "--readme" in sys.argv else make_table())

@@ -19,6 +19,7 @@ from wxpay_async import InvalidKeyError, InvalidRequestError
 from wxpay_async.cli.main import EXIT_CODES, app, exit_with_error
 from wxpay_async.cli.options import GatewayOptions, client_command
 from wxpay_async.cli.output import print_json, print_result, print_short_warnings
+from wxpay_async.language import find_language
 
 if TYPE_CHECKING:
     from wxpay_async.protocol.explain import Explanation
@@ -198,7 +199,6 @@ def verify(
 
 def _report(found: Explanation, options: GatewayOptions) -> None:
     from wxpay_async.cli.sign_screen import (  # noqa: PLC0415 - as in `explain`
-        find_language,
         print_explanation,
         to_fields,
     )

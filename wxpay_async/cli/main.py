@@ -1,7 +1,8 @@
 """Run the program around the commands: its name, its help, its errors and its exit codes.
 
-Answers go to stdout, everything else goes to stderr. An error is one line. The exit code says what
-is known about the money, see `EXIT_CODES`.
+Answers go to stdout, everything else goes to stderr. An error is one line, and where its text does
+not say by itself what to do, a second one begins with `hint:`. The exit code says what is known
+about the money, see `EXIT_CODES`.
 """
 
 from __future__ import annotations
@@ -80,7 +81,8 @@ def _run(argv: Sequence[str] | None) -> NoReturn:
         text = join_lines(error.format_message()).rstrip(".")
         exit_with_error(f"{text}; see {place} --help", _BAD_INPUT)
     except WxPayError as error:
-        exit_with_error(*_describe_error(error))
+        text, failed = _describe_error(error)
+        exit_with_error(text, failed, hint=_find_hint(error))
     except typer.Abort:
         code = _INTERRUPTED
     except TerminatedError:
@@ -90,10 +92,17 @@ def _run(argv: Sequence[str] | None) -> NoReturn:
     sys.exit(code or 0)
 
 
-def exit_with_error(text: str, code: int) -> NoReturn:
-    """Write one line to stderr and exit."""
+def exit_with_error(text: str, code: int, *, hint: str = "") -> NoReturn:
+    """Write one line to stderr, and what to do on another, then exit."""
     write_stderr("error:", text, colour="red")
+    if hint:
+        write_stderr("hint:", hint, colour="cyan")
     sys.exit(code)
+
+
+def _find_hint(error: WxPayError) -> str:
+    """Return what to do; nothing for bad input, whose text names what is allowed."""
+    return "" if isinstance(error, InvalidRequestError) else error.hint
 
 
 def _describe_error(error: WxPayError) -> tuple[str, int]:

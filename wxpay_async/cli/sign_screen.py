@@ -13,8 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from wxpay_async.cli.output import make_console, print_rich, to_json, to_safe_text
+from wxpay_async.language import Language, Sentence
 from wxpay_async.protocol.explain import Comparison, Explanation, Parameter
-from wxpay_async.protocol.explain_causes import Cause, Language, Sentence, Verdict
+from wxpay_async.protocol.explain_causes import Cause, Verdict
 from wxpay_async.protocol.explain_texts import Difference
 
 _INDENT: Final = 2
@@ -56,14 +57,6 @@ _COLOURS: Final = {
     Verdict.EXPLAINED: "bold red",
     Verdict.UNKNOWN: "bold yellow",
 }
-
-
-def find_language(environ: Mapping[str, str]) -> Language:
-    """Return the language for people: that of `WXPAY_LANG`, else of the locale, else English."""
-    for name in ("WXPAY_LANG", "LC_ALL", "LC_MESSAGES", "LANG"):
-        if environ.get(name):
-            return "zh" if environ[name].lower().startswith("zh") else "en"
-    return "en"
 
 
 def to_fields(found: Explanation, language: Language) -> dict[str, object]:

@@ -5,23 +5,9 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Final
 
-from attrs import frozen
-
-Language = Literal["en", "zh"]
-
-
-@frozen
-class Sentence:
-    """One sentence in both languages; names of parameters and algorithms are the same in both."""
-
-    en: str
-    zh: str
-
-    def in_language(self, language: Language) -> str:
-        """Return the sentence of a language."""
-        return self.zh if language == "zh" else self.en
+from wxpay_async.language import Sentence
 
 
 class Dropped(enum.StrEnum):

@@ -16,6 +16,7 @@ from wxpay_async.cli.doctor import calling
 from wxpay_async.cli.doctor.calling import check_call
 from wxpay_async.cli.doctor.findings import CONFIGURATION, REFUSED, UNREACHABLE, Finding, Status
 from wxpay_async.cli.doctor.settings import read_setup
+from wxpay_async.hints import CODES as CODES_OF_HINTS
 from wxpay_async.protocol.error_codes import CODES
 from wxpay_async.sandbox import Sandbox
 
@@ -70,8 +71,8 @@ async def test_every_code_is_explained_with_what_to_do(
     assert Status.FAILED is line.status
     assert (UNREACHABLE if is_failure else REFUSED) == line.exit_code
     assert line.text.startswith(f"{CODES[code][1]} [{code}")
-    assert line.advice.startswith("try again") is is_failure
-    assert line.advice
+    assert line.advice.startswith("call again") is is_failure
+    assert line.advice.lower() == CODES_OF_HINTS[code][1].en.lower().removesuffix(".")
     assert code == line.facts["code"]
 
 
@@ -89,7 +90,18 @@ async def test_public_key_that_was_not_uploaded_is_explained(sandbox: Sandbox) -
     environ = {"WXPAY_APP_SECRET": "", "WXPAY_PRIVATE_KEY": PRIVATE_KEY.read_text()}
     line = (await call(sandbox.url, **environ))["merchants"]
     assert "the signature was refused [CO_MSG_000006" in line.text
-    assert "upload the one that is printed below" in line.advice
+    assert "public key to upload is printed below" in line.advice
+
+
+async def test_advice_is_in_the_language_of_the_environment(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As every error's hint is."""
+    monkeypatch.setenv("WXPAY_LANG", "zh")
+    environ = {"WXPAY_APP_SECRET": "", "WXPAY_PRIVATE_KEY": PRIVATE_KEY.read_text()}
+    line = (await call(sandbox.url, **environ))["merchants"]
+    assert line.advice.startswith("与平台后台核对 appSecret")
+    assert line.advice.endswith("其指纹显示在上方")
 
 
 async def test_code_that_is_not_documented_is_shown_as_it_is(sandbox: Sandbox) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from types import MappingProxyType
 from typing import Final
 
 import attrs
@@ -21,6 +21,7 @@ from wxpay_async import (
     PayGateway,
     QuotaExhaustedError,
     RefusedError,
+    SignatureRefusedError,
     Timeouts,
     Transport,
     WxPayError,
@@ -28,6 +29,7 @@ from wxpay_async import (
 from wxpay_async.cli.doctor.findings import REFUSED, UNREACHABLE, Area, Finding, Scribe
 from wxpay_async.cli.doctor.settings import Setup
 from wxpay_async.engine.environment import GatewayOptions, Parts, make_default_transport
+from wxpay_async.language import Sentence, find_language
 from wxpay_async.protocol.error_codes import CODES
 from wxpay_async.protocol.wire import SANDBOX_MARKER
 
@@ -38,35 +40,10 @@ _NOTICED: Final = 30.0
 _EXPIRES: Final = 240.0
 """Seconds of difference with which a request is likely to expire: after 300, less its way."""
 
-_ADVICE: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "CO_MSG_000001": "ask the platform's support which parameter is meant",
-        "CO_MSG_000002": "try again; it is the platform's own failure",
-        "CO_MSG_000003": "try again; it is the platform's own failure",
-        "CO_MSG_000004": "compare WXPAY_APP_KEY with the platform's console; production and test"
-        " have keys of their own",
-        "CO_MSG_000005": "set this machine's clock, by NTP for example",
-        "CO_MSG_000007": "wait for a minute; find out what else uses this appKey, and share its"
-        " quota by WXPAY_QUOTA_URL",
-        "CO_MSG_000008": "ask the platform's support why the appKey was ended",
-        "CO_MSG_0000011": "ask the platform's support for a valid contract",
-        "CO_MSG_0000015": "find out what stands between and changes the request's content type",
-        "CO_MSG_0000016": "find out what stands between and changes the request's method",
-        "CO_MSG_0000017": "put the address that this machine has outside on the allow-list in the"
-        " platform's console; or set WXPAY_PROXY to a proxy that is on it",
-    }
+_BY_RSA: Final = Sentence(
+    "; the public key to upload is printed below, its fingerprint stands above",
+    "；要上传的公钥显示在下方，其指纹显示在上方",
 )
-_BAD_SIGNATURE: Final = "CO_MSG_000006"
-_SIGNATURE: Final[Mapping[str | None, str]] = MappingProxyType(
-    {
-        None: "compare the appSecret with the platform's console: production and test have their"
-        " own; if it is the right one, `wxpay-async sign explain` shows what is signed",
-        "RSA": "compare the fingerprint above with that of the key in the platform's console,"
-        " and upload the one that is printed below; ask whether the contract names RSA at all",
-    }
-)
-_UNKNOWN: Final = "ask the platform's support what the code means"
-_IN_BETWEEN: Final = "find out which proxy or firewall answered in place of the platform"
 
 _write: Final = Scribe(Area.CALL)
 _write_clock: Final = Scribe(Area.CLOCK)
@@ -142,18 +119,24 @@ def _explain(error: WxPayError, base_url: str | None, sign_type: str | None) -> 
     said = f"{code:.64}: {error.message:.200}" if error.message else f"{code:.64}"
     text = f"{CODES[code][1]} [{said}]" if code in CODES else str(error)
     if isinstance(error, RefusedError):
-        unknown = _UNKNOWN if code else _IN_BETWEEN
-        advice = _ADVICE.get(code, unknown)
-        if code == _BAD_SIGNATURE:
-            advice = _SIGNATURE[sign_type]
+        advice = _read_hint(error, by_rsa=sign_type == "RSA")
         return _write.fail("merchants", text, advice, exit_code=REFUSED, facts={"code": error.code})
     if isinstance(error, QuotaExhaustedError):
         advice = "wait for a minute; the calls of this one are used up"
     elif error.fate is Fate.NOT_SENT:
         advice = "do what the lines about the network say, or try again"
+    elif code in CODES:
+        advice = _read_hint(error)
     else:
-        advice = _ADVICE.get(code) or f"find out what answers at {base_url}, or stands between"
+        advice = f"find out what answers at {base_url}, or stands between"
     return _write.fail("merchants", text, advice, exit_code=UNREACHABLE, facts={"code": error.code})
+
+
+def _read_hint(error: WxPayError, *, by_rsa: bool = False) -> str:
+    """Return the error's hint as the other advices are written: no capital, no full stop."""
+    hint = error.hint.rstrip(".。")
+    more = _BY_RSA if by_rsa and isinstance(error, SignatureRefusedError) else Sentence("", "")
+    return hint[:1].lower() + hint[1:] + more.in_language(find_language(os.environ))
 
 
 # The clock
