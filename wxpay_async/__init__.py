@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from wxpay_async.adapters.transports.memory import MemoryTransport
     from wxpay_async.adapters.transports.recording import RecordingTransport, ReplayTransport
     from wxpay_async.adapters.transports.reqwest import ReqwestTransport
-    from wxpay_async.engine.callbacks import CallbackEvent, CallbackReceiver, Verdict
+    from wxpay_async.engine.callback_events import CallbackEvent, Verdict
+    from wxpay_async.engine.callbacks import CallbackReceiver
     from wxpay_async.engine.clock import Clock
     from wxpay_async.engine.gateway import PayGateway
     from wxpay_async.engine.open_operations import OpenOperation
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
         WxPayError,
     )
     from wxpay_async.integrations.opentelemetry import OpenTelemetryHook
+    from wxpay_async.integrations.problems import Problem
     from wxpay_async.policy.retry import RetryBudget, RetryPolicy
     from wxpay_async.policy.review import ReviewVerdict
     from wxpay_async.protocol.builder import RequestBuilder
@@ -175,6 +177,7 @@ __all__ = [
     "PayResult",
     "PlatformConflictError",
     "PrepayExpiredError",
+    "Problem",
     "ProcessSigner",
     "Quota",
     "QuotaExhaustedError",
@@ -231,7 +234,7 @@ if not TYPE_CHECKING:
         "AccessDeniedError": "errors",
         "AiohttpTransport": "adapters.transports.aiohttp",
         "AlreadyPaidError": "errors",
-        "CallbackEvent": "engine.callbacks",
+        "CallbackEvent": "engine.callback_events",
         "CallbackReceiver": "engine.callbacks",
         "Clock": "engine.clock",
         "ClockSkewError": "errors",
@@ -280,6 +283,7 @@ if not TYPE_CHECKING:
         "PayResult": "protocol.results",
         "PlatformConflictError": "errors",
         "PrepayExpiredError": "errors",
+        "Problem": "integrations.problems",
         "ProcessSigner": "adapters.signers.process",
         "Quota": "adapters.limiters.limiter",
         "QuotaExhaustedError": "errors",
@@ -318,7 +322,7 @@ if not TYPE_CHECKING:
         "TradeUnusableError": "errors",
         "Transport": "protocol.wire",
         "Unlimited": "adapters.limiters.limiter",
-        "Verdict": "engine.callbacks",
+        "Verdict": "engine.callback_events",
         "Verifier": "protocol.signing",
         "WxPayError": "errors",
         "alembic_filter": "adapters.stores.sql_schema",

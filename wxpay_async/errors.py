@@ -66,6 +66,7 @@ class WxPayError(Exception):
         fate: what is known about the request. A class says it, never a single error.
         retryable: whether the same requestId may be sent again without a person looking at it.
         request_id: the idempotency key of the request, where there is one.
+        out_trade_no: the merchant's number of the order or refund, where it is known.
         attempts: how many HTTP attempts were begun before this was raised.
         code: the platform's errorCode, e.g. `CO_MSG_000006`.
         message: the platform's errorMsg. It is meant for the merchant; do not show it to a payer.
@@ -74,6 +75,7 @@ class WxPayError(Exception):
 
     fate: ClassVar[Fate] = Fate.IN_DOUBT
     retryable: bool = False
+    out_trade_no: str | None = None
 
     def __init__(self, reason: str, *, code: str | None = None, message: str | None = None) -> None:
         super().__init__(reason)

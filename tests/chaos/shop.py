@@ -154,7 +154,8 @@ class Street:
         self._beginning.set()
         try:
             async with self.session.post(url, json=content or None) as reply:
-                answer = await reply.json() if reply.content_type == "application/json" else {}
+                told = reply.content_type in {"application/json", "application/problem+json"}
+                answer = await reply.json(content_type=None) if told else {}
                 return reply.status, answer, reply.headers.get("Retry-After")
         except (aiohttp.ClientError, TimeoutError):
             return 0, {}, None

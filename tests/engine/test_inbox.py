@@ -375,7 +375,7 @@ async def test_effect_is_acknowledged_though_the_store_fails(
     receiver, body = merchant.another(on_trade=handle), merchant.body(paid())
 
     assert ACK_HANDLED == await receiver.receive(FORM, body)
-    assert "the inbox cannot be written: the store went away" in caplog.text
+    assert "the inbox cannot be written for callback O-1: the store went away" in caplog.text
     store.failing.clear()
     assert ACK_NOT_HANDLED == await receiver.receive(FORM, body)
     assert ONCE == merchant.effects

@@ -30,7 +30,7 @@ from wxpay_async.errors import (
     RefusedError,
     WxPayError,
 )
-from wxpay_async.integrations.answers import answer_to
+from wxpay_async.integrations.problems import Problem
 from wxpay_async.policy.record import IdempotencyRecord
 from wxpay_async.policy.states import State
 from wxpay_async.protocol.requests import Request
@@ -276,7 +276,8 @@ async def test_prepay_whose_reply_does_not_open_is_never_called_paid(open_shop: 
 
     assert (InDoubtError, InDoubtError) == (type(caught.value), type(outcome.error))
     assert ("in_doubt", 0) == (outcome.kind, after.transport.calls)
-    assert (504, {"error": "in_doubt"}) == answer_to(caught.value)
+    problem = Problem.of(caught.value)
+    assert (504, "in_doubt") == (problem.status, problem.kind.word)
 
 
 def test_replay_of_a_reply_that_cannot_be_read_is_in_doubt() -> None:

@@ -16,15 +16,22 @@ from tests.support.platform import SECRET, Script
 from wxpay_async.adapters.limiters.limiter import Limiter
 from wxpay_async.adapters.stores.memory import MemoryStore
 from wxpay_async.engine.telemetry import Event, EventKind, logging_hook
-from wxpay_async.errors import Fate, InDoubtError, NotSentError, RefusedError, WxPayError
+from wxpay_async.errors import (
+    Fate,
+    IdempotencyConflictError,
+    InDoubtError,
+    NotSentError,
+    RefusedError,
+    WxPayError,
+)
 from wxpay_async.policy.record import IdempotencyRecord
 from wxpay_async.policy.retry import RetryPolicy
 from wxpay_async.policy.states import State
 
 LOGGER = "wxpay_async"
 DOUBT_LINES = [
-    "doubt_opened pay requestId=pay-1 attempt=1",
-    "doubt_closed pay requestId=pay-1 state=succeeded",
+    "doubt_opened pay requestId=pay-1 order=O-1 attempt=1",
+    "doubt_closed pay requestId=pay-1 order=O-1 attempt=1 state=succeeded",
 ]
 CANARIES = {
     "the secret": SECRET,
@@ -256,7 +263,8 @@ async def test_hook_that_raises_changes_no_call(kind: EventKind, open_shop: Open
 
 def make_event(kind: EventKind = EventKind.ATTEMPT_ENDED, **changes: Any) -> Event:  # noqa: ANN401
     """Make the end of a successful attempt, with changes."""
-    given = {"operation": "pay", "request_id": "pay-1", "attempt": 1, "fate": "ok"}
+    given = {"operation": "pay", "request_id": "pay-1", "out_trade_no": "O-1"}
+    given |= {"attempt": 1, "fate": "ok"}
     return Event(kind=kind, **(given | changes))
 
 
@@ -298,7 +306,8 @@ def test_event_host_and_port_are_those_of_its_url(url: str, host: str, port: int
 
 LEVELS = [
     (make_event(), logging.INFO),
-    (make_event(fate=Fate.REFUSED), logging.WARNING),
+    (make_event(fate=Fate.REFUSED), logging.INFO),
+    (make_event(fate=Fate.REFUSED, needs_person=True), logging.WARNING),
     (make_event(fate=Fate.NOT_SENT), logging.WARNING),
     (make_event(fate=Fate.IN_DOUBT), logging.WARNING),
     (make_event(EventKind.DOUBT_OPENED), logging.WARNING),
@@ -313,6 +322,13 @@ LEVELS = [
     (make_event(EventKind.WAITED, fate=""), logging.DEBUG),
     (make_event(EventKind.OUTCOME), logging.DEBUG),
     (make_event(EventKind.OUTCOME, fate=Fate.REFUSED), logging.DEBUG),
+    (make_event(EventKind.OUTCOME, fate=Fate.REFUSED, needs_person=True), logging.DEBUG),
+    (
+        make_event(EventKind.OUTCOME, fate=Fate.NOT_SENT, needs_person=True, attempt=0),
+        logging.WARNING,
+    ),
+    (make_event(EventKind.CALLBACK_STARTED, attempt=0, fate=""), logging.DEBUG),
+    (make_event(EventKind.CALLBACK_ENDED, attempt=0, fate="", verdict="failed"), logging.DEBUG),
 ]
 
 
@@ -320,7 +336,10 @@ LEVELS = [
 def test_log_level_follows_the_fate(
     event: Event, level: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What went well is INFO, what did not WARNING, and what only repeats it DEBUG."""
+    """What is ordinary is INFO, what needs a person or got no answer WARNING.
+
+    What only repeats another line is DEBUG.
+    """
     caplog.set_level(logging.DEBUG, logger=LOGGER)
     logging_hook()(event)
 
@@ -334,17 +353,17 @@ def test_log_levels_are_tested_for_every_kind() -> None:
 
 def test_log_line_of_an_attempt(caplog: pytest.LogCaptureFixture) -> None:
     """What happened, to which call, how it ended and how long it took."""
-    logging_hook()(
-        make_event(attempt=2, fate=Fate.REFUSED, code="CO_MSG_000006", status=200, seconds=0.1234)
-    )
+    caplog.set_level(logging.INFO, logger=LOGGER)
+    logging_hook()(make_event(attempt=2, fate=Fate.REFUSED, code="E_1", status=200, seconds=0.1234))
 
     assert [
-        "attempt_ended pay requestId=pay-1 attempt=2 fate=refused code=CO_MSG_000006 123.4 ms"
+        "attempt_ended pay requestId=pay-1 order=O-1 attempt=2 fate=refused code=other 123.4 ms"
     ] == caplog.messages
 
 
 def test_log_record_holds_the_fields_as_extra(caplog: pytest.LogCaptureFixture) -> None:
     """A structured handler needs no parsing."""
+    caplog.set_level(logging.INFO, logger=LOGGER)
     logging_hook()(
         make_event(
             attempt=2, fate=Fate.REFUSED, code="CO_MSG_000006", status=200, seconds=0.1234567
@@ -356,18 +375,21 @@ def test_log_record_holds_the_fields_as_extra(caplog: pytest.LogCaptureFixture) 
         "wxpay_event": "attempt_ended",
         "wxpay_operation": "pay",
         "wxpay_request_id": "pay-1",
+        "wxpay_out_trade_no": "O-1",
         "wxpay_attempt": 2,
         "wxpay_fate": "refused",
         "wxpay_code": "CO_MSG_000006",
         "wxpay_status": 200,
         "wxpay_state": "",
         "wxpay_waited_for": "",
+        "wxpay_verdict": "",
         "wxpay_seconds": 0.123457,
     } == {name: value for name, value in fields.items() if name.startswith("wxpay_")}
 
 
 def test_log_line_with_a_hostile_code_holds_no_line_break(caplog: pytest.LogCaptureFixture) -> None:
     """An errorCode is what the other side wrote; only the shape of a code is repeated."""
+    caplog.set_level(logging.INFO, logger=LOGGER)
     logging_hook()(make_event(fate=Fate.REFUSED, code="X\nCRITICAL all is lost"))
 
     assert "code=other" in caplog.text
@@ -415,17 +437,28 @@ async def test_log_has_one_line_for_each_attempt(
     ]
 
 
-async def test_log_of_a_refusal_is_one_warning(
-    open_shop: OpenShop, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("code", "level"),
+    [
+        ("GM_API_BUS_000099", logging.INFO),
+        ("CO_MSG_000001", logging.INFO),
+        ("CO_MSG_000006", logging.WARNING),
+        ("CO_MSG_000004", logging.WARNING),
+        ("CO_MSG_0000015", logging.WARNING),
+    ],
+    ids=["business", "parameters", "signature", "appKey", "configuration"],
+)
+async def test_log_of_a_refusal_warns_of_what_needs_a_person(
+    open_shop: OpenShop, caplog: pytest.LogCaptureFixture, code: str, level: int
 ) -> None:
-    """It holds the platform's code and the HTTP status, and not its message."""
+    """One line with the platform's code and the HTTP status, and not its message."""
     caplog.set_level(logging.INFO, logger=LOGGER)
-    shop = open_shop([replies.no("CO_MSG_000006", "said by the platform")], hooks=[logging_hook()])
+    shop = open_shop([replies.no(code, "said by the platform")], hooks=[logging_hook()])
     with pytest.raises(RefusedError):
         await shop.gateway.refund(asking.refund())
     [record] = caplog.records
 
-    assert (logging.WARNING, "CO_MSG_000006", 200) == (
+    assert (level, code, 200) == (
         record.levelno,
         getattr(record, "wxpay_code", None),
         getattr(record, "wxpay_status", None),
@@ -447,3 +480,56 @@ async def test_log_of_a_doubt_has_its_start_and_its_end(
     await shop.gateway.resolve("pay-1")
 
     assert DOUBT_LINES == [line for line in caplog.messages if line.startswith("doubt_")]
+
+
+async def test_log_warns_of_a_request_id_that_is_used_twice(
+    open_shop: OpenShop, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No attempt is made of it, so no other line tells of it."""
+    caplog.set_level(logging.INFO, logger=LOGGER)
+    shop = open_shop([replies.refunded()], hooks=[logging_hook()])
+    await shop.gateway.refund(asking.refund())
+    caplog.clear()
+    with pytest.raises(IdempotencyConflictError):
+        await shop.gateway.refund(asking.refund(refund_amount="0.50"))
+
+    assert [(logging.WARNING, True)] == [
+        (record.levelno, "requestId=refund-1 order=R-1" in record.getMessage())
+        for record in caplog.records
+    ]
+
+
+@both_ways
+async def test_log_line_of_every_kind_names_request_order_and_attempt(
+    limit: type[Limiter], open_shop: OpenShop, caplog: pytest.LogCaptureFixture
+) -> None:
+    """From the first wait to the end of the doubt; before the first attempt its number is 0."""
+    caplog.set_level(logging.DEBUG, logger=LOGGER)
+    answers = Script([InDoubtError("timeout")], query=InDoubtError("timeout"))
+    shop = open_shop(
+        answers, hooks=[logging_hook()], retry=RetryPolicy(attempts=1), limiter=limit()
+    )
+    with pytest.raises(InDoubtError) as caught:
+        await shop.gateway.pay(asking.pay(out_trade_no="O-1"))
+    answers.query = replies.order("已付款")
+    await shop.gateway.resolve("pay-1")
+
+    told = {
+        (getattr(r, "wxpay_request_id", ""), getattr(r, "wxpay_out_trade_no", ""))
+        for r in caplog.records
+        if getattr(r, "wxpay_operation", "") == "pay"
+    }
+    assert {("pay-1", "O-1")} == told
+    assert {"O-1"} == {getattr(r, "wxpay_out_trade_no", "") for r in caplog.records}
+    assert {0, 1} == {getattr(r, "wxpay_attempt", None) for r in caplog.records}
+    assert "O-1" == caught.value.out_trade_no
+
+
+async def test_error_of_a_query_names_its_order(open_shop: OpenShop) -> None:
+    """A call that only reads has no requestId; its order is what a log can be searched for."""
+    shop = open_shop([replies.no("GM_API_BUS_000099", "x")])
+    with pytest.raises(RefusedError) as caught:
+        await shop.gateway.query(out_trade_no="O-1")
+
+    assert "O-1" == caught.value.out_trade_no
+    assert {"O-1"} == {event.out_trade_no for event in shop.events}

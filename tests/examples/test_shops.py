@@ -80,7 +80,8 @@ async def test_order_whose_token_was_lost_is_followed_by_another(open_example: F
         url = f"{system.server.url}/orders/{number}/pay"
         system.sandbox.faults.inject("reset", executed=True, path="/api/instant/trade")
         async with system.session.post(url) as reply:
-            assert (409, {"error": "unusable"}) == (reply.status, await reply.json())
+            problem = await reply.json(content_type="application/problem+json")
+            assert (409, "unusable", True) == (reply.status, problem["error"], problem["retryable"])
             assert "Retry-After" in reply.headers
         address, system.sandbox.notify_url = system.sandbox.notify_url, None
         system.sandbox.expire(number)

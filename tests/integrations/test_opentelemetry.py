@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -10,9 +11,10 @@ from aiohttp.test_utils import TestServer
 from opentelemetry import propagate, trace
 
 from tests.support import asking, replies
+from tests.support.callbacks import Merchant, OpenMerchant, order, paid
 from tests.support.clock import MovedClock
 from tests.support.merchant import OpenShop
-from tests.support.platform import Script
+from tests.support.platform import FORM, Script
 from tests.support.tasks import wait_until
 from tests.support.watch import Watch, answer_slowly
 from wxpay_async.adapters.transports.aiohttp import AiohttpTransport
@@ -24,6 +26,17 @@ from wxpay_async.policy.retry import RetryPolicy
 
 HOST = "openapi.gongmall.com"
 ONE_ATTEMPT = RetryPolicy(attempts=1)
+
+
+@pytest.fixture
+def open_merchant(open_shop: OpenShop) -> OpenMerchant:
+    """Return a function that makes a merchant over the answers of a platform."""
+
+    def open_(answers: Any = (), scheme: str = "rsa", **settings: Any) -> Merchant:  # noqa: ANN401
+        shop = open_shop(answers, **settings)
+        return Merchant(shop.gateway, shop.clock, scheme)
+
+    return open_
 
 
 async def test_call_is_one_span_and_each_attempt_another(watch: Watch, open_shop: OpenShop) -> None:
@@ -207,3 +220,80 @@ async def test_no_trace_context_reaches_the_platform(
     assert "traceparent" in offered
     assert "content-type" in arrived
     assert set() == {"traceparent", "tracestate", "baggage", "b3"} & set(arrived)
+
+
+async def test_spans_name_the_order_where_it_is_known(watch: Watch, open_shop: OpenShop) -> None:
+    """A person who has only the order's number finds its calls, the queries among them."""
+    shop = open_shop([replies.prepay(), replies.order("待付款")], hooks=[watch.hook])
+    await shop.gateway.pay(asking.pay(out_trade_no="O-1"))
+    await shop.gateway.query(out_trade_no="O-1")
+
+    spans = watch.list_spans()
+    assert ["POST", "wxpay pay", "POST", "wxpay query"] == [span.name for span in spans]
+    assert {"O-1"} == {(span.attributes or {}).get("wxpay.out_trade_no") for span in spans}
+
+
+# Callbacks
+
+
+async def test_callback_is_a_span_around_its_query_and_its_handler(
+    watch: Watch, open_merchant: OpenMerchant
+) -> None:
+    """A child of the web server's span; what its handler does is a child of it."""
+    merchant = open_merchant([order(), order(number="O-2")], "md5", hooks=[watch.hook])
+
+    async def handle(_: object) -> None:
+        with watch.tracer.start_as_current_span("ship"):
+            await merchant.gateway.query(out_trade_no="O-2")
+
+    receiver = merchant.another(on_trade=handle)
+    with watch.tracer.start_as_current_span("POST /notify"):
+        await receiver.receive(FORM, merchant.body(paid()))
+
+    names = {span.context.span_id: span.name for span in watch.list_spans() if span.context}
+    parents = [(s.name, s.parent and names[s.parent.span_id]) for s in watch.list_spans()]
+    assert [
+        ("POST", "wxpay query"),
+        ("wxpay query", "wxpay callback"),
+        ("POST", "wxpay query"),
+        ("wxpay query", "ship"),
+        ("ship", "wxpay callback"),
+        ("wxpay callback", "POST /notify"),
+        ("POST /notify", None),
+    ] == parents
+    [callback] = watch.list_spans("wxpay callback")
+    assert {
+        "wxpay.operation": "callback",
+        "wxpay.out_trade_no": "O-1",
+        "wxpay.verdict": "handled",
+    } == dict(callback.attributes or {})
+
+
+async def test_callback_that_failed_is_a_span_with_an_error(
+    watch: Watch, open_merchant: OpenMerchant
+) -> None:
+    """One that is doubled or forged is none of ours."""
+    merchant = open_merchant(hooks=[watch.hook])
+    merchant.failing = 1
+    for _ in range(3):
+        await merchant.deliver(paid())
+    await merchant.receiver.receive(FORM, b"appKey=forged")
+
+    assert [
+        ("failed", trace.StatusCode.ERROR),
+        ("handled", trace.StatusCode.UNSET),
+        ("duplicate", trace.StatusCode.UNSET),
+        ("refused", trace.StatusCode.UNSET),
+    ] == [((s.attributes or {})["wxpay.verdict"], s.status.status_code) for s in watch.list_spans()]
+
+
+async def test_span_of_a_callback_is_not_current_afterwards(
+    watch: Watch, open_merchant: OpenMerchant
+) -> None:
+    """A refused one runs in the request's own context, which must stay the web server's."""
+    merchant = open_merchant(hooks=[watch.hook])
+    with watch.tracer.start_as_current_span("POST /notify") as span:
+        await merchant.receiver.receive(FORM, b"appKey=forged")
+        await merchant.deliver(paid())
+
+        assert span is trace.get_current_span()

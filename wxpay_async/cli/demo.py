@@ -47,7 +47,7 @@ from wxpay_async import (
 from wxpay_async.cli.demo_report import Report, Run
 from wxpay_async.cli.options import Scheme
 from wxpay_async.engine.streaming import stream
-from wxpay_async.integrations.answers import ACK_TYPE
+from wxpay_async.integrations.service import ACK_TYPE
 from wxpay_async.protocol.keys import MIN_BITS
 from wxpay_async.sandbox import Sandbox
 

@@ -19,7 +19,7 @@ from attrs import define, evolve, field
 from wxpay_async.adapters.event_loop import run_to_completion
 from wxpay_async.engine.replay import SettledMeanwhileError, moment_of
 from wxpay_async.engine.services import Services
-from wxpay_async.engine.telemetry import Event, EventKind, read_held
+from wxpay_async.engine.telemetry import Event, EventKind, needs_person, read_held
 from wxpay_async.engine.turn import TOO_LATE, Turn
 from wxpay_async.engine.unsent import explain_refused_claim, load_or_doubt
 from wxpay_async.engine.waiting import measure, wait_for
@@ -375,22 +375,25 @@ class Call(Generic[T]):
         return measure(part, answer, self.services.clock.monotonic, self._emit_wait)
 
     def _emit_wait(self, part: str, seconds: float) -> None:
-        request_id = self.record.request_id if self.record else None
-        self.services.telemetry.waited(self.operation.name, request_id, part, seconds)
+        self.services.telemetry.waited(
+            self.operation.name, self.record or self.asked, part, seconds, attempt=self._number
+        )
 
     def _emit(
         self, kind: EventKind, *, error: WxPayError | None = None, seconds: float = 0.0
     ) -> None:
-        ended = kind is EventKind.ATTEMPT_ENDED
+        ended, asked = kind is EventKind.ATTEMPT_ENDED, self.record or self.asked
         self.services.telemetry.emit(
             Event(
                 kind=kind,
                 operation=self.operation.name,
                 app_key=self.services.telemetry.app_key,
-                request_id=self.record.request_id if self.record else None,
+                request_id=getattr(asked, "request_id", None),
+                out_trade_no=getattr(asked, "out_trade_no", None),
                 attempt=self._number,
                 fate=(error.fate if error else "ok") if ended else "",
                 code=error.code if error else None,
+                needs_person=needs_person(error),
                 seconds=seconds,
                 url=self.template.url,
                 status=self._response.status if ended and self._response else None,

@@ -39,7 +39,6 @@ depend on the state of your own order ("pending" to "paid").
 from __future__ import annotations
 
 import asyncio
-import enum
 import functools
 import inspect
 import logging
@@ -48,9 +47,16 @@ import secrets
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from typing import Final, TypeAlias
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 from wxpay_async.adapters.event_loop import run_to_completion
+from wxpay_async.engine.callback_events import (
+    ACKNOWLEDGED,
+    CallbackEvent,
+    CallbackHook,
+    CallbackReports,
+    Verdict,
+)
 from wxpay_async.engine.clock import Clock, StoreClock
 from wxpay_async.engine.gateway import PayGateway
 from wxpay_async.engine.inbox import OrderInbox, Stored
@@ -103,49 +109,11 @@ _MARGIN: Final = 5.0  # seconds that a claim outlasts the handler's cancellation
 _LOG: Final = logging.getLogger("wxpay_async.engine.callbacks")
 
 
-class Verdict(enum.StrEnum):
-    """The result of one delivery of a callback."""
-
-    HANDLED = "handled"
-    DUPLICATE = "duplicate"
-    LATE = "late"
-    REFUSED = "refused"
-    BUSY = "busy"
-    UNCONFIRMED = "unconfirmed"
-    UNWANTED = "unwanted"
-    FAILED = "failed"
-    SLOW = "slow"
-
-
-ACKNOWLEDGED: Final = frozenset({Verdict.HANDLED, Verdict.DUPLICATE, Verdict.LATE})
-"""These are answered as handled; the platform repeats all others."""
-
 _VERDICTS: Final = {
     Obstacle.DONE: (Verdict.DUPLICATE, ""),
     Obstacle.LATE: (Verdict.LATE, "it has come so far already, or further"),
     Obstacle.BUSY: (Verdict.BUSY, "another callback of the order is being handled"),
 }
-
-_QUIET: Final = frozenset({Verdict.HANDLED, Verdict.DUPLICATE, Verdict.BUSY})
-
-
-@frozen(kw_only=True)
-class CallbackEvent:
-    """One delivery, for hooks. After SLOW a second event follows when the handler has ended.
-
-    Attributes:
-        verdict: its result.
-        notification: the notification; None if it was refused.
-        reason: the cause, without the value of any field.
-    """
-
-    verdict: Verdict
-    notification: Notification | None = None
-    reason: str = ""
-
-
-CallbackHook: TypeAlias = Callable[[CallbackEvent], None]
-
 
 _Tasks: TypeAlias = set[asyncio.Task[Verdict]]
 
@@ -182,6 +150,7 @@ class CallbackReceiver:
     clock: Clock = field(factory=Clock, kw_only=True)
     _clock: StoreClock = field(init=False)
     _orders: OrderInbox = field(init=False)
+    _reports: CallbackReports = field(init=False)
     _verified: _Tasks = field(factory=set[asyncio.Task[Verdict]], init=False)
     _unverified: _Tasks = field(factory=set[asyncio.Task[Verdict]], init=False)
     _looked_into: set[Hashable] = field(factory=set[Hashable], init=False)
@@ -202,6 +171,7 @@ class CallbackReceiver:
             )
         self._clock = StoreClock(self.clock, self.gateway.store)
         self._orders = OrderInbox(self.gateway.store, self._clock)
+        self._reports = CallbackReports(self.gateway.telemetry, self.hooks)
 
     async def receive(
         self, headers: Mapping[str, str], body: bytes, *, began: float | None = None
@@ -225,23 +195,36 @@ class CallbackReceiver:
         try:
             notification = self.notifications.parse(headers, body)
         except NotificationError as error:
-            self._emit(CallbackEvent(verdict=Verdict.REFUSED, reason=error.reason))
-            return ACK_NOT_HANDLED
+            return self.refuse(error.reason)
         task = self._start(notification)
         if task is None:
             reason = "too many callbacks are being looked into"
-            self._emit(
-                CallbackEvent(verdict=Verdict.BUSY, notification=notification, reason=reason)
-            )
-            return ACK_NOT_HANDLED
+            return self._turn_away(Verdict.BUSY, reason, notification)
         now = asyncio.get_running_loop().time()
         spent = 0.0 if began is None else now - began
         await asyncio.wait([task], timeout=max(0.0, self.answer_within - spent))
         if not task.done():
-            self._emit(CallbackEvent(verdict=Verdict.SLOW, notification=notification))
+            self._reports.emit(CallbackEvent(verdict=Verdict.SLOW, notification=notification))
             return ACK_NOT_HANDLED
         ended_well = not task.cancelled() and task.exception() is None
         return ACK_HANDLED if ended_well and task.result() in ACKNOWLEDGED else ACK_NOT_HANDLED
+
+    def refuse(self, reason: str) -> bytes:
+        """Refuse a delivery that cannot even be read; log and hooks are told.
+
+        Args:
+            reason: the cause, without the value of any field.
+
+        Returns:
+            The exact body of the answer.
+        """
+        return self._turn_away(Verdict.REFUSED, reason, None)
+
+    def _turn_away(self, verdict: Verdict, reason: str, notification: Notification | None) -> bytes:
+        event = CallbackEvent(verdict=verdict, notification=notification, reason=reason)
+        self._reports.emit(event)
+        self._reports.ended(notification, verdict)
+        return ACK_NOT_HANDLED
 
     async def aclose(self) -> None:
         """Wait for the handlers that are still running, `limit` seconds at most."""
@@ -262,6 +245,15 @@ class CallbackReceiver:
         return task
 
     async def _process(self, notification: Notification) -> Verdict:
+        verdict, began = Verdict.FAILED, self.clock.monotonic()
+        self._reports.started(notification)
+        try:
+            verdict = await self._process_in_time(notification)
+        finally:
+            self._reports.ended(notification, verdict, self.clock.monotonic() - began)
+        return verdict
+
+    async def _process_in_time(self, notification: Notification) -> Verdict:
         try:
             async with asyncio.timeout(self.limit):
                 verdict, reason = await self._process_once(notification)
@@ -269,7 +261,8 @@ class CallbackReceiver:
             verdict, reason = Verdict.FAILED, error.reason
         except TimeoutError:
             verdict, reason = Verdict.FAILED, f"it took over {self.limit:g} s"
-        self._emit(CallbackEvent(verdict=verdict, notification=notification, reason=reason))
+        event = CallbackEvent(verdict=verdict, notification=notification, reason=reason)
+        self._reports.emit(event)
         return verdict
 
     async def _process_once(self, notification: Notification) -> tuple[Verdict, str]:
@@ -332,7 +325,8 @@ class CallbackReceiver:
             return False
         except WxPayError as error:
             # The effect must not wait for it: recovery asks about what stays open.
-            _LOG.warning("what is in doubt stays open: %s", error.reason)
+            number = notification.out_trade_no
+            _LOG.warning("what is in doubt of %s stays open: %s", number, error.reason)
         return True
 
     async def _handle(
@@ -350,19 +344,23 @@ class CallbackReceiver:
         finally:
             handled = verdict is Verdict.HANDLED
             end = Progress.complete if handled else Progress.release
-            await run_to_completion(self._end(begun, lambda it: end(it, message, claim.token)))
+            step = self._end(begun, lambda it: end(it, message, claim.token), believed)
+            await run_to_completion(step)
         return verdict, reason
 
-    async def _end(self, begun: Stored, step: Callable[[Progress], Progress]) -> None:
+    async def _end(
+        self, begun: Stored, step: Callable[[Progress], Progress], believed: Notification
+    ) -> None:
         try:
             await self._orders.change(begun, step)
         except WxPayError as error:
             # The effect has happened, so the answer stays the same. The claim keeps other workers
             # away for a while; then it is as if the process had died here.
-            _LOG.error("the inbox cannot be written: %s", error)
+            number = believed.out_trade_no
+            _LOG.error("the inbox cannot be written for callback %s: %s", number, error)
 
     async def _run_handler(self, notification: Notification) -> tuple[Verdict, str]:
-        handler = self._handler(notification)
+        handler, number = self._handler(notification), notification.out_trade_no
         if handler is None:  # pragma: no cover - checked before the inbox was read
             return Verdict.UNWANTED, ""
         try:
@@ -374,10 +372,10 @@ class CallbackReceiver:
             if task is None or task.cancelling():
                 raise
             # This task was not cancelled: what the handler waited for was.
-            _LOG.warning("the handler of a callback failed", exc_info=error)
+            _LOG.warning("the handler of callback %s failed", number, exc_info=error)
             return Verdict.FAILED, "what the handler waited for was cancelled"
         except Exception as error:  # noqa: BLE001 - after any error the callback comes again
-            _LOG.warning("the handler of a callback failed", exc_info=error)
+            _LOG.warning("the handler of callback %s failed", number, exc_info=error)
             return Verdict.FAILED, f"the handler raised {type(error).__name__}"
         return Verdict.HANDLED, ""
 
@@ -397,16 +395,6 @@ class CallbackReceiver:
             unknown = isinstance(error, RefusedError) and self.gateway.says_absent(error)
             return (Comparison.NOT_FOUND if unknown else Comparison.NO_ANSWER), None
         return compare(notification, status), status
-
-    def _emit(self, event: CallbackEvent) -> None:
-        level = logging.INFO if event.verdict in _QUIET else logging.WARNING
-        number = event.notification.out_trade_no if event.notification else "-"
-        _LOG.log(level, "callback %s: %s %s", number, event.verdict, event.reason)
-        for hook in self.hooks:
-            try:
-                hook(event)
-            except Exception as error:  # noqa: BLE001 - the answer must not depend on a hook
-                _LOG.error("a hook of the callbacks failed", exc_info=error)
 
 
 def _is_proof(notification: Notification) -> bool:

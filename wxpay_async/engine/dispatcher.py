@@ -220,9 +220,7 @@ class Dispatcher:
 
     def _report_change(self, before: IdempotencyRecord, after: IdempotencyRecord) -> None:
         if before.state is State.UNKNOWN or after.state in FINAL:
-            self.telemetry.state_changed(
-                before.state, after.state, after.operation, after.request_id
-            )
+            self.telemetry.state_changed(before.state, after)
 
     def mark(self, error: WxPayError, request_id: str) -> None:
         """Say whose error it is, and how its doubt can be resolved."""

@@ -70,13 +70,13 @@ class Executor:
         deadline = dispatcher.times.after(seconds)
         template = dispatcher.builder.prepare_request(operation, request)
         record = self._make_record(request, operation, template.content)
-        mark = record.fingerprint
+        mark, order = record.fingerprint, record.out_trade_no
         priority = None if lane is Lane.PEOPLE else Priority(lane)
         executing = self._execute(request, record, template, result_type, deadline, lane, priority)
         del record, template  # what is not needed the collector need not watch
         began = deadline.at - seconds
         shared = self._single_flight.has(request_id, mark)
-        dispatcher.telemetry.call_started(operation.name, request_id)
+        dispatcher.telemetry.call_started(operation.name, request_id, order)
         try:
             result, shared = await self._single_flight.run(
                 request_id,
@@ -89,10 +89,14 @@ class Executor:
         except BaseException as error:  # a hook that was told of the start is told of the end
             if isinstance(error, WxPayError):
                 dispatcher.mark(error, request_id)
+                error.out_trade_no = order
             self._end_reservation(request_id)
             spent = dispatcher.clock.monotonic() - began
             dispatcher.telemetry.call_ended(
-                operation.name, request_id, spent, error=error, shared=shared
+                *(operation.name, request_id, spent),
+                out_trade_no=order,
+                error=error,
+                shared=shared,
             )
             raise
         if shared:
@@ -100,7 +104,10 @@ class Executor:
         if dispatcher.telemetry.hooks:
             spent = dispatcher.clock.monotonic() - began
             dispatcher.telemetry.call_ended(
-                operation.name, request_id, spent, result=result, shared=shared
+                *(operation.name, request_id, spent),
+                out_trade_no=order,
+                result=result,
+                shared=shared,
             )
         return result
 

@@ -156,6 +156,11 @@ class GatewayBase:
         return self._dispatcher.store
 
     @property
+    def telemetry(self) -> Telemetry:
+        """What tells the hooks."""
+        return self._dispatcher.telemetry
+
+    @property
     def min_left(self) -> float:
         """Seconds that a call's `timeout` must have at least: one attempt may need them."""
         return self._dispatcher.retry.min_left

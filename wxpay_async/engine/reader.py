@@ -11,6 +11,7 @@ from attrs import define
 from wxpay_async.engine.call import Call
 from wxpay_async.engine.priority import Priority
 from wxpay_async.engine.status_texts import StatusTexts
+from wxpay_async.errors import WxPayError
 from wxpay_async.policy.deadline import Deadline
 from wxpay_async.policy.lanes import Lane
 from wxpay_async.policy.retry import RetryPolicy
@@ -119,12 +120,16 @@ class Reader:
     async def _send(self, call: Call[T], policy: RetryPolicy) -> T:
         name, services = call.operation.name, call.services
         telemetry, monotonic = services.telemetry, services.clock.monotonic
-        began = monotonic()
-        telemetry.call_started(name, None)
+        began, order = monotonic(), getattr(call.asked, "out_trade_no", None)
+        telemetry.call_started(name, None, order)
         try:
             result = await self.dispatcher.deliver(call, policy)
         except BaseException as error:  # a hook that was told of the start is told of the end
-            telemetry.call_ended(name, None, monotonic() - began, error=error)
+            if isinstance(error, WxPayError):
+                error.out_trade_no = order
+            spent = monotonic() - began
+            telemetry.call_ended(name, None, spent, out_trade_no=order, error=error)
             raise
-        telemetry.call_ended(name, None, monotonic() - began, result=result)
+        spent = monotonic() - began
+        telemetry.call_ended(name, None, spent, out_trade_no=order, result=result)
         return result

@@ -7,6 +7,8 @@ register_error_handlers(app)
 
 @app.post("/pay")
 async def pay(order: Order, gateway: GatewayDependency) -> dict[str, str]: ...
+
+`docs/web.md` has an app of two merchants, and the table of what payers are told of errors.
 """
 
 from __future__ import annotations
@@ -14,35 +16,46 @@ from __future__ import annotations
 import functools
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Annotated, Final
+from typing import Annotated, Final, cast
 
+from wxpay_async.engine.callback_events import CallbackHook
 from wxpay_async.engine.callbacks import (
     LIMIT,
-    CallbackHook,
     CallbackReceiver,
     RefundHandler,
     TradeHandler,
 )
 from wxpay_async.engine.gateway import PayGateway
 from wxpay_async.errors import WxPayError
-from wxpay_async.integrations.answers import ACK_TYPE, answer_to, make_headers
-from wxpay_async.integrations.service import Service, open_service, toggle_slash
+from wxpay_async.integrations.problems import answer_to
+from wxpay_async.integrations.service import (
+    ACK_TYPE,
+    CallbackRoute,
+    Gateways,
+    Services,
+    toggle_slash,
+)
 from wxpay_async.protocol.notify import Notifications
 
 try:
     from fastapi import APIRouter, Depends, FastAPI, Request, Response
-    from fastapi.responses import JSONResponse
     from starlette.applications import Starlette
-    from starlette.requests import ClientDisconnect
+    from starlette.requests import ClientDisconnect, HTTPConnection
     from starlette.routing import BaseRoute, Mount
+    from starlette.types import HTTPExceptionHandler
+    from starlette.websockets import WebSocket, WebSocketState
 except ImportError as error:
     raise ImportError("FastAPI is missing: pip install 'wxpay-async[fastapi]'") from error
 
 _STATE: Final = "wxpay_async"
+_TO_OPEN: Final = "make the app with lifespan=gateway_lifespan(...)"
+_TO_CHOOSE: Final = "by Depends(gateway_dependency(name))"
+_INTERNAL_ERROR: Final = 1011
+"""The code of a websocket that the server ends because of an error."""
 
 
 def gateway_lifespan(
-    gateway: PayGateway | Callable[[], PayGateway],
+    gateway: Gateways,
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     """Open the gateway as the app starts and close it as the app ends.
 
@@ -50,19 +63,24 @@ def gateway_lifespan(
     running.
 
     Args:
-        gateway: a gateway, or a function that makes one, such as `PayGateway.from_env`.
+        gateway: a gateway, or a function that makes one, such as `PayGateway.from_env`; or several
+            of them by name, for `gateway_dependency`.
 
     Returns:
-        A function for `FastAPI(lifespan=...)`.
+        A function for `FastAPI(lifespan=...)`. The app does not start (`RuntimeError`) with two
+        gateways under one name or appKey.
     """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
-        async with open_service(gateway) as service:
-            # A mounted app has a state of its own, and its requests see no other. A lifespan's
-            # state would reach them, but not every server supports it.
-            for each in (app, *_find_mounted(app.routes)):
-                setattr(each.state, _STATE, service)
+        services = getattr(app.state, _STATE, None)  # of another lifespan around this one
+        if not isinstance(services, Services):
+            services = Services(_TO_OPEN, _TO_CHOOSE)
+        # A mounted app has a state of its own, and its requests see no other. A lifespan's
+        # state would reach them, but not every server supports it.
+        for each in (app, *_find_mounted(app.routes)):
+            setattr(each.state, _STATE, services)
+        async with services.open(gateway):
             yield
 
     return lifespan
@@ -76,31 +94,46 @@ def _find_mounted(routes: Iterable[BaseRoute]) -> Iterator[Starlette]:
             yield from _find_mounted(route.routes)
 
 
-def _service(request: Request) -> Service:
-    service = getattr(request.app.state, _STATE, None)
-    if not isinstance(service, Service):
-        raise RuntimeError(  # noqa: TRY004 - the app lacks something, no value is wrong
-            "no gateway: make the app with lifespan=gateway_lifespan(...)"
-        )
-    return service
+def _services(connection: HTTPConnection) -> Services:
+    services = getattr(connection.app.state, _STATE, None)
+    return services if isinstance(services, Services) else Services(_TO_OPEN, _TO_CHOOSE)
 
 
-def get_gateway(request: Request) -> PayGateway:
-    """Return the gateway of the app, or of the app around it.
+def get_gateway(connection: HTTPConnection) -> PayGateway:
+    """Return the gateway of the app, or of the app around it, in a route or a websocket's.
 
     Raises:
-        RuntimeError: neither has a `gateway_lifespan`.
+        RuntimeError: neither has a `gateway_lifespan`, or it has several gateways.
     """
-    return _service(request).gateway
+    return _services(connection).pick().gateway
 
 
 GatewayDependency = Annotated[PayGateway, Depends(get_gateway)]
-"""FastAPI passes the gateway to a parameter with this annotation."""
+"""FastAPI passes the gateway to a parameter with this annotation, in websocket routes too."""
+
+
+def gateway_dependency(key: str) -> Callable[[HTTPConnection], PayGateway]:
+    """Make a dependency for one of several gateways.
+
+    ShopA = Annotated[PayGateway, Depends(gateway_dependency("shop-a"))]
+
+    Args:
+        key: the gateway's name in `gateway_lifespan`, or its appKey.
+
+    Returns:
+        A function for `Depends`. It may also be called with the request, where the name is known
+        only then; it raises `LookupError` if there is no such gateway.
+    """
+
+    def get_named_gateway(connection: HTTPConnection) -> PayGateway:
+        return _services(connection).pick(key).gateway
+
+    return get_named_gateway
 
 
 def notification_router(
     path: str,
-    notifications: Notifications,
+    notifications: Notifications | Sequence[Notifications],
     *,
     on_trade: TradeHandler | None = None,
     on_refund: RefundHandler | None = None,
@@ -113,16 +146,20 @@ def notification_router(
     Args:
         path: as it is registered with the platform. It is answered with a slash at its end and
             without. Where `include_router` adds a prefix that is the whole path, give `""`.
-        notifications: reads and verifies.
+        notifications: reads and verifies. The gateway is the one of its appKey. Several of them
+            serve several merchants at one address: the appKey of a callback chooses, which stands
+            in the handler's `notification.raw["appKey"]`; a callback without one is refused.
         on_trade: called once for each status that an order reaches; see `CallbackReceiver`.
         on_refund: called once for each status that a refund reaches.
         endpoint: the address's name in the inbox.
         hooks: called with every `CallbackEvent`.
         limit: seconds that a confirmation and its handler may take together.
+
+    Raises:
+        InvalidRequestError: two `notifications` for one appKey, or none.
     """
     make = functools.partial(
         CallbackReceiver,
-        notifications=notifications,
         on_trade=on_trade,
         on_refund=on_refund,
         endpoint=endpoint,
@@ -130,9 +167,11 @@ def notification_router(
         limit=limit,
     )
 
+    route = CallbackRoute.new(notifications, make)
+
     async def receive(request: Request) -> Response:
-        answer = await _service(request).answer(
-            make, request.headers, request.stream(), broken=(ClientDisconnect,)
+        answer = await _services(request).answer(
+            route, request.headers, request.stream(), broken=(ClientDisconnect,)
         )
         return Response(answer, media_type=ACK_TYPE)
 
@@ -144,13 +183,23 @@ def notification_router(
 
 
 def register_error_handlers(app: FastAPI) -> None:
-    """Answer errors of the SDK with what a payer may see (`integrations/answers.py`)."""
+    """Answer errors of the SDK with what a payer may see: problem details (`docs/web.md`).
 
-    async def answer(request: Request, error: Exception) -> Response:
-        del request
-        if not isinstance(error, WxPayError):  # pragma: no cover - registered for no other
-            raise error
-        status, content = answer_to(error)
-        return JSONResponse(content, status_code=status, headers=make_headers(error))
+    A websocket that is not accepted yet gets the same answer. An open one is closed with the code
+    1011; the reason is the member `error` of the problem.
+    """
+    app.add_exception_handler(WxPayError, cast("HTTPExceptionHandler", _answer))
 
-    app.add_exception_handler(WxPayError, answer)
+
+async def _answer(connection: HTTPConnection, error: WxPayError) -> Response | None:
+    problem = answer_to(error)
+    if not isinstance(connection, WebSocket) or _is_waiting(connection):
+        return Response(problem.body, problem.status, headers=problem.headers)
+    states = {connection.application_state, connection.client_state}
+    if states == {WebSocketState.CONNECTED}:
+        await connection.close(_INTERNAL_ERROR, problem.kind.word)
+    return None
+
+
+def _is_waiting(socket: WebSocket) -> bool:
+    return socket.application_state is WebSocketState.CONNECTING

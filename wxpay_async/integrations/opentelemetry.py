@@ -1,9 +1,11 @@
 """Report spans and metrics to OpenTelemetry (extra `otel`), and to Prometheus by its exporter.
 
 `wxpay <operation>` is the span of a call, a child of the caller's span. `POST`, by the HTTP
-conventions, is the span of an attempt, a child of its call. The trace context is not sent to the
-platform. A requestId stands in spans only, since metrics must have few names and labels. A code
-that does not look like one of the platform's becomes `other`.
+conventions, is the span of an attempt, a child of its call. `wxpay callback` is the span of a
+callback, a child of the web server's; its query and the spans of its handler are its children. The
+trace context is not sent to the platform. A requestId and an order's number stand in spans only,
+since metrics must have few names and labels. A code that does not look like one of the platform's
+becomes `other`.
 
 `wxpay.in_doubt.open` counts the doubts that this process opened and has not seen closed.
 `wxpay.reviews.needed` counts the operations that only a person can settle: alert on it.
@@ -28,16 +30,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from typing import Final
 
 from attrs import define, field, frozen
 
 from wxpay_async import __version__
+from wxpay_async.engine.callback_events import Verdict
 from wxpay_async.engine.telemetry import Event, EventKind
 
 try:
-    from opentelemetry import metrics, trace
+    from opentelemetry import context, metrics, trace
 except ImportError as error:
     raise ImportError("OpenTelemetry is missing: pip install 'wxpay-async[otel]'") from error
 
@@ -68,8 +71,21 @@ class _CallSpan:
     outer: _CallSpan | None
 
 
+@frozen(eq=False)
+class _CallbackSpan:
+    """The span of a callback, its start, and what takes it back as the handler's current span."""
+
+    span: trace.Span
+    began: int
+    token: Token[context.Context]
+
+
 def _make_variable() -> ContextVar[_CallSpan | None]:
     return ContextVar("wxpay_call", default=None)
+
+
+def _make_callback_variable() -> ContextVar[_CallbackSpan | None]:
+    return ContextVar("wxpay_callback", default=None)
 
 
 @define(eq=False)
@@ -96,6 +112,7 @@ class OpenTelemetryHook:
     _open: set[DoubtKey] = field(factory=set[DoubtKey], init=False)
     # One for each hook, since each has its own spans. A hook lives as long as the process.
     _call: ContextVar[_CallSpan | None] = field(factory=_make_variable, init=False)
+    _callback: ContextVar[_CallbackSpan | None] = field(factory=_make_callback_variable, init=False)
 
     def __attrs_post_init__(self) -> None:
         meter = self.meter
@@ -139,12 +156,19 @@ class OpenTelemetryHook:
             self._record_attempt(event)
         elif event.kind is EventKind.OUTCOME:
             self._record_outcome(event)
+        elif event.kind is EventKind.CALLBACK_STARTED:
+            self._start_callback(event)
+        elif event.kind is EventKind.CALLBACK_ENDED:
+            self._end_callback(event)
         elif event.kind is EventKind.WAITED:
             self._waits.record(event.seconds, {**operation, "wxpay.waited_for": event.waited_for})
         elif event.kind in {EventKind.DOUBT_OPENED, EventKind.DOUBT_CLOSED}:
             self._record_doubt(event, operation)
         elif event.kind is EventKind.REVIEW_NEEDED:
             self._reviews.add(1, operation)
+        self._record_quota(event)
+
+    def _record_quota(self, event: Event) -> None:
         if event.quota_in_use is not None:
             self._set_in_use(event.quota_in_use, {"wxpay.app_key": event.app_key})
         for lane, slots in event.quota_held.items():
@@ -192,6 +216,23 @@ class OpenTelemetryHook:
         self._call.set(call.outer)
         _end(call.span, call.began, event, labels)
 
+    def _start_callback(self, event: Event) -> _CallbackSpan:
+        span, began = self._open_span("wxpay callback", trace.SpanKind.INTERNAL, event)
+        token = context.attach(trace.set_span_in_context(span))
+        callback = _CallbackSpan(span, began, token)
+        self._callback.set(callback)
+        return callback
+
+    def _end_callback(self, event: Event) -> None:
+        # One that was turned away at once has no start.
+        callback = self._callback.get() or self._start_callback(event)
+        context.detach(callback.token)
+        self._callback.set(None)
+        callback.span.set_attribute("wxpay.verdict", event.verdict)
+        if event.verdict == Verdict.FAILED:
+            callback.span.set_status(trace.StatusCode.ERROR, event.verdict)
+        callback.span.end(callback.began + round(event.seconds * _NANOSECONDS))
+
     def _start_call(self, event: Event) -> _CallSpan:
         span, began = self._open_span(f"wxpay {event.operation}", trace.SpanKind.INTERNAL, event)
         return _CallSpan(span, began, self._call.get())
@@ -205,15 +246,13 @@ class OpenTelemetryHook:
             context=trace.set_span_in_context(call.span) if call else None,
             kind=kind,
             start_time=began,
-            attributes={"wxpay.operation": event.operation},
+            attributes=_names(event),
         )
         return span, began
 
 
 def _end(span: trace.Span, began: int, event: Event, labels: Mapping[str, str | int]) -> None:
     span.set_attributes({**labels, "wxpay.attempt": event.attempt})
-    if event.request_id is not None:
-        span.set_attribute("wxpay.request_id", event.request_id)
     if event.fate != "ok":
         span.set_status(trace.StatusCode.ERROR, event.known_code or event.fate)
     span.end(began + round(event.seconds * _NANOSECONDS))
@@ -223,6 +262,12 @@ def _histogram(meter: metrics.Meter, name: str, description: str) -> metrics.His
     return meter.create_histogram(
         name, "s", description, explicit_bucket_boundaries_advisory=_SECONDS
     )
+
+
+def _names(event: Event) -> Labels:
+    names = {"request_id": event.request_id, "out_trade_no": event.out_trade_no}
+    known = {f"wxpay.{name}": value for name, value in names.items() if value is not None}
+    return {"wxpay.operation": event.operation, **known}
 
 
 def _labels(event: Event) -> Labels:
