@@ -84,7 +84,7 @@ class Clerk(PayGateway):
     async def resolve(self, request_id: str, **options: Any) -> Outcome[str, Any]:
         """Note it, and say that it was not executed."""
         self.called.append(("resolve", options, loop_time()))
-        return Outcome[str, Any].failed(request_id, NotExecutedError("proven"))
+        return Outcome[str, Any].from_error(request_id, NotExecutedError("proven"))
 
     async def recover(self) -> int:
         """Note it."""
@@ -244,7 +244,7 @@ class SlowMemory(Clerk):
     async def recall(self, requests: Any) -> Any:
         """Find them."""
         await asyncio.sleep(60.0)
-        return [Outcome[Any, Any].ok(request, "done") for request in requests]
+        return [Outcome[Any, Any].from_result(request, "done") for request in requests]
 
 
 @virtual

@@ -177,7 +177,7 @@ class Merchant:
         try:
             outcome = await self.gateway.resolve(request_id, reissue=operation == "pay")
         except WxPayError as error:
-            return Outcome.failed(request_id, error)
+            return Outcome.from_error(request_id, error)
         self._note(operation, request_id, outcome)
         return outcome
 
@@ -219,9 +219,9 @@ class Merchant:
 
 async def _outcome(call: Awaitable[object]) -> Outcome[object, object]:
     try:
-        return Outcome.ok(None, await call)
+        return Outcome.from_result(None, await call)
     except WxPayError as error:
-        return Outcome.failed(None, error)
+        return Outcome.from_error(None, error)
 
 
 def _unheard_of(error: WxPayError) -> bool:

@@ -101,5 +101,5 @@ def test_lines_of_earlier_runs_have_no_rate(progress: Progress) -> None:
 def test_counts_are_by_outcome(progress: Progress) -> None:
     """Each with its word in the outcomes."""
     progress.add(make_ok())
-    progress.add(Outcome.failed(LINES[0], RefusedError("no", code="GM_API_BUS_000001")))
+    progress.add(Outcome.from_error(LINES[0], RefusedError("no", code="GM_API_BUS_000001")))
     assert "12:00:00 refund 2 of 10,000; ok 1, refused 1; " in progress.describe()

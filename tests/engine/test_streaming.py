@@ -8,12 +8,13 @@ import gc
 import itertools
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import get_args
 
 import pytest
 from attrs import define, field
 
 from tests.support.tasks import run_loop
-from wxpay_async.engine.streaming import Outcome, stream
+from wxpay_async.engine.streaming import Outcome, OutcomeKind, stream
 from wxpay_async.errors import (
     Fate,
     InDoubtError,
@@ -334,15 +335,38 @@ def test_outcome_unwraps_to_its_result_or_error() -> None:
     """`unwrap` returns the result or raises the error."""
     error = RefusedError("no")
 
-    assert "paid" == Outcome[int, str].ok(1, "paid").unwrap()
+    assert "paid" == Outcome[int, str].from_result(1, "paid").unwrap()
     with pytest.raises(RefusedError) as caught:
-        Outcome[int, str].failed(1, error).unwrap()
+        Outcome[int, str].from_error(1, error).unwrap()
     assert error is caught.value
+
+
+KINDS = get_args(OutcomeKind)
+PREDICATES = ("succeeded", "is_refused", "is_not_sent", "is_in_doubt", "is_open")
+
+
+@pytest.mark.parametrize(("kind", "predicate"), list(zip(KINDS, PREDICATES, strict=True)))
+def test_outcome_of_each_kind_has_one_predicate_that_holds(
+    kind: OutcomeKind, predicate: str
+) -> None:
+    """And it is a value, not a method, which would always be true in a condition."""
+    outcome = Outcome[int, str](kind=kind, request=1)
+
+    assert {name: name == predicate for name in PREDICATES} == {
+        name: getattr(outcome, name) for name in PREDICATES
+    }
+
+
+@pytest.mark.parametrize("name", ["ok", "failed", "refused", "in_doubt", "not_sent"])
+def test_outcome_has_nothing_that_can_be_taken_for_a_predicate(name: str) -> None:
+    """`if outcome.ok:` is no silent yes."""
+    with pytest.raises(AttributeError):
+        getattr(Outcome[int, str].from_error(1, RefusedError("no")), name)
 
 
 def test_outcome_does_not_show_the_request() -> None:
     """A request holds an openid and a payToken."""
-    assert "openid" not in repr(Outcome[str, str].ok("openid", "paid"))
+    assert "openid" not in repr(Outcome[str, str].from_result("openid", "paid"))
 
 
 @pytest.mark.parametrize("fate", Fate)
@@ -354,7 +378,7 @@ def test_kind_of_an_outcome_is_the_fate(fate: Fate) -> None:
         Fate.REFUSED: RefusedError,
     }[fate]
 
-    assert fate.value == Outcome[int, str].failed(1, kind("because")).kind
+    assert fate.value == Outcome[int, str].from_error(1, kind("because")).kind
 
 
 async def test_call_may_be_any_awaitable() -> None:

@@ -46,9 +46,9 @@ def ended(
     if end is None:
         return Outcome(kind="open", request=asked)
     if isinstance(end, WxPayError):
-        outcome = Outcome[Line, Any].failed(asked, end)
+        outcome = Outcome[Line, Any].from_error(asked, end)
     else:
-        outcome = Outcome[Line, Any].ok(asked, end)
+        outcome = Outcome[Line, Any].from_result(asked, end)
     if settled is None:
         return outcome
     moment = NOON + timedelta(seconds=settled)

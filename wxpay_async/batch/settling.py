@@ -162,7 +162,7 @@ class _Item:
     @property
     def is_in_doubt(self) -> bool:
         """Whether its last call ended in doubt."""
-        return self.before is not None and self.before.kind == "in_doubt"
+        return self.before is not None and self.before.is_in_doubt
 
     @property
     def wait(self) -> float:
@@ -328,7 +328,7 @@ class Settling:
         except WxPayError as error:
             if item.outcome is not None:
                 raise
-            item.outcome = Outcome[Line, Any].failed(item.line, error)
+            item.outcome = Outcome[Line, Any].from_error(item.line, error)
             if is_open(error):
                 item.again_at = self.clock.monotonic() + item.wait
                 heapq.heappush(self._waiting, item)
@@ -336,7 +336,7 @@ class Settling:
                 self._ended_at = self.clock.monotonic()
             raise
         else:
-            item.outcome = Outcome[Line, Any].ok(item.line, result)
+            item.outcome = Outcome[Line, Any].from_result(item.line, result)
             self._ended_at = self.clock.monotonic()
             return result
         finally:

@@ -166,7 +166,7 @@ class BatchRun:
 
     def _note_open(self, outcome: LineOutcome, error: WxPayError) -> None:
         """Note how the last call of a line ended, if the store will have no outcome of it."""
-        if outcome.kind != "refused" or is_open(error):
+        if not outcome.is_refused or is_open(error):
             self._open[outcome.request.number] = outcome
 
     async def _hand_over(self, message: str) -> None:
@@ -180,7 +180,7 @@ class BatchRun:
     async def _recall(self, batch: Batch) -> AsyncGenerator[LineOutcome]:
         """Yield the outcomes of the store; for a line without one, how its last call ended."""
         async for outcome in batch.recall(self.lines):
-            known = outcome.kind != "open"
+            known = not outcome.is_open
             yield outcome if known else self._open.get(outcome.request.number, outcome)
 
 

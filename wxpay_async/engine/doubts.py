@@ -82,7 +82,7 @@ class Doubts:
             return self._fail(record.request_id, say_of_closed(error))
         except WxPayError as error:
             return self._fail(record.request_id, error)
-        return Outcome[str, Any].ok(record.request_id, result)
+        return Outcome[str, Any].from_result(record.request_id, result)
 
     async def _tell_last(self, request_id: str) -> Outcome[str, Any]:
         """Tell what became of the payment that followed a closed one."""
@@ -102,10 +102,10 @@ class Doubts:
                 raise NotSentError("nothing was sent of it so far; a call of it may still wait")
             if not record.is_settled and record.reply is None:
                 raise InDoubtError(f"the operation is {record.state}: not known yet")
-            return Outcome[str, Any].ok(request_id, self.dispatcher.replay(record))
+            return Outcome[str, Any].from_result(request_id, self.dispatcher.replay(record))
         except WxPayError as error:
             return self._fail(request_id, error)
 
     def _fail(self, request_id: str, error: WxPayError) -> Outcome[str, Any]:
         self.dispatcher.mark(error, request_id)
-        return Outcome[str, Any].failed(request_id, error)
+        return Outcome[str, Any].from_error(request_id, error)

@@ -64,9 +64,9 @@ async def _read_outcome(
         result = dispatcher.replay(last, content=content, asked=asked)
     except WxPayError as error:
         dispatcher.mark(error, request.request_id)
-        outcome = Outcome[R, Any].failed(request, error)
+        outcome = Outcome[R, Any].from_error(request, error)
     else:
-        outcome = Outcome[R, Any].ok(request, result)
+        outcome = Outcome[R, Any].from_result(request, result)
     return attrs.evolve(
         outcome,
         reserved_at=datetime.fromtimestamp(record.created_at, UTC),

@@ -49,12 +49,12 @@ class Outcome(Generic[Q, R]):
     settled_at: datetime | None = None
 
     @classmethod
-    def ok(cls, request: Q, result: R) -> Outcome[Q, R]:
+    def from_result(cls, request: Q, result: R) -> Outcome[Q, R]:
         """Make the outcome of a success."""
         return cls(kind="ok", request=request, result=result)
 
     @classmethod
-    def failed(cls, request: Q, error: WxPayError) -> Outcome[Q, R]:
+    def from_error(cls, request: Q, error: WxPayError) -> Outcome[Q, R]:
         """Make the outcome of an error; its fate is the kind."""
         kinds: dict[Fate, OutcomeKind] = {
             Fate.REFUSED: "refused",
@@ -62,6 +62,31 @@ class Outcome(Generic[Q, R]):
             Fate.IN_DOUBT: "in_doubt",
         }
         return cls(kind=kinds[error.fate], request=request, error=error)
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether there is a result."""
+        return self.kind == "ok"
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether nothing was executed: the platform said no, or it is proven."""
+        return self.kind == "refused"
+
+    @property
+    def is_not_sent(self) -> bool:
+        """Whether nothing reached the platform; the same request may go again."""
+        return self.kind == "not_sent"
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether it may have been executed; never send it under another requestId."""
+        return self.kind == "in_doubt"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the store that was read has no end of it yet."""
+        return self.kind == "open"
 
     def of(self, request: Q2) -> Outcome[Q2, R]:
         """Return it as the outcome of another request, such as one that holds this one."""
@@ -177,16 +202,16 @@ class _Pipeline(Generic[Q, R]):
 
     async def _await_call(self, request: Q) -> Outcome[Q, R]:
         try:
-            return Outcome[Q, R].ok(request, await self.call(request))
+            return Outcome[Q, R].from_result(request, await self.call(request))
         except WxPayError as error:
-            return Outcome[Q, R].failed(request, error)
+            return Outcome[Q, R].from_error(request, error)
         except asyncio.CancelledError:
             self._put_doubt(request)
             raise
 
     def _put_doubt(self, request: Q) -> None:
         if self.make_doubt is not None:
-            self.outcomes.put_nowait(Outcome[Q, R].failed(request, self.make_doubt(request)))
+            self.outcomes.put_nowait(Outcome[Q, R].from_error(request, self.make_doubt(request)))
 
     def _raise_failure(self) -> None:
         for worker in self.workers:
