@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from wxpay_async.engine.callbacks import CallbackReceiver
     from wxpay_async.engine.clock import Clock
     from wxpay_async.engine.gateway import PayGateway
-    from wxpay_async.engine.open_operations import OpenOperation
+    from wxpay_async.engine.open_operations import LastAnswer, OpenOperation
     from wxpay_async.engine.retrying import RetryingTransport
     from wxpay_async.engine.streaming import Outcome, OutcomeStream
     from wxpay_async.engine.telemetry import Event, EventKind, Hook, logging_hook
@@ -75,6 +75,7 @@ if TYPE_CHECKING:
     from wxpay_async.policy.review import ReviewVerdict
     from wxpay_async.protocol.builder import RequestBuilder
     from wxpay_async.protocol.canonical import canonical_string
+    from wxpay_async.protocol.explain import Explanation
     from wxpay_async.protocol.idempotency_key import derive_request_id
     from wxpay_async.protocol.notify import (
         ACK_HANDLED,
@@ -94,6 +95,7 @@ if TYPE_CHECKING:
         TradeQuery,
     )
     from wxpay_async.protocol.results import (
+        CallResult,
         Merchant,
         PayResult,
         RefundResult,
@@ -129,6 +131,7 @@ __all__ = [
     "AccessDeniedError",
     "AiohttpTransport",
     "AlreadyPaidError",
+    "CallResult",
     "CallbackEvent",
     "CallbackReceiver",
     "Clock",
@@ -137,6 +140,7 @@ __all__ = [
     "DuplicateRequestError",
     "Event",
     "EventKind",
+    "Explanation",
     "FailedError",
     "Fate",
     "Hook",
@@ -152,6 +156,7 @@ __all__ = [
     "InvalidKeyError",
     "InvalidRequestError",
     "Lane",
+    "LastAnswer",
     "Limiter",
     "LocalLimiter",
     "MalformedResponseError",
@@ -234,6 +239,7 @@ if not TYPE_CHECKING:
         "AccessDeniedError": "errors",
         "AiohttpTransport": "adapters.transports.aiohttp",
         "AlreadyPaidError": "errors",
+        "CallResult": "protocol.results",
         "CallbackEvent": "engine.callback_events",
         "CallbackReceiver": "engine.callbacks",
         "Clock": "engine.clock",
@@ -242,6 +248,7 @@ if not TYPE_CHECKING:
         "DuplicateRequestError": "errors",
         "Event": "engine.telemetry",
         "EventKind": "engine.telemetry",
+        "Explanation": "protocol.explain",
         "FailedError": "errors",
         "Fate": "errors",
         "Hook": "engine.telemetry",
@@ -257,6 +264,7 @@ if not TYPE_CHECKING:
         "InvalidKeyError": "errors",
         "InvalidRequestError": "errors",
         "Lane": "adapters.limiters.limiter",
+        "LastAnswer": "engine.open_operations",
         "Limiter": "adapters.limiters.limiter",
         "LocalLimiter": "adapters.limiters.local",
         "MalformedResponseError": "errors",

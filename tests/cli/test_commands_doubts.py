@@ -16,10 +16,12 @@ from tests.cli.harness import PROGRAM, Run
 from tests.contract.stores import Place, open_place
 from tests.support.records import make_record
 from tests.support.vectors import ROOT
+from wxpay_async.adapters.stores.sealed import seal_store
 from wxpay_async.adapters.stores.sql import SqlStore
 from wxpay_async.cli.doubts_screen import MEANINGS
 from wxpay_async.policy.record import IdempotencyRecord
 from wxpay_async.policy.states import REVIEW, State
+from wxpay_async.protocol.signing import Md5Signer
 from wxpay_async.sandbox import Sandbox
 
 VERDICT = ("--by", "小王", "--why", "case 4711")
@@ -59,11 +61,11 @@ def store_url(sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     return url
 
 
-def fill(url: str, records: list[IdempotencyRecord]) -> None:
-    """Write records into a store."""
+def fill(url: str, records: list[IdempotencyRecord], *, secret: str = "any") -> None:
+    """Write records into a store, sealed by this secret."""
 
     async def write() -> None:
-        store = SqlStore(url)
+        store = seal_store(SqlStore(url), Md5Signer(secret), None)
         await asyncio.gather(*map(store.reserve, records))
         await store.aclose()
 
@@ -131,6 +133,21 @@ def test_show_says_what_it_means_and_what_to_do(run: Run, store_url: str) -> Non
     assert "doubts resolve person --verdict" in shown["todo"]
     assert (True, None, 5) == (shown["needsReview"], shown["nextQuery"], shown["queries"])
     assert "3 h ago" in run("doubts", "show", "doubt").out
+
+
+def test_list_shows_amount_and_last_answer(run: Run, sandbox: Sandbox, store_url: str) -> None:
+    """Where the store knows them: of this refund, which was repeated at first."""
+    reply = b'{"success":false,"errorCode":"GM_API_BUS_0000015","errorMsg":"repeated"}'
+    known = {"content": b'{"refundAmount":"12.30"}', "reply": reply, "status": 200}
+    record = make_open("known", sandbox.app_key, State.UNKNOWN, **known)
+    fill(store_url, [record], secret=sandbox.app_secret)
+    shown = run("doubts", "show", "known", "--json").fields()
+    rows = [line.split() for line in run("doubts", "list").out.splitlines()]
+
+    answer = {"code": "GM_API_BUS_0000015", "message": "repeated"}
+    assert ("12.30", answer) == (shown["amount"], shown["lastAnswer"])
+    assert ["known", "refund", "12.30", "3", "h", "2"] in rows
+    assert ["no-known", "unknown", "GM_API_BUS_0000015", "in", "10", "min", "5"] in rows
 
 
 def test_line_for_cron_prints_only_while_something_is_open(run: Run, store_url: str) -> None:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
 
+import attrs
 import pytest
 
 from wxpay_async.cli.doubts_screen import ADVICE, MEANINGS, describe, print_doubt
-from wxpay_async.engine.open_operations import OpenOperation
+from wxpay_async.engine.open_operations import LastAnswer, OpenOperation
 from wxpay_async.policy.record import UNFINISHED
 
 
 def make_operation(
-    state: str = "unknown", *, age: float = 0.0, wait: float | None = None, order: str = "A-1"
+    state: Any = "unknown",  # noqa: ANN401 - also what is none
+    *,
+    age: float = 0.0,
+    wait: float | None = None,
+    order: str = "A-1",
 ) -> OpenOperation:
     """Make an operation that is open for so many seconds, and is asked for in so many."""
     now = datetime.now(UTC)
@@ -74,3 +81,16 @@ def test_order_number_cannot_control_the_terminal(capsys: pytest.CaptureFixture[
     print_doubt(make_operation(order="A\x1b[2J"))
 
     assert "\x1b" not in capsys.readouterr().out
+
+
+def test_last_answer_is_shown_with_what_the_platform_said(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The code and the message for a person; its text cannot control the terminal."""
+    answer = LastAnswer(code="GM_API_BUS_0000015", message="重复\x1b[2J")
+    print_doubt(attrs.evolve(make_operation(), last_answer=answer, amount=Decimal("12.30")))
+
+    printed = capsys.readouterr().out
+    assert "12.30" in printed
+    assert "GM_API_BUS_0000015  重复" in printed
+    assert "\x1b" not in printed

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import attrs
@@ -14,7 +15,7 @@ from tests.support import asking, replies
 from tests.support.clock import NOON
 from tests.support.merchant import OpenShop, Shop
 from tests.support.platform import UNKNOWN_ORDER, Script
-from wxpay_async.engine.open_operations import OpenOperation
+from wxpay_async.engine.open_operations import LastAnswer, OpenOperation
 from wxpay_async.engine.telemetry import EventKind
 from wxpay_async.errors import (
     AlreadyPaidError,
@@ -140,6 +141,7 @@ async def test_list_says_what_is_open_and_what_needs_a_person(open_shop: OpenSho
         attempts=1,
         checks=before.checks,
         next_check_at=datetime.fromtimestamp(NOON + 5, UTC),
+        amount=Decimal("1.00"),
     )
     assert ("needs_review", True, None) == (after.state, after.needs_review, after.next_check_at)
     assert [] == await list_open(shop)
@@ -154,6 +156,148 @@ async def test_list_is_whole_beyond_a_page(open_shop: OpenShop) -> None:
             await shop.gateway.refund(asking.refund(name))
 
     assert names == [operation.request_id for operation in await list_open(shop)]
+
+
+# What is wanted of it
+
+
+async def open_many(open_shop: OpenShop) -> Shop:
+    """Have a refund that waits for a person, one that is accepted, and a payment in doubt."""
+    accepted = replies.refunded("P", requestId="refund-2", outTradeNo="R-2")
+    shop, _ = open_lost(open_shop, LOST, accepted, LOST)
+    await give_up(shop, asking.refund())
+    await shop.gateway.refund(asking.refund("refund-2", out_trade_no="R-2"))
+    shop.clock.move(60)
+    with pytest.raises(InDoubtError):
+        await shop.gateway.pay(asking.pay(out_trade_no="O-1"))
+    return shop
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        ({}, ["pay-1", "refund-1", "refund-2"]),
+        ({"state": "pending"}, ["refund-2"]),
+        ({"state": ["unknown", "needs_review"]}, ["pay-1", "refund-1"]),
+        ({"state": []}, []),
+        ({"operation": "refund"}, ["refund-1", "refund-2"]),
+        ({"operation": {"pay", "trade"}}, ["pay-1"]),
+        ({"older_than": 60}, ["refund-1", "refund-2"]),
+        ({"older_than": timedelta(hours=1)}, ["refund-1"]),
+        ({"older_than": 0, "state": "unknown", "operation": "refund"}, []),
+    ],
+)
+async def test_list_is_narrowed_by_state_operation_and_age(
+    wanted: dict[str, Any], expected: list[str], open_shop: OpenShop
+) -> None:
+    """One or several of each; what is as old as that is among it."""
+    shop = await open_many(open_shop)
+
+    assert expected == [one.request_id async for one in shop.gateway.open_operations(**wanted)]
+
+
+async def test_list_has_what_a_fast_clock_wrote(open_shop: OpenShop) -> None:
+    """Another host's clock was ahead: what it left is not hidden by an age below 0."""
+    shop = await open_many(open_shop)
+    shop.clock.move(-3 * DAY)
+
+    assert 3 == len(await list_open(shop))
+
+
+async def test_narrowed_list_is_whole_beyond_pages_without_a_match(open_shop: OpenShop) -> None:
+    """What is wanted may come after hundreds that are not."""
+    shop, _ = open_lost(open_shop)
+    for number in range(250):
+        with pytest.raises(InDoubtError):
+            await shop.gateway.refund(asking.refund(f"refund-{number:03}"))
+    with pytest.raises(InDoubtError):
+        await shop.gateway.trade(asking.trade("trade-1"))
+    found = [one async for one in shop.gateway.open_operations(operation="trade")]
+
+    assert ["trade-1"] == [one.request_id for one in found]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "field"),
+    [
+        ({"state": "done"}, "state"),
+        ({"state": ["pending", "succeeded"]}, "state"),
+        ({"operation": "query"}, "operation"),
+        ({"older_than": -1}, "older_than"),
+        ({"older_than": float("nan")}, "older_than"),
+        ({"older_than": timedelta(seconds=-1)}, "older_than"),
+    ],
+)
+async def test_list_of_what_cannot_be_open_is_refused(
+    wanted: dict[str, Any], field: str, open_shop: OpenShop
+) -> None:
+    """At once: an empty list would look as if all were well."""
+    with pytest.raises(InvalidRequestError) as caught:
+        open_shop().gateway.open_operations(**wanted)
+
+    assert field == caught.value.field
+
+
+# What the record knows of it
+
+
+async def test_list_has_the_amount_that_the_request_names(open_shop: OpenShop) -> None:
+    """Of a trade that of all orders; a payment names none."""
+    shop, _ = open_lost(open_shop)
+    items = [asking.item("O-1", "1.00"), asking.item("O-2", "23.45")]
+    for call in (
+        shop.gateway.pay(asking.pay()),
+        shop.gateway.refund(asking.refund(refund_amount="0.40")),
+        shop.gateway.trade(asking.trade(trade_info=items)),
+    ):
+        with pytest.raises(InDoubtError):
+            await call
+    found = {one.operation: one.amount for one in await list_open(shop)}
+
+    assert {"pay": None, "refund": Decimal("0.40"), "trade": Decimal("24.45")} == found
+
+
+async def test_list_has_the_last_answer_that_was_kept(open_shop: OpenShop) -> None:
+    """Of an accepted refund its status, of a repeated one the refusal; of a lost one nothing."""
+    answers = [replies.refunded("P"), replies.no("GM_API_BUS_0000015", "重复请求"), LOST]
+    shop, _ = open_lost(open_shop, *answers)
+    await shop.gateway.refund(asking.refund("refund-1"))
+    for number in (2, 3):
+        with pytest.raises(InDoubtError):
+            await shop.gateway.refund(asking.refund(f"refund-{number}", out_trade_no=f"R-{number}"))
+    found = [one.last_answer for one in await list_open(shop)]
+
+    refusal = LastAnswer(code="GM_API_BUS_0000015", message="重复请求")
+    assert [LastAnswer(status="P"), refusal, None] == found
+
+
+async def test_last_answer_repeats_no_credential(open_shop: OpenShop) -> None:
+    """Neither whole nor cut by the length of what is told."""
+    token = "token-canary-0123456789"
+    shop, _ = open_lost(open_shop)
+    with pytest.raises(InDoubtError):
+        await shop.gateway.pay(asking.pay(pay_token=token))
+    message = "x" * 190 + token + "y" * 100
+    reply = json.dumps(replies.no("GM_API_BUS_0000015", message)).encode()
+    record = await shop.get_record("pay-1")
+    shop.store._keep(attrs.evolve(record, status=200, reply=reply))
+    [found] = await list_open(shop)
+
+    assert found.last_answer is not None
+    assert "x" * 190 + "***" + "y" * 7 == found.last_answer.message
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"null", b'{"data": [1]}', b'{"refundAmount"'])
+async def test_list_has_what_no_release_of_ours_wrote(text: bytes, open_shop: OpenShop) -> None:
+    """Where the content or the reply cannot be read, the operation is listed all the same."""
+    shop, _ = open_lost(open_shop)
+    with pytest.raises(InDoubtError):
+        await shop.gateway.refund(asking.refund())
+    record = await shop.get_record("refund-1")
+    shop.store._keep(attrs.evolve(record, content=text, reply=text, status=200))
+    [found] = await list_open(shop)
+
+    assert ("refund-1", None) == (found.request_id, found.amount)
 
 
 # Asked again

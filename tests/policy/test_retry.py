@@ -206,3 +206,20 @@ def test_budget_does_not_grow_beyond_its_capacity() -> None:
         budget.reward()
 
     assert 70 == budget.tokens
+
+
+@pytest.mark.parametrize("error", [LOST, MalformedResponseError("HTTP 502")])
+def test_unsafe_call_in_doubt_is_never_tried_again(error: WxPayError) -> None:
+    """There is no requestId by which the platform would know the second attempt."""
+    assert RetryPolicy().of_unsafe().pause([error], left=60, random=0.5) is None
+
+
+@pytest.mark.parametrize("error", [UNSENT, RateLimitedError("quota"), make_skew()])
+def test_unsafe_call_is_tried_again_where_nothing_was_executed(error: WxPayError) -> None:
+    """As often and as fast as any other call."""
+    policy = RetryPolicy(attempts=2)
+    expected = policy.pause([error], left=90, random=0.5)
+
+    assert expected is not None
+    assert expected == policy.of_unsafe().pause([error], left=90, random=0.5)
+    assert policy.of_unsafe().pause([error] * 2, left=90, random=0.5) is None

@@ -11,12 +11,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
 from contextlib import aclosing
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any, assert_type
+from typing import Any, Literal, assert_type
 
 from wxpay_async import (
     Event,
+    Explanation,
     Fate,
     Hook,
     HttpRequest,
@@ -210,6 +211,37 @@ async def catches(gateway: PayGateway, refund: Refund) -> Fate | None:
     return None
 
 
+def judge(outcome: Outcome[MiniProgramPay, PayResult]) -> None:
+    """Ask an outcome how it ended; what would always be true is found before it runs."""
+    assert_type(outcome.kind, Literal["ok", "refused", "not_sent", "in_doubt", "open"])
+    assert_type(outcome.succeeded, bool)
+    assert_type(outcome.is_refused or outcome.is_not_sent, bool)
+    assert_type(outcome.is_in_doubt or outcome.is_open, bool)
+    if outcome.ok:  # type: ignore[attr-defined] # a mistake
+        return
+    if outcome.failed:  # type: ignore[attr-defined] # a mistake
+        return
+    assert_type(outcome.kind == "failed", bool)  # type: ignore[comparison-overlap] # a mistake
+
+
+async def looks(gateway: PayGateway) -> None:
+    """List what is open, narrowed by names that are checked."""
+    async for one in gateway.open_operations(state=["unknown", "pending"], older_than=60):
+        assert_type(one.operation, Literal["pay", "trade", "refund"])
+        assert_type(one.state, Literal["sending", "unknown", "pending", "conflict", "needs_review"])
+        assert_type(one.amount, Decimal | None)
+    gateway.open_operations(older_than=timedelta(hours=1), operation="refund")
+    gateway.open_operations(state="done")  # type: ignore[arg-type] # a mistake
+    gateway.open_operations(operation="query")  # type: ignore[arg-type] # a mistake
+
+
+async def explains(gateway: PayGateway) -> None:
+    """Explain how a request would be signed."""
+    found = await gateway.explain(asked(), against="appKey=...")
+    assert_type(found, Explanation)
+    assert_type(found.signature, str | None)
+
+
 async def batches(gateway: PayGateway) -> None:
     """Feed iterables of both kinds; narrow an outcome by its kind."""
 
@@ -225,6 +257,7 @@ async def batches(gateway: PayGateway) -> None:
             assert_type(outcome.unwrap(), PayResult)
             assert_type(outcome.error, WxPayError | None)
             assert_type(outcome.request, MiniProgramPay)
+            judge(outcome)
     async for refunded in gateway.refund_many([]):
         assert_type(refunded, Outcome[Refund, RefundResult])
     async for found in gateway.query_many(["1", "2"]):

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import enum
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 import typer
 from typer import Argument, Option
 
 import wxpay_async as wx
-from wxpay_async.cli.batch_options import Operation
 from wxpay_async.cli.doubts_screen import describe, print_doubt, print_doubts, print_resolved
 from wxpay_async.cli.main import EXIT_BY_FATE, EXIT_CODES, app
 from wxpay_async.cli.options import ClientOptions, client_command
@@ -46,6 +44,14 @@ class OpenState(enum.StrEnum):
     NEEDS_REVIEW = "needs_review"
 
 
+class Operation(enum.StrEnum):
+    """What can be open."""
+
+    PAY = "pay"
+    TRADE = "trade"
+    REFUND = "refund"
+
+
 class Verdict(enum.StrEnum):
     """What a person found."""
 
@@ -71,7 +77,7 @@ def list_doubts(
     state: Annotated[
         list[OpenState] | None, Option(help="Only these; may be given several times.")
     ] = None,
-    operation: Annotated[Operation | None, Option(help="Only pay, trade or refund.")] = None,
+    operation: Annotated[Operation | None, Option(help="Only this one.")] = None,
     older_than: Annotated[
         str | None, Option(help="Only what is open for longer: 90s, 10m, 2h, 1d.", metavar="TIME")
     ] = None,
@@ -80,17 +86,14 @@ def list_doubts(
 
     In JSON each operation is a line. Exit code 4 says that something is open.
     """
-    least = 0.0 if older_than is None else _read_seconds(older_than)
-
-    def is_wanted(one: OpenOperation) -> bool:
-        return (
-            (not state or one.state in state)
-            and (operation is None or one.operation == operation)
-            and _age(one) >= least
-        )
+    seconds = None if older_than is None else _read_seconds(older_than)
 
     async def work(gateway: wx.PayGateway) -> int:
-        found = (one async for one in gateway.open_operations() if is_wanted(one))
+        found = gateway.open_operations(
+            state=None if not state else [each.value for each in state],
+            operation=None if operation is None else operation.value,
+            older_than=seconds,
+        )
         return await _print_each(found) if options.as_json else await print_doubts(found)
 
     if _read_store(options, work):
@@ -240,7 +243,3 @@ def _read_seconds(text: str) -> float:
             "not a time", field="--older-than", allowed="a number and s, m, h or d, as 10m"
         )
     return float(number) * _SECONDS[unit]
-
-
-def _age(one: OpenOperation) -> float:
-    return (datetime.now(UTC) - one.since).total_seconds()

@@ -51,12 +51,14 @@ def describe(one: OpenOperation) -> dict[str, object]:
         "requestId": one.request_id,
         "operation": one.operation,
         "outTradeNo": one.out_trade_no,
+        "amount": to_json(one.amount),
         "state": one.state,
         "needsReview": one.needs_review,
         "since": to_json(one.since),
         "attempts": one.attempts,
         "queries": one.checks,
         "nextQuery": to_json(one.next_check_at),
+        "lastAnswer": None if one.last_answer is None else to_json(one.last_answer),
         "meaning": MEANINGS[one.state],
         "todo": ADVICE[one.state].replace("REQUEST_ID", one.request_id),
     }
@@ -82,6 +84,7 @@ def _print_table(page: list[OpenOperation]) -> None:
     table = make_table()
     table.add_column("requestId\norder", no_wrap=True)  # they are copied
     table.add_column("operation\nstate", no_wrap=True)
+    table.add_column("amount\nanswer", justify="right")
     table.add_column("open for\nnext query", no_wrap=True)
     table.add_column("sent\nasked", justify="right")
     for one in page:
@@ -89,10 +92,17 @@ def _print_table(page: list[OpenOperation]) -> None:
         table.add_row(
             f"{one.request_id}\n{to_safe_text(one.out_trade_no or '')}",
             f"{one.operation}\n{one.state}",
+            f"{one.amount or ''}\n{_show_answer(one)}",
             f"{_age(one.since)}\n{waits}",
             f"{one.attempts}\n{one.checks}",
         )
     print_rich(table)
+
+
+def _show_answer(one: OpenOperation) -> str:
+    """Return the code of the last answer, or the status in it."""
+    answer = one.last_answer
+    return "" if answer is None else to_safe_text(answer.code or answer.status or "")
 
 
 def print_doubt(one: OpenOperation) -> None:

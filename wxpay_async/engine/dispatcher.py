@@ -27,7 +27,11 @@ from wxpay_async.engine.clock import Clock, PlatformTime, StoreClock
 from wxpay_async.engine.concurrency import ConcurrencyLimiter
 from wxpay_async.engine.doubts import Doubts
 from wxpay_async.engine.executor import Executor
-from wxpay_async.engine.open_operations import OpenOperation, iter_open_operations
+from wxpay_async.engine.open_operations import (
+    OpenFilter,
+    OpenOperation,
+    iter_open_operations,
+)
 from wxpay_async.engine.paid_watch import PaidWatch
 from wxpay_async.engine.reader import Reader
 from wxpay_async.engine.recall import recall
@@ -213,10 +217,10 @@ class Dispatcher:
         self.enter_loop()
         return await self.recovery.run_once()
 
-    def open_operations(self) -> AsyncIterator[OpenOperation]:
+    def open_operations(self, wanted: OpenFilter) -> AsyncIterator[OpenOperation]:
         """Iterate over what is open; see `PayGateway.open_operations`."""
         self.enter_loop()
-        return iter_open_operations(self.store, self.app_key)
+        return iter_open_operations(self.store, self.app_key, wanted, time=self.clock.time)
 
     def _report_change(self, before: IdempotencyRecord, after: IdempotencyRecord) -> None:
         if before.state is State.UNKNOWN or after.state in FINAL:

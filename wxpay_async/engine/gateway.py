@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from wxpay_async.adapters.limiters.limiter import Lane
 from wxpay_async.engine.checkout import Checkout, Reorder, prepare_payment
+from wxpay_async.engine.endpoint_call import call_endpoint
 from wxpay_async.engine.gateway_outcomes import GatewayOutcomes
 from wxpay_async.engine.queries import iter_merchants
 from wxpay_async.engine.streaming import OutcomeStream
+from wxpay_async.protocol.endpoint import Parameters
 from wxpay_async.protocol.requests import (
     InstantTrade,
     MiniProgramPay,
@@ -18,12 +20,16 @@ from wxpay_async.protocol.requests import (
     check_type,
 )
 from wxpay_async.protocol.results import (
+    CallResult,
     Merchant,
     PayResult,
     RefundResult,
     TradeResult,
     TradeStatus,
 )
+
+if TYPE_CHECKING:
+    from wxpay_async.protocol.explain import Explained, Explanation
 
 Q = TypeVar("Q")
 T = TypeVar("T")
@@ -306,3 +312,65 @@ class PayGateway(GatewayOutcomes):
             InvalidRequestError: `concurrency` is below 1.
         """
         return self._many.stream(items, call, concurrency, operation)
+
+    # What has no method
+
+    async def call(
+        self,
+        path: str,
+        params: Parameters | None = None,
+        *,
+        retry_safe: bool = False,
+        timeout: float | None = None,
+        lane: Lane = Lane.PEOPLE,
+    ) -> CallResult:
+        """Call an endpoint that the SDK has no method for: signed and limited like the others.
+
+        No store remembers it, so nothing keeps it from being executed twice when it is called
+        twice. What is proven not to have been executed is tried again, as everywhere.
+
+        Args:
+            path: of the endpoint, as `/api/company/merchants`.
+            params: its parameters: texts, or a dict or a list that is sent as JSON, as
+                `{"bizContent": {...}}`. Amounts are texts. The gateway adds the appKey, `nonce`,
+                `timestamp` and the signature.
+            retry_safe: whether a second execution does no harm, as of what only reads. Then an
+                attempt in doubt is tried again, too.
+            timeout: seconds for the whole call; 30 when absent.
+            lane: whose turn it is when the quota is short.
+
+        Raises:
+            InvalidRequestError: it is no path, or a name is none; `pay`, `trade` and `refund` have
+                their methods. Nothing was sent.
+            NotSentError: the request cannot have arrived.
+            InDoubtError: it may have been executed; only the platform can tell.
+            RefusedError: the platform refused.
+            TypeError: a parameter is neither a text nor exact JSON.
+        """
+        return await call_endpoint(
+            self._dispatcher, path, params or {}, retry_safe=retry_safe, timeout=timeout, lane=lane
+        )
+
+    # Without sending
+
+    async def explain(
+        self, request: Explained, *, against: str | bytes | None = None
+    ) -> Explanation:
+        """Explain how a request would be signed, and why another side's signature differs.
+
+        Nothing is sent, and no secret is in what it returns: credentials stand as `***`.
+
+        Args:
+            request: a request or a query, an `HttpRequest` as it was sent, or all parameters of a
+                call. Where it does not say under which `nonce` and `timestamp` it was signed, new
+                ones are made, as for an attempt.
+            against: the canonical string or the signature that the other side computed.
+
+        Raises:
+            InvalidRequestError: it cannot be signed; or a signature is to be compared, and it is
+                not known under which `nonce` and `timestamp` it was made.
+            NotSentError: the signer failed.
+        """
+        from wxpay_async.engine.explaining import explain  # noqa: PLC0415 - hardly ever needed
+
+        return await explain(self._dispatcher, request, against)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
+from datetime import timedelta
 from typing import Any
 
 from wxpay_async.engine.gateway_base import GatewayBase
-from wxpay_async.engine.open_operations import OpenOperation
+from wxpay_async.engine.open_operations import OpenFilter, OpenOperation, OpenState
 from wxpay_async.engine.streaming import Outcome
 from wxpay_async.policy.review import ReviewVerdict
 from wxpay_async.protocol.notify import Notification
-from wxpay_async.protocol.requests import R
+from wxpay_async.protocol.requests import OperationName, R
 
 
 class GatewayOutcomes(GatewayBase):
@@ -55,16 +56,28 @@ class GatewayOutcomes(GatewayBase):
         """
         return await self._dispatcher.resolve(request_id, reissue=reissue, verdict=verdict)
 
-    def open_operations(self) -> AsyncIterator[OpenOperation]:
+    def open_operations(
+        self,
+        *,
+        state: OpenState | Collection[OpenState] | None = None,
+        operation: OperationName | Collection[OperationName] | None = None,
+        older_than: timedelta | float | None = None,
+    ) -> AsyncIterator[OpenOperation]:
         """Iterate over what is open and what waits for a person, in the order of the requestIds.
 
         What has `needs_review` set goes nowhere by itself. Find out what became of it, from the
         platform's support for example, and tell it by `resolve(request_id, verdict=...)`.
 
+        Args:
+            state: only these, of `sending`, `unknown`, `pending`, `conflict` and `needs_review`.
+            operation: only these, of `pay`, `trade` and `refund`.
+            older_than: only what is open for so long, a time or its seconds, by the store's clock.
+
         Raises:
-            NotSentError: the store cannot be reached.
+            InvalidRequestError: there is no such state or operation, or the time is negative.
+            NotSentError: while iterating: the store cannot be reached.
         """
-        return self._dispatcher.open_operations()
+        return self._dispatcher.open_operations(OpenFilter.make(state, operation, older_than))
 
     async def recover(self) -> int:
         """Look after everything that is open and due, once; for batch jobs.

@@ -60,7 +60,7 @@ class Reader:
             deadline=times.after(times.seconds(timeout, Lane.PEOPLE)),
             lane=Lane.PEOPLE,
         )
-        return await self._send(call, self.dispatcher.retry)
+        return await self.send(call, self.dispatcher.retry)
 
     async def query(
         self,
@@ -78,7 +78,7 @@ class Reader:
         deadline = times.after(times.seconds(timeout, lane))
         call = self._query_call(query, deadline=deadline, lane=lane)
         call.turn.priority = priority
-        return self._read_status(query, await self._send(call, times.policy(lane)))
+        return self._read_status(query, await self.send(call, times.policy(lane)))
 
     async def query_order(
         self, out_trade_no: str, deadline: Deadline, lane: Lane = Lane.PEOPLE
@@ -88,7 +88,7 @@ class Reader:
         deadline = times.after(times.seconds(deadline.remaining(), lane))
         query = TradeQuery(out_trade_no=out_trade_no)
         call = self._query_call(query, deadline=deadline, lane=lane)
-        status = self._read_status(query, await self._send(call, _ONE_ATTEMPT))
+        status = self._read_status(query, await self.send(call, _ONE_ATTEMPT))
         return status, call.server_time
 
     async def query_doubt(
@@ -117,7 +117,8 @@ class Reader:
             lane=lane,
         )
 
-    async def _send(self, call: Call[T], policy: RetryPolicy) -> T:
+    async def send(self, call: Call[T], policy: RetryPolicy) -> T:
+        """Deliver a call without a record, and tell the hooks of its start and end."""
         name, services = call.operation.name, call.services
         telemetry, monotonic = services.telemetry, services.clock.monotonic
         began, order = monotonic(), getattr(call.asked, "out_trade_no", None)

@@ -78,8 +78,8 @@ class Event:
 
     Attributes:
         kind: what happened.
-        operation: pay, trade, query, refund, merchants or callback; empty where no single one is
-            meant (`SLOWED_DOWN`: another program uses the appKey's quota).
+        operation: pay, trade, query, refund, merchants, call or callback; empty where no single one
+            is meant (`SLOWED_DOWN`: another program uses the appKey's quota).
         app_key: whose operation. An id, no secret; one process has few of them.
         request_id: the idempotency key, where there is one.
         out_trade_no: the merchant's number of the order or refund, where it is known.

@@ -19,7 +19,13 @@ import attrs
 from attrs import define, field, frozen
 from attrs.validators import ge, gt, instance_of
 
-from wxpay_async.errors import ClockSkewError, QuotaExhaustedError, RateLimitedError, WxPayError
+from wxpay_async.errors import (
+    ClockSkewError,
+    Fate,
+    QuotaExhaustedError,
+    RateLimitedError,
+    WxPayError,
+)
 
 QUOTA_WINDOW: Final = 60.25
 """Seconds until a platform that just counted 400 calls takes the next one, with a margin."""
@@ -46,6 +52,10 @@ class RetryPolicy:
         """Return the policy of a batch: twice the attempts, as it has a day; 1 stays 1."""
         return self if self.attempts == 1 else attrs.evolve(self, attempts=2 * self.attempts)
 
+    def of_unsafe(self) -> RetryPolicy:
+        """Return the policy of a call that must not be executed twice, and has no requestId."""
+        return _UnsafePolicy(policy=self)
+
     def pause(self, errors: Sequence[WxPayError], *, left: float, random: float) -> float | None:
         """Return the seconds to wait before the next attempt, None to give up.
 
@@ -71,6 +81,23 @@ class RetryPolicy:
     def _after_skew(self, errors: Sequence[WxPayError]) -> float | None:
         skews = [error for error in errors if isinstance(error, ClockSkewError)]
         return 0.0 if len(skews) == 1 and skews[0].server_time else None
+
+
+@frozen(kw_only=True)
+class _UnsafePolicy(RetryPolicy):
+    """Tries again only after what is proven not to have been executed.
+
+    Attributes:
+        policy: says how often and how fast.
+    """
+
+    policy: RetryPolicy
+
+    def pause(self, errors: Sequence[WxPayError], *, left: float, random: float) -> float | None:
+        """Return the seconds to wait before the next attempt, None to give up."""
+        if errors[-1].fate is Fate.IN_DOUBT:
+            return None
+        return self.policy.pause(errors, left=left, random=random)
 
 
 @define(eq=False)

@@ -24,6 +24,7 @@ from wxpay_async.errors import (
 from wxpay_async.protocol.error_codes import CODES, is_business_code
 from wxpay_async.protocol.requests import MiniProgramPay, Request
 from wxpay_async.protocol.results import (
+    CallResult,
     PayResult,
     RefundResult,
     TradeRef,
@@ -152,7 +153,12 @@ def decode(
 def _decode(
     response: HttpResponse, into: type[T], known: dict[str, Any], *, url: str, moves_money: bool
 ) -> T:
-    data = _read_data(response, url=url, moves_money=moves_money)
+    data: Any = _read_data(response, url=url, moves_money=moves_money)
+    if into is CallResult:
+        return cast("T", CallResult(data=data, **known))
+    if not isinstance(data, dict):
+        raise MalformedResponseError("success without data", retryable=False)
+    data = cast("dict[str, Any]", data)
     # Not added to `known`, which is a local of the frame that a traceback shows.
     result = _structure(data, {"raw": ReadOnly(data), **known}, into)
     _check_not_failed(result)
@@ -174,7 +180,7 @@ def _structure(fields: Mapping[str, Any], known: Mapping[str, Any], into: type[T
     )
 
 
-def _read_data(response: HttpResponse, *, url: str, moves_money: bool) -> dict[str, Any]:
+def _read_data(response: HttpResponse, *, url: str, moves_money: bool) -> object:
     status = response.status
     if 300 <= status < 400:  # noqa: PLR2004 - the redirection class
         raise _make_redirect_error(response)
@@ -183,10 +189,7 @@ def _read_data(response: HttpResponse, *, url: str, moves_money: bool) -> dict[s
         raise _make_refusal(response, envelope, moves_money=moves_money)
     if not 200 <= status < 300 or envelope.get("errorCode"):  # noqa: PLR2004 - the success class
         raise MalformedResponseError(f"HTTP {status} contradicts the success in the envelope")
-    data = envelope.get("data")
-    if not isinstance(data, dict):
-        raise MalformedResponseError("success without data", retryable=False)
-    return cast("dict[str, Any]", data)
+    return envelope.get("data")
 
 
 def _read_envelope(response: HttpResponse, url: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import attrs
 
 from wxpay_async.errors import InvalidRequestError
+from wxpay_async.protocol import secrets
 from wxpay_async.protocol.builder import (
     OPERATIONS,
     QUERY,
@@ -100,7 +101,8 @@ class Explanation:
         size: the bytes of the true one.
         digest_input: what is hashed, the secret as `***`.
         digest: in hexadecimal: of MD5, or of SHA-256, which RSA signs.
-        signature: the right one; None where only a public key is there.
+        signature: the right one; None where only a public key is there. Not in the `repr`, nor is
+            the digest, which is the same by MD5.
         notes: what is wrong with the request itself.
         comparison: with a text of the other side, where one was given.
     """
@@ -111,8 +113,8 @@ class Explanation:
     canonical: str
     size: int
     digest_input: str
-    digest: str
-    signature: str | None
+    digest: str = attrs.field(repr=False)
+    signature: str | None = attrs.field(repr=secrets.hide)
     notes: tuple[Cause, ...]
     comparison: Comparison | None
 

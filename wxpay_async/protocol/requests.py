@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from decimal import Decimal
 from functools import reduce
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
 
 from attrs import field, frozen
 from attrs.validators import optional
@@ -299,6 +299,9 @@ class Refund:
 
 
 Request = MiniProgramPay | InstantTrade | Refund
+OperationName = Literal["pay", "trade", "refund"]
+"""The operations that have a requestId, as stores, events and errors call them."""
+
 R = TypeVar("R", bound=Request)
 """The requests that have a requestId."""
 

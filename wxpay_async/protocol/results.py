@@ -321,6 +321,22 @@ class Merchant:
     merchant_name: str | None = None
 
 
+@frozen(kw_only=True)
+class CallResult:
+    """What an endpoint answered that the SDK has no method for (`PayGateway.call`).
+
+    Attributes:
+        data: the `data` of the answer as JSON, None where it has none. Numbers with a fraction are
+            `Decimal`. It may hold credentials, so a `repr` does not show it.
+        attempts: the HTTP attempts that this answer took.
+        replayed: False: no store remembers such a call.
+    """
+
+    data: Any = field(repr=False, hash=False)
+    attempts: int = field(default=1, eq=False)
+    replayed: bool = field(default=False, eq=False)
+
+
 @frozen(kw_only=True, slots=False)
 class MerchantPage:
     """One page of sub-merchants (`/api/company/merchants`); pages count from 1."""
