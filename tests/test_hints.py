@@ -150,6 +150,7 @@ def test_refusal_that_did_not_end_a_doubt_has_the_hint_of_the_doubt(code: str) -
     ("reason", "named"),
     [
         ("the store cannot reserve an operation (OperationalError)", "WXPAY_STORE_URL"),
+        ("the Redis of the quota fails (TimeoutError)", "WXPAY_QUOTA_URL"),
         ("aiohttp: ClientConnectorCertificateError (self-signed certificate)", "ca_file="),
         ("httpx: ConnectError (self-signed certificate)", "ca_file="),
         ("reqwest: ConnectError (invalid peer certificate: UnknownIssuer)", "ca_file="),

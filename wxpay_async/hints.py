@@ -293,6 +293,15 @@ UNSENT: Final[tuple[tuple[re.Pattern[str], Sentence], ...]] = (
         ),
     ),
     (
+        re.compile(r"the Redis of the quota"),
+        Sentence(
+            "See that the quota's Redis runs and takes the login, or correct WXPAY_QUOTA_URL "
+            "(`limiter=`), then call again with the same request.",
+            "确认配额所用的 Redis 正在运行并接受登录，或改正 WXPAY_QUOTA_URL（`limiter=`），"
+            "然后用同一个请求再次调用。",
+        ),
+    ),
+    (
         re.compile(r"certificate|FingerprintMismatch", re.IGNORECASE),
         Sentence(
             "Check the address, then which authority signed the certificate: one of your own is "

@@ -16,6 +16,7 @@ from tests.contract.transports import QUICK, Certificates, Make, make_request, s
 from tests.support.server import CALM, Listen, Listener, Peer, Seen
 from wxpay_async.adapters.transports.memory import MemoryTransport
 from wxpay_async.errors import InDoubtError, MalformedResponseError, NotSentError, WxPayError
+from wxpay_async.hints import find_hint
 from wxpay_async.protocol.wire import MAX_BODY, HttpRequest, HttpResponse, Timeouts, Transport
 
 IN_DOUBT = [
@@ -268,7 +269,8 @@ async def test_refused_connection_is_not_sent(transport: Transport, closed_port:
 
     assert caught.value.retryable
     assert "CANARY" not in show_error(caught.value)
-    assert "ECONNREFUSED" in str(caught.value)
+    assert f"(ECONNREFUSED), to 127.0.0.1:{closed_port}" in str(caught.value)
+    assert "host and port" in find_hint(["NotSentError"], code=None, reason=caught.value.reason).en
 
 
 async def test_connection_that_takes_too_long_is_not_sent(

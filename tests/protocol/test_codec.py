@@ -313,7 +313,45 @@ def test_4xx_without_envelope_tells_its_status_and_the_place_it_came_from() -> N
     with pytest.raises(ConfigurationRefusedError) as caught:
         codec.decode(response, RefundResult, url=url, moves_money=True)
 
-    assert "HTTP 404 without an envelope from pay.example/api/instant/refund" == str(caught.value)
+    place = "pay.example/api/instant/refund"
+    assert f"HTTP 404 without an envelope from {place}: an HTML page" == str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "said"),
+    [
+        (502, b"<!DOCTYPE html><title>CANARY</title>", "an HTML page"),
+        (200, b"\xef\xbb\xbf\n<html><body>CANARY", "an HTML page"),
+        (200, b"<!-- CANARY -->\n<HTML>", "an HTML page"),
+        (200, b'<?xml version="1.0"?><CANARY/>', "XML or another page"),
+        (504, b"", "an empty body"),
+        (200, b" \n", "an empty body"),
+        (200, b"upstream CANARY", "text that is not JSON"),
+        (200, b"\xff\xfeCANARY", "bytes that are not UTF-8"),
+        (200, b'{"success": true, "data": {"CANARY": "<html>', "JSON that is cut short or damaged"),
+        (200, b'{"success": true} CANARY', "JSON that is cut short or damaged (at character 19)"),
+        (200, b'{"CANARY": true}', "JSON without the platform's field success"),
+        (200, b'[{"success": true}]', "JSON without the platform's field success"),
+        (200, b'{"success": "CANARY"}', "JSON without the platform's field success"),
+        (200, b'{"a": 1, "a": 2}', "differently (a name stands twice in one JSON object)"),
+        (200, b'{"a": NaN}', "differently (NaN is no JSON number)"),
+        (200, b'{"a": "CANARY \\ud800"}', "differently (a lone surrogate)"),
+    ],
+)
+def test_what_came_in_place_of_an_envelope_is_told_with_who_sent_it(
+    status: int, body: bytes, said: str
+) -> None:
+    """A page of a proxy is told as one, and no word of it is repeated; nor is the address."""
+    url = f"https://{CANARY}:{CANARY}@pay.example:8443/api/instant/refund?sign={CANARY}"
+    with pytest.raises(MalformedResponseError) as caught:
+        codec.decode(make_reply(body, status), RefundResult, url=url, moves_money=True)
+
+    text = str(caught.value)
+    assert text.startswith(f"HTTP {status} from pay.example: ")
+    assert said in text
+    assert text.endswith(", in place of the platform's envelope")
+    assert CANARY not in text
+    assert "CANARY" not in text
 
 
 @pytest.mark.parametrize(("status", "kind"), [(404, RefusedError), (408, InDoubtError)])

@@ -32,7 +32,7 @@ from wxpay_async.protocol.results import (
     TradeStatus,
 )
 from wxpay_async.protocol.secrets import SecretBytes
-from wxpay_async.protocol.strict_json import strict_json
+from wxpay_async.protocol.strict_json import describe_body, strict_json
 from wxpay_async.protocol.validators import ReadOnly
 from wxpay_async.protocol.wire import SANDBOX_MARKER, HttpResponse, is_loopback
 
@@ -188,20 +188,23 @@ def _read_data(response: HttpResponse, *, url: str, moves_money: bool) -> object
     if not envelope["success"]:
         raise _make_refusal(response, envelope, moves_money=moves_money)
     if not 200 <= status < 300 or envelope.get("errorCode"):  # noqa: PLR2004 - the success class
-        raise MalformedResponseError(f"HTTP {status} contradicts the success in the envelope")
+        raise MalformedResponseError(
+            f"HTTP {status} from {_host_of(url)} contradicts the success in the envelope"
+        )
     return envelope.get("data")
 
 
 def _read_envelope(response: HttpResponse, url: str) -> dict[str, Any]:
-    problem = "no envelope"
     try:
         value = strict_json(response.body)
     except ValueError as error:
-        problem = str(error)  # and not the error itself: it carries the whole body
+        # And not the error itself: it carries the whole body.
+        problem = describe_body(response.body, error)
     else:
         envelope = cast("dict[str, Any]", value) if isinstance(value, dict) else {}
         if isinstance(envelope.get("success"), bool):
             return envelope
+        problem = "JSON without the platform's field success"
     raise _make_envelope_error(response, problem, url)
 
 
@@ -220,13 +223,20 @@ def _make_envelope_error(response: HttpResponse, why: str, url: str) -> WxPayErr
     """Make the error of an answer in the platform's place (`money-safety.md` §4)."""
     status = response.status
     if status == 429:  # noqa: PLR2004 - Too Many Requests
-        return RateLimitedError("HTTP 429")
+        return RateLimitedError(f"HTTP 429 from {_host_of(url)}: {why}")
     if status in _REFUSED_UNREAD:
         place = urlsplit(url)
         return ConfigurationRefusedError(
-            f"HTTP {status} without an envelope from {place.hostname}{place.path}"
+            f"HTTP {status} without an envelope from {place.hostname}{place.path}: {why}"
         )
-    return MalformedResponseError(f"HTTP {status}: {why}")
+    return MalformedResponseError(
+        f"HTTP {status} from {_host_of(url)}: {why}, in place of the platform's envelope"
+    )
+
+
+def _host_of(url: str) -> str:
+    """Return where a request went; its path and its query are nobody's business."""
+    return urlsplit(url).hostname or "nowhere"
 
 
 def _make_refusal(

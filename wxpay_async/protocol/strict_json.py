@@ -14,6 +14,9 @@ from typing import Any, Final, cast
 MAX_DEPTH: Final = 32
 MAX_NUMBER: Final = 20
 _BYTE_ORDER_MARK: Final = "\ufeff"
+_BYTES_ORDER_MARK: Final = _BYTE_ORDER_MARK.encode()
+_LOOK: Final = 1024
+_HTML: Final = (b"<!doctype html", b"<html", b"<head", b"<body")
 _ESCAPED_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -42,6 +45,28 @@ def strict_json(body: bytes) -> Any:  # noqa: ANN401 - JSON is what it is
         # Halves of a pair were joined by now; what is left cannot be encoded, stored or printed.
         json.dumps(value, ensure_ascii=False, default=str).encode("utf-8")
     return value
+
+
+def describe_body(body: bytes, error: ValueError) -> str:
+    """Say what came in place of JSON, in words that repeat nothing of it.
+
+    Args:
+        body: what `strict_json` did not read.
+        error: what it raised.
+    """
+    start = body[:_LOOK].removeprefix(_BYTES_ORDER_MARK).lstrip().lower()
+    if not start:
+        return "an empty body"
+    if start.startswith(b"<"):
+        return "an HTML page" if any(mark in start for mark in _HTML) else "XML or another page"
+    if isinstance(error, UnicodeDecodeError):
+        return "bytes that are not UTF-8"
+    if isinstance(error, json.JSONDecodeError):
+        if start.startswith((b"{", b"[")):
+            return f"JSON that is cut short or damaged (at character {error.pos + 1})"
+        return "text that is not JSON"
+    reason = "a lone surrogate" if isinstance(error, UnicodeEncodeError) else error
+    return f"JSON that readers may understand differently ({reason})"
 
 
 def _check_depth(value: object, left: int) -> None:

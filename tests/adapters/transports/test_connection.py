@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import errno
+import socket
 import ssl
 from pathlib import Path
 
 import pytest
 import trustme
 
-from wxpay_async.adapters.transports.connection import check_proxy, os_reason, tls_context
+from wxpay_async.adapters.transports.connection import (
+    check_proxy,
+    name_place,
+    os_reason,
+    tls_context,
+)
 from wxpay_async.errors import InvalidRequestError, NotSentError
 
 # Proxies
@@ -106,6 +112,7 @@ def _make_broken() -> ssl.SSLError:
         (OSError("CANARY"), ""),
         (OSError(errno.ECONNREFUSED, "CANARY"), " (ECONNREFUSED)"),
         (OSError(123_456, "CANARY"), ""),
+        (socket.gaierror(socket.EAI_NONAME, "CANARY"), " (EAI_NONAME)"),
         (ssl.SSLError(1, "CANARY"), ""),
         (_make_broken(), " (WRONG_VERSION_NUMBER)"),
         (_make_untrusted(), " (certificate has expired)"),
@@ -117,3 +124,25 @@ def test_reason_is_the_system_s_name_and_never_the_driver_s_text(
 ) -> None:
     """A driver's text may hold the address, and the address may be signed."""
     assert reason == os_reason(error)
+
+
+@pytest.mark.parametrize(
+    ("url", "proxy", "said"),
+    [
+        ("https://pay.example/api/x?sign=CANARY", None, "pay.example:443"),
+        ("http://127.0.0.1:9", None, "127.0.0.1:9"),
+        ("https://CANARY:CANARY@[::1]:8443/CANARY#CANARY", None, "[::1]:8443"),
+        (
+            "https://pay.example/",
+            "http://CANARY:CANARY@proxy.example:3128",
+            "pay.example:443 through the proxy proxy.example:3128",
+        ),
+        ("https://[::1/CANARY", None, "a malformed address"),
+        ("https://pay.example:99999/CANARY", None, "a malformed address"),
+        ("ftp://pay.example/CANARY", None, "pay.example"),
+        ("CANARY", None, "no host"),
+    ],
+)
+def test_place_is_host_and_port_and_nothing_else(url: str, proxy: str | None, said: str) -> None:
+    """No path, query or login, which may hold what is secret; and it never fails."""
+    assert f", to {said}" == name_place(url, proxy)

@@ -113,7 +113,8 @@ async def test_error_without_a_phase_is_judged_by_its_class(library: ModuleType,
 
     expected = Fate.IN_DOUBT if name in DOUBT else Fate.NOT_SENT
     assert (expected, name not in NOT_RETRYABLE) == (caught.value.fate, caught.value.retryable)
-    assert (f"httpx: {name}", True) == (str(caught.value), caught.value.__suppress_context__)
+    said = f"httpx: {name}, to platform.example:443"
+    assert (said, True) == (str(caught.value), caught.value.__suppress_context__)
 
 
 @pytest.mark.parametrize("name", CLASSES)

@@ -73,7 +73,7 @@ def test_error_is_judged_by_hyper_s_step_and_not_by_its_class(
     name: str, causes: tuple[str, ...], fate: Fate
 ) -> None:
     """The driver guesses its classes from texts; only hyper's name of the step is proof."""
-    error = reqwest._map_error(make_error(name, *causes))
+    error = reqwest._map_error(make_error(name, *causes), "")
 
     expected = Fate.IN_DOUBT if name in WITHOUT_CAUSES else FOR_CERTAIN.get(name, fate)
     assert (expected, True) == (error.fate, error.retryable)
@@ -95,7 +95,7 @@ async def test_refused_connection_is_in_doubt_when_rust_words_it_otherwise(
 
 def test_runtime_error_is_in_doubt() -> None:
     """The driver raises a RuntimeError for an inconsistent state of its own."""
-    error = reqwest._map_error(RuntimeError("CANARY"))
+    error = reqwest._map_error(RuntimeError("CANARY"), "")
 
     assert (Fate.IN_DOUBT, "reqwest: RuntimeError") == (error.fate, str(error))
 
@@ -148,7 +148,10 @@ async def test_connect_error_of_a_sent_request_is_in_doubt(
 
     error = await catch_failure(transport, f"{peer.url}/?sign=CANARY", QUICK)
 
-    assert (InDoubtError, f"reqwest: {said}") == (type(error), str(error))
+    assert (InDoubtError, f"reqwest: {said}, to {peer.url.removeprefix('http://')}") == (
+        type(error),
+        str(error),
+    )
     assert (["/?sign=CANARY"], None) == (peer.targets, error.__context__)
 
 
@@ -158,7 +161,10 @@ async def test_timeout_in_the_address_is_not_taken_for_a_timeout(
     """The driver finds the word in the address and calls a refused connection a timeout."""
     error = await catch_failure(transport, "http://127.0.0.1:1/timeout", CALM)
 
-    assert (Fate.NOT_SENT, "reqwest: ConnectError (ECONNREFUSED)") == (error.fate, str(error))
+    assert (Fate.NOT_SENT, "reqwest: ConnectError (ECONNREFUSED), to 127.0.0.1:1") == (
+        error.fate,
+        str(error),
+    )
 
 
 async def test_connection_that_is_too_slow_for_a_read_is_not_sent(

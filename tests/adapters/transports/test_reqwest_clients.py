@@ -202,7 +202,7 @@ def test_forked_child_sends_nothing_and_does_not_hang() -> None:
     result = run_python(FORK)
 
     assert [
-        "reqwest: ConnectError (ECONNREFUSED) True",
+        "reqwest: ConnectError (ECONNREFUSED), to 127.0.0.1:1 True",
         "reqwest: no client can be made False",
     ] == result.stdout.splitlines()
     assert 0 == result.returncode

@@ -16,6 +16,7 @@ from wxpay_async.adapters.event_loop import LoopLocal
 from wxpay_async.adapters.transports.connection import (
     KEEP_ALIVE,
     check_proxy,
+    name_place,
     os_reason,
     tls_context,
 )
@@ -158,14 +159,14 @@ class AiohttpTransport:
         try:
             return await self._post(pool.session, request, timeout, phase)
         except _FAILURES as error:
-            failure: BaseException = _map_error(error, sent=phase.headers_sent)
+            failure: BaseException = _map_error(error, self._name(request), sent=phase.headers_sent)
         except asyncio.CancelledError as error:
             if timer.is_cancelled_by_others():
                 failure = error.with_traceback(None)
             else:
                 # When it is not late either, a pool was closed, which cancels those that wait.
                 cause = TimeoutError() if timer.late else error
-                failure = _map_error(cause, sent=phase.headers_sent)
+                failure = _map_error(cause, self._name(request), sent=phase.headers_sent)
         except WxPayError as error:
             failure = error.with_traceback(None)
         finally:
@@ -173,6 +174,9 @@ class AiohttpTransport:
         # Raised out here, without a cause: texts and frames below hold the address, whose query
         # may be signed.
         raise failure from None
+
+    def _name(self, request: HttpRequest) -> str:
+        return name_place(request.url, self.proxy)
 
     async def _post(
         self,
@@ -286,7 +290,9 @@ async def _read_capped(response: aiohttp.ClientResponse, phase: _Phase) -> bytes
     return SecretBytes(body)
 
 
-def _map_error(error: BaseException, *, sent: bool | None) -> NotSentError | InDoubtError:
+def _map_error(
+    error: BaseException, place: str, *, sent: bool | None
+) -> NotSentError | InDoubtError:
     """Say what a failure means: by the phase, or by the error's class where no phase is known.
 
     Without the one proof or the other, the request may have been sent.
@@ -295,7 +301,7 @@ def _map_error(error: BaseException, *, sent: bool | None) -> NotSentError | InD
         sent = not isinstance(error, _BEFORE_SENDING) or isinstance(
             error, aiohttp.RedirectClientError
         )
-    reason = f"aiohttp: {type(error).__name__}{os_reason(_cause(error))}"
+    reason = f"aiohttp: {type(error).__name__}{os_reason(_cause(error))}{place}"
     if sent:
         return InDoubtError(reason)
     return NotSentError(reason, retryable=not isinstance(error, _NOT_RETRYABLE))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import socket
 import ssl
+from types import MappingProxyType
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -11,6 +13,12 @@ from wxpay_async.errors import InvalidRequestError, NotSentError
 
 KEEP_ALIVE: Final = 15.0
 """Seconds; shorter than any server's, so a kept connection is rarely dead when it is used again."""
+
+_PORTS: Final = MappingProxyType({"http": 80, "https": 443})
+_LOOKUPS: Final = MappingProxyType(
+    {getattr(socket, name): name for name in dir(socket) if name.startswith("EAI_")}
+)
+"""Why a name could not be looked up: number -> its name."""
 
 
 def check_proxy(proxy: str | None) -> str | None:
@@ -46,10 +54,27 @@ def tls_context(ca_file: str | None) -> ssl.SSLContext:
     return context
 
 
+def name_place(url: str, proxy: str | None = None) -> str:
+    """Say where a request went: host and port, and the proxy's; never a query, path or password."""
+    place = _host_and_port(url)
+    return f", to {place}" + (f" through the proxy {_host_and_port(proxy)}" if proxy else "")
+
+
+def _host_and_port(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "no host", parts.port or _PORTS.get(parts.scheme)
+    except ValueError:
+        return "a malformed address"
+    shown = f"[{host}]" if ":" in host else host
+    return f"{shown:.200}:{port}" if port else f"{shown:.200}"
+
+
 def os_reason(error: BaseException | None) -> str:
     """Return what the system or OpenSSL says; a driver's own text may hold the signed address."""
     if isinstance(error, ssl.SSLError):
         reason = getattr(error, "verify_message", None) or getattr(error, "reason", None)
     else:
-        reason = errno.errorcode.get(error.errno or 0) if isinstance(error, OSError) else None
+        names = _LOOKUPS if isinstance(error, socket.gaierror) else errno.errorcode
+        reason = names.get(error.errno or 0) if isinstance(error, OSError) else None
     return f" ({reason})" if reason else ""

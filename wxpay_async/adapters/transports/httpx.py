@@ -18,6 +18,7 @@ from wxpay_async.adapters.event_loop import LoopLocalValue, run_to_completion
 from wxpay_async.adapters.transports.connection import (
     KEEP_ALIVE,
     check_proxy,
+    name_place,
     os_reason,
     tls_context,
 )
@@ -261,13 +262,13 @@ class HttpxTransport:
                     await run_to_completion(response.aclose())
                     raise
         except self._errors.failures as error:
-            failure: BaseException = _map_error(error, self._errors, sent=phase.headers_sent)
+            failure: BaseException = self._map_error(error, request, sent=phase.headers_sent)
         except asyncio.CancelledError as error:
             if phase.timer.is_cancelled_by_others():
                 failure = error.with_traceback(None)
             else:
                 cause = TimeoutError() if phase.timer.late else error
-                failure = _map_error(cause, self._errors, sent=phase.headers_sent)
+                failure = self._map_error(cause, request, sent=phase.headers_sent)
         except WxPayError as error:
             failure = error.with_traceback(None)
         finally:
@@ -275,6 +276,12 @@ class HttpxTransport:
         # Raise here and without a cause: texts and frames below hold the address, whose query may
         # be signed.
         raise failure from None
+
+    def _map_error(
+        self, error: BaseException, request: HttpRequest, *, sent: bool | None
+    ) -> NotSentError | InDoubtError:
+        place = name_place(request.url, self.proxy)
+        return _map_error(error, self._errors, place, sent=sent)
 
     async def _pool_of_this_loop(self) -> _Pool:
         loop = asyncio.get_running_loop()
@@ -349,7 +356,7 @@ async def _read_capped(response: Response, phase: _Phase) -> bytes | None:
 
 
 def _map_error(
-    error: BaseException, classes: _ErrorClasses, *, sent: bool | None
+    error: BaseException, classes: _ErrorClasses, place: str, *, sent: bool | None
 ) -> NotSentError | InDoubtError:
     """Map a failure by its phase, or by the error's class where no phase is known.
 
@@ -358,7 +365,7 @@ def _map_error(
     if sent is None:
         sent = not isinstance(error, classes.before_sending)
     root = _root(error)
-    reason = f"httpx: {type(error).__name__}{os_reason(root)}"
+    reason = f"httpx: {type(error).__name__}{os_reason(root)}{place}"
     if sent:
         return InDoubtError(reason)
     broke_off = isinstance(root, ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError)

@@ -13,7 +13,12 @@ from typing import Final
 from attrs import define, field, validators
 
 from wxpay_async.adapters.event_loop import LoopLocal
-from wxpay_async.adapters.transports.connection import KEEP_ALIVE, check_proxy, tls_context
+from wxpay_async.adapters.transports.connection import (
+    KEEP_ALIVE,
+    check_proxy,
+    name_place,
+    tls_context,
+)
 from wxpay_async.errors import InDoubtError, MalformedResponseError, NotSentError, WxPayError
 from wxpay_async.protocol.secrets import SecretBytes
 from wxpay_async.protocol.wire import KEPT_HEADERS, MAX_BODY, HttpRequest, HttpResponse, Timeouts
@@ -146,7 +151,7 @@ class ReqwestTransport:
                 _build_request(pool.client(timeout), request, left), _cancellation_check()
             )
         except (DetailedPyreqwestError, RuntimeError) as error:
-            failure: BaseException = _map_error(error)
+            failure: BaseException = _map_error(error, name_place(request.url, self.proxy))
         except (WxPayError, asyncio.CancelledError) as error:
             failure = error.with_traceback(None)
         finally:
@@ -289,17 +294,19 @@ def _header(response: Response, name: str) -> str:
         return ""
 
 
-def _map_error(error: DetailedPyreqwestError | RuntimeError) -> NotSentError | InDoubtError:
+def _map_error(
+    error: DetailedPyreqwestError | RuntimeError, place: str
+) -> NotSentError | InDoubtError:
     """Map a failure: not sent only while reqwest was still making a connection."""
     if isinstance(error, PoolTimeoutError):
         return NotSentError(_NO_CONNECTION)
     if isinstance(error, RuntimeError | ClientClosedError | RequestPanicError):
-        return InDoubtError(f"reqwest: {type(error).__name__}")
+        return InDoubtError(f"reqwest: {type(error).__name__}{place}")
     causes = [cause["message"] for cause in error.details["causes"] or ()]
     last = causes[-1] if causes else ""
     connecting = causes[1:2] == [_CONNECTING]
     step = "Connect" if connecting else "Read"
-    reason = f"reqwest: {step}{'Timeout' if last in _TIMED_OUT else 'Error'}{_reason(last)}"
+    reason = f"reqwest: {step}{'Timeout' if last in _TIMED_OUT else 'Error'}{_reason(last)}{place}"
     if connecting:
         return NotSentError(reason, retryable=not any(map(_NOT_RETRYABLE.match, causes[2:])))
     if causes and causes[0].startswith(_BUILDER_FAILED):
