@@ -56,7 +56,7 @@ from wxpay_async.protocol.builder import PAY
 from wxpay_async.protocol.requests import InstantTrade, MiniProgramPay, Refund
 from wxpay_async.protocol.signing import Md5Signer, RsaSigner, Signer
 from wxpay_async.protocol.wire import HttpRequest, HttpResponse, Timeouts
-from wxpay_async.sandbox import Sandbox
+from wxpay_async.sandbox import Fault, FaultKind, Sandbox
 
 PRIVATE_KEY = vectors.PRIVATE_KEY.read_bytes()
 PUBLIC_KEY = vectors.PUBLIC_KEY.read_text(encoding="ascii")
@@ -159,17 +159,17 @@ class Run:
         """Fail in every way in which the platform or the network can."""
         conflicting = evolve(pay, terminal_payer_id=f"{OPENID}2")
         await self.expect(lambda: gateway.pay(conflicting), IdempotencyConflictError)
-        for fault in ("drop", "reset", "truncated", "html-502"):
-            self.sandbox.faults.inject(fault, path=PAY.path)
-            lost = evolve(pay, request_id=f"lost-{fault}", out_trade_no=None)
+        for fault in (Fault.drop_after_commit, Fault.reset, Fault.cut_body, Fault.html_502):
+            self.sandbox.faults.inject(fault(operation="pay"))
+            lost = evolve(pay, request_id=f"lost-{fault.__name__}", out_trade_no=None)
             await self.expect(lambda lost=lost: gateway.pay(lost), InDoubtError)
         for _ in range(3):  # one for each attempt, also of the payment that follows
-            self.sandbox.faults.inject("drop", path=PAY.path)
+            self.sandbox.faults.inject(Fault.drop_after_commit(operation="pay"))
         order = make_trade("checkout", "O-2")
         await self.expect(
             lambda: gateway.checkout(order, openid=OPENID, app_id="wx1"), InDoubtError
         )
-        outcome = await gateway.resolve("lost-drop")
+        outcome = await gateway.resolve("lost-drop_after_commit")
         self.shown.append(outcome)
         self.errors += [outcome.error] if outcome.error else []
         await self.cancel(gateway, evolve(pay, request_id="cancelled"))
@@ -181,10 +181,10 @@ class Run:
             lambda: gateway.pay(pay),
             lambda: gateway.query(out_trade_no="O-1"),
         ):
-            delayed = faults.injected["delay"]
-            faults.inject("delay", seconds=30.0)
+            delayed = faults.injected[FaultKind.DELAY]
+            faults.inject(Fault.delay(seconds=30.0))
             task = asyncio.ensure_future(call())
-            await wait_until(lambda delayed=delayed: faults.injected["delay"] != delayed)
+            await wait_until(lambda delayed=delayed: faults.injected[FaultKind.DELAY] != delayed)
             task.cancel()
             self.errors.append(await catch_failure(lambda task=task: task))
 

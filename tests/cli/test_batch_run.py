@@ -25,7 +25,7 @@ from tests.cli.batches import (
     write_refunds,
 )
 from tests.cli.harness import Run, wait_for
-from wxpay_async.sandbox import Sandbox
+from wxpay_async.sandbox import Fault, Sandbox
 
 pytest.importorskip("sqlalchemy")
 pytestmark = pytest.mark.usefixtures("folder")
@@ -38,7 +38,7 @@ def slow(run: Run, sandbox: Sandbox) -> Sandbox:
     """Have an order paid, and refunds take their time."""
     pay_order(run, sandbox)
     for _ in range(400):
-        sandbox.faults.inject("delay", seconds=0.1, path=REFUND_PATH)
+        sandbox.faults.inject(Fault.delay(seconds=0.1, operation="refund"))
     return sandbox
 
 
@@ -109,7 +109,7 @@ def test_second_signal_cancels_the_calls(slow: Sandbox, start: StartBatch, folde
     """They may have been executed; the former outcomes stay."""
     stop_delays(slow)
     for _ in range(10):
-        slow.faults.inject("delay", seconds=60.0, path=REFUND_PATH)
+        slow.faults.inject(Fault.delay(seconds=60.0, operation="refund"))
     write_refunds(folder / REFUNDS, 10)
     started = start(REFUNDS)
     wait_until(lambda: slow.platform.calls[REFUND_PATH] == 10)

@@ -21,7 +21,7 @@ from wxpay_async.cli.demo import (
 )
 from wxpay_async.cli.demo_report import Report
 from wxpay_async.cli.options import Scheme
-from wxpay_async.sandbox import Sandbox
+from wxpay_async.sandbox import Fault, Sandbox
 from wxpay_async.sandbox.callback_payloads import Callback
 
 FOREIGN_KEY = (KEYS / "rsa3072-public.pem").read_text()
@@ -187,7 +187,7 @@ async def test_callback_with_a_second_effect_is_a_problem(monkeypatch: pytest.Mo
 async def test_repeated_callbacks_have_one_effect() -> None:
     """Repeated deliveries are counted, and nothing is off."""
     sandbox = make_sandbox(lambda callback: callback)
-    sandbox.faults.double(count=2)
+    sandbox.faults.inject(Fault.callback_doubled(times=2))
     report = await pay_few(sandbox)
     assert [] == report.problems
     run = report.runs[0]
@@ -198,7 +198,7 @@ async def test_repeated_callbacks_have_one_effect() -> None:
 async def test_late_callbacks_are_in_the_report() -> None:
     """The report is made after the last callback, also when it comes late."""
     sandbox = make_sandbox(lambda callback: callback)
-    sandbox.faults.pause(0.5, count=FEW + 1)
+    sandbox.faults.inject(Fault.callback_late(seconds=0.5, times=FEW + 1))
     report = await pay_few(sandbox)
     assert [] == report.problems
     assert FEW + 1 == report.runs[0].callbacks
@@ -207,7 +207,7 @@ async def test_late_callbacks_are_in_the_report() -> None:
 async def test_forged_callback_is_counted_without_an_effect() -> None:
     """It arrives and is counted, its signature does not fit, and it has no effect."""
     sandbox = make_sandbox(lambda callback: callback)
-    sandbox.faults.forge("signature")
+    sandbox.faults.inject(Fault.callback_forged(forgery="signature"))
     report = await pay_few(sandbox)
     assert [] == report.problems
     run = report.runs[0]

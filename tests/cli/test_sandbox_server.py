@@ -12,9 +12,15 @@ import pytest
 from tests.cli.harness import KEY
 from tests.support.vectors import KEYS, PRIVATE_KEY, PUBLIC_KEY
 from wxpay_async import InvalidKeyError, InvalidRequestError
-from wxpay_async.cli.sandbox_server import RsaKeys, serve_until_stopped
+from wxpay_async.cli.sandbox_server import (
+    RsaKeys,
+    load_platform_key,
+    read_faults,
+    serve_until_stopped,
+    write_env_file,
+)
 from wxpay_async.protocol.keys import load_private_key
-from wxpay_async.sandbox import Sandbox
+from wxpay_async.sandbox import Fault, Sandbox
 
 
 @pytest.fixture
@@ -121,3 +127,75 @@ def test_platform_key_replaces_nothing_else(keys: RsaKeys, content: bytes) -> No
     with pytest.raises(InvalidKeyError):
         keys.write_platform_key(PUBLIC_KEY.read_text())
     assert content == keys.platform.read_bytes()
+
+
+# The platform's private key, the settings and the faults
+
+
+@pytest.mark.usefixtures("generated_keys")
+def test_platform_private_key_is_made_once(tmp_path: Path) -> None:
+    """So a shop's copy of its public half stays right; it is readable for its owner only."""
+    path = tmp_path / "platform-private.pem"
+    first = load_platform_key(path)
+    assert 0o600 == stat.S_IMODE(path.stat().st_mode)
+    assert first == load_platform_key(path)
+
+
+def test_platform_private_key_of_something_else_is_refused(tmp_path: Path) -> None:
+    """The file is left alone."""
+    path = tmp_path / "platform-private.pem"
+    write_private(path, b"notes")
+    with pytest.raises(InvalidKeyError):
+        load_platform_key(path)
+    assert b"notes" == path.read_bytes()
+
+
+def test_env_file_is_written_for_its_owner_and_over_its_like(tmp_path: Path) -> None:
+    """Each start writes it anew."""
+    path = tmp_path / ".env"
+    write_env_file(path, {"WXPAY_APP_KEY": "one", "WXPAY_APP_SECRET": "two"})
+    path.chmod(0o644)
+    write_env_file(path, {"WXPAY_APP_KEY": "three"})
+    assert "WXPAY_APP_KEY=three\n" == path.read_text()
+    assert 0o600 == stat.S_IMODE(path.stat().st_mode)
+
+
+def test_env_file_of_a_shop_is_left_alone(tmp_path: Path) -> None:
+    """It holds more than the sandbox's settings."""
+    path = tmp_path / ".env"
+    path.write_text("DATABASE_URL=x\n")
+    with pytest.raises(InvalidRequestError, match="--env-file: holds something else"):
+        write_env_file(path, {"WXPAY_APP_KEY": "one"})
+    with pytest.raises(InvalidRequestError, match="cannot be written"):
+        write_env_file(tmp_path / "nowhere" / ".env", {"WXPAY_APP_KEY": "one"})
+    assert "DATABASE_URL=x\n" == path.read_text()
+
+
+def test_fault_file_is_read(tmp_path: Path) -> None:
+    """Without one there are no faults."""
+    path = tmp_path / "faults.toml"
+    path.write_text('seed = 7\n[[fault]]\nkind = "reset"\n')
+    found = read_faults(path)
+    assert (7, [Fault.reset()]) == (found.seed, found.faults)
+    assert () == read_faults(None).faults
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b'[[fault]]\nkind = "explode"', "fault 1, kind: 'explode'; allowed: delay"),
+        (b"seed", "no TOML"),
+        (b"\xff", "cannot be read"),
+        (None, "cannot be read"),
+    ],
+)
+def test_fault_file_that_is_wrong_is_refused(
+    tmp_path: Path, content: bytes | None, words: str
+) -> None:
+    """With the file, the field and what it may hold."""
+    path = tmp_path / "faults.toml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InvalidRequestError, match="faults") as refused:
+        read_faults(path)
+    assert words in str(refused.value)

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from wxpay_async.sandbox import Fault
+
 CUSTOMERS = int(os.environ.get("WXPAY_TEST_PEOPLE", "300"))
 PATIENCE = 240.0  # seconds until a stuck test fails; nothing ever asserts on it
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -78,7 +80,7 @@ async def test_order_whose_token_was_lost_is_followed_by_another(open_example: F
         created = await system.call_shop("POST", "/orders", item="tea", openid="openid-1")
         number = created["number"]
         url = f"{system.server.url}/orders/{number}/pay"
-        system.sandbox.faults.inject("reset", executed=True, path="/api/instant/trade")
+        system.sandbox.faults.inject(Fault.reset(operation="trade"))
         async with system.session.post(url) as reply:
             problem = await reply.json(content_type="application/problem+json")
             assert (409, "unusable", True) == (reply.status, problem["error"], problem["retryable"])
@@ -112,9 +114,9 @@ async def buy_at_once(system: Fixture, restart: Callable[[], Awaitable[None]]) -
 
     Every fifth paid order also gets a late callback "closed", before its copies or after them.
     """
-    system.sandbox.faults.double(CUSTOMERS)
+    system.sandbox.faults.inject(Fault.callback_doubled(times=CUSTOMERS))
     for _ in range(CUSTOMERS // 3):
-        system.sandbox.faults.reorder(3)
+        system.sandbox.faults.inject(Fault.callback_reordered(size=3))
 
     async def buy_one(index: int) -> None:
         number = await system.buy(f"openid-{index:04d}")

@@ -27,7 +27,7 @@ from wxpay_async.sandbox.callback_payloads import (
     forge_callback,
     format_time,
 )
-from wxpay_async.sandbox.faults import Forgery
+from wxpay_async.sandbox.fault_kinds import Forgery
 
 NONCE = Nonce(value="n1", timestamp=1_763_870_400_000)
 TRADE = Callback(

@@ -17,7 +17,7 @@ from tests.sandbox.callback_shop import (
 )
 from tests.sandbox.raw_merchant import Merchant
 from tests.support.clock import MovedClock
-from wxpay_async.sandbox import Sandbox, callbacks
+from wxpay_async.sandbox import Fault, Sandbox, callbacks
 from wxpay_async.sandbox.callback_payloads import Callback
 
 
@@ -296,7 +296,7 @@ async def test_start_delivers_callbacks_of_the_closed_time(
     await merchant.trade("A2")
     await sandbox.aclose()
     sandbox.confirm("A1")
-    sandbox.faults.reorder(2)
+    sandbox.faults.inject(Fault.callback_reordered())
     sandbox.cancel("A2")
     await sandbox.start()
     await shop.arrived.acquire()

@@ -5,14 +5,15 @@ import contextlib
 import errno
 import json
 from collections.abc import AsyncIterator
+from email.utils import parsedate_to_datetime
 
 import aiohttp
 import pytest
 
-from tests.sandbox.raw_merchant import QUERY, TRADE, Merchant, make_trade_body
+from tests.sandbox.raw_merchant import TRADE, Merchant, make_trade_body
 from tests.support.tasks import wait_until
-from wxpay_async.sandbox import Sandbox
-from wxpay_async.sandbox.faults import ReplyFaultKind
+from wxpay_async.sandbox import Fault, FaultKind, RateLimit, Sandbox
+from wxpay_async.sandbox.fault_kinds import Place, find_place
 
 
 @contextlib.asynccontextmanager
@@ -33,21 +34,20 @@ def list_executed(sandbox: Sandbox) -> list[str]:
 executed_or_not = pytest.mark.parametrize("done", [True, False], ids=["executed", "not-executed"])
 
 
-@executed_or_not
 @pytest.mark.parametrize(
-    ("kind", "error"),
-    [("drop", aiohttp.ServerDisconnectedError), ("reset", aiohttp.ClientOSError)],
+    ("fault", "error", "done"),
+    [
+        (Fault.drop_before_commit(), aiohttp.ServerDisconnectedError, False),
+        (Fault.drop_after_commit(), aiohttp.ServerDisconnectedError, True),
+        (Fault.reset(executed=False), aiohttp.ClientOSError, False),
+        (Fault.reset(), aiohttp.ClientOSError, True),
+    ],
 )
 async def test_drop_or_reset_ends_the_connection_without_a_reply(
-    merchant: Merchant,
-    sandbox: Sandbox,
-    kind: ReplyFaultKind,
-    error: type[Exception],
-    *,
-    done: bool,
+    merchant: Merchant, sandbox: Sandbox, fault: Fault, error: type[Exception], *, done: bool
 ) -> None:
     """The call is executed before the fault, or not at all."""
-    sandbox.faults.inject(kind, executed=done)
+    sandbox.faults.inject(fault)
     with pytest.raises(error):
         async with post_trade(merchant):
             pytest.fail("there was a reply")
@@ -56,7 +56,7 @@ async def test_drop_or_reset_ends_the_connection_without_a_reply(
 
 async def test_reset_is_econnreset_to_the_caller(merchant: Merchant, sandbox: Sandbox) -> None:
     """The caller sees ECONNRESET, not the end of the stream."""
-    sandbox.faults.inject("reset")
+    sandbox.faults.inject(Fault.reset())
     with pytest.raises(aiohttp.ClientOSError) as raised:
         async with post_trade(merchant):
             pytest.fail("there was a reply")
@@ -64,11 +64,9 @@ async def test_reset_is_econnreset_to_the_caller(merchant: Merchant, sandbox: Sa
 
 
 @executed_or_not
-async def test_truncated_reply_ends_too_early(
-    merchant: Merchant, sandbox: Sandbox, *, done: bool
-) -> None:
+async def test_cut_body_ends_too_early(merchant: Merchant, sandbox: Sandbox, *, done: bool) -> None:
     """The status arrives, and less of the body than its length says."""
-    sandbox.faults.inject("truncated", executed=done)
+    sandbox.faults.inject(Fault.cut_body(executed=done))
     async with post_trade(merchant) as response:
         assert response.status == 200
         with pytest.raises(aiohttp.ClientPayloadError):
@@ -81,7 +79,7 @@ async def test_html_502_is_an_unmarked_page(
     merchant: Merchant, sandbox: Sandbox, *, done: bool
 ) -> None:
     """A proxy's page arrives, which is not an envelope and has no marker."""
-    sandbox.faults.inject("html-502", executed=done)
+    sandbox.faults.inject(Fault.html_502(executed=done))
     async with post_trade(merchant) as response:
         assert (response.status, response.content_type) == (502, "text/html")
         assert (await response.read()).startswith(b"<html>")
@@ -103,7 +101,7 @@ async def test_delay_waits_before_the_reply(
         await real_sleep(0)
 
     monkeypatch.setattr(asyncio, "sleep", sleep)
-    sandbox.faults.inject("delay", executed=done, seconds=7)
+    sandbox.faults.inject(Fault.delay(executed=done, seconds=7))
     async with post_trade(merchant) as response:
         reply = json.loads(await response.read())
     assert reply["success"] is True
@@ -122,7 +120,7 @@ async def test_delay_of_a_caller_that_left_still_executes(
         await (delay_over.wait() if seconds else real_sleep(0))
 
     monkeypatch.setattr(asyncio, "sleep", sleep)
-    sandbox.faults.inject("delay", executed=False, seconds=7)
+    sandbox.faults.inject(Fault.delay(executed=False, seconds=7))
     asking = asyncio.create_task(post_trade(merchant).__aenter__())
     await wait_until(lambda: sandbox.faults.injected)
     asking.cancel()
@@ -134,12 +132,18 @@ async def test_delay_of_a_caller_that_left_still_executes(
     assert (before, list_executed(sandbox)) == ([], ["r-A1"])
 
 
-@pytest.mark.parametrize("kind", list(ReplyFaultKind))
+WITH_A_WAIT = [
+    *(FaultKind.DELAY, FaultKind.DROP_AFTER_COMMIT, FaultKind.RESET, FaultKind.CUT_BODY),
+    *(FaultKind.DRIP, FaultKind.HTML_502, FaultKind.PROXY_408, FaultKind.HTTP_500),
+]
+
+
+@pytest.mark.parametrize("kind", WITH_A_WAIT)
 async def test_fault_of_a_caller_that_left_is_no_error(
-    merchant: Merchant, sandbox: Sandbox, caplog: pytest.LogCaptureFixture, kind: ReplyFaultKind
+    merchant: Merchant, sandbox: Sandbox, caplog: pytest.LogCaptureFixture, kind: FaultKind
 ) -> None:
     """A fault of a connection that is closed is not an error, and the sandbox goes on."""
-    sandbox.faults.inject(kind, seconds=0.02)
+    sandbox.faults.inject(getattr(Fault, kind)(seconds=0.02))
     asking = asyncio.create_task(post_trade(merchant).__aenter__())
     await wait_until(lambda: list_executed(sandbox))
     asking.cancel()
@@ -152,7 +156,7 @@ async def test_fault_of_a_caller_that_left_is_no_error(
 
 async def test_fault_applies_to_one_call_only(merchant: Merchant, sandbox: Sandbox) -> None:
     """The next call is answered, and finds what was executed."""
-    sandbox.faults.inject("drop")
+    sandbox.faults.inject(Fault.drop_after_commit())
     with pytest.raises(aiohttp.ServerDisconnectedError):
         await merchant.trade("A1")
     again = await merchant.trade("A1")
@@ -163,7 +167,7 @@ async def test_fault_before_execution_uses_no_quota_and_no_nonce(
     merchant: Merchant, sandbox: Sandbox
 ) -> None:
     """A call that is lost on its way has no effect on the platform."""
-    sandbox.faults.inject("drop", executed=False)
+    sandbox.faults.inject(Fault.drop_before_commit())
     with pytest.raises(aiohttp.ServerDisconnectedError):
         await merchant.trade("A1")
     assert sandbox.platform.calls.total() == 0
@@ -171,7 +175,7 @@ async def test_fault_before_execution_uses_no_quota_and_no_nonce(
 
 async def test_fault_of_one_path_skips_other_paths(merchant: Merchant, sandbox: Sandbox) -> None:
     """A fault of one path lets other calls pass."""
-    sandbox.faults.inject("drop", path=QUERY)
+    sandbox.faults.inject(Fault.drop_after_commit(operation="query"))
     reply = await merchant.trade("A1")
     with pytest.raises(aiohttp.ServerDisconnectedError):
         await merchant.query("A1")
@@ -181,9 +185,107 @@ async def test_fault_of_one_path_skips_other_paths(merchant: Merchant, sandbox: 
 
 async def test_close_does_not_wait_for_a_delay(merchant: Merchant, sandbox: Sandbox) -> None:
     """A reply that is hours late does not hold the sandbox open."""
-    sandbox.faults.inject("delay", seconds=7200)
+    sandbox.faults.inject(Fault.delay(seconds=7200))
     asking = asyncio.create_task(post_trade(merchant).__aenter__())
     await wait_until(lambda: list_executed(sandbox))
     await sandbox.aclose()
     with pytest.raises(aiohttp.ClientError):
         await asking
+
+
+# What arrives instead
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "kind"),
+    [
+        (Fault.proxy_408(), 408, "text/html"),
+        (Fault.http_500(), 500, "application/json"),
+        (Fault.rate_limited(variant="page_429"), 429, "text/html"),
+    ],
+)
+async def test_answer_of_something_else_is_no_envelope(
+    merchant: Merchant, sandbox: Sandbox, fault: Fault, status: int, kind: str
+) -> None:
+    """A proxy's or a framework's answer has neither envelope nor marker."""
+    sandbox.faults.inject(fault)
+    async with post_trade(merchant) as response:
+        assert (response.status, response.content_type) == (status, kind)
+        assert b'"success"' not in await response.read()
+        assert "x-wxpay-sandbox" not in response.headers
+
+
+@pytest.mark.parametrize("variant", list(RateLimit))
+async def test_rate_limit_is_told_in_four_ways(
+    merchant: Merchant, sandbox: Sandbox, variant: RateLimit
+) -> None:
+    """None of them executes the call; the next one is executed."""
+    sandbox.faults.inject(Fault.rate_limited(variant=variant))
+    async with post_trade(merchant) as response:
+        body = await response.read()
+    expected = {
+        RateLimit.ENVELOPE: (200, True, None),
+        RateLimit.ENVELOPE_429: (429, True, None),
+        RateLimit.PAGE_429: (429, False, None),
+        RateLimit.RETRY_AFTER_429: (429, False, "1"),
+    }[variant]
+    told = (response.status, b"CO_MSG_000007" in body, response.headers.get("Retry-After"))
+    assert told == expected
+    assert list_executed(sandbox) == []
+    assert (await merchant.trade("A1"))["success"] is True
+
+
+async def test_gzip_comes_unasked(merchant: Merchant, sandbox: Sandbox) -> None:
+    """The header says so, and the body is the reply."""
+    sandbox.faults.inject(Fault.gzip())
+    async with post_trade(merchant) as response:
+        assert response.headers["Content-Encoding"] == "gzip"
+        assert json.loads(await response.read())["success"] is True
+
+
+async def test_byte_order_mark_comes_first(merchant: Merchant, sandbox: Sandbox) -> None:
+    """It is before an ordinary reply."""
+    sandbox.faults.inject(Fault.bom())
+    async with post_trade(merchant) as response:
+        body = await response.read()
+    assert body.startswith(b"\xef\xbb\xbf{")
+    assert json.loads(body.decode("utf-8-sig"))["success"] is True
+
+
+async def test_drip_sends_pieces_with_pauses(
+    merchant: Merchant, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten pauses make up its seconds, and the whole reply arrives."""
+    pauses: list[float] = []
+    real_sleep = asyncio.sleep
+
+    async def sleep(seconds: float) -> None:
+        pauses.extend([seconds] if seconds else [])
+        await real_sleep(0)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    sandbox.faults.inject(Fault.drip(seconds=20))
+    async with post_trade(merchant) as response:
+        assert json.loads(await response.read())["success"] is True
+    assert pauses == [2.0] * 10
+
+
+async def test_clock_off_refuses_and_shows_its_own_time(
+    merchant: Merchant, sandbox: Sandbox
+) -> None:
+    """The request is old by the platform's clock, and `Date` tells why."""
+    sandbox.faults.inject(Fault.clock_off(seconds=600))
+    async with post_trade(merchant) as response:
+        reply = json.loads(await response.read())
+    ahead = parsedate_to_datetime(response.headers["Date"]).timestamp() - merchant.clock()
+    assert reply["errorCode"] == "CO_MSG_000005"
+    assert abs(ahead - 600) < 1
+    sandbox.faults.clear()
+    assert (await merchant.trade("A1"))["success"] is True
+
+
+def test_each_fault_on_the_way_is_tested_here() -> None:
+    """A new kind must be added to this file."""
+    others = {"rate_limited", "gzip", "bom", "clock_off", "drop_before_commit"}
+    on_the_way = {kind for kind in FaultKind if find_place(kind) is Place.ARRIVAL}
+    assert on_the_way == {*WITH_A_WAIT, *others}

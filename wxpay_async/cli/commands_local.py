@@ -42,7 +42,40 @@ Concurrency = Annotated[
     int, Option(help="Payments at once, at most 1000.", min=1, max=1000, metavar="N")
 ]
 Host = Annotated[str, Option(help="Address to listen on.")]
-Port = Annotated[int, Option(help="Port; 0 for any free one.", min=0, max=65535, metavar="N")]
+Port = Annotated[
+    int,
+    Option(
+        help="Port; 0 for any free one. Else PORT.",
+        min=0,
+        max=65535,
+        metavar="N",
+        envvar="PORT",
+        show_envvar=False,
+    ),
+]
+AppSecret = Annotated[
+    str | None, Option(help="The merchant's MD5 secret; else a new one at each start.")
+]
+KeyFolder = Annotated[
+    Path | None,
+    Option(
+        "--keys",
+        help="Folder with the keys, made when absent: platform-private.pem signs prepays and "
+        "callbacks, so that it is the same at each start; for rsa also merchant.pem and "
+        "sandbox-platform.pem.",
+        metavar="DIR",
+    ),
+]
+StatePath = Annotated[
+    Path | None, Option(help="File that keeps orders; else they are forgotten.", metavar="FILE")
+]
+EnvFile = Annotated[
+    Path | None,
+    Option(help="Write the settings there as NAME=value, and print nothing.", metavar="FILE"),
+]
+FaultPath = Annotated[
+    Path | None, Option(help="TOML file of faults to order; see docs/sandbox.md.", metavar="FILE")
+]
 CallQuota = Annotated[int, Option(help="Calls in any 60 s; 0 for no limit.", min=0, metavar="N")]
 KeyFile = Annotated[Path, Option(help="The merchant's private key for rsa; made when absent.")]
 NotifyUrl = Annotated[
@@ -113,24 +146,56 @@ def sandbox(  # noqa: PLR0913 - the options of the command
     notify_url: NotifyUrl = None,
     callback_key_file: CallbackKeyFile = None,
     allow_remote: AllowRemote = False,
+    app_secret: AppSecret = None,
+    keys_folder: KeyFolder = None,
+    state: StatePath = None,
+    env_file: EnvFile = None,
+    faults: FaultPath = None,
+    magic: Annotated[
+        bool, Option(help="Whether magic openids and amounts act; see docs/sandbox.md.")
+    ] = True,
+    refuse_other_payer: Annotated[
+        bool, Option("--refuse-other-payer", help="Refuse a pay of another openid than its trade.")
+    ] = False,
+    quiet: Annotated[
+        bool, Option("--quiet", help="No line for each request, callback and refusal.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run a whole platform on this machine, until Ctrl-C. No money moves."""
-    from wxpay_async.cli.sandbox_server import RsaKeys, run_sandbox  # noqa: PLC0415 - see above
+    from wxpay_async.cli.sandbox_lines import print_line  # noqa: PLC0415 - see above
+    from wxpay_async.cli.sandbox_server import (  # noqa: PLC0415 - see above
+        RsaKeys,
+        load_platform_key,
+        read_faults,
+        run_sandbox,
+    )
     from wxpay_async.sandbox import Sandbox  # noqa: PLC0415 - help does without
 
+    any_mode = os.environ.get("WXPAY_KEY_FILE_MODE") == "any"
+    if keys_folder:
+        keys_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        key_file = keys_folder / "merchant.pem"
     keys = None
     if scheme is Scheme.RSA:
         keys = RsaKeys(
             key_file,
             callback_key_file or key_file.with_name("sandbox-platform.pem"),
-            any_mode=os.environ.get("WXPAY_KEY_FILE_MODE") == "any",
+            any_mode=any_mode,
         )
     elif callback_key_file:
         raise InvalidRequestError("no key is used", field="--callback-key-file", allowed="with rsa")
+    if app_secret == "":
+        raise InvalidRequestError("empty", field="--app-secret", allowed="a text, or leave it out")
     _check_host(host, allow_remote=allow_remote)
+    ordered = read_faults(faults)
     with print_short_warnings():
         public_key = keys.load_merchant_key(os.environ.get(PASSPHRASE)) if keys else None
+        pay_key = (
+            load_platform_key(keys_folder / "platform-private.pem", any_mode=any_mode)
+            if keys_folder
+            else None
+        )
     platform = Sandbox(
         host=host,
         port=port,
@@ -138,8 +203,16 @@ def sandbox(  # noqa: PLR0913 - the options of the command
         quota=quota or None,
         notify_url=notify_url,
         notify_remote=allow_remote,
+        app_secret=app_secret,
+        pay_key=pay_key,
+        faults=ordered.faults,
+        fault_seed=ordered.seed,
+        magic=magic,
+        other_payer_refused=refuse_other_payer,
+        state_file=state,
+        on_event=(lambda _: None) if quiet else print_line,
     )
-    run_sandbox(platform, keys, as_json=as_json)
+    run_sandbox(platform, keys, as_json=as_json, env_file=env_file)
 
 
 def _check_host(host: str, *, allow_remote: bool) -> None:

@@ -16,6 +16,7 @@ from Crypto.PublicKey import RSA
 
 from wxpay_async import InvalidKeyError, InvalidRequestError
 from wxpay_async.cli.output import print_json, write_stdout
+from wxpay_async.engine.environment import SCHEMES
 from wxpay_async.protocol.keys import (
     MIN_BITS,
     load_private_key,
@@ -23,6 +24,9 @@ from wxpay_async.protocol.keys import (
     read_key_file,
 )
 from wxpay_async.sandbox import Sandbox
+from wxpay_async.sandbox.fault_input import FaultFile, read_fault_file
+
+_WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 
 
 @frozen
@@ -81,19 +85,60 @@ def _create_file(path: Path, data: bytes) -> None:
         raise InvalidKeyError(f"{path}: cannot be written ({error.strerror})") from error
 
 
-def run_sandbox(sandbox: Sandbox, keys: RsaKeys | None, *, as_json: bool) -> None:
+def load_platform_key(path: Path, *, any_mode: bool = False) -> RSA.RsaKey:
+    """Return the platform's private key, which is made when there is no file.
+
+    Raises:
+        InvalidKeyError: the file cannot be used, or not be written.
+    """
+    if path.exists():
+        return load_private_key(read_key_file(path, private=True, any_mode=any_mode), file=path)
+    key = RSA.generate(MIN_BITS)
+    _create_file(path, key.export_key(pkcs=8))
+    return key
+
+
+def read_faults(path: Path | None) -> FaultFile:
+    """Read a fault file; no faults without one.
+
+    Raises:
+        InvalidRequestError: it cannot be read, or something in it is wrong.
+    """
+    if path is None:
+        return FaultFile()
+    try:
+        return read_fault_file(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidRequestError(
+            f"{path} cannot be read", field="--faults", allowed="a TOML file in UTF-8"
+        ) from error
+    except InvalidRequestError as error:
+        raise error.called(f"{path}: {error.field}" if error.field else str(path)) from error
+
+
+def run_sandbox(
+    sandbox: Sandbox, keys: RsaKeys | None, *, as_json: bool, env_file: Path | None = None
+) -> None:
     """Run a sandbox until the process is interrupted; print its settings once it listens.
 
     Args:
         sandbox: what to run.
         keys: the files of the RSA scheme; None for MD5.
         as_json: print the settings as JSON, not as lines for a shell.
+        env_file: where to write them instead; None to print them.
+
+    Raises:
+        InvalidRequestError: it cannot listen there, or a file cannot be written.
     """
 
     def announce() -> None:
         if keys:
             keys.write_platform_key(sandbox.callback_public_key)
-        _print_settings(_describe_sandbox(sandbox, keys), as_json=as_json)
+        settings = _describe_sandbox(sandbox, keys)
+        if env_file is None:
+            _print_settings(settings, as_json=as_json)
+        else:
+            write_env_file(env_file, settings)
         typer.echo(f"Console: {sandbox.url}/. Ctrl-C ends the sandbox.", err=True)
 
     asyncio.run(serve_until_stopped(sandbox, announce))
@@ -148,5 +193,28 @@ def _print_settings(settings: Mapping[str, str], *, as_json: bool) -> None:
     if as_json:
         print_json(settings)
         return
+    left = [name for name in SCHEMES if name not in settings]
+    write_stdout(f"unset {' '.join(left)}\n")  # of another scheme, which would stand beside these
     for name, value in settings.items():
         write_stdout(f"export {name}={shlex.quote(value)}\n")
+
+
+def write_env_file(path: Path, settings: Mapping[str, str]) -> None:
+    """Write settings as `NAME=value` lines, for its owner only, over an earlier file of this kind.
+
+    Raises:
+        InvalidRequestError: there is something else in the file, or it cannot be written.
+    """
+    text = "".join(f"{name}={value}\n" for name, value in settings.items())
+    try:
+        if path.exists() and not path.read_bytes().startswith(b"WXPAY_"):
+            raise InvalidRequestError(
+                "holds something else", field="--env-file", allowed="a new file"
+            )
+        with os.fdopen(os.open(path, _WRITE, 0o600), "w", encoding="utf-8") as file:
+            os.fchmod(file.fileno(), 0o600)
+            file.write(text)
+    except OSError as error:
+        raise InvalidRequestError(
+            f"{path} cannot be written ({error.strerror})", field="--env-file", allowed="a file"
+        ) from error

@@ -41,7 +41,7 @@ from wxpay_async.sandbox.callback_payloads import (
     forge_callback,
     format_time,
 )
-from wxpay_async.sandbox.faults import Forgery
+from wxpay_async.sandbox.fault_kinds import Forgery
 from wxpay_async.sandbox.server import Sandbox
 
 __all__ = [

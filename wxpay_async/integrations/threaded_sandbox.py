@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from wxpay_async.sandbox.callbacks import Delivery
-from wxpay_async.sandbox.faults import Forgery
+from wxpay_async.sandbox.fault_kinds import Forgery
 from wxpay_async.sandbox.server import Sandbox
 
 S = TypeVar("S")

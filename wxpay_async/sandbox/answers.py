@@ -35,9 +35,18 @@ class Answers:
         status: int = 200,
         content_type: str = JSON,
         headers: Mapping[str, str] | None = None,
+        ahead: float = 0.0,
     ) -> web.Response:
-        """Return an answer with the headers that every answer of the sandbox has."""
-        everything = {**self.build_headers(content_type), **(headers or {})}
+        """Return an answer with the headers that every answer of the sandbox has.
+
+        Args:
+            body: as it is sent.
+            status: of HTTP.
+            content_type: of the body.
+            headers: more of them.
+            ahead: seconds by which the header Date is wrong.
+        """
+        everything = {**self.build_headers(content_type, ahead=ahead), **(headers or {})}
         return web.Response(body=body, status=status, headers=everything)
 
     def build_error(self, message: str, *, status: int) -> web.Response:
@@ -48,13 +57,14 @@ class Answers:
         """Return an answer that leads a browser to a page of the sandbox."""
         return self.build(b"", status=303, headers={"Location": path})
 
-    def build_headers(self, content_type: str) -> dict[str, str]:
+    def build_headers(self, content_type: str, *, ahead: float = 0.0) -> dict[str, str]:
         """Return the headers of every answer."""
-        return {"Content-Type": content_type, SANDBOX_MARKER: "1", "Date": self._format_date()}
+        date = self._format_date(ahead)
+        return {"Content-Type": content_type, SANDBOX_MARKER: "1", "Date": date}
 
-    def _format_date(self) -> str:
+    def _format_date(self, ahead: float) -> str:
         """Return the time of the sandbox's own clock as an HTTP date, formatted once a second."""
-        second = int(self.platform.clock())
+        second = int(self.platform.clock() + ahead)
         if self._date[0] != second:
             self._date = (second, formatdate(second, usegmt=True))
         return self._date[1]

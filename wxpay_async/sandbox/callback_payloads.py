@@ -17,7 +17,8 @@ from typing import Final
 from attrs import evolve, field, frozen
 
 from wxpay_async.sandbox.auth import Scheme, canonical_bytes
-from wxpay_async.sandbox.faults import Forgery
+from wxpay_async.sandbox.fault_kinds import Forgery
+from wxpay_async.sandbox.faults import Fault
 from wxpay_async.sandbox.state import Refund, Status, Trade
 
 Pairs = list[tuple[str, str]]
@@ -49,12 +50,14 @@ class Callback:
         kind: `trade` or `refund`.
         out_trade_no: the order's number, or the refund's own.
         fields: the business fields, under the platform's names.
+        fault: what goes wrong with it besides the faults that are ordered; None for nothing.
     """
 
     app_key: str
     kind: str
     out_trade_no: str
     fields: Mapping[str, str]
+    fault: Fault | None = None
 
 
 @frozen(kw_only=True)
@@ -107,6 +110,7 @@ def build_trade_callback(trade: Trade) -> Callback:
         app_key=purchase.app_key,
         kind="trade",
         out_trade_no=trade.out_trade_no,
+        fault=purchase.callback_fault,
         fields={
             "out_trade_no": trade.out_trade_no,
             "inner_trade_no": trade.trade_no,

@@ -34,7 +34,8 @@ from wxpay_async.sandbox.callback_payloads import (
     SignFunction,
     forge_callback,
 )
-from wxpay_async.sandbox.faults import CallbackFault, Faults, Forgery
+from wxpay_async.sandbox.fault_kinds import Forgery
+from wxpay_async.sandbox.fault_queue import CallbackFault, Faults
 
 SCHEDULE: Final = (0.0, 15.0, 60.0, 300.0, 900.0, 3600.0)
 """Seconds before each delivery. The platform's own are not documented."""
@@ -98,6 +99,10 @@ def _ignore_delivery(delivery: Delivery) -> None:
     """Keep nothing more of it."""
 
 
+def _ignore_fault(callback: Callback, fault: CallbackFault) -> None:
+    """Keep nothing of it."""
+
+
 def _as_tuple(schedule: Sequence[float]) -> tuple[float, ...]:
     return tuple(schedule)
 
@@ -118,9 +123,11 @@ class CallbackSender:
         acknowledged: how many genuine callbacks were acknowledged.
         given_up: how many were not acknowledged in the whole schedule.
         dropped: how many were never sent, because 10,000 others were pending.
+        lost: how many were never sent, by a fault.
         forgeries_acknowledged: how many forgeries were acknowledged: a fault of the merchant.
         log: the last 1,000 deliveries, in the order of their answers.
         on_delivery: called with each delivery.
+        on_fault: called with each callback whose sending a fault changes.
     """
 
     apps: Mapping[str, App] = field(repr=False)
@@ -138,11 +145,13 @@ class CallbackSender:
     acknowledged: int = field(init=False, default=0)
     given_up: int = field(init=False, default=0)
     dropped: int = field(init=False, default=0)
+    lost: int = field(init=False, default=0)
     forgeries_acknowledged: int = field(init=False, default=0)
     log: deque[Delivery] = field(
         init=False, factory=lambda: deque[Delivery](maxlen=_MAX_LOGGED), repr=False
     )
     on_delivery: Callable[[Delivery], None] = field(default=_ignore_delivery, repr=False)
+    on_fault: Callable[[Callback, CallbackFault], None] = field(default=_ignore_fault, repr=False)
     _pending: dict[_Pending, None] = field(init=False, factory=dict[_Pending, None], repr=False)
     _held: list[_Chain] = field(init=False, factory=list[_Chain], repr=False)
     _tasks: set[asyncio.Task[None]] = field(init=False, factory=set[asyncio.Task[None]], repr=False)
@@ -199,7 +208,12 @@ class CallbackSender:
         if len(self._pending) >= _MAX_PENDING:
             self.dropped += 1
             return
-        fault = self.faults.take_callback_fault()
+        fault = self.faults.take_callback_fault(callback.fault)
+        if fault != CallbackFault():
+            self.on_fault(callback, fault)
+        if fault.lost:
+            self.lost += 1
+            return
         chains = _plan_chains(callback, fault)
         self._pending.update((pending, None) for chain in chains for pending in chain)
         if fault.held or fault.releases:

@@ -39,6 +39,7 @@ class Code(enum.StrEnum):
     ORDER_ENDED = "GM_API_BUS_0000025"
     ORDER_UNPAID = "GM_API_BUS_0000026"
     REFUND_TOO_HIGH = "GM_API_BUS_0000027"
+    OTHER_PAYER = "GM_API_BUS_0000028"
 
 
 MESSAGES: Final[Mapping[str, str]] = MappingProxyType(
@@ -65,6 +66,7 @@ MESSAGES: Final[Mapping[str, str]] = MappingProxyType(
         Code.ORDER_ENDED: "the order is closed or has failed",
         Code.ORDER_UNPAID: "the order is not paid",
         Code.REFUND_TOO_HIGH: "the refund exceeds what is left of the payment",
+        Code.OTHER_PAYER: "the openid is another one than that of the trade",
     }
 )
 

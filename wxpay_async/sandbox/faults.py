@@ -1,222 +1,353 @@
-"""Queue faults for the next replies and callbacks of the sandbox. No I/O.
+"""Faults to order: what can go wrong with a call, its reply or a callback. No I/O.
 
-- Replies: one fault applies to one call to an endpoint, in the order in which they were queued.
-- Callbacks: each kind of fault has a queue of its own and applies to the next callbacks, so that
-  one callback can be late, doubled and out of order at once.
+A `Fault` says what happens, and to which calls. Make one by the method that is named after its
+kind: `Fault.drop_after_commit(every=5)`. The same names are in fault files, over HTTP and on the
+console (`fault_input`). `fault_queue` decides which call meets which fault.
 
-For an errorCode use `Platform.fail_next`, for a single forged callback `Sandbox.send_forged`.
+1. At most one fault of each place meets a call: one on its arrival, one after it was admitted.
+2. A fault counts the calls that reach it: those of its operation that no earlier fault took.
+3. Without `times` it happens once; with `every` or `chance` as often as they say.
+4. Chance is drawn from a seed, in the order of the calls.
 """
 
 from __future__ import annotations
 
 import enum
-import math
-from collections import Counter, deque
-from typing import Final, TypeVar
+from collections.abc import Callable
+from typing import Any, Final, Literal, TypedDict, TypeVar, Unpack, cast
 
-from attrs import define, field, frozen
-from attrs.validators import and_, ge, lt
+from attrs import Attribute, field, frozen
 
-_T = TypeVar("_T")
-_FINITE: Final = and_(ge(0.0), lt(math.inf))
+from wxpay_async.errors import InvalidRequestError
+from wxpay_async.sandbox.error_codes import Code
+from wxpay_async.sandbox.fault_kinds import (
+    OPERATIONS,
+    UNKNOWN_CODE,
+    UNKNOWN_STATUS,
+    FaultKind,
+    Forgery,
+    Operation,
+    Place,
+    RateLimit,
+    Says,
+    find_place,
+)
 
-
-class ReplyFaultKind(enum.StrEnum):
-    """What happens to the reply of a call."""
-
-    DROP = "drop"
-    """The connection is closed without a reply."""
-    RESET = "reset"
-    """The connection is reset (RST) without a reply."""
-    TRUNCATED = "truncated"
-    """Half of the reply arrives, then the connection is closed."""
-    HTML_502 = "html-502"
-    """The error page of a proxy arrives instead of the reply."""
-    DELAY = "delay"
-    """The reply is late."""
+E = TypeVar("E", bound=enum.StrEnum)
 
 
-class Forgery(enum.StrEnum):
-    """What is wrong with a forged callback. A merchant must accept none of these."""
+class When(TypedDict, total=False):
+    """Which calls or callbacks meet a fault; see the attributes of `Fault`."""
 
-    SIGNATURE = "signature"
-    """A signature of the right form that does not verify."""
-    UNSIGNED = "unsigned"
-    """No `sign`."""
-    EMPTY_SIGN = "empty-sign"
-    """An empty `sign`."""
-    BARE = "bare"
-    """None of appKey, nonce, timestamp, sign: at best a hint to query the order."""
-    STATUS = "status"
-    """Another status than the signed one."""
-    AMOUNT = "amount"
-    """A hundred times the signed amount."""
-    ORDER = "order"
-    """Another order than the signed one."""
-    EXTRA = "extra"
-    """A field that was not signed."""
-    TWICE = "twice"
-    """The amount is sent twice: as signed, and a hundred times as much."""
-    SCHEME = "scheme"
-    """Properly signed, but by the scheme that the merchant's contract does not name."""
-    APP_KEY = "app-key"
-    """Properly signed, but for another merchant."""
-    FUTURE = "future"
-    """Properly signed, but an hour ahead of time."""
+    operation: Operation | Literal[""]
+    times: int | None
+    every: int
+    after: int
+    chance: float
 
 
-@frozen
-class ReplyFault:
-    """A fault of one reply.
+def _check_range(low: float, high: float, allowed: str) -> Callable[[Any, Any, Any], None]:
+    def check(fault: Fault, attribute: Attribute[Any], value: object) -> None:
+        del fault
+        whole = attribute.name in WHOLE_NUMBERS
+        number = isinstance(value, int) or (isinstance(value, float) and not whole)
+        if isinstance(value, bool) or not number or not low <= cast("float", value) <= high:
+            raise InvalidRequestError(f"{value!r}", field=attribute.name, allowed=allowed)
 
-    Attributes:
-        kind: what happens.
-        executed: whether the call is executed before the fault. After a `delay` it is executed in
-            any case; after any other fault it is not.
-        seconds: how long the fault waits.
-        path: the fault applies only to a call to this path; to any call when empty.
-    """
+    return check
 
-    kind: ReplyFaultKind = field(converter=ReplyFaultKind)
-    executed: bool = True
-    seconds: float = field(default=0.0, validator=_FINITE)
-    path: str = ""
+
+def _check_choice(*allowed: str) -> Callable[[Any, Any, Any], None]:
+    def check(fault: Fault, attribute: Attribute[Any], value: object) -> None:
+        del fault
+        if value not in allowed:
+            words = ", ".join(word or "(empty)" for word in allowed)
+            raise InvalidRequestError(f"{value!r}", field=attribute.name, allowed=words)
+
+    return check
+
+
+def _check_code(fault: Fault, attribute: Attribute[Any], value: object) -> None:
+    del fault
+    if not isinstance(value, str) or not value.startswith(_CODES) or len(value) > _MAX_TEXT:
+        begins = " or ".join(_CODES)
+        allowed = f"an errorCode: {begins} and what follows, at most {_MAX_TEXT} characters"
+        raise InvalidRequestError(f"{value!r}", field=attribute.name, allowed=allowed)
+
+
+def _check_flag(fault: Fault, attribute: Attribute[Any], value: object) -> None:
+    _check_choice("True", "False")(fault, attribute, str(value))
+
+
+def _check_text(fault: Fault, attribute: Attribute[Any], value: object) -> None:
+    del fault
+    if not isinstance(value, str) or not 0 < len(value) <= _MAX_TEXT:
+        allowed = f"a text of at most {_MAX_TEXT} characters"
+        raise InvalidRequestError(f"{value!r}", field=attribute.name, allowed=allowed)
+
+
+def _check_times(fault: Fault, attribute: Attribute[Any], value: object) -> None:
+    if value is not None:
+        _COUNT(fault, attribute, value)
+
+
+def _convert(kind: type[E], value: object) -> E:
+    """Return the member of a name; what is no name is left to the validator."""
+    return kind(cast("str", value)) if value in list(kind) else cast("E", value)
+
+
+_CODES: Final = ("CO_MSG_", "GM_API_BUS_")
+_MAX_TEXT: Final = 64
+_MAX_SECONDS: Final = 1e9
+WHOLE_NUMBERS: Final = ("times", "every", "after", "copies", "size")
+_COUNT: Final = _check_range(1, 1_000_000, "a whole number from 1 to 1000000")
+_SECONDS: Final = _check_range(0.0, _MAX_SECONDS, "seconds, 0 or more")
 
 
 @frozen(kw_only=True)
-class CallbackFault:
-    """The faults of one callback.
+class Fault:
+    """One fault to order.
 
     Attributes:
-        copies: how many are sent at once; 1 is normal.
-        stale: seconds by which its timestamp is too old, as if it had been on its way that long.
-        pause: seconds for which its first delivery really waits.
-        forgery: the forgery that is sent before it, if any.
-        held: whether it waits for a later one.
-        releases: whether it and the callbacks held before it are sent now, the last first.
+        kind: what happens.
+        operation: only to calls of this operation; to any when empty. Callbacks have none.
+        times: at most so often; None for no limit. Once, if neither `every` nor `chance` is given.
+        every: only to each such call: 5 is to the fifth, the tenth and so on.
+        after: not to the first so many calls.
+        chance: from 0 to 1, drawn from the seed.
+        executed: whether the call is executed; for `delay` whether before it or after it.
+        seconds: how long it waits, lies back or is off, see the method of its kind.
+        code: the errorCode.
+        text: the status text.
+        variant: how a caller is told that it calls too often.
+        says: what a query says.
+        copies: how often a callback is sent.
+        size: how many callbacks change their order.
+        forgery: what is wrong with a forged callback.
+
+    Raises:
+        InvalidRequestError: a field holds what it must not; it names the field and what is allowed.
     """
 
-    copies: int = 1
-    stale: float = 0.0
-    pause: float = 0.0
-    forgery: Forgery | None = None
-    held: bool = False
-    releases: bool = False
+    kind: FaultKind = field(
+        converter=lambda name: _convert(FaultKind, name), validator=_check_choice(*FaultKind)
+    )
+    operation: Operation | Literal[""] = field(default="", validator=_check_choice("", *OPERATIONS))
+    times: int | None = field(default=1, validator=_check_times)
+    every: int = field(default=1, validator=_COUNT)
+    after: int = field(default=0, validator=_check_range(0, 1_000_000, "0 to 1000000"))
+    chance: float = field(default=1.0, validator=_check_range(0.0, 1.0, "0 to 1"))
+    executed: bool = field(default=True, validator=_check_flag)
+    seconds: float = field(default=0.0, validator=_SECONDS)
+    code: str = field(default=Code.DATA_FAILED, validator=_check_code)
+    text: str = field(default=UNKNOWN_STATUS, validator=_check_text)
+    variant: RateLimit = field(
+        converter=lambda name: _convert(RateLimit, name),
+        default=RateLimit.ENVELOPE,
+        validator=_check_choice(*RateLimit),
+    )
+    says: Says = field(
+        converter=lambda name: _convert(Says, name),
+        default=Says.ABSENT,
+        validator=_check_choice(*Says),
+    )
+    copies: int = field(default=2, validator=_check_range(1, 100, "a whole number from 1 to 100"))
+    size: int = field(default=2, validator=_check_range(2, 100, "a whole number from 2 to 100"))
+    forgery: Forgery = field(
+        converter=lambda name: _convert(Forgery, name),
+        default=Forgery.SIGNATURE,
+        validator=_check_choice(*Forgery),
+    )
 
+    def __attrs_post_init__(self) -> None:
+        if self.operation and self.place is Place.CALLBACK:
+            raise InvalidRequestError(
+                f"{self.operation!r}", field="operation", allowed="nothing for a callback"
+            )
 
-@define(eq=False)
-class Faults:
-    """Queues of faults. While they are empty, nothing goes wrong.
+    @property
+    def place(self) -> Place:
+        """Where it happens."""
+        return find_place(self.kind)
 
-    Attributes:
-        injected: how many replies had a fault, by its kind.
-    """
+    @classmethod
+    def _make(cls, kind: FaultKind, when: When, **what: object) -> Fault:
+        limits: dict[str, object] = {"times": 1}
+        if "every" in when or "chance" in when:
+            limits["times"] = None
+        return cls(**cast("dict[str, Any]", {"kind": kind, **limits, **when, **what}))
 
-    injected: Counter[ReplyFaultKind] = field(init=False, factory=Counter[ReplyFaultKind])
-    _replies: deque[ReplyFault] = field(init=False, factory=deque[ReplyFault])
-    _copies: deque[int] = field(init=False, factory=deque[int])
-    _stale: deque[float] = field(init=False, factory=deque[float])
-    _pauses: deque[float] = field(init=False, factory=deque[float])
-    _forgeries: deque[Forgery] = field(init=False, factory=deque[Forgery])
-    _held: deque[bool] = field(init=False, factory=deque[bool])
+    # On the way
 
-    def inject(
-        self,
-        kind: ReplyFaultKind | str,
-        *,
-        executed: bool = True,
-        seconds: float = 0.0,
-        path: str = "",
-    ) -> None:
-        """Inject a fault into the reply of the next call; several queue up, one for each call.
+    @classmethod
+    def delay(cls, *, seconds: float = 5.0, executed: bool = True, **when: Unpack[When]) -> Fault:
+        """Let the reply be late: the call is executed before the wait, or only after it."""
+        return cls._make(FaultKind.DELAY, when, seconds=seconds, executed=executed)
 
-        Args:
-            kind: what happens.
-            executed: whether the call is executed before the fault, see `ReplyFault`.
-            seconds: how long the fault waits; 0 or more.
-            path: apply it only to a call to this path.
+    @classmethod
+    def drop_before_commit(cls, *, seconds: float = 0.0, **when: Unpack[When]) -> Fault:
+        """Close the connection without a reply, after a wait; nothing is executed."""
+        return cls._make(FaultKind.DROP_BEFORE_COMMIT, when, seconds=seconds, executed=False)
 
-        Raises:
-            ValueError: there is no such kind, or the seconds are negative or not finite.
-        """
-        self._replies.append(ReplyFault(kind, executed, seconds, path))
+    @classmethod
+    def drop_after_commit(cls, *, seconds: float = 0.0, **when: Unpack[When]) -> Fault:
+        """Execute the call, then close the connection without a reply, after a wait."""
+        return cls._make(FaultKind.DROP_AFTER_COMMIT, when, seconds=seconds)
 
-    def double(self, count: int = 1, *, copies: int = 2) -> None:
-        """Send each of the next `count` callbacks that many times at once.
+    @classmethod
+    def reset(cls, *, executed: bool = True, seconds: float = 0.0, **when: Unpack[When]) -> Fault:
+        """Reset the connection (RST) without a reply, after a wait."""
+        return cls._make(FaultKind.RESET, when, executed=executed, seconds=seconds)
 
-        Raises:
-            ValueError: fewer than one copy.
-        """
-        if copies < 1:
-            raise ValueError("a callback is sent once at least")
-        self._copies.extend([copies] * count)
+    @classmethod
+    def cut_body(
+        cls, *, executed: bool = True, seconds: float = 0.0, **when: Unpack[When]
+    ) -> Fault:
+        """Send half of the reply, then close the connection."""
+        return cls._make(FaultKind.CUT_BODY, when, executed=executed, seconds=seconds)
 
-    def reorder(self, size: int = 2) -> None:
-        """Hold the next `size` callbacks back until all are there; send them the last first.
+    @classmethod
+    def drip(cls, *, seconds: float = 5.0, **when: Unpack[When]) -> Fault:
+        """Send the reply in small pieces, spread over some seconds."""
+        return cls._make(FaultKind.DRIP, when, seconds=seconds)
 
-        Each is sent after the one before it was answered. `Sandbox.callbacks_idle` does not wait
-        until the number is complete.
+    @classmethod
+    def html_502(
+        cls, *, executed: bool = True, seconds: float = 0.0, **when: Unpack[When]
+    ) -> Fault:
+        """Send the error page of a proxy instead of the reply."""
+        return cls._make(FaultKind.HTML_502, when, executed=executed, seconds=seconds)
 
-        Raises:
-            ValueError: fewer than two.
-        """
-        if size < 2:  # noqa: PLR2004 - one callback has no order
-            raise ValueError("it takes two to change their order")
-        self._held.extend([*[True] * (size - 1), False])
+    @classmethod
+    def proxy_408(
+        cls, *, executed: bool = True, seconds: float = 0.0, **when: Unpack[When]
+    ) -> Fault:
+        """Send the 408 of a proxy that waited for the platform in vain."""
+        return cls._make(FaultKind.PROXY_408, when, executed=executed, seconds=seconds)
 
-    def late(self, seconds: float, count: int = 1) -> None:
-        """Sign each of the next `count` callbacks as of `seconds` ago, without any waiting.
+    @classmethod
+    def http_500(
+        cls, *, executed: bool = True, seconds: float = 0.0, **when: Unpack[When]
+    ) -> Fault:
+        """Send status 500 with a JSON object that is no envelope."""
+        return cls._make(FaultKind.HTTP_500, when, executed=executed, seconds=seconds)
 
-        Each of its deliveries has this age.
+    @classmethod
+    def gzip(cls, **when: Unpack[When]) -> Fault:
+        """Compress the reply, though the caller did not ask for it."""
+        return cls._make(FaultKind.GZIP, when)
 
-        Raises:
-            ValueError: negative or not finite.
-        """
-        self._stale.extend([_check_seconds(seconds)] * count)
+    @classmethod
+    def bom(cls, **when: Unpack[When]) -> Fault:
+        """Put a byte order mark before the reply."""
+        return cls._make(FaultKind.BOM, when)
 
-    def pause(self, seconds: float, count: int = 1) -> None:
-        """Let the first delivery of each of the next `count` callbacks really wait.
+    @classmethod
+    def rate_limited(
+        cls, *, variant: RateLimit | str = RateLimit.ENVELOPE, **when: Unpack[When]
+    ) -> Fault:
+        """Refuse the call because there are too many, in one of four ways."""
+        return cls._make(FaultKind.RATE_LIMITED, when, variant=variant, executed=False)
 
-        Raises:
-            ValueError: negative or not finite.
-        """
-        self._pauses.extend([_check_seconds(seconds)] * count)
+    @classmethod
+    def clock_off(cls, *, seconds: float = 600.0, **when: Unpack[When]) -> Fault:
+        """Let the platform's clock be so far ahead, in `Date` too; until it is cleared."""
+        return cls._make(FaultKind.CLOCK_OFF, {"times": None, **when}, seconds=seconds)
 
-    def forge(self, kind: Forgery | str, count: int = 1) -> None:
-        """Send a forgery of each of the next `count` callbacks before the genuine one.
+    # At the platform
 
-        Raises:
-            ValueError: there is no such forgery.
-        """
-        self._forgeries.extend([Forgery(kind)] * count)
+    @classmethod
+    def error(
+        cls, *, code: str = Code.DATA_FAILED, executed: bool = False, **when: Unpack[When]
+    ) -> Fault:
+        """Answer with an errorCode."""
+        return cls._make(FaultKind.ERROR, when, code=code, executed=executed)
 
-    def take_reply_fault(self, path: str) -> ReplyFault | None:
-        """Take the fault of a call to a path off the queue; None if there is none for it."""
-        for fault in self._replies:
-            if fault.path in ("", path):
-                self._replies.remove(fault)
-                self.injected[fault.kind] += 1
-                return fault
-        return None
+    @classmethod
+    def unknown_code(cls, *, executed: bool = False, **when: Unpack[When]) -> Fault:
+        """Answer with an errorCode that no page lists."""
+        return cls._make(FaultKind.UNKNOWN_CODE, when, code=UNKNOWN_CODE, executed=executed)
 
-    def take_callback_fault(self) -> CallbackFault:
-        """Take the faults of the next callback off the queues."""
-        held = _take_first(self._held)
-        return CallbackFault(
-            copies=_take_first(self._copies) or 1,
-            stale=_take_first(self._stale) or 0.0,
-            pause=_take_first(self._pauses) or 0.0,
-            forgery=_take_first(self._forgeries),
-            held=held is True,
-            releases=held is False,
-        )
+    @classmethod
+    def expired(cls, **when: Unpack[When]) -> Fault:
+        """Say that the request has expired, though the clocks agree."""
+        return cls._make(FaultKind.EXPIRED, when, code=Code.EXPIRED, executed=False)
 
+    @classmethod
+    def duplicate_request_id(cls, *, executed: bool = False, **when: Unpack[When]) -> Fault:
+        """Say on first sight that the requestId is repeated."""
+        code = Code.REQUEST_ID_REPEATED
+        return cls._make(FaultKind.DUPLICATE_REQUEST_ID, when, code=code, executed=executed)
 
-def _take_first(queue: deque[_T]) -> _T | None:
-    return queue.popleft() if queue else None
+    @classmethod
+    def pay_token_refused(cls, **when: Unpack[When]) -> Fault:
+        """Refuse the payToken of a pay."""
+        given: When = {"operation": "pay", **when}
+        code = Code.UNKNOWN_PURCHASE
+        return cls._make(FaultKind.PAY_TOKEN_REFUSED, given, code=code, executed=False)
 
+    @classmethod
+    def wrong_echo(cls, **when: Unpack[When]) -> Fault:
+        """Echo another requestId, or in a query another outTradeNo."""
+        return cls._make(FaultKind.WRONG_ECHO, when)
 
-def _check_seconds(value: float) -> float:
-    if not 0.0 <= value < math.inf:
-        raise ValueError("seconds are 0 or more")
-    return value
+    @classmethod
+    def other_reply(cls, **when: Unpack[When]) -> Fault:
+        """Answer with the reply to another caller."""
+        return cls._make(FaultKind.OTHER_REPLY, when)
+
+    @classmethod
+    def unknown_fields(cls, **when: Unpack[When]) -> Fault:
+        """Add fields that no page lists, outside and inside `data`."""
+        return cls._make(FaultKind.UNKNOWN_FIELDS, when)
+
+    @classmethod
+    def unknown_status(cls, *, text: str = UNKNOWN_STATUS, **when: Unpack[When]) -> Fault:
+        """Answer a query or a refund with a status that no page lists."""
+        return cls._make(FaultKind.UNKNOWN_STATUS, when, text=text)
+
+    @classmethod
+    def query_lags(cls, **when: Unpack[When]) -> Fault:
+        """Answer a query as before the last change: not paid yet, or not there yet."""
+        given: When = {"operation": "query", **when}
+        return cls._make(FaultKind.QUERY_LAGS, given)
+
+    @classmethod
+    def query_lies(cls, *, says: Says | str = Says.ABSENT, **when: Unpack[When]) -> Fault:
+        """Answer a query with what is not so."""
+        given: When = {"operation": "query", **when}
+        return cls._make(FaultKind.QUERY_LIES, given, says=says)
+
+    # With callbacks
+
+    @classmethod
+    def callback_lost(cls, **when: Unpack[When]) -> Fault:
+        """Never send a callback."""
+        return cls._make(FaultKind.CALLBACK_LOST, when)
+
+    @classmethod
+    def callback_doubled(cls, *, copies: int = 2, **when: Unpack[When]) -> Fault:
+        """Send a callback several times at once."""
+        return cls._make(FaultKind.CALLBACK_DOUBLED, when, copies=copies)
+
+    @classmethod
+    def callback_late(cls, *, seconds: float = 5.0, **when: Unpack[When]) -> Fault:
+        """Let the first delivery of a callback really wait."""
+        return cls._make(FaultKind.CALLBACK_LATE, when, seconds=seconds)
+
+    @classmethod
+    def callback_stale(cls, *, seconds: float = 3600.0, **when: Unpack[When]) -> Fault:
+        """Sign a callback as of so long ago, at each delivery, without any waiting."""
+        return cls._make(FaultKind.CALLBACK_STALE, when, seconds=seconds)
+
+    @classmethod
+    def callback_reordered(cls, *, size: int = 2, **when: Unpack[When]) -> Fault:
+        """Hold callbacks back until so many are there; send them one by one, the last first."""
+        return cls._make(FaultKind.CALLBACK_REORDERED, when, size=size)
+
+    @classmethod
+    def callback_forged(
+        cls, *, forgery: Forgery | str = Forgery.SIGNATURE, **when: Unpack[When]
+    ) -> Fault:
+        """Send a forgery of a callback before the genuine one."""
+        return cls._make(FaultKind.CALLBACK_FORGED, when, forgery=forgery)

@@ -1,42 +1,31 @@
-"""Parse and check bizContent by the tables of the platform's documentation.
-
-Nothing here is shared with the client's request classes. If the client forgets a field or writes
-it in another form, the sandbox refuses it instead of making the same mistake. Limits that no table
-gives are not invented. Enumerations hold the documented values only.
-"""
+"""Parse and check bizContent by the tables of `request_fields`, and by the rules between fields."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Final, cast
 
 from attrs import field, frozen
 
 from wxpay_async.protocol.strict_json import strict_json
-from wxpay_async.sandbox.error_codes import Code, MalformedError, RefusalError
+from wxpay_async.sandbox.error_codes import MalformedError
+from wxpay_async.sandbox.request_fields import (
+    JSAPI,
+    PAY,
+    REFUND,
+    TRADE,
+    Fields,
+    Group,
+    Json,
+)
 
-Json = None | bool | int | Decimal | str | list["Json"] | dict[str, "Json"]
-Fields = Mapping[str, Json]
-
-_AMOUNT: Final = re.compile(r"(?:0|[1-9][0-9]{0,11})\.[0-9]{2}", re.ASCII)
-_QUANTITY: Final = re.compile(r"[1-9][0-9]{0,13}", re.ASCII)
 _TIMEOUT: Final = re.compile(r"([1-9][0-9]{0,4})([mhd])", re.ASCII)
-_MIN_AMOUNT: Final = Decimal("0.01")
-_MAX_AMOUNT: Final = Decimal("100000000000.00")
 _MAX_PAGE_DIGITS: Final = 6
-_MAX_REFUND: Final = 15
-_MAX_REQUEST_ID: Final = 32
-_MAX_ROYALTIES: Final = 10
 _SECONDS: Final = {"m": 60, "h": 3600, "d": 86400}
 _MIN_TIMEOUT: Final = 600
 _MAX_TIMEOUT: Final = 7 * 86400
-
-_SCANNED: Final = ("64", "65")
-_JSAPI: Final = ("66", "67")
-_TARGETS: Final = ("WECHAT", "ALIPAY", "UPOP")
-_TERMINALS: Final = ("00", "01", "02", "03", "04", "99")
 
 
 @frozen(kw_only=True)
@@ -71,6 +60,7 @@ class TradeContent:
         jsapi: whether the payer pays inside WeChat and so needs a prepay.
         app_id: the mini program, empty for the platform's own.
         timeout: seconds until the order closes, None for never.
+        openid: of the payer, empty when it is not known beforehand.
     """
 
     request_id: str
@@ -79,6 +69,7 @@ class TradeContent:
     jsapi: bool
     app_id: str
     timeout: int | None
+    openid: str = field(default="", repr=False)
 
 
 @frozen(kw_only=True)
@@ -88,6 +79,7 @@ class PayContent:
     request_id: str
     pay_token: str = field(repr=False)
     app_id: str
+    openid: str = field(repr=False)
 
 
 @frozen(kw_only=True)
@@ -119,102 +111,79 @@ def read_positive(params: Mapping[str, str], name: str, *, default: int) -> int:
 
 def read_trade(content: str) -> TradeContent:
     """Read the bizContent of `/api/instant/trade`; raise `RefusalError` if it is wrong."""
-    fields = _parse_object(content)
-    request_id = _read_request_id(fields)
-    _read_text(fields, "payerIp")
-    _read_choice(fields, "bizProductCode", ("20701",))
-    _read_choice(fields, "cashierType", ("API", "SDK"))
-    _read_choice(_read_object(fields, "terminalInfo"), "terminal_type", _TERMINALS)
-    items = tuple(_read_item(row) for row in _read_rows(fields, "tradeInfo"))
-    if not items:
-        raise MalformedError("tradeInfo", "is missing or empty")
-    method = _read_object(fields, "payMethod")
+    fields = _parse_object(content, TRADE)
+    items = tuple(_build_item(row) for row in _get_rows(fields, "tradeInfo"))
+    method = cast("Fields", fields["payMethod"])
+    jsapi = _is_jsapi(method)
     return TradeContent(
-        request_id=request_id,
+        request_id=_get_text(fields, "requestId"),
         items=items,
-        amount=_read_amount(method, "amount"),
-        jsapi=_is_jsapi(method),
-        app_id=_read_optional(method, "appId"),
+        amount=Decimal(_get_text(method, "amount")),
+        jsapi=jsapi,
+        app_id=_get_text(method, "appId"),
         timeout=_read_timeout(fields),
+        openid=_get_text(method, "openId"),
     )
 
 
 def read_pay(content: str) -> PayContent:
     """Read the bizContent of `/api/instant/pay/wxminiprogram`; raises as `read_trade` does."""
-    fields = _parse_object(content)
-    request_id = _read_request_id(fields)
-    _read_choice(fields, "targetOrganization", ("WECHAT",))
-    _read_text(fields, "terminalPayerId")
+    fields = _parse_object(content, PAY)
     return PayContent(
-        request_id=request_id,
-        pay_token=_read_text(fields, "payToken"),
-        app_id=_read_optional(fields, "appId"),
+        request_id=_get_text(fields, "requestId"),
+        openid=_get_text(fields, "terminalPayerId"),
+        pay_token=_get_text(fields, "payToken"),
+        app_id=_get_text(fields, "appId"),
     )
 
 
 def read_refund(content: str) -> RefundContent:
     """Read the bizContent of `/api/instant/refund`; raises as `read_trade` does."""
-    fields = _parse_object(content)
-    request_id = _read_request_id(fields)
-    _read_optional(fields, "currency")
-    _read_royalties(fields)
-    if len(_read_text(fields, "refundAmount")) > _MAX_REFUND:
-        raise MalformedError("refundAmount", f"has over {_MAX_REFUND} characters")
+    fields = _parse_object(content, REFUND)
     return RefundContent(
-        request_id=request_id,
-        out_trade_no=_read_text(fields, "outTradeNo"),
-        orig_out_trade_no=_read_text(fields, "origOutTradeNo"),
-        amount=_read_amount(fields, "refundAmount"),
+        request_id=_get_text(fields, "requestId"),
+        out_trade_no=_get_text(fields, "outTradeNo"),
+        orig_out_trade_no=_get_text(fields, "origOutTradeNo"),
+        amount=Decimal(_get_text(fields, "refundAmount")),
     )
 
 
-def _read_item(row: Fields) -> Item:
-    _read_optional(row, "currency")
-    quantity = _read_text(row, "quantity")
-    if not _QUANTITY.fullmatch(quantity):
-        raise MalformedError("quantity", "is not the text of an integer above 0")
-    price, total = _read_amount(row, "price"), _read_amount(row, "totalAmount")
+def _build_item(row: Fields) -> Item:
+    quantity = _get_text(row, "quantity")
+    price, total = Decimal(_get_text(row, "price")), Decimal(_get_text(row, "totalAmount"))
     if price * int(quantity) != total:
         raise MalformedError("totalAmount", "is not price × quantity")
     return Item(
-        out_trade_no=_read_text(row, "outTradeNo"),
-        subject=_read_text(row, "subject"),
+        out_trade_no=_get_text(row, "outTradeNo"),
+        subject=_get_text(row, "subject"),
         price=price,
         quantity=quantity,
         total_amount=total,
-        payee_identity=_read_text(row, "payeeIdentity"),
-        royalties=_read_royalties(row),
+        payee_identity=_get_text(row, "payeeIdentity"),
+        royalties=tuple(_build_royalty(each) for each in _get_rows(row, "royaltyInfo")),
     )
 
 
 def _is_jsapi(method: Fields) -> bool:
-    product = _read_choice(method, "payProductCode", _SCANNED + _JSAPI)
-    target = _read_choice(method, "targetOrganization", _TARGETS)
-    jsapi = target == "WECHAT" and product in _JSAPI
-    if jsapi:
+    target = _get_text(method, "targetOrganization")
+    jsapi = target == "WECHAT" and _get_text(method, "payProductCode") in JSAPI
+    if jsapi and not _get_text(method, "openId"):
         # The page requires it "for WeChat". For a code to scan the payer is not known beforehand.
-        _read_text(method, "openId")
-    if target == "ALIPAY":
-        _read_text(method, "buyerId")
+        raise MalformedError("openId", "is missing or empty")
+    if target == "ALIPAY" and not _get_text(method, "buyerId"):
+        raise MalformedError("buyerId", "is missing or empty")
     return jsapi
 
 
-def _read_royalties(fields: Fields) -> tuple[Royalty, ...]:
-    rows = _read_rows(fields, "royaltyInfo")
-    if len(rows) > _MAX_ROYALTIES:
-        raise MalformedError("royaltyInfo", f"has over {_MAX_ROYALTIES} rows")
-    return tuple(_read_royalty(row) for row in rows)
-
-
-def _read_royalty(row: Fields) -> Royalty:
+def _build_royalty(row: Fields) -> Royalty:
     return Royalty(
-        payee_member_id=_read_text(row, "payeeMemberId"), amount=_read_amount(row, "amount")
+        payee_member_id=_get_text(row, "payeeMemberId"), amount=Decimal(_get_text(row, "amount"))
     )
 
 
 def _read_timeout(fields: Fields) -> int | None:
     """Read timeoutExpress as seconds. `0` is not documented; here it means no timeout."""
-    value = _read_optional(fields, "timeoutExpress")
+    value = _get_text(fields, "timeoutExpress")
     if value in {"", "0"}:
         return None
     match = _TIMEOUT.fullmatch(value)
@@ -224,71 +193,21 @@ def _read_timeout(fields: Fields) -> int | None:
     return seconds
 
 
-def _parse_object(content: str) -> Fields:
+def _parse_object(content: str, table: Group) -> Fields:
     try:
         value = cast("Json", strict_json(content.encode()))
     except ValueError as error:
         raise MalformedError("bizContent", f"is not strict JSON: {error}") from error
     if not isinstance(value, dict):
         raise MalformedError("bizContent", "is not a JSON object")
+    table.check_members(value)
     return value
 
 
-def _read_request_id(fields: Fields) -> str:
-    value = _read_optional(fields, "requestId")
-    if not value:
-        raise RefusalError(Code.REQUEST_ID_EMPTY)
-    if len(value) > _MAX_REQUEST_ID:
-        raise MalformedError("requestId", f"has over {_MAX_REQUEST_ID} characters")
-    return value
+def _get_text(fields: Fields, name: str) -> str:
+    """Return a field that the table has checked; empty when it is absent or null."""
+    return cast("str", fields.get(name) or "")
 
 
-def _read_text(fields: Fields, name: str) -> str:
-    value = _read_optional(fields, name)
-    if not value:
-        raise MalformedError(name, "is missing or empty")
-    return value
-
-
-def _read_optional(fields: Fields, name: str) -> str:
-    value = fields.get(name)
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise MalformedError(name, "is not a string")
-    return value
-
-
-def _read_choice(fields: Fields, name: str, allowed: Collection[str]) -> str:
-    value = _read_text(fields, name)
-    if value not in allowed:
-        raise MalformedError(name, f"is none of {', '.join(allowed)}")
-    return value
-
-
-def _read_amount(fields: Fields, name: str) -> Decimal:
-    value = _read_text(fields, name)
-    if not _AMOUNT.fullmatch(value) or not _MIN_AMOUNT <= Decimal(value) <= _MAX_AMOUNT:
-        raise MalformedError(name, "is not yuan from 0.01 to 100000000000.00 with two places")
-    return Decimal(value)
-
-
-def _read_object(fields: Fields, name: str) -> Fields:
-    value = fields.get(name)
-    if not isinstance(value, dict):
-        raise MalformedError(name, "is missing or not a JSON object")
-    return value
-
-
-def _read_rows(fields: Fields, name: str) -> list[Fields]:
-    value = fields.get(name)
-    if value is None:
-        return []
-    if not isinstance(value, list):
-        raise MalformedError(name, "is not a list")
-    rows: list[Fields] = []
-    for row in value:
-        if not isinstance(row, dict):
-            raise MalformedError(name, "holds something that is not a JSON object")
-        rows.append(row)
-    return rows
+def _get_rows(fields: Fields, name: str) -> list[Fields]:
+    return cast("list[Fields]", fields.get(name) or [])

@@ -12,7 +12,8 @@ import asyncio
 import functools
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Final, Self, TypeVar
 
@@ -23,19 +24,18 @@ from wxpay_async.protocol.keys import KeyData
 from wxpay_async.protocol.signing import RsaSigner
 from wxpay_async.protocol.wire import is_loopback
 from wxpay_async.sandbox.answers import Answers
-from wxpay_async.sandbox.auth import App, IncomingRequest, Scheme
+from wxpay_async.sandbox.auth import App, Scheme
 from wxpay_async.sandbox.callback_payloads import Callback
 from wxpay_async.sandbox.callbacks import SCHEDULE, CallbackSender, Delivery
 from wxpay_async.sandbox.console.feed import Feed
-from wxpay_async.sandbox.console.journal import Journal
+from wxpay_async.sandbox.console.journal import Journal, SeenCall
 from wxpay_async.sandbox.console.site import Console
-from wxpay_async.sandbox.error_codes import Code, RefusalError
-from wxpay_async.sandbox.fault_injection import inject_fault
-from wxpay_async.sandbox.faults import Faults, Forgery, ReplyFaultKind
-from wxpay_async.sandbox.guard import find_refusal
-from wxpay_async.sandbox.payer_pages import PayerPages
+from wxpay_async.sandbox.fault_kinds import Forgery
+from wxpay_async.sandbox.fault_queue import CallbackFault, Faults
+from wxpay_async.sandbox.faults import Fault
+from wxpay_async.sandbox.handler import Handler
 from wxpay_async.sandbox.platform import Platform
-from wxpay_async.sandbox.responses import build_failure, encode_json
+from wxpay_async.sandbox.state_file import StateFile
 
 _KEY_BITS: Final = 2048
 _KEEP_ALIVE: Final = 75.0
@@ -44,7 +44,14 @@ _ANY_ADDRESS: Final[Mapping[str, str]] = MappingProxyType(
     {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - only compared here
 )
 
+SandboxEvent = SeenCall | Delivery | tuple[Callback, CallbackFault]
+"""A call, a callback that was sent, or one that a fault changes."""
+
 _T = TypeVar("_T")
+
+
+def _ignore_event(event: SandboxEvent) -> None:
+    """Tell nobody."""
 
 
 @functools.cache
@@ -72,17 +79,25 @@ class Sandbox:
         callback_scheme: how the callbacks to the first merchant are signed; None for RSA if it
             has a public key, else MD5.
         callback_key: signs callbacks by RSA; the pay key when None.
+        faults: what goes wrong, from the start.
+        fault_seed: what their chance is drawn from.
+        magic: whether magic openids and amounts act.
+        other_payer_refused: whether a pay is refused whose openid is not that of its trade.
+        state_file: where its orders are kept, None to forget them with the process.
+        on_event: called with each call, each delivery of a callback, and each callback that a
+            fault changes.
 
     Attributes:
         platform: the platform behind the server: orders, ledger, switches.
         callbacks: sends the callbacks, and keeps a log of its deliveries.
-        faults: queues of faults of replies and callbacks.
+        faults: the faults that are ordered; more can be.
         app_key: the first merchant.
         app_secret: its secret.
 
     Raises:
         InvalidKeyError: the merchant's public key cannot be used.
-        InvalidRequestError: `notify_url` is not an address on loopback.
+        InvalidRequestError: `notify_url` is not an address on loopback, or the state file cannot
+            be used.
         ValueError: the schedule is empty, or a time in it is negative or not finite.
     """
 
@@ -107,6 +122,12 @@ class Sandbox:
         callback_schedule: Sequence[float] = SCHEDULE,
         callback_scheme: Scheme | None = None,
         callback_key: RSA.RsaKey | None = None,
+        faults: Iterable[Fault] = (),
+        fault_seed: int = 0,
+        magic: bool = True,
+        other_payer_refused: bool = False,
+        state_file: Path | None = None,
+        on_event: Callable[[SandboxEvent], None] = _ignore_event,
     ) -> None:
         self.platform = Platform(
             clock=clock,
@@ -114,11 +135,15 @@ class Sandbox:
             sign_pay=self._sign_pay,
             quota=quota,
             quota_window=quota_window,
+            faults=Faults(fault_seed),
+            magic=magic,
         )
-        self.faults = Faults()
+        self.platform.operations.other_payer_refused = other_payer_refused
+        self.faults = self.platform.faults
+        self.faults.inject_all(faults)
         self.callbacks = self._make_sender(callback_schedule)
+        self._on_event = on_event
         self._console = self._make_console()
-        self._payer_pages = PayerPages(self.platform, self._console.answers)
         self.platform.notify = self._notify
         self._notify_remote = notify_remote
         self._app = self.add_app(
@@ -129,7 +154,12 @@ class Sandbox:
             callback_scheme=callback_scheme,
         )
         self.app_key, self.app_secret = self._app.app_key, self._app.app_secret
+        self._state_file = StateFile(state_file, self.platform) if state_file else None
+        if self._state_file:
+            self._state_file.load()
         self._host, self._port = host, port
+        remote = not is_loopback(_build_origin(host))
+        self._handler = Handler(platform=self.platform, console=self._console, remote=remote)
         self._pay_key, self._callback_key = pay_key, callback_key
 
     async def __aenter__(self) -> Self:
@@ -158,7 +188,7 @@ class Sandbox:
         self._signer = RsaSigner(self._pay_key)
         key = self._callback_key  # loading one takes 10 to 30 ms, so the pay key is used for both
         self._callback_signer = self._signer if key is None else RsaSigner(key)
-        server = web.Server(self._handle, access_log=None, keepalive_timeout=_KEEP_ALIVE)
+        server = web.Server(self._handler.handle, access_log=None, keepalive_timeout=_KEEP_ALIVE)
         self._runner = web.ServerRunner(server, shutdown_timeout=_GRACE)
         try:
             await self._runner.setup()
@@ -168,6 +198,8 @@ class Sandbox:
             raise
         self.platform.url = _build_url(*self._runner.addresses[0][:2])
         await self.callbacks.start()
+        if self._state_file:
+            self._state_file.start()
 
     async def aclose(self) -> None:
         """Stop listening and sending callbacks, and close every connection. May be called twice."""
@@ -176,6 +208,8 @@ class Sandbox:
         runner, self._runner = self._runner, None
         if runner is not None:
             await runner.cleanup()
+        if self._state_file:
+            await self._state_file.aclose()
 
     @property
     def url(self) -> str:
@@ -292,9 +326,20 @@ class Sandbox:
 
     def _make_console(self) -> Console:
         feed = Feed()
-        journal = Journal(platform=self.platform, on_order=feed.add, on_call=feed.add)
+
+        def note_call(call: SeenCall) -> None:
+            feed.add(call)
+            self._on_event(call)
+
+        def note_delivery(delivery: Delivery) -> None:
+            journal.note_delivery(delivery)
+            self._on_event(delivery)
+
+        journal = Journal(platform=self.platform, on_order=feed.add, on_call=note_call)
         self.platform.observe = journal.note_call
-        self.callbacks.on_delivery = journal.note_delivery
+        self.platform.observe_fault = journal.note_fault
+        self.callbacks.on_delivery = note_delivery
+        self.callbacks.on_fault = lambda *event: self._on_event(event)
         return Console(
             journal=journal,
             feed=feed,
@@ -323,62 +368,6 @@ class Sandbox:
 
     def _sign_callback(self, message: bytes) -> str:
         return _require_started(self._callback_signer).sign(message)
-
-    # HTTP
-
-    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        try:
-            body = await request.read()
-        except web.HTTPRequestEntityTooLarge:
-            return self._answers.build_error("the body is too large", status=413)
-        incoming = IncomingRequest(
-            method=request.method,
-            path=request.path,
-            query=request.rel_url.raw_query_string,
-            body=body,
-            content_type=request.headers.get("Content-Type", ""),
-            address=request.remote or "",
-        )
-        if incoming.path in self.platform.operations:
-            return await self._serve_merchant(request, incoming)
-        return await self._serve_person(request, incoming)
-
-    async def _serve_person(
-        self, request: web.BaseRequest, incoming: IncomingRequest
-    ) -> web.StreamResponse:
-        remote = not is_loopback(_build_origin(self._host))
-        refusal = find_refusal(incoming.method, request.headers, remote=remote)
-        if refusal:
-            return self._answers.build_error(refusal, status=403)
-        answer = self._payer_pages.serve(incoming) or await self._console.serve(request, incoming)
-        if answer is None:
-            self._console.journal.note_stray(incoming, "there is nothing here")
-            return self._answers.build_error("there is nothing here", status=404)
-        return answer
-
-    @property
-    def _answers(self) -> Answers:
-        return self._console.answers
-
-    def _respond(self, reply: Mapping[str, object]) -> web.Response:
-        return self._answers.build(encode_json(reply))
-
-    async def _serve_merchant(
-        self, request: web.BaseRequest, incoming: IncomingRequest
-    ) -> web.StreamResponse:
-        fault = self.faults.take_reply_fault(incoming.path)
-        if fault is None:
-            return self._respond(self.platform.answer(incoming))
-        executed = fault.executed or fault.kind is ReplyFaultKind.DELAY
-        message = "executed" if executed else "not executed"
-        self._console.journal.note_fault(incoming, str(fault.kind), message)
-        reply = self.platform.answer(incoming) if fault.executed else None
-        await asyncio.sleep(fault.seconds)
-        if fault.kind is ReplyFaultKind.DELAY and reply is None:
-            reply = self.platform.answer(incoming)
-        if reply is None:
-            reply = build_failure(RefusalError(Code.INTERRUPTED))
-        return await inject_fault(request, self._respond(reply), fault.kind)
 
 
 def _require_started(value: _T | None) -> _T:

@@ -27,6 +27,7 @@ from typing import Final
 from attrs import define, evolve, field, frozen
 
 from wxpay_async.sandbox.error_codes import Code, RefusalError
+from wxpay_async.sandbox.faults import Fault
 from wxpay_async.sandbox.request_parsing import Item
 
 
@@ -105,12 +106,14 @@ class Purchase:
         amount: yuan to pay.
         closes_at: seconds since the epoch, None for never.
         scannable: whether the payer can confirm without a prepay, by scanning the order's code.
+        openid: the payer's as its trade names it, empty when it names none.
         trades: its orders.
         prepays: all its prepays, the latest last.
         clock: seconds since the epoch.
         on_change: called after each change of the status.
         created_at: when it was created, seconds since the epoch.
         fail_reason: why it failed, in the platform's words; empty for the payer's cancellation.
+        callback_fault: what goes wrong with its callback, None for nothing.
         ended_at: when the last change happened, seconds since the epoch; None before.
     """
 
@@ -119,12 +122,14 @@ class Purchase:
     amount: Decimal
     closes_at: float | None
     scannable: bool
+    openid: str = field(default="", repr=False)
     trades: list[Trade] = field(factory=list["Trade"], repr=False)
     prepays: list[Prepay] = field(factory=list[Prepay])
     clock: Callable[[], float] = field(repr=False)
     on_change: Callable[[Purchase], None] = field(default=_ignore_change, repr=False)
     created_at: float = 0.0
     fail_reason: str = ""
+    callback_fault: Fault | None = None
     ended_at: float | None = field(default=None, init=False)
     _status: Status = field(default=Status.AWAITING, init=False)
 
@@ -147,6 +152,10 @@ class Purchase:
         before = self.status
         self._apply(event)
         return self._status is not before
+
+    def restore(self, status: Status, ended_at: float | None) -> None:
+        """Take over the status of an earlier process; nobody is told of it."""
+        self._status, self.ended_at = status, ended_at
 
     def can_be_paid(self) -> bool:
         """Return whether the payer has a code to scan or a prepay that is still valid."""

@@ -13,10 +13,8 @@ from wxpay_async.errors import InvalidRequestError, PrepayExpiredError
 from wxpay_async.sandbox.callbacks import CallbackSender
 from wxpay_async.sandbox.console.journal import Journal, OrderKey
 from wxpay_async.sandbox.console.views import STATES, find_trade, view_delivery
+from wxpay_async.sandbox.payer import NO_FUNDS
 from wxpay_async.sandbox.state import Status
-
-NO_FUNDS: Final = "付款人余额不足"
-"""failReason of an order whose payer has not enough money. The text is ours."""
 
 IN_VAIN: Final = ("wrong_password", "leave", "bad_parameters")
 """What a payer can do without changing the order."""

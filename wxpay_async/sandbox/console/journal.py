@@ -19,6 +19,8 @@ from wxpay_async.sandbox.auth import IncomingRequest
 from wxpay_async.sandbox.callback_payloads import Callback
 from wxpay_async.sandbox.callbacks import Delivery
 from wxpay_async.sandbox.error_codes import RefusalError
+from wxpay_async.sandbox.fault_kinds import FaultKind
+from wxpay_async.sandbox.faults import Fault
 from wxpay_async.sandbox.platform import Platform
 from wxpay_async.sandbox.state import LedgerEntry
 
@@ -162,9 +164,11 @@ class Journal:
         if call.request_id:
             self._tell_orders(call)
 
-    def note_fault(self, request: IncomingRequest, fault: str, message: str) -> None:
-        """Keep that the reply of a call was lost or changed on purpose."""
-        self._keep(evolve(self._describe(request, _NO_PARAMS), fault=fault, message=message))
+    def note_fault(self, request: IncomingRequest, fault: Fault) -> None:
+        """Keep that something goes wrong with a call on purpose."""
+        message = "executed" if fault.executed or fault.kind is FaultKind.DELAY else "not executed"
+        call = self._describe(request, _NO_PARAMS)
+        self._keep(evolve(call, fault=str(fault.kind), message=message))
 
     def note_stray(self, request: IncomingRequest, message: str) -> None:
         """Keep a call to a path that does not exist, or that could not be read."""
