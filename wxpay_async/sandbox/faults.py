@@ -91,9 +91,25 @@ def _check_times(fault: Fault, attribute: Attribute[Any], value: object) -> None
         _COUNT(fault, attribute, value)
 
 
-def _convert(kind: type[E], value: object) -> E:
+def _convert(kind: type[E], value: E | str) -> E:
     """Return the member of a name; what is no name is left to the validator."""
-    return kind(cast("str", value)) if value in list(kind) else cast("E", value)
+    return kind(value) if value in list(kind) else cast("E", value)
+
+
+def _to_kind(value: FaultKind | str) -> FaultKind:
+    return _convert(FaultKind, value)
+
+
+def _to_variant(value: RateLimit | str) -> RateLimit:
+    return _convert(RateLimit, value)
+
+
+def _to_says(value: Says | str) -> Says:
+    return _convert(Says, value)
+
+
+def _to_forgery(value: Forgery | str) -> Forgery:
+    return _convert(Forgery, value)
 
 
 _CODES: Final = ("CO_MSG_", "GM_API_BUS_")
@@ -129,9 +145,7 @@ class Fault:
         InvalidRequestError: a field holds what it must not; it names the field and what is allowed.
     """
 
-    kind: FaultKind = field(
-        converter=lambda name: _convert(FaultKind, name), validator=_check_choice(*FaultKind)
-    )
+    kind: FaultKind = field(converter=_to_kind, validator=_check_choice(*FaultKind))
     operation: Operation | Literal[""] = field(default="", validator=_check_choice("", *OPERATIONS))
     times: int | None = field(default=1, validator=_check_times)
     every: int = field(default=1, validator=_COUNT)
@@ -142,19 +156,19 @@ class Fault:
     code: str = field(default=Code.DATA_FAILED, validator=_check_code)
     text: str = field(default=UNKNOWN_STATUS, validator=_check_text)
     variant: RateLimit = field(
-        converter=lambda name: _convert(RateLimit, name),
+        converter=_to_variant,
         default=RateLimit.ENVELOPE,
         validator=_check_choice(*RateLimit),
     )
     says: Says = field(
-        converter=lambda name: _convert(Says, name),
+        converter=_to_says,
         default=Says.ABSENT,
         validator=_check_choice(*Says),
     )
     copies: int = field(default=2, validator=_check_range(1, 100, "a whole number from 1 to 100"))
     size: int = field(default=2, validator=_check_range(2, 100, "a whole number from 2 to 100"))
     forgery: Forgery = field(
-        converter=lambda name: _convert(Forgery, name),
+        converter=_to_forgery,
         default=Forgery.SIGNATURE,
         validator=_check_choice(*Forgery),
     )

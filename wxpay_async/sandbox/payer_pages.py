@@ -40,7 +40,7 @@ class PayerPages:
                 headers = {"Content-Security-Policy": _POLICY}
                 return self.answers.build(page.encode(), content_type=HTML, headers=headers)
             case "GET", "/sandbox/ledger":
-                entries = [_describe_entry(entry) for entry in self.platform.ledger]
+                entries = [describe_entry(entry) for entry in self.platform.ledger]
                 return self.answers.build(encode_json(entries))
             case "POST", "/sandbox/confirm":
                 return self._act(incoming, self.platform.confirm)
@@ -66,7 +66,8 @@ class PayerPages:
         return self.answers.build(encode_json({"status": str(status)}))
 
 
-def _describe_entry(entry: LedgerEntry) -> dict[str, object]:
+def describe_entry(entry: LedgerEntry) -> dict[str, object]:
+    """Return a line of the ledger for a program."""
     return {
         "kind": entry.kind,
         "appKey": entry.app_key,

@@ -222,9 +222,11 @@ def _save_refund(refund: Refund) -> _SavedRefund:
 
 
 def _restore(state: PlatformState, saved: _SavedState) -> None:
-    for each in (*saved.purchases, *saved.refunds, *saved.ledger):
-        if each.app_key not in state.apps:
-            raise ValueError("of another appKey")
+    owners = {each.app_key for each in saved.purchases}
+    owners |= {each.app_key for each in saved.refunds}
+    owners |= {each.app_key for each in saved.ledger}
+    if not owners <= set(state.apps):
+        raise ValueError("of another appKey")
     state.advance_by, state.last_number = saved.advance_by, saved.last_number
     for purchase in saved.purchases:
         _restore_purchase(state, purchase)
