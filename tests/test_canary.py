@@ -52,7 +52,6 @@ from wxpay_async.errors import (
     WxPayError,
 )
 from wxpay_async.policy.retry import RetryPolicy
-from wxpay_async.protocol.builder import PAY
 from wxpay_async.protocol.requests import InstantTrade, MiniProgramPay, Refund
 from wxpay_async.protocol.signing import Md5Signer, RsaSigner, Signer
 from wxpay_async.protocol.wire import HttpRequest, HttpResponse, Timeouts
