@@ -16,6 +16,7 @@ from decimal import Decimal
 from typing import Any, Literal, assert_type
 
 from wxpay_async import (
+    CallResult,
     Event,
     Explanation,
     Fate,
@@ -233,6 +234,24 @@ async def looks(gateway: PayGateway) -> None:
     gateway.open_operations(older_than=timedelta(hours=1), operation="refund")
     gateway.open_operations(state="done")  # type: ignore[arg-type] # a mistake
     gateway.open_operations(operation="query")  # type: ignore[arg-type] # a mistake
+
+
+async def calls(gateway: PayGateway) -> None:
+    """Call what has no method."""
+    content = {"outTradeNo": "1", "rows": ["a", None]}
+    result = await gateway.call(
+        "/api/instant/close", {"bizContent": content, "currency": "CNY"}, retry_safe=True
+    )
+    assert_type(result, CallResult)
+    await gateway.call("/api/x", {"amount": 1.5})  # type: ignore[dict-item] # a mistake
+
+
+def plain() -> None:
+    """Turn requests and results into dictionaries, and back."""
+    assert_type(asked().to_dict(secrets=True), dict[str, Any])
+    assert_type(MiniProgramPay.from_dict({"requestId": "r1"}, extra=True), MiniProgramPay)
+    assert_type(TradeStatus.from_dict({}), TradeStatus)
+    TradeStatus.from_dict([])  # type: ignore[arg-type] # a mistake
 
 
 async def explains(gateway: PayGateway) -> None:

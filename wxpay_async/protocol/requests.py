@@ -20,10 +20,11 @@ from attrs.validators import optional
 
 from wxpay_async.errors import InvalidRequestError
 from wxpay_async.protocol import secrets, validators
+from wxpay_async.protocol.as_dict import AsDict
 from wxpay_async.protocol.money import AMOUNTS, EXACT, MAX_AMOUNT, as_amount
 from wxpay_async.protocol.validators import NOTHING, Json, as_quantity, as_tuple, freeze_json
 
-_LOCAL: Final = {"local": True}
+_LOCAL: Final = {"local": True, "plain": "outTradeNo"}
 _SCANNED: Final = ("64", "65")
 
 
@@ -70,7 +71,7 @@ def _check_royalties(royalties: Iterable[Royalty], total: Decimal) -> None:
 
 
 @frozen(kw_only=True, slots=False)
-class Royalty:
+class Royalty(AsDict):
     """A share of the payment for another member (`royaltyInfo`).
 
     Attributes:
@@ -87,7 +88,7 @@ class Royalty:
 
 
 @frozen(kw_only=True, slots=False)
-class TradeItem:
+class TradeItem(AsDict):
     """One order of an instant trade (`tradeInfo`).
 
     Attributes:
@@ -132,7 +133,7 @@ class TradeItem:
 
 
 @frozen(kw_only=True, slots=False)
-class PayMethod:
+class PayMethod(AsDict):
     """How the payer pays (`payMethod`).
 
     Attributes:
@@ -176,7 +177,7 @@ class PayMethod:
 
 
 @frozen(kw_only=True, slots=False)
-class TerminalInfo:
+class TerminalInfo(AsDict):
     """The payer's device (`terminalInfo`).
 
     Attributes:
@@ -193,7 +194,7 @@ class TerminalInfo:
 
 
 @frozen(kw_only=True, slots=False)
-class InstantTrade:
+class InstantTrade(AsDict):
     """Create payable orders: `POST /api/instant/trade`.
 
     Attributes:
@@ -240,7 +241,7 @@ class InstantTrade:
 
 
 @frozen(kw_only=True, slots=False)
-class MiniProgramPay:
+class MiniProgramPay(AsDict):
     """Turn a payToken into the parameters of `wx.requestPayment`.
 
     `POST /api/instant/pay/wxminiprogram`.
@@ -269,7 +270,7 @@ class MiniProgramPay:
 
 
 @frozen(kw_only=True, slots=False)
-class Refund:
+class Refund(AsDict):
     """Give money back: `POST /api/instant/refund`.
 
     Attributes:
@@ -314,7 +315,7 @@ def order_number(request: Request) -> str | None:
 
 
 @frozen(kw_only=True, slots=False)
-class TradeQuery:
+class TradeQuery(AsDict):
     """Ask for one trade: `POST /api/instant/query`; exactly one of the two numbers."""
 
     out_trade_no: str | None = field(default=None, validator=validators.optional_plain)

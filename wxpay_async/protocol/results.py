@@ -23,6 +23,7 @@ from attrs.validators import min_len
 
 from wxpay_async.errors import MalformedResponseError
 from wxpay_async.protocol import secrets, validators
+from wxpay_async.protocol.as_dict import AsDict
 from wxpay_async.protocol.keys import KeyData
 from wxpay_async.protocol.signing import RsaVerifier, Verifier
 
@@ -37,10 +38,12 @@ LOCAL_PREFIX: Final = "$"
 """The prefix of a field that only this side sets; no name of the platform begins with it."""
 
 _LOCAL: Final = {"local": True}
+_SIGNED_AT: Final = {**_LOCAL, "plain": "signedAt"}
+_STATE: Final = {**_LOCAL, "plain": "state", "property": "state"}
 
 
 @frozen(kw_only=True, slots=False)
-class TradeRef:
+class TradeRef(AsDict):
     """A row of `tradeResList`.
 
     Attributes:
@@ -55,7 +58,7 @@ class TradeRef:
 
 
 @frozen(kw_only=True, slots=False)
-class PayResult:
+class PayResult(AsDict):
     """The JSAPI parameters of one payment (the platform's page).
 
     Attributes:
@@ -82,7 +85,7 @@ class PayResult:
     request_id: str | None = None
     inst_amount: Decimal | None = None
     trade_res_list: tuple[TradeRef, ...] = ()
-    signed_at: datetime | None = field(default=None, metadata=_LOCAL)
+    signed_at: datetime | None = field(default=None, metadata=_SIGNED_AT)
     attempts: int = field(default=1, eq=False, metadata=_LOCAL)
     replayed: bool = field(default=False, eq=False, metadata=_LOCAL)
     raw: Mapping[str, Any] = field(factory=dict[str, Any], repr=False, hash=False, metadata=_LOCAL)
@@ -129,7 +132,7 @@ class PayResult:
 
 
 @frozen(kw_only=True, slots=False)
-class TradeResult:
+class TradeResult(AsDict):
     """A created instant trade.
 
     Attributes:
@@ -238,7 +241,7 @@ TRADE_STATES: Final[Mapping[str, TradeState]] = MappingProxyType(
 
 
 @frozen(kw_only=True, slots=False)
-class RoyaltyShare:
+class RoyaltyShare(AsDict):
     """A royalty as a query reports it; the amount is in yuan."""
 
     payee_member_id: str | None = None
@@ -247,7 +250,7 @@ class RoyaltyShare:
 
 
 @frozen(kw_only=True, slots=False)
-class TradeStatus:
+class TradeStatus(AsDict):
     """The platform's record of one trade (`/api/instant/query`).
 
     Attributes:
@@ -280,7 +283,7 @@ class TradeStatus:
     payee_fee: Decimal | None = None
     payer_fee: Decimal | None = None
     royalty_info: tuple[RoyaltyShare, ...] = ()
-    taught: TradeState | None = field(default=None, eq=False, repr=False, metadata=_LOCAL)
+    taught: TradeState | None = field(default=None, eq=False, repr=False, metadata=_STATE)
     attempts: int = field(default=1, eq=False, metadata=_LOCAL)
     replayed: bool = field(default=False, eq=False, metadata=_LOCAL)
     raw: Mapping[str, Any] = field(factory=dict[str, Any], repr=False, hash=False, metadata=_LOCAL)
@@ -294,7 +297,7 @@ class TradeStatus:
 
 
 @frozen(kw_only=True, slots=False)
-class RefundResult:
+class RefundResult(AsDict):
     """An accepted refund.
 
     Attributes:
@@ -314,7 +317,7 @@ class RefundResult:
 
 
 @frozen(kw_only=True, slots=False)
-class Merchant:
+class Merchant(AsDict):
     """A sub-merchant of the appKey."""
 
     merchant_id: str
