@@ -16,6 +16,8 @@ import importlib
 import logging
 from typing import TYPE_CHECKING
 
+from wxpay_async.version import __version__
+
 if TYPE_CHECKING:
     from wxpay_async.adapters.limiters.limiter import Lane, Limiter, Quota, Unlimited
     from wxpay_async.adapters.limiters.local import LocalLimiter
@@ -120,8 +122,6 @@ if TYPE_CHECKING:
         Timeouts,
         Transport,
     )
-
-__version__ = "0.1.0"
 
 __all__ = [
     "ACK_HANDLED",

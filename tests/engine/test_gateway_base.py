@@ -80,3 +80,18 @@ async def test_close_closes_what_from_env_made(closed: list[str], tmp_path: Path
 
     await PayGateway.from_env(environ, store=MemoryStore()).aclose()
     assert ["RedisLimiter"] == closed
+
+
+# What it shows
+
+
+def test_gateway_shows_which_one_it_is(tmp_path: Path) -> None:
+    """The merchant, the platform and where requestIds are; nothing of the scheme or the store."""
+    store = SqlStore(f"sqlite:///{tmp_path}/secret-path.db")
+    stored = PayGateway(APP_KEY, Md5Signer(SECRET), base_url="test", store=store)
+    gateway = PayGateway(APP_KEY, Md5Signer(SECRET))
+
+    host = "https://openapi-qa.gongmall.com"
+    assert f"PayGateway({APP_KEY!r}, base_url={host!r}, store=SqlStore)" == repr(stored)
+    assert repr(gateway).endswith("store=MemoryStore)")
+    assert SECRET not in repr(gateway)

@@ -56,6 +56,16 @@ def test_sandbox_before_the_start_has_no_url_and_no_key() -> None:
             read_early()
 
 
+async def test_sandbox_shows_where_it_is(pay_key: RSA.RsaKey) -> None:
+    """Its merchant and its address, without a secret; before the start it has no address."""
+    sandbox = Sandbox(app_secret="canary-secret", pay_key=pay_key)
+    before = repr(sandbox)
+    async with sandbox:
+        assert f"Sandbox('sandbox-app-key', url={sandbox.url!r})" == repr(sandbox)
+
+    assert "Sandbox('sandbox-app-key', url=None)" == before
+
+
 async def test_sandbox_before_the_start_has_a_platform(clock: MovedClock) -> None:
     """The platform can be called without the server."""
     sandbox = Sandbox(clock=clock.time)

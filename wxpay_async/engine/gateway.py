@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 from wxpay_async.adapters.limiters.limiter import Lane
 from wxpay_async.engine.checkout import Checkout, Reorder, prepare_payment
@@ -297,7 +297,7 @@ class PayGateway(GatewayOutcomes):
         items: Iterable[Q] | AsyncIterable[Q],
         call: Callable[[Q], Awaitable[T]],
         *,
-        operation: str,
+        operation: Literal["pay", "trade", "refund", "query"],
         concurrency: int = 64,
     ) -> OutcomeStream[Q, T]:
         """Make a call of one's own for every item; works like `pay_many` (for `Batch`).

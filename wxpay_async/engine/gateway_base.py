@@ -10,7 +10,7 @@ from wxpay_async.adapters.limiters.limiter import Limiter, Slowed
 from wxpay_async.adapters.limiters.local import LocalLimiter
 from wxpay_async.adapters.signers.threads import SigningExecutor
 from wxpay_async.adapters.stores.memory import MemoryStore
-from wxpay_async.adapters.stores.sealed import SealKey, seal_store
+from wxpay_async.adapters.stores.sealed import SealedStore, SealKey, seal_store
 from wxpay_async.adapters.stores.store import Store
 from wxpay_async.engine import environment
 from wxpay_async.engine.call_times import check_timeouts
@@ -149,6 +149,13 @@ class GatewayBase:
         self._dispatcher.telemetry.emit(
             Event(kind=EventKind.SLOWED_DOWN, operation="", app_key=self.app_key)
         )
+
+    def __repr__(self) -> str:
+        """Show which gateway it is; it holds no secret, as an address has no password."""
+        store = self._dispatcher.store
+        kind = type(store.store if isinstance(store, SealedStore) else store).__name__
+        address = self._dispatcher.builder.base_url
+        return f"{type(self).__name__}({self.app_key!r}, base_url={address!r}, store={kind})"
 
     @property
     def store(self) -> Store:

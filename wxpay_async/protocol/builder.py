@@ -25,6 +25,7 @@ from wxpay_async.protocol.content import quote, write_content
 from wxpay_async.protocol.requests import InstantTrade, MiniProgramPay, Refund, Request, TradeQuery
 from wxpay_async.protocol.secrets import SecretBytes
 from wxpay_async.protocol.wire import HttpRequest, check_base_url
+from wxpay_async.version import __version__
 
 Placement = Literal["body", "query"]
 
@@ -34,7 +35,7 @@ _HEADERS: Final[Mapping[str, str]] = MappingProxyType(
         # A compressed answer could be a bomb; an honest one is two kilobytes.
         "Accept-Encoding": "identity",
         "Content-Type": "application/x-www-form-urlencoded; charset=utf-8",
-        "User-Agent": "wxpay-async",
+        "User-Agent": f"wxpay-async/{__version__}",
     }
 )
 

@@ -162,6 +162,9 @@ class Sandbox:
         self._handler = Handler(platform=self.platform, console=self._console, remote=remote)
         self._pay_key, self._callback_key = pay_key, callback_key
 
+    def __repr__(self) -> str:
+        return f"Sandbox({self.app_key!r}, url={self.platform.url or None!r})"
+
     async def __aenter__(self) -> Self:
         await self.start()
         return self
