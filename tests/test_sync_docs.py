@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from wxpay_async.integrations.testing import ThreadedSandbox
+from wxpay_async.sandbox import Fault
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "sync-code.md"
@@ -149,7 +150,7 @@ print(shop.paid)
 
 def test_error_is_a_problem(run: Run, sandbox: ThreadedSandbox) -> None:
     """With the headers that say when to try again."""
-    sandbox.faults.inject("reset", executed=True, path="/api/instant/trade")
+    sandbox.faults.inject(Fault.reset(operation="trade"))
     printed = run("""
 status, headers, body = order("N1")
 print(status, headers["Content-Type"], "Retry-After" in headers, json.loads(body)["error"])

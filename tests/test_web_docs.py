@@ -22,6 +22,7 @@ from wxpay_async import (
     PayGateway,
 )
 from wxpay_async.integrations.testing import ThreadedSandbox, make_gateway
+from wxpay_async.sandbox import Fault
 
 PAGE = Path(__file__).parents[1] / "docs" / "web.md"
 BLOCK = re.compile(r"```python\n# (\w+)\.py\n(.*?)```", re.DOTALL)
@@ -152,7 +153,7 @@ def test_bad_order_is_the_payers_mistake(
 def test_payer_is_told_when_to_come_again(market: Market) -> None:
     """While the platform is away; afterwards the same request succeeds."""
     url = market.sandbox.url
-    market.sandbox.faults.inject("reset", executed=True, path="/api/instant/trade")
+    market.sandbox.faults.inject(Fault.reset(operation="trade"))
     answer = market.client.post("/tea/orders", json=ORDER)
 
     assert url == market.sandbox.url
