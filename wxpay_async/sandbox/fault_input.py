@@ -95,6 +95,19 @@ def read_fault_file(text: str) -> FaultFile:
     return FaultFile(seed=seed, faults=faults)
 
 
+def read_number(text: str) -> int | None:
+    """Return the number of a fault; None for all of them.
+
+    Raises:
+        InvalidRequestError: this is no number.
+    """
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 10):  # noqa: PLR2004 - enough
+        raise InvalidRequestError(f"{text!r}", field="number", allowed="the number of a fault")
+    return int(text)
+
+
 def describe_fault(fault: Fault) -> dict[str, object]:
     """Return the fields of a fault that say something, under their names."""
     plain = cast("Fault", getattr(Fault, fault.kind)())

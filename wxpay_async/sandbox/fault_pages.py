@@ -11,22 +11,22 @@ from aiohttp import web
 from attrs import define
 
 from wxpay_async.errors import InvalidRequestError
-from wxpay_async.protocol.wire import is_loopback
 from wxpay_async.sandbox.answers import Answers
 from wxpay_async.sandbox.auth import IncomingRequest, read_pairs
 from wxpay_async.sandbox.error_codes import RefusalError
-from wxpay_async.sandbox.fault_input import describe_ordered, list_fields, read_fault_form
+from wxpay_async.sandbox.fault_input import (
+    describe_ordered,
+    list_fields,
+    read_fault_form,
+    read_number,
+)
 from wxpay_async.sandbox.fault_kinds import FaultKind
 from wxpay_async.sandbox.fault_queue import Faults
+from wxpay_async.sandbox.guard import is_own_machine
 from wxpay_async.sandbox.responses import encode_json
 
 FAULTS_PATH = "/sandbox/faults"
 CLEAR_PATH = "/sandbox/faults/clear"
-
-
-def is_own_machine(address: str) -> bool:
-    """Return whether an IP address is this machine's."""
-    return is_loopback(f"http://[{address}]" if ":" in address else f"http://{address}")
 
 
 @define(eq=False)
@@ -75,16 +75,3 @@ class FaultPages:
             "kinds": {str(kind): list_fields(kind) for kind in FaultKind},
         }
         return self.answers.build(encode_json(found))
-
-
-def read_number(text: str) -> int | None:
-    """Return the number of a fault; None for all of them.
-
-    Raises:
-        InvalidRequestError: this is no number.
-    """
-    if not text:
-        return None
-    if not (text.isascii() and text.isdigit() and len(text) < 10):  # noqa: PLR2004 - enough
-        raise InvalidRequestError(f"{text!r}", field="number", allowed="the number of a fault")
-    return int(text)

@@ -37,6 +37,11 @@ def find_refusal(method: str, headers: Mapping[str, str], *, remote: bool) -> st
     return ""
 
 
+def is_own_machine(address: str) -> bool:
+    """Return whether an IP address is this machine's."""
+    return is_loopback(f"http://[{address}]" if ":" in address else f"http://{address}")
+
+
 def _is_own_name(host: str, *, remote: bool) -> bool:
     try:
         name = urlsplit(f"http://{host}").hostname or ""

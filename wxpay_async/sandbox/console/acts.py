@@ -13,8 +13,12 @@ from wxpay_async.errors import InvalidRequestError, PrepayExpiredError
 from wxpay_async.sandbox.callbacks import CallbackSender
 from wxpay_async.sandbox.console.journal import Journal, OrderKey
 from wxpay_async.sandbox.console.views import STATES, find_trade, view_delivery
+from wxpay_async.sandbox.fault_input import read_fault_form, read_number
 from wxpay_async.sandbox.payer import NO_FUNDS
 from wxpay_async.sandbox.state import Status
+
+NOT_OF_THE_FAULT: Final = ("token", "act", "back", "lang", "app", "order")
+"""Parameters of an act that orders a fault which are no fields of it."""
 
 IN_VAIN: Final = ("wrong_password", "leave", "bad_parameters")
 """What a payer can do without changing the order."""
@@ -65,8 +69,8 @@ class Acts:
         if not hmac.compare_digest(params.get("token", "").encode(), self.token.encode()):
             return ActResult(status=403, text=texts["stale_page"])
         act, key = params.get("act", ""), (params.get("app", ""), params.get("order", ""))
-        if act == "advance":
-            return self._advance(params.get("seconds", ""), texts)
+        if act in ("advance", "order_fault", "clear_faults"):
+            return self._change_sandbox(act, params, texts)
         if act == "resend":
             return await self._resend(key, texts)
         trade = find_trade(self.journal, key)
@@ -76,6 +80,23 @@ class Acts:
             self.journal.note_act(key, act)
             return ActResult(state=STATES[trade.status])
         return self._act_as_payer(act, key, texts)
+
+    def _change_sandbox(
+        self, act: str, params: Mapping[str, str], texts: Mapping[str, str]
+    ) -> ActResult:
+        """Advance its time, or order faults and take them back."""
+        if act == "advance":
+            return self._advance(params.get("seconds", ""), texts)
+        faults = self.journal.platform.faults
+        fields = {name: text for name, text in params.items() if name not in NOT_OF_THE_FAULT}
+        try:
+            if act == "order_fault":
+                faults.inject(read_fault_form(fields))
+            else:
+                faults.clear(read_number(fields.get("number", "")))
+        except InvalidRequestError as error:
+            return ActResult(status=400, text=str(error))
+        return ActResult()
 
     def _act_as_payer(self, act: str, key: OrderKey, texts: Mapping[str, str]) -> ActResult:
         app_key, number = key

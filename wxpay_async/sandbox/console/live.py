@@ -40,7 +40,7 @@ class LivePage:
         reader: what is new for it.
         language: of its words.
         filter: which rows it shows.
-        kind: `orders`, `requests` or `order`.
+        kind: `orders`, `requests`, `faults` or `order`.
         key: the order that it is about.
         token: for the forms in what is rendered.
     """
@@ -77,7 +77,9 @@ class LivePage:
     def write_news(self) -> Iterator[str]:
         """Yield the events for what is new."""
         orders, calls = self.reader.take()
-        if self.kind == "requests":
+        if self.kind == "faults":
+            pass  # the page shows no rows that come in
+        elif self.kind == "requests":
             yield from (self._write_call(c) for c in calls if matches_call(c, self.filter))
         elif self.kind == "order":
             if self.key in orders:

@@ -16,6 +16,7 @@ from wxpay_async.sandbox.callback_payloads import format_time
 from wxpay_async.sandbox.callbacks import CallbackSender
 from wxpay_async.sandbox.console.acts import Acts
 from wxpay_async.sandbox.console.cashier import build_cashier
+from wxpay_async.sandbox.console.faults import build_faults
 from wxpay_async.sandbox.console.feed import Feed
 from wxpay_async.sandbox.console.journal import Journal
 from wxpay_async.sandbox.console.live import LivePage
@@ -32,6 +33,7 @@ from wxpay_async.sandbox.console.views import (
     list_orders,
 )
 from wxpay_async.sandbox.error_codes import RefusalError
+from wxpay_async.sandbox.guard import is_own_machine
 from wxpay_async.sandbox.responses import encode_json
 
 _SECURITY: Final[Mapping[str, str]] = {
@@ -115,7 +117,7 @@ class Console:
                 case "GET", "/console/events":
                     return await self._stream(request, visit)
                 case "POST", "/console/act":
-                    return await self._act(visit)
+                    return await self._act(visit, address=incoming.address)
                 case "GET", _:
                     return self._show(incoming.path, visit)
                 case _:
@@ -134,6 +136,7 @@ class Console:
             "/console/requests": self._show_requests,
             "/console/order": self._show_order,
             "/console/diagnosis": self._show_diagnosis,
+            "/console/faults": self._show_faults,
             "/cashier": self._show_cashier,
         }.get(path)
         return show(visit) if show else None
@@ -169,6 +172,11 @@ class Console:
         found = explain_call(self.journal, call)
         return self._render("diagnosis.html", visit, call=call, found=found)
 
+    def _show_faults(self, visit: Visit) -> web.Response:
+        platform = self.journal.platform
+        view = build_faults(platform.faults, visit.language, magic=platform.magic)
+        return self._render("faults.html", visit, faults=view)
+
     def _show_cashier(self, visit: Visit) -> web.Response:
         sheet = build_cashier(self.journal, visit.params, public_key=self.public_key())
         if sheet is None:
@@ -195,6 +203,7 @@ class Console:
             now=format_time(platform.now()),
             ahead=round(platform.advance_by / 60),
             refused_count=len(self.journal.refused),
+            fault_count=len(platform.faults.list_ordered()),
             total=sum(len(account.trades) for account in platform.iter_accounts()),
             query=urlencode({n: t for n, t in visit.params.items() if n != "lang"}),
         )
@@ -221,9 +230,12 @@ class Console:
         finally:
             self.feed.readers.discard(reader)
 
-    async def _act(self, visit: Visit) -> web.Response:
+    async def _act(self, visit: Visit, *, address: str) -> web.Response:
+        texts = TEXTS[visit.language]
+        if "fault" in visit.params.get("act", "") and not is_own_machine(address):
+            return self.answers.build_error(texts["fault_elsewhere"], status=403)
         acts = Acts(journal=self.journal, callbacks=self.callbacks, token=self.token)
-        result = await acts.perform(visit.params, TEXTS[visit.language])
+        result = await acts.perform(visit.params, texts)
         back = visit.params.get("back", "")
         if visit.as_json or not (back.startswith("/") and not back.startswith("//")):
             return self.answers.build(encode_json(result.to_json()), status=result.status)

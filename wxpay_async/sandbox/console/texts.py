@@ -19,6 +19,28 @@ _WORDS: Final[Mapping[str, tuple[str, str]]] = {
     "no_money": ("No money moves here.", "这里没有真实资金流动。"),
     "orders": ("Orders", "订单"),
     "requests": ("Requests", "请求日志"),
+    "faults": ("Faults", "故障注入"),
+    "faults_ordered": ("Ordered now", "已安排的故障"),
+    "faults_none": ("None: nothing goes wrong on purpose.", "没有：一切正常。"),
+    "faults_seed": ("Chance is drawn from the seed {seed}.", "随机种子：{seed}。"),
+    "faults_to_order": ("Order a fault", "安排故障"),
+    "faults_note": (
+        "Once, unless `every`, `times` or `chance` say otherwise. Empty fields are left out.",
+        "默认一次；可用 every、times、chance 改变。空字段不计。",
+    ),
+    "fault_met": ("{happened} of {seen}", "{seen} 次中 {happened} 次"),
+    "fault_order": ("Order", "安排"),
+    "fault_clear": ("Take back", "取消"),
+    "fault_elsewhere": (
+        "Faults are ordered on the sandbox's own machine only.",
+        "只能在沙箱所在的机器上安排故障。",
+    ),
+    "magic": ("Magic values", "魔法值"),
+    "magic_note": (
+        "These openids and amounts always lead to the same end, as soon as `pay` was executed.",
+        "这些 openid 和金额在 pay 执行后总是得到相同的结果。",
+    ),
+    "magic_off": ("Switched off (--no-magic).", "已关闭（--no-magic）。"),
     "live": ("live", "实时"),
     "offline": ("not connected", "未连接"),
     "behind": (
