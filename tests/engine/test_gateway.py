@@ -66,7 +66,7 @@ def test_timeouts_are_finite() -> None:
         timeouts.attempt,
         timeouts.call,
     )
-    with pytest.raises(ValueError, match="must be"):
+    with pytest.raises(ValueError, match="does not fit"):
         Timeouts(call=math.inf)
 
 

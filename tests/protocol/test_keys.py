@@ -252,14 +252,15 @@ def test_number_is_a_type_error() -> None:
         (lambda _: vector("pkcs8.b64").decode().encode("utf-16"), "this is UTF-16 text"),
         (
             lambda _: vector("encrypted-traditional.pem").replace(b"\n", b""),
-            "its line breaks are missing",
+            r"write each as \\n in a setting of one line",
         ),
+        (lambda pem: b"".join(pem.split()), "blanks and line breaks of its PEM are gone"),
         (lambda pem: pem + pem, "several PEM blocks"),
         (lambda pem: pem + vector("certificate.pem"), "several PEM blocks"),
     ],
     ids=[
         *("no end", "lost", "stray", "lost lines", "utf-16", "utf-16-le", "utf-16-be"),
-        *("base64 in utf-16", "one line", "twice", "with certificate"),
+        *("base64 in utf-16", "one line", "no blanks", "twice", "with certificate"),
     ],
 )
 def test_damaged_pem_is_described(damage: Callable[[bytes], bytes], words: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Final
+from typing import Final, cast
 
 from attrs import field, frozen
 
@@ -17,6 +17,8 @@ from wxpay_async.protocol.wire import Timeouts
 
 BATCH_CALL: Final = 86_400.0
 """Seconds that a request of a batch has: one that waits for its slot of the quota is not lost."""
+
+_LANES: Final = frozenset(Lane)
 
 LEAST_LEFT: Final = 2.0
 """Seconds of a claim's lease that the store and the signer may take together, at the least."""
@@ -54,13 +56,18 @@ class CallTimes:
         """Return the seconds of a call whose caller gave it this `timeout`.
 
         Raises:
-            InvalidRequestError: it is too short, or no finite time.
+            InvalidRequestError: it is too short, or no finite time; or the lane is none.
         """
+        if lane not in _LANES:
+            raise InvalidRequestError(
+                f"{lane!r:.40} is none", field="lane", allowed="Lane.PEOPLE or Lane.BATCH"
+            )
         if timeout is None:
             return self.timeouts.call if lane is not Lane.BATCH else BATCH_CALL
-        if not self.retry.min_left <= timeout < math.inf:
+        is_number = isinstance(cast("object", timeout), int | float)
+        if not is_number or not self.retry.min_left <= timeout < math.inf:
             raise InvalidRequestError(
-                f"{timeout} s",
+                f"{timeout} s" if is_number else f"{timeout!r:.40} is no number",
                 field="timeout",
                 allowed=f"a finite time of at least {self.retry.min_left} s, "
                 "which one attempt may need",

@@ -17,6 +17,7 @@ from wxpay_async.engine.call_times import check_timeouts
 from wxpay_async.engine.clock import Clock
 from wxpay_async.engine.dispatcher import PARTS, Dispatcher
 from wxpay_async.engine.many import Many
+from wxpay_async.engine.part_checks import check_parts, check_settings
 from wxpay_async.engine.status_texts import StatusTexts
 from wxpay_async.engine.telemetry import Event, EventKind, Hook, Telemetry
 from wxpay_async.errors import InvalidRequestError, RefusedError, WxPayError
@@ -53,6 +54,8 @@ class GatewayBase:
         clock: Clock | None = None,
     ) -> None:
         given = {"transport": transport, "store": store, "limiter": limiter}
+        check_parts({"signer": signer, "clock": clock, **given})
+        check_settings(retry=retry, timeouts=timeouts, hooks=hooks, max_in_flight=max_in_flight)
         owned = frozenset(name for name in PARTS if given[name] is None)
         del given
         try:
@@ -61,8 +64,6 @@ class GatewayBase:
             del seal_keys  # a traceback with locals must not show them
         if not app_key:
             raise InvalidRequestError("empty", field="appKey", allowed="a non-empty text")
-        if max_in_flight < 1:
-            raise InvalidRequestError("too few", field="max_in_flight", allowed="1 or above")
         self.app_key = app_key
         clock = Clock() if clock is None else clock
         timeouts = check_timeouts(Timeouts() if timeouts is None else timeouts)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import enum
-from typing import Final
+from typing import Final, cast
 
 import attrs
+
+from wxpay_async.errors import InvalidRequestError
+from wxpay_async.protocol.validators import check_number, number
 
 
 class Lane(enum.StrEnum):
@@ -34,16 +37,22 @@ class Lane(enum.StrEnum):
 
 
 _EARLIER: Final = {lane: tuple(Lane)[:place] for place, lane in enumerate(Lane)}
+_ABOVE_0: Final = number("seconds, above 0", above=True)
+_FROM_0: Final = number("seconds, 0 or above")
 MACHINES: Final = tuple(lane for lane in Lane if lane is not Lane.PEOPLE)
 
 
 def _default_batch(quota: Quota) -> int:
-    return max(1, quota.limit * 95 // 100)
+    # What is no number is refused by the limit's own check, which comes after this.
+    return max(1, quota.limit * 95 // 100) if isinstance(cast("object", quota.limit), int) else 1
 
 
 def _check_batch(quota: Quota, _: object, batch: int) -> None:
-    if not 1 <= batch <= quota.limit:
-        raise ValueError(f"batch must be 1 to {quota.limit}, not {batch}")
+    check_number(batch, "batch", f"1 to {quota.limit} calls", least=1, whole=True)
+    if batch > quota.limit:
+        raise InvalidRequestError(
+            f"{batch} of {quota.limit} calls", field="batch", allowed=f"1 to {quota.limit}"
+        )
 
 
 @attrs.frozen(kw_only=True)
@@ -62,14 +71,16 @@ class Quota:
             wait 30 s for a connection, and the lease of its claim ends 45 s later.
     """
 
-    limit: int = attrs.field(default=400, validator=attrs.validators.ge(1))
+    limit: int = attrs.field(
+        default=400, validator=number("a whole number, 1 or above", least=1, whole=True)
+    )
     batch: int = attrs.field(
         default=attrs.Factory(_default_batch, takes_self=True), validator=_check_batch
     )
-    period: float = attrs.field(default=60.0, validator=attrs.validators.gt(0))
-    margin: float = attrs.field(default=0.25, validator=attrs.validators.ge(0))
-    doubt: float = attrs.field(default=15.0, validator=attrs.validators.ge(0))
-    lease: float = attrs.field(default=75.0, validator=attrs.validators.gt(0))
+    period: float = attrs.field(default=60.0, validator=_ABOVE_0)
+    margin: float = attrs.field(default=0.25, validator=_FROM_0)
+    doubt: float = attrs.field(default=15.0, validator=_FROM_0)
+    lease: float = attrs.field(default=75.0, validator=_ABOVE_0)
 
     @property
     def answered_for(self) -> float:

@@ -17,7 +17,6 @@ from typing import Final
 
 import attrs
 from attrs import define, field, frozen
-from attrs.validators import ge, gt, instance_of
 
 from wxpay_async.errors import (
     ClockSkewError,
@@ -26,6 +25,7 @@ from wxpay_async.errors import (
     RateLimitedError,
     WxPayError,
 )
+from wxpay_async.protocol.validators import number
 
 QUOTA_WINDOW: Final = 60.25
 """Seconds until a platform that just counted 400 calls takes the next one, with a margin."""
@@ -43,10 +43,12 @@ class RetryPolicy:
         min_left: seconds that must be left of the call for another attempt to start.
     """
 
-    attempts: int = field(default=3, validator=[instance_of(int), ge(1)])
-    base: float = field(default=0.5, validator=gt(0))
-    cap: float = field(default=8.0, validator=gt(0))
-    min_left: float = field(default=3.0, validator=ge(0))
+    attempts: int = field(
+        default=3, validator=number("a whole number, 1 or above", least=1, whole=True)
+    )
+    base: float = field(default=0.5, validator=number("seconds, above 0", above=True))
+    cap: float = field(default=8.0, validator=number("seconds, above 0", above=True))
+    min_left: float = field(default=3.0, validator=number("seconds, 0 or above"))
 
     def of_batch(self) -> RetryPolicy:
         """Return the policy of a batch: twice the attempts, as it has a day; 1 stays 1."""

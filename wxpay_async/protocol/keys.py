@@ -281,7 +281,10 @@ def _read_block(text: bytes) -> bytes:
         return _decode_base64(block[2])
     # The old encryption is part of PEM itself; pycryptodome decodes both at once.
     if b"\n" not in block[2]:
-        raise InvalidKeyError("its line breaks are missing, and this kind of PEM needs them")
+        raise InvalidKeyError(
+            "its line breaks are missing, and this kind of PEM needs them: write each as \\n in a "
+            "setting of one line, or name the key's file"
+        )
     return block[0]
 
 
@@ -302,6 +305,8 @@ def _explain(raw: bytes) -> str:
     hint = _find_hint(raw)
     if hint:
         return hint
+    if b"-----BEGIN" in raw and _BEGIN not in raw:
+        return "the blanks and line breaks of its PEM are gone: copy the key's text as it is"
     if len(raw) < _SHORTEST_KEY and raw.isascii():
         return f"this is too short for a key{_NO_PATH}"
     if raw.startswith(b"\x30\x82") and int.from_bytes(raw[2:4]) > len(raw) - 4:

@@ -7,6 +7,7 @@ An error repeats no value but amounts and codes: other values may be personal da
 from __future__ import annotations
 
 import ipaddress
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
@@ -281,6 +282,55 @@ def one_of(*allowed: str) -> Validator:
             )
 
     return check
+
+
+def number(
+    allowed: str,
+    *,
+    least: float = 0.0,
+    above: bool = False,
+    whole: bool = False,
+    finite: bool = False,
+) -> Validator:
+    """Accept a number of a setting.
+
+    Args:
+        allowed: what it may be, in words, for the error.
+        least: the smallest one.
+        above: the number must be above `least`.
+        whole: it must be an int.
+        finite: infinity is none.
+    """
+
+    def check(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+        del instance
+        check_number(
+            value, attribute.name, allowed, least=least, above=above, whole=whole, finite=finite
+        )
+
+    return check
+
+
+def check_number(
+    value: object,
+    name: str,
+    allowed: str,
+    *,
+    least: float = 0.0,
+    above: bool = False,
+    whole: bool = False,
+    finite: bool = False,
+) -> None:
+    """Refuse what is no such number; see `number`.
+
+    Raises:
+        InvalidRequestError: a text, a bool, NaN, or a number that is too small or too large.
+    """
+    if isinstance(value, int if whole else int | float) and not isinstance(value, bool):
+        fits = value > least if above else value >= least
+        if fits and not (finite and value == math.inf):
+            return
+    raise InvalidRequestError(f"{value!r:.40} does not fit", field=name, allowed=allowed)
 
 
 def code(digits: int, known: str) -> Validator:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import ipaddress
-import math
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 from urllib.parse import urlsplit
 
 import attrs
 
 from wxpay_async.errors import InvalidRequestError
+from wxpay_async.protocol.validators import number
 
 PRODUCTION: Final = "https://openapi.gongmall.com"
 TEST: Final = "https://openapi-qa.gongmall.com"
@@ -39,7 +39,7 @@ _ADDRESS: Final = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 _MAX_PORT: Final = 65535
-_FINITE: Final = (attrs.validators.gt(0.0), attrs.validators.lt(math.inf))
+_SECONDS: Final = number("seconds, above 0 and finite", above=True, finite=True)
 
 
 def _no_headers() -> dict[str, str]:
@@ -86,10 +86,10 @@ class Timeouts:
             request of a batch waits for its quota for up to a day.
     """
 
-    connect: float = attrs.field(default=5.0, validator=[*_FINITE])
-    read: float = attrs.field(default=10.0, validator=[*_FINITE])
-    attempt: float = attrs.field(default=15.0, validator=[*_FINITE])
-    call: float = attrs.field(default=30.0, validator=[*_FINITE])
+    connect: float = attrs.field(default=5.0, validator=_SECONDS)
+    read: float = attrs.field(default=10.0, validator=_SECONDS)
+    attempt: float = attrs.field(default=15.0, validator=_SECONDS)
+    call: float = attrs.field(default=30.0, validator=_SECONDS)
 
 
 class Transport(Protocol):
@@ -133,6 +133,10 @@ def check_base_url(url: str, *, allow_insecure: bool = False) -> str:
     Raises:
         InvalidRequestError: not HTTPS (plain HTTP is for loopback), or with more than a path.
     """
+    if not isinstance(cast("object", url), str):
+        raise InvalidRequestError(
+            f"a text, not {type(url).__name__}", field="base_url", allowed=_ADDRESSES
+        )
     address = _HOSTS.get(url.lower(), url).rstrip("/")
     match = _ADDRESS.fullmatch(address)
     # The error does not repeat the address, which may hold a password.

@@ -9,11 +9,12 @@ from typing import Any, Final, cast
 
 import aiohttp
 from aiohttp.connector import Connection
-from attrs import define, field, frozen, validators
+from attrs import define, field, frozen
 from yarl import URL
 
 from wxpay_async.adapters.event_loop import LoopLocal
 from wxpay_async.adapters.transports.connection import (
+    CONNECTIONS,
     KEEP_ALIVE,
     check_proxy,
     name_place,
@@ -137,7 +138,7 @@ class AiohttpTransport:
     connector: aiohttp.BaseConnector | None = None
     proxy: str | None = field(default=None, converter=check_proxy, repr=False)
     ca_file: str | None = None
-    max_connections: int = field(default=64, validator=validators.ge(1))
+    max_connections: int = field(default=64, validator=CONNECTIONS)
     _pools: LoopLocal[_Pool] = field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:

@@ -10,10 +10,12 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from wxpay_async.errors import InvalidRequestError, NotSentError
+from wxpay_async.protocol.validators import number
 
 KEEP_ALIVE: Final = 15.0
 """Seconds; shorter than any server's, so a kept connection is rarely dead when it is used again."""
 
+CONNECTIONS: Final = number("a whole number, 1 or above", least=1, whole=True)
 _PORTS: Final = MappingProxyType({"http": 80, "https": 443})
 _LOOKUPS: Final = MappingProxyType(
     {getattr(socket, name): name for name in dir(socket) if name.startswith("EAI_")}

@@ -12,10 +12,11 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import urlsplit
 
-from attrs import define, field, frozen, validators
+from attrs import define, field, frozen
 
 from wxpay_async.adapters.event_loop import LoopLocalValue, run_to_completion
 from wxpay_async.adapters.transports.connection import (
+    CONNECTIONS,
     KEEP_ALIVE,
     check_proxy,
     name_place,
@@ -198,7 +199,7 @@ class HttpxTransport:
     client: Client | None = None
     proxy: str | None = field(default=None, converter=check_proxy, repr=False)
     ca_file: str | None = None
-    max_connections: int = field(default=64, validator=validators.ge(1))
+    max_connections: int = field(default=64, validator=CONNECTIONS)
     _errors: _ErrorClasses = field(init=False, repr=False)
     _loop: asyncio.AbstractEventLoop | None = field(default=None, init=False, repr=False)
     _pool: _Pool | None = field(default=None, init=False, repr=False)

@@ -10,10 +10,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
-from attrs import define, field, validators
+from attrs import define, field
 
 from wxpay_async.adapters.event_loop import LoopLocal
 from wxpay_async.adapters.transports.connection import (
+    CONNECTIONS,
     KEEP_ALIVE,
     check_proxy,
     name_place,
@@ -136,7 +137,7 @@ class ReqwestTransport:
 
     proxy: str | None = field(default=None, converter=check_proxy, repr=False)
     ca_file: str | None = None
-    max_connections: int = field(default=64, validator=validators.ge(1))
+    max_connections: int = field(default=64, validator=CONNECTIONS)
     _pools: LoopLocal[_Pool] = field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
