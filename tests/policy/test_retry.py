@@ -142,7 +142,7 @@ def test_skewed_clock_without_a_date_is_not_retried() -> None:
 @pytest.mark.parametrize("attempts", [1.5, 3.0, "3", None])
 def test_attempts_are_counted_in_whole_numbers(attempts: int) -> None:
     """There is no half of an attempt."""
-    with pytest.raises(ValueError, match="attempts: .* does not fit"):
+    with pytest.raises(ValueError, match=r"attempts: .* does not fit"):
         RetryPolicy(attempts=attempts)
 
 
