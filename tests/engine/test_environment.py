@@ -361,7 +361,7 @@ def test_transport_has_a_connection_for_each_request_in_flight(proxy: str) -> No
 def test_no_request_in_flight_is_refused_by_its_name(proxy: str) -> None:
     """Whoever makes the transport."""
     for too_few in (0, -1):
-        with pytest.raises(InvalidRequestError, match="max_in_flight: .* does not fit"):
+        with pytest.raises(InvalidRequestError, match=r"max_in_flight: .* does not fit"):
             PayGateway.from_env({**BY_SECRET, "WXPAY_PROXY": proxy}, max_in_flight=too_few)
 
 
