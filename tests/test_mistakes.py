@@ -229,21 +229,6 @@ def test_mistake_is_told_with_its_name_and_what_to_do(what: str) -> None:
     assert mistake.advice in text
 
 
-def test_missing_library_is_told_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command that installs it."""
-    import sys  # noqa: PLC0415 - only here
-
-    monkeypatch.setitem(sys.modules, "sqlalchemy", None)
-    for name in [
-        name for name in sys.modules if name.startswith("wxpay_async.adapters.stores.sql")
-    ]:
-        monkeypatch.delitem(sys.modules, name)
-    with pytest.raises(ImportError) as caught:
-        from_env(WXPAY_STORE_URL="sqlite:///wxpay.db")
-
-    assert "wxpay-async[sql]" in tell(caught.value)
-
-
 # While it is called
 
 
