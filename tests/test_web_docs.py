@@ -111,6 +111,18 @@ def test_order_is_paid_at_its_own_merchant_only(market: Market) -> None:
     assert [[OTHER_KEY, "N1"]] == market.client.get("/shipped").json()
 
 
+def test_status_of_an_order_is_its_own_merchants(market: Market) -> None:
+    """A result of the SDK is the answer, as JSON."""
+    for shop in ("tea", "cups"):
+        market.order(shop)
+    market.confirm("cups")
+    told = [market.client.get(f"/{shop}/orders/N1").json() for shop in ("tea", "cups")]
+
+    assert [("N1", "awaiting"), ("N1", "paid")] == [
+        (each["outTradeNo"], each["state"]) for each in told
+    ]
+
+
 def test_websocket_tells_when_the_order_is_paid(market: Market) -> None:
     """The callback wakes it, by the gateway of the same merchant."""
     market.order("cups")
