@@ -17,6 +17,7 @@ from wxpay_async.engine.call_times import check_timeouts
 from wxpay_async.engine.clock import Clock
 from wxpay_async.engine.dispatcher import PARTS, Dispatcher
 from wxpay_async.engine.many import Many
+from wxpay_async.engine.mix_up import refuse_mix_up
 from wxpay_async.engine.part_checks import check_parts, check_settings
 from wxpay_async.engine.status_texts import StatusTexts
 from wxpay_async.engine.telemetry import Event, EventKind, Hook, Telemetry
@@ -125,13 +126,16 @@ class GatewayBase:
         Raises:
             InvalidRequestError: a variable is missing, stands in quotes or cannot be used, or some
                 cannot be used together, as `WXPAY_PROXY` and `transport=`. All that can be found
-                at once is told in one error.
+                at once is told in one error. Or a sandbox's appKey would be sent to the platform.
             InvalidKeyError: the key, or a file with a key or a secret, cannot be used.
         """
-        settings = environment.Settings(os.environ if environ is None else environ)
+        environ = os.environ if environ is None else environ
+        settings = environment.Settings(environ)
         try:
             parts = environment.read_parts(settings, given)
             gateway = cls(parts.app_key, parts.signer, **parts.options)
+            if given.get("transport") is None:  # one of the caller's own may lead anywhere
+                refuse_mix_up(environ, gateway._dispatcher.builder.base_url)
             gateway._dispatcher.owned = frozenset(n for n in PARTS if given.get(n) is None)
             if given.get("limiter") is None:  # one of ours, made before there was a gateway
                 limiter: Any = gateway._dispatcher.limiter

@@ -19,9 +19,8 @@ import attrs
 from wxpay_async import InvalidRequestError, MemoryStore, Unlimited, WxPayError
 from wxpay_async.cli.doctor.findings import Area, Finding, Scribe
 from wxpay_async.engine.environment import SCHEMES, VARIABLES, Parts, Problem, Settings, read_parts
-from wxpay_async.protocol.wire import PRODUCTION, TEST, check_base_url, is_loopback
-
-PLATFORM_KEY: Final = "WXPAY_PLATFORM_KEY_FILE"
+from wxpay_async.engine.mix_up import ADVICE, PLATFORM_KEY, find_mix_up
+from wxpay_async.protocol.wire import PRODUCTION, check_base_url, is_loopback
 
 _OTHERS: Final = ("WXPAY_BROKER_URL", "WXPAY_LANG", "WXPAY_PAY_PUBLIC_KEY", PLATFORM_KEY)
 """Variables that other parts read: the worker, this program, the examples."""
@@ -38,10 +37,6 @@ _DEFAULTS: Final = {
 }
 _IGNORED_PROXIES: Final = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY")
 
-_SANDBOX_KEY: Final = "sandbox-app-key"
-"""The appKey that a sandbox gives out. Its secret is 32 random digits, as real ones are."""
-
-_SANDBOX_FILE: Final = "sandbox-platform.pem"
 _LIKE_A_SECRET: Final = re.compile(r"[0-9a-f]{32}", re.IGNORECASE)
 _LONGEST_KEY: Final = 64
 _LONGEST_PATH: Final = 1024
@@ -82,7 +77,7 @@ def read_setup(environ: Mapping[str, str], given: Mapping[str, str]) -> Setup:
     settings = Settings(environ)
     parts = _read_parts(settings)
     base_url = _read_base_url(settings)
-    mixed_up = list(_find_mix_up(settings, environ, base_url))
+    mixed_up = list(_find_mix_up(environ, base_url))
     lines = [*_describe_settings(settings, environ, given, base_url), *mixed_up]
     lines += _find_unknown(environ)
     lines += _find_ignored_proxies(settings, environ, base_url)
@@ -221,44 +216,20 @@ def _hide_login(url: str) -> str:
 # A sandbox's settings and the real platform
 
 
-def _find_mix_up(
-    settings: Settings, environ: Mapping[str, str], base_url: str | None
-) -> Iterator[Finding]:
+def _find_mix_up(environ: Mapping[str, str], base_url: str | None) -> Iterator[Finding]:
     """Tell of a sandbox's settings that would be used against the platform."""
-    if base_url is None or is_loopback(base_url):
+    mix_up = None if base_url is None else find_mix_up(environ, base_url)
+    if mix_up is None:
         return
-    traces = _find_traces(settings, environ)
-    if not traces:
-        return
-    name = {PRODUCTION: "production", TEST: "the platform's test host"}.get(base_url, base_url)
-    listed = " and ".join(traces)
-    forgotten = not settings["WXPAY_BASE_URL"]
-    if settings["WXPAY_APP_KEY"] == _SANDBOX_KEY or forgotten:
-        why = "WXPAY_BASE_URL is not set, so this" if forgotten else "this"
-        yield _write.fail(
-            "sandbox",
-            f"{why} would talk to {name}, with what a sandbox gives out: {listed}",
-            "set WXPAY_BASE_URL to the address that `wxpay-async sandbox` prints, or replace the"
-            " sandbox's settings by those of the platform's console",
-        )
+    if mix_up.has_app_key or mix_up.is_forgotten:
+        yield _write.fail("sandbox", str(mix_up), ADVICE)
     else:
+        listed = " and ".join(mix_up.traces)
         yield _write.warn(
             "sandbox",
-            f"this talks to {name}, and a sandbox's {listed} is still set",
+            f"this talks to {mix_up.place}, and a sandbox's {listed} is still set",
             f"unset {listed}",
         )
-
-
-def _find_traces(settings: Settings, environ: Mapping[str, str]) -> list[str]:
-    """Return the variables that only a sandbox prints like this."""
-    traces: list[str] = []
-    if settings["WXPAY_APP_KEY"] == _SANDBOX_KEY:
-        traces.append("WXPAY_APP_KEY")
-    if environ.get("WXPAY_PAY_PUBLIC_KEY"):
-        traces.append("WXPAY_PAY_PUBLIC_KEY")
-    if Path(environ.get(PLATFORM_KEY, "")).name == _SANDBOX_FILE:
-        traces.append(PLATFORM_KEY)
-    return traces
 
 
 # What is set and not read
