@@ -11,14 +11,10 @@ from typing import Final
 
 from wxpay_async import InvalidKeyError, InvalidRequestError
 from wxpay_async.cli.doctor.findings import Area, Finding, Scribe
-from wxpay_async.cli.doctor.settings import (
-    PLATFORM_KEY,
-    Setup,
-    describe_path,
-    find_problem,
-)
+from wxpay_async.cli.doctor.settings import Setup, describe_path, find_problem
 from wxpay_async.cli.key_facts import KeyFacts, describe_key, read_key_facts
 from wxpay_async.engine.environment import SCHEMES
+from wxpay_async.engine.mix_up import PLATFORM_KEY
 from wxpay_async.protocol.keys import InsecureKeyFileWarning, read_key_file
 from wxpay_async.protocol.secrets import SecretBytes
 
