@@ -23,6 +23,7 @@ from typing import Final
 from attrs import define, field
 
 from tests.support import asking, replies
+from tests.support.clock import LoopClock
 from wxpay_async import Md5Signer, PayGateway, QuotaExhaustedError, Timeouts
 from wxpay_async.adapters.limiters.limiter import Lane
 from wxpay_async.adapters.limiters.local import LocalLimiter
@@ -130,6 +131,7 @@ async def run(clock: Callable[[], float] = time.monotonic) -> Taps:
         transport=_Transport(),
         limiter=limiter,
         max_in_flight=_TAPS,
+        clock=LoopClock(),
     ) as gateway:
         taps = Taps(gateway, limiter, clock)
         async with asyncio.TaskGroup() as group:

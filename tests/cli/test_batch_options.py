@@ -39,5 +39,5 @@ def test_operations_of_the_option_are_those_of_a_batch() -> None:
 def test_every_option_has_a_help_text() -> None:
     """It says what happens without the option, where that is not plain."""
     options = [get_args(each)[1] for each in vars(batch_options).values() if get_args(each)]
-    assert 13 == len(options)
+    assert 14 == len(options)
     assert [] == [option for option in options if not option.help]

@@ -82,6 +82,7 @@ async def test_forged_callbacks_take_no_place_of_signed_ones(
     assert Verdict.UNCONFIRMED is merchant.verdicts[-1]
 
 
+@virtual
 async def test_signed_callbacks_take_no_place_of_unsigned_ones(
     open_merchant: OpenMerchant,
 ) -> None:
