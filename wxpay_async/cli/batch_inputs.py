@@ -36,7 +36,7 @@ _COLUMNS: Final[dict[str, OperationName]] = {
 
 def name_settings(*, store: str | None, quota: str | None, share: int | None) -> dict[str, str]:
     """Return the options that are given, under the names of the variables that they replace."""
-    named = {STORE: store, QUOTA: quota, SHARE: share and str(share)}
+    named = {STORE: store, QUOTA: quota, SHARE: str(share or "")}
     return {name: value for name, value in named.items() if value}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final, TypeAlias
 
@@ -99,7 +99,11 @@ class Services:
         Raises:
             RuntimeError: the app has another gateway under this name or appKey.
         """
-        named = gateways.items() if isinstance(gateways, Mapping) else [(None, gateways)]
+        named: Iterable[tuple[str | None, Gateway]] = (
+            [(None, gateways)]
+            if isinstance(gateways, PayGateway) or callable(gateways)
+            else gateways.items()
+        )
         async with AsyncExitStack() as stack:
             for name, gateway in named:
                 await stack.enter_async_context(self._open_one(name, gateway))

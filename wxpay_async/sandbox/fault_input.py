@@ -86,7 +86,9 @@ def read_fault_file(text: str) -> FaultFile:
     seed, tables = content.get("seed", 0), content.get("fault", [])
     if not isinstance(seed, int) or isinstance(seed, bool):
         raise InvalidRequestError(f"{seed!r}", field="seed", allowed="a whole number")
-    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+    if not isinstance(tables, list) or not all(
+        isinstance(table, dict) for table in cast("list[object]", tables)
+    ):
         raise InvalidRequestError("not a list of tables", field="fault", allowed="[[fault]]")
     rows = cast("list[dict[str, object]]", tables)
     if len(rows) > _MAX_FAULTS:

@@ -146,7 +146,9 @@ class Fault:
     """
 
     kind: FaultKind = field(converter=_to_kind, validator=_check_choice(*FaultKind))
-    operation: Operation | Literal[""] = field(default="", validator=_check_choice("", *OPERATIONS))
+    operation: Operation | Literal[""] = field(  # pyright: ignore[reportAssignmentType] - it widens ""
+        default="", validator=_check_choice("", *OPERATIONS)
+    )
     times: int | None = field(default=1, validator=_check_times)
     every: int = field(default=1, validator=_COUNT)
     after: int = field(default=0, validator=_check_range(0, 1_000_000, "0 to 1000000"))

@@ -338,11 +338,14 @@ class Sandbox:
             journal.note_delivery(delivery)
             self._on_event(delivery)
 
+        def note_callback_fault(callback: Callback, fault: CallbackFault) -> None:
+            self._on_event((callback, fault))
+
         journal = Journal(platform=self.platform, on_order=feed.add, on_call=note_call)
         self.platform.observe = journal.note_call
         self.platform.observe_fault = journal.note_fault
         self.callbacks.on_delivery = note_delivery
-        self.callbacks.on_fault = lambda *event: self._on_event(event)
+        self.callbacks.on_fault = note_callback_fault
         return Console(
             journal=journal,
             feed=feed,
