@@ -88,10 +88,9 @@ class WxPayError(Exception):
 
     @property
     def hint(self) -> str:
-        """What to do, in one sentence.
+        """What the merchant should do, in one sentence.
 
-        It is in Chinese or in English: as `WXPAY_LANG` (`zh`, `en`) says, else as the locale of the
-        environment, else in English. It is meant for the merchant, and is no part of `str(error)`.
+        In the language of `WXPAY_LANG` (`zh`, `en`), else of the locale.
         """
         from wxpay_async.hints import find_hint  # noqa: PLC0415 - hardly ever needed
         from wxpay_async.language import find_language  # noqa: PLC0415 - as above

@@ -77,9 +77,6 @@ def check_settings(
 
 
 def _tell_kind(value: object) -> str:
-    # A class in place of an object is the usual slip.
-    return (
-        f"got the class {value.__name__}"
-        if isinstance(value, type)
-        else (f"got {type(value).__name__}")
-    )
+    if isinstance(value, type):  # the usual slip
+        return f"got the class {value.__name__}"
+    return f"got {type(value).__name__}"

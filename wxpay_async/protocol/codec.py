@@ -235,7 +235,7 @@ def _make_envelope_error(response: HttpResponse, why: str, url: str) -> WxPayErr
 
 
 def _host_of(url: str) -> str:
-    """Return where a request went; its path and its query are nobody's business."""
+    """Return the host that a request went to: its path and its query may hold credentials."""
     return urlsplit(url).hostname or "nowhere"
 
 

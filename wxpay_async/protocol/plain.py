@@ -96,7 +96,7 @@ def write(value: object, *, with_secrets: bool) -> dict[str, Any]:
             hide = each.hidden and not with_secrets
             written[name] = HIDDEN if hide else _write_member(member, with_secrets=with_secrets)
     extra = cast("Mapping[str, object]", getattr(value, EXTRA, {}))
-    for name, member in extra.items():  # of whose values nobody knows whether they are secret
+    for name, member in extra.items():  # any of these values may be a secret
         written[name] = copy.deepcopy(member) if with_secrets else HIDDEN
     return written
 

@@ -1,4 +1,4 @@
-"""Tell pydantic how requests and results are read and written; it imports this, nobody else does.
+"""Tell pydantic how requests and results are read and written; only pydantic's hooks import it.
 
 An error names the field by its place, and repeats nothing of what came in.
 """

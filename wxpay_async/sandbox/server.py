@@ -51,7 +51,7 @@ _T = TypeVar("_T")
 
 
 def _ignore_event(event: SandboxEvent) -> None:
-    """Tell nobody."""
+    """Do nothing with an event: no observer was given."""
 
 
 @functools.cache

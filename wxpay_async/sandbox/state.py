@@ -154,7 +154,7 @@ class Purchase:
         return self._status is not before
 
     def restore(self, status: Status, ended_at: float | None) -> None:
-        """Take over the status of an earlier process; nobody is told of it."""
+        """Take over the status of an earlier process; no callback and no event comes of it."""
         self._status, self.ended_at = status, ended_at
 
     def can_be_paid(self) -> bool:

@@ -14,7 +14,8 @@ from tests.contract.stores import RETENTION, TABLES, Place, open_place
 from tests.support.records import NOW
 from tests.support.services import MYSQL
 from wxpay_async.adapters.stores.sql import SqlStore
-from wxpay_async.adapters.stores.sql_statements import _PostgresStatements, _turn
+from wxpay_async.adapters.stores.sql_parts import turn
+from wxpay_async.adapters.stores.sql_statements import _PostgresStatements
 from wxpay_async.adapters.stores.sql_tables import _make_rows
 from wxpay_async.policy.states import State
 
@@ -98,7 +99,7 @@ async def test_end_of_an_attempt_is_not_looked_for_by_its_state(tmp_path: Path) 
         def explain_end(connection: Connection) -> None:
             statements = store._work.statements
             assert isinstance(statements, _PostgresStatements)
-            rows = _turn(_make_rows(ended[:3]))
+            rows = turn(_make_rows(ended[:3]))
             connection.exec_driver_sql(f"ANALYZE {TABLES[0]}")
             plan.extend(connection.exec_driver_sql(f"EXPLAIN {statements._end}", rows).scalars())
 

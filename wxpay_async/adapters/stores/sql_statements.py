@@ -16,41 +16,38 @@ Rows are locked in the order of their keys, so that two transactions never wait 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from itertools import chain, groupby
 from operator import itemgetter
-from typing import Any, Final, Protocol, TypeVar
+from typing import Final, Protocol
 
 from attrs import define, field, frozen
 from sqlalchemy import (
-    BigInteger,
-    Boolean,
     Connection,
     Dialect,
-    Double,
-    Integer,
-    LargeBinary,
     Table,
 )
 from sqlalchemy.exc import DBAPIError
 
-from wxpay_async.adapters.stores.rows import Value
 from wxpay_async.adapters.stores.sql_parameters import limit_idle
+from wxpay_async.adapters.stores.sql_parts import (
+    KEY,
+    Row,
+    Sql,
+    committing,
+    cut,
+    execute,
+    fetch,
+    pad,
+    read_keys,
+    split,
+    turn,
+)
 from wxpay_async.adapters.stores.store import Key
 from wxpay_async.policy.states import State
 
-Row = tuple[Value, ...]
-T = TypeVar("T")
-
-KEY: Final = ("app_key", "request_id")
-
 _SENDING: Final = State.SENDING.value
-_ISOLATION: Final = "READ COMMITTED"
-
-_MAX_ROWS: Final = 500
-_MAX_BYTES: Final = 1_000_000
-"""Of texts and bytes in one statement; servers refuse packets of 4 MB, 16 MB or more."""
 
 
 class Lock(enum.Enum):
@@ -79,7 +76,7 @@ class Due:
 
     @property
     def matched(self) -> tuple[str | float, ...]:
-        """The parameters of `_Sql.match_due`."""
+        """The parameters of `Sql.match_due`."""
         return (self.app_key, *self.states, self.until)
 
 
@@ -136,7 +133,7 @@ def make_statements(connection: Connection, table: Table, columns: Sequence[str]
         table: of operations.
         columns: in the order in which rows have them; the key comes first.
     """
-    sql = _Sql.of(connection.dialect, table, columns)
+    sql = Sql.of(connection.dialect, table, columns)
     if connection.dialect.name == "sqlite":
         return _SqliteStatements(sql)
     if connection.dialect.name == "postgresql":
@@ -146,7 +143,7 @@ def make_statements(connection: Connection, table: Table, columns: Sequence[str]
     )
 
 
-def _knows_skip_locked(connection: Connection, sql: _Sql) -> bool:
+def _knows_skip_locked(connection: Connection, sql: Sql) -> bool:
     # Asked rather than told by the version: there are forks and proxies. MySQL before 8.0.1 and
     # MariaDB before 10.6 do not know it.
     try:
@@ -164,81 +161,9 @@ def _needs_alias(dialect: Dialect) -> bool:
     return not getattr(dialect, "is_mariadb", False) and version >= (8, 0, 20)
 
 
-@frozen(kw_only=True)
-class _Sql:
-    """The parts of statements.
-
-    Attributes:
-        table: its name, quoted.
-        columns: their names, quoted; the key comes first.
-        epoch: the place of the epoch among them.
-        types: of PostgreSQL, by column.
-        index: the name, quoted, of the one that leads to what is due.
-        mark: makes the placeholder of the parameter with that number, from 1.
-    """
-
-    table: str
-    columns: tuple[str, ...]
-    epoch: int
-    types: tuple[str, ...]
-    index: str
-    mark: Callable[[int], str]
-
-    @classmethod
-    def of(cls, dialect: Dialect, table: Table, columns: Sequence[str]) -> _Sql:
-        quote = dialect.identifier_preparer
-        marks: dict[str, Callable[[int], str]] = {
-            "qmark": lambda _: "?",
-            "numeric_dollar": lambda number: f"${number}",
-        }
-        return cls(
-            table=quote.format_table(table),
-            columns=tuple(quote.quote(name) for name in columns),
-            epoch=columns.index("epoch"),
-            types=tuple(_find_type(table, name) for name in columns),
-            index=quote.quote(str(next(iter(table.indexes)).name)),
-            mark=marks.get(dialect.paramstyle, lambda _: "%s"),
-        )
-
-    @property
-    def all(self) -> str:
-        return ", ".join(self.columns)
-
-    def marks(self, count: int, first: int = 1) -> str:
-        return ", ".join(self.mark(first + n) for n in range(count))
-
-    def assignments(self, form: str) -> str:
-        """Return `column = ...` for all columns but those of the key."""
-        return ", ".join(f"{name} = {form.format(name)}" for name in self.columns[len(KEY) :])
-
-    def guard(self, row: Row) -> Row:
-        """Return the values to write, then the key and the epoch that must be stored."""
-        return (*row[len(KEY) :], *row[: len(KEY)], row[self.epoch])
-
-    def match_due(self, states: int) -> str:
-        """Return the condition of an appKey, so many states and a time, in this order."""
-        return (
-            f"app_key = {self.mark(1)} AND state IN ({self.marks(states, 2)})"
-            f" AND tend_at <= {self.mark(states + 2)}"
-        )
-
-
-def _find_type(table: Table, column: str) -> str:
-    # A text, not VARCHAR(64): a cast to that would cut what is too long, silently.
-    kinds = (
-        (BigInteger, "bigint"),
-        (Integer, "integer"),
-        (Boolean, "boolean"),
-        (Double, "double precision"),
-        (LargeBinary, "bytea"),
-    )
-    of = table.c[column].type
-    return next((name for kind, name in kinds if isinstance(of, kind)), "text")
-
-
 @define(eq=False)
 class _SqliteStatements:
-    sql: _Sql
+    sql: Sql
     skips: bool = field(default=False, init=False)
     _insert: str = field(init=False)
     _update: str = field(init=False)
@@ -258,13 +183,13 @@ class _SqliteStatements:
         # One query for each appKey: given pairs, SQLite 3.40 reads the whole table (measured).
         for app_key, mine in groupby(keys, key=itemgetter(0)):
             names = [request_id for _, request_id in mine]
-            for some in _slice(names):
-                portion = _pad(some)
+            for some in split(names):
+                portion = pad(some)
                 query = (
                     f"SELECT {self.sql.all} FROM {self.sql.table}"
                     f" WHERE app_key = ? AND request_id IN ({self.sql.marks(len(portion))})"
                 )
-                found += _fetch(connection, query, (app_key, *portion))
+                found += fetch(connection, query, (app_key, *portion))
         return found
 
     def insert(self, connection: Connection, rows: Sequence[Row], *, alone: bool) -> None:
@@ -279,19 +204,19 @@ class _SqliteStatements:
         # Of many rows it is told only how many were written.
         values = [self.sql.guard(row) for row in rows]
         is_all = connection.exec_driver_sql(self._end, values).rowcount == len(rows)
-        return _read_keys(rows) if is_all else set()
+        return read_keys(rows) if is_all else set()
 
     def delete(self, connection: Connection, due: Due) -> int:
         statement = (
             f"DELETE FROM {self.sql.table} WHERE rowid IN (SELECT rowid FROM {self.sql.table}"
             f" WHERE {self.sql.match_due(len(due.states))} LIMIT ?)"
         )
-        return _execute(connection, statement, (*due.matched, due.limit))
+        return execute(connection, statement, (*due.matched, due.limit))
 
 
 @define(eq=False)
 class _PostgresStatements:
-    sql: _Sql
+    sql: Sql
     skips: bool = field(default=True, init=False)
     _selects: Mapping[Lock, str] = field(init=False)
     _insert: str = field(init=False)
@@ -349,33 +274,33 @@ class _PostgresStatements:
 
     def select(self, connection: Connection, keys: Sequence[Key], lock: Lock) -> list[Row]:
         found: list[Row] = []
-        with _committing(connection) if lock is Lock.NONE else nullcontext():
-            for portion in _slice(keys):
-                found += _fetch(connection, self._selects[lock], _turn(portion))
+        with committing(connection) if lock is Lock.NONE else nullcontext():
+            for portion in split(keys):
+                found += fetch(connection, self._selects[lock], turn(portion))
         return found
 
     def insert(self, connection: Connection, rows: Sequence[Row], *, alone: bool) -> None:
-        portions = list(_cut(rows))
+        portions = list(cut(rows))
         # One statement is a transaction by itself: that saves two of four round trips.
-        with _committing(connection) if alone and len(portions) == 1 else nullcontext():
+        with committing(connection) if alone and len(portions) == 1 else nullcontext():
             for portion in portions:
                 is_one = len(portion) == 1
                 statement = self._insert_one if is_one else self._insert
-                values = portion[0] if is_one else _turn(portion)
+                values = portion[0] if is_one else turn(portion)
                 connection.exec_driver_sql(statement, values)
 
     def update(self, connection: Connection, rows: Sequence[Row]) -> None:
-        for portion in _cut(rows):
-            connection.exec_driver_sql(self._update, _turn(portion))
+        for portion in cut(rows):
+            connection.exec_driver_sql(self._update, turn(portion))
 
     def end_attempts(self, connection: Connection, rows: Sequence[Row], *, alone: bool) -> set[Key]:
-        portions = list(_cut(rows))
+        portions = list(cut(rows))
         if alone and len(rows) == 1:
-            with _committing(connection):
-                return _read_keys(_fetch(connection, self._end_one, self.sql.guard(rows[0])))
-        with _committing(connection) if alone and len(portions) == 1 else nullcontext():
-            found = [_fetch(connection, self._end, _turn(portion)) for portion in portions]
-            return _read_keys(chain.from_iterable(found))
+            with committing(connection):
+                return read_keys(fetch(connection, self._end_one, self.sql.guard(rows[0])))
+        with committing(connection) if alone and len(portions) == 1 else nullcontext():
+            found = [fetch(connection, self._end, turn(portion)) for portion in portions]
+            return read_keys(chain.from_iterable(found))
 
     def delete(self, connection: Connection, due: Due) -> int:
         # State by state, in the order of the index: else PostgreSQL reads the whole table while its
@@ -388,12 +313,12 @@ class _PostgresStatements:
             f" ORDER BY tend_at LIMIT {mark(4)} FOR UPDATE SKIP LOCKED) AS old LIMIT {mark(5)}))"
         )
         values = (list(due.states), due.app_key, due.until, due.limit, due.limit)
-        return _execute(connection, statement, values)
+        return execute(connection, statement, values)
 
 
 @define(eq=False)
 class _MysqlStatements:
-    sql: _Sql
+    sql: Sql
     skips: bool
     alias: bool
     _row: str = field(init=False)
@@ -417,7 +342,7 @@ class _MysqlStatements:
             Lock.WAIT: " FOR UPDATE",
         }
         found: list[Row] = []
-        for portion in _slice(keys):
+        for portion in split(keys):
             conditions: list[str] = []
             values: list[str] = []
             for app_key, mine in groupby(portion, key=itemgetter(0)):
@@ -428,7 +353,7 @@ class _MysqlStatements:
                 f"SELECT {self.sql.all} FROM {self.sql.table} WHERE {' OR '.join(conditions)}"
                 f" ORDER BY app_key, request_id{locking[lock]}"
             )
-            found += _fetch(connection, query, tuple(values))
+            found += fetch(connection, query, tuple(values))
         return found
 
     def insert(self, connection: Connection, rows: Sequence[Row], *, alone: bool) -> None:
@@ -444,7 +369,7 @@ class _MysqlStatements:
         return set()
 
     def _write(self, connection: Connection, rows: Sequence[Row], ending: str) -> None:
-        for portion in _cut(rows):
+        for portion in cut(rows):
             statement = self._insert + ", ".join([self._row] * len(portion)) + ending
             connection.exec_driver_sql(statement, tuple(chain.from_iterable(portion)))
 
@@ -457,62 +382,4 @@ class _MysqlStatements:
             f" FORCE INDEX ({self.sql.index}) WHERE {match} LIMIT %s) AS old"
             f" STRAIGHT_JOIN {self.sql.table} AS o USING (app_key, request_id) WHERE {match}"
         )
-        return _execute(connection, statement, (*due.matched, due.limit, *due.matched))
-
-
-@contextmanager
-def _committing(connection: Connection) -> Generator[None]:
-    """Let each statement commit itself; nothing was executed over the connection yet."""
-    level = connection.get_execution_options().get("isolation_level") or _ISOLATION
-    connection.execution_options(isolation_level="AUTOCOMMIT")
-    try:
-        yield
-        connection.commit()
-    except BaseException:
-        connection.rollback()
-        raise
-    finally:
-        if not connection.invalidated:
-            connection.execution_options(isolation_level=level)
-
-
-def _fetch(connection: Connection, query: str, parameters: tuple[Any, ...]) -> list[Row]:
-    return [tuple(row) for row in connection.exec_driver_sql(query, parameters)]
-
-
-def _execute(connection: Connection, statement: str, parameters: tuple[Any, ...]) -> int:
-    return connection.exec_driver_sql(statement, parameters).rowcount
-
-
-def _read_keys(rows: Iterable[Row]) -> set[Key]:
-    return {(str(app_key), str(request_id)) for app_key, request_id, *_ in rows}
-
-
-def _pad(names: Sequence[str]) -> list[str]:
-    """Repeat the last up to a power of two: SQLite then compiles a few statements only."""
-    size = 1 << (len(names) - 1).bit_length()
-    return [*names, *[names[-1]] * (size - len(names))]
-
-
-def _slice(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    """Cut keys into portions of one statement each."""
-    return (items[start : start + _MAX_ROWS] for start in range(0, len(items), _MAX_ROWS))
-
-
-def _turn(rows: Sequence[tuple[Any, ...]]) -> tuple[list[Any], ...]:
-    return tuple(map(list, zip(*rows, strict=True)))
-
-
-def _cut(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    """Cut rows into portions of one statement each."""
-    portion: list[Row] = []
-    size = 0
-    for row in rows:
-        length = sum(len(value) for value in row if isinstance(value, (str, bytes)))
-        if portion and (len(portion) == _MAX_ROWS or size + length > _MAX_BYTES):
-            yield portion
-            portion, size = [], 0
-        portion.append(row)
-        size += length
-    if portion:
-        yield portion
+        return execute(connection, statement, (*due.matched, due.limit, *due.matched))

@@ -41,15 +41,9 @@ from wxpay_async.adapters.stores.inbox import INBOX_RETENTION, Entry, hash_key
 from wxpay_async.adapters.stores.rows import find_tend_time
 from wxpay_async.adapters.stores.server_clock import ServerClock
 from wxpay_async.adapters.stores.sql_parameters import limit_idle
+from wxpay_async.adapters.stores.sql_parts import KEY, Row
 from wxpay_async.adapters.stores.sql_schema import Tables
-from wxpay_async.adapters.stores.sql_statements import (
-    KEY,
-    Due,
-    Lock,
-    Row,
-    Statements,
-    make_statements,
-)
+from wxpay_async.adapters.stores.sql_statements import Due, Lock, Statements, make_statements
 from wxpay_async.adapters.stores.store import Key
 from wxpay_async.policy.record import LEASE, OPEN, UNDER_WAY, UNFINISHED, IdempotencyRecord
 from wxpay_async.policy.states import FINISHED, State
