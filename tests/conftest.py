@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.callbacks import Merchant, OpenMerchant
 from tests.support.clock import MovedClock
 from tests.support.examples import load_profile
 from tests.support.merchant import OpenShop, Shop, make_shop
@@ -71,3 +72,14 @@ async def open_shop(clock: MovedClock) -> AsyncIterator[OpenShop]:
         await shop.gateway.aclose()
     left = asyncio.all_tasks() - {asyncio.current_task()}
     assert set() == left, "tasks outlive the gateways"
+
+
+@pytest.fixture
+def open_merchant(open_shop: OpenShop) -> OpenMerchant:
+    """Return a function that makes a merchant over the answers of a platform."""
+
+    def open_(answers: Any = (), scheme: str = "rsa", **settings: Any) -> Merchant:  # noqa: ANN401 - a shop's
+        shop = open_shop(answers, **settings)
+        return Merchant(shop.gateway, shop.clock, scheme)
+
+    return open_

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
 from aiohttp import web
@@ -11,7 +10,7 @@ from aiohttp.test_utils import TestServer
 from opentelemetry import propagate, trace
 
 from tests.support import asking, replies
-from tests.support.callbacks import Merchant, OpenMerchant, order, paid
+from tests.support.callbacks import OpenMerchant, order, paid
 from tests.support.clock import MovedClock
 from tests.support.merchant import OpenShop
 from tests.support.platform import FORM, Script
@@ -26,17 +25,6 @@ from wxpay_async.policy.retry import RetryPolicy
 
 HOST = "openapi.gongmall.com"
 ONE_ATTEMPT = RetryPolicy(attempts=1)
-
-
-@pytest.fixture
-def open_merchant(open_shop: OpenShop) -> OpenMerchant:
-    """Return a function that makes a merchant over the answers of a platform."""
-
-    def open_(answers: Any = (), scheme: str = "rsa", **settings: Any) -> Merchant:  # noqa: ANN401
-        shop = open_shop(answers, **settings)
-        return Merchant(shop.gateway, shop.clock, scheme)
-
-    return open_
 
 
 async def test_call_is_one_span_and_each_attempt_another(watch: Watch, open_shop: OpenShop) -> None:
