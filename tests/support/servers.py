@@ -196,8 +196,8 @@ _QUICK_SENTINEL: Final = (
     *("info-period", 200, "ping-period", 100, "publish-period", 200),
     *("tilt-period", 1000),
 )
-"""Milliseconds. It looks at its servers every 10 s otherwise, and after a pause of 2 s, as on a busy
-machine, it decides nothing for 30 s."""
+"""Milliseconds. It looks at its servers every 10 s otherwise, and after a pause of 2 s, as a busy
+machine makes them, it decides nothing for 30 s."""
 
 
 @contextlib.contextmanager
