@@ -138,6 +138,7 @@ def cluster() -> Iterator[Cluster]:
         yield opened
 
 
+@pytest.mark.slow
 async def test_sentinel_says_where_the_master_is(sentinel: Sentinel) -> None:
     """Before a failover and after it, over the same link."""
     link = open_echo(sentinel.url)
@@ -149,6 +150,7 @@ async def test_sentinel_says_where_the_master_is(sentinel: Sentinel) -> None:
     assert [b"there", b"said"] == before == after
 
 
+@pytest.mark.slow
 async def test_link_follows_the_next_master(sentinel: Sentinel) -> None:
     """When a master has died, Sentinel chooses another one, and the same link leads there."""
     link = open_echo(sentinel.url)
@@ -334,6 +336,7 @@ async def test_connections_that_a_firewall_forgot_are_left_soon() -> None:
         await link.aclose()
 
 
+@pytest.mark.slow
 async def test_master_of_before_a_failover_is_left() -> None:
     """It answers that it is read only for ever; a new connection leads to the master of now."""
     with open_redis() as former, open_redis() as later:

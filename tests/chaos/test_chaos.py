@@ -368,7 +368,7 @@ async def _said_while_on_its_way(
     network = _SlowNetwork()
     async with (
         Sandbox(pay_key=_pay_key(), clock=clock.true_time) as sandbox,
-        _gateway(sandbox, transport=network, clock=clock) as gateway,
+        _gateway(sandbox, transport=network, clock=clock, limiter=Unlimited()) as gateway,
     ):
         sandbox.platform.apps[sandbox.app_key].future_refused = future_refused
         with pytest.raises(InDoubtError):

@@ -54,6 +54,7 @@ def test_exit_status_is_the_verdict(
     assert "seed 5" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beside", people.CROWDS)
 def test_people_never_wait_behind_machines(beside: str) -> None:
     """Beside any crowd nobody who pays fails, and 95 of 100 wait 2 s at most."""
@@ -65,6 +66,7 @@ def test_people_never_wait_behind_machines(beside: str) -> None:
     assert figures.peak <= 400
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beside", people.FULL)
 def test_even_pace_uses_the_quota(beside: str) -> None:
     """People and a batch that has work use 97 % together, in the worst of the latencies."""

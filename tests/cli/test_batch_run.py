@@ -67,6 +67,7 @@ def start(sandbox: Sandbox) -> Iterator[StartBatch]:
         each.communicate()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signal_lets_calls_end_and_the_same_command_goes_on(
     run: Run, slow: Sandbox, start: StartBatch, folder: Path, number: signal.Signals, code: int

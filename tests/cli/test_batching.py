@@ -138,6 +138,7 @@ def test_changed_line_is_named_and_not_sent(run: Run, paid: Sandbox, folder: Pat
     assert all("refundAmount" in row["message"] for row in rows)
 
 
+@pytest.mark.slow
 def test_platform_that_is_away_leaves_lines_to_the_same_command(
     run: Run, sandbox: Sandbox, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

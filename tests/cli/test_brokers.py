@@ -105,6 +105,7 @@ def launch(sandbox: Sandbox) -> Iterator[Launch]:
         each.communicate()
 
 
+@pytest.mark.slow
 def test_workers_make_the_calls_of_a_batch(
     run: Run, sandbox: Sandbox, launch: Launch, database: str, broker: str, tmp_path: Path
 ) -> None:

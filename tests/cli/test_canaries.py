@@ -93,6 +93,7 @@ def _canaries_on_disk(folder: Path) -> None:
     write_lines(folder / "pays.jsonl", [line | {"terminalPayerId": OPENID}])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_canaries_on_disk", "paid")
 @pytest.mark.parametrize("secret", [SECRET, WRONG_SECRET], ids=["its secret", "a wrong secret"])
 @pytest.mark.parametrize("command", CALLS)

@@ -48,6 +48,7 @@ def test_signal_before_the_answer_depends_on_the_command(
     assert found.error().startswith(line)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "code", "line"),
     [

@@ -25,6 +25,7 @@ def sentinel(rigs: Rigs) -> Iterator[Sentinel]:
     wait_until(rigs.sentinel.is_settled)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("killed", [False, True], ids=["switched", "killed"])
 async def test_failover_by_sentinel(sentinel: Sentinel, *, killed: bool) -> None:
     """The store asks for the new master by itself; what was lost with the old one is no lie."""
@@ -45,6 +46,7 @@ async def test_failover_by_sentinel(sentinel: Sentinel, *, killed: bool) -> None
     assert recovery < RECOVERED_WITHIN
 
 
+@pytest.mark.slow
 async def test_failover_behind_one_address_of_redis(sentinel: Sentinel) -> None:
     """A pooled connection that answers READONLY is left for a new one, which leads elsewhere."""
     async with Line(sentinel.master.port) as line:

@@ -55,6 +55,7 @@ async def test_connections_that_fall_silent_at_work_are_left(rig: Rig) -> None:
     assert recovery < RECOVERED_WITHIN
 
 
+@pytest.mark.slow
 async def test_hung_connection_costs_one_timeout_and_not_one_for_each_call(rig: Rig) -> None:
     """A hundred calls at once wait for one attempt; when the server serves again, so does all."""
     timeout = 1.0

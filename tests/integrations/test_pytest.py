@@ -163,6 +163,7 @@ def test_fresh_project_needs_nothing_but_the_plugin(pytester: pytest.Pytester, r
     run().assert_outcomes(passed=7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("runner", "options"),
     [

@@ -38,6 +38,7 @@ from wxpay_async.protocol import codec
 from wxpay_async.protocol.codec import parse_pay, serialize
 from wxpay_async.protocol.requests import MiniProgramPay
 from wxpay_async.protocol.results import (
+    CallResult,
     MerchantPage,
     PayResult,
     RefundResult,
@@ -485,3 +486,11 @@ def test_parse_pay_asks_for_the_same_payment_under_another_id(more: dict[str, st
     again = parse_pay(serialize(first), request_id="r-2", out_trade_no="O-1")
 
     assert attrs.evolve(first, request_id="r-2") == again
+
+
+@pytest.mark.parametrize("data", [{"balance": "1.20"}, ["a"], None], ids=["object", "list", "none"])
+def test_data_of_an_endpoint_without_a_model_is_given_as_it_is(data: object) -> None:
+    """Its shape is not known here, so nothing about it is refused."""
+    result = read_reply(make_reply({"success": True, "data": data}), CallResult)
+
+    assert CallResult(data=data) == result

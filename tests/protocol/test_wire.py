@@ -140,6 +140,15 @@ def test_plain_http_beyond_loopback_is_refused(url: str) -> None:
         assert address == check_base_url(address, allow_insecure=True)
 
 
+@pytest.mark.parametrize("value", [None, 443, b"https://pay.example"])
+def test_address_that_is_no_text_is_refused(value: object) -> None:
+    """The error names the setting, the type, and what is allowed."""
+    with pytest.raises(InvalidRequestError, match=f"not {type(value).__name__}") as caught:
+        check_base_url(value)  # type: ignore[arg-type] # what is tested
+
+    assert "base_url" == caught.value.field
+
+
 @pytest.mark.parametrize("url", ["ftp://a", "http://u:p@a", "http://a?b", "ws://a", "a:80", ""])
 def test_switch_for_plain_http_allows_nothing_else(url: str) -> None:
     """It is about one thing."""

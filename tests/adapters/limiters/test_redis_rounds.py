@@ -83,6 +83,7 @@ async def test_outage_is_told_to_all_who_wait(server: Server) -> None:
     assert {"the Redis of the quota fails (TimeoutError)"} == told
 
 
+@pytest.mark.slow
 async def test_outage_is_told_to_those_who_stand_in_line(server: Server) -> None:
     """Redis had refused them, and they would have waited for most of a minute."""
     limiter = open_limiter(server, quota=Quota(limit=1, period=20.0, margin=0.0, lease=1.0))
@@ -171,6 +172,7 @@ async def test_three_hundred_answers_at_once_are_all_reported(server: Server) ->
     assert max(left) < 61.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("report", "slots"), [("answered", 10), ("doubtful", 10), ("unsent", 0)])
 async def test_reports_of_an_outage_follow_by_themselves(
     server: Server, report: str, slots: int

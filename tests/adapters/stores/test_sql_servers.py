@@ -118,6 +118,7 @@ async def test_connection_is_kept(place: Place, line: Line) -> None:
     await database.close()
 
 
+@pytest.mark.slow
 async def test_slow_server_is_not_asked_twice_each_time(
     place: Place, line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,6 +182,7 @@ async def test_closing_does_not_wait_for_a_dead_server(
     assert [] == [record.getMessage() for record in caplog.records]
 
 
+@pytest.mark.slow
 async def test_locks_of_a_client_that_fell_silent_are_released(
     place: Place, line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
