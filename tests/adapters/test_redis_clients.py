@@ -7,15 +7,18 @@ import contextlib
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import redis
 import trustme
 from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
 from redis.asyncio.client import Pipeline
+from redis.exceptions import RedisError
 
 from tests.contract.stores import Wire
 from tests.support.redis_places import ECHO, open_echo
+from tests.support.server import Listen, hang
 from tests.support.servers import (
     Cluster,
     Sentinel,
@@ -31,6 +34,7 @@ from wxpay_async.adapters.redis_clients import (
     REDIS_FAILURES,
     RedisLink,
     check_client,
+    open_link,
 )
 from wxpay_async.errors import InvalidRequestError
 
@@ -404,4 +408,13 @@ async def test_pipeline_that_hangs_does_not_hold_the_others() -> None:
     assert b"x" == reply
     await link.call(("RPUSH", name, "y"))
     await held
+    await link.aclose()
+
+
+async def test_silent_redis_is_named_without_its_login(listen: Listen) -> None:
+    """Which one it is has to be known by who mends it."""
+    port = urlsplit((await listen(hang)).url).port
+    link = open_link(f"redis://user:hidden@127.0.0.1:{port}/3", [], timeout=0.2, connections=1)
+    with pytest.raises(RedisError, match=rf"^redis://127\.0\.0\.1:{port}/3 does not answer$"):
+        await link.call(("PING",))
     await link.aclose()

@@ -21,7 +21,7 @@ from attrs import Factory, define, field, frozen
 
 from wxpay_async.adapters import redis_options  # first: it says what to install
 from wxpay_async.adapters.event_loop import ShieldedTasks
-from wxpay_async.adapters.redis_url import read_redis_url
+from wxpay_async.adapters.redis_url import read_redis_url, redact_redis_url
 from wxpay_async.errors import InvalidRequestError
 
 # isort: split
@@ -123,6 +123,7 @@ class RedisLink:
         connections: pipelines that run at the same time.
         owned: whether the client is closed with it.
         sentinel: what the client asks where Redis is; closed with it.
+        place: the address without a login, for errors; empty where a client was handed in.
     """
 
     client: Redis | RedisCluster
@@ -131,6 +132,7 @@ class RedisLink:
     connections: int = field(default=4, kw_only=True)
     owned: bool = field(default=True, kw_only=True)
     sentinel: Sentinel | None = field(default=None, kw_only=True)
+    place: str = field(default="", kw_only=True)
     _tasks: ShieldedTasks = field(factory=ShieldedTasks, init=False, repr=False)
     _loaded: bool = field(default=False, init=False, repr=False)
     _waiting: deque[_Waiter] = field(factory=deque[_Waiter], init=False, repr=False)
@@ -266,7 +268,7 @@ class RedisLink:
             async with asyncio.timeout(patience):
                 return await self._execute_all(commands)
         except TimeoutError:
-            return [NoAnswerError("Redis does not answer")] * len(commands)
+            return [NoAnswerError(f"{self.place or 'Redis'} does not answer")] * len(commands)
         except (DataError, ValueError, OverflowError) as error:
             if len(commands) == 1:
                 return [error]
@@ -330,7 +332,14 @@ def open_link(
     if not isinstance(at, str):
         return RedisLink(at, scripts, timeout=timeout, connections=connections, owned=False)
     client, sentinel = redis_options.make_client(read_redis_url(at), timeout)
-    return RedisLink(client, scripts, timeout=timeout, connections=connections, sentinel=sentinel)
+    return RedisLink(
+        client,
+        scripts,
+        timeout=timeout,
+        connections=connections,
+        sentinel=sentinel,
+        place=redact_redis_url(at).strip("'"),
+    )
 
 
 def check_client(client: object) -> None:

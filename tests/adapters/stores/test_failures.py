@@ -77,6 +77,10 @@ class IntegrityError(OperationalError):
         (OperationalError("x", orig=IntegrityError("CANARY")), ""),
         (ValueError("invalid literal: 'CANARY'"), ""),
         (TimeoutError(), ""),
+        (
+            OperationalError("No master found : <redis.asyncio.client.Redis(username=CANARY)>"),
+            ": No master found",
+        ),
         (OperationalError("a" * 1000), ": " + "a" * 160),
     ],
 )

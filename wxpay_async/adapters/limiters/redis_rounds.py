@@ -23,6 +23,7 @@ from wxpay_async.adapters.event_loop import ShieldedTasks
 from wxpay_async.adapters.limiters.redis_scripts import PLACES
 from wxpay_async.adapters.limiters.redis_waiting import MICRO, Ask, Refusal, WaitingRoom
 from wxpay_async.adapters.redis_clients import REDIS_FAILURES, RedisLink, Script
+from wxpay_async.adapters.stores.failures import describe_cause
 from wxpay_async.policy.lanes import Lane
 
 _MOST_ASKS: Final = 32
@@ -190,7 +191,7 @@ class Rounds:
             )
         except REDIS_FAILURES as error:
             self._retry_at = asyncio.get_running_loop().time() + _RETRY
-            self.room.fail(f"the Redis of the quota fails ({type(error).__name__})", error)
+            self.room.fail(self._describe(error), error)
             return False
         self._retry_at = 0.0
         for member in reports:
@@ -204,6 +205,11 @@ class Rounds:
             refusal = cast("Refusal", rest) if rest else None
             self.room.answer(asks, answers, refusal, repeated=took > _PROMPT)
         return True
+
+    def _describe(self, error: Exception) -> str:
+        name, said, place = type(error).__name__, describe_cause(error), self.link.place
+        where = "" if place in said else f" at {place}"
+        return f"the Redis of the quota{where} fails ({name}){said}"
 
     def _take_reports(self, now: float) -> dict[str, _Report]:
         over = now - self.kept_for

@@ -23,6 +23,8 @@ _NAMED: Final = re.compile(
     re.IGNORECASE,
 )
 _STATEMENT: Final = re.compile(r"\s*\[(?:SQL|parameters)\b.*", re.DOTALL)
+_OBJECT: Final = re.compile(r"[\s:]*<redis\..*", re.DOTALL)
+"""A client of Redis, as Python shows it: it says nothing to people."""
 
 
 class SetupError(Exception):
@@ -72,7 +74,7 @@ def describe_cause(error: Exception) -> str:
     names = {type(each).__name__ for each in (error, cause)}
     if isinstance(cause, _NO_TEXT) or not names.isdisjoint(_WITH_VALUES):
         return ""
-    text = _STATEMENT.sub("", _PREFIX.sub("", str(cause))).strip()
+    text = _OBJECT.sub("", _STATEMENT.sub("", _PREFIX.sub("", str(cause)))).strip()
     first = text.splitlines()[0].strip() if text else ""
     shown = _NAMED.sub(r"\1\2***", _LOGIN.sub("//***@", first))[:_LONGEST]
     return f": {shown}" if shown else ""
