@@ -28,7 +28,7 @@ CODES: Final[Mapping[str, tuple[str, Sentence]]] = MappingProxyType(
             Sentence(
                 "Correct the parameter that the message names (the platform's support knows which "
                 "one if it names none), and send it under the next generation of its requestId.",
-                "改正 errorMsg 指出的参数（没有指明时咨询平台客服），再用下一代 requestId 发送。",
+                "改正 errorMsg 指出的参数（没有指明时咨询平台客服），再递增 generation，用新的 requestId 发送。",
             ),
         ),
         "CO_MSG_000002": ("InDoubtError", _PLATFORM_FAILED),
@@ -134,7 +134,7 @@ CODES: Final[Mapping[str, tuple[str, Sentence]]] = MappingProxyType(
                 "Query the order first, and if it shows nothing of this request, send it under the "
                 "next generation of the requestId (`derive_request_id(..., generation=1)`).",
                 "先查询订单；如果查不到这次请求的结果，"
-                "再用下一代 requestId（`derive_request_id(..., generation=1)`）发送。",
+                "再递增 generation，用新的 requestId（`derive_request_id(..., generation=1)`）发送。",
             ),
         ),
         "GM_API_BUS_0000015": (
@@ -157,7 +157,7 @@ CLASSES: Final[Mapping[str, Sentence]] = MappingProxyType(
         "WxPayError": Sentence(
             "Read `fate`: it says whether the request was not sent, refused, or may have been "
             "executed.",
-            "看 `fate`：它说明请求没有发出、被拒绝，还是存疑（可能已经执行）。",
+            "看 `fate`：它说明请求没有发出、被拒绝，还是结果未知（可能已经执行）。",
         ),
         "InvalidRequestError": Sentence(
             "Correct the field or the setting that the error names, then call again.",
@@ -223,7 +223,7 @@ CLASSES: Final[Mapping[str, Sentence]] = MappingProxyType(
         ),
         "PlatformConflictError": Sentence(
             "Let a person compare both requests, and never use a new requestId before.",
-            "由人比对两边的内容，在此之前绝不更换 requestId。",
+            "需人工介入，比对两边的内容；在此之前绝不更换 requestId。",
         ),
         "OtherPayerError": Sentence(
             "Call `checkout` again after `retry_at`; until then only the other payer can pay.",
@@ -231,7 +231,7 @@ CLASSES: Final[Mapping[str, Sentence]] = MappingProxyType(
         ),
         "PrepayExpiredError": Sentence(
             "Query the order; if it is not paid, pay under the next generation of the requestId.",
-            "先查询订单；没有支付时，用下一代 requestId 重新发起支付。",
+            "先查询订单；没有支付时，递增 generation，用新的 requestId 重新发起支付。",
         ),
         "TradeUnusableError": Sentence(
             "Wait until `retry_at`, when the order is closed, then create a new order; `checkout` "
@@ -242,7 +242,7 @@ CLASSES: Final[Mapping[str, Sentence]] = MappingProxyType(
         "RefusedError": Sentence(
             "Correct what `message` names, and ask the platform's support about a code that no "
             "page explains; the next generation of the requestId may go.",
-            "按 `message` 改正，文档中没有的错误码请咨询平台客服；之后可以使用下一代 requestId。",
+            "按 `message` 改正，文档中没有的错误码请咨询平台客服；之后可以递增 generation，改用新的 requestId。",
         ),
         "ClockSkewError": Sentence(
             "Set this machine's clock, then call again with the same request.",
@@ -264,11 +264,11 @@ CLASSES: Final[Mapping[str, Sentence]] = MappingProxyType(
         ),
         "FailedError": Sentence(
             "Find out why it failed; the next generation of the requestId may go.",
-            "查明失败的原因；可以使用下一代 requestId。",
+            "查明失败的原因；可以递增 generation，改用新的 requestId。",
         ),
         "NotExecutedError": Sentence(
             "Send it under the next generation of the requestId if it is still wanted.",
-            "仍然需要时，用下一代 requestId 发送。",
+            "仍然需要时，递增 generation，用新的 requestId 发送。",
         ),
         "NotPaidError": Sentence(
             "Create a new order if it is still wanted.",

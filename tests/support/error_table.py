@@ -1,6 +1,6 @@
-"""Make the table of errors of `docs/errors.md` and of the README from the code.
+"""Make the tables of errors of `docs/errors.md` and `docs/errors.zh.md` from the code.
 
-`python -m tests.support.error_table` prints it; with `--readme` as the README has it, with
+`python -m tests.support.error_table` prints the English one, with `--zh` the Chinese one, with
 `--codes` that of the errorCodes.
 """
 
@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from attrs import frozen
 
 from wxpay_async import errors
+from wxpay_async.batch.report_texts import CHINESE_ADVICE
 from wxpay_async.errors import ClockSkewError, WxPayError
 from wxpay_async.hints import CODES as HINTS
 from wxpay_async.policy.retry import RetryPolicy
@@ -60,12 +61,12 @@ def make_table() -> str:
     return "\n".join(lines) + "\n"
 
 
-def make_readme_table() -> str:
-    """Return the table of the README: the same rows, without the parents."""
-    lines = ["| error | fate | tried again by itself | what to do |", "| --- | --- | --- | --- |"]
-    lines += [
-        f"| `{row.name}` | {row.fate} | {row.retried} | {row.advice} |" for row in make_rows()
-    ]
+def make_chinese_table() -> str:
+    """Return the table of `docs/errors.zh.md`: the same rows in Chinese, without the parents."""
+    lines = ["| 异常 | fate | 自动重试 | 怎么做 |", "| --- | --- | --- | --- |"]
+    for row in make_rows():
+        retried = {"no": "否", "once": "一次", "yes": "是"}[row.retried]
+        lines.append(f"| `{row.name}` | {row.fate} | {retried} | {CHINESE_ADVICE[row.name]} |")
     return "\n".join(lines) + "\n"
 
 
@@ -103,4 +104,4 @@ if __name__ == "__main__":
     if "--codes" in sys.argv:
         sys.stdout.write(make_codes_table())
     else:
-        sys.stdout.write(make_readme_table() if "--readme" in sys.argv else make_table())
+        sys.stdout.write(make_chinese_table() if "--zh" in sys.argv else make_table())

@@ -1,6 +1,6 @@
 """The words of the report, in English and Chinese.
 
-The English advice for an error is part of its docstring; the Chinese advice is that of the README.
+The English advice for an error is part of its docstring; `docs/errors.zh.md` lists the Chinese.
 """
 
 from __future__ import annotations
@@ -198,44 +198,45 @@ CHINESE_ADVICE: Final[Mapping[str, str]] = MappingProxyType(
         "WxPayError": "看 `fate`",
         "InvalidRequestError": "改正它指出的字段",
         "InvalidKeyError": "更换密钥，原因写在文字里",
-        "IdempotencyConflictError": "查明是谁重复使用了这个 id",
+        "IdempotencyConflictError": "查明是谁重复使用了这个 requestId",
         "NotSentError": "用同一个请求再次调用；证书或地址有误时不会自动重试，请先改正",
         "NotSentTimeoutError": "用同一个请求再次调用，或给这次调用更长的 `timeout`",
         "QuotaExhaustedError": "等 `retry_after` 秒后再次调用，或给这次调用更长的 `timeout`",
         "NotificationError": "不要相信这个回调；有疑问时查询订单",
         "InDoubtError": (
-            "绝不更换 id；用同一个请求再次调用，或查询订单。遇到重定向不会自动重试，请先改正地"
+            "绝不更换 requestId；用同一个请求再次调用，或查询订单。遇到重定向不会自动重试，请先改正地"
             "址。保存的应答无法解密时，写明以前的密钥（`seal_keys=`、`WXPAY_FORMER_SECRETS`）"
         ),
-        "InDoubtTimeoutError": "绝不更换 id；用同一个请求再次调用，或查询订单",
+        "InDoubtTimeoutError": "绝不更换 requestId；用同一个请求再次调用，或查询订单",
         "AlreadyPaidError": "什么也不用做：订单已支付，不要再次收款",
-        "DuplicateRequestError": "先查询订单；绝不更换 id",
+        "DuplicateRequestError": "先查询订单；绝不更换 requestId",
         "InProgressError": "另一个进程正在处理，稍后用同一个请求再次调用；租约是 45 秒",
         "MalformedResponseError": (
             "用同一个请求再次调用，或查询订单。应答不对应时不会自动重试，请查询订单"
         ),
-        "PlatformConflictError": "平台记录的内容不同，必须由人来看；在此之前绝不更换 id",
+        "PlatformConflictError": "平台记录的内容不同，需人工介入；在此之前绝不更换 requestId",
         "OtherPayerError": "另一位付款人持有有效凭证；`retry_at` 之后再调用 `checkout`",
-        "PrepayExpiredError": "先查询订单；没有支付时，用下一代 id 重新发起支付",
+        "PrepayExpiredError": "先查询订单；没有支付时，递增 generation，用得到的新 requestId 重新发起支付",
         "TradeUnusableError": (
             "等到 `retry_at` 订单关闭之后再重新下单；给 `checkout` 传入 `reorder=` 时由它自动完成"
         ),
         "RefusedError": (
-            "看 `code` 和 `message`。拒绝是最终的，重放会说明从何时开始；可以使用下一代 id"
+            "看 `code` 和 `message`。拒绝是最终的，重放的应答会说明何时被拒绝；"
+            "可以递增 generation，改用新的 requestId"
         ),
         "ClockSkewError": "校准时钟，然后用同一个请求再次调用",
         "ConfigurationRefusedError": "改正它指出的配置（地址、代理），然后用同一个请求再次调用",
         "AccessDeniedError": "改正 appKey、token 或 IP 白名单，然后用同一个请求再次调用",
         "SignatureRefusedError": "比对 `canonical_string(...)` 和密钥，然后用同一个请求再次调用",
-        "FailedError": "查明原因；可以使用下一代 id",
-        "NotExecutedError": "可以使用下一代 id",
+        "FailedError": "查明原因；可以递增 generation，改用新的 requestId",
+        "NotExecutedError": "可以递增 generation，改用新的 requestId",
         "NotPaidError": "仍然需要时重新下单",
         "RateLimitedError": (
             "时间允许时什么也不用做，它会等到平台的时间窗过去；之后用同一个请求再次调用"
         ),
     }
 )
-"""What to do after each error, as the README says it."""
+"""What to do after each error, as `docs/errors.zh.md` lists it."""
 
 
 def _find_chinese_advice(kind: type[WxPayError]) -> str:
@@ -275,8 +276,8 @@ CHINESE: Final = Texts(
             "store": "存储",
             "begun": "开始于",
             "read": "读取于",
-            "same": "“用同一个请求再次调用”在这里是指：再次运行同一条命令。“下一代 id”是指：把这一"
-            "行放进新文件，并给它一个新的 requestId。",
+            "same": "“用同一个请求再次调用”在这里是指：再次运行同一条命令。“递增 generation”在这里"
+            "是指：把这一行放进新文件，并给它一个新的 requestId。",
             "file": "运行结束后，结果文件包含每一行。本页根据存储生成，不含任何凭证。",
         }
     ),
@@ -288,7 +289,7 @@ CHINESE: Final = Texts(
             "already_paid": "订单已支付",
             "refused": "被拒绝",
             "not_sent": "没有发出",
-            "in_doubt": "存疑",
+            "in_doubt": "结果未知",
             "open": "未了结",
         }
     ),
@@ -300,7 +301,7 @@ CHINESE: Final = Texts(
             "already_paid": "带有凭证的应答丢失了，此后查明订单已支付，无需凭证。不要再次收款。",
             "refused": "平台拒绝，什么也没有执行。原因见下文。",
             "not_sent": "什么也没有发出。除非某一行需要人工处理，再次运行同一条命令即可。",
-            "in_doubt": "可能已经执行。绝不更换 requestId，必须由人来看，清单见下文。",
+            "in_doubt": "可能已经执行。绝不更换 requestId，需人工介入，清单见下文。",
             "open": "尚未开始，或仍在查询。再次运行同一条命令：不会重复发送。",
         }
     ),
@@ -312,7 +313,7 @@ CHINESE: Final = Texts(
             "person": (
                 "需要人工处理",
                 (
-                    "只是再次运行，不能了结这些行。对存疑的行，请向平台查明结果，然后告诉存储："
+                    "只是再次运行，不能了结这些行。对结果未知的行，请向平台查明结果，然后告诉存储："
                     "`gateway.resolve(request_id, verdict=...)`。"
                 ),
             ),
