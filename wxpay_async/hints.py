@@ -28,7 +28,8 @@ CODES: Final[Mapping[str, tuple[str, Sentence]]] = MappingProxyType(
             Sentence(
                 "Correct the parameter that the message names (the platform's support knows which "
                 "one if it names none), and send it under the next generation of its requestId.",
-                "改正 errorMsg 指出的参数（没有指明时咨询平台客服），再递增 generation，用新的 requestId 发送。",
+                "改正 errorMsg 指出的参数（没有指明时咨询平台客服），"
+                "再递增 generation，用新的 requestId 发送。",
             ),
         ),
         "CO_MSG_000002": ("InDoubtError", _PLATFORM_FAILED),
@@ -134,7 +135,8 @@ CODES: Final[Mapping[str, tuple[str, Sentence]]] = MappingProxyType(
                 "Query the order first, and if it shows nothing of this request, send it under the "
                 "next generation of the requestId (`derive_request_id(..., generation=1)`).",
                 "先查询订单；如果查不到这次请求的结果，"
-                "再递增 generation，用新的 requestId（`derive_request_id(..., generation=1)`）发送。",
+                "再递增 generation，用新的 requestId（`derive_request_id(..., generation=1)`）"
+                "发送。",
             ),
         ),
         "GM_API_BUS_0000015": (
@@ -242,7 +244,8 @@ CLASSES: Final[Mapping[str, Sentence]] = MappingProxyType(
         "RefusedError": Sentence(
             "Correct what `message` names, and ask the platform's support about a code that no "
             "page explains; the next generation of the requestId may go.",
-            "按 `message` 改正，文档中没有的错误码请咨询平台客服；之后可以递增 generation，改用新的 requestId。",
+            "按 `message` 改正，文档中没有的错误码请咨询平台客服；"
+            "之后可以递增 generation，改用新的 requestId。",
         ),
         "ClockSkewError": Sentence(
             "Set this machine's clock, then call again with the same request.",

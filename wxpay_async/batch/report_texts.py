@@ -204,8 +204,8 @@ CHINESE_ADVICE: Final[Mapping[str, str]] = MappingProxyType(
         "QuotaExhaustedError": "等 `retry_after` 秒后再次调用，或给这次调用更长的 `timeout`",
         "NotificationError": "不要相信这个回调；有疑问时查询订单",
         "InDoubtError": (
-            "绝不更换 requestId；用同一个请求再次调用，或查询订单。遇到重定向不会自动重试，请先改正地"
-            "址。保存的应答无法解密时，写明以前的密钥（`seal_keys=`、`WXPAY_FORMER_SECRETS`）"
+            "绝不更换 requestId；用同一个请求再次调用，或查询订单。遇到重定向不会自动重试，请先改正"
+            "地址。保存的应答无法解密时，写明以前的密钥（`seal_keys=`、`WXPAY_FORMER_SECRETS`）"
         ),
         "InDoubtTimeoutError": "绝不更换 requestId；用同一个请求再次调用，或查询订单",
         "AlreadyPaidError": "什么也不用做：订单已支付，不要再次收款",
@@ -216,7 +216,9 @@ CHINESE_ADVICE: Final[Mapping[str, str]] = MappingProxyType(
         ),
         "PlatformConflictError": "平台记录的内容不同，需人工介入；在此之前绝不更换 requestId",
         "OtherPayerError": "另一位付款人持有有效凭证；`retry_at` 之后再调用 `checkout`",
-        "PrepayExpiredError": "先查询订单；没有支付时，递增 generation，用得到的新 requestId 重新发起支付",
+        "PrepayExpiredError": (
+            "先查询订单；没有支付时，递增 generation，用得到的新 requestId 重新发起支付"
+        ),
         "TradeUnusableError": (
             "等到 `retry_at` 订单关闭之后再重新下单；给 `checkout` 传入 `reorder=` 时由它自动完成"
         ),
