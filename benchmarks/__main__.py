@@ -16,7 +16,7 @@ from benchmarks.figures import FULL, SHORT, Figure, Section, Size
 
 SECTIONS: Final = (
     *("pay", "stores", "peers", "growth", "full_tables", "scale", "latency"),
-    *("start", "callbacks", "instructions", "collector"),
+    *("start", "callbacks", "instructions", "collector", "doubts"),
 )
 
 

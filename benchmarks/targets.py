@@ -288,6 +288,16 @@ TARGETS: Final = (
             "1,000,000 requests: each of the first tenth",
         ),
     ),
+    *(
+        Target(
+            name=f"the first open operation beside 100,000 ended ones ({store})",
+            unit="ms",
+            limit=200,
+            at_most=True,
+            measure=median("doubts", f"{store}: first operation"),
+        )
+        for store in (*_DATABASES, "Redis")
+    ),
     Target(
         name="import wxpay_async, to import stripe",
         unit="times",

@@ -16,6 +16,7 @@ import pytest
 from benchmarks import (
     callbacks,
     collector,
+    doubts,
     full_tables,
     growth,
     instructions,
@@ -78,6 +79,15 @@ def test_full_tables_tell_rates_due_and_payments_while_rows_are_forgotten() -> N
 
     figures = complete(taken, "full_tables")
 
+    assert expected == {name: unit for name, unit in figures.items() if name.startswith("SQLite")}
+
+
+@pytest.mark.slow
+def test_doubts_tell_the_first_operation_and_the_first_line() -> None:
+    """Of the work alone and of the whole command, which lists what is open and no more."""
+    figures = complete(list(doubts.run(SHORT)), "doubts")
+
+    expected = {"SQLite: first operation": "ms", "SQLite: first line": "ms"}
     assert expected == {name: unit for name, unit in figures.items() if name.startswith("SQLite")}
 
 
