@@ -75,7 +75,7 @@ CODES: Final[Mapping[str, tuple[str, Sentence]]] = MappingProxyType(
             Sentence(
                 "Ask the platform's support why the appKey was ended; once it is valid, call again "
                 "with the same request.",
-                "咨询平台客服该 appKey 为何失效；恢复有效后，用同一个请求再次调用。",
+                "咨询平台客服该 appKey 为何失效；恢复后，用同一个请求再次调用。",
             ),
         ),
         "CO_MSG_0000011": (
@@ -83,7 +83,7 @@ CODES: Final[Mapping[str, tuple[str, Sentence]]] = MappingProxyType(
             Sentence(
                 "Ask the platform's support for a valid token or contract, then call again with "
                 "the same request.",
-                "请平台客服恢复 token 或合同的有效性，然后用同一个请求再次调用。",
+                "联系平台客服恢复 token 或合同，然后用同一个请求再次调用。",
             ),
         ),
         "CO_MSG_0000012": (
@@ -91,7 +91,7 @@ CODES: Final[Mapping[str, tuple[str, Sentence]]] = MappingProxyType(
             Sentence(
                 "Query the order before anything else, and ask the platform's support why a code "
                 "of withdrawals answers it; never use a new requestId before.",
-                "先查询订单，并咨询平台客服为何返回提现的错误码；在此之前绝不更换 requestId。",
+                "先查询订单，并咨询平台客服为何返回提现业务的错误码；在此之前绝不更换 requestId。",
             ),
         ),
         "CO_MSG_0000015": (
@@ -107,7 +107,7 @@ CODES: Final[Mapping[str, tuple[str, Sentence]]] = MappingProxyType(
             Sentence(
                 "Find out which proxy or firewall changes the request's method from POST, then "
                 "call again with the same request.",
-                "查明是哪个代理或防火墙把请求方法从 POST 改成了别的，然后用同一个请求再次调用。",
+                "查明是哪个代理或防火墙改动了请求方法（应为 POST），然后用同一个请求再次调用。",
             ),
         ),
         "CO_MSG_0000017": (
@@ -126,7 +126,7 @@ CODES: Final[Mapping[str, tuple[str, Sentence]]] = MappingProxyType(
                 "Name a requestId in the request (`derive_request_id` makes one); if there is one, "
                 "find out what removes it on its way.",
                 "在请求中填写 requestId（可用 `derive_request_id` 生成）；"
-                "如果已经填写，查明它在途中被什么去掉了。",
+                "如果已经填写，请排查是什么在传输途中去掉了它。",
             ),
         ),
         "GM_API_BUS_000007": (
@@ -144,7 +144,7 @@ CODES: Final[Mapping[str, tuple[str, Sentence]]] = MappingProxyType(
             Sentence(
                 "Query the order before anything else, and never use a new requestId: an earlier "
                 "request with this one has arrived.",
-                "先查询订单，绝不更换 requestId：使用它的上一次请求平台已经收到。",
+                "先查询订单，绝不更换 requestId：平台已经收到过使用它的请求。",
             ),
         ),
     }
@@ -168,32 +168,33 @@ CLASSES: Final[Mapping[str, Sentence]] = MappingProxyType(
         "InvalidKeyError": Sentence(
             "Replace or convert the key as the error says; `wxpay-async keys show FILE` tells what "
             "a file holds.",
-            "按错误信息更换或转换密钥；`wxpay-async keys show FILE` 可查看文件里是什么。",
+            "按错误信息更换或转换密钥；`wxpay-async keys show FILE` 可查看文件里是哪种密钥。",
         ),
         "IdempotencyConflictError": Sentence(
             "Find out who uses the requestId a second time, and give each purchase one of its own "
             "by `derive_request_id`.",
-            "查明是谁重复使用了这个 requestId，并用 `derive_request_id` 为每笔交易生成各自的。",
+            "查明是谁重复使用了这个 requestId，"
+            "并用 `derive_request_id` 为每笔交易生成各自的 requestId。",
         ),
         "NotSentError": Sentence(
             "Correct what the error names, if anything is wrong there, then call again with the "
             "same request: nothing was sent.",
-            "请求没有发出：错误信息指出的地方如果有误，请先改正，然后用同一个请求再次调用。",
+            "请求没有发出：如果错误信息指出了问题，请先改正，然后用同一个请求再次调用。",
         ),
         "NotSentTimeoutError": Sentence(
             "Call again with the same request, or give the call a longer `timeout`: nothing was "
             "sent.",
-            "请求没有发出：用同一个请求再次调用，或给这次调用更长的 `timeout`。",
+            "请求没有发出：用同一个请求再次调用，或为这次调用设置更长的 `timeout`。",
         ),
         "QuotaExhaustedError": Sentence(
             "Call again with the same request after `retry_after` seconds, or give the call a "
             "longer `timeout`.",
-            "等 `retry_after` 秒后用同一个请求再次调用，或给这次调用更长的 `timeout`。",
+            "等 `retry_after` 秒后用同一个请求再次调用，或为这次调用设置更长的 `timeout`。",
         ),
         "NotificationError": Sentence(
             "Do not believe the callback, and query the order if in doubt; where every callback "
             "fails, compare the platform's key and the endpoint's settings.",
-            "不要相信这个回调，有疑问时查询订单；如果所有回调都验证失败，请核对平台公钥和回调设置。",
+            "不要信任这个回调，有疑问时查询订单；如果所有回调都验证失败，请核对平台公钥和回调设置。",
         ),
         "InDoubtError": Sentence(
             "Never use a new requestId: call again with the same request, or query the order.",
@@ -221,7 +222,7 @@ CLASSES: Final[Mapping[str, Sentence]] = MappingProxyType(
             "Never use a new requestId: call again with the same request, or query the order; if "
             "it stays so, find out what answers in the platform's place.",
             "绝不更换 requestId：用同一个请求再次调用，或查询订单；"
-            "如果一直如此，查明是什么在代替平台应答。",
+            "如果一直如此，请排查是什么在代替平台应答。",
         ),
         "PlatformConflictError": Sentence(
             "Let a person compare both requests, and never use a new requestId before.",
@@ -229,7 +230,7 @@ CLASSES: Final[Mapping[str, Sentence]] = MappingProxyType(
         ),
         "OtherPayerError": Sentence(
             "Call `checkout` again after `retry_at`; until then only the other payer can pay.",
-            "`retry_at` 之后再调用 `checkout`；在此之前只有另一位付款人可以支付。",
+            "等到 `retry_at` 之后再调用 `checkout`；在此之前只有另一位付款人可以支付。",
         ),
         "PrepayExpiredError": Sentence(
             "Query the order; if it is not paid, pay under the next generation of the requestId.",
@@ -267,15 +268,15 @@ CLASSES: Final[Mapping[str, Sentence]] = MappingProxyType(
         ),
         "FailedError": Sentence(
             "Find out why it failed; the next generation of the requestId may go.",
-            "查明失败的原因；可以递增 generation，改用新的 requestId。",
+            "查明失败的原因；之后可以递增 generation，改用新的 requestId。",
         ),
         "NotExecutedError": Sentence(
             "Send it under the next generation of the requestId if it is still wanted.",
-            "仍然需要时，递增 generation，用新的 requestId 发送。",
+            "如果仍然需要，递增 generation，用新的 requestId 发送。",
         ),
         "NotPaidError": Sentence(
             "Create a new order if it is still wanted.",
-            "仍然需要时重新下单。",
+            "如果仍然需要，重新下单。",
         ),
         "RateLimitedError": Sentence(
             "Wait for a minute, then call again with the same request.",

@@ -200,9 +200,9 @@ CHINESE_ADVICE: Final[Mapping[str, str]] = MappingProxyType(
         "InvalidKeyError": "更换密钥，原因写在文字里",
         "IdempotencyConflictError": "查明是谁重复使用了这个 requestId",
         "NotSentError": "用同一个请求再次调用；证书或地址有误时不会自动重试，请先改正",
-        "NotSentTimeoutError": "用同一个请求再次调用，或给这次调用更长的 `timeout`",
-        "QuotaExhaustedError": "等 `retry_after` 秒后再次调用，或给这次调用更长的 `timeout`",
-        "NotificationError": "不要相信这个回调；有疑问时查询订单",
+        "NotSentTimeoutError": "用同一个请求再次调用，或为这次调用设置更长的 `timeout`",
+        "QuotaExhaustedError": "等 `retry_after` 秒后再次调用，或为这次调用设置更长的 `timeout`",
+        "NotificationError": "不要信任这个回调；有疑问时查询订单",
         "InDoubtError": (
             "绝不更换 requestId；用同一个请求再次调用，或查询订单。遇到重定向不会自动重试，请先改正"
             "地址。保存的应答无法解密时，写明以前的密钥（`seal_keys=`、`WXPAY_FORMER_SECRETS`）"
