@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import re
-import textwrap
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 
 import wxpay_async
-from tests.support import asking
 from tests.support.error_table import (
     Row,
     make_chinese_table,
@@ -19,11 +16,8 @@ from tests.support.error_table import (
     make_rows,
     make_table,
 )
-from wxpay_async import InstantTrade, Md5Signer, PayGateway
-from wxpay_async.sandbox import Sandbox
+from tests.support.markdown import CHINESE, README, drop_blocks, find_blocks
 
-README = Path(__file__).parents[1] / "README.md"
-CHINESE = README.with_name("README.zh-CN.md")
 EXAMPLES = sorted((README.parent / "examples").glob("*.py"))
 COMMANDS = [
     'python3 -m venv .venv && .venv/bin/pip install ".[cli]" && .venv/bin/wxpay-async demo',
@@ -67,28 +61,15 @@ def test_chinese_readme_names_what_the_english_one_names() -> None:
     named = set(re.findall(r"`([^`\n]+)`", README.read_text("utf-8")))
     chinese = CHINESE.read_text(encoding="utf-8")
 
-    assert {"WXPAY_PROXY", "otel", "/sandbox", "Unlimited()"} <= named
+    assert {"WXPAY_STORE_URL", "otel", "error.hint"} <= named
     named.discard(CHINESE.name)
     assert [] == sorted(name for name in named if name not in chinese)
 
 
 @both_languages
-def test_transport_example_sets_the_transport(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The lines, as printed, make a gateway over that transport."""
-    (example,) = find_blocks(file, "transport=")
-    monkeypatch.setenv("WXPAY_APP_KEY", "k")
-    monkeypatch.setenv("WXPAY_APP_SECRET", "s")
-    names: dict[str, Any] = {}
-    exec(compile(example, file.name, "exec"), names)  # the reader's own code
-
-    made = names["gateway"]._dispatcher.make_transport()
-    assert isinstance(made, names["ReqwestTransport"])
-
-
-@both_languages
 def test_commands_of_the_first_section_make_their_own_environment(file: Path) -> None:
     """Each is one line, which the checks of every change run as it is."""
-    blocks = re.findall(r"```console\n(.*?)\n```", file.read_text(encoding="utf-8"), re.DOTALL)
+    blocks = [text.strip() for language, text in find_blocks(file) if language == "console"]
 
     assert COMMANDS == blocks[:2]
 
@@ -102,11 +83,47 @@ def test_text_for_readers_names_public_modules_only(file: Path) -> None:
 
 
 @both_languages
-def test_links_lead_to_no_file_beside_the_readme(file: Path) -> None:
-    """On the page of a package index there is nothing beside it."""
-    links = re.findall(r"\]\(([^)]+)\)", file.read_text(encoding="utf-8"))
+def test_links_lead_somewhere(file: Path) -> None:
+    """To a file of the repository, or to a heading of the page."""
+    text = drop_blocks(file.read_text(encoding="utf-8"))
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    anchors = {f"#{heading.lower().replace(' ', '-')}" for heading in headings}
+    links = re.findall(r"\]\(([^)]+)\)", text)
 
-    assert [] == [link for link in links if not link.startswith("https://")]
+    assert {"LICENSE", "docs/money-safety.md"} < set(links)
+    assert [] == [
+        link for link in links if link not in anchors and not (file.parent / link).is_file()
+    ]
+
+
+def test_contents_have_every_section() -> None:
+    """In both languages, in the order of the page."""
+    for file in (README, CHINESE):
+        text = drop_blocks(file.read_text(encoding="utf-8"))
+        sections = re.findall(r"^## (.+)$", text, re.MULTILINE)
+
+        assert sections == re.findall(r"\[([^\]]+)\]\(#", text)
+
+
+def test_code_of_both_languages_is_the_same() -> None:
+    """Commands and files are equal; comments and the words of the picture are translated."""
+    english, chinese = (
+        [(language, _strip_words(language, text)) for language, text in find_blocks(file)]
+        for file in (README, CHINESE)
+    )
+
+    assert english == chinese
+
+
+def _strip_words(language: str, text: str) -> str:
+    """Return a block without what is translated."""
+    match language:
+        case "python":
+            return ast.unparse(ast.parse(text))
+        case "mermaid":
+            return re.sub(r"(?<= as ).+|(?<=: ).+", "", text)
+        case _:
+            return text
 
 
 def test_changelog_begins_with_the_version_of_the_package() -> None:
@@ -125,62 +142,3 @@ def test_shops_listen_where_callbacks_are_sent(file: Path) -> None:
     sent = re.findall(r"--notify-url\s+http://127\.0\.0\.1:(\d+)", file.read_text("utf-8"))
 
     assert (True, {"8000"}) == (bool(sent), {port, *sent})
-
-
-def make_order(**fields: Any) -> InstantTrade:  # noqa: ANN401 - the order's
-    """Return an order."""
-    given = {"trade_info": [asking.item("order-1", "0.10")], "pay_method": asking.method("0.10")}
-    return asking.trade(**given | fields)
-
-
-def find_blocks(file: Path, text: str) -> list[str]:
-    """Return the blocks of Python in which the text stands."""
-    blocks = re.findall(r"```python\n(.*?)```", file.read_text("utf-8"), re.DOTALL)
-    return [block for block in blocks if text in block]
-
-
-JSAPI = {"timeStamp", "nonceStr", "package", "signType", "paySign"}
-
-
-@both_languages
-async def test_fastapi_example_pays(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The ten lines, as printed, turn a payToken into what wx.requestPayment takes.
-
-    They do not take it from the address, which servers write into their access logs.
-    """
-    (example,) = find_blocks(file, "from fastapi")
-    async with Sandbox() as sandbox:
-        for name, value in sandbox.settings().items():
-            monkeypatch.setenv(name, value)
-        async with PayGateway.from_env() as shop:
-            token = (await shop.trade(make_order())).pay_token
-        names: dict[str, Any] = {}
-        exec(compile(example, file.name, "exec"), names)  # the reader's own code
-        transport = httpx.ASGITransport(names["app"])
-        async with httpx.AsyncClient(transport=transport, base_url="http://shop") as payer:
-            values = {"pay_token": token, "openid": "openid-0123456789"}
-            refused = await payer.post("/orders/order-1/pay", params=values)
-            answer = await payer.post("/orders/order-1/pay", json=values)
-        await names["gateway"].aclose()
-
-    assert (422, 200) == (refused.status_code, answer.status_code)
-    assert JSAPI == set(answer.json())
-
-
-@both_languages
-async def test_checkout_example_pays(file: Path) -> None:
-    """Its three lines, as printed, return what wx.requestPayment takes."""
-    (example,) = find_blocks(file, "checkout(")
-    assert 3 == len(example.splitlines())
-    body = textwrap.indent(example.replace("InstantTrade(...,", "make_order("), "    ")
-    async with (
-        Sandbox() as sandbox,
-        PayGateway(sandbox.app_key, Md5Signer(sandbox.app_secret), base_url=sandbox.url) as gateway,
-    ):
-        names: dict[str, Any] = {"gateway": gateway, "make_order": make_order}
-        names |= {"openid": "openid-0123456789", "app_id": "wx9236b1e84ffbf10a"}
-        names |= {"next_number": "{}-2".format}
-        exec(compile(f"async def tap():\n{body}", file.name, "exec"), names)
-        answer = await names["tap"]()
-
-    assert JSAPI == set(answer)

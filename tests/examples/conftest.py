@@ -19,6 +19,7 @@ import pytest
 from attrs import define, field
 from Crypto.PublicKey import RSA
 
+from tests.support.markdown import README, find_files
 from tests.support.platform import encode_callback, sign_callback
 from tests.support.vectors import PRIVATE_KEY, ROOT
 from wxpay_async import Md5Signer, RsaSigner
@@ -284,6 +285,15 @@ def fastapi_shop(tmp_path: Path) -> OpenSystem:
 def aiohttp_shop(tmp_path: Path) -> OpenSystem:
     """Return a function that opens the aiohttp shop; its callbacks are signed by MD5."""
     command = make_script_command("aiohttp_shop")
+    return functools.partial(open_system, tmp_path, command, scheme="md5")
+
+
+@pytest.fixture
+def readme_shop(tmp_path: Path) -> OpenSystem:
+    """Return a function that opens the README's shop; the folder has all files of the README."""
+    for name, text in find_files(README).items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    command = make_uvicorn_command("callback", tmp_path)
     return functools.partial(open_system, tmp_path, command, scheme="md5")
 
 
