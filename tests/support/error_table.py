@@ -78,6 +78,14 @@ def make_codes_table() -> str:
     return "\n".join(lines) + "\n"
 
 
+def make_chinese_codes_table() -> str:
+    """Return the table of errorCodes of `docs/errors.zh.md`: the hints, in Chinese."""
+    lines = ["| errorCode | 异常 | 怎么做 |", "| --- | --- | --- |"]
+    for code, (kind, _) in CODES.items():
+        lines.append(f"| `{code}` | `{kind.__name__}` | {HINTS[code][1].zh} |")
+    return "\n".join(lines) + "\n"
+
+
 def count_retries(error: WxPayError) -> str:
     """Ask the policy how often it tries again after this error, once and twice."""
     if isinstance(error, ClockSkewError):
@@ -101,7 +109,8 @@ def _read_advice(kind: type[WxPayError]) -> str:
 
 
 if __name__ == "__main__":
+    chinese = "--zh" in sys.argv
     if "--codes" in sys.argv:
-        sys.stdout.write(make_codes_table())
+        sys.stdout.write(make_chinese_codes_table() if chinese else make_codes_table())
     else:
-        sys.stdout.write(make_chinese_table() if "--zh" in sys.argv else make_table())
+        sys.stdout.write(make_chinese_table() if chinese else make_table())

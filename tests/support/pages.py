@@ -1,0 +1,90 @@
+"""Read the pages of `docs/`: their blocks of code, their languages, their commands."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from attrs import frozen
+
+ROOT: Final = Path(__file__).parents[2]
+DOCS: Final = ROOT / "docs"
+CHINESE: Final = ".zh.md"
+
+_BLOCK: Final = re.compile(
+    r"^```(?P<language>\S*)[^\n]*\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE
+)
+_FILE: Final = re.compile(r"(?:#|//) ([\w.-]+\.\w+)\n")
+
+
+@frozen
+class Block:
+    """A block of code of a page.
+
+    Attributes:
+        page: the file.
+        line: where it begins, from 1.
+        language: as it is written behind the backticks.
+        text: what is between them.
+    """
+
+    page: Path
+    line: int
+    language: str
+    text: str
+
+    @property
+    def name(self) -> str:
+        """The file that the block stands for, as its first line says; empty for a fragment."""
+        match = _FILE.match(self.text)
+        return match[1] if match else ""
+
+    @property
+    def place(self) -> str:
+        """File and line, as editors take them."""
+        return f"{self.page.relative_to(ROOT)}:{self.line}"
+
+
+def find_pages() -> list[Path]:
+    """Return every page, in both languages."""
+    return sorted(DOCS.rglob("*.md"))
+
+
+def english_of(page: Path) -> Path:
+    """Return the English page of a Chinese one."""
+    return page.with_name(page.name.removesuffix(CHINESE) + ".md")
+
+
+def find_blocks(page: Path) -> list[Block]:
+    """Return the blocks of a page, in their order."""
+    text = page.read_text(encoding="utf-8")
+    return [
+        Block(page, text.count("\n", 0, match.start()) + 1, match["language"], match["text"])
+        for match in _BLOCK.finditer(text)
+    ]
+
+
+def find_files(page: Path) -> dict[str, str]:
+    """Return the files that the blocks of a page stand for, by name."""
+    return {block.name: block.text for block in find_blocks(page) if block.name}
+
+
+def find_commands(text: str, program: str) -> Iterator[list[str]]:
+    """Yield the arguments of each call of a program in lines for a shell, the program left out."""
+    for line in text.replace("\\\n", " ").splitlines():
+        words = shlex.split(line.replace("`", "'"), comments=True)
+        while program in words:
+            words = words[words.index(program) + 1 :]
+            yield list(_take_command(words))
+
+
+def _take_command(words: list[str]) -> Iterator[str]:
+    for word in words:
+        if word in {"&&", "||", "|", ";", "&", ">", ">>", "2>&1"}:
+            return
+        yield word
+        if word.endswith(";"):
+            return
