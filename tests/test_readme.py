@@ -11,6 +11,7 @@ import pytest
 import wxpay_async
 from tests.support.error_table import (
     Row,
+    make_chinese_codes_table,
     make_chinese_table,
     make_codes_table,
     make_rows,
@@ -37,8 +38,9 @@ ERRORS = README.parent / "docs" / "errors.md"
         (ERRORS, make_table()),
         (ERRORS, make_codes_table()),
         (ERRORS.with_name("errors.zh.md"), make_chinese_table()),
+        (ERRORS.with_name("errors.zh.md"), make_chinese_codes_table()),
     ],
-    ids=["docs/errors.md", "errorCodes", "docs/errors.zh.md"],
+    ids=["docs/errors.md", "errorCodes", "docs/errors.zh.md", "errorCodes in Chinese"],
 )
 def test_table_of_errors_is_the_one_that_the_code_makes(file: Path, table: str) -> None:
     """Every class, its fate, its parents, whether it is tried again, and what a merchant does.

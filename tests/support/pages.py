@@ -12,7 +12,7 @@ from attrs import frozen
 
 ROOT: Final = Path(__file__).parents[2]
 DOCS: Final = ROOT / "docs"
-CHINESE: Final = ".zh.md"
+CHINESE: Final = ".zh"
 
 _BLOCK: Final = re.compile(
     r"^```(?P<language>\S*)[^\n]*\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE
@@ -55,7 +55,7 @@ def find_pages() -> list[Path]:
 
 def english_of(page: Path) -> Path:
     """Return the English page of a Chinese one."""
-    return page.with_name(page.name.removesuffix(CHINESE) + ".md")
+    return page.with_name(page.stem.removesuffix(CHINESE) + ".md")
 
 
 def find_blocks(page: Path) -> list[Block]:
