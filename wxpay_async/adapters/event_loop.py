@@ -1,4 +1,4 @@
-"""What asyncio leaves to its users: loop-local values, shielded tasks, running to completion."""
+"""Tools that asyncio lacks: loop-local values, shielded tasks, running to completion."""
 
 from __future__ import annotations
 

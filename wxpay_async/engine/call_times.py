@@ -1,4 +1,4 @@
-"""How long calls may take: from what the caller asked for, and the settings of the gateway."""
+"""Time limits of calls, from what the caller asks for and the gateway's settings."""
 
 from __future__ import annotations
 

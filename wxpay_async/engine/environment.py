@@ -1,4 +1,4 @@
-"""What `PayGateway.from_env` reads, and how each address picks its part."""
+"""Settings that `PayGateway.from_env` reads, and the part that each address picks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How operations ended: what `PayGateway` tells of them, and how what is open is settled."""
+"""Methods of `PayGateway` that tell how operations ended, and settle what is open."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the calls of one gateway share, in one event loop."""
+"""Services that the calls of one gateway share, in one event loop."""
 
 from __future__ import annotations
 

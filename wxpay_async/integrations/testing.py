@@ -1,4 +1,4 @@
-"""What the tests of a shop need: a sandbox in a thread, a clock to move, signed callbacks.
+"""Parts for the tests of a shop: a sandbox in a thread, a clock to move, signed callbacks.
 
 The pytest plugin (`integrations/pytest.py`) makes fixtures of them. Without pytest:
 

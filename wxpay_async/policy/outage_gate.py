@@ -1,4 +1,4 @@
-"""When many requests pause in an outage, and for how long (`money-safety.md` §5).
+"""Decide when many requests pause in an outage, and for how long (`money-safety.md` §5).
 
 | a call ended with | what it says about the next one |
 | --- | --- |

@@ -1,4 +1,4 @@
-"""When an order that callers wait for is queried next (`money-safety.md` §6).
+"""Decide when an order that callers wait for is queried next (`money-safety.md` §6).
 
 | what happens | the next query is due |
 | --- | --- |

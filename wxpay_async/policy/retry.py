@@ -1,4 +1,4 @@
-"""Whether and when to try again (`money-safety.md` §5): decided here, slept elsewhere.
+"""Decide whether and when to try again (`money-safety.md` §5); other modules sleep.
 
 | after | tried again |
 | --- | --- |

@@ -1,4 +1,4 @@
-"""What makes a request or a result a value that JSON, pydantic and FastAPI take."""
+"""Conversion of requests and results for JSON, pydantic and FastAPI."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a store raises when its database fails."""
+"""Errors that a store raises when its database fails."""
 
 from __future__ import annotations
 

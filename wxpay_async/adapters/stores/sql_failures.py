@@ -1,4 +1,4 @@
-"""What a database's error means for its connection, and for the transaction."""
+"""Meanings of a database's errors, for the connection and for the transaction."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 _TRANSIENT: Final = frozenset({"40001", "40P01", "42P07", 1205, 1213, 1317})
-"""Serialization, deadlock, lock wait, a killed query; a table that somebody has just made."""
+"""Serialization, deadlock, lock wait, a killed query; a table that was just made elsewhere."""
 
 _READ_ONLY: Final = frozenset({"25006", 1290, 1792, 1836})
 """After a failover: the server was the primary when the connection was opened."""

@@ -116,7 +116,7 @@ class IdempotencyStore(Protocol):
     async def forget(self, app_key: str, now: float, *, limit: int = 1000) -> int:
         """Drop what is evictable and older than the store's retention; return how many were.
 
-        It drops no more than `limit`, and keeps nobody waiting who pays.
+        It drops no more than `limit`, and no payer waits for it.
         """
         ...
 

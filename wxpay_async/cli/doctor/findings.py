@@ -1,4 +1,4 @@
-"""What a check finds: ok, a warning or a failure, with what to do, and what it means for the exit.
+"""Results of checks: ok, a warning or a failure, with what to do, and the exit code.
 
 No text of a finding holds a secret, a key or an address with a password.
 """

@@ -1,4 +1,4 @@
-"""What each fault does, in English and Chinese, for the console."""
+"""Descriptions of faults in English and Chinese, for the console."""
 
 from __future__ import annotations
 
