@@ -6,12 +6,16 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
+import aiohttp
 import typer
 from Crypto.PublicKey import RSA
 
 from tests.support.vectors import PRIVATE_KEY
+from wxpay_async import PayGateway, PayResult
+from wxpay_async.cli.demo import Order, create_prepay
 from wxpay_async.cli.main import app
 
 KEY: Final = RSA.import_key(PRIVATE_KEY.read_bytes())
@@ -68,6 +72,17 @@ def create_trade(run: Run, *more: str) -> str:
     """Create order 1 of one yuan, and return its payToken."""
     token: str = run(*TRADE, *ORDER, "--amount", "1.00", *more, "--json").fields()["payToken"]
     return token
+
+
+async def pay_at(settings: dict[str, str]) -> PayResult:
+    """Pay order 1 at the sandbox that the settings lead to."""
+    order = Order(number="1", amount=Decimal(1), refunded=False)
+    async with PayGateway.from_env(settings) as gateway, aiohttp.ClientSession() as payer:
+        prepay = await create_prepay(gateway, order)
+        address = f"{settings['WXPAY_BASE_URL']}/sandbox/confirm"
+        async with payer.post(address, data={"outTradeNo": "1"}) as answer:
+            assert 200 == answer.status
+    return prepay
 
 
 def find_commands() -> dict[str, Any]:

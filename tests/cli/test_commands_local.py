@@ -7,16 +7,13 @@ import json
 import signal
 import socket
 import subprocess
-from decimal import Decimal
 from pathlib import Path
 
-import aiohttp
 import pytest
 from aiohttp import web
 
-from tests.cli.harness import Run, Start, wait_for
-from wxpay_async import ACK_HANDLED, Md5Verifier, Notifications, PayGateway, PayResult, RsaVerifier
-from wxpay_async.cli.demo import Order, create_prepay
+from tests.cli.harness import Run, Start, pay_at, wait_for
+from wxpay_async import ACK_HANDLED, Md5Verifier, Notifications, RsaVerifier
 from wxpay_async.protocol.keys import load_public_key
 
 pytestmark = pytest.mark.usefixtures("generated_keys")
@@ -84,7 +81,7 @@ async def test_sandbox_with_a_notify_url_sends_callbacks(
     options = ("--scheme", scheme, *(keys if scheme == "rsa" else ()))
     started = process("sandbox", "--port", "0", "--json", "--notify-url", address, *options)
     settings = json.loads(await asyncio.to_thread(read_line, started))
-    prepay = await pay_order(settings)
+    prepay = await pay_at(settings)
     prepay.verify_pay_sign(settings["WXPAY_PAY_PUBLIC_KEY"])
     headers, body = await asyncio.wait_for(taken.get(), 60)
     verifier = (
@@ -96,17 +93,6 @@ async def test_sandbox_with_a_notify_url_sends_callbacks(
     notification = read.parse(headers, body)
     assert ("1", scheme == "rsa") == (notification.out_trade_no, notification.authentic)
     await runner.cleanup()
-
-
-async def pay_order(settings: dict[str, str]) -> PayResult:
-    """Pay order 1 at the sandbox that the settings lead to."""
-    order = Order(number="1", amount=Decimal(1), refunded=False)
-    async with PayGateway.from_env(settings) as gateway, aiohttp.ClientSession() as payer:
-        prepay = await create_prepay(gateway, order)
-        address = f"{settings['WXPAY_BASE_URL']}/sandbox/confirm"
-        async with payer.post(address, data={"outTradeNo": "1"}) as answer:
-            assert 200 == answer.status
-    return prepay
 
 
 def test_sandbox_for_other_machines_prints_a_warning(process: Start) -> None:
