@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 from pathlib import Path
 
@@ -134,6 +135,22 @@ def test_changelog_begins_with_the_version_of_the_package() -> None:
     headings = re.findall(r"^## \[(.+?)\](?: - \d{4}-\d{2}-\d{2})?$", changelog, re.MULTILINE)
 
     assert ["Unreleased", wxpay_async.__version__] == headings[:2]
+
+
+def test_changelog_compares_each_version_with_the_one_before() -> None:
+    """By links that are relative, so that they work in every copy of the repository."""
+    changelog = README.with_name("CHANGELOG.md").read_text(encoding="utf-8")
+    versions = re.findall(r"^## \[(\d.+?)\]", changelog, re.MULTILINE)
+    links = dict(re.findall(r"^\[(.+?)\]: (\S+)$", changelog, re.MULTILINE))
+
+    assert links == {
+        "Unreleased": f"../../compare/v{versions[0]}...HEAD",
+        **{
+            later: f"../../compare/v{earlier}...v{later}"
+            for later, earlier in itertools.pairwise(versions)
+        },
+        versions[-1]: f"../../releases/tag/v{versions[-1]}",
+    }
 
 
 @both_languages
