@@ -19,11 +19,11 @@ from typing import Final, cast
 
 import attrs
 
+from wxpay_async.adapters.causes import describe_cause
 from wxpay_async.adapters.event_loop import ShieldedTasks
 from wxpay_async.adapters.limiters.redis_scripts import PLACES
 from wxpay_async.adapters.limiters.redis_waiting import MICRO, Ask, Refusal, WaitingRoom
 from wxpay_async.adapters.redis_clients import REDIS_FAILURES, RedisLink, Script
-from wxpay_async.adapters.stores.failures import describe_cause
 from wxpay_async.policy.lanes import Lane
 
 _MOST_ASKS: Final = 32
