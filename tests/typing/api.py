@@ -37,9 +37,11 @@ from wxpay_async import (
     PayGateway,
     PayMethod,
     PayResult,
+    RecordingTransport,
     Refund,
     RefundResult,
     RefusedError,
+    ReplayTransport,
     RetryPolicy,
     RsaSigner,
     Signer,
@@ -94,7 +96,12 @@ def count(event: Event) -> None:
 
 
 SIGNERS: list[Signer] = [Md5Signer("secret"), RsaSigner.from_pem(b""), KeyService()]
-TRANSPORTS: list[Transport] = [MemoryTransport(), Tapped(MemoryTransport())]
+TRANSPORTS: list[Transport] = [
+    MemoryTransport(answers=[]),
+    Tapped(MemoryTransport()),
+    RecordingTransport(MemoryTransport(), "cassette.jsonl", keep=["storeId"], hide=["secret"]),
+    ReplayTransport("cassette.jsonl", repeat=True),
+]
 STORE: Store = MemoryStore()
 OPERATIONS: IdempotencyStore = STORE
 LIMITER: Limiter = Unlimited()

@@ -1,4 +1,17 @@
-"""Name the faults: what goes wrong, where, and in which variants."""
+"""Name the faults: what goes wrong, where, and in which variants.
+
+To add a fault:
+
+1. Name it in `FaultKind`, in the part of its place.
+2. Give `Fault` a method of that name, with the fields that it has of its own.
+3. Let it happen: `fault_injection` changes what is sent, `fault_answers` what the platform says,
+   `callbacks` what a merchant is told.
+4. Describe it for the console, in English and Chinese: `console/fault_texts`.
+5. Give it a row in `docs/sandbox.md`, and in `tests/sandbox/test_fault_outcomes.py` what the SDK
+   makes of it (`money-safety.md` §4).
+
+The tests of the sandbox name the step that is missing.
+"""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class MemoryTransport:
     """
 
     _answers: Handler | deque[Answer] = field(
-        factory=deque[Answer], converter=_to_answers, repr=False
+        factory=deque[Answer], converter=_to_answers, repr=False, alias="answers"
     )
     keep: int = field(default=100, kw_only=True)
     requests: deque[HttpRequest] = field(init=False, repr=False)

@@ -66,7 +66,7 @@ class RecordingTransport:
     path: Path = field(converter=Path)
     keep: frozenset[str] = field(default=frozenset(), kw_only=True, converter=_to_texts)
     _hide: frozenset[str] = field(
-        default=frozenset(), kw_only=True, converter=_to_texts, repr=False
+        default=frozenset(), kw_only=True, converter=_to_texts, repr=False, alias="hide"
     )
     _redactor: Redactor = field(init=False, repr=False)
     _descriptor: int = field(init=False, default=-1, repr=False)
