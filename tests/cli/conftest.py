@@ -33,13 +33,19 @@ def kept_signers() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def english(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read English texts on every machine; a test may choose Chinese."""
+    monkeypatch.setenv("WXPAY_LANG", "en")
+
+
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(english: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run a command in this process, without settings of the machine's environment."""
-    for name in [name for name in os.environ if name.startswith("WXPAY_")]:
+    del english
+    for name in {name for name in os.environ if name.startswith("WXPAY_")} - {"WXPAY_LANG"}:
         monkeypatch.delenv(name)
     monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setenv("WXPAY_LANG", "en")
 
     def run_command(*arguments: str) -> Ended:
         with pytest.raises(SystemExit) as ended:

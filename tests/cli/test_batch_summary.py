@@ -36,6 +36,21 @@ def test_refused_lines_are_told_by_code_with_what_to_do(
     )
 
 
+def test_end_is_told_in_chinese(
+    run: Run, sandbox: Sandbox, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the words of the report; the outcomes keep their names."""
+    del sandbox
+    write_refunds(folder / REFUNDS, 2)
+    monkeypatch.setenv("WXPAY_LANG", "zh")
+    found = run("batch", REFUNDS)
+    assert 1 == found.code
+    rows = [line.split() for line in found.out.splitlines()]
+    assert ["结果", "行数", "含义与处理"] in rows
+    assert "refused" in found.out
+    assert "退出码 1" in found.out
+
+
 HOSTILE = (
     ('{"outTradeNo": "R1", "origOutTradeNo": "1", "refundAmount": 1e2}', "line 2: refundAmount"),
     ('{"outTradeNo": "R2", "refundAmount": "1.00"}', "line 3: origOutTradeNo"),

@@ -94,6 +94,23 @@ def test_list_shows_what_is_open_and_says_so_by_its_exit_code(run: Run, store_ur
     assert "ended" not in listed.out
 
 
+def test_list_and_show_speak_chinese(
+    run: Run, store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """States and operations stay: `--state` and `--operation` take them."""
+    del store_url
+    monkeypatch.setenv("WXPAY_LANG", "zh")
+    listed, shown = run("doubts", "list"), run("doubts", "show", "person")
+
+    assert (4, "未了结: 4\n") == (listed.code, listed.err)
+    rows = [line.split() for line in listed.out.splitlines()]
+    assert ["doubt", "refund", "3", "小时", "2"] in rows
+    assert ["no-doubt", "unknown", "10", "分钟后", "5"] in rows
+    assert ["no-person", "needs_review", "需人工介入", "5"] in rows
+    assert MEANINGS["needs_review"].zh in shown.out
+    assert "向平台客服查明结果" in shown.out
+
+
 @pytest.mark.parametrize(
     ("chosen", "expected"),
     [
@@ -129,7 +146,7 @@ def test_show_says_what_it_means_and_what_to_do(run: Run, store_url: str) -> Non
     del store_url
     shown = run("doubts", "show", "person", "--json").fields()
 
-    assert MEANINGS["needs_review"] == shown["meaning"]
+    assert MEANINGS["needs_review"].en == shown["meaning"]
     assert "doubts resolve person --verdict" in shown["todo"]
     assert (True, None, 5) == (shown["needsReview"], shown["nextQuery"], shown["queries"])
     assert "3 h ago" in run("doubts", "show", "doubt").out

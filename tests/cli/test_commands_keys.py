@@ -151,6 +151,16 @@ def test_show_says_what_is_in_a_private_key_file(run: Run, merchant: Path) -> No
     assert max(map(len, found.out.splitlines())) <= 80
 
 
+def test_show_speaks_chinese_and_json_does_not(
+    run: Run, merchant: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What programs read has one form."""
+    monkeypatch.setenv("WXPAY_LANG", "zh")
+    lines = run("keys", "show", str(merchant)).out.splitlines()
+    assert ["类型", "私钥"] in [line.split() for line in lines]
+    assert "private" == run("keys", "show", str(merchant), "--json").fields()["kind"]
+
+
 def test_show_of_both_halves_has_the_same_fingerprint(run: Run, merchant: Path) -> None:
     """A merchant compares his key with what the console shows."""
     private = run("keys", "show", str(merchant), "--json").fields()

@@ -46,7 +46,7 @@ def test_advice_names_the_operation(state: str) -> None:
     """What is to be copied can be copied."""
     told = describe(make_operation(state))
 
-    assert MEANINGS[state] == told["meaning"]
+    assert MEANINGS[state].en == told["meaning"]
     assert "REQUEST_ID" not in str(told["todo"])
     assert ("doubts resolve r-1" in str(told["todo"])) is (state in {"conflict", "needs_review"})
 
@@ -73,7 +73,7 @@ def test_next_query_is_shown_unless_there_is_none(
 
     printed = capsys.readouterr().out
     assert shown in printed
-    assert ("nextQuery" in printed) is bool(shown)
+    assert ("next query" in printed) is bool(shown)
 
 
 def test_order_number_cannot_control_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:

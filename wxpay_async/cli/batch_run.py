@@ -23,13 +23,19 @@ from wxpay_async.batch.report import render_report, write_report
 from wxpay_async.batch.settling import is_open
 from wxpay_async.batch.tally import LineOutcome, Tally
 from wxpay_async.cli.batch_inputs import Places
-from wxpay_async.cli.output import write_stderr
+from wxpay_async.cli.output import WARNING, translate, write_stderr
 from wxpay_async.cli.progress import Progress
 from wxpay_async.cli.progress_screen import show_progress
 from wxpay_async.cli.signals import ENDING, watch_signals
+from wxpay_async.language import Sentence
 
 _RETENTION: Final = 30 * DAY
 """Seconds for which the shipped stores remember a finished operation, unless told otherwise."""
+
+_FORGOTTEN: Final = Sentence(
+    "the store may have forgotten lines that ended long ago",
+    "存储可能已经忘记很久以前结束的行",
+)
 
 _MOST_OPEN: Final = 10_000
 """Lines without an end whose last error is kept; the store has no outcome of them."""
@@ -215,7 +221,5 @@ def _read_stamp(path: Path, stamp: Stamp, retention: float) -> Stamp | None:
     first = Stamp.read(path)
     first.check(path, stamp, retention=math.inf)  # nothing is sent, however old it is
     if stamp.begun_at - first.begun_at > timedelta(seconds=retention):
-        write_stderr(
-            "warning:", "the store may have forgotten lines that ended long ago", colour="yellow"
-        )
+        write_stderr(translate(WARNING), translate(_FORGOTTEN), colour="yellow")
     return first

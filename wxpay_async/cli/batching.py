@@ -36,8 +36,9 @@ from wxpay_async.cli.batch_options import (
 )
 from wxpay_async.cli.main import exit_with_error
 from wxpay_async.cli.options import GatewayOptions, client_command
-from wxpay_async.cli.output import print_json, write_stderr, write_stdout
+from wxpay_async.cli.output import WARNING, print_json, translate, write_stderr, write_stdout
 from wxpay_async.cli.signals import exit_code_of
+from wxpay_async.language import Sentence
 
 if TYPE_CHECKING:
     from wxpay_async.batch.lines import Lines
@@ -47,6 +48,23 @@ if TYPE_CHECKING:
     from wxpay_async.cli.progress import Progress
 
 _BAD_INPUT: Final = 2
+_NO_CREDENTIALS: Final = Sentence(
+    "what wx.requestPayment takes stays in the store: --credentials PATH writes it",
+    "wx.requestPayment 所需的参数只保存在存储中；用 --credentials PATH 可写入文件",
+)
+_NEXT: Final = Sentence("next:", "下一步:")
+_CANCELLED: Final = Sentence(
+    "cancelled; what was under way may have been executed. The same command finds out, and goes on",
+    "已取消；正在进行的请求可能已经执行。再次运行同一条命令即可查明并继续",
+)
+_STOPPED: Final = Sentence(
+    "stopped; the same command goes on, and sends nothing twice",
+    "已停止；再次运行同一条命令即可继续，不会重复发送",
+)
+_OPEN: Final = Sentence(
+    "the same command tries again what has no end, and sends nothing twice",
+    "再次运行同一条命令会重试未了结的行，不会重复发送",
+)
 
 
 @client_command
@@ -184,8 +202,8 @@ class _Job:
         self._prepare_store_file(url)
         if self.lines.operation == "pay" and credentials is None:
             write_stderr(
-                "warning:",
-                "what wx.requestPayment takes stays in the store: --credentials PATH writes it",
+                translate(WARNING),
+                translate(_NO_CREDENTIALS),
                 colour="yellow",
             )
         progress = Progress(
@@ -297,17 +315,14 @@ class _Job:
 
     def _say_how_to_go_on(self, tally: Tally | None, *, stopped: bool) -> None:
         if tally is None:
-            text = (
-                "cancelled; what was under way may have been executed. The same command finds out, "
-                "and goes on"
-            )
+            text = _CANCELLED
         elif stopped:
-            text = "stopped; the same command goes on, and sends nothing twice"
+            text = _STOPPED
         elif tally.exit_code in {3, 4}:
-            text = "the same command tries again what has no end, and sends nothing twice"
+            text = _OPEN
         else:
             return
-        write_stderr("next:", text, colour="yellow")
+        write_stderr(translate(_NEXT), translate(text), colour="yellow")
 
 
 @contextmanager

@@ -13,7 +13,8 @@ import wxpay_async as wx
 from wxpay_async.cli.doubts_screen import describe, print_doubt, print_doubts, print_resolved
 from wxpay_async.cli.main import EXIT_BY_FATE, EXIT_CODES, app
 from wxpay_async.cli.options import ClientOptions, client_command
-from wxpay_async.cli.output import print_json, write_stderr
+from wxpay_async.cli.output import print_json, translate, write_stderr
+from wxpay_async.language import Sentence
 
 if TYPE_CHECKING:
     from wxpay_async.engine.open_operations import OpenOperation
@@ -24,6 +25,10 @@ _OPEN: Final = EXIT_BY_FATE[wx.Fate.IN_DOUBT][1]
 """The exit code where something is open."""
 
 _STORE: Final = "WXPAY_STORE_URL"
+_RECOVERED: Final = Sentence("recovered:", "恢复:")
+_RECOVERY: Final = Sentence(
+    "{settled} ended, {left} still open", "已了结 {settled} 个，仍未了结 {left} 个"
+)
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 doubts = typer.Typer(
@@ -181,7 +186,11 @@ def recover(options: ClientOptions) -> None:
     if options.as_json:
         print_json({"settled": settled, "open": left})
     else:
-        write_stderr("recovered:", f"{settled} ended, {left} still open", colour="green")
+        write_stderr(
+            translate(_RECOVERED),
+            translate(_RECOVERY, settled=settled, left=left),
+            colour="yellow" if left else "green",
+        )
     if left:
         raise typer.Exit(_OPEN)
 

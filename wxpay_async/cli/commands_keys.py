@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -19,8 +20,10 @@ from wxpay_async.cli.output import (
     print_result,
     print_rich,
     print_short_warnings,
+    translate,
     write_stdout,
 )
+from wxpay_async.language import Sentence
 
 BITS: Final = 3072
 _MODE: Final = 0o600
@@ -29,7 +32,21 @@ _ROUNDS: Final = 210_000
 """Of the derivation, as OWASP advises; about 0.2 s."""
 
 _FILE: Final = "WXPAY_PRIVATE_KEY_FILE"
-_UPLOAD: Final = "The public key, as the platform's console asks for it"
+_UPLOAD: Final = Sentence(
+    "The public key, as the platform's console asks for it", "公钥（平台后台要求的格式）"
+)
+_LABELS: Final = {
+    "file": Sentence("file", "文件"),
+    "kind": Sentence("kind", "类型"),
+    "format": Sentence("format", "格式"),
+    "bits": Sentence("bits", "位数"),
+    "mode": Sentence("mode", "权限"),
+    "fingerprint": Sentence("fingerprint", "指纹"),
+}
+_KINDS: Final = {
+    "private": Sentence("private", "私钥"),
+    "public": Sentence("public", "公钥"),
+}
 
 keys = typer.Typer(
     epilog=EXIT_CODES, help="Make an RSA key; show what is in a file; print the public key."
@@ -97,7 +114,7 @@ def new(path: NewPath, *, as_json: AsJson = False) -> None:
     if as_json:
         print_json({**fields, "publicKey": facts.public_base64})
         return
-    print_result(fields, as_json=False)
+    _print_facts(fields)
     _print_public_key(facts.public_base64)
 
 
@@ -124,7 +141,7 @@ def show(path: KeyPath = None, *, as_json: AsJson = False) -> None:
     if as_json:
         print_json({**fields, "publicKey": facts.public_base64})
     else:
-        print_result(fields, as_json=False)
+        _print_facts(fields)
 
 
 @keys.command(epilog=EXIT_CODES)
@@ -153,12 +170,19 @@ def public(
         write_stdout(f"{facts.public_pem if pem else facts.public_base64}\n")
 
 
+def _print_facts(fields: Mapping[str, object]) -> None:
+    """Print what is known of a key, with labels in the language of the environment."""
+    shown = {**fields, "kind": translate(_KINDS[str(fields["kind"])])}
+    labelled = {translate(_LABELS[name]): value for name, value in shown.items()}
+    print_result(labelled, as_json=False)
+
+
 def _print_public_key(text: str) -> None:
     """Print it so that it can be copied in one piece."""
     from rich.rule import Rule  # noqa: PLC0415 - the help texts do without it
 
     print_rich("")
-    print_rich(Rule(_UPLOAD, style="dim", align="left"))
+    print_rich(Rule(translate(_UPLOAD), style="dim", align="left"))
     write_stdout(f"{text}\n")  # wrapped by the terminal only
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import enum
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from typer import Option
@@ -17,8 +17,18 @@ from wxpay_async import InvalidRequestError
 from wxpay_async.cli.demo_report import print_report
 from wxpay_async.cli.main import EXIT_CODES, AsJson, app, exit_with_error
 from wxpay_async.cli.options import PASSPHRASE, Scheme
-from wxpay_async.cli.output import make_console, print_json, print_short_warnings, write_stderr
+from wxpay_async.cli.output import (
+    WARNING,
+    make_console,
+    print_json,
+    print_short_warnings,
+    translate,
+    write_stderr,
+)
+from wxpay_async.language import Sentence
 from wxpay_async.protocol.wire import is_loopback
+
+_REACHABLE: Final = Sentence("other machines can reach this sandbox", "其他机器也能访问这个沙箱")
 
 
 class DemoScheme(enum.StrEnum):
@@ -222,4 +232,4 @@ def _check_host(host: str, *, allow_remote: bool) -> None:
         raise InvalidRequestError(
             "not this machine", field="--host", allowed="loopback, or add --allow-remote"
         )
-    write_stderr("warning:", "other machines can reach this sandbox", colour="yellow")
+    write_stderr(translate(WARNING), translate(_REACHABLE), colour="yellow")

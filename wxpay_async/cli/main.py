@@ -25,8 +25,9 @@ from wxpay_async import (
     WxPayError,
     __version__,
 )
-from wxpay_async.cli.output import join_lines, write_stderr
+from wxpay_async.cli.output import join_lines, translate, write_stderr
 from wxpay_async.cli.signals import TerminatedError, exit_code_of, raise_on_sigterm
+from wxpay_async.language import Sentence
 
 EXIT_CODES: Final = (
     "Exit codes: 0 done; 1 refused by the platform, a signature differs, or the demo went wrong; "
@@ -34,17 +35,23 @@ EXIT_CODES: Final = (
     "request may have been executed, or its answer could not be shown: query before anything else; "
     "130 interrupted, 143 terminated."
 )
-EXIT_BY_FATE: Final[Mapping[Fate, tuple[str, int]]] = MappingProxyType(
+EXIT_BY_FATE: Final[Mapping[Fate, tuple[Sentence, int]]] = MappingProxyType(
     {
-        Fate.REFUSED: ("refused", 1),
-        Fate.NOT_SENT: ("not sent", 3),
-        Fate.IN_DOUBT: ("in doubt", 4),
+        Fate.REFUSED: (Sentence("refused: ", "被拒绝: "), 1),
+        Fate.NOT_SENT: (Sentence("not sent: ", "没有发出: "), 3),
+        Fate.IN_DOUBT: (Sentence("in doubt: ", "结果未知: "), 4),
     }
 )
 """For each fate of a request, how the error line begins, and the exit code."""
 
 _BAD_INPUT: Final = 2
 _INTERRUPTED: Final = 130
+
+_ERROR: Final = Sentence("error:", "错误:")
+_HINT: Final = Sentence("hint:", "提示:")
+_SEE_HELP: Final = Sentence("{text}; see {place} --help", "{text}；用法见 {place} --help")
+_TERMINATED: Final = Sentence("terminated", "被终止")
+_INTERRUPTION: Final = Sentence("interrupted", "被中断")
 
 # Newer versions of typer carry a click of their own: this names the class in both cases.
 _UsageError: Final = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
@@ -79,24 +86,24 @@ def _run(argv: Sequence[str] | None) -> NoReturn:
     except _UsageError as error:
         place = error.ctx.command_path if error.ctx else "wxpay-async"
         text = join_lines(error.format_message()).rstrip(".")
-        exit_with_error(f"{text}; see {place} --help", _BAD_INPUT)
+        exit_with_error(translate(_SEE_HELP, text=text, place=place), _BAD_INPUT)
     except WxPayError as error:
         text, failed = _describe_error(error)
         exit_with_error(text, failed, hint=_find_hint(error))
     except typer.Abort:
         code = _INTERRUPTED
     except TerminatedError:
-        exit_with_error("terminated", exit_code_of(signal.SIGTERM))
+        exit_with_error(translate(_TERMINATED), exit_code_of(signal.SIGTERM))
     if code == _INTERRUPTED:
-        exit_with_error("interrupted", _INTERRUPTED)
+        exit_with_error(translate(_INTERRUPTION), _INTERRUPTED)
     sys.exit(code or 0)
 
 
 def exit_with_error(text: str, code: int, *, hint: str = "") -> NoReturn:
     """Write one line to stderr, and what to do on another, then exit."""
-    write_stderr("error:", text, colour="red")
+    write_stderr(translate(_ERROR), text, colour="red")
     if hint:
-        write_stderr("hint:", hint, colour="cyan")
+        write_stderr(translate(_HINT), hint, colour="cyan")
     sys.exit(code)
 
 
@@ -112,7 +119,7 @@ def _describe_error(error: WxPayError) -> tuple[str, int]:
     if bad_input and error.fate is Fate.NOT_SENT:
         return text, _BAD_INPUT
     fate, code = EXIT_BY_FATE[error.fate]
-    return f"{fate}: {text}", code
+    return f"{translate(fate)}{text}", code
 
 
 @app.callback(invoke_without_command=True)

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Generator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import cast
+from typing import Final, cast
 
 import attrs
 import typer
@@ -20,7 +20,15 @@ from rich.rule import Rule
 from rich.table import Table
 
 from wxpay_async import InDoubtError
+from wxpay_async.language import Sentence, find_language
 from wxpay_async.protocol.validators import wire_name
+
+WARNING: Final = Sentence("warning:", "警告:")
+
+
+def translate(sentence: Sentence, /, **values: object) -> str:
+    """Return a sentence in the language of the environment, with these values in it."""
+    return sentence.in_language(find_language(os.environ)).format(**values)
 
 
 def write_stderr(label: str, text: str, *, colour: str) -> None:
@@ -37,7 +45,7 @@ def print_short_warnings() -> Generator[None]:
             yield
         finally:
             for warning in caught:
-                write_stderr("warning:", join_lines(str(warning.message)), colour="yellow")
+                write_stderr(translate(WARNING), join_lines(str(warning.message)), colour="yellow")
 
 
 def join_lines(text: str) -> str:

@@ -155,7 +155,7 @@ async def test_file_that_this_user_may_not_write_is_a_failure(locked_folder: Pat
     await check(f"sqlite:///{locked_folder}/s.db")  # what it imports may be out of reach later
     leave_rights(locked_folder)
     lines = await check(f"sqlite:///{locked_folder}/s.db")
-    assert lines["store"].text.startswith(f"sqlite+pysqlite:///{locked_folder}/s.db ")
+    assert lines["store"].text.startswith(f"{locked_folder}/s.db is read-only")
     assert_failed(lines["store"], "is read-only (SQLITE_READONLY)", "write the file and its folder")
 
 

@@ -26,7 +26,16 @@ from wxpay_async import (
     Transport,
     WxPayError,
 )
-from wxpay_async.cli.doctor.findings import REFUSED, UNREACHABLE, Area, Finding, Scribe
+from wxpay_async.batch.report_texts import TEXTS
+from wxpay_async.cli.doctor.findings import (
+    REFUSED,
+    UNREACHABLE,
+    Area,
+    Finding,
+    Scribe,
+    Text,
+    choose,
+)
 from wxpay_async.cli.doctor.settings import Setup
 from wxpay_async.engine.environment import GatewayOptions, Parts, make_default_transport
 from wxpay_async.language import Sentence, find_language
@@ -99,9 +108,9 @@ async def check_call(setup: Setup, parts: Parts, limiter: Limiter | None) -> lis
     except WxPayError as error:
         lines = [_explain(error, setup.base_url, parts.signer.sign_type)]
     else:
-        by = "a sandbox, so no money moves" if observer.by_sandbox else "the platform"
-        count = "it lists sub-merchants" if found else "it lists no sub-merchant"
-        lines = [_write.ok("merchants", f"signed, sent, and answered by {by}; {count}")]
+        lines = [
+            _write.ok("merchants", _describe_answer(by_sandbox=observer.by_sandbox, found=found))
+        ]
     finally:
         await observer.aclose()
     return [*lines, *_describe_clock(observer)]
@@ -114,29 +123,60 @@ async def _ask_for_merchants(gateway: PayGateway) -> bool:
     return False
 
 
+def _describe_answer(*, by_sandbox: bool, found: bool) -> Sentence:
+    by = (
+        Sentence("a sandbox, so no money moves", "沙箱，没有真实资金流动")
+        if by_sandbox
+        else Sentence("the platform", "平台")
+    )
+    count = (
+        Sentence("it lists sub-merchants", "返回了子商户")
+        if found
+        else Sentence("it lists no sub-merchant", "没有子商户")
+    )
+    return Sentence(
+        f"signed, sent, and answered by {by.en}; {count.en}",
+        f"已签名并发送，应答来自{by.zh}；{count.zh}",
+    )
+
+
 def _explain(error: WxPayError, base_url: str | None, sign_type: str | None) -> Finding:
     code = error.code or ""
     said = f"{code:.64}: {error.message:.200}" if error.message else f"{code:.64}"
-    text = f"{CODES[code][1]} [{said}]" if code in CODES else str(error)
+    text = f"{_find_meaning(code)} [{said}]" if code in CODES else str(error)
+    advice: Text
     if isinstance(error, RefusedError):
         advice = _read_hint(error, by_rsa=sign_type == "RSA")
         return _write.fail("merchants", text, advice, exit_code=REFUSED, facts={"code": error.code})
     if isinstance(error, QuotaExhaustedError):
-        advice = "wait for a minute; the calls of this one are used up"
+        advice = Sentence(
+            "wait for a minute; the calls of this one are used up",
+            "等一分钟；这一分钟的调用次数已用完",
+        )
     elif error.fate is Fate.NOT_SENT:
-        advice = "do what the lines about the network say, or try again"
+        advice = Sentence(
+            "do what the lines about the network say, or try again",
+            "按上面关于网络的提示处理，或重试",
+        )
     elif code in CODES:
         advice = _read_hint(error)
     else:
-        advice = f"find out what answers at {base_url}, or stands between"
+        advice = Sentence(
+            f"find out what answers at {base_url}, or stands between",
+            f"排查是什么在 {base_url} 应答，或位于中间",
+        )
     return _write.fail("merchants", text, advice, exit_code=UNREACHABLE, facts={"code": error.code})
+
+
+def _find_meaning(code: str) -> str:
+    return TEXTS[find_language(os.environ)].meanings.get(code, CODES[code][1])
 
 
 def _read_hint(error: WxPayError, *, by_rsa: bool = False) -> str:
     """Return the error's hint as the other advices are written: no capital, no full stop."""
     hint = error.hint.rstrip(".。")
     more = _BY_RSA if by_rsa and isinstance(error, SignatureRefusedError) else Sentence("", "")
-    return hint[:1].lower() + hint[1:] + more.in_language(find_language(os.environ))
+    return hint[:1].lower() + hint[1:] + choose(more)
 
 
 # The clock
@@ -146,28 +186,43 @@ def _describe_clock(observer: _Observer) -> Iterator[Finding]:
     offset = observer.offset
     if offset is None:
         if observer.answered:
-            yield _write_clock.warn("clock", "the answer has no Date to compare it with")
+            yield _write_clock.warn(
+                "clock",
+                Sentence(
+                    "the answer has no Date to compare it with", "应答中没有 Date，无法比较时钟"
+                ),
+            )
         return
     seconds = abs(offset)
-    way = "behind" if offset > 0 else "ahead of"
-    text = f"{_show_span(seconds)} {way} the platform's"
+    text = _describe_offset(offset)
     facts = {"offset": round(offset, 1)}
-    advice = "set this machine's clock, by NTP for example"
+    advice = Sentence("set this machine's clock, by NTP for example", "校准本机时钟，例如用 NTP")
     if seconds >= _EXPIRES:
         yield _write_clock.fail(
-            "clock", f"{text}: requests expire after 5 minutes", advice, facts=facts
+            "clock",
+            Sentence(
+                f"{text.en}: requests expire after 5 minutes", f"{text.zh}：请求 5 分钟后过期"
+            ),
+            advice,
+            facts=facts,
         )
     elif seconds >= _NOTICED:
         yield _write_clock.warn("clock", text, advice, facts=facts)
     else:
-        yield _write_clock.ok(
-            "clock", f"within {max(1, round(seconds))} s of the platform's", facts=facts
-        )
+        near = max(1, round(seconds))
+        told = Sentence(f"within {near} s of the platform's", f"与平台相差不超过 {near} 秒")
+        yield _write_clock.ok("clock", told, facts=facts)
 
 
-def _show_span(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+def _describe_offset(offset: float) -> Sentence:
+    minutes, rest = divmod(round(abs(offset)), 60)
+    span = Sentence(
+        f"{minutes} min {rest} s" if minutes else f"{rest} s",
+        f"{minutes} 分 {rest} 秒" if minutes else f"{rest} 秒",
+    )
+    if offset > 0:
+        return Sentence(f"{span.en} behind the platform's", f"比平台慢 {span.zh}")
+    return Sentence(f"{span.en} ahead of the platform's", f"比平台快 {span.zh}")
 
 
 def _read_date(text: str | None) -> datetime | None:

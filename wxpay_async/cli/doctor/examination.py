@@ -15,6 +15,7 @@ from wxpay_async.cli.doctor.key_files import check_key_files
 from wxpay_async.cli.doctor.network import check_network
 from wxpay_async.cli.doctor.settings import Setup, find_problem, read_setup
 from wxpay_async.cli.doctor.shared import check_quota, check_store
+from wxpay_async.language import Sentence
 
 
 async def examine(
@@ -61,4 +62,8 @@ async def _check_way(setup: Setup) -> list[Finding]:
 
 def _skip(area: Area, name: str) -> Finding:
     """Say that something was not checked, since something before it failed."""
-    return Scribe(area).warn(name, "not checked", "mend what failed above, then look again")
+    return Scribe(area).warn(
+        name,
+        Sentence("not checked", "未检查"),
+        Sentence("mend what failed above, then look again", "先解决上面失败的项，再重新检查"),
+    )

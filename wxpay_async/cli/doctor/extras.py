@@ -14,6 +14,7 @@ import attrs
 from wxpay_async import RsaSigner, __version__
 from wxpay_async.cli.doctor.findings import Area, Finding, Scribe
 from wxpay_async.cli.doctor.settings import Setup
+from wxpay_async.language import Sentence
 
 _write: Final = Scribe(Area.EXTRAS)
 
@@ -32,24 +33,44 @@ class _Extra:
     name: str
     distribution: str
     module: str
-    leads_to: str
+    leads_to: Sentence
 
 
 _EXTRAS: Final = (
-    _Extra("speedups", "cryptography", "cryptography", "RSA signatures in a third of the time"),
-    _Extra("sql", "sqlalchemy", "sqlalchemy", "stores in SQLite"),
-    _Extra("postgres", "asyncpg", "asyncpg", "stores in PostgreSQL"),
-    _Extra("psycopg", "psycopg", "psycopg", "stores in PostgreSQL"),
-    _Extra("mysql", "asyncmy", "asyncmy", "stores in MariaDB and MySQL"),
-    _Extra("redis", "redis", "redis", "stores and quotas in Redis"),
-    _Extra("httpx", "httpx", "httpx", "HttpxTransport"),
-    _Extra("reqwest", "pyreqwest", "pyreqwest", "ReqwestTransport"),
-    _Extra("otel", "opentelemetry-api", "opentelemetry", "OpenTelemetryHook"),
-    _Extra("fastapi", "fastapi", "fastapi", "routes for FastAPI"),
-    _Extra("report", "jinja2", "jinja2", "the report of a batch"),
-    _Extra("sandbox", "jinja2", "jinja2", "the sandbox's console"),
-    _Extra("testing", "pytest", "pytest", "fixtures for a shop's tests"),
-    _Extra("taskiq", "taskiq", "taskiq", "batches on several machines"),
+    _Extra(
+        "speedups",
+        "cryptography",
+        "cryptography",
+        Sentence("RSA signatures in a third of the time", "RSA 签名用时降到三分之一"),
+    ),
+    _Extra("sql", "sqlalchemy", "sqlalchemy", Sentence("stores in SQLite", "SQLite 存储")),
+    _Extra("postgres", "asyncpg", "asyncpg", Sentence("stores in PostgreSQL", "PostgreSQL 存储")),
+    _Extra("psycopg", "psycopg", "psycopg", Sentence("stores in PostgreSQL", "PostgreSQL 存储")),
+    _Extra(
+        "mysql",
+        "asyncmy",
+        "asyncmy",
+        Sentence("stores in MariaDB and MySQL", "MariaDB 和 MySQL 存储"),
+    ),
+    _Extra("redis", "redis", "redis", Sentence("stores and quotas in Redis", "Redis 存储和配额")),
+    _Extra("httpx", "httpx", "httpx", Sentence("HttpxTransport", "HttpxTransport")),
+    _Extra("reqwest", "pyreqwest", "pyreqwest", Sentence("ReqwestTransport", "ReqwestTransport")),
+    _Extra(
+        "otel",
+        "opentelemetry-api",
+        "opentelemetry",
+        Sentence("OpenTelemetryHook", "OpenTelemetryHook"),
+    ),
+    _Extra("fastapi", "fastapi", "fastapi", Sentence("routes for FastAPI", "FastAPI 路由")),
+    _Extra("report", "jinja2", "jinja2", Sentence("the report of a batch", "批处理报告")),
+    _Extra("sandbox", "jinja2", "jinja2", Sentence("the sandbox's console", "沙箱控制台")),
+    _Extra(
+        "testing",
+        "pytest",
+        "pytest",
+        Sentence("fixtures for a shop's tests", "商户测试用的 fixture"),
+    ),
+    _Extra("taskiq", "taskiq", "taskiq", Sentence("batches on several machines", "多机批处理")),
 )
 
 
@@ -65,11 +86,20 @@ def check_extras(setup: Setup) -> Iterator[Finding]:
         versions = {each.name: version for each, version in installed.items()}
         yield _write.ok("installed", ", ".join(texts), facts={"extras": versions})
     if absent:
-        texts = [f"{each.name} ({each.leads_to})" for each in absent]
         names = [each.name for each in absent]
-        text, advice = ", ".join(texts), "pip install 'wxpay-async[NAME]' for what is needed"
+        text = Sentence(
+            ", ".join(f"{each.name} ({each.leads_to.en})" for each in absent),
+            "、".join(f"{each.name}（{each.leads_to.zh}）" for each in absent),
+        )
+        advice = Sentence(
+            "pip install 'wxpay-async[NAME]' for what is needed",
+            "按需安装：pip install 'wxpay-async[NAME]'",
+        )
         if "speedups" in names and setup.parts and isinstance(setup.parts.signer, RsaSigner):
-            advice = "pip install 'wxpay-async[speedups]' where many pay at once"
+            advice = Sentence(
+                "pip install 'wxpay-async[speedups]' where many pay at once",
+                "并发支付较多时安装：pip install 'wxpay-async[speedups]'",
+            )
             yield _write.warn("not installed", text, advice, facts={"extras": names})
         else:
             yield _write.ok("not installed", text, advice, facts={"extras": names})

@@ -6,6 +6,7 @@ No text of a finding holds a secret, a key or an address with a password.
 from __future__ import annotations
 
 import enum
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
@@ -13,11 +14,15 @@ from typing import Final
 import attrs
 
 from wxpay_async.cli.output import to_safe_text
+from wxpay_async.language import Sentence, find_language
 
 CONFIGURATION: Final = 2
 UNREACHABLE: Final = 3
 REFUSED: Final = 1
 """The exit codes of failures, as `EXIT_CODES` has them."""
+
+Text = Sentence | str
+"""What a line says, in both languages; a text alone is already in the right one."""
 
 Facts = Mapping[str, object]
 NO_FACTS: Final[Facts] = MappingProxyType({})
@@ -83,23 +88,23 @@ class Finding:
 
 @attrs.frozen
 class Scribe:
-    """Writes the findings of one area."""
+    """Writes the findings of one area, in the language of the environment."""
 
     area: Area
 
-    def ok(self, name: str, text: str, advice: str = "", *, facts: Facts = NO_FACTS) -> Finding:
+    def ok(self, name: str, text: Text, advice: Text = "", *, facts: Facts = NO_FACTS) -> Finding:
         """Write that something is as it should be."""
         return self._write(Status.OK, name, text, advice=advice, facts=facts)
 
-    def warn(self, name: str, text: str, advice: str = "", *, facts: Facts = NO_FACTS) -> Finding:
+    def warn(self, name: str, text: Text, advice: Text = "", *, facts: Facts = NO_FACTS) -> Finding:
         """Write that something works, or was not checked, and should be looked at."""
         return self._write(Status.WARNING, name, text, advice=advice, facts=facts)
 
     def fail(
         self,
         name: str,
-        text: str,
-        advice: str,
+        text: Text,
+        advice: Text,
         *,
         exit_code: int = CONFIGURATION,
         facts: Facts = NO_FACTS,
@@ -108,10 +113,22 @@ class Scribe:
         line = self._write(Status.FAILED, name, text, advice=advice, facts=facts)
         return attrs.evolve(line, exit_code=exit_code)
 
-    def _write(self, status: Status, name: str, text: str, *, advice: str, facts: Facts) -> Finding:
+    def _write(
+        self, status: Status, name: str, text: Text, *, advice: Text, facts: Facts
+    ) -> Finding:
         return Finding(
-            area=self.area, name=name, status=status, text=text, advice=advice, facts=facts
+            area=self.area,
+            name=name,
+            status=status,
+            text=choose(text),
+            advice=choose(advice),
+            facts=facts,
         )
+
+
+def choose(text: Text) -> str:
+    """Return a text in the language of the environment."""
+    return text if isinstance(text, str) else text.in_language(find_language(os.environ))
 
 
 def has_failed(findings: Iterable[Finding]) -> bool:

@@ -15,12 +15,23 @@ from wxpay_async.cli.doctor.settings import Setup, describe_path, find_problem
 from wxpay_async.cli.key_facts import KeyFacts, describe_key, read_key_facts
 from wxpay_async.engine.environment import SCHEMES
 from wxpay_async.engine.mix_up import PLATFORM_KEY
+from wxpay_async.language import Sentence
 from wxpay_async.protocol.keys import InsecureKeyFileWarning, read_key_file
 from wxpay_async.protocol.secrets import SecretBytes
 
 _PASSPHRASE: Final = "WXPAY_PRIVATE_KEY_PASSPHRASE"  # noqa: S105 - the variable's name
-_LOOK: Final = "`wxpay-async keys show FILE` says what is in it, `keys new FILE` makes a new key"
-_MEND: Final = "run chmod 600 on it; or WXPAY_KEY_FILE_MODE=any, where a mount decides"
+_LOOK: Final = Sentence(
+    "`wxpay-async keys show FILE` says what is in it, `keys new FILE` makes a new key",
+    "`wxpay-async keys show FILE` 可查看文件里是哪种密钥，`keys new FILE` 可生成新密钥",
+)
+_MEND: Final = Sentence(
+    "run chmod 600 on it; or WXPAY_KEY_FILE_MODE=any, where a mount decides",
+    "对它执行 chmod 600；权限由挂载方式决定时，设置 WXPAY_KEY_FILE_MODE=any",
+)
+_COMPARE: Final = Sentence(
+    "compare the fingerprint with that of the key in the platform's console",
+    "与平台后台中公钥的指纹核对",
+)
 _write: Final = Scribe(Area.KEYS)
 
 
@@ -46,7 +57,9 @@ def _write_failure(name: str, value: str, error: InvalidKeyError) -> Finding:
     text, is_open, _ = hide_path(str(error), value).partition("; run chmod")
     advice = _MEND if is_open else _LOOK
     if "passphrase" in text:
-        advice = f"set {_PASSPHRASE} to the passphrase of the key"
+        advice = Sentence(
+            f"set {_PASSPHRASE} to the passphrase of the key", f"将 {_PASSPHRASE} 设为该密钥的口令"
+        )
     return _write.fail(name, text, advice)
 
 
@@ -82,15 +95,19 @@ def _require_private(facts: KeyFacts, where: str) -> KeyFacts:
 
 def _describe(name: str, mode: str, facts: KeyFacts | None, *, is_open: bool) -> Finding:
     told: dict[str, object] = {"mode": mode} if mode else {}
-    text, advice = "signs by MD5; the secret is not shown", ""
+    text = Sentence("signs by MD5; the secret is not shown", "用于 MD5 签名；不显示其内容")
     if facts is not None:
         told |= describe_facts(facts)
-        text = f"{facts.kind} key, RSA {facts.bits} bits, {facts.form}"
-        advice = "compare the fingerprint with that of the key in the platform's console"
-    text += f"; mode {mode}" if mode else ""
+        text = Sentence(
+            f"{facts.kind} key, RSA {facts.bits} bits, {facts.form}",
+            f"{'私钥' if facts.is_private else '公钥'}，RSA {facts.bits} 位，{facts.form}",
+        )
+    if mode:
+        text = Sentence(f"{text.en}; mode {mode}", f"{text.zh}；权限 {mode}")
     if is_open:
-        return _write.warn(name, f"other users can read it: {text}", _MEND, facts=told)
-    return _write.ok(name, text, advice, facts=told)
+        text = Sentence(f"other users can read it: {text.en}", f"其他用户可以读取：{text.zh}")
+        return _write.warn(name, text, _MEND, facts=told)
+    return _write.ok(name, text, "" if facts is None else _COMPARE, facts=told)
 
 
 def describe_facts(facts: KeyFacts) -> dict[str, object]:
@@ -113,12 +130,21 @@ def _check_platform_key(value: str, *, any_mode: bool) -> Finding:
     if facts.is_private:
         return _write.fail(
             PLATFORM_KEY,
-            "a private key; callbacks are verified by the platform's public key",
-            "save the platform's public key there; a private key stays with who signs by it",
+            Sentence(
+                "a private key; callbacks are verified by the platform's public key",
+                "这是私钥；回调用平台公钥验签",
+            ),
+            Sentence(
+                "save the platform's public key there; a private key stays with who signs by it",
+                "在此处保存平台公钥；私钥只应留在签名方",
+            ),
         )
     return _write.ok(
         PLATFORM_KEY,
-        f"verifies callbacks: public key, RSA {facts.bits} bits, {facts.form}",
+        Sentence(
+            f"verifies callbacks: public key, RSA {facts.bits} bits, {facts.form}",
+            f"用于回调验签：公钥，RSA {facts.bits} 位，{facts.form}",
+        ),
         facts={"kind": facts.kind, "bits": facts.bits, "fingerprint": facts.fingerprint},
     )
 

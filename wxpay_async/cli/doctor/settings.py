@@ -17,9 +17,10 @@ from urllib.parse import urlsplit
 import attrs
 
 from wxpay_async import InvalidRequestError, MemoryStore, Unlimited, WxPayError
-from wxpay_async.cli.doctor.findings import Area, Finding, Scribe
+from wxpay_async.cli.doctor.findings import Area, Finding, Scribe, Text
 from wxpay_async.engine.environment import SCHEMES, VARIABLES, Parts, Problem, Settings, read_parts
-from wxpay_async.engine.mix_up import ADVICE, PLATFORM_KEY, find_mix_up
+from wxpay_async.engine.mix_up import ADVICE, PLATFORM_KEY, MixUp, find_mix_up
+from wxpay_async.language import Sentence
 from wxpay_async.protocol.wire import PRODUCTION, check_base_url, is_loopback
 
 _OTHERS: Final = ("WXPAY_BROKER_URL", "WXPAY_LANG", "WXPAY_PAY_PUBLIC_KEY", PLATFORM_KEY)
@@ -30,12 +31,17 @@ _SECRET: Final = (
     *("WXPAY_STORE_URL", "WXPAY_QUOTA_URL"),  # they have lines of their own, without passwords
 )
 _DEFAULTS: Final = {
-    "WXPAY_BASE_URL": f"production, {PRODUCTION}",
-    "WXPAY_PROXY": "no proxy",
-    "WXPAY_STORE_URL": "in memory",
-    "WXPAY_QUOTA_URL": "counted in each process",
+    "WXPAY_BASE_URL": Sentence(f"production, {PRODUCTION}", f"生产环境，{PRODUCTION}"),
+    "WXPAY_PROXY": Sentence("no proxy", "不使用代理"),
+    "WXPAY_STORE_URL": Sentence("in memory", "内存"),
+    "WXPAY_QUOTA_URL": Sentence("counted in each process", "各进程各自计数"),
 }
+_ORIGINS: Final = {"option": "命令行选项", "environment": "环境变量"}
 _IGNORED_PROXIES: Final = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY")
+
+_ADVICE_ZH: Final = (
+    "将 WXPAY_BASE_URL 设为 `wxpay-async sandbox` 打印的地址，或改用平台后台给出的设置"
+)
 
 _LIKE_A_SECRET: Final = re.compile(r"[0-9a-f]{32}", re.IGNORECASE)
 _LONGEST_KEY: Final = 64
@@ -150,14 +156,23 @@ def _describe_settings(
             origin = "option" if environ.get(name) != given.get(name) else "environment"
             yield _describe(name, settings, origin, base_url)
         elif name in _DEFAULTS:
-            text = f"not set (default: {_DEFAULTS[name]})"
+            default = _DEFAULTS[name]
+            text = Sentence(f"not set (default: {default.en})", f"未设置（默认：{default.zh}）")
             yield _write.ok(name, text, facts={"origin": "default"})
 
 
-def _advise(problem: InvalidRequestError, allowed: str) -> str:
+def _advise(problem: InvalidRequestError, allowed: str) -> Text:
     if problem.field == "WXPAY_APP_KEY":
-        return "set it to the developer id that the platform's console shows"
-    return f"allowed: {allowed}" if allowed else ""
+        return Sentence(
+            "set it to the developer id that the platform's console shows",
+            "设为平台后台显示的开发者 id（appKey）",
+        )
+    return name_allowed(allowed)
+
+
+def name_allowed(allowed: str) -> Text:
+    """Return what a setting may hold as an advice; nothing where that is not known."""
+    return Sentence(f"allowed: {allowed}", f"可用值：{allowed}") if allowed else ""
 
 
 def _describe(name: str, settings: Settings, origin: str, base_url: str | None) -> Finding:
@@ -173,26 +188,42 @@ def _describe(name: str, settings: Settings, origin: str, base_url: str | None) 
             shown = value
         case "WXPAY_APP_SECRET_FILE" | "WXPAY_PRIVATE_KEY_FILE":
             shown = describe_path(value)
-            return _write.ok(name, f"{shown} ({origin}, a file)", facts={"origin": origin})
+            text = Sentence(f"{shown} ({origin}, a file)", f"{shown}（{_ORIGINS[origin]}，文件）")
+            return _write.ok(name, text, facts={"origin": origin})
         case _:
             shown = "set"
-    return _write.ok(name, f"{shown} ({origin})", facts={"origin": origin, "value": shown})
+    facts = {"origin": origin, "value": shown}
+    return _write.ok(name, _show_value(shown, origin), facts=facts)
+
+
+def _show_value(value: str, origin: str) -> Sentence:
+    zh = "已设置" if value == "set" else value
+    return Sentence(f"{value} ({origin})", f"{zh}（{_ORIGINS[origin]}）")
 
 
 def _describe_app_key(value: str, settings: Settings, origin: str) -> Finding:
     name = "WXPAY_APP_KEY"
     if len(value) > _LONGEST_KEY or value in {settings[each] for each in (*SCHEMES, *_SECRET)}:
         return _write.fail(
-            name, "holds a secret or a key (not shown)", "set it to the developer id, the appKey"
+            name,
+            Sentence("holds a secret or a key (not shown)", "里面是密钥（不显示）"),
+            Sentence("set it to the developer id, the appKey", "设为开发者 id，即 appKey"),
         )
     if _LIKE_A_SECRET.fullmatch(value):
         return _write.warn(
             name,
-            f"set ({origin}), and looks like an appSecret (not shown)",
-            "check that appKey and appSecret are not swapped",
+            Sentence(
+                f"set ({origin}), and looks like an appSecret (not shown)",
+                f"已设置（{_ORIGINS[origin]}），看起来像 appSecret（不显示）",
+            ),
+            Sentence(
+                "check that appKey and appSecret are not swapped",
+                "检查 appKey 和 appSecret 是否写反",
+            ),
             facts={"origin": origin},
         )
-    return _write.ok(name, f"{value} ({origin})", facts={"origin": origin, "value": value})
+    facts = {"origin": origin, "value": value}
+    return _write.ok(name, _show_value(value, origin), facts=facts)
 
 
 def describe_path(value: str) -> str:
@@ -222,14 +253,30 @@ def _find_mix_up(environ: Mapping[str, str], base_url: str | None) -> Iterator[F
     if mix_up is None:
         return
     if mix_up.has_app_key or mix_up.is_forgotten:
-        yield _write.fail("sandbox", str(mix_up), ADVICE)
+        yield _write.fail("sandbox", _describe_mix_up(mix_up), Sentence(ADVICE, _ADVICE_ZH))
     else:
-        listed = " and ".join(mix_up.traces)
+        listed, listed_zh = " and ".join(mix_up.traces), "、".join(mix_up.traces)
         yield _write.warn(
             "sandbox",
-            f"this talks to {mix_up.place}, and a sandbox's {listed} is still set",
-            f"unset {listed}",
+            Sentence(
+                f"this talks to {mix_up.place}, and a sandbox's {listed} is still set",
+                f"请求将发往 {_name_place(mix_up)}，但仍设置着沙箱的 {listed_zh}",
+            ),
+            Sentence(f"unset {listed}", f"取消设置 {listed_zh}"),
         )
+
+
+def _describe_mix_up(mix_up: MixUp) -> Sentence:
+    why = "未设置 WXPAY_BASE_URL，" if mix_up.is_forgotten else ""
+    listed = "、".join(mix_up.traces)
+    return Sentence(
+        str(mix_up), f"{why}请求将发往 {_name_place(mix_up)}，而 {listed} 是沙箱给出的值"
+    )
+
+
+def _name_place(mix_up: MixUp) -> str:
+    names = {"production": "生产环境", "the platform's test host": "平台测试环境"}
+    return names.get(mix_up.place, mix_up.place)
 
 
 # What is set and not read
@@ -240,8 +287,13 @@ def _find_unknown(environ: Mapping[str, str]) -> Iterator[Finding]:
     for name in sorted(environ):
         if name.startswith("WXPAY_") and not name.startswith("WXPAY_TEST_") and name not in known:
             close = difflib.get_close_matches(name, known, 1)
-            advice = f"perhaps {close[0]} is meant" if close else "unset it"
-            yield _write.warn(name, "is set, and nothing reads it", advice)
+            advice = (
+                Sentence(f"perhaps {close[0]} is meant", f"也许应为 {close[0]}")
+                if close
+                else Sentence("unset it", "取消设置")
+            )
+            text = Sentence("is set, and nothing reads it", "已设置，但没有程序读取它")
+            yield _write.warn(name, text, advice)
 
 
 def _find_ignored_proxies(
@@ -253,6 +305,9 @@ def _find_ignored_proxies(
     if found:
         yield _write.warn(
             found[0],
-            "is set, and requests do not go through it",
-            "set WXPAY_PROXY if the platform's allow-list has the proxy's address",
+            Sentence("is set, and requests do not go through it", "已设置，但支付请求不经过它"),
+            Sentence(
+                "set WXPAY_PROXY if the platform's allow-list has the proxy's address",
+                "如果平台白名单中是代理的地址，请设置 WXPAY_PROXY",
+            ),
         )

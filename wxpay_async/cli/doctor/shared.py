@@ -8,7 +8,6 @@ as by the first call.
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,36 +17,45 @@ import attrs
 
 from wxpay_async import InvalidRequestError, Lane, Limiter, NotSentError, Store, WxPayError
 from wxpay_async.adapters.redis_url import REDIS_SCHEMES
-from wxpay_async.adapters.stores.failures import NewerSchemaError, SetupError, map_failures
+from wxpay_async.adapters.stores.failures import map_failures
 from wxpay_async.adapters.stores.from_url import store_from_url
-from wxpay_async.cli.doctor.findings import CONFIGURATION, UNREACHABLE, Area, Finding, Scribe
-from wxpay_async.cli.doctor.settings import split_problem
+from wxpay_async.cli.doctor.failures import VARIABLES, explain_failure
+from wxpay_async.cli.doctor.findings import Area, Finding, Scribe
+from wxpay_async.cli.doctor.settings import name_allowed, split_problem
 from wxpay_async.engine.environment import Settings, make_quota
+from wxpay_async.language import Sentence
 from wxpay_async.protocol.wire import Timeouts
 
 if TYPE_CHECKING:
     from wxpay_async import RedisLimiter, SqlStore
 
-_QUOTA: Final = "WXPAY_QUOTA_URL"
-_STORE: Final = "WXPAY_STORE_URL"
-_STORES: Final = "sqlite:///wxpay.db for one machine, postgresql://, mysql:// or redis:// for many"
+_QUOTA: Final = VARIABLES["quota"]
+_STORE: Final = VARIABLES["store"]
+_STORES: Final = Sentence(
+    "sqlite:///wxpay.db for one machine, postgresql://, mysql:// or redis:// for many",
+    "单机用 sqlite:///wxpay.db，多机用 postgresql://、mysql:// 或 redis://",
+)
 _PATIENCE: Final = 5.0
 _NOBODY: Final = "wxpay-async-doctor"
 """An appKey and a requestId that no merchant has."""
 
-_BAD_LOGIN: Final = frozenset(
-    {"28000", "28P01", 1044, 1045, "AuthenticationError", "NoPermissionError"}
-)
-_NO_DATABASE: Final = frozenset({"3D000", 1049})
-_READ_ONLY: Final = frozenset({"25006", 1290, 1792, 1836, "SQLITE_READONLY", "ReadOnlyError"})
-_NO_FILE: Final = frozenset({"SQLITE_CANTOPEN"})
-_NO_STORE: Final = frozenset({"SQLITE_NOTADB", "SQLITE_CORRUPT"})
-_BUSY: Final = frozenset({"SQLITE_BUSY", "SQLITE_LOCKED"})
 _DURABLE: Final = {
-    "sqlite": "name a file in WXPAY_STORE_URL: this one is lost with the process",
-    "postgresql": "switch synchronous_commit and fsync on at the server",
-    "mysql": "set innodb_flush_log_at_trx_commit = 1 at the server",
-    "redis": "set appendonly yes, appendfsync always and maxmemory-policy noeviction",
+    "sqlite": Sentence(
+        "name a file in WXPAY_STORE_URL: this one is lost with the process",
+        "在 WXPAY_STORE_URL 中写明文件：当前的存储随进程消失",
+    ),
+    "postgresql": Sentence(
+        "switch synchronous_commit and fsync on at the server",
+        "在服务器上打开 synchronous_commit 和 fsync",
+    ),
+    "mysql": Sentence(
+        "set innodb_flush_log_at_trx_commit = 1 at the server",
+        "在服务器上设置 innodb_flush_log_at_trx_commit = 1",
+    ),
+    "redis": Sentence(
+        "set appendonly yes, appendfsync always and maxmemory-policy noeviction",
+        "设置 appendonly yes、appendfsync always 和 maxmemory-policy noeviction",
+    ),
 }
 _write_quota: Final = Scribe(Area.QUOTA)
 _write_store: Final = Scribe(Area.STORE)
@@ -72,8 +80,14 @@ class Quota:
 async def check_quota(settings: Settings) -> Quota:
     """Take a slot of the shared quota, and give it back."""
     if not settings[_QUOTA]:
-        text = "counted in each process by itself: 400 calls in 60 s"
-        advice = f"set {_QUOTA}=redis://... where several processes use the appKey"
+        text = Sentence(
+            "counted in each process by itself: 400 calls in 60 s",
+            "各进程各自计数：60 秒内最多 400 次调用",
+        )
+        advice = Sentence(
+            f"set {_QUOTA}=redis://... where several processes use the appKey",
+            f"多个进程使用同一 appKey 时，设置 {_QUOTA}=redis://...",
+        )
         return Quota(_write_quota.ok("quota", text, advice), None)
     try:
         limiter = _make_limiter(settings)
@@ -85,11 +99,18 @@ async def check_quota(settings: Settings) -> Quota:
             await slot.unsent()
     except NotSentError as error:
         await limiter.aclose()
-        return Quota(_explain(_write_quota, "quota", _show_redis(limiter.url), error), None)
+        return Quota(explain_failure(_write_quota, "quota", _show_redis(limiter.url), error), None)
     where, taken = _show_redis(limiter.url), limiter.in_use or 0
-    text = f"{where} answers: {taken} of {limiter.quota.limit} calls of this minute are taken"
+    limit = limiter.quota.limit
+    text = Sentence(
+        f"{where} answers: {taken} of {limit} calls of this minute are taken",
+        f"{where} 应答正常：这一分钟的 {limit} 次调用已用 {taken} 次",
+    )
     if slot is None:
-        advice = "wait for a minute, or find out who uses this appKey"
+        advice = Sentence(
+            "wait for a minute, or find out who uses this appKey",
+            "等一分钟，或查明是谁在使用这个 appKey",
+        )
         return Quota(_write_quota.warn("quota", text, advice, facts={"taken": taken}), limiter)
     return Quota(_write_quota.ok("quota", text, facts={"taken": taken}), limiter)
 
@@ -113,7 +134,7 @@ def _write_problem(write: Scribe, name: str, error: WxPayError | ImportError) ->
         if isinstance(error, InvalidRequestError):
             error = error.called(name)
         reason, allowed = split_problem(error)
-        return write.fail(name, reason, f"allowed: {allowed}" if allowed else "")
+        return write.fail(name, reason, name_allowed(allowed))
     reason, _, advice = str(error).partition("; ")
     return write.fail(name, reason, advice)
 
@@ -125,10 +146,12 @@ async def check_store(settings: Settings) -> list[Finding]:
     """Open the store as it is; look at its version, its durability and the role's rights."""
     url = settings[_STORE]
     if not url or url.lower().startswith("memory:"):
-        text = "in memory: what was sent is forgotten when the process ends"
-        return [
-            _write_store.warn("store", text, f"set {_STORE} to {_STORES}", facts={"durable": False})
-        ]
+        text = Sentence(
+            "in memory: what was sent is forgotten when the process ends",
+            "内存：进程结束后，发送过的请求不再保留",
+        )
+        advice = Sentence(f"set {_STORE} to {_STORES.en}", f"设置 {_STORE}：{_STORES.zh}")
+        return [_write_store.warn("store", text, advice, facts={"durable": False})]
     try:
         store = store_from_url(url)
     except (WxPayError, ImportError) as error:
@@ -145,11 +168,17 @@ async def _check_redis(store: Store, url: str) -> list[Finding]:
     try:
         version = await _read_redis_version(url)
     except NotSentError as error:
-        return [_explain(_write_store, "store", where, error)]
+        return [explain_failure(_write_store, "store", where, error)]
     if version is None or version >= VERSION:
         return await _check_opened(store, where, "redis")
-    text = f"{where} has a layout of version {version}, this release needs {VERSION}"
-    advice = "the first call raises it; processes of the earlier release are refused from then on"
+    text = Sentence(
+        f"{where} has a layout of version {version}, this release needs {VERSION}",
+        f"{where} 的布局版本为 {version}，当前版本需要 {VERSION}",
+    )
+    advice = Sentence(
+        "the first call raises it; processes of the earlier release are refused from then on",
+        "第一次调用会升级它；此后旧版本的进程会被拒绝",
+    )
     return [_write_store.warn("store", text, advice, facts={"version": version})]
 
 
@@ -174,6 +203,7 @@ async def _check_sql(url: str) -> list[Finding]:
     where = redact_url(store.url).strip("'")
     backend = store.url.get_backend_name()
     if backend == "sqlite":
+        where = store.url.database or ":memory:"
         missing = _look_for_file(store)
         if missing is not None:
             return [missing]
@@ -188,19 +218,32 @@ def _look_for_file(store: SqlStore) -> Finding | None:
     folder = Path(name).absolute().parent
     if not folder.is_dir():
         return _write_store.fail(
-            "store", f"there is no folder {folder} for the file", f"make it, or correct {_STORE}"
+            "store",
+            Sentence(
+                f"there is no folder {folder} for the file", f"文件所在的目录 {folder} 不存在"
+            ),
+            Sentence(f"make it, or correct {_STORE}", f"创建该目录，或改正 {_STORE}"),
         )
     as_effective = os.access in os.supports_effective_ids
     if not os.access(folder, os.W_OK | os.X_OK, effective_ids=as_effective):
         return _write_store.fail(
             "store",
-            f"the folder {folder} cannot be written",
-            "let the program's user write it: SQLite keeps two more files beside its own",
+            Sentence(f"the folder {folder} cannot be written", f"目录 {folder} 不可写"),
+            Sentence(
+                "let the program's user write it: SQLite keeps two more files beside its own",
+                "允许程序的用户写入该目录：SQLite 还会在旁边保存两个文件",
+            ),
         )
     return _write_store.warn(
         "store",
-        f"{Path(name).absolute()} is not there yet: the first call makes it",
-        f"if payments were made before, {_STORE} names the wrong file",
+        Sentence(
+            f"{Path(name).absolute()} is not there yet: the first call makes it",
+            f"{Path(name).absolute()} 尚不存在：第一次调用时创建",
+        ),
+        Sentence(
+            f"if payments were made before, {_STORE} names the wrong file",
+            f"如果之前发起过支付，说明 {_STORE} 指向了错误的文件",
+        ),
     )
 
 
@@ -212,7 +255,7 @@ async def _check_opened(store: Store, where: str, backend: str) -> list[Finding]
         # without a word.
         await store.forget(_NOBODY, 0.0, limit=1)
     except NotSentError as error:
-        return [_explain(_write_store, "store", where, error)]
+        return [explain_failure(_write_store, "store", where, error)]
     else:
         return list(_describe_store(store, where, backend))
     finally:
@@ -222,16 +265,28 @@ async def _check_opened(store: Store, where: str, backend: str) -> list[Finding]
 def _describe_store(store: Store, where: str, backend: str) -> Iterator[Finding]:
     version = _find_version(backend)
     ahead = store.ahead or 0.0
-    text = f"{where} answers; its layout is of version {version}, which this release needs"
+    text = Sentence(
+        f"{where} answers; its layout is of version {version}, which this release needs",
+        f"{where} 应答正常；布局版本为 {version}，与当前版本一致",
+    )
     if abs(ahead) >= 1:
-        text += f"; its clock is {abs(ahead):.0f} s {'ahead' if ahead > 0 else 'behind'}"
+        seconds, way = f"{abs(ahead):.0f}", ("ahead", "快") if ahead > 0 else ("behind", "慢")
+        text = Sentence(
+            f"{text.en}; its clock is {seconds} s {way[0]}",
+            f"{text.zh}；其时钟{way[1]} {seconds} 秒",
+        )
     yield _write_store.ok("store", text, facts={"version": version, "ahead": round(ahead, 3)})
     if backend not in {"redis", "sqlite"}:
-        yield _write_store.ok("rights", "the role may read, insert, update and delete")
+        rights = Sentence("the role may read, insert, update and delete", "角色有增删改查的权限")
+        yield _write_store.ok("rights", rights)
     if store.durable:
-        yield _write_store.ok("durability", "a commit survives a crash", facts={"durable": True})
+        text = Sentence("a commit survives a crash", "提交后的数据在崩溃后仍在")
+        yield _write_store.ok("durability", text, facts={"durable": True})
     else:
-        text = "a commit may be lost in a crash, and its request sent a second time"
+        text = Sentence(
+            "a commit may be lost in a crash, and its request sent a second time",
+            "崩溃时可能丢失提交，其请求可能被重复发送",
+        )
         yield _write_store.warn("durability", text, _DURABLE[backend], facts={"durable": False})
 
 
@@ -243,78 +298,3 @@ def _find_version(backend: str) -> int:
     from wxpay_async.adapters.stores import sql_schema  # noqa: PLC0415 - an extra
 
     return sql_schema.VERSION
-
-
-# Failures of both
-
-
-def _explain(write: Scribe, name: str, where: str, error: NotSentError) -> Finding:
-    cause = error.__cause__
-    if isinstance(cause, SetupError):
-        text, _, advice = str(cause).partition(". ")
-        if isinstance(cause, NewerSchemaError):
-            text, _, advice = str(cause).partition(": ")
-        elif cause.__cause__ is None:  # nothing was refused: it was only not allowed to do it
-            advice = f"the first call does it, if its role may; else an administrator: {advice}"
-            return write.warn(name, f"{where}: {text}", advice)
-        return write.fail(name, f"{where}: {text}", advice)
-    codes = _find_codes(error)
-    text, advice, code = _interpret(codes, name)
-    listed = ", ".join(str(each) for each in codes)
-    return write.fail(name, f"{where} {text} ({listed})", advice, exit_code=code)
-
-
-def _interpret(codes: list[str | int], name: str) -> tuple[str, str, int]:
-    """Return what happened, what to do, and the exit code."""
-    found, variable = frozenset(codes), _QUOTA if name == "quota" else _STORE
-    code = CONFIGURATION
-    if found & _BAD_LOGIN:
-        text, advice = "refuses the login", f"check user and password in {variable}"
-    elif found & _NO_DATABASE:
-        text, advice = "has no such database", f"create it, or correct {variable}"
-    elif found & _READ_ONLY:
-        text = "is read-only"
-        advice = "let the program's user write the file and its folder; a server: its primary"
-    elif found & _NO_FILE:
-        text = "cannot be opened"
-        advice = f"check {variable}, and who may read and write the file and its folder"
-    elif found & _NO_STORE:
-        text, advice = "is no database, or a damaged one", f"check {variable}"
-    elif found & _BUSY:
-        text, advice = "is locked by another process", "find out which one writes to it"
-        code = UNREACHABLE
-    else:
-        text, advice = "cannot be reached", f"check {variable}, and that the server runs"
-        code = UNREACHABLE
-    return text, advice, code
-
-
-def _find_codes(error: BaseException) -> list[str | int]:
-    """Return what drivers and the system say; the class of the error where they say nothing.
-
-    Only codes and names of classes: a driver's text may hold what was in the address.
-    """
-    chain: list[BaseException] = []
-    waiting: list[object] = [error.__cause__]
-    while waiting:
-        each = waiting.pop(0)
-        if isinstance(each, BaseException) and each not in chain:
-            chain.append(each)
-            waiting += [getattr(each, "orig", None), each.__cause__, each.__context__]
-    codes = [code for each in chain for code in _find_own_codes(each)]
-    return list(dict.fromkeys(codes)) or [type(chain[0] if chain else error).__name__]
-
-
-def _find_own_codes(error: BaseException) -> Iterator[str | int]:
-    sqlstate = getattr(error, "sqlstate", None)
-    if isinstance(sqlstate, str):
-        yield sqlstate
-    name = getattr(error, "sqlite_errorname", None)
-    if isinstance(name, str):  # SQLITE_READONLY_DIRECTORY is one of SQLITE_READONLY
-        yield "_".join(name.split("_")[:2])
-    elif isinstance(error, OSError) and error.errno:
-        yield errno.errorcode.get(error.errno, error.errno)
-    elif error.args and type(error.args[0]) is int:
-        yield error.args[0]
-    if type(error).__name__ in _BAD_LOGIN | _READ_ONLY:  # Redis has classes in place of codes
-        yield type(error).__name__
