@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import re
+import shutil
+import signal
+import socket
 import sys
+from pathlib import Path
 from typing import Any
 
+import pytest
 from attrs import define
 
-from tests.support.markdown import README, find_files
+from tests.support.markdown import README, find_blocks, find_files
 
 PATIENCE = 240.0  # seconds until a stuck test fails; nothing ever asserts on it
 JSAPI = {"timeStamp", "nonceStr", "package", "signType", "paySign"}
@@ -84,3 +91,51 @@ async def test_refunds_of_both_scripts_are_made_once(readme_shop: Fixture) -> No
         assert ["2 ok\n3 ok\n"] * 2 == nightly
         assert 3 == shop.count("refund")
         assert 5 == system.sandbox.callbacks.acknowledged
+
+
+def pick_port() -> str:
+    """Return a port that is free now."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
+
+
+def write_script() -> str:
+    """Join the commands of "Run the examples", on free ports and without their installation."""
+    commands = [text for language, text in find_blocks(README) if language == "console"][2:]
+    script = "".join(commands).replace("8000", shop := pick_port())
+    script = re.sub(r"^(\. \.venv|pip install).*\n", "", script, flags=re.MULTILINE)
+    replaced = {
+        r"^wxpay-async (sandbox .*)$": rf"$PYTHON -m wxpay_async \1 --port {pick_port()} &"
+        "\nuntil [ -s sandbox.env ]; do sleep 0.1; done",
+        r"^uvicorn (.*)$": rf"$PYTHON -m uvicorn \1 --port {shop} &",
+        r"^curl ": "curl -sSf --retry 90 --retry-connrefused --retry-delay 1 ",
+    }
+    for pattern, text in replaced.items():
+        script, count = re.subn(pattern, text, script, flags=re.MULTILINE)
+        assert count, pattern
+    return f"set -e\n{script}"
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
+async def test_commands_of_the_examples_run(tmp_path: Path) -> None:
+    """A sandbox, its settings, the shop, and two payments by curl, in one shell."""
+    for name, text in find_files(README).items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    environment = {**os.environ, "PYTHON": sys.executable, "PYTHONPATH": str(README.parent)}
+    shell = await asyncio.create_subprocess_exec(
+        *("bash", "-c", f"{write_script()}\necho; echo done\nwait"),
+        env=environment,
+        cwd=tmp_path,
+        stdout=asyncio.subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        assert shell.stdout is not None
+        printed = (await asyncio.wait_for(shell.stdout.readuntil(b"done\n"), PATIENCE)).decode()
+    finally:
+        os.killpg(shell.pid, signal.SIGTERM)
+        await shell.wait()
+
+    assert 2 == printed.count('"package":"prepay_id=')
+    assert (tmp_path / "wxpay.db").is_file()
