@@ -21,7 +21,7 @@ QUESTION = re.compile(r"(Who|What|Whether|Where|When|Which|How|Of)\b")
 RIDDLES_IN_CHINESE = re.compile("存疑|下一代|实话|由人来看")
 """Words that were translated from the English, where the trade has others."""
 
-PAGES = [README, *sorted(ROOT.glob("docs/**/*.md"))]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 CHINESE_PAGES = [CHINESE, *(page for page in PAGES if page.suffixes[:1] == [".zh"])]
 MODULES = sorted(ROOT.glob("wxpay_async/**/*.py"))
 

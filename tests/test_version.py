@@ -25,6 +25,13 @@ def test_version_is_read_by_the_build() -> None:
     assert __version__ == found[1] == wxpay_async.__version__
 
 
+def test_version_that_gets_security_fixes_is_the_newest() -> None:
+    """SECURITY.md names its first two parts."""
+    minor = __version__.rpartition(".")[0]
+
+    assert f"Today this is {minor}.\n" in (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+
+
 def test_request_tells_the_version() -> None:
     """The platform's support asks for it."""
     builder = RequestBuilder("k", None, PRODUCTION)
