@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import itertools
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,15 @@ def test_chinese_readme_names_what_the_english_one_names() -> None:
     assert {"WXPAY_STORE_URL", "otel", "error.hint"} <= named
     named.discard(CHINESE.name)
     assert [] == sorted(name for name in named if name not in chinese)
+
+
+def test_readme_names_every_extra() -> None:
+    """In the table, and so does the Chinese one, by the test above."""
+    project = tomllib.loads((README.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    text = README.read_text(encoding="utf-8")
+    extras = project["project"]["optional-dependencies"]
+
+    assert [] == [extra for extra in extras if f"`{extra}`" not in text]
 
 
 @both_languages
