@@ -18,7 +18,6 @@ ENGLISH_ONLY = {
 each = pytest.mark.parametrize("page", CHINESE, ids=lambda page: page.name)
 
 _COMMENT = re.compile(r" +# .*$", re.MULTILINE)
-_PROSE_LINE = re.compile(r"[\u4e00-\u9fff，、；：（]\n[\u4e00-\u9fff（“]")
 
 
 def code_of(page: Path) -> list[tuple[str, str]]:
@@ -52,11 +51,3 @@ def test_blocks_of_code_are_the_same(page: Path) -> None:
 def test_sections_are_the_same(page: Path) -> None:
     """As many headings, of the same levels."""
     assert headings_of(english_of(page)) == headings_of(page)
-
-
-@each
-def test_sentences_are_not_broken(page: Path) -> None:
-    """A line break inside Chinese text would be shown as a blank."""
-    text = re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
-
-    assert [] == _PROSE_LINE.findall(text)

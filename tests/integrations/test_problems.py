@@ -79,8 +79,9 @@ def test_class_of_an_application_is_answered_as_its_parent() -> None:
 
 
 def test_page_has_the_table_that_the_code_makes() -> None:
-    """`python -m tests.support.problem_table` prints it."""
+    """`python -m tests.support.problem_table` prints it, with `--zh` the Chinese one."""
     assert make_table() in PAGE.read_text(encoding="utf-8")
+    assert make_table(1) in PAGE.with_name("web.zh.md").read_text(encoding="utf-8")
 
 
 def test_example_of_the_page_is_what_the_code_makes() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -15,7 +16,8 @@ DOCS: Final = ROOT / "docs"
 CHINESE: Final = ".zh"
 
 _BLOCK: Final = re.compile(
-    r"^```(?P<language>\S*)[^\n]*\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE
+    r"^(?P<indent> *)```(?P<language>\S*)[^\n]*\n(?P<text>.*?)^(?P=indent)```$",
+    re.DOTALL | re.MULTILINE,
 )
 _FILE: Final = re.compile(r"(?:#|//) ([\w.-]+\.\w+)\n")
 
@@ -62,7 +64,12 @@ def find_blocks(page: Path) -> list[Block]:
     """Return the blocks of a page, in their order."""
     text = page.read_text(encoding="utf-8")
     return [
-        Block(page, text.count("\n", 0, match.start()) + 1, match["language"], match["text"])
+        Block(
+            page=page,
+            line=text.count("\n", 0, match.start()) + 1,
+            language=match["language"],
+            text=textwrap.dedent(match["text"]) if match["indent"] else match["text"],
+        )
         for match in _BLOCK.finditer(text)
     ]
 
