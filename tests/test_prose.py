@@ -27,7 +27,7 @@ MODULES = sorted(ROOT.glob("wxpay_async/**/*.py"))
 
 _END = re.compile(r"(?<=[.!?])\s+")
 _CHINESE_CHARACTER = re.compile(r"[\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]")
-_STARTS_A_LINE = ("|", "#", "-", "*", ">", "1.", "<")
+_STARTS_A_LINE = re.compile(r"\s*([|#*><-]|\d+\.)")
 
 
 def name_of(path: Path) -> str:
@@ -67,7 +67,7 @@ def find_broken_sentences(page: str) -> list[str]:
         if _CHINESE_CHARACTER.search(line)
         and following.strip()
         and not line.startswith(("#", "|"))
-        and not following.lstrip().startswith(_STARTS_A_LINE)
+        and not _STARTS_A_LINE.match(following)
     ]
 
 

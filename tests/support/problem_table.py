@@ -16,7 +16,6 @@ from wxpay_async.errors import (
 )
 from wxpay_async.integrations.problems import PROBLEM_TYPES, Problem
 
-
 _HEADS: Final = (
     "| `error` | status | title | errors, and when to try again |",
     "| `error` | 状态码 | 标题 | 异常，以及何时重试 |",
