@@ -6,6 +6,7 @@ import itertools
 import os
 import shutil
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
 
@@ -41,10 +42,10 @@ class Buyer:
     _numbers: itertools.count[int] = field(factory=lambda: itertools.count(1))
 
     async def order(
-        self, number: str, *, subject: str = "茶", timeout: str = "30m"
+        self, number: str, *, subject: str = "茶", timeout: str = "30m", yuan: str = "12.50"
     ) -> wx.PayResult:
-        """Create an order of 12.50 yuan and its prepay."""
-        amount = Decimal("12.50")
+        """Create an order and its prepay."""
+        amount = Decimal(yuan)
         item = wx.TradeItem(
             out_trade_no=number,
             subject=subject,
@@ -68,6 +69,12 @@ class Buyer:
     async def status(self, number: str) -> str:
         """Ask for the status of an order."""
         return (await self.gateway.query(out_trade_no=number)).status
+
+
+def open_gateway(sandbox: Sandbox) -> wx.PayGateway:
+    """Make the gateway of a sandbox's merchant, without a limit."""
+    signer = wx.Md5Signer(sandbox.app_secret)
+    return wx.PayGateway(sandbox.app_key, signer, base_url=sandbox.url, limiter=wx.Unlimited())
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -96,16 +103,13 @@ async def sandbox(shop: CallbackShop) -> AsyncIterator[Sandbox]:
 @pytest.fixture
 async def buyer(sandbox: Sandbox) -> AsyncIterator[Buyer]:
     """Someone who orders through the SDK."""
-    signer = wx.Md5Signer(sandbox.app_secret)
-    async with wx.PayGateway(
-        sandbox.app_key, signer, base_url=sandbox.url, limiter=wx.Unlimited()
-    ) as gateway:
+    async with open_gateway(sandbox) as gateway:
         yield Buyer(gateway)
 
 
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    """Debian's chromium, or the one that WXPAY_TEST_CHROMIUM names."""
+@asynccontextmanager
+async def open_browser() -> AsyncIterator[Browser]:
+    """Start Debian's chromium, or the one that WXPAY_TEST_CHROMIUM names."""
     program = os.environ.get("WXPAY_TEST_CHROMIUM") or shutil.which("chromium")
     if program is None:
         absent("no chromium; WXPAY_TEST_CHROMIUM names another program")
@@ -115,6 +119,13 @@ async def browser() -> AsyncIterator[Browser]:
         )
         yield running
         await running.close()
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    """A browser of this machine."""
+    async with open_browser() as running:
+        yield running
 
 
 @pytest.fixture

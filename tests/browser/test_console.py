@@ -179,7 +179,13 @@ async def test_no_page_is_wider_than_its_screen(page: Page, sandbox: Sandbox, bu
         merchant = Merchant(session, sandbox)
         await merchant.send(QUERY, {**merchant.envelope({"outTradeNo": "A" * 64}), "sign": "0"})
     order = f"app={sandbox.app_key}&order={'A' * 64}"
-    paths = ("/?x=", "/console/requests?x=", f"/console/order?{order}", f"/cashier?{order}")
+    paths = (
+        "/?x=",
+        "/console/requests?x=",
+        "/console/faults?x=",
+        f"/console/order?{order}",
+        f"/cashier?{order}",
+    )
     for path, language in itertools.product(paths, ("en", "zh")):
         await page.goto(f"{sandbox.url}{path}&lang={language}")
         if path.startswith("/console/requests"):
@@ -203,7 +209,13 @@ async def test_text_can_be_read_in_light_and_dark(
     context = await browser.new_context(color_scheme=scheme)  # type: ignore[arg-type]
     page = await context.new_page()
     order = f"app={sandbox.app_key}&order=A4"
-    for path in ("/", "/console/requests", f"/console/order?{order}", f"/cashier?{order}"):
+    for path in (
+        "/",
+        "/console/requests",
+        "/console/faults",
+        f"/console/order?{order}",
+        f"/cashier?{order}",
+    ):
         await page.goto(sandbox.url + path)
         await page.wait_for_function("!document.querySelector('.fresh')")
         assert await page.evaluate(_CONTRAST) == [], path

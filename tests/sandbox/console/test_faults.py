@@ -30,7 +30,7 @@ async def test_fault_is_ordered_and_taken_back_by_buttons(
     assert codes == ["", "CO_MSG_000003"]
     assert ordered.fault == read_fault_form({**fields, "chance": "1.0"})
     assert "code=CO_MSG_000003, executed=False, operation=trade, every=2" in html
-    assert "1 of 2" in html
+    assert "seen 2×, happened 1×" in html
     assert 'Faults <span class="count">1</span>' in await fetch("/?lang=en")
 
     assert (await act(act="clear_faults", number="1"))[0] == 200

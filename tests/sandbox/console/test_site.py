@@ -43,7 +43,7 @@ async def test_row_tells_state_amount_request_attempts_and_refunds(
     assert "商品的标题" in row
     assert "¥33.69" in row
     assert " paid " in row
-    assert "p1 · seen 3×" in row
+    assert "p1 requests: 3" in row
     assert "refunded ¥3.00" in row
     assert "12:00:00" in row
 

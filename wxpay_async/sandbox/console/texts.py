@@ -25,10 +25,10 @@ _WORDS: Final[Mapping[str, tuple[str, str]]] = {
     "faults_seed": ("Chance is drawn from the seed {seed}.", "随机种子：{seed}。"),
     "faults_to_order": ("Order a fault", "安排故障"),
     "faults_note": (
-        "Once, unless `every`, `times` or `chance` say otherwise. Empty fields are left out.",
+        "Once, unless every, times or chance say otherwise. Empty fields are left out.",
         "默认一次；可用 every、times、chance 改变。空字段不计。",
     ),
-    "fault_met": ("{happened} of {seen}", "{seen} 次中 {happened} 次"),
+    "fault_met": ("seen {seen}×, happened {happened}×", "遇到 {seen} 次，发生 {happened} 次"),
     "fault_order": ("Order", "安排"),
     "fault_clear": ("Take back", "取消"),
     "fault_elsewhere": (
@@ -37,7 +37,7 @@ _WORDS: Final[Mapping[str, tuple[str, str]]] = {
     ),
     "magic": ("Magic values", "特殊测试值"),
     "magic_note": (
-        "These openids and amounts always lead to the same end, as soon as `pay` was executed.",
+        "These openids and amounts always lead to the same end, as soon as pay was executed.",
         "用这些 openid 或金额执行 pay，总是得到固定的结果。",
     ),
     "magic_off": ("Switched off (--no-magic).", "已关闭（--no-magic）。"),
@@ -76,7 +76,8 @@ _WORDS: Final[Mapping[str, tuple[str, str]]] = {
     "app_key": ("appKey", "appKey"),
     "trade_no": ("Platform's number", "平台单号"),
     "attempts": ("seen {count}×", "收到 {count} 次"),
-    "attempts_seen": ("Attempts seen", "收到次数"),
+    "attempts_seen": ("Requests seen", "收到请求数"),
+    "requests_short": ("requests: {count}", "请求 {count} 次"),
     "refunds": ("Refunds", "退款"),
     "refunded": ("refunded", "已退款"),
     "no_refunds": ("None.", "没有退款。"),
