@@ -31,7 +31,6 @@ def headings_of(page: Path) -> list[int]:
     return [len(mark) for mark in re.findall(r"^(#+) ", text, re.MULTILINE)]
 
 
-@pytest.mark.skip(reason="they are being written")
 def test_every_page_for_readers_is_in_both_languages() -> None:
     """Of the reference, the API and the commands stay English; so does the index of tests."""
     english = {
