@@ -162,7 +162,7 @@ def draw_states(language: int) -> str:
     steps = _from(_REISSUABLE, "reissue reissued")
     note = (
         ("a pay that is closed before", "another credential is issued:", "from RESERVED, UNKNOWN,"),
-        ("补发支付凭据之前，", "先关闭原来的 pay：", "可从 RESERVED、UNKNOWN、"),
+        ("换发支付凭证之前，", "先关闭原来的 pay：", "可从 RESERVED、UNKNOWN、"),
     )[language]
     rest = ("SUCCEEDED, REJECTED,", "NOT_EXECUTED, NEEDS_REVIEW")
     rest = rest if language == 0 else ("SUCCEEDED、REJECTED、", "NOT_EXECUTED、NEEDS_REVIEW")
