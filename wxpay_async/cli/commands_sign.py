@@ -18,8 +18,8 @@ from typer import Argument, Option
 from wxpay_async import InvalidKeyError, InvalidRequestError
 from wxpay_async.cli.main import EXIT_CODES, app, exit_with_error
 from wxpay_async.cli.options import GatewayOptions, client_command
-from wxpay_async.cli.output import print_json, print_result, print_short_warnings
-from wxpay_async.language import find_language
+from wxpay_async.cli.output import print_json, print_result, print_short_warnings, translate
+from wxpay_async.language import Sentence, find_language
 
 if TYPE_CHECKING:
     from wxpay_async.protocol.explain import Explanation
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 _LONGEST: Final = 1 << 20
 _DIFFERS: Final = 1
+_DIFFERENCES: Final = {
+    "canonical string": Sentence("the canonical string differs", "待签名字符串不一致"),
+    "signature": Sentence("the signature differs", "签名不一致"),
+}
 _MODE: Final = 0o600
 _NEEDED: Final = ("WXPAY_APP_KEY", "WXPAY_PRIVATE_KEY_PASSPHRASE", "WXPAY_KEY_FILE_MODE")
 _FORMER: Final = "WXPAY_FORMER_SECRETS"
@@ -209,7 +213,7 @@ def _report(found: Explanation, options: GatewayOptions) -> None:
     else:
         print_explanation(found, language)
     if found.comparison is not None and found.comparison.verdict != "matches":
-        exit_with_error(f"the {found.comparison.kind} differs", _DIFFERS)
+        exit_with_error(translate(_DIFFERENCES[found.comparison.kind]), _DIFFERS)
 
 
 def _read_request(file: str | None, text: str | None) -> dict[str, str]:

@@ -198,7 +198,7 @@ def lay_out(
             raise InvalidRequestError(
                 "not known, and a signature can be compared only under its own",
                 field="nonce, timestamp",
-                allowed="all parameters of the request that was signed",
+                allowed="those of the request that was signed, or all its parameters",
             )
         _adopt_own(params, text)
     params.setdefault("nonce", nonce)
