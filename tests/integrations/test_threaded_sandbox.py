@@ -47,6 +47,22 @@ def test_payment_in_several_loops(gateway: PayGateway, sandbox: ThreadedSandbox)
     assert "paid" == asyncio.run(gateway.query(out_trade_no="O-1")).state
 
 
+def test_payer_acts_in_the_loop_of_the_sandbox(
+    gateway: PayGateway, sandbox: ThreadedSandbox
+) -> None:
+    """A whole purchase may be handed to `run`; `run` itself would wait for its own loop."""
+
+    async def purchase() -> str:
+        await buy(gateway)
+        sandbox.confirm("O-1")
+        waiting = sandbox.callbacks_idle()
+        with pytest.raises(RuntimeError, match="own event loop"):
+            sandbox.run(waiting)
+        return (await gateway.query(out_trade_no="O-1")).state
+
+    assert "paid" == sandbox.run(purchase())
+
+
 async def test_payment_in_the_loop_of_the_test(
     gateway: PayGateway, sandbox: ThreadedSandbox
 ) -> None:

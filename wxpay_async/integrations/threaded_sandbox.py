@@ -38,6 +38,9 @@ class _LoopThread:
         self._running.set()
         await self._stop.wait()
 
+    def is_current(self) -> bool:
+        return threading.current_thread() is self._thread
+
     def close(self) -> None:
         self.loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
@@ -78,8 +81,11 @@ class ThreadedSandbox(Sandbox):
         """Run a coroutine in the sandbox's event loop, from another thread, and return its result.
 
         Raises:
-            RuntimeError: outside `with`.
+            RuntimeError: outside `with`, or called in that event loop, which would wait for itself.
         """
+        if self._thread and self._thread.is_current():
+            work.close()
+            raise RuntimeError("this is the sandbox's own event loop: await it")
         return self._submit(work).result()
 
     async def start(self) -> None:
@@ -100,19 +106,25 @@ class ThreadedSandbox(Sandbox):
 
     def confirm(self, out_trade_no: str) -> None:
         """Let the payer confirm; see `Sandbox`."""
-        self.run(_call(super().confirm, out_trade_no))
+        self._act(super().confirm, out_trade_no)
 
     def cancel(self, out_trade_no: str) -> None:
         """Let the payer decline; see `Sandbox`."""
-        self.run(_call(super().cancel, out_trade_no))
+        self._act(super().cancel, out_trade_no)
 
     def expire(self, out_trade_no: str) -> None:
         """Let the order's time run out; see `Sandbox`."""
-        self.run(_call(super().expire, out_trade_no))
+        self._act(super().expire, out_trade_no)
 
     def advance(self, seconds: float) -> None:
         """Let orders and prepays become older; see `Sandbox`. `SettableClock.move` moves all."""
-        self.run(_call(super().advance, seconds))
+        self._act(super().advance, seconds)
+
+    def _act(self, action: Callable[[S], None], argument: S) -> None:
+        if self._thread and self._thread.is_current():
+            action(argument)  # called by what `run` runs: to wait for the loop would be for ever
+        else:
+            self.run(_call(action, argument))
 
     def _end_thread(self) -> None:
         thread, self._thread = self._thread, None
