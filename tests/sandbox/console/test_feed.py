@@ -80,6 +80,16 @@ async def test_readers_are_bounded() -> None:
     assert feed.open()
 
 
+async def test_page_that_was_left_gives_its_place_free() -> None:
+    """Before the next sign of life tells: who clicks through many orders is never refused."""
+    feed, left = Feed(), set[int]()
+    opened = [feed.open(lambda number=number: number in left) for number in range(MAX_READERS)]
+    assert feed.open() is None
+    left.update((3, 4))
+    assert [True, True, False] == [feed.open() is not None for _ in range(3)]
+    assert [3, 4] == [number for number, each in enumerate(opened) if each and each.closed]
+
+
 def test_news_after_the_loop_has_ended_are_no_error() -> None:
     """A sandbox that was stopped in a hurry leaves readers behind."""
     feed = Feed()

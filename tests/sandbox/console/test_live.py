@@ -140,6 +140,15 @@ async def test_too_many_pages_are_refused_and_left_ones_are_forgotten(
         pass
 
 
+async def test_pages_that_are_left_at_once_use_up_no_place(
+    session: aiohttp.ClientSession, sandbox: Sandbox
+) -> None:
+    """A person clicks through more orders than there may be pages, within one sign of life."""
+    for _ in range(MAX_READERS + 8):
+        async with _open(session, sandbox, "page=order&app=a&order=A1"):
+            pass
+
+
 async def test_open_page_does_not_hold_up_the_end_of_the_sandbox(
     session: aiohttp.ClientSession, sandbox: Sandbox
 ) -> None:

@@ -8,6 +8,7 @@ does not keep up: it is told to reload, and takes no more.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from attrs import define, field
@@ -28,13 +29,14 @@ class Reader:
         orders: the orders that changed since it last took them, without repetition.
         calls: the calls since then.
         behind: whether it did not keep up.
-        closed: whether the sandbox closes.
+        closed: whether the sandbox closes, or the page was left.
     """
 
     orders: dict[OrderKey, None] = field(factory=dict[OrderKey, None])
     calls: list[SeenCall] = field(factory=list[SeenCall])
     behind: bool = False
     closed: bool = False
+    _is_gone: Callable[[], bool] = field(default=lambda: False, repr=False, alias="is_gone")
     _loop: asyncio.AbstractEventLoop = field(factory=asyncio.get_running_loop, repr=False)
     _news: asyncio.Event = field(factory=asyncio.Event, repr=False)
 
@@ -51,6 +53,10 @@ class Reader:
         else:
             self.orders[news] = None
         self.wake()
+
+    def is_gone(self) -> bool:
+        """Return whether its page was left; what waits for news does not notice that by itself."""
+        return self._is_gone()
 
     def wake(self) -> None:
         """End its waiting."""
@@ -79,11 +85,17 @@ class Feed:
 
     readers: set[Reader] = field(init=False, factory=set[Reader])
 
-    def open(self) -> Reader | None:
-        """Return a new reader; None if there are 32 already."""
+    def open(self, is_gone: Callable[[], bool] = lambda: False) -> Reader | None:
+        """Return a new reader; None if there are 32 already whose pages are open.
+
+        Args:
+            is_gone: whether the page of this reader was left.
+        """
+        if len(self.readers) >= MAX_READERS:
+            self._end(reader for reader in self.readers if reader.is_gone())
         if len(self.readers) >= MAX_READERS:
             return None
-        reader = Reader()
+        reader = Reader(is_gone=is_gone)
         self.readers.add(reader)
         return reader
 
@@ -94,6 +106,10 @@ class Feed:
 
     def close(self) -> None:
         """End every reader."""
-        for reader in tuple(self.readers):
+        self._end(self.readers)
+
+    def _end(self, readers: Iterable[Reader]) -> None:
+        for reader in tuple(readers):
             reader.closed = True
             reader.wake()
+            self.readers.discard(reader)

@@ -211,7 +211,7 @@ class Console:
         return self.answers.build(page.encode(), status=status, content_type=HTML, headers=headers)
 
     async def _stream(self, request: web.BaseRequest, visit: Visit) -> web.StreamResponse:
-        reader = self.feed.open()
+        reader = self.feed.open(lambda: request.transport is None)
         if reader is None:
             return self.answers.build_error("too many pages are open", status=503)
         page = LivePage(
