@@ -32,6 +32,7 @@ from wxpay_async.errors import (
     PlatformConflictError,
     RefusedError,
 )
+from wxpay_async.extras import how_to_install
 from wxpay_async.protocol.notify import CHINA
 
 STAMP = Stamp(
@@ -299,7 +300,7 @@ def test_without_jinja_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> No
     """The package is optional."""
     monkeypatch.setitem(sys.modules, "jinja2", None)
 
-    with pytest.raises(InvalidRequestError, match=r"pip install 'wxpay-async\[report\]'"):
+    with pytest.raises(InvalidRequestError, match=re.escape(how_to_install("report"))):
         render_text(Tally())
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from wxpay_async.adapters.redis_url import RedisAddress
+from wxpay_async.extras import how_to_install
 
 try:
     from redis.asyncio import ConnectionPool, Redis, RedisCluster, Sentinel
@@ -27,7 +28,7 @@ try:
     from redis.backoff import NoBackoff
 except ImportError as error:  # pragma: no cover - seen by a test in a process of its own
     raise ImportError(
-        "a Redis needs redis-py; install it with: pip install 'wxpay-async[redis]'"
+        f"a Redis needs redis-py; install it with: {how_to_install('redis')}"
     ) from error
 
 _SENTINEL_WAIT: Final = 0.5

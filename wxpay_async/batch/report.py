@@ -18,6 +18,7 @@ from wxpay_async.batch.report_texts import TEXTS, Language
 from wxpay_async.batch.stamp import Stamp
 from wxpay_async.batch.tally import LABELS, WELL, FailedLine, Reason, Tally, clean
 from wxpay_async.errors import InvalidRequestError
+from wxpay_async.extras import how_to_install
 from wxpay_async.protocol.notify import CHINA
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def _make_environment() -> Environment:
         from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise InvalidRequestError(
-            "the HTML report needs Jinja2; install it with: pip install 'wxpay-async[report]'"
+            f"the HTML report needs Jinja2; install it with: {how_to_install('report')}"
         ) from error
     made = Environment(
         loader=PackageLoader("wxpay_async.batch"),

@@ -28,5 +28,7 @@ try:
 except ImportError as missing:  # pragma: no cover - a test runs it in a process of its own
     if (missing.name or "").partition(".")[0] not in {"typer", "rich"}:
         raise
-    sys.stderr.write('error: the command line needs: pip install "wxpay-async[cli]"\n')
+    from wxpay_async.extras import how_to_install
+
+    sys.stderr.write(f"error: the command line needs: {how_to_install('cli')}\n")
     raise SystemExit(2) from None

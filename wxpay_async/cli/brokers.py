@@ -14,6 +14,7 @@ from typing import Any, Final, cast
 
 from wxpay_async import InvalidRequestError, NotSentError, PayGateway
 from wxpay_async.batch.coordinating import Send
+from wxpay_async.extras import how_to_install
 
 try:
     from taskiq import AsyncBroker
@@ -23,7 +24,7 @@ try:
 
     from wxpay_async.integrations.taskiq import batch_task, rabbitmq
 except ImportError as error:
-    raise InvalidRequestError("install it with: pip install 'wxpay-async[taskiq]'") from error
+    raise InvalidRequestError(f"install it with: {how_to_install('taskiq')}") from error
 
 BROKER: Final = "WXPAY_BROKER_URL"
 

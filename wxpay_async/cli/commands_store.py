@@ -10,6 +10,7 @@ from typer import Argument, Option
 from wxpay_async import InvalidRequestError
 from wxpay_async.cli.main import EXIT_CODES, AsJson, app
 from wxpay_async.cli.output import print_json, write_stdout
+from wxpay_async.extras import how_to_install
 
 store = typer.Typer(epilog=EXIT_CODES, help="Prepare the database of a durable store.")
 app.add_typer(store, name="store")
@@ -61,7 +62,7 @@ def schema(
     try:
         from wxpay_async.adapters.stores import sql_schema  # noqa: PLC0415 - an extra
     except ImportError as error:
-        raise InvalidRequestError("install it with: pip install 'wxpay-async[sql]'") from error
+        raise InvalidRequestError(f"install it with: {how_to_install('sql')}") from error
 
     if from_version is not None and not 1 <= from_version <= sql_schema.VERSION:
         raise InvalidRequestError(

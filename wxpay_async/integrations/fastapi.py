@@ -27,6 +27,7 @@ from wxpay_async.engine.callbacks import (
 )
 from wxpay_async.engine.gateway import PayGateway
 from wxpay_async.errors import WxPayError
+from wxpay_async.extras import how_to_install
 from wxpay_async.integrations.problems import answer_to
 from wxpay_async.integrations.service import (
     ACK_TYPE,
@@ -45,7 +46,7 @@ try:
     from starlette.types import HTTPExceptionHandler
     from starlette.websockets import WebSocket, WebSocketState
 except ImportError as error:
-    raise ImportError("FastAPI is missing: pip install 'wxpay-async[fastapi]'") from error
+    raise ImportError(f"FastAPI is missing: {how_to_install('fastapi')}") from error
 
 _STATE: Final = "wxpay_async"
 _TO_OPEN: Final = "make the app with lifespan=gateway_lifespan(...)"

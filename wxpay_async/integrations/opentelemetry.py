@@ -38,11 +38,12 @@ from attrs import define, field, frozen
 from wxpay_async import __version__
 from wxpay_async.engine.callback_events import Verdict
 from wxpay_async.engine.telemetry import Event, EventKind
+from wxpay_async.extras import how_to_install
 
 try:
     from opentelemetry import context, metrics, trace
 except ImportError as error:
-    raise ImportError("OpenTelemetry is missing: pip install 'wxpay-async[otel]'") from error
+    raise ImportError(f"OpenTelemetry is missing: {how_to_install('otel')}") from error
 
 _NANOSECONDS: Final = 1_000_000_000
 

@@ -20,13 +20,14 @@ from attrs import define, field
 from wxpay_async.batch.batch import Batch
 from wxpay_async.engine.gateway import PayGateway
 from wxpay_async.errors import InvalidRequestError, WxPayError
+from wxpay_async.extras import how_to_install
 
 try:
     from taskiq import AsyncBroker, Context, TaskiqDepends, TaskiqEvents
     from taskiq.acks import AcknowledgeType
     from taskiq_aio_pika import AioPikaBroker, Exchange, Queue, QueueType
 except ImportError as error:
-    raise ImportError("taskiq is missing: pip install 'wxpay-async[taskiq]'") from error
+    raise ImportError(f"taskiq is missing: {how_to_install('taskiq')}") from error
 
 HEARTBEAT: Final = 10
 """Seconds. After two missed heartbeats RabbitMQ gives a worker's chunks to another worker."""

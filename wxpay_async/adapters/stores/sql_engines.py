@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol, TypeVar
 from attrs import define, field
 
 from wxpay_async.errors import InvalidRequestError
+from wxpay_async.extras import how_to_install
 
 try:
     from sqlalchemy import Connection, Engine, create_engine, event
@@ -26,7 +27,7 @@ try:
     from sqlalchemy.pool import ConnectionPoolEntry, NullPool, QueuePool
 except ImportError as error:  # pragma: no cover - seen by a test in a process of its own
     raise ImportError(
-        "SqlStore needs SQLAlchemy; install it with: pip install 'wxpay-async[sql]'"
+        f"SqlStore needs SQLAlchemy; install it with: {how_to_install('sql')}"
     ) from error
 
 # isort: split
@@ -119,8 +120,7 @@ def parse_engine(engine: AsyncEngine) -> URL:
 def _require_driver(backend: str, driver: str) -> None:
     if importlib.util.find_spec(driver) is None:
         raise ImportError(
-            f"{backend} needs {driver}; install it with:"
-            f" pip install 'wxpay-async[{_EXTRAS[driver]}]'"
+            f"{backend} needs {driver}; install it with: {how_to_install(_EXTRAS[driver])}"
         )
 
 

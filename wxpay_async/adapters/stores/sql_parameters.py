@@ -21,6 +21,7 @@ from sqlalchemy.engine import URL
 
 from wxpay_async.adapters.stores.failures import SetupError
 from wxpay_async.errors import InvalidRequestError
+from wxpay_async.extras import how_to_install
 
 Texts = dict[str, str]
 Arguments = dict[str, Any]
@@ -273,8 +274,7 @@ async def _connect_asyncmy(**arguments: Any) -> Any:  # noqa: ANN401 - a driver'
     except RuntimeError as error:  # the login of MySQL 8 without TLS
         if "cryptography" in str(error):
             raise SetupError(
-                "MySQL's login needs cryptography; install it with:"
-                " pip install 'wxpay-async[mysql]'"
+                f"MySQL's login needs cryptography; install it with: {how_to_install('mysql')}"
             ) from error
         raise
 

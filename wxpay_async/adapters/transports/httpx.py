@@ -31,6 +31,7 @@ from wxpay_async.errors import (
     NotSentError,
     WxPayError,
 )
+from wxpay_async.extras import how_to_install
 from wxpay_async.protocol.secrets import SecretBytes
 from wxpay_async.protocol.wire import KEPT_HEADERS, MAX_BODY, HttpRequest, HttpResponse, Timeouts
 
@@ -55,7 +56,7 @@ def _import_library() -> ModuleType:
             return importlib.import_module(name)
         except ImportError:
             continue
-    raise ImportError("this transport needs httpx2 or httpx: pip install 'wxpay-async[httpx]'")
+    raise ImportError(f"this transport needs httpx2 or httpx: {how_to_install('httpx')}")
 
 
 if TYPE_CHECKING:

@@ -21,6 +21,7 @@ from wxpay_async.adapters.transports.connection import (
     tls_context,
 )
 from wxpay_async.errors import InDoubtError, MalformedResponseError, NotSentError, WxPayError
+from wxpay_async.extras import how_to_install
 from wxpay_async.protocol.secrets import SecretBytes
 from wxpay_async.protocol.wire import KEPT_HEADERS, MAX_BODY, HttpRequest, HttpResponse, Timeouts
 
@@ -37,9 +38,7 @@ try:
     from pyreqwest.request import StreamRequest
     from pyreqwest.response import Response
 except ImportError as error:
-    raise ImportError(
-        "this transport needs pyreqwest: pip install 'wxpay-async[reqwest]'"
-    ) from error
+    raise ImportError(f"this transport needs pyreqwest: {how_to_install('reqwest')}") from error
 
 _LONGEST: Final = 86_400.0  # seconds; Rust's durations end before a float does
 _MAX_CLIENTS: Final = 8  # pairs of connect and read timeouts; hardly any program uses more

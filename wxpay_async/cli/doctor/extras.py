@@ -14,6 +14,7 @@ import attrs
 from wxpay_async import RsaSigner, __version__
 from wxpay_async.cli.doctor.findings import Area, Finding, Scribe
 from wxpay_async.cli.doctor.settings import Setup
+from wxpay_async.extras import how_to_install
 from wxpay_async.language import Sentence
 
 _write: Final = Scribe(Area.EXTRAS)
@@ -91,15 +92,11 @@ def check_extras(setup: Setup) -> Iterator[Finding]:
             ", ".join(f"{each.name} ({each.leads_to.en})" for each in absent),
             "、".join(f"{each.name}（{each.leads_to.zh}）" for each in absent),
         )
-        advice = Sentence(
-            "pip install 'wxpay-async[NAME]' for what is needed",
-            "按需安装：pip install 'wxpay-async[NAME]'",
-        )
+        command = how_to_install("NAME")
+        advice = Sentence(f"for what is needed: {command}", f"按需安装：{command}")
         if "speedups" in names and setup.parts and isinstance(setup.parts.signer, RsaSigner):
-            advice = Sentence(
-                "pip install 'wxpay-async[speedups]' where many pay at once",
-                "并发支付较多时安装：pip install 'wxpay-async[speedups]'",
-            )
+            command = how_to_install("speedups")
+            advice = Sentence(f"where many pay at once: {command}", f"并发支付较多时安装：{command}")
             yield _write.warn("not installed", text, advice, facts={"extras": names})
         else:
             yield _write.ok("not installed", text, advice, facts={"extras": names})

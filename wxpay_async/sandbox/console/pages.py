@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Final
 from attrs import define, field
 
 from wxpay_async.errors import InvalidRequestError
+from wxpay_async.extras import how_to_install
 from wxpay_async.sandbox.console.texts import CAUSES, TEXTS, Language
 from wxpay_async.sandbox.console.views import write_json
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-HOW_TO_INSTALL: Final = "pip install 'wxpay-async[sandbox]'"
 _PACKAGE: Final = "wxpay_async.sandbox.console"
 
 
@@ -56,7 +56,7 @@ def _make_environment() -> Environment:
         from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise InvalidRequestError(
-            f"the console needs Jinja2; install it with: {HOW_TO_INSTALL}"
+            f"the console needs Jinja2; install it with: {how_to_install('sandbox')}"
         ) from error
     made = Environment(
         loader=PackageLoader(_PACKAGE),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable, Mapping
 from typing import Final
 from urllib.parse import urlencode
@@ -10,6 +11,7 @@ from aiohttp import web
 from attrs import define, field, frozen
 
 from wxpay_async.errors import InvalidRequestError
+from wxpay_async.extras import how_to_install
 from wxpay_async.sandbox.answers import HTML, Answers
 from wxpay_async.sandbox.auth import IncomingRequest, read_pairs
 from wxpay_async.sandbox.callback_payloads import format_time
@@ -20,7 +22,7 @@ from wxpay_async.sandbox.console.faults import build_faults
 from wxpay_async.sandbox.console.feed import Feed
 from wxpay_async.sandbox.console.journal import Journal
 from wxpay_async.sandbox.console.live import LivePage
-from wxpay_async.sandbox.console.pages import HOW_TO_INSTALL, Pages, read_static
+from wxpay_async.sandbox.console.pages import Pages, read_static
 from wxpay_async.sandbox.console.texts import TEXTS, Language, choose_language
 from wxpay_async.sandbox.console.views import (
     STATES,
@@ -243,10 +245,11 @@ class Console:
 
     def _respond_missing(self, error: InvalidRequestError) -> web.Response:
         text = TEXTS["en"]["needs_extra_title"]
+        command = html.escape(how_to_install("sandbox"), quote=False)
         page = (
             f'<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>{text}</title>'
             f"<h1>{text}</h1><p>The sandbox itself works without it. For the console:</p>"
-            f'<pre>{HOW_TO_INSTALL}</pre><p>Without it: <a href="/sandbox">the plain cashier</a>.'
+            f'<pre>{command}</pre><p>Without it: <a href="/sandbox">the plain cashier</a>.'
         )
         del error  # it says the same, for a terminal
         headers = {**_SECURITY, "Content-Security-Policy": _POLICY + _NOBODY}
