@@ -12,6 +12,7 @@ import pytest
 from tests.cli.harness import Run
 from wxpay_async.adapters.stores.sql import SqlStore
 from wxpay_async.adapters.stores.sql_schema import VERSION
+from wxpay_async.extras import how_to_install
 
 
 async def test_printed_sql_makes_the_tables(run: Run, tmp_path: Path) -> None:
@@ -98,7 +99,7 @@ def test_missing_library_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
     """SQLAlchemy belongs to an extra."""
     monkeypatch.setitem(sys.modules, "wxpay_async.adapters.stores.sql_schema", None)
     monkeypatch.delattr("wxpay_async.adapters.stores.sql_schema")
-    assert "wxpay-async[sql]" in run("store", "schema", "sqlite://").error()
+    assert how_to_install("sql") in run("store", "schema", "sqlite://").error()
 
 
 def test_group_without_a_command_shows_its_help(run: Run) -> None:

@@ -18,6 +18,7 @@ from tests.support.servers import give_to, open_folder
 from tests.support.sql_servers import open_mariadb, open_postgres
 from wxpay_async.adapters.stores.sql import SqlStore
 from wxpay_async.errors import NotSentError
+from wxpay_async.extras import how_to_install
 
 # TLS
 
@@ -188,7 +189,7 @@ asyncio.run(main())
     process = run_python(code)
 
     assert "MySQL's login needs cryptography" in process.stdout
-    assert "wxpay-async[mysql]" in process.stdout
+    assert how_to_install("mysql") in process.stdout
 
 
 async def _logs_in(address: str) -> bool:

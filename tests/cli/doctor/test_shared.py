@@ -25,6 +25,7 @@ from wxpay_async.cli.doctor import shared
 from wxpay_async.cli.doctor.findings import CONFIGURATION, UNREACHABLE, Finding, Status
 from wxpay_async.cli.doctor.shared import check_quota, check_store
 from wxpay_async.engine.environment import Settings, make_quota
+from wxpay_async.extras import how_to_install
 from wxpay_async.protocol.wire import Timeouts
 
 SECRET: Final = "canary-password-5c1"
@@ -224,7 +225,7 @@ async def test_missing_extra_is_a_failure_that_names_it(monkeypatch: pytest.Monk
     """The driver's."""
     monkeypatch.setitem(sys.modules, "asyncmy", None)
     lines = await check(f"mysql://u:{SECRET}@127.0.0.1/db")
-    assert_failed(lines["WXPAY_STORE_URL"], "mysql needs asyncmy", "wxpay-async[mysql]")
+    assert_failed(lines["WXPAY_STORE_URL"], "mysql needs asyncmy", how_to_install("mysql"))
 
 
 @pytest.mark.parametrize("service", [POSTGRES, MYSQL], ids=lambda service: service.name)
