@@ -28,7 +28,7 @@ def test_refunds_of_a_file_are_made_once_each(run: Run, paid: Sandbox, folder: P
     """Their outcomes are in the order of the file; store and outcomes are the owner's only."""
     write_refunds(folder / REFUNDS, 200)
     found = run("batch", REFUNDS)
-    assert (0, "") == (found.code, found.err)
+    assert 0 == found.code, found.err  # which has the progress where the machine is slow
     assert found.out.startswith(f"store sqlite:///{folder}/wxpay.db: refund of 200 lines")
     assert "outcomes: refunds.jsonl.outcomes.jsonl\nexit code 0\n" in found.out
     assert sorted(f"R{n}" for n in range(200)) == sorted(list_refunds(paid))

@@ -58,7 +58,6 @@ _UsageError: Final = cast("type[typer.BadParameter]", typer.BadParameter.__base_
 
 app = typer.Typer(
     name="wxpay-async",
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=EXIT_CODES,
     pretty_exceptions_enable=False,
