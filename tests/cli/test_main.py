@@ -284,3 +284,22 @@ def test_errors_show_no_secret(run: Run, command: Sequence[str]) -> None:
     assert found.code
     assert "canary" not in found.error()
     assert "openid-of-payer" not in found.err
+
+
+@pytest.mark.parametrize(
+    ("typed", "suggested"),
+    [("wxpay-async do", "doctor\ndoubts\n"), ("wxpay-async keys pu", "public\n")],
+)
+def test_shell_completes_commands(typed: str, suggested: str) -> None:
+    """As bash asks for it; `--install-completion` puts the asking into its start files."""
+    words = str(len(typed.split()) - 1)
+    found = run_python(f"""
+import os, sys
+sys.argv = ["wxpay-async"]
+os.environ |= {{
+    "_WXPAY_ASYNC_COMPLETE": "complete_bash", "COMP_WORDS": {typed!r}, "COMP_CWORD": {words!r},
+}}
+from wxpay_async.cli import main
+main([])
+""")
+    assert (0, suggested) == (found.code, found.out)
