@@ -10,7 +10,7 @@ import pytest
 
 from wxpay_async.extras import how_to_install
 
-CHECKOUT = "pip install '.[sql]' in a checkout of wxpay-async"
+CHECKOUT = "pip install '.[sql]'  # in a checkout of wxpay-async"
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ def how_to_install(extra: str) -> str:
     """Return the command that installs an extra.
 
     pip and its kin record where they took a package from, unless that was an index. Without a
-    record the command is for a checkout, and says so.
+    record the command is for a checkout, which a comment in it says.
     """
     # Imported here: only a message about something missing needs them.
     import json  # noqa: PLC0415
@@ -27,7 +27,7 @@ def how_to_install(extra: str) -> str:
     except PackageNotFoundError:  # it runs from a folder on the path
         record = None
     place = _find_place(json.loads(record), extra) if record else None
-    return place or f"pip install '.[{extra}]' in a checkout of {_DISTRIBUTION}"
+    return place or f"pip install '.[{extra}]'  # in a checkout of {_DISTRIBUTION}"
 
 
 def _find_place(origin: object, extra: str) -> str | None:

@@ -207,6 +207,7 @@ _LAYERS: Final[dict[str, Text]] = {
     "protocol": ("requests, results, signing, the wire: said", "请求、结果、签名、报文：只管表达"),
     "errors": ("the tree of errors, each with its fate", "错误类，各有 fate"),
     "hints": ("what to do after each error", "每种错误之后该怎么办"),
+    "extras": ("how to install what is optional", "可选依赖如何安装"),
     "language": ("Chinese or English", "中文或英文"),
     "version": ("the version", "版本号"),
 }

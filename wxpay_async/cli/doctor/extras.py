@@ -96,7 +96,7 @@ def check_extras(setup: Setup) -> Iterator[Finding]:
         advice = Sentence(f"for what is needed: {command}", f"按需安装：{command}")
         if "speedups" in names and setup.parts and isinstance(setup.parts.signer, RsaSigner):
             command = how_to_install("speedups")
-            advice = Sentence(f"where many pay at once: {command}", f"并发支付较多时安装：{command}")
+            advice = Sentence(f"where many pay at once: {command}", f"并发支付较多时：{command}")
             yield _write.warn("not installed", text, advice, facts={"extras": names})
         else:
             yield _write.ok("not installed", text, advice, facts={"extras": names})
