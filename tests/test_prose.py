@@ -22,6 +22,16 @@ RIDDLES_IN_CHINESE = re.compile("存疑|下一代|实话|由人来看")
 """Words that were translated from the English, where the trade has others."""
 
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+LONG_PAGES = {"cli.md", "money-safety.md", "money-safety-tests.md", "protocol.md"}
+"""Rules with all their figures, and what is made from the code."""
+
+SHORT_PAGES = [
+    page
+    for page in PAGES
+    if page.is_relative_to(ROOT / "docs")
+    and page.suffixes[:1] != [".zh"]
+    and page.name not in LONG_PAGES
+]
 CHINESE_PAGES = [CHINESE, *(page for page in PAGES if page.suffixes[:1] == [".zh"])]
 MODULES = sorted(ROOT.glob("wxpay_async/**/*.py"))
 
@@ -69,6 +79,14 @@ def find_broken_sentences(page: str) -> list[str]:
         and not line.startswith(("#", "|"))
         and not _STARTS_A_LINE.match(following)
     ]
+
+
+@pytest.mark.parametrize("page", SHORT_PAGES, ids=name_of)
+def test_page_has_no_long_sentence(page: Path) -> None:
+    """As in the README. A hint in a table of errors is one sentence, for a line of a log."""
+    sentences = find_sentences(page.read_text(encoding="utf-8"))
+
+    assert [] == [one for one in sentences if is_long(one) and "WXPAY_PROXY" not in one]
 
 
 def test_readme_has_no_long_sentence() -> None:
