@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.markdown import CHINESE, README, ROOT, drop_blocks
+from tests.support.pages import CHINESE, README, ROOT, drop_blocks
 
 MOST_WORDS = 30
 RIDDLES = re.compile(r"\b(whoever|whomever|nobody|somebody|anew)\b", re.IGNORECASE)

@@ -19,7 +19,7 @@ from tests.support.error_table import (
     make_rows,
     make_table,
 )
-from tests.support.markdown import CHINESE, README, drop_blocks, find_blocks
+from tests.support.pages import CHINESE, README, drop_blocks, find_blocks
 
 EXAMPLES = sorted((README.parent / "examples").glob("*.py"))
 COMMANDS = [
@@ -82,7 +82,7 @@ def test_readme_names_every_extra() -> None:
 @both_languages
 def test_commands_of_the_first_section_make_their_own_environment(file: Path) -> None:
     """Each is one line, which the checks of every change run as it is."""
-    blocks = [text.strip() for language, text in find_blocks(file) if language == "console"]
+    blocks = [block.text.strip() for block in find_blocks(file) if block.language == "console"]
 
     assert COMMANDS == blocks[:2]
 
@@ -128,7 +128,7 @@ def test_contents_have_every_section() -> None:
 def test_code_of_both_languages_is_the_same() -> None:
     """Commands and files are equal; comments and the words of the picture are translated."""
     english, chinese = (
-        [(language, _strip_words(language, text)) for language, text in find_blocks(file)]
+        [(it.language, _strip_words(it.language, it.text)) for it in find_blocks(file)]
         for file in (README, CHINESE)
     )
 

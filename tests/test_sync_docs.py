@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.pages import find_files
 from wxpay_async.integrations.testing import ThreadedSandbox
 from wxpay_async.sandbox import Fault
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "sync-code.md"
-BLOCK = re.compile(r"```python\n# (\w+\.py)\n(.*?)```", re.DOTALL)
 
 Run = Callable[[str], str]
 
@@ -53,7 +52,7 @@ def sandbox() -> Iterator[ThreadedSandbox]:
 @pytest.fixture
 def run(tmp_path: Path, sandbox: ThreadedSandbox) -> Run:
     """Return a function that runs lines beside the modules of the page, in a process."""
-    for name, text in BLOCK.findall(PAGE.read_text(encoding="utf-8")):
+    for name, text in find_files(PAGE).items():
         (tmp_path / name).write_text(text, encoding="utf-8")
 
     def run_lines(lines: str) -> str:
@@ -76,7 +75,7 @@ def test_page_has_a_name_for_each_block() -> None:
     """So that each is written beside the others."""
     text = PAGE.read_text(encoding="utf-8")
 
-    assert ["payments.py", "shop.py", "tasks.py"] == [name for name, _ in BLOCK.findall(text)]
+    assert ["payments.py", "shop.py", "tasks.py"] == list(find_files(PAGE))
     assert 3 == text.count("```python\n")
 
 

@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import sys
 from pathlib import Path
 
 import pytest
 
 from tests.support import asking
+from tests.support.pages import find_files
 from tests.support.vectors import PRIVATE_KEY
 from wxpay_async.integrations.testing import make_gateway
 from wxpay_async.sandbox import Sandbox
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "testing.md"
-BLOCK = re.compile(r"```python\n# (\w+\.py)\n(.*?)```", re.DOTALL)
 
 pytest_plugins = ["pytester"]
-
-
-def find_files() -> dict[str, str]:
-    """Return the example files of the page, by name."""
-    return dict(BLOCK.findall(PAGE.read_text(encoding="utf-8")))
 
 
 @pytest.fixture
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
     """Make a project of the examples, without a conftest, with the plugin and no other."""
-    for name, text in find_files().items():
+    for name, text in find_files(PAGE).items():
         (pytester.path / name).write_text(text, encoding="utf-8")
     key = pytester.path / ".pytest_cache" / "d" / "wxpay" / "platform.pem"
     key.parent.mkdir(parents=True)
@@ -45,8 +39,8 @@ def test_page_has_a_name_for_each_block() -> None:
     """So that none is left out below."""
     blocks = PAGE.read_text(encoding="utf-8").count("```python\n")
 
-    assert blocks == len(find_files())
-    assert {"shop.py", "record.py", "test_replay.py"} < find_files().keys()
+    assert blocks == len(find_files(PAGE))
+    assert {"shop.py", "record.py", "test_replay.py"} < find_files(PAGE).keys()
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +11,7 @@ import pytest
 from attrs import define
 from fastapi.testclient import TestClient
 
+from tests.support.pages import find_files
 from tests.support.platform import FORM, encode_callback, sign_callback
 from wxpay_async import (
     ACK_HANDLED,
@@ -25,7 +25,6 @@ from wxpay_async.integrations.testing import ThreadedSandbox, make_gateway
 from wxpay_async.sandbox import Fault
 
 PAGE = Path(__file__).parents[1] / "docs" / "web.md"
-BLOCK = re.compile(r"```python\n# (\w+)\.py\n(.*?)```", re.DOTALL)
 OTHER_KEY = "gm-of-the-cups"
 ORDER = {"number": "N1", "amount": "12.50", "openid": "openid-0123456789"}
 JSAPI = {"timeStamp", "nonceStr", "package", "signType", "paySign"}
@@ -66,10 +65,10 @@ class Market:
 @pytest.fixture(scope="module")
 def shops(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
     """Load the page's module."""
-    [(name, text)] = BLOCK.findall(PAGE.read_text(encoding="utf-8"))
-    file = tmp_path_factory.mktemp("page") / f"{name}.py"
+    [(name, text)] = find_files(PAGE).items()
+    file = tmp_path_factory.mktemp("page") / name
     file.write_text(text, encoding="utf-8")
-    spec = importlib.util.spec_from_file_location(name, file)
+    spec = importlib.util.spec_from_file_location(file.stem, file)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -19,7 +19,7 @@ import pytest
 from attrs import define, field
 from Crypto.PublicKey import RSA
 
-from tests.support.markdown import README, find_files
+from tests.support.pages import README, find_files
 from tests.support.platform import encode_callback, sign_callback
 from tests.support.vectors import PRIVATE_KEY, ROOT
 from wxpay_async import Md5Signer, RsaSigner

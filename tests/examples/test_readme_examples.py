@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from attrs import define
 
-from tests.support.markdown import README, find_blocks, find_files
+from tests.support.pages import README, find_blocks, find_files
 
 PATIENCE = 240.0  # seconds until a stuck test fails; nothing ever asserts on it
 JSAPI = {"timeStamp", "nonceStr", "package", "signType", "paySign"}
@@ -57,8 +57,10 @@ class Shop:
 def test_readme_has_four_examples() -> None:
     """None is left out below."""
     files = {"checkout.py", "callback.py", "refund.py", "nightly.py", "refunds.csv"}
+    bare = [it.place for it in find_blocks(README) if it.language == "python" and not it.name]
 
     assert files == find_files(README).keys()
+    assert [] == bare
 
 
 async def test_order_is_paid_at_every_tap_once(readme_shop: Fixture) -> None:
@@ -102,7 +104,7 @@ def pick_port() -> str:
 
 def write_script() -> str:
     """Join the commands of "Run the examples", on free ports and without their installation."""
-    commands = [text for language, text in find_blocks(README) if language == "console"][2:]
+    commands = [block.text for block in find_blocks(README) if block.language == "console"][2:]
     script = "".join(commands).replace("8000", shop := pick_port())
     script = re.sub(r"^(\. \.venv|pip install).*\n", "", script, flags=re.MULTILINE)
     replaced = {

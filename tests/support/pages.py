@@ -1,4 +1,4 @@
-"""Read the pages of `docs/`: their blocks of code, their languages, their commands."""
+"""Read pages, of `docs/` and at the root: their blocks of code, languages and commands."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from attrs import frozen
 
 ROOT: Final = Path(__file__).parents[2]
 DOCS: Final = ROOT / "docs"
-CHINESE: Final = ".zh"
+README: Final = ROOT / "README.md"
+CHINESE: Final = ROOT / "README.zh-CN.md"
 
 _BLOCK: Final = re.compile(
     r"^(?P<indent> *)```(?P<language>\S*)[^\n]*\n(?P<text>.*?)^(?P=indent)```$",
@@ -40,7 +41,12 @@ class Block:
 
     @property
     def name(self) -> str:
-        """The file that the block stands for, as its first line says; empty for a fragment."""
+        """The file that the block stands for, as its first line says; empty for a fragment.
+
+        A CSV has no comments: it is the file of refunds.
+        """
+        if self.language == "csv":
+            return "refunds.csv"
         match = _FILE.match(self.text)
         return match[1] if match else ""
 
@@ -57,7 +63,7 @@ def find_pages() -> list[Path]:
 
 def english_of(page: Path) -> Path:
     """Return the English page of a Chinese one."""
-    return page.with_name(page.stem.removesuffix(CHINESE) + ".md")
+    return page.with_name(page.stem.removesuffix(".zh") + ".md")
 
 
 def find_blocks(page: Path) -> list[Block]:
@@ -77,6 +83,11 @@ def find_blocks(page: Path) -> list[Block]:
 def find_files(page: Path) -> dict[str, str]:
     """Return the files that the blocks of a page stand for, by name."""
     return {block.name: block.text for block in find_blocks(page) if block.name}
+
+
+def drop_blocks(text: str) -> str:
+    """Return the text of a page without its blocks."""
+    return _BLOCK.sub("", text)
 
 
 def find_commands(text: str, program: str) -> Iterator[list[str]]:
