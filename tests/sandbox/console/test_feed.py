@@ -80,6 +80,26 @@ async def test_readers_are_bounded() -> None:
     assert feed.open()
 
 
+async def test_reader_begins_where_its_page_was_rendered() -> None:
+    """What changed before the page was connected is not lost; too much of it is told as such."""
+    feed = Feed()
+    feed.add(("app", "A1"))
+    since = feed.count
+    feed.add(("app", "A2"))
+    feed.add(_call(1))
+    late, new = feed.open(since=since), feed.open()
+    assert late
+    assert new
+    assert late.take() == ([("app", "A2")], [_call(1)])
+    assert new.take() == ([], [])
+    for number in range(MAX_NEWS):
+        feed.add(("app", f"B{number}"))
+    far, there = feed.open(since=since), feed.open(since=feed.count)
+    assert far
+    assert there
+    assert (far.behind, there.behind) == (True, False)
+
+
 async def test_page_that_was_left_gives_its_place_free() -> None:
     """Before the next sign of life tells: who clicks through many orders is never refused."""
     feed, left = Feed(), set[int]()

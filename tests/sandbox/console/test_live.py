@@ -1,6 +1,7 @@
 """Server-sent events: rows that change, counts, the end of a page that does not keep up."""
 
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -138,6 +139,18 @@ async def test_too_many_pages_are_refused_and_left_ones_are_forgotten(
     feed.readers.discard(readers[0])
     async with _open(session, sandbox, "page=orders"):
         pass
+
+
+async def test_order_that_comes_before_the_page_is_connected_arrives(
+    session: aiohttp.ClientSession, sandbox: Sandbox, merchant: Merchant
+) -> None:
+    """Between the page and its events there may be a moment; the page says what it has seen."""
+    async with session.get(sandbox.url) as page:
+        found = re.search(r'data-since="(\d+)"', await page.text())
+    assert found
+    await merchant.trade("A1")
+    async with _open(session, sandbox, f"page=orders&since={found[1]}") as events:
+        assert (await events.until("row"))["key"] == f"{sandbox.app_key}/A1"
 
 
 async def test_pages_that_are_left_at_once_use_up_no_place(

@@ -8,12 +8,16 @@ does not keep up: it is told to reload, and takes no more.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import Final
 
 from attrs import define, field
 
 from wxpay_async.sandbox.console.journal import OrderKey, SeenCall
+
+News = OrderKey | SeenCall
 
 MAX_NEWS: Final = 500
 """Orders and calls that one reader may be behind."""
@@ -40,7 +44,7 @@ class Reader:
     _loop: asyncio.AbstractEventLoop = field(factory=asyncio.get_running_loop, repr=False)
     _news: asyncio.Event = field(factory=asyncio.Event, repr=False)
 
-    def add(self, news: OrderKey | SeenCall) -> None:
+    def add(self, news: News) -> None:
         """Add a change; the payer may act in another thread."""
         if self.behind:
             return
@@ -81,26 +85,42 @@ class Reader:
 
 @define(eq=False)
 class Feed:
-    """All open pages."""
+    """All open pages.
+
+    Attributes:
+        readers: one for each.
+        count: the changes so far. A page is rendered with it, and reads on from there.
+    """
 
     readers: set[Reader] = field(init=False, factory=set[Reader])
+    count: int = field(init=False, default=0)
+    _last: deque[News] = field(init=False, factory=lambda: deque[News](maxlen=MAX_NEWS), repr=False)
 
-    def open(self, is_gone: Callable[[], bool] = lambda: False) -> Reader | None:
+    def open(
+        self, is_gone: Callable[[], bool] = lambda: False, *, since: int | None = None
+    ) -> Reader | None:
         """Return a new reader; None if there are 32 already whose pages are open.
 
         Args:
             is_gone: whether the page of this reader was left.
+            since: the count with which the page was rendered; None to begin with what comes.
         """
         if len(self.readers) >= MAX_READERS:
             self._end(reader for reader in self.readers if reader.is_gone())
         if len(self.readers) >= MAX_READERS:
             return None
         reader = Reader(is_gone=is_gone)
+        missed = 0 if since is None else max(0, self.count - since)
+        reader.behind = missed > len(self._last)
+        for news in islice(self._last, max(0, len(self._last) - missed), None):
+            reader.add(news)
         self.readers.add(reader)
         return reader
 
-    def add(self, news: OrderKey | SeenCall) -> None:
+    def add(self, news: News) -> None:
         """Tell every reader."""
+        self._last.append(news)
+        self.count += 1
         for reader in tuple(self.readers):
             reader.add(news)
 

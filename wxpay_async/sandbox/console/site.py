@@ -83,6 +83,12 @@ class Visit:
         )
 
     @property
+    def since(self) -> int | None:
+        """How many changes the page has seen."""
+        text = self.params.get("since", "")
+        return int(text) if text.isascii() and text.isdigit() and len(text) < _MAX_TEXT else None
+
+    @property
     def key(self) -> tuple[str, str]:
         """The order that the page is about."""
         return self.params.get("app", ""), self.params.get("order", "")
@@ -200,6 +206,7 @@ class Console:
             visit.language,
             **values,
             token=self.token,
+            since=self.feed.count,
             shown=visit.filter,
             params=visit.params,
             now=format_time(platform.now()),
@@ -213,7 +220,7 @@ class Console:
         return self.answers.build(page.encode(), status=status, content_type=HTML, headers=headers)
 
     async def _stream(self, request: web.BaseRequest, visit: Visit) -> web.StreamResponse:
-        reader = self.feed.open(lambda: request.transport is None)
+        reader = self.feed.open(lambda: request.transport is None, since=visit.since)
         if reader is None:
             return self.answers.build_error("too many pages are open", status=503)
         page = LivePage(

@@ -239,6 +239,6 @@
   };
 
   const body = document.body;
-  if (body.dataset.events) listen(body.dataset.events);
+  if (body.dataset.events) listen(`${body.dataset.events}&since=${body.dataset.since}`);
   if ("cashier" in body.dataset) openCashier(body);
 })();
