@@ -123,4 +123,5 @@ if __name__ == "__main__":
     app.add_routes([notification_route("/notify", notifications, on_trade=update_order)])
     app.add_routes([web.post("/orders", create_order), web.post("/orders/{number}/pay", pay_order)])
     app.add_routes([web.get("/orders/{number}", show_status)])
-    web.run_app(app, host="127.0.0.1", port=int(os.environ.get("PORT", "8000")))
+    host = os.environ.get("HOST", "127.0.0.1")
+    web.run_app(app, host=host, port=int(os.environ.get("PORT", "8000")))

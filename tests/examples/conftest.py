@@ -306,3 +306,10 @@ def open_app(tmp_path: Path) -> OpenSystem:
         return open_system(tmp_path, command, scheme="rsa", **settings)
 
     return open_with
+
+
+@pytest.fixture
+def django_callback(tmp_path: Path) -> OpenSystem:
+    """Return a function that opens the Django example; its callbacks are signed by RSA."""
+    command = make_uvicorn_command("django_callback", ROOT / "examples", "--lifespan", "on")
+    return functools.partial(open_system, tmp_path, command, scheme="rsa")
