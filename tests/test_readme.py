@@ -116,6 +116,15 @@ def test_links_lead_somewhere(name: str) -> None:
     ]
 
 
+def test_chinese_readme_leads_to_chinese_pages() -> None:
+    """Wherever there is one."""
+    links = re.findall(r"\]\((docs/[\w-]+\.md)", CHINESE.read_text("utf-8"))
+    pages = [CHINESE.parent / link for link in links]
+
+    assert pages
+    assert [] == [page for page in pages if page.with_suffix(f".zh{page.suffix}").exists()]
+
+
 def test_contents_have_every_section() -> None:
     """In both languages, in the order of the page."""
     for file in (README, CHINESE):

@@ -193,7 +193,7 @@ def test_verdict_of_a_person_settles_what_waits_for_one(run: Run, store_url: str
     settled = run("doubts", "resolve", "person", "--verdict", "not-executed", *VERDICT)
 
     assert 1 == settled.code, settled
-    assert settled.err.startswith("resolved: refused: a person found that it was not executed")
+    assert settled.err.startswith("outcome: refused: a person found that it was not executed")
     assert ["doubt", "fresh", "order"] == list_ids(run("doubts", "list", "--json").out)
     record = asyncio.run(load(store_url, "person"))
     assert State.NOT_EXECUTED is record.state

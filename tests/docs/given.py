@@ -42,11 +42,6 @@ def yours(*asked: object) -> bool:
     raise NotImplementedError
 
 
-def read_variables(prefix: str) -> dict[str, str]:
-    """Stand for a function that the text tells of."""
-    raise NotImplementedError
-
-
 async def mark_paid(number: str) -> None:
     """Stand for the shop's own."""
     raise NotImplementedError

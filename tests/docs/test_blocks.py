@@ -36,6 +36,7 @@ RUN_BY_TESTS = {
 HEAD = """
 import asyncio
 import json
+import os
 from datetime import timedelta
 from typing import Annotated
 
@@ -52,6 +53,7 @@ async def example() -> None:
 """
 LANGUAGES = {
     *("console", "cron", "dockerfile", "html", "ini", "json", "python", "sql", "text", "toml"),
+    "yaml",
 }
 COMMANDS = dict(iter_commands())
 EXTRAS = set(
@@ -164,6 +166,12 @@ def test_json_is_read(block: Block) -> None:
 def test_toml_is_read(block: Block) -> None:
     """By Python's own reader."""
     assert tomllib.loads(block.text)
+
+
+@each("yaml")
+def test_yaml_is_read(block: Block) -> None:
+    """By PyYAML's safe reader."""
+    assert yaml.safe_load(block.text)
 
 
 @each("ini")

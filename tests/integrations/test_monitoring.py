@@ -16,7 +16,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from prometheus_client import REGISTRY, generate_latest
 
-from tests.support.vectors import ROOT
+from tests.support.pages import DOCS, find_blocks
 from wxpay_async import __version__
 from wxpay_async.engine.telemetry import Event, EventKind
 from wxpay_async.errors import ClockSkewError, ConfigurationRefusedError
@@ -24,7 +24,8 @@ from wxpay_async.integrations import opentelemetry
 from wxpay_async.integrations.opentelemetry import OpenTelemetryHook
 from wxpay_async.protocol.error_codes import CODES
 
-FOLDER: Final = ROOT / "docs" / "monitoring"
+FOLDER: Final = DOCS / "monitoring"
+PAGE: Final = DOCS / "monitoring.md"
 NAME: Final = re.compile(r"\b(?:wxpay|http_client)_[a-z_]+")
 CHOICE: Final = re.compile(r'wxpay_code=~"([^"]+)"')
 
@@ -77,8 +78,10 @@ def read_panels() -> list[dict[str, Any]]:
 
 
 def list_queries() -> Iterator[str]:
-    """Yield every query of both files."""
+    """Yield every query of both files, and of the page."""
     yield from (rule["expr"] for rule in read_rules())
+    blocks = [block.text for block in find_blocks(PAGE) if block.language == "yaml"]
+    yield from (rule["expr"] for text in blocks for rule in yaml.safe_load(text))
     yield from (target["expr"] for panel in read_panels() for target in panel["targets"])
 
 
@@ -110,7 +113,7 @@ def test_alert_of_a_misconfiguration_has_every_code_that_means_one() -> None:
 
 def test_alerts_are_the_ones_that_the_document_explains() -> None:
     """Each says what to do, and where a command is named, it exists."""
-    text = (ROOT / "docs" / "monitoring.md").read_text()
+    text = PAGE.read_text()
     rules = read_rules()
 
     assert {rule["alert"] for rule in rules} == set(

@@ -92,7 +92,7 @@ _LABELS: Final = {
 _WORDS: Final = {
     "open": Sentence("open:", "未了结:"),
     "nothing": Sentence("nothing is open", "没有"),
-    "resolved": Sentence("resolved:", "查询结果:"),
+    "resolved": Sentence("outcome:", "查询结果:"),
     "person": Sentence("a person", "需人工介入"),
     "due": Sentence("due", "已到时间"),
     "in": Sentence("in {span}", "{span}后"),
