@@ -50,3 +50,12 @@ def test_blocks_of_code_are_the_same(page: Path) -> None:
 def test_sections_are_the_same(page: Path) -> None:
     """As many headings, of the same levels."""
     assert headings_of(english_of(page)) == headings_of(page)
+
+
+@each
+def test_chinese_page_leads_to_chinese_pages(page: Path) -> None:
+    """Wherever there is one: in the repository no plugin chooses the language."""
+    links = re.findall(r"\]\(([\w-]+\.md)", page.read_text("utf-8"))
+    pages = [page.parent / link for link in links]
+
+    assert [] == [one for one in pages if one.with_suffix(f".zh{one.suffix}").exists()]
