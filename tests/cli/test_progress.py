@@ -70,11 +70,23 @@ def test_outage_is_told_until_it_is_over(progress: Progress) -> None:
 
 
 def test_lines_that_wait_for_another_call_are_told(progress: Progress, clock: MovedClock) -> None:
-    """No call is under way, and lines are left."""
+    """No call is under way, and lines are left; nobody knows for how long."""
     for line in LINES:
         progress.add(make_ok(line))
     clock.move(5)
     assert "waiting for 9,960 lines that had no end yet" in progress.describe()
+    assert progress.seconds_left is None
+
+
+def test_time_left_is_not_told_while_no_line_ends_with_the_workers(clock: MovedClock) -> None:
+    """Their lines are in doubt, or no worker is there; it comes back with the next line."""
+    progress = Progress(operation="refund", total=21, clock=clock, has_workers=True)
+    progress.add(make_ok())
+    assert "left" in progress.describe()
+    clock.move(61)
+    assert progress.describe().endswith("; 0 a minute; with the workers")
+    progress.add(make_ok())
+    assert "left" in progress.describe()
 
 
 def test_other_program_on_the_quota_is_told(progress: Progress) -> None:

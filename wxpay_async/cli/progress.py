@@ -216,7 +216,7 @@ class Progress:
     @property
     def seconds_left(self) -> float | None:
         """How long the rest takes at the pace of the quota; None where that is not known."""
-        if self._paused_until is not None:
+        if self._paused_until is not None or self._is_still():
             return None
         people = sum(count for lane, count in self.held.items() if lane != Lane.BATCH)
         share = max(1, min(self.quota.batch, self.quota.limit - people))
@@ -228,6 +228,12 @@ class Progress:
         until = self.status.until
         wait = 0.0 if until is None else max(0.0, until - self.clock.time())
         return wait + (self.total - self.done) / pace
+
+    def _is_still(self) -> bool:
+        """Tell whether lines wait for their next call: the quota says nothing of their end."""
+        if self.has_workers:
+            return self.clock.monotonic() - self._changed > _MINUTE
+        return self.status.activity == "waiting for lines"
 
     def describe_counts(self) -> str:
         """Return how many lines ended in which way."""
