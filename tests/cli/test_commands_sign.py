@@ -278,6 +278,20 @@ def test_other_secret_is_named(
     assert "Another appSecret was used" in shown.out
 
 
+def test_signature_of_unknown_cause_tells_how_to_try_another_secret(run: Run) -> None:
+    """Where a cause is known, there is no hint."""
+    wrong = hashlib.md5(f"{join()}&appSecret=other-secret".encode()).hexdigest().upper()
+    shown = run("sign", "explain", "--request", ARGUMENT, "--against", wrong)
+
+    assert 1 == shown.code
+    assert shown.err.splitlines()[-1].startswith("hint:")
+    assert "--other-file" in shown.err
+
+    explained = run("sign", "explain", "--request", ARGUMENT, "--against", join(nonce="other"))
+
+    assert (1, False) == (explained.code, "hint:" in explained.err)
+
+
 @pytest.mark.parametrize("file", ["rsa3072.pem", "rsa3072-public.pem"])
 def test_other_key_is_named(
     run: Run, key_option: tuple[str, str], tmp_path: Path, file: str

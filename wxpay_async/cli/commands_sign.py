@@ -33,6 +33,10 @@ _DIFFERENCES: Final = {
     "canonical string": Sentence("the canonical string differs", "待签名字符串不一致"),
     "signature": Sentence("the signature differs", "签名不一致"),
 }
+_TRY_OTHERS: Final = Sentence(
+    "To try another secret or key, name its file: sign explain --other-file PATH.",
+    "要试另一个密钥，请给出它的文件：sign explain --other-file PATH。",
+)
 _MODE: Final = 0o600
 _NEEDED: Final = ("WXPAY_APP_KEY", "WXPAY_PRIVATE_KEY_PASSPHRASE", "WXPAY_KEY_FILE_MODE")
 _FORMER: Final = "WXPAY_FORMER_SECRETS"
@@ -212,8 +216,10 @@ def _report(found: Explanation, options: GatewayOptions) -> None:
         print_json(to_fields(found, language))
     else:
         print_explanation(found, language)
-    if found.comparison is not None and found.comparison.verdict != "matches":
-        exit_with_error(translate(_DIFFERENCES[found.comparison.kind]), _DIFFERS)
+    comparison = found.comparison
+    if comparison is not None and comparison.verdict != "matches":
+        hint = translate(_TRY_OTHERS) if comparison.verdict == "unknown" else ""
+        exit_with_error(translate(_DIFFERENCES[comparison.kind]), _DIFFERS, hint=hint)
 
 
 def _read_request(file: str | None, text: str | None) -> dict[str, str]:
