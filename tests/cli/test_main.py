@@ -33,12 +33,18 @@ CHECK_COMMANDS = {"doctor"}
 OPEN_COMMANDS = {"doubts list", "doubts show", "doubts resolve", "doubts recover"}
 GATEWAY_COMMANDS = CLIENT_COMMANDS | BATCH_COMMANDS | CHECK_COMMANDS | OPEN_COMMANDS
 LAZY_MODULES = (
-    "aiohttp",
+    "aiohttp",  # and so aiohttp.web
     "asyncio",
     "cattrs",
+    "Crypto",
+    "cryptography",
+    "importlib.metadata",
+    "jinja2",
     "sqlalchemy",
     "taskiq",
+    "wxpay_async.adapters",
     "wxpay_async.batch",
+    "wxpay_async.engine",
     "wxpay_async.sandbox",
     "wxpay_async.cli.demo",
     "wxpay_async.cli.doctor",

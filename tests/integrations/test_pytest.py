@@ -236,7 +236,7 @@ def test_entry_point_is_declared() -> None:
 
     module = project["entry-points"]["pytest11"]["wxpay"]
     assert (PLUGIN, True) == (module, hasattr(import_module(module), "wxpay_sandbox"))
-    assert ["pytest>=8.3"] == project["optional-dependencies"]["testing"]
+    assert ["pytest>=8.4"] == project["optional-dependencies"]["testing"]
 
 
 def test_key_is_kept_between_runs(pytester: pytest.Pytester, run: Run) -> None:
