@@ -48,6 +48,7 @@ LAZY_MODULES = (
     "wxpay_async.sandbox",
     "wxpay_async.cli.demo",
     "wxpay_async.cli.doctor",
+    "wxpay_async.cli.help_texts",
     "wxpay_async.cli.key_facts",
     "wxpay_async.cli.sign_screen",
     "wxpay_async.protocol.explain",

@@ -7,7 +7,7 @@ work on a file), `commands_local` (they start a platform), `commands_store` (the
 `commands_doctor` (it says what is wrong) and `commands_doubts` (they show what is open).
 
 Showing a help text is quick because the heavy parts, the gateway, the sandbox and the demo, are
-imported when a command needs them.
+imported when a command needs them. In Chinese, `help_texts` puts its texts in place of the English.
 """
 
 import sys

@@ -8,11 +8,12 @@ about the money, see `EXIT_CODES`.
 from __future__ import annotations
 
 import io
+import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Annotated, Final, NoReturn, cast
+from typing import Annotated, Any, Final, NoReturn, cast
 
 import typer
 from typer import Option
@@ -27,7 +28,7 @@ from wxpay_async import (
 )
 from wxpay_async.cli.output import join_lines, translate, write_stderr
 from wxpay_async.cli.signals import TerminatedError, exit_code_of, raise_on_sigterm
-from wxpay_async.language import Sentence
+from wxpay_async.language import Sentence, find_language
 
 EXIT_CODES: Final = (
     "Exit codes: 0 done; 1 refused by the platform, a signature differs, or the demo went wrong; "
@@ -81,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 def _run(argv: Sequence[str] | None) -> NoReturn:
     try:
-        code = app(None if argv is None else list(argv), standalone_mode=False)
+        code = _find_program()(None if argv is None else list(argv), standalone_mode=False)
     except _UsageError as error:
         place = error.ctx.command_path if error.ctx else "wxpay-async"
         text = join_lines(error.format_message()).rstrip(".")
@@ -96,6 +97,21 @@ def _run(argv: Sequence[str] | None) -> NoReturn:
     if code == _INTERRUPTED:
         exit_with_error(translate(_INTERRUPTION), _INTERRUPTED)
     sys.exit(code or 0)
+
+
+def _find_program() -> Callable[..., Any]:
+    """Return the program with its help in the language of the environment."""
+    if find_language(os.environ) == "en":
+        return app
+    from wxpay_async.cli.chinese_lines import (  # noqa: PLC0415 - English does without
+        break_between_characters,
+    )
+    from wxpay_async.cli.help_texts import translate_help  # noqa: PLC0415 - as above
+
+    break_between_characters()
+    program = typer.main.get_command(app)
+    translate_help(program)
+    return program
 
 
 def exit_with_error(text: str, code: int, *, hint: str = "") -> NoReturn:
