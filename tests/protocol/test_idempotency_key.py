@@ -9,12 +9,13 @@ from typing import cast
 import pytest
 from hypothesis import assume, example, given, settings, strategies as st
 
+from tests.protocol import samples
 from tests.support.examples import count_examples
 from wxpay_async.errors import InvalidRequestError
 from wxpay_async.protocol import idempotency_key
-from wxpay_async.protocol.codec import wire_fields
-from wxpay_async.protocol.idempotency_key import Fingerprint, derive_request_id
-from wxpay_async.protocol.requests import MiniProgramPay
+from wxpay_async.protocol.codec import serialize, wire_fields
+from wxpay_async.protocol.idempotency_key import Fingerprint, derive_request_id, digest_fields
+from wxpay_async.protocol.requests import MiniProgramPay, Request, order_number
 
 EXAMPLES = count_examples(quick=400, full=2000)
 CONTENT = {
@@ -30,6 +31,23 @@ def fingerprint(operation: str, fields: Mapping[str, object]) -> Fingerprint:
     content = json.dumps({n: v for n, v in fields.items() if n != "outTradeNo"})
     order = fields.get("outTradeNo")
     return idempotency_key.fingerprint(operation, content.encode(), cast("str | None", order))
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        samples.trade(trade_info=[samples.item(royalty_info=[samples.royalty()])]),
+        samples.trade(extra={"note": "茶", "flags": [True, None, {"b": 1, "a": "2"}]}),
+        samples.pay(out_trade_no="A-1"),
+        samples.refund(),
+    ],
+)
+def test_digest_of_the_fields_is_that_of_the_fingerprint(request_: Request) -> None:
+    """What a batch looks up by one was stored by the other."""
+    order = order_number(request_)
+    stored = idempotency_key.fingerprint("any", serialize(request_), order)
+
+    assert stored.digest == digest_fields("any", wire_fields(request_), order)
 
 
 def test_fingerprint_of_the_same_content_is_the_same() -> None:

@@ -11,13 +11,13 @@ import attrs
 
 from wxpay_async.engine.reissue import find_last
 from wxpay_async.engine.single_flight import check_same
-from wxpay_async.engine.streaming import Outcome
+from wxpay_async.engine.streaming import Outcome, OutcomeKind, kind_of
 from wxpay_async.errors import WxPayError
 from wxpay_async.policy.record import IdempotencyRecord
 from wxpay_async.policy.states import State
 from wxpay_async.protocol.builder import OPERATIONS
-from wxpay_async.protocol.codec import serialize
-from wxpay_async.protocol.idempotency_key import fingerprint
+from wxpay_async.protocol.codec import serialize, wire_fields
+from wxpay_async.protocol.idempotency_key import digest_fields, fingerprint
 from wxpay_async.protocol.requests import R, Request, order_number
 
 if TYPE_CHECKING:
@@ -50,10 +50,12 @@ async def recall(dispatcher: Dispatcher, requests: Sequence[R]) -> list[Outcome[
 async def _read_outcome(
     dispatcher: Dispatcher, request: R, record: IdempotencyRecord
 ) -> Outcome[R, Any] | None:
-    outcome: Outcome[R, Any]
-    content, asked, last = serialize(request), request, record
+    asked, last = request, record
+    kind: OutcomeKind = "ok"
+    result: Any = None
+    failure: WxPayError | None = None
     try:
-        _check_same(request, record, content)
+        _check_same(request, record)
         if record.state is State.REISSUED:
             request_id, follower = await find_last(dispatcher, request.request_id)
             if follower is None:
@@ -61,25 +63,29 @@ async def _read_outcome(
             asked, last = attrs.evolve(request, request_id=request_id), follower
         if not last.is_settled:
             return None
+        # Only a refusal holds a text of the platform, in which credentials would be blanked.
+        content = None if last.state is State.SUCCEEDED else serialize(request)
         result = dispatcher.replay(last, content=content, asked=asked)
     except WxPayError as error:
         dispatcher.mark(error, request.request_id)
-        outcome = Outcome[R, Any].from_error(request, error)
-    else:
-        outcome = Outcome[R, Any].from_result(request, result)
-    return attrs.evolve(
-        outcome,
+        kind, failure = kind_of(error), error
+    return Outcome[R, Any](
+        kind=kind,
+        request=request,
+        result=result,
+        error=failure,
         reserved_at=datetime.fromtimestamp(record.created_at, UTC),
         settled_at=datetime.fromtimestamp(last.updated_at, UTC),
     )
 
 
-def _check_same(request: Request, record: IdempotencyRecord, content: bytes) -> None:
+def _check_same(request: Request, record: IdempotencyRecord) -> None:
     """Check that the requestId stands for this very request.
 
     Raises:
         IdempotencyConflictError: it stands for another one.
     """
-    operation = OPERATIONS[type(request)].name
-    mine = fingerprint(operation, content, order_number(request))
-    check_same(record.fingerprint, mine, (record.operation, operation))
+    operation, order = OPERATIONS[type(request)].name, order_number(request)
+    if digest_fields(operation, wire_fields(request), order) != record.fingerprint.digest:
+        mine = fingerprint(operation, serialize(request), order)
+        check_same(record.fingerprint, mine, (record.operation, operation))

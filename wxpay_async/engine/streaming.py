@@ -10,9 +10,11 @@ from collections.abc import (
     Awaitable,
     Callable,
     Iterable,
+    Mapping,
 )
 from datetime import datetime
-from typing import Any, Generic, Literal, Self, TypeVar, cast
+from types import MappingProxyType
+from typing import Any, Final, Generic, Literal, Self, TypeVar, cast
 
 from attrs import define, evolve, field, frozen
 
@@ -25,6 +27,16 @@ Q2 = TypeVar("Q2")
 R = TypeVar("R")
 
 OutcomeKind = Literal["ok", "refused", "not_sent", "in_doubt", "open"]
+
+
+_KINDS: Final[Mapping[Fate, OutcomeKind]] = MappingProxyType(
+    {Fate.REFUSED: "refused", Fate.NOT_SENT: "not_sent", Fate.IN_DOUBT: "in_doubt"}
+)
+
+
+def kind_of(error: WxPayError) -> OutcomeKind:
+    """Return the kind of an outcome that is this error."""
+    return _KINDS[error.fate]
 
 
 @frozen(kw_only=True)
@@ -56,12 +68,7 @@ class Outcome(Generic[Q, R]):
     @classmethod
     def from_error(cls, request: Q, error: WxPayError) -> Outcome[Q, R]:
         """Make the outcome of an error; its fate is the kind."""
-        kinds: dict[Fate, OutcomeKind] = {
-            Fate.REFUSED: "refused",
-            Fate.NOT_SENT: "not_sent",
-            Fate.IN_DOUBT: "in_doubt",
-        }
-        return cls(kind=kinds[error.fate], request=request, error=error)
+        return cls(kind=kind_of(error), request=request, error=error)
 
     @property
     def succeeded(self) -> bool:

@@ -90,6 +90,20 @@ def fingerprint(operation: str, content: bytes, out_trade_no: str | None = None)
     return Fingerprint(source=(operation, content, out_trade_no))
 
 
+def digest_fields(operation: str, fields: Mapping[str, Any], out_trade_no: str | None) -> str:
+    """Return the digest of the request's fingerprint, with no way through its bytes.
+
+    It may differ from the fingerprint's where fields of `extra` are no plain JSON, and is the same
+    for no two requests that mean different things.
+
+    Args:
+        operation: which endpoint.
+        fields: what `wire_fields` made of the request.
+        out_trade_no: the order.
+    """
+    return _digest(_canonical([operation, {**fields, "outTradeNo": out_trade_no}]))
+
+
 def derive_request_id(app_key: str, operation: str, business_key: str, generation: int = 0) -> str:
     """Derive the requestId of a purchase: the same purchase always gives the same id.
 
