@@ -102,7 +102,7 @@ def process() -> Iterator[Start]:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
-                env={**clean, **environ},
+                env={**clean, "WXPAY_LANG": "en", **environ},
                 # A shell's background job ignores Ctrl-C, and its children inherit that.
                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - it takes no lock
             )

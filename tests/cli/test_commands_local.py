@@ -32,6 +32,15 @@ def test_sandbox_ends_cleanly_by_a_signal(process: Start, number: signal.Signals
     assert {"WXPAY_BASE_URL", "WXPAY_APP_KEY"} | keys == set(settings)
 
 
+def test_sandbox_says_in_chinese_where_it_listens(process: Start) -> None:
+    """JSON on stdout is that of the English one."""
+    started = process("sandbox", "--port", "0", "--json", WXPAY_LANG="zh")
+    settings = json.loads(read_line(started))
+    assert started.stderr is not None
+    line = started.stderr.readline()
+    assert f"控制台：{settings['WXPAY_BASE_URL']}/ （按 Ctrl-C 结束沙箱）\n" == line
+
+
 def read_line(started: subprocess.Popen[str]) -> str:
     """Read a line of a process's stdout."""
     assert started.stdout is not None

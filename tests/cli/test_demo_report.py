@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from rich.cells import cell_len
 
 from tests.cli.harness import Run, Start, wait_for
 from wxpay_async.cli import demo
@@ -64,6 +65,29 @@ def test_demo_prints_a_table_and_an_object_for_people(run: Run) -> None:
     ]
     assert "━" not in above
     assert "paySign" in json.loads(brace + below)
+
+
+def test_demo_speaks_chinese(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its table fits into 80 columns, and JSON keeps its names."""
+    monkeypatch.setenv("WXPAY_LANG", "zh")
+    shown = run("demo", "--payments", "2")
+    above, _, _ = shown.out.partition("{")
+    headings = ["签名", "已支付", "已退款", "回调", "已验签", "查询确认", "请求", "秒", "笔/秒"]
+    assert headings in [line.split() for line in above.splitlines()]
+    assert "每个订单都只扣款一次" in above
+    assert max(cell_len(line) for line in above.splitlines()) <= 80
+    assert run("demo", "--payments", "1", "--json").fields()["ok"] is True
+
+
+def test_demo_with_problems_counts_them_in_chinese(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that are not shown, too."""
+    monkeypatch.setenv("WXPAY_LANG", "zh")
+    monkeypatch.setattr(demo, "Sandbox", ChargesTwice)
+    found = run("demo", "--payments", "23", "--scheme", "md5")
+    assert "错误: demo 有 23 处出错\n" == found.err
+    assert "另有 3 处\n" in found.out
 
 
 class ChargesTwice(Sandbox):

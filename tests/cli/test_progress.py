@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 
 from tests.cli.batches import LINES, call, hear, make_ok
 from tests.support.clock import NOON, MovedClock
-from wxpay_async.cli.progress import Progress
+from wxpay_async.cli.progress import Activity, Progress, Status
 from wxpay_async.engine.streaming import Outcome
 from wxpay_async.engine.telemetry import EventKind
 from wxpay_async.errors import RefusedError
@@ -108,6 +110,33 @@ def test_lines_of_earlier_runs_have_no_rate(progress: Progress) -> None:
     progress.add(make_ok(replayed=True, at=NOON + 1))  # by a worker, meanwhile
     assert (2, 1) == (progress.done, progress.known_before)
     assert "ok 2, known before 1; 60 a minute" in progress.describe()
+
+
+def test_progress_is_told_in_chinese(
+    progress: Progress, clock: MovedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the words of the report; JSON keeps its names."""
+    monkeypatch.setenv("WXPAY_LANG", "zh")
+    call(progress, clock, 200, every=0.1)
+    hear(progress, EventKind.CALL_STARTED)
+    clock.move(3)
+    assert progress.describe() == (
+        "12:00:22 退款 200/10,000；成功 200；每分钟 522 行；配额 200/400（batch 200）；"
+        "还需约 26 分钟 25 秒；等待配额，到 12:01:00 为止"
+    )
+    assert "waiting for the quota" == progress.to_json()["activity"]
+
+
+@pytest.mark.parametrize("activity", get_args(Activity))
+def test_activity_has_words_in_chinese(
+    progress: Progress, activity: Activity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None is left in English; nothing is said while calls are made."""
+    english = Status(activity, NOON).describe(progress)
+    monkeypatch.setenv("WXPAY_LANG", "zh")
+    chinese = Status(activity, NOON).describe(progress)
+    assert bool(english) is bool(chinese)
+    assert "calling" == activity or english != chinese
 
 
 def test_counts_are_by_outcome(progress: Progress) -> None:

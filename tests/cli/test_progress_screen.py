@@ -33,6 +33,24 @@ def test_bar_has_the_same_on_eighty_columns(progress: Progress, clock: MovedCloc
     assert ["ok 200", "waiting for the quota until 12:01:00"] == [x.rstrip() for x in lines[2:]]
 
 
+@pytest.mark.usefixtures("china")
+def test_bar_in_chinese_fits_eighty_columns(
+    progress: Progress, clock: MovedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same four lines."""
+    monkeypatch.setenv("WXPAY_LANG", "zh")
+    call(progress, clock, 200, every=0.1)
+    hear(progress, EventKind.CALL_STARTED)
+    clock.move(3)
+    console = Console(width=80, force_terminal=False)
+    with console.capture() as captured:
+        console.print(render(progress))
+    bar, *lines = captured.get().splitlines()
+    assert bar.startswith("退款 ")
+    assert "200/10,000" in bar
+    assert ["成功 200", "等待配额，到 12:01:00 为止"] == [x.rstrip() for x in lines[1:]]
+
+
 @virtual
 async def test_plain_lines_come_every_ten_seconds(capsys: pytest.CaptureFixture[str]) -> None:
     """They go to stderr."""

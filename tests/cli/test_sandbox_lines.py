@@ -87,6 +87,42 @@ def test_event_is_one_line(event: SandboxEvent, text: str, colour: str | None) -
     assert describe_event(event) == (text, colour)
 
 
+@pytest.mark.parametrize(
+    ("event", "text"),
+    [
+        (make_call(order="A1", request_id="p1"), "pay A1 p1 成功"),
+        (
+            make_call(request_id="p1", code="CO_MSG_000006", message="bad signature"),
+            "pay - p1 拒绝 CO_MSG_000006 bad signature",
+        ),
+        (
+            make_call(fault="drop_after_commit", message="executed"),
+            "故障 drop_after_commit：pay，executed",
+        ),
+        (deliver(), "回调 A1 TRADE_SUCCESS #1 HTTP 200 已确认收到"),
+        (
+            deliver(b"no", forgery=Forgery.AMOUNT),
+            "回调 A1 TRADE_SUCCESS #1 伪造（amount） HTTP 200 未确认收到",
+        ),
+        (
+            deliver(status=None, problem="TimeoutError"),
+            "回调 A1 TRADE_SUCCESS #1 没有应答：TimeoutError",
+        ),
+        ((CALLBACK, CallbackFault(lost=True)), "故障 回调 A1：丢失"),
+        (
+            (CALLBACK, CallbackFault(copies=2, pause=5, stale=60, forgery=Forgery.BARE, held=True)),
+            "故障 回调 A1：发送 2 份，推迟 5 秒，签名于 60 秒前，先发一份伪造的（bare），顺序打乱",
+        ),
+    ],
+)
+def test_event_is_one_line_in_chinese(
+    event: SandboxEvent, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names and codes are the same in both languages."""
+    monkeypatch.setenv("WXPAY_LANG", "zh")
+    assert text == describe_event(event)[0]
+
+
 def test_text_of_a_caller_cannot_control_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     """Nor begin a line of its own."""
     print_line(make_call(order="A1\x1b[2J\nok", request_id="p\u202e1"))

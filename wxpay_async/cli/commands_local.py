@@ -29,6 +29,8 @@ from wxpay_async.language import Sentence
 from wxpay_async.protocol.wire import is_loopback
 
 _REACHABLE: Final = Sentence("other machines can reach this sandbox", "其他机器也能访问这个沙箱")
+_PAYING: Final = Sentence("paying", "支付中")
+_WENT_WRONG: Final = Sentence("the demo went wrong in {count} places", "demo 有 {count} 处出错")
 
 
 class DemoScheme(enum.StrEnum):
@@ -119,10 +121,10 @@ def demo(
     from wxpay_async.cli.demo import run_demo  # noqa: PLC0415 - see above
 
     console = make_console()
-    columns = (TextColumn("paying"), BarColumn(bar_width=40), MofNCompleteColumn())
+    columns = (TextColumn(translate(_PAYING)), BarColumn(bar_width=40), MofNCompleteColumn())
     hidden = as_json or not console.is_terminal
     with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
-        task = progress.add_task("paying", total=payments)
+        task = progress.add_task("", total=payments)
         report = run_demo(
             _share_payments(scheme, payments),
             concurrency=concurrency,
@@ -133,7 +135,7 @@ def demo(
     else:
         print_report(report)
     if report.problems:
-        exit_with_error(f"the demo went wrong in {len(report.problems)} places", 1)
+        exit_with_error(translate(_WENT_WRONG, count=len(report.problems)), 1)
 
 
 def _share_payments(scheme: DemoScheme, payments: int) -> dict[Scheme, int]:

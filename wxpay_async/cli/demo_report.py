@@ -13,14 +13,32 @@ from wxpay_async.cli.output import (
     print_request_payment,
     print_rich,
     to_safe_text,
+    translate,
     write_stdout,
 )
+from wxpay_async.language import Sentence
 
 _MAX_PROBLEMS: Final = 20
-_COUNTS: Final = ("paid", "refunded", "callbacks", "verified", "confirmed", "attempts")
-_SUCCESS: Final = (
+_COUNTS: Final = {
+    "paid": Sentence("paid", "已支付"),
+    "refunded": Sentence("refunded", "已退款"),
+    "callbacks": Sentence("callbacks", "回调"),
+    "verified": Sentence("verified", "已验签"),
+    "confirmed": Sentence("confirmed", "查询确认"),
+    "attempts": Sentence("attempts", "请求"),
+}
+_SCHEME: Final = Sentence("scheme", "签名")
+_SECONDS: Final = Sentence("seconds", "秒")
+_RATE: Final = Sentence("paid/s", "笔/秒")
+_SUCCESS: Final = Sentence(
     "Every order was charged once and called back once, every paySign verified.\n"
-    "An RSA callback needs no query; an MD5 one counts once a query confirmed it."
+    "An RSA callback needs no query; an MD5 one counts once a query confirmed it.",
+    "每个订单都只扣款一次、只回调一次，每个 paySign 都通过了验签。\n"
+    "RSA 签名的回调无需查询；MD5 签名的回调经查询确认后才算数。",
+)
+_MORE: Final = Sentence("and {count} more\n", "另有 {count} 处\n")
+_SAMPLE: Final = Sentence(
+    "one wx.requestPayment, ready to use", "一份 wx.requestPayment 的参数，可以直接使用"
 )
 
 
@@ -87,20 +105,20 @@ class Report:
 def print_report(report: Report) -> None:
     """Print the report for people: a table, the problems, and one object that can be copied."""
     table = make_table(padding=0)  # nine columns within 80 characters
-    table.add_column("scheme")
-    for name in (*_COUNTS, "seconds", "paid/s"):
-        table.add_column(name, justify="right")
+    table.add_column(translate(_SCHEME))
+    for heading in (*_COUNTS.values(), _SECONDS, _RATE):
+        table.add_column(translate(heading), justify="right")
     for run in report.runs:
         table.add_row(*_make_row(run))
     print_rich(table)
     if not report.problems:
-        print_rich(_SUCCESS, style="green")
+        print_rich(translate(_SUCCESS), style="green")
     for problem in report.problems[:_MAX_PROBLEMS]:
         write_stdout(f"{to_safe_text(problem)}\n")
     if (left := len(report.problems) - _MAX_PROBLEMS) > 0:
-        write_stdout(f"and {left} more\n")
+        write_stdout(translate(_MORE, count=left))
     if report.request_payment:
-        print_request_payment(report.request_payment, "one wx.requestPayment, ready to use")
+        print_request_payment(report.request_payment, translate(_SAMPLE))
 
 
 def _make_row(run: Run) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ lower for some minutes, as when another program uses the appKey, too.
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -14,10 +15,12 @@ from typing import Final, Literal
 
 from attrs import define, field, frozen
 
-from wxpay_async.batch.report_texts import ENGLISH
-from wxpay_async.batch.tally import LABELS, LineOutcome, Tally, is_replayed
+from wxpay_async.batch.report_texts import TEXTS, Texts
+from wxpay_async.batch.tally import LABELS, Label, LineOutcome, Tally, is_replayed
+from wxpay_async.cli.output import translate
 from wxpay_async.engine.clock import Clock
 from wxpay_async.engine.telemetry import Event, EventKind
+from wxpay_async.language import Sentence, find_language
 from wxpay_async.policy.lanes import Lane, Quota
 
 Activity = Literal[
@@ -41,15 +44,39 @@ _MEASURED_AFTER: Final = 120
 """Seconds over which the rate is measured for the time left, and before which it is not used."""
 
 
-_WORDS: Final[Mapping[Activity, str]] = {
-    "calling": "",
-    "paused": "paused: the platform does not answer, next try{next}",
-    "waiting for the quota": "waiting for the quota{at}",
-    "slowed down": "slowed down: another program uses the appKey",
-    "waiting for lines": "waiting for {lines} that had no end yet",
-    "stopping": "stopping: calls under way {progress.under_way}; once more cancels them",
+_ACTIVITIES: Final[Mapping[Activity, Sentence]] = {
+    "calling": Sentence("", ""),
+    "paused": Sentence(
+        "paused: the platform does not answer, next try{next}", "已暂停：平台没有应答{next}"
+    ),
+    "waiting for the quota": Sentence("waiting for the quota{at}", "等待配额{at}"),
+    "slowed down": Sentence(
+        "slowed down: another program uses the appKey", "已减速：另有程序在使用这个 appKey"
+    ),
+    "waiting for lines": Sentence(
+        "waiting for {lines} that had no end yet", "等待未了结的 {lines}"
+    ),
+    "with the workers": Sentence("with the workers", "由 worker 执行"),
+    "stopping": Sentence(
+        "stopping: calls under way {under_way}; once more cancels them",
+        "正在停止：{under_way} 次调用进行中；再次中断则取消它们",
+    ),
+    "writing the outcomes": Sentence("writing the outcomes", "正在写入结果"),
 }
-"""The text of each activity; one that is missing here is its own text."""
+_UNTIL: Final = Sentence(" until {time:%H:%M:%S}", "，到 {time:%H:%M:%S} 为止")
+_NEXT: Final = Sentence(" at {time:%H:%M:%S}", "，{time:%H:%M:%S} 再试")
+_DONE: Final = Sentence("{done:,} of {total:,}", "{done:,}/{total:,}")
+_KNOWN: Final = Sentence("known before {count:,}", "此前已知 {count:,}")
+_QUOTA: Final = Sentence("quota {in_use} of {limit}{lanes}", "配额 {in_use}/{limit}{lanes}")
+_LANES: Final = Sentence(" ({lanes})", "（{lanes}）")
+_RATE: Final = Sentence("{count:,} a minute", "每分钟 {count:,} 行")
+_LEFT: Final = Sentence("about {duration} left", "还需约 {duration}")
+COMMA: Final = Sentence(", ", "，")
+_SEMICOLON: Final = Sentence("; ", "；")
+
+
+def _texts() -> Texts:
+    return TEXTS[find_language(os.environ)]
 
 
 @frozen
@@ -66,10 +93,19 @@ class Status:
 
     def describe(self, progress: Progress) -> str:
         """Return it in words; nothing while calls are made."""
-        text = _WORDS.get(self.activity, self.activity)
-        at = "" if self.until is None else f" until {to_local(self.until):%H:%M:%S}"
-        lines = ENGLISH.format_lines(progress.total - progress.done)
-        return text.format(at=at, next=at.replace("until", "at"), progress=progress, lines=lines)
+        time = None if self.until is None else to_local(self.until)
+        return translate(
+            _ACTIVITIES[self.activity],
+            at=translate(_UNTIL, time=time) if time else "",
+            next=translate(_NEXT, time=time) if time else "",
+            lines=_texts().format_lines(progress.total - progress.done),
+            under_way=progress.under_way,
+        )
+
+
+def _name(label: Label) -> str:
+    """Return the word for an end of lines: in English that of the outcomes."""
+    return translate(Sentence(label.replace("_", " "), TEXTS["zh"].labels[label]))
 
 
 def to_local(seconds: float) -> datetime:
@@ -235,44 +271,58 @@ class Progress:
             return self.clock.monotonic() - self._changed > _MINUTE
         return self.status.activity == "waiting for lines"
 
+    def describe_operation(self) -> str:
+        """Return what the lines ask for."""
+        return _texts().operations.get(self.operation, self.operation)
+
+    def describe_done(self) -> str:
+        """Return how many lines have ended, of how many."""
+        return translate(_DONE, done=self.done, total=self.total)
+
     def describe_counts(self) -> str:
         """Return how many lines ended in which way."""
         counts = [
-            f"{label.replace('_', ' ')} {self.tally.counts[label]:,}"
+            f"{_name(label)} {self.tally.counts[label]:,}"
             for label in LABELS
             if self.tally.counts[label]
         ]
         if self.known_before:
-            counts.append(f"known before {self.known_before:,}")
-        return ", ".join(counts)
+            counts.append(translate(_KNOWN, count=self.known_before))
+        return translate(COMMA).join(counts)
 
     def describe_quota(self) -> str:
         """Return how much of the quota is in use, and by which lanes; nothing if not known."""
         if self.in_use is None:
             return ""
-        lanes = ", ".join(f"{lane} {count}" for lane, count in self.held.items() if count)
-        return f"quota {self.in_use} of {self.quota.limit}" + (f" ({lanes})" if lanes else "")
+        lanes = translate(COMMA).join(f"{lane} {n}" for lane, n in self.held.items() if n)
+        return translate(
+            _QUOTA,
+            in_use=self.in_use,
+            limit=self.quota.limit,
+            lanes=translate(_LANES, lanes=lanes) if lanes else "",
+        )
 
     def describe_rate(self) -> str:
         """Return how fast lines end."""
-        return f"{self.per_minute:,} a minute"
+        return translate(_RATE, count=self.per_minute)
 
     def describe_left(self) -> str:
         """Return how long the rest will take; empty if that is not known, or no line is left."""
         left = round(self.seconds_left or 0)
-        return f"about {ENGLISH.format_duration(max(left, _SHORTEST_LEFT))} left" if left else ""
+        duration = _texts().format_duration(max(left, _SHORTEST_LEFT))
+        return translate(_LEFT, duration=duration) if left else ""
 
     def describe(self) -> str:
         """Return all of it on one line."""
         parts = (
-            f"{self.operation} {self.done:,} of {self.total:,}",
+            f"{self.describe_operation()} {self.describe_done()}",
             self.describe_counts(),
             self.describe_rate(),
             self.describe_quota(),
             self.describe_left(),
             self.status.describe(self),
         )
-        text = "; ".join(part for part in parts if part)
+        text = translate(_SEMICOLON).join(part for part in parts if part)
         return f"{to_local(self.clock.time()):%H:%M:%S} {text}".replace("\N{NO-BREAK SPACE}", " ")
 
     def to_json(self) -> dict[str, object]:

@@ -17,8 +17,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from wxpay_async.cli.output import print_json
-from wxpay_async.cli.progress import Progress
+from wxpay_async.cli.output import print_json, translate
+from wxpay_async.cli.progress import COMMA, Progress
 
 _LINE_EVERY: Final = 10.0
 _FRAME_EVERY: Final = 0.25
@@ -71,14 +71,14 @@ def render(progress: Progress) -> RenderableType:
     for ratio in (None, 1, None, None):
         bar.add_column(no_wrap=True, ratio=ratio)
     bar.add_row(
-        progress.operation,
+        progress.describe_operation(),
         ProgressBar(total=max(progress.total, 1), completed=progress.done),
-        f"{progress.done:,} of {progress.total:,}",
+        progress.describe_done(),
         f"{100 * progress.done // max(progress.total, 1)}\N{NO-BREAK SPACE}%",
     )
     first = (progress.describe_rate(), progress.describe_left(), progress.describe_quota())
     lines = [
-        Text(", ".join(part for part in first if part)),
+        Text(translate(COMMA).join(part for part in first if part)),
         Text(progress.describe_counts()),
         Text(progress.status.describe(progress), style="bold"),
     ]

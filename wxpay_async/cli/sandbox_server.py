@@ -15,8 +15,9 @@ from attrs import frozen
 from Crypto.PublicKey import RSA
 
 from wxpay_async import InvalidKeyError, InvalidRequestError
-from wxpay_async.cli.output import print_json, write_stdout
+from wxpay_async.cli.output import print_json, translate, write_stdout
 from wxpay_async.engine.environment import SCHEMES
+from wxpay_async.language import Sentence
 from wxpay_async.protocol.keys import (
     MIN_BITS,
     load_private_key,
@@ -27,6 +28,9 @@ from wxpay_async.sandbox import Sandbox
 from wxpay_async.sandbox.fault_input import FaultFile, read_fault_file
 
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+_LISTENING = Sentence(
+    "Console: {url}/. Ctrl-C ends the sandbox.", "控制台：{url}/ （按 Ctrl-C 结束沙箱）"
+)
 
 
 @frozen
@@ -139,7 +143,7 @@ def run_sandbox(
             _print_settings(settings, as_json=as_json)
         else:
             write_env_file(env_file, settings)
-        typer.echo(f"Console: {sandbox.url}/. Ctrl-C ends the sandbox.", err=True)
+        typer.echo(translate(_LISTENING, url=sandbox.url), err=True)
 
     asyncio.run(serve_until_stopped(sandbox, announce))
 
