@@ -15,7 +15,7 @@ from rich.text import Text
 _LATIN: Final = r"[^\s\u2e80-\u9fff\uff00-\uffef]"
 _CHINESE: Final = r"[\u2e80-\u9fff\uff00-\uffef]"
 _WORD: Final = re.compile(
-    rf"\s*（?(?:{_LATIN}{{7,24}}[_-](?={_LATIN}{{10}})|{_LATIN}{{13,}}"
+    rf"\s*（?(?:{_LATIN}{{7,24}}[_-](?={_LATIN}{{10}})|{_LATIN}{{22,}}"
     rf"|(?:{_LATIN}+|{_CHINESE})[，。；：、）]*)\s*"
 )
 """What stays on one line: a Latin word or a Chinese character, with the punctuation around it.
