@@ -90,7 +90,7 @@ async def test_refunds_of_both_scripts_are_made_once(readme_shop: Fixture) -> No
         await system.sandbox.callbacks_idle()
 
         assert ["refund S\n"] * 2 == single
-        assert ["2 ok\n3 ok\n"] * 2 == nightly
+        assert ["line 2 ok\nline 3 ok\n"] * 2 == nightly
         assert 3 == shop.count("refund")
         assert 5 == system.sandbox.callbacks.acknowledged
 
