@@ -204,8 +204,6 @@ async def test_two_loops_in_a_row_leave_no_warning(
     listen: Listen, certificates: Certificates, driver: str, *, tls: bool
 ) -> None:
     """One transport serves two `asyncio.run`, unclosed, and neither loop nor exit complains."""
-    if driver == "reqwest" and sys.version_info >= (3, 13):
-        pytest.skip("a thread of pyreqwest's can crash the exit: PyGILState_Release")
     server = await listen(serve, tls=certificates.good if tls else None)
     script = TWO_LOOPS.format(load=LOAD[driver])
     process = await asyncio.create_subprocess_exec(
@@ -217,5 +215,8 @@ async def test_two_loops_in_a_row_leave_no_warning(
 
     output, complaints = await process.communicate()
 
-    assert (b"done\n", b"", 0) == (output, complaints, process.returncode)
+    # A thread of pyreqwest's, which we cannot end, may crash the interpreter as it exits.
+    crashed = driver == "reqwest" and b"PyGILState_Release" in complaints
+    assert crashed or (b"", 0) == (complaints, process.returncode)
+    assert b"done\n" == output
     assert 6 == len(server.requests)
