@@ -298,6 +298,7 @@ def test_targets_find_their_figures(measured: Measured) -> None:
         "1,000,000 requests",
         "a full table",
         "what forgetting adds",
+        "the first open operation",
         "import wxpay_async",
         "instructions of one pay",
         "that the collector watches",
