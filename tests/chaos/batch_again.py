@@ -8,6 +8,7 @@ takes longer than what is looked at here.
 from __future__ import annotations
 
 import argparse
+import gc
 import tempfile
 import time
 import uuid
@@ -48,6 +49,7 @@ _WRITTEN_AT_ONCE: Final = 5_000
 async def run_again(options: argparse.Namespace) -> bool:
     """Write a store in which every line has ended, and run the file."""
     app_key = f"chaos-{uuid.uuid4().hex[:12]}"
+    gc.freeze()  # as the command does
     with tempfile.TemporaryDirectory() as folder, open_store(options.store, folder) as url:
         write_file(Path(folder) / "refunds.jsonl", options.lines)
         lines = read_lines(Path(folder) / "refunds.jsonl", "refund")

@@ -209,6 +209,8 @@ class _Job:
         progress = Progress(
             operation=self.lines.operation, total=total, has_workers=self.broker is not None
         )
+        # What was imported stays: the collector need not pass over it again and again (a third).
+        gc.freeze()
         raise SystemExit(asyncio.run(self._run(url, progress, credentials)))
 
     async def _run(self, url: str, progress: Progress, credentials: Path | None) -> int:

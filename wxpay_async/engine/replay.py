@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final
 
 from wxpay_async.errors import (
     AlreadyPaidError,
@@ -24,8 +24,6 @@ from wxpay_async.protocol.requests import Request
 from wxpay_async.protocol.results import PREPAY_LIFE, PayResult, RefundResult, TradeResult
 from wxpay_async.protocol.secrets import without_credentials
 from wxpay_async.protocol.wire import HttpResponse
-
-T = TypeVar("T")
 
 PREPAY_MARGIN: Final = timedelta(seconds=60)
 """A prepay that dies while the person reads the dialogue is of no use."""
@@ -84,7 +82,9 @@ def replay(
         result = _read(record, url=url, content=content)
         if asked is not None:
             check_echo(asked, result)
-        if not until_dead and not _is_alive(record, now_ms):
+        if isinstance(result, (PayResult, TradeResult)) and not (
+            until_dead or _is_alive(record, now_ms)
+        ):
             result = _withhold_prepay(result)
     except WxPayError as error:
         error.attempts, error.replayed = record.attempts, True
@@ -123,11 +123,11 @@ def _is_alive(record: IdempotencyRecord, now_ms: int) -> bool:
     return moment_of(now_ms) < moment_of(record.signed_at or 0) + PREPAY_LIFE - PREPAY_MARGIN
 
 
-def _withhold_prepay(result: T) -> T:
+def _withhold_prepay(result: PayResult | TradeResult) -> TradeResult:
     """Hand out no prepay that is dead, or dies while the person reads the dialogue."""
     if isinstance(result, PayResult):
         raise PrepayExpiredError("the prepay is older than WeChat accepts")
-    return cast("T", result.without_prepay()) if isinstance(result, TradeResult) else result
+    return result.without_prepay()
 
 
 def error_without_reply(record: IdempotencyRecord) -> WxPayError:
