@@ -210,7 +210,7 @@ class _Job:
         progress = Progress(
             operation=self.lines.operation, total=total, has_workers=self.broker is not None
         )
-        # What was imported stays. To pass over it again and again took a third of a recall (measured).
+        # What was imported stays: to pass over it took a third of a recall (measured).
         gc.freeze()
         raise SystemExit(asyncio.run(self._run(url, progress, credentials)))
 
