@@ -33,9 +33,10 @@ def how_to_install(extra: str) -> str:
 def _find_place(origin: object, extra: str) -> str | None:
     """Return the command for a record (PEP 610), None if it has another form."""
     match origin:
-        case {"url": str(url), "dir_info": dict(folder)}:
-            editable = "-e " if folder.get("editable") else ""
-            return f"pip install {editable}{shlex.quote(f'{_to_path(url)}[{extra}]')}"
+        case {"url": str(url), "dir_info": {"editable": True}}:
+            return f"pip install -e {_quote_folder(url, extra)}"
+        case {"url": str(url), "dir_info": dict()}:
+            return f"pip install {_quote_folder(url, extra)}"
         case {"url": str(url), "vcs_info": {"vcs": str(kind), "commit_id": str(commit)}}:
             return _install_from(f"{kind}+{url}@{commit}", extra)
         case {"url": str(url), "archive_info": dict()}:
@@ -44,11 +45,11 @@ def _find_place(origin: object, extra: str) -> str | None:
             return None
 
 
-def _to_path(url: str) -> str:
+def _quote_folder(url: str, extra: str) -> str:
     from urllib.parse import urlsplit  # noqa: PLC0415 - as above
     from urllib.request import url2pathname  # noqa: PLC0415
 
-    return url2pathname(urlsplit(url).path)
+    return shlex.quote(f"{url2pathname(urlsplit(url).path)}[{extra}]")
 
 
 def _install_from(url: str, extra: str) -> str:
