@@ -19,8 +19,8 @@ def how_to_install(extra: str) -> str:
     record the command is for a checkout, which a comment in it says.
     """
     # Imported here: only a message about something missing needs them.
-    import json  # noqa: PLC0415
-    from importlib.metadata import PackageNotFoundError, distribution  # noqa: PLC0415
+    import json  # noqa: PLC0415 - as said above
+    from importlib.metadata import PackageNotFoundError, distribution  # noqa: PLC0415 - as said above
 
     try:
         record = distribution(_DISTRIBUTION).read_text("direct_url.json")
@@ -46,8 +46,8 @@ def _find_place(origin: object, extra: str) -> str | None:
 
 
 def _quote_folder(url: str, extra: str) -> str:
-    from urllib.parse import urlsplit  # noqa: PLC0415 - as above
-    from urllib.request import url2pathname  # noqa: PLC0415
+    from urllib.parse import urlsplit  # noqa: PLC0415 - as in `how_to_install`
+    from urllib.request import url2pathname  # noqa: PLC0415 - as in `how_to_install`
 
     return shlex.quote(f"{url2pathname(urlsplit(url).path)}[{extra}]")
 

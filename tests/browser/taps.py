@@ -82,7 +82,7 @@ async def measure_in_a_rush(page: Page, sandbox: Sandbox, merchant: Merchant) ->
 async def report(name: str, work: Awaitable[list[float]]) -> None:
     """Print one line."""
     found = await work
-    print(f"{name}: median {statistics.median(found):.0f} ms, worst {max(found):.0f} ms")  # noqa: T201
+    print(f"{name}: median {statistics.median(found):.0f} ms, worst {max(found):.0f} ms")  # noqa: T201 - what the script is for
 
 
 async def main() -> None:
@@ -98,7 +98,7 @@ async def main() -> None:
         await page.locator("[data-key$='/B24']").wait_for()
         nodes = await page.evaluate("document.querySelectorAll('*').length")
         rows = await page.locator(".orders .row").count()
-        print(f"{len(list(sandbox.platform.iter_orders()))} orders: {rows} rows, {nodes} nodes")  # noqa: T201
+        print(f"{len(list(sandbox.platform.iter_orders()))} orders: {rows} rows, {nodes} nodes")  # noqa: T201 - as above
         order = f"{sandbox.url}/console/order?app={sandbox.app_key}&order="
         sheet = f"{sandbox.url}/cashier?app={sandbox.app_key}&order="
         confirm, pay = "form:has([name=act][value=confirm]) button", "button[data-end=confirm]"

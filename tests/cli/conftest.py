@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from Crypto.PublicKey import RSA
 
-from tests.cli.batches import pay_order
+from tests.cli.batches import call, hear, pay_order
 from tests.cli.harness import KEY, PROGRAM, SECRET, Ended, Run, Start
 from tests.support.clock import MovedClock
 from tests.support.signers import keep_signers
@@ -23,6 +23,7 @@ from wxpay_async.adapters.limiters.limiter import Quota
 from wxpay_async.cli import main
 from wxpay_async.cli.progress import Progress
 from wxpay_async.engine import environment
+from wxpay_async.engine.telemetry import EventKind
 from wxpay_async.sandbox import Sandbox
 
 
@@ -150,3 +151,13 @@ def china(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def progress(clock: MovedClock) -> Progress:
     """Begin a batch of 10,000 lines."""
     return Progress(operation="refund", total=10_000, clock=clock)
+
+
+@pytest.fixture
+def waiting(china: None, progress: Progress, clock: MovedClock) -> Progress:
+    """Have a batch wait for the quota, 200 of its lines having ended in 20 seconds."""
+    del china
+    call(progress, clock, 200, every=0.1)
+    hear(progress, EventKind.CALL_STARTED)
+    clock.move(3)
+    return progress

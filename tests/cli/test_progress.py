@@ -42,14 +42,11 @@ def test_time_left_follows_the_rate_where_that_is_slower_for_minutes(
 
 
 def test_full_quota_is_waited_for_until_its_first_slot_comes_free(
-    progress: Progress, clock: MovedClock
+    waiting: Progress,
 ) -> None:
     """The moment is told, and belongs to the time that is left."""
-    call(progress, clock, 200, every=0.1)
-    hear(progress, EventKind.CALL_STARTED)
-    clock.move(3)
-    assert "waiting for the quota until 12:01:00" in progress.describe()
-    assert 37.25 + 9_800 / 380 * 60 == pytest.approx(progress.seconds_left)
+    assert "waiting for the quota until 12:01:00" in waiting.describe()
+    assert 37.25 + 9_800 / 380 * 60 == pytest.approx(waiting.seconds_left)
 
 
 def test_full_quota_of_others_is_waited_for_without_a_moment(
@@ -112,19 +109,14 @@ def test_lines_of_earlier_runs_have_no_rate(progress: Progress) -> None:
     assert "ok 2, known before 1; 60 a minute" in progress.describe()
 
 
-def test_progress_is_told_in_chinese(
-    progress: Progress, clock: MovedClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_progress_is_told_in_chinese(waiting: Progress, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the words of the report; JSON keeps its names."""
     monkeypatch.setenv("WXPAY_LANG", "zh")
-    call(progress, clock, 200, every=0.1)
-    hear(progress, EventKind.CALL_STARTED)
-    clock.move(3)
-    assert progress.describe() == (
+    assert waiting.describe() == (
         "12:00:22 退款 200/10,000；成功 200；每分钟 522 行；配额 200/400（batch 200）；"
         "还需约 26 分钟 25 秒；等待配额，到 12:01:00 为止"
     )
-    assert "waiting for the quota" == progress.to_json()["activity"]
+    assert "waiting for the quota" == waiting.to_json()["activity"]
 
 
 @pytest.mark.parametrize("activity", get_args(Activity))

@@ -8,23 +8,19 @@ from datetime import datetime
 import pytest
 from rich.console import Console
 
-from tests.cli.batches import call, hear, make_ok
-from tests.support.clock import LoopClock, MovedClock, virtual
+from tests.cli.batches import hear, make_ok
+from tests.support.clock import LoopClock, virtual
 from wxpay_async.cli.progress import Progress
 from wxpay_async.cli.progress_screen import render, show_progress
 from wxpay_async.engine.telemetry import EventKind
 from wxpay_async.policy.lanes import Quota
 
 
-@pytest.mark.usefixtures("china")
-def test_bar_has_the_same_on_eighty_columns(progress: Progress, clock: MovedClock) -> None:
+def test_bar_has_the_same_on_eighty_columns(waiting: Progress) -> None:
     """Four lines at most, each whole."""
-    call(progress, clock, 200, every=0.1)
-    hear(progress, EventKind.CALL_STARTED)
-    clock.move(3)
     console = Console(width=80, force_terminal=False)
     with console.capture() as captured:
-        console.print(render(progress))
+        console.print(render(waiting))
     lines = captured.get().replace("\N{NO-BREAK SPACE}", " ").splitlines()
     assert 4 == len(lines)
     assert lines[0].startswith("refund ")
@@ -33,18 +29,14 @@ def test_bar_has_the_same_on_eighty_columns(progress: Progress, clock: MovedCloc
     assert ["ok 200", "waiting for the quota until 12:01:00"] == [x.rstrip() for x in lines[2:]]
 
 
-@pytest.mark.usefixtures("china")
 def test_bar_in_chinese_fits_eighty_columns(
-    progress: Progress, clock: MovedClock, monkeypatch: pytest.MonkeyPatch
+    waiting: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same four lines."""
     monkeypatch.setenv("WXPAY_LANG", "zh")
-    call(progress, clock, 200, every=0.1)
-    hear(progress, EventKind.CALL_STARTED)
-    clock.move(3)
     console = Console(width=80, force_terminal=False)
     with console.capture() as captured:
-        console.print(render(progress))
+        console.print(render(waiting))
     bar, *lines = captured.get().splitlines()
     assert bar.startswith("退款 ")
     assert "200/10,000" in bar

@@ -1,6 +1,7 @@
 """What the examples of the documents take for given: names that the text around them tells of."""
 
 import logging
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fastapi import FastAPI
@@ -35,23 +36,7 @@ signer: Any
 target_metadata: Any
 verdict: ReviewVerdict
 KmsSigner: Any
-
-
-def yours(*asked: object) -> bool:
-    """Stand for a filter of the reader's."""
-    raise NotImplementedError
-
-
-async def mark_paid(number: str) -> None:
-    """Stand for the shop's own."""
-    raise NotImplementedError
-
-
-async def paid(notification: wx.TradeNotification) -> None:
-    """Stand for a handler."""
-    raise NotImplementedError
-
-
-async def ship(notification: wx.TradeNotification) -> None:
-    """Stand for a handler."""
-    raise NotImplementedError
+mark_paid: Callable[[str], Awaitable[None]]
+paid: Callable[[wx.TradeNotification], Awaitable[None]]
+ship: Callable[[wx.TradeNotification], Awaitable[None]]
+yours: Callable[..., bool]

@@ -66,6 +66,20 @@ async def test_recall_returns_outcomes_in_order_and_none_for_what_is_open(
     assert len(shop.transport.requests) == sent
 
 
+async def test_recall_of_a_refusal_tells_its_text_without_the_payer(open_shop: OpenShop) -> None:
+    """As the call did: what the platform said, but for the openid that it repeats."""
+    said = replies.no("GM_API_BUS_000001", "openid-0123456789 余额不足")
+    shop = open_shop(Script([said]))
+    with contextlib.suppress(WxPayError):
+        await shop.gateway.pay(asking.pay())
+
+    [outcome] = await shop.gateway.recall([asking.pay()])
+
+    assert outcome is not None
+    assert outcome.error is not None
+    assert outcome.error.message == "*** 余额不足"
+
+
 async def test_recall_of_other_content_under_a_known_id_is_a_conflict_that_names_the_field(
     open_shop: OpenShop,
 ) -> None:

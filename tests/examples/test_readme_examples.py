@@ -12,10 +12,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
 from attrs import define
 
 from tests.support.pages import README, find_blocks, find_files
+from tests.support.services import absent
 
 PATIENCE = 240.0  # seconds until a stuck test fails; nothing ever asserts on it
 JSAPI = {"timeStamp", "nonceStr", "package", "signType", "paySign"}
@@ -119,9 +119,10 @@ def write_script() -> str:
     return f"set -e\n{script}"
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
 async def test_commands_of_the_examples_run(tmp_path: Path) -> None:
     """A sandbox, its settings, the shop, and two payments by curl, in one shell."""
+    if shutil.which("curl") is None:
+        absent("no curl, with which the README pays")
     for name, text in find_files(README).items():
         (tmp_path / name).write_text(text, encoding="utf-8")
     environment = {**os.environ, "PYTHON": sys.executable, "PYTHONPATH": str(README.parent)}

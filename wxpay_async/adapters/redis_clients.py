@@ -338,7 +338,7 @@ def open_link(
         timeout=timeout,
         connections=connections,
         sentinel=sentinel,
-        place=redact_redis_url(at).strip("'"),
+        place=redact_redis_url(at),
     )
 
 

@@ -103,7 +103,7 @@ def redact_redis_url(url: str) -> str:
     """Return a checked address without user, password and parameters."""
     address = read_redis_url(url)
     hosts = ",".join(f"{_bracket(host)}:{port}" for host, port in address.hosts)
-    return repr(f"{address.scheme}://{hosts}{_split(url)['path']}")
+    return f"{address.scheme}://{hosts}{_split(url)['path']}"
 
 
 def _read(url: str) -> RedisAddress:

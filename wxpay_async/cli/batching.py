@@ -212,7 +212,11 @@ class _Job:
         )
         # What was imported stays: to pass over it took a third of a recall (measured).
         gc.freeze()
-        raise SystemExit(asyncio.run(self._run(url, progress, credentials)))
+        try:
+            code = asyncio.run(self._run(url, progress, credentials))
+        finally:
+            gc.unfreeze()  # for a program that runs the command in its own process
+        raise SystemExit(code)
 
     async def _run(self, url: str, progress: Progress, credentials: Path | None) -> int:
         from wxpay_async.batch.outcome_file import Credentials  # noqa: PLC0415 - as above

@@ -27,7 +27,7 @@ A narrow column has no room for a long name: it may break at `_` or `-`, and bef
 def break_between_characters() -> None:
     """Let rich break a line between two Chinese characters, too, from now on."""
     _wrap.re_word = _WORD
-    Text.rstrip_end = _strip_end  # type: ignore[assignment, method-assign]
+    Text.rstrip_end = _strip_end  # type: ignore[assignment, method-assign] # rich has no setting
 
 
 def _strip_end(text: Text, size: int) -> None:

@@ -41,7 +41,7 @@ class Fingerprint:
     def digest(self) -> str:
         """The digest of the whole."""
         if not self._digest:
-            self._digest = _digest(_canonical([self.operation, self._content()]))
+            self._digest = _digest_content(self.operation, self._content())
         return self._digest
 
     @property
@@ -91,17 +91,14 @@ def fingerprint(operation: str, content: bytes, out_trade_no: str | None = None)
 
 
 def digest_fields(operation: str, fields: Mapping[str, Any], out_trade_no: str | None) -> str:
-    """Return the digest of the request's fingerprint, with no way through its bytes.
-
-    It may differ from the fingerprint's where fields of `extra` are no plain JSON, and is the same
-    for no two requests that mean different things.
+    """Return the digest of the request's fingerprint, without a detour by its bytes.
 
     Args:
         operation: which endpoint.
         fields: what `wire_fields` made of the request.
         out_trade_no: the order.
     """
-    return _digest(_canonical([operation, {**fields, "outTradeNo": out_trade_no}]))
+    return _digest_content(operation, {**fields, "outTradeNo": out_trade_no})
 
 
 def derive_request_id(app_key: str, operation: str, business_key: str, generation: int = 0) -> str:
@@ -133,6 +130,10 @@ def derive_request_id(app_key: str, operation: str, business_key: str, generatio
     parts = [part.encode() for part in texts]
     # Lengths first: without them ("ab", "c") and ("a", "bc") would share an id.
     return _digest(b"".join(b"%d:%b" % (len(part), part) for part in parts))[:32]
+
+
+def _digest_content(operation: str, content: Mapping[str, Any]) -> str:
+    return _digest(_canonical([operation, content]))
 
 
 def _canonical(value: object) -> bytes:

@@ -12,6 +12,7 @@ from wxpay_async.cli.doctor import extras
 from wxpay_async.cli.doctor.extras import check_extras
 from wxpay_async.cli.doctor.findings import Finding, Status
 from wxpay_async.cli.doctor.settings import read_setup
+from wxpay_async.language import Sentence
 
 MD5 = {"WXPAY_APP_SECRET": "secret"}
 RSA = {"WXPAY_PRIVATE_KEY": PRIVATE_KEY.read_text()}
@@ -46,7 +47,7 @@ def test_installed_extras_have_their_versions() -> None:
     """Whatever else is installed, the command line's is."""
     import typer  # noqa: PLC0415 - for its version alone
 
-    extra = extras._Extra("cli", "typer", "typer", "the command line")
+    extra = extras._Extra("cli", Sentence("the command line", "命令行"), "typer")
     assert typer.__version__ == extras._find_version(extra)
 
 

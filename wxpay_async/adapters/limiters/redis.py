@@ -166,7 +166,7 @@ class RedisLimiter:
     url: str = attrs.field(
         default="",
         converter=_check_url,
-        repr=lambda url: redact_redis_url(url) if url else "''",
+        repr=lambda url: repr(redact_redis_url(url) if url else ""),
     )
     app_key: str = attrs.field(default="", validator=attrs.validators.instance_of(str))
     client: Redis | RedisCluster | None = attrs.field(default=None, kw_only=True, repr=False)

@@ -88,7 +88,7 @@ class RedisStore:
     url: str = field(
         default="",
         converter=_check_url,
-        repr=lambda url: redact_redis_url(url) if url else "''",
+        repr=lambda url: repr(redact_redis_url(url) if url else ""),
     )
     client: Redis | RedisCluster | None = field(default=None, kw_only=True, repr=False)
     retention: float = field(default=30 * DAY, kw_only=True)

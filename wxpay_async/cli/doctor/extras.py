@@ -26,52 +26,36 @@ class _Extra:
 
     Attributes:
         name: as pip takes it.
-        distribution: what it brings.
-        module: what that is imported by.
         leads_to: what it is for.
+        distribution: what it brings; named like the extra where it is not given.
+        module: what that is imported by; named like the distribution where it is not given.
     """
 
     name: str
-    distribution: str
-    module: str
     leads_to: Sentence
+    distribution: str = attrs.Factory(lambda self: self.name, takes_self=True)
+    module: str = attrs.Factory(lambda self: self.distribution, takes_self=True)
 
+
+_POSTGRES: Final = Sentence("stores in PostgreSQL", "PostgreSQL 存储")
+_HOOK: Final = Sentence("OpenTelemetryHook", "OpenTelemetryHook")
+_FASTER: Final = Sentence("RSA signatures in a third of the time", "RSA 签名用时降到三分之一")
 
 _EXTRAS: Final = (
-    _Extra(
-        "speedups",
-        "cryptography",
-        "cryptography",
-        Sentence("RSA signatures in a third of the time", "RSA 签名用时降到三分之一"),
-    ),
-    _Extra("sql", "sqlalchemy", "sqlalchemy", Sentence("stores in SQLite", "SQLite 存储")),
-    _Extra("postgres", "asyncpg", "asyncpg", Sentence("stores in PostgreSQL", "PostgreSQL 存储")),
-    _Extra("psycopg", "psycopg", "psycopg", Sentence("stores in PostgreSQL", "PostgreSQL 存储")),
-    _Extra(
-        "mysql",
-        "asyncmy",
-        "asyncmy",
-        Sentence("stores in MariaDB and MySQL", "MariaDB 和 MySQL 存储"),
-    ),
-    _Extra("redis", "redis", "redis", Sentence("stores and quotas in Redis", "Redis 存储和配额")),
-    _Extra("httpx", "httpx", "httpx", Sentence("HttpxTransport", "HttpxTransport")),
-    _Extra("reqwest", "pyreqwest", "pyreqwest", Sentence("ReqwestTransport", "ReqwestTransport")),
-    _Extra(
-        "otel",
-        "opentelemetry-api",
-        "opentelemetry",
-        Sentence("OpenTelemetryHook", "OpenTelemetryHook"),
-    ),
-    _Extra("fastapi", "fastapi", "fastapi", Sentence("routes for FastAPI", "FastAPI 路由")),
-    _Extra("report", "jinja2", "jinja2", Sentence("the report of a batch", "批处理报告")),
-    _Extra("sandbox", "jinja2", "jinja2", Sentence("the sandbox's console", "沙箱控制台")),
-    _Extra(
-        "testing",
-        "pytest",
-        "pytest",
-        Sentence("fixtures for a shop's tests", "商户测试用的 fixture"),
-    ),
-    _Extra("taskiq", "taskiq", "taskiq", Sentence("batches on several machines", "多机批处理")),
+    _Extra("speedups", _FASTER, "cryptography"),
+    _Extra("sql", Sentence("stores in SQLite", "SQLite 存储"), "sqlalchemy"),
+    _Extra("postgres", _POSTGRES, "asyncpg"),
+    _Extra("psycopg", _POSTGRES),
+    _Extra("mysql", Sentence("stores in MariaDB and MySQL", "MariaDB 和 MySQL 存储"), "asyncmy"),
+    _Extra("redis", Sentence("stores and quotas in Redis", "Redis 存储和配额")),
+    _Extra("httpx", Sentence("HttpxTransport", "HttpxTransport")),
+    _Extra("reqwest", Sentence("ReqwestTransport", "ReqwestTransport"), "pyreqwest"),
+    _Extra("otel", _HOOK, "opentelemetry-api", "opentelemetry"),
+    _Extra("fastapi", Sentence("routes for FastAPI", "FastAPI 路由")),
+    _Extra("report", Sentence("the report of a batch", "批处理报告"), "jinja2"),
+    _Extra("sandbox", Sentence("the sandbox's console", "沙箱控制台"), "jinja2"),
+    _Extra("testing", Sentence("fixtures for a shop's tests", "商户测试用的 fixture"), "pytest"),
+    _Extra("taskiq", Sentence("batches on several machines", "多机批处理")),
 )
 
 

@@ -126,7 +126,7 @@ def _make_limiter(settings: Settings) -> RedisLimiter:
 def _show_redis(url: str) -> str:
     from wxpay_async.adapters.redis_url import redact_redis_url  # noqa: PLC0415 - of an extra
 
-    return redact_redis_url(url).strip("'")
+    return redact_redis_url(url)
 
 
 def _write_problem(write: Scribe, name: str, error: WxPayError | ImportError) -> Finding:
